@@ -1,0 +1,308 @@
+//! What was decided of a request, and the response fields that say so to the browser.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::policy::Rule;
+use super::request::RequestedHeaders;
+
+/// The value of `Vary` on everything that a rule allowed, as S3 writes it.
+pub const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
+
+/// What a policy says of a request.
+#[derive(Debug)]
+pub enum Decision<'p> {
+    /// Not a CORS request: forward it.
+    NotCors,
+    /// A preflight: answer it, whatever the answer; it is never forwarded.
+    Preflight(Result<Allowance<'p>, Denial>),
+    /// A CORS request itself: forward it, whatever was decided; the decision is about the
+    /// response's fields only.
+    Actual(Result<Allowance<'p>, Denial>),
+}
+
+/// A rule allowed the request: the fields to put on the response.
+#[derive(Debug)]
+pub struct Allowance<'p> {
+    pub(super) rule: &'p Rule,
+    /// The request's origin, or `*`.
+    pub(super) allow_origin: HeaderValue,
+    /// Whether the lone `*` matched, which excludes credentials.
+    pub(super) any_origin: bool,
+    /// The requested names, where there were any.
+    pub(super) allow_headers: Option<HeaderValue>,
+    /// Which of the policy's patterns matched.
+    pub(super) pattern: usize,
+}
+
+impl Allowance<'_> {
+    /// The pattern that matched, as an index into
+    /// [`Policy::origin_patterns`](super::Policy::origin_patterns).
+    #[must_use]
+    pub fn pattern(&self) -> usize {
+        self.pattern
+    }
+
+    /// Adds the fields in the order in which S3 sends them, `Vary` apart.
+    pub(super) fn insert_into(self, fields: &mut HeaderMap) {
+        fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.allow_origin);
+        fields.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            self.rule.allow_methods.clone(),
+        );
+        if let Some(names) = self.allow_headers {
+            fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+        }
+        if let Some(names) = &self.rule.expose_headers {
+            fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names.clone());
+        }
+        if let Some(seconds) = &self.rule.max_age {
+            fields.insert(ACCESS_CONTROL_MAX_AGE, seconds.clone());
+        }
+        if !self.any_origin {
+            fields.insert(
+                ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                HeaderValue::from_static("true"),
+            );
+        }
+    }
+}
+
+/// Why a CORS request is refused.
+///
+/// A refused preflight is answered with [`status`](Self::status) and S3's error document
+/// ([`s3_error`](super::S3Error)); a refused actual request only goes without CORS fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub(super) cause: Cause,
+    /// `Access-Control-Request-Method`, where the request has one.
+    pub(super) requested_method: Option<HeaderValue>,
+    /// The rule that came nearest, counted from 0.
+    pub(super) nearest: Option<usize>,
+}
+
+/// What a [`Denial`] rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `OPTIONS` without `Origin`.
+    MissingOrigin,
+    /// No bucket behind this host.
+    BucketNotFound,
+    /// The bucket has no CORS configuration.
+    NotEnabled,
+    /// `Access-Control-Request-Method` is missing or not a method that a rule could allow.
+    InvalidMethod,
+    /// `Access-Control-Request-Headers` names what is no field name, or too many.
+    InvalidHeaders(Option<HeaderValue>),
+    /// `Origin` is there more than once, or is no origin.
+    MalformedOrigin,
+    /// No rule allows it; how far the nearest one went.
+    NoRule(Condition),
+}
+
+/// The three conditions of a rule, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// Some `AllowedOrigin` matches the origin.
+    Origin,
+    /// `AllowedMethod` lists the method.
+    Method,
+    /// Each requested header matches some `AllowedHeader`.
+    Header,
+}
+
+/// Why a request was refused, as metrics and logs name it: a fixed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No rule names the origin.
+    Origin,
+    /// A rule names the origin, but not the method.
+    Method,
+    /// A rule names origin and method, but not every header.
+    Header,
+    /// The bucket or host has no CORS configuration.
+    NoCors,
+    /// The request's CORS fields say nothing that a rule could be asked for.
+    Malformed,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] = [
+        Self::Origin,
+        Self::Method,
+        Self::Header,
+        Self::NoCors,
+        Self::Malformed,
+    ];
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::NoCors => "no_cors",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+impl Denial {
+    /// The refusal of a preflight to a host that is not served.
+    #[must_use]
+    pub fn bucket_not_found() -> Self {
+        Self {
+            cause: Cause::BucketNotFound,
+            requested_method: None,
+            nearest: None,
+        }
+    }
+
+    /// What the refusal rests on.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The rule that came nearest to allowing the request, counted from 0.
+    #[must_use]
+    pub fn nearest_rule(&self) -> Option<usize> {
+        self.nearest
+    }
+
+    /// The reason as metrics and logs name it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match &self.cause {
+            Cause::BucketNotFound | Cause::NotEnabled => Reason::NoCors,
+            Cause::NoRule(Condition::Origin) => Reason::Origin,
+            Cause::NoRule(Condition::Method) => Reason::Method,
+            Cause::NoRule(Condition::Header) => Reason::Header,
+            Cause::MissingOrigin
+            | Cause::InvalidMethod
+            | Cause::InvalidHeaders(_)
+            | Cause::MalformedOrigin => Reason::Malformed,
+        }
+    }
+
+    /// The status of a preflight refused for this.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match &self.cause {
+            Cause::MissingOrigin | Cause::InvalidMethod | Cause::InvalidHeaders(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Cause::BucketNotFound
+            | Cause::NotEnabled
+            | Cause::MalformedOrigin
+            | Cause::NoRule(_) => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+/// Removes the response's CORS fields, which are the policy's to set and not the upstream's.
+pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
+    // Upstreams seldom send any: look for one before seven look-ups.
+    let prefix = "access-control-";
+    if !fields.keys().any(|name| name.as_str().starts_with(prefix)) {
+        return;
+    }
+    let names: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| name.as_str().starts_with(prefix))
+        .cloned()
+        .collect();
+    for name in names {
+        fields.remove(name);
+    }
+}
+
+/// Adds `names` to `Vary`: what is there stays, nothing is listed twice, and a `*` says it all
+/// ([RFC 9110 §12.5.5]).
+///
+/// [RFC 9110 §12.5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
+pub(super) fn merge_vary(fields: &mut HeaderMap, names: &'static str) {
+    use http::header::VARY;
+    if !fields.contains_key(VARY) {
+        fields.insert(VARY, HeaderValue::from_static(names));
+        return;
+    }
+    let mut listed: Vec<&[u8]> = Vec::new();
+    let there = fields.get_all(VARY).iter().map(HeaderValue::as_bytes);
+    let names = there
+        .chain([names.as_bytes()])
+        .flat_map(|line| RequestedHeaders::from_value(line).names());
+    for name in names {
+        if name == b"*" {
+            listed = vec![b"*"];
+            break;
+        }
+        if !listed.iter().any(|old| old.eq_ignore_ascii_case(name)) {
+            listed.push(name);
+        }
+    }
+    let merged = HeaderValue::from_bytes(&listed.join(&b", "[..]))
+        .expect("a list of parts of field values is a field value");
+    fields.insert(VARY, merged);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(upstream: &[&str], names: &'static str) -> Vec<String> {
+        let mut fields = HeaderMap::new();
+        for line in upstream {
+            fields.append(http::header::VARY, line.parse().unwrap());
+        }
+        merge_vary(&mut fields, names);
+        fields
+            .get_all(http::header::VARY)
+            .iter()
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn vary_is_added_to_and_never_doubled() {
+        assert_eq!(merged(&[], "Origin"), ["Origin"]);
+        assert_eq!(
+            merged(&["Accept-Encoding"], "Origin"),
+            ["Accept-Encoding, Origin"]
+        );
+        assert_eq!(
+            merged(&["origin", "Origin, Cookie"], "Origin"),
+            ["origin, Cookie"]
+        );
+        assert_eq!(merged(&["Cookie", "*"], "Origin"), ["*"]);
+        assert_eq!(
+            merged(&["Access-Control-Request-Method"], VARY),
+            ["Access-Control-Request-Method, Origin, Access-Control-Request-Headers"]
+        );
+    }
+
+    #[test]
+    fn every_cors_field_of_the_upstream_goes() {
+        let mut fields = HeaderMap::new();
+        for name in [
+            "access-control-allow-origin",
+            "access-control-max-age",
+            "etag",
+        ] {
+            fields.append(name, HeaderValue::from_static("a"));
+            fields.append(name, HeaderValue::from_static("b"));
+        }
+        fields.append(
+            "access-control-allow-private-network",
+            HeaderValue::from_static("true"),
+        );
+        remove_cors_fields(&mut fields);
+        assert_eq!(fields.keys_len(), 1);
+        assert_eq!(fields.len(), 2);
+    }
+}

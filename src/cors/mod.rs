@@ -1,0 +1,21 @@
+//! The S3 CORS engine: a bucket's CORS configuration in, a decision out.
+//!
+//! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
+//! `http`, `quick-xml` and `thiserror`; nothing else in this crate.
+
+mod configuration;
+mod decision;
+mod pattern;
+mod policy;
+mod request;
+mod s3_error;
+
+pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
+pub use pattern::{TooManyWildcards, Wildcard};
+pub use policy::{
+    MALFORMED_XML, MAX_ID, MAX_RULES, Mismatch, Options, Policy, RuleError, RuleErrorKind,
+    S3_METHODS, Semantics,
+};
+pub use request::{CorsRequest, Kind, RequestedHeaders, is_preflight};
+pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};

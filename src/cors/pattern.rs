@@ -1,0 +1,158 @@
+//! Text with at most one `*`: how S3 writes allowed origins and allowed headers.
+
+use thiserror::Error;
+
+/// Text with at most one `*`, which stands for any run of bytes, the empty run included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wildcard {
+    prefix: Box<str>,
+    /// `None`: no `*`, so the prefix is the whole.
+    suffix: Option<Box<str>>,
+}
+
+/// The pattern has more than one `*`, which S3 refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("more than one wildcard")]
+pub struct TooManyWildcards;
+
+impl Wildcard {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyWildcards`] where `text` has two `*` or more.
+    pub fn parse(text: &str) -> Result<Self, TooManyWildcards> {
+        match text.split_once('*') {
+            None => Ok(Self {
+                prefix: text.into(),
+                suffix: None,
+            }),
+            Some((_, suffix)) if suffix.contains('*') => Err(TooManyWildcards),
+            Some((prefix, suffix)) => Ok(Self {
+                prefix: prefix.into(),
+                suffix: Some(suffix.into()),
+            }),
+        }
+    }
+
+    /// Whether the pattern is `*` alone.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.as_deref() == Some("")
+    }
+
+    /// Whether the whole of `value` matches, byte for byte.
+    #[must_use]
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match &self.suffix {
+            None => value == self.prefix.as_bytes(),
+            // What the prefix took is not there for the suffix: the ends never overlap.
+            Some(suffix) => value
+                .strip_prefix(self.prefix.as_bytes())
+                .is_some_and(|rest| rest.ends_with(suffix.as_bytes())),
+        }
+    }
+
+    /// As [`matches`](Self::matches), but the letters A to Z match either case.
+    #[must_use]
+    pub fn matches_ignore_ascii_case(&self, value: &[u8]) -> bool {
+        let prefix = self.prefix.as_bytes();
+        match &self.suffix {
+            None => value.eq_ignore_ascii_case(prefix),
+            Some(suffix) => value
+                .split_at_checked(prefix.len())
+                .is_some_and(|(head, rest)| {
+                    let suffix = suffix.as_bytes();
+                    head.eq_ignore_ascii_case(prefix)
+                        && rest
+                            .len()
+                            .checked_sub(suffix.len())
+                            .and_then(|middle| rest.get(middle..))
+                            .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
+                }),
+        }
+    }
+}
+
+impl std::fmt::Display for Wildcard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.prefix)?;
+        match &self.suffix {
+            None => Ok(()),
+            Some(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_star_may_match_nothing_but_its_ends_never_overlap() {
+        let cases = [
+            ("start*end", "startend", true), // ceph/s3-tests, test_cors_origin_response
+            ("start*end", "start1end", true),
+            ("start*end", "startend1", false),
+            ("aba*ba", "aba", false),
+            ("aba*ba", "ababa", true),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("https://*", "https://a.example:8443", true),
+            ("https://*", "http://a.example", false),
+        ];
+        for (pattern, value, expected) in cases {
+            let wildcard = Wildcard::parse(pattern).unwrap();
+            assert_eq!(
+                wildcard.matches(value.as_bytes()),
+                expected,
+                "{pattern} ~ {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_stars_are_refused() {
+        assert_eq!(Wildcard::parse("a*b*"), Err(TooManyWildcards));
+        assert_eq!(Wildcard::parse("**"), Err(TooManyWildcards));
+    }
+
+    /// The obvious matcher: some split of `value` puts the pattern's ends at its ends.
+    fn matches_by_trying_every_split(pattern: &str, value: &str) -> bool {
+        match pattern.split_once('*') {
+            None => pattern == value,
+            Some((prefix, suffix)) => (0..=value.len()).any(|from| {
+                (from..=value.len()).any(|to| &value[..from] == prefix && &value[to..] == suffix)
+            }),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_trying_every_split(pattern in "[ab]{0,3}\\*?[ab]{0,3}", value in "[ab]{0,8}") {
+            let wildcard = Wildcard::parse(&pattern).unwrap();
+            prop_assert_eq!(
+                wildcard.matches(value.as_bytes()),
+                matches_by_trying_every_split(&pattern, &value)
+            );
+        }
+
+        #[test]
+        fn ignoring_case_is_matching_in_lower_case(
+            pattern in "[aAbB]{0,3}\\*?[aAbB]{0,3}", value in "[aAbB]{0,8}",
+        ) {
+            let lower = Wildcard::parse(&pattern.to_lowercase()).unwrap();
+            prop_assert_eq!(
+                Wildcard::parse(&pattern).unwrap().matches_ignore_ascii_case(value.as_bytes()),
+                lower.matches(value.to_lowercase().as_bytes())
+            );
+        }
+
+        #[test]
+        fn display_writes_what_parse_read(pattern in "[a-c]{0,3}\\*?[a-c]{0,3}") {
+            prop_assert_eq!(Wildcard::parse(&pattern).unwrap().to_string(), pattern);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a CORS request asks for, read from its head.
+
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method};
+
+/// The longest `Origin` that is looked at, in bytes. A serialised origin has a scheme, a host of
+/// at most 253 and a port; what is longer is no origin and matches no rule.
+pub(crate) const MAX_ORIGIN: usize = 2048;
+
+/// The most requested headers that are looked at. What asks for more is malformed, so that no
+/// request costs more than this many names times the policy's patterns.
+pub(crate) const MAX_REQUESTED_HEADERS: usize = 512;
+
+/// A CORS request: what a browser asks a server to let a page do.
+///
+/// It borrows the request's head. Which requests are CORS requests at all depends on the
+/// policy's semantics: [`Policy::decide`](super::Policy::decide) has the order of the checks.
+#[derive(Clone, Copy, Debug)]
+pub struct CorsRequest<'r> {
+    /// A preflight, or the request itself.
+    pub kind: Kind,
+    /// The value of `Origin`, as it came.
+    pub origin: &'r [u8],
+    /// The method that rules are asked for: the one requested, or the request's own.
+    pub method: &'r [u8],
+    /// The field names that rules are asked for.
+    pub headers: RequestedHeaders<'r>,
+}
+
+/// The two kinds of CORS request ([Fetch, «HTTP requests»]).
+///
+/// [Fetch, «HTTP requests»]: https://fetch.spec.whatwg.org/#http-requests
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `OPTIONS`, asking whether another request may be made.
+    Preflight,
+    /// The request itself.
+    Actual,
+}
+
+/// The field names of `Access-Control-Request-Headers`.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestedHeaders<'r>(Lines<'r>);
+
+#[derive(Clone, Copy, Debug)]
+enum Lines<'r> {
+    One(&'r [u8]),
+    Several(&'r HeaderMap),
+}
+
+impl<'r> RequestedHeaders<'r> {
+    /// No names.
+    pub const NONE: RequestedHeaders<'static> = RequestedHeaders(Lines::One(b""));
+
+    /// The names of one field value.
+    #[must_use]
+    pub fn from_value(value: &'r [u8]) -> Self {
+        Self(Lines::One(value))
+    }
+
+    /// The names of a request's head; several field lines are one list ([RFC 9110 §5.3]).
+    ///
+    /// [RFC 9110 §5.3]: https://www.rfc-editor.org/rfc/rfc9110#section-5.3
+    #[must_use]
+    pub fn from_fields(fields: &'r HeaderMap) -> Self {
+        let mut lines = fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Self(Lines::One(b"")),
+            (Some(line), None) => Self(Lines::One(line.as_bytes())),
+            (Some(_), Some(_)) => Self(Lines::Several(fields)),
+        }
+    }
+
+    /// The names in request order, without the empty elements that a list may have
+    /// ([RFC 9110 §5.6.1]).
+    ///
+    /// [RFC 9110 §5.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1
+    pub fn names(self) -> impl Iterator<Item = &'r [u8]> {
+        let (one, several) = match self.0 {
+            Lines::One(line) => (Some(line), None),
+            Lines::Several(fields) => (None, Some(fields)),
+        };
+        let lines = several
+            .into_iter()
+            .flat_map(|fields| fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS))
+            .map(HeaderValue::as_bytes);
+        one.into_iter()
+            .chain(lines)
+            .flat_map(|line| line.split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !name.is_empty())
+    }
+
+    /// Whether any name is asked for.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        match self.0 {
+            Lines::One(b"") => true,
+            _ => self.names().next().is_none(),
+        }
+    }
+}
+
+/// The `Origin` field of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OriginField<'r> {
+    /// None, or an empty one.
+    Missing,
+    /// Several, or one that no browser sends: it matches nothing and is never echoed.
+    Malformed,
+    /// One.
+    One(&'r HeaderValue),
+}
+
+impl<'r> OriginField<'r> {
+    pub(crate) fn of(fields: &'r HeaderMap) -> Self {
+        // One look-up where there is no Origin, which is the common case of a proxy.
+        let Some(first) = fields.get(ORIGIN) else {
+            return Self::Missing;
+        };
+        if fields.get_all(ORIGIN).iter().nth(1).is_some() {
+            return Self::Malformed;
+        }
+        match first.as_bytes() {
+            b"" => Self::Missing,
+            bytes if is_origin(bytes) => Self::One(first),
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Whether `bytes` may be an origin, or the `null` of an opaque one: visible ASCII without a
+/// comma ([Fetch, «Origin header»]; S3 itself asks for no URL syntax).
+///
+/// [Fetch, «Origin header»]: https://fetch.spec.whatwg.org/#origin-header
+pub(crate) fn is_origin(bytes: &[u8]) -> bool {
+    bytes.len() <= MAX_ORIGIN
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && *byte != b',')
+}
+
+/// Whether a request asks for a CORS preflight: `OPTIONS` with `Origin` and
+/// `Access-Control-Request-Method` ([Fetch, «CORS-preflight request»]).
+///
+/// [Fetch, «CORS-preflight request»]: https://fetch.spec.whatwg.org/#cors-preflight-request
+#[must_use]
+pub fn is_preflight(method: &Method, fields: &HeaderMap) -> bool {
+    method == Method::OPTIONS
+        && fields.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && !matches!(OriginField::of(fields), OriginField::Missing)
+}
+
+/// Whether `bytes` is a token, as methods and field names are ([RFC 9110 §5.6.2]).
+///
+/// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.iter().all(|byte| {
+            matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%'
+                | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(lines: &[&str]) -> Vec<String> {
+        let mut fields = HeaderMap::new();
+        for line in lines {
+            fields.append(ACCESS_CONTROL_REQUEST_HEADERS, line.parse().unwrap());
+        }
+        RequestedHeaders::from_fields(&fields)
+            .names()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn empty_elements_are_dropped_and_lines_are_joined() {
+        assert_eq!(names(&["a,,b ,\tc,"]), ["a", "b", "c"]);
+        assert_eq!(names(&["a", "b, c"]), ["a", "b", "c"]);
+        assert!(names(&[" , ,"]).is_empty());
+        assert!(names(&[]).is_empty());
+    }
+
+    #[test]
+    fn only_one_visible_origin_is_an_origin() {
+        for origin in [
+            "https://a.example",
+            "null",
+            "localhost:4566",
+            "https://a.example/",
+        ] {
+            assert!(is_origin(origin.as_bytes()), "{origin}");
+        }
+        for origin in [
+            "https://a.example https://b.example",
+            "https://a,https://b",
+            "h\u{e9}",
+        ] {
+            assert!(!is_origin(origin.as_bytes()), "{origin}");
+        }
+        assert!(!is_origin(&[b'a'; MAX_ORIGIN + 1]));
+    }
+}

@@ -1,0 +1,3 @@
+//! s3cors: a reverse proxy that adds S3-compliant CORS in front of any upstream.
+
+pub mod cors;
