@@ -1,0 +1,356 @@
+//! Which route serves a host: exact names before wildcards, the longest suffix first.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// The longest host name that is looked at, in bytes (RFC 1035 §2.3.4, with a trailing dot).
+const MAX_HOST: usize = 254;
+
+/// A host as a config names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// One host, in lower case, without port or trailing dot.
+    Exact(Box<str>),
+    /// `*.suffix`: every host below the suffix, at any depth; holds `.suffix`.
+    Below(Box<str>),
+    /// `*`: every host.
+    Any,
+}
+
+/// The text is no host pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum InvalidHostPattern {
+    /// A scheme, port or path is there, or white space.
+    #[error("a host has no scheme, port or path")]
+    NotAHost,
+    /// A `*` elsewhere than as the whole first label.
+    #[error("`*` stands for whole labels at the start: `*.example.com`, or alone for every host")]
+    Wildcard,
+    /// Nothing, or more than a host name may have.
+    #[error("a host has 1 to 253 characters")]
+    Length,
+}
+
+impl FromStr for HostPattern {
+    type Err = InvalidHostPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let lower = text.to_ascii_lowercase();
+        let (below, name) = match lower.strip_prefix("*.") {
+            Some(name) => (true, name),
+            None => (false, lower.as_str()),
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if name.is_empty() || name.len() >= MAX_HOST {
+            return Err(InvalidHostPattern::Length);
+        }
+        if name.contains('*') {
+            return Err(InvalidHostPattern::Wildcard);
+        }
+        let bracketed = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        let is_name = name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
+        if !(is_name || bracketed && !below) {
+            return Err(InvalidHostPattern::NotAHost);
+        }
+        Ok(if below {
+            Self::Below(format!(".{name}").into())
+        } else {
+            Self::Exact(name.into())
+        })
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// What is found by host. Knows nothing of routes.
+#[derive(Debug)]
+pub struct HostMap<T> {
+    exact: HashMap<Box<str>, T>,
+    below: HashMap<Box<str>, T>,
+    any: Option<T>,
+}
+
+impl<T> Default for HostMap<T> {
+    fn default() -> Self {
+        Self {
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            any: None,
+        }
+    }
+}
+
+/// A host that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'m, 'h, T> {
+    /// What the map holds for it.
+    pub value: &'m T,
+    /// What the wildcard of the pattern stood for, without the dot: `photos` for
+    /// `photos.s3.example.com` under `*.s3.example.com`.
+    pub below: Option<&'h str>,
+}
+
+impl<T> HostMap<T> {
+    /// Adds a host.
+    ///
+    /// # Errors
+    ///
+    /// Gives `value` back where the pattern is there already.
+    pub fn insert(&mut self, pattern: HostPattern, value: T) -> Result<(), T> {
+        let place = match pattern {
+            HostPattern::Exact(name) => self.exact.entry(name),
+            HostPattern::Below(suffix) => self.below.entry(suffix),
+            HostPattern::Any if self.any.is_some() => return Err(value),
+            HostPattern::Any => {
+                self.any = Some(value);
+                return Ok(());
+            }
+        };
+        match place {
+            std::collections::hash_map::Entry::Occupied(_) => Err(value),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(value);
+                Ok(())
+            }
+        }
+    }
+
+    /// Finds a host.
+    #[must_use]
+    pub fn get<'m, 'h>(&'m self, host: &'h Host) -> Option<Found<'m, 'h, T>> {
+        let name = host.as_str();
+        if let Some(value) = self.exact.get(name) {
+            return Some(Found { value, below: None });
+        }
+        if !self.below.is_empty() {
+            // The first dot has the longest suffix behind it.
+            for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
+                let (below, suffix) = name.split_at(dot);
+                if let Some(value) = self.below.get(suffix) {
+                    return Some(Found {
+                        value,
+                        below: Some(below),
+                    });
+                }
+            }
+        }
+        let value = self.any.as_ref()?;
+        Some(Found { value, below: None })
+    }
+}
+
+/// The host of a request in the form that maps are asked for: lower case, no port, no trailing
+/// dot. Held in place: no allocation.
+#[derive(Clone)]
+pub struct Host {
+    bytes: [u8; MAX_HOST],
+    length: usize,
+}
+
+/// The request names no host that could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the request's host is not a valid one")]
+pub struct InvalidHost;
+
+impl Host {
+    /// Reads `uri-host [":" port]` ([RFC 9110 §7.2]).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHost`] for user information, a path, white space, control bytes, a port beyond
+    /// 65535, and anything else that is no host.
+    ///
+    /// [RFC 9110 §7.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.2
+    pub fn parse(authority: &[u8]) -> Result<Self, InvalidHost> {
+        let (name, port) = match authority.iter().position(|&byte| byte == b']') {
+            Some(end) => authority.split_at(end + 1),
+            None => match authority.iter().position(|&byte| byte == b':') {
+                Some(colon) => authority.split_at(colon),
+                None => (authority, &b""[..]),
+            },
+        };
+        check_port(port)?;
+        let is_address = name
+            .strip_prefix(b"[")
+            .and_then(|rest| rest.strip_suffix(b"]"))
+            .map(|address| {
+                std::str::from_utf8(address)
+                    .is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
+            });
+        let name = match is_address {
+            Some(true) => name,
+            Some(false) => return Err(InvalidHost),
+            None => name.strip_suffix(b".").unwrap_or(name),
+        };
+        let mut bytes = [0; MAX_HOST];
+        let place = bytes.get_mut(..name.len()).ok_or(InvalidHost)?;
+        for (to, from) in place.iter_mut().zip(name) {
+            *to = match from {
+                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => *from,
+                b'A'..=b'Z' => from.to_ascii_lowercase(),
+                b'[' | b']' | b':' if is_address.is_some() => *from,
+                _ => return Err(InvalidHost),
+            };
+        }
+        if name.is_empty() || (is_address.is_none() && name.starts_with(b".")) {
+            return Err(InvalidHost);
+        }
+        Ok(Self {
+            bytes,
+            length: name.len(),
+        })
+    }
+
+    /// The host's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.bytes
+            .get(..self.length)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Host").field(&self.as_str()).finish()
+    }
+}
+
+fn check_port(port: &[u8]) -> Result<(), InvalidHost> {
+    match port {
+        [] | [b':'] => Ok(()),
+        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => {
+            let port = digits
+                .iter()
+                .fold(0_u32, |port, digit| port * 10 + u32::from(digit - b'0'));
+            if port <= u32::from(u16::MAX) {
+                Ok(())
+            } else {
+                Err(InvalidHost)
+            }
+        }
+        _ => Err(InvalidHost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(patterns: &[&'static str]) -> HostMap<&'static str> {
+        let mut map = HostMap::default();
+        for pattern in patterns {
+            map.insert(pattern.parse().unwrap(), *pattern).unwrap();
+        }
+        map
+    }
+
+    #[test]
+    fn exact_before_the_longest_suffix_before_any() {
+        let map = map(&["s3.example.com", "*.example.com", "*.s3.example.com", "*"]);
+        let cases = [
+            ("s3.example.com", "s3.example.com", None),
+            ("S3.Example.COM.:8080", "s3.example.com", None),
+            ("photos.s3.example.com", "*.s3.example.com", Some("photos")),
+            ("a.b.s3.example.com", "*.s3.example.com", Some("a.b")),
+            ("a.example.com", "*.example.com", Some("a")),
+            ("example.com", "*", None),
+            ("localhost:1", "*", None),
+            ("[::1]:80", "*", None),
+        ];
+        for (host, expected, below) in cases {
+            let host = Host::parse(host.as_bytes()).unwrap();
+            let found = map.get(&host).unwrap();
+            assert_eq!((*found.value, found.below), (expected, below), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn odd_hosts_are_refused() {
+        let long = "a".repeat(255);
+        let odd = [
+            "",
+            ":80",
+            "a:b",
+            "a:65536",
+            "a:999999",
+            "user@a",
+            "a/b",
+            "a b",
+            "a\0",
+            "[::1",
+            "::1",
+            "[1]",
+            ".a",
+            ".",
+            "h\u{e9}",
+            "a,b",
+            long.as_str(),
+            "*.a",
+            "a%2e",
+        ];
+        for host in odd {
+            assert!(Host::parse(host.as_bytes()).is_err(), "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_host_or_starts_with_a_star() {
+        for good in [
+            "a.example",
+            "*.a.example",
+            "*",
+            "127.0.0.1",
+            "[::1]",
+            "my_host",
+        ] {
+            assert_eq!(good.parse::<HostPattern>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "https://a",
+            "a:80",
+            "a/b",
+            "a.*.b",
+            "**",
+            "*a",
+            "*.",
+            "a b",
+            "*.[::1]",
+        ] {
+            assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(host) = Host::parse(&bytes) {
+                prop_assert!(!host.as_str().is_empty());
+                let again = Host::parse(host.as_str().as_bytes()).unwrap();
+                prop_assert_eq!(again.as_str(), host.as_str());
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! All that requests need to be answered, immutable; and the one cell that publishes it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+
+use crate::cors::CorsConfiguration;
+use crate::cors::Policy;
+use crate::metrics::Counter;
+use crate::metrics::RouteMetrics;
+
+use super::bucket::Addressing;
+use super::host::HostMap;
+use super::upstream::Upstream;
+
+/// What every request of one moment is answered from.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Rises by one with every applied reload; 1 at the start.
+    pub generation: u64,
+    /// Which route serves a host.
+    pub hosts: HostMap<Arc<Route>>,
+    /// The routes in config order.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// Where the requests for some hosts go, and what CORS policy they are under.
+#[derive(Debug)]
+pub struct Route {
+    /// The `route` label of metrics.
+    pub name: Box<str>,
+    /// The policies of its buckets and of the rest.
+    pub policies: Policies,
+    /// One or more; several: least outstanding requests.
+    pub upstreams: Box<[Arc<Upstream>]>,
+    /// What `Host` the upstream gets.
+    pub host_header: HostHeader,
+    /// What is added to forwarded messages.
+    pub forwarding: Forwarding,
+    /// Its counters.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// The CORS policies of a route.
+#[derive(Debug, Default)]
+pub struct Policies {
+    /// The route's own, also for buckets that have none.
+    pub route: Option<Arc<RoutePolicy>>,
+    /// Per bucket.
+    pub buckets: Option<Buckets>,
+    /// Answers where neither the bucket nor the route has a policy; `None`: the route is
+    /// transparent, CORS is the upstream's business.
+    pub not_enabled: Option<Arc<RoutePolicy>>,
+}
+
+/// The policies of a route's buckets.
+#[derive(Debug)]
+pub struct Buckets {
+    /// How a request names its bucket.
+    pub addressing: Addressing,
+    /// By bucket name.
+    pub policies: std::collections::HashMap<Box<str>, Arc<RoutePolicy>>,
+}
+
+/// A policy as a route holds it: with its counters and where it came from.
+#[derive(Debug)]
+pub struct RoutePolicy {
+    /// What decides.
+    pub policy: Policy,
+    /// The document, for explanations; `None` where there is none.
+    pub configuration: Option<CorsConfiguration>,
+    /// One counter for each of [`Policy::origin_patterns`].
+    pub allowed: Box<[Counter]>,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// The file that a policy was read from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file; `None` where the policy has none (a bucket without CORS).
+    pub file: Option<PathBuf>,
+    /// A hash of its bytes, in hexadecimal.
+    pub content_hash: String,
+    /// When these bytes were read.
+    pub loaded_at: Option<SystemTime>,
+    /// Why a newer version of the file is not in force.
+    pub last_error: Option<String>,
+}
+
+/// What `Host` field an upstream gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's: what SigV4 signs.
+    #[default]
+    Preserve,
+    /// The upstream's own authority.
+    Upstream,
+}
+
+/// What a route adds to the messages it forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarding {
+    /// `Via`, on requests and responses (RFC 9110 §7.6.3).
+    pub via: bool,
+    /// `X-Forwarded-For`, `-Host`, `-Proto`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            via: true,
+            x_forwarded: false,
+            forwarded: false,
+        }
+    }
+}
+
+/// The published snapshot: the only cell that the control thread writes and workers read.
+#[derive(Debug)]
+pub struct Current(ArcSwap<Snapshot>);
+
+impl Current {
+    /// Publishes a first snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(ArcSwap::from_pointee(snapshot))
+    }
+
+    /// Makes `snapshot` what new requests are answered from; those under way finish on the one
+    /// they began with.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn get(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Whether `snapshot` is still the one in force. Costs one load, shared with nobody.
+    #[must_use]
+    pub fn is(&self, snapshot: &Arc<Snapshot>) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.0.load()), Arc::as_ptr(snapshot))
+    }
+}

@@ -1,0 +1,130 @@
+//! What requests are forwarded to: plain data.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::pki_types::ServerName;
+
+/// A server that requests are forwarded to.
+///
+/// Equality covers all that makes two connections differ, so that a reload can keep the
+/// connections of an upstream that did not change: it keeps the `Arc`, and with it the id.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Under which workers keep its connections; unique in the process.
+    pub(crate) id: u64,
+    /// All that the config says of it.
+    pub settings: UpstreamSettings,
+    /// The value of `Host` where the route says `host_header = "upstream"`.
+    pub(crate) authority: HeaderValue,
+    /// The name in its certificate, where TLS is spoken.
+    pub(crate) server_name: Option<ServerName<'static>>,
+}
+
+/// What the config says of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// Where it listens.
+    pub address: Address,
+    /// Whether TLS is spoken to it (`https`).
+    pub tls: bool,
+    /// HTTP/2: by prior knowledge over plain TCP, by ALPN over TLS.
+    pub http2: bool,
+    /// How long to wait for it.
+    pub timeouts: Timeouts,
+}
+
+/// Where an upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port of a host name or address.
+    Tcp {
+        /// A name, looked up at each connection, or an address (IPv6 without brackets).
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// How long the proxy waits for an upstream, step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name lookup, TCP and TLS handshake together.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response.
+    pub response_head: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub body_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            response_head: Duration::from_secs(60),
+            body_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// An upstream cannot be made of these settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is no host name or address")]
+pub struct InvalidHost(String);
+
+impl Upstream {
+    /// An upstream with connections of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHost`] where the host is no name or address.
+    pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidHost> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let invalid = || InvalidHost(settings.address.to_string());
+        let (authority, server_name) = match &settings.address {
+            Address::Unix(_) => ("localhost".to_owned(), None),
+            Address::Tcp { host, port } => {
+                let authority = match (settings.tls, *port) {
+                    (false, 80) | (true, 443) => bracketed(host),
+                    (_, port) => format!("{}:{port}", bracketed(host)),
+                };
+                let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
+                (authority, Some(name))
+            }
+        };
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
+            server_name: server_name.filter(|_| settings.tls),
+            settings,
+        })
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{}:{port}", bracketed(host)),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.address.fmt(f)
+    }
+}
