@@ -9,6 +9,8 @@ mod pattern;
 mod policy;
 mod request;
 mod s3_error;
+mod spelling;
+mod xml;
 
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
@@ -19,3 +21,4 @@ pub use policy::{
 };
 pub use request::{CorsRequest, Kind, RequestedHeaders, is_preflight};
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
+pub use xml::{MAX_DOCUMENT, NAMESPACE, XmlError, locate};

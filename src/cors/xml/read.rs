@@ -1,0 +1,572 @@
+//! Reads S3's XML, remembers where everything stands, and notes all that is wrong.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use quick_xml::errors::{Error, IllFormedError, SyntaxError};
+use quick_xml::escape::resolve_xml_entity;
+use quick_xml::events::{BytesDecl, BytesRef, BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
+
+use super::{MAX_DOCUMENT, XmlError};
+use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+use crate::cors::spelling::nearest;
+
+/// Elements inside one another; S3's document has three.
+const MAX_DEPTH: usize = 16;
+
+const ROOT: &str = "CORSConfiguration";
+const RULE: &str = "CORSRule";
+
+/// What was read, as far as it could be.
+#[derive(Debug, Default)]
+pub(in crate::cors) struct Document {
+    pub(in crate::cors) configuration: CorsConfiguration,
+    pub(in crate::cors) places: HashMap<ElementPath, Range<usize>>,
+    /// Everything that is wrong, in document order.
+    pub(in crate::cors) errors: Vec<XmlError>,
+    /// The rules that an error stands in: what they lack is not known.
+    pub(in crate::cors) broken_rules: HashSet<usize>,
+}
+
+/// Reads a document to its end, or to where it stops being XML.
+pub(in crate::cors) fn read(bytes: &[u8]) -> Document {
+    let mut reading = Reading::default();
+    // What stopped the reading is the last of the errors.
+    let _ = reading.bytes(bytes);
+    if reading.inside_rule() {
+        reading.break_rule();
+    }
+    reading.document
+}
+
+/// The rest of the document means nothing; the error is noted.
+struct Stop;
+
+#[derive(Default)]
+struct Reading {
+    document: Document,
+    /// How long the byte order mark is that was taken off.
+    base: usize,
+    /// The elements that are open, the root first.
+    open: Vec<Open>,
+    root_seen: bool,
+}
+
+struct Open {
+    inside: Inside,
+    /// Its start tag.
+    tag: Range<usize>,
+}
+
+enum Inside {
+    Root,
+    Rule,
+    Value {
+        element: Element,
+        text: String,
+    },
+    /// An element that is not S3's, or not here: said once, then passed over.
+    Unknown,
+}
+
+impl Reading {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if bytes.len() > MAX_DOCUMENT {
+            let detail = format!(
+                "the document has {} bytes; S3 takes at most {MAX_DOCUMENT}",
+                bytes.len()
+            );
+            return self.stop(0..0, detail, None);
+        }
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            let hint = "save it as UTF-8".into();
+            return self.stop(0..2, "the document is UTF-16, not UTF-8", Some(hint));
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let start = error.valid_up_to();
+                let end = error
+                    .error_len()
+                    .map_or(bytes.len(), |length| start + length);
+                return self.stop(start..end, "these bytes are not UTF-8", None);
+            }
+        };
+        let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+        self.base = text.len() - body.len();
+        self.text(body)
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Stop> {
+        if let Some((at, bad)) = text.char_indices().find(|(_, c)| !is_xml_character(*c)) {
+            let detail = format!("XML has no character U+{:04X}", u32::from(bad));
+            return self.stop(at..at + bad.len_utf8(), detail, None);
+        }
+        let start = text.len() - text.trim_start().len();
+        match text.trim_start().chars().next() {
+            None => return self.stop(0..0, "the document is empty", None),
+            Some('{' | '[') => {
+                let hint = "this looks like the JSON of S3's console or of `aws s3api`; the \
+                            document has to be XML: `<CORSConfiguration><CORSRule>…`";
+                let detail = "the document is JSON, not XML";
+                return self.stop(start..start + 1, detail, Some(hint.into()));
+            }
+            Some(_) => {}
+        }
+        let mut reader = Reader::from_str(text);
+        reader.config_mut().check_comments = true;
+        loop {
+            let start = position(reader.buffer_position());
+            match reader.read_event() {
+                Ok(Event::Eof) => return self.end_of_document(text.len()),
+                Ok(event) => self.event(text, event, start..position(reader.buffer_position()))?,
+                Err(error) => {
+                    return self.not_well_formed(text, position(reader.error_position()), &error);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, text: &str, event: Event<'_>, span: Range<usize>) -> Result<(), Stop> {
+        match event {
+            Event::Start(tag) => self.start(&tag, span),
+            Event::Empty(tag) => {
+                self.start(&tag, span.clone())?;
+                self.end(span.end..span.end);
+                Ok(())
+            }
+            Event::End(_) => {
+                self.end(span);
+                Ok(())
+            }
+            Event::Text(content) => {
+                if let Some(at) = content.find("]]>") {
+                    let at = span.start + at;
+                    let hint = "write `]]&gt;`".into();
+                    return self.stop(
+                        at..at + 3,
+                        "`]]>` ends a CDATA section, but none is open",
+                        Some(hint),
+                    );
+                }
+                self.characters(&content.xml10_content(), span, text);
+                Ok(())
+            }
+            Event::CData(content) => {
+                if self.open.is_empty() {
+                    return self.stop(
+                        span,
+                        "a CDATA section stands outside the root element",
+                        None,
+                    );
+                }
+                self.characters(&content.xml10_content(), span, text);
+                Ok(())
+            }
+            Event::GeneralRef(reference) => self.reference(&reference, span, text),
+            Event::Decl(declaration) => self.declaration(&declaration, span),
+            Event::DocType(_) => {
+                let hint = "remove it; S3's document needs none".into();
+                self.stop(span, "a document type is refused", Some(hint))
+            }
+            Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
+        }
+    }
+
+    fn start(&mut self, tag: &BytesStart<'_>, span: Range<usize>) -> Result<(), Stop> {
+        self.attributes(tag, &span)?;
+        if self.open.len() == MAX_DEPTH {
+            return self.stop(span, "elements are nested too deeply", None);
+        }
+        let name = tag.name().into_inner();
+        let inside = match self.open.last().map(|open| &open.inside) {
+            None if self.root_seen => {
+                self.error(span.clone(), "there is a second root element", None);
+                Inside::Unknown
+            }
+            None => {
+                self.root_seen = true;
+                self.root(name, &span)
+            }
+            Some(Inside::Root) => self.child_of_root(name, &span),
+            Some(Inside::Rule) => self.child_of_rule(name, &span),
+            Some(Inside::Value { element, .. }) => {
+                let detail = format!("{element} holds text, not elements");
+                self.error(span.clone(), detail, None);
+                Inside::Unknown
+            }
+            Some(Inside::Unknown) => Inside::Unknown,
+        };
+        self.open.push(Open { inside, tag: span });
+        Ok(())
+    }
+
+    fn root(&mut self, name: &str, span: &Range<usize>) -> Inside {
+        if name == ROOT {
+            self.place(ElementPath::Root, span.clone());
+            return Inside::Root;
+        }
+        let detail = format!("the root element is `{name}`, not `{ROOT}`");
+        let hint = match name {
+            RULE | "CORSRules" => Some(format!("put the rules into one `{ROOT}` element")),
+            _ => prefix_hint(name).or_else(|| meant(name, &[ROOT])),
+        };
+        self.error(span.clone(), detail, hint);
+        Inside::Unknown
+    }
+
+    fn child_of_root(&mut self, name: &str, span: &Range<usize>) -> Inside {
+        if name == RULE {
+            let index = self.document.configuration.rules.len();
+            self.document.configuration.rules.push(CorsRule::default());
+            self.place(ElementPath::Rule(index), span.clone());
+            return Inside::Rule;
+        }
+        let hint = if Element::ALL.iter().any(|element| element.name() == name) {
+            Some(format!("it belongs inside a `{RULE}` element"))
+        } else {
+            prefix_hint(name).or_else(|| meant(name, &[RULE]))
+        };
+        let detail = format!("`{ROOT}` has no element `{name}`");
+        self.error(span.clone(), detail, hint);
+        Inside::Unknown
+    }
+
+    fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> Inside {
+        let known = Element::ALL.map(Element::name);
+        let Some(element) = Element::ALL.into_iter().find(|known| known.name() == name) else {
+            let hint = if name.to_ascii_lowercase().contains("credentials") {
+                let hint = "remove it: S3 allows credentials by itself wherever the origin that \
+                            matched is not the lone `*`";
+                Some(hint.into())
+            } else {
+                prefix_hint(name).or_else(|| meant(name, &known))
+            };
+            let detail = format!("`{RULE}` has no element `{name}`");
+            self.error(span.clone(), detail, hint);
+            return Inside::Unknown;
+        };
+        let there = match (element, self.document.configuration.rules.last()) {
+            (Element::Id, Some(rule)) => rule.id.is_some(),
+            (Element::MaxAgeSeconds, Some(_)) => {
+                let path = self.value_path(element, 0);
+                self.document.places.contains_key(&path)
+            }
+            _ => false,
+        };
+        if there {
+            let detail = format!("the rule has a second {element}");
+            self.error(span.clone(), detail, Some("keep one of them".into()));
+            return Inside::Unknown;
+        }
+        let text = String::new();
+        Inside::Value { element, text }
+    }
+
+    fn end(&mut self, tag: Range<usize>) {
+        let Some(open) = self.open.pop() else {
+            return;
+        };
+        if let Inside::Value { element, text } = open.inside {
+            let content = open.tag.end..tag.start.max(open.tag.end);
+            let place = if content.is_empty() {
+                open.tag
+            } else {
+                content
+            };
+            self.value(element, text, place);
+        }
+    }
+
+    fn value(&mut self, element: Element, text: String, place: Range<usize>) {
+        let Some(rule) = self.document.configuration.rules.last_mut() else {
+            return;
+        };
+        let mut index = 0;
+        match element {
+            Element::Id => rule.id = Some(text),
+            Element::MaxAgeSeconds => {
+                rule.max_age_seconds = seconds(&text);
+                if rule.max_age_seconds.is_none() {
+                    self.bad_max_age(&text, place.clone());
+                }
+            }
+            Element::AllowedOrigin => index = push(&mut rule.allowed_origins, text),
+            Element::AllowedMethod => index = push(&mut rule.allowed_methods, text),
+            Element::AllowedHeader => index = push(&mut rule.allowed_headers, text),
+            Element::ExposeHeader => index = push(&mut rule.expose_headers, text),
+        }
+        self.place(self.value_path(element, index), place);
+    }
+
+    fn bad_max_age(&mut self, text: &str, place: Range<usize>) {
+        let detail = "MaxAgeSeconds is not a whole number from 0 to 2147483647";
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let hint = if text.is_empty() {
+            Some("remove the element, or give it a number of seconds".into())
+        } else if seconds(text.trim()).is_some() {
+            Some("remove the white space around it".into())
+        } else if text.starts_with('-') {
+            Some("0 keeps browsers from caching a preflight's answer".into())
+        } else if seconds(&digits).is_some() && !text.contains('.') {
+            Some(format!("write it as digits alone: {digits}"))
+        } else {
+            None
+        };
+        self.error(place, detail, hint);
+    }
+
+    /// Text: part of a value, or nothing but white space.
+    fn characters(&mut self, content: &str, span: Range<usize>, text: &str) {
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            Some(Inside::Value { text, .. }) => text.push_str(content),
+            Some(Inside::Unknown) => {}
+            None | Some(Inside::Root | Inside::Rule) => {
+                let white = [' ', '\t', '\r', '\n'];
+                if content.trim_matches(white).is_empty() {
+                    return;
+                }
+                let raw = text.get(span.clone()).unwrap_or_default();
+                let start = span.start + (raw.len() - raw.trim_start_matches(white).len());
+                let end = start + raw.trim_matches(white).len();
+                self.stray(start..end);
+            }
+        }
+    }
+
+    fn reference(
+        &mut self,
+        reference: &BytesRef<'_>,
+        span: Range<usize>,
+        text: &str,
+    ) -> Result<(), Stop> {
+        let name: &str = reference;
+        let resolved = match reference.resolve_char_ref() {
+            Ok(Some(character)) if is_xml_character(character) => character.to_string(),
+            Ok(None) if resolve_xml_entity(name).is_some() => {
+                resolve_xml_entity(name).unwrap_or_default().to_owned()
+            }
+            Ok(None) => {
+                let hint = "XML knows `&amp;`, `&lt;`, `&gt;`, `&apos;` and `&quot;`; an `&` by \
+                            itself is `&amp;`";
+                let detail = format!("there is no entity `&{name};`");
+                return self.stop(span, detail, Some(hint.into()));
+            }
+            Ok(Some(_)) | Err(_) => {
+                let detail = format!("`&{name};` is no character that XML has");
+                return self.stop(span, detail, None);
+            }
+        };
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            Some(Inside::Value { text, .. }) => text.push_str(&resolved),
+            _ => self.characters("&", span, text),
+        }
+        Ok(())
+    }
+
+    fn stray(&mut self, span: Range<usize>) {
+        let (detail, hint) = match self.open.last().map(|open| &open.inside) {
+            Some(Inside::Root) => (format!("there is text between the `{RULE}` elements"), None),
+            Some(_) => {
+                let hint = "put it into one of the rule's elements".into();
+                (
+                    format!("there is text between the elements of a `{RULE}`"),
+                    Some(hint),
+                )
+            }
+            None if self.root_seen => (format!("there is text after `</{ROOT}>`"), None),
+            None => (format!("there is text where `<{ROOT}>` should be"), None),
+        };
+        self.error(span, detail, hint);
+    }
+
+    fn declaration(&mut self, declaration: &BytesDecl<'_>, span: Range<usize>) -> Result<(), Stop> {
+        if span.start != 0 {
+            let hint = "remove what stands before it, white space too".into();
+            let detail = "the XML declaration is not at the very beginning";
+            return self.stop(span, detail, Some(hint));
+        }
+        if declaration.xml_version().is_err() {
+            return self.stop(
+                span,
+                "the XML declaration names no version that there is",
+                None,
+            );
+        }
+        match declaration.encoding() {
+            None => Ok(()),
+            Some(Ok(name))
+                if ["utf-8", "utf8", "us-ascii"].contains(&&*name.to_ascii_lowercase()) =>
+            {
+                Ok(())
+            }
+            Some(Ok(name)) => {
+                let detail = format!("the XML declaration says the encoding is `{name}`");
+                let hint = "the document has to be UTF-8, and to say so or nothing".into();
+                self.stop(span, detail, Some(hint))
+            }
+            Some(Err(_)) => self.stop(span, "the XML declaration is not well-formed", None),
+        }
+    }
+
+    /// Attributes mean nothing here, but have to be attributes. quick-xml's own look for
+    /// doubled ones is quadratic.
+    fn attributes(&mut self, tag: &BytesStart<'_>, span: &Range<usize>) -> Result<(), Stop> {
+        let mut seen = HashSet::new();
+        for attribute in tag.attributes().with_checks(false) {
+            let detail = match attribute {
+                Err(_) => "the element's attributes are not well-formed".to_owned(),
+                Ok(attribute) if !seen.insert(attribute.key) => {
+                    let name = attribute.key.into_inner();
+                    format!("the element has the attribute `{name}` twice")
+                }
+                Ok(attribute)
+                    if attribute.value.contains('<')
+                        || attribute.normalized_value(XmlVersion::Implicit1_0).is_err() =>
+                {
+                    let name = attribute.key.into_inner();
+                    format!("the value of the attribute `{name}` is not well-formed")
+                }
+                Ok(_) => continue,
+            };
+            return self.stop(span.clone(), detail, None);
+        }
+        Ok(())
+    }
+
+    fn end_of_document(&mut self, length: usize) -> Result<(), Stop> {
+        if let Some(open) = self.open.pop() {
+            let tag = open.tag.clone();
+            self.open.push(open);
+            return self.stop(tag, "this element is never closed", None);
+        }
+        if !self.root_seen && self.document.errors.is_empty() {
+            return self.stop(
+                length..length,
+                format!("there is no element `{ROOT}`"),
+                None,
+            );
+        }
+        Ok(())
+    }
+
+    fn not_well_formed(&mut self, text: &str, at: usize, error: &Error) -> Result<(), Stop> {
+        let mut hint = None;
+        let detail = match error {
+            Error::IllFormed(IllFormedError::MismatchedEndTag { expected, found }) => {
+                hint = Some(format!("close `<{expected}>` first"));
+                format!("`</{found}>` stands where `</{expected}>` should be")
+            }
+            Error::IllFormed(IllFormedError::UnmatchedEndTag(name)) => {
+                format!("`</{name}>` closes nothing")
+            }
+            Error::IllFormed(IllFormedError::UnclosedReference) => {
+                hint = Some("an `&` by itself is written `&amp;`".into());
+                "an `&` begins a reference, but no `;` ends it".into()
+            }
+            Error::IllFormed(IllFormedError::DoubleHyphenInComment) => {
+                "a comment must not have `--` inside".into()
+            }
+            Error::Syntax(SyntaxError::UnclosedDoctype)
+            | Error::IllFormed(IllFormedError::MissingDoctypeName) => {
+                "a document type is refused".into()
+            }
+            Error::Syntax(SyntaxError::UnclosedComment) => "this comment is never closed".into(),
+            Error::Syntax(SyntaxError::UnclosedCData) => {
+                "this CDATA section is never closed".into()
+            }
+            Error::Syntax(SyntaxError::UnclosedTag) => "this tag has no closing `>`".into(),
+            other => format!("this is not well-formed XML: {other}"),
+        };
+        // From there to the end of the tag, but not beyond the line.
+        let rest = text.get(at..).unwrap_or_default();
+        let length = rest
+            .char_indices()
+            .find_map(|(index, character)| match character {
+                '>' => Some(index + 1),
+                '\n' | '\r' => Some(index),
+                _ => None,
+            })
+            .unwrap_or(rest.len());
+        self.stop(at..at + length, detail, hint)
+    }
+
+    fn value_path(&self, element: Element, index: usize) -> ElementPath {
+        let rule = self.document.configuration.rules.len().saturating_sub(1);
+        ElementPath::Value {
+            rule,
+            element,
+            index,
+        }
+    }
+
+    fn place(&mut self, path: ElementPath, span: Range<usize>) {
+        let span = span.start + self.base..span.end + self.base;
+        self.document.places.insert(path, span);
+    }
+
+    fn stop(
+        &mut self,
+        span: Range<usize>,
+        detail: impl Into<String>,
+        hint: Option<String>,
+    ) -> Result<(), Stop> {
+        self.error(span, detail, hint);
+        Err(Stop)
+    }
+
+    fn error(&mut self, span: Range<usize>, detail: impl Into<String>, hint: Option<String>) {
+        if self.inside_rule() {
+            self.break_rule();
+        }
+        self.document.errors.push(XmlError {
+            span: span.start + self.base..span.end + self.base,
+            detail: detail.into(),
+            hint,
+        });
+    }
+
+    fn inside_rule(&self) -> bool {
+        let second = self.open.get(1).map(|open| &open.inside);
+        matches!(second, Some(Inside::Rule))
+    }
+
+    fn break_rule(&mut self) {
+        if let Some(last) = self.document.configuration.rules.len().checked_sub(1) {
+            self.document.broken_rules.insert(last);
+        }
+    }
+}
+
+/// A number of seconds that S3 takes: an XML schema's `int`, not below 0.
+fn seconds(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse().ok()?;
+    (digits && i32::try_from(seconds).is_ok()).then_some(seconds)
+}
+
+/// Appends, and says where.
+fn push(values: &mut Vec<String>, value: String) -> usize {
+    values.push(value);
+    values.len() - 1
+}
+
+/// XML 1.0, 2.2: Char.
+fn is_xml_character(character: char) -> bool {
+    !matches!(character, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
+}
+
+fn meant(name: &str, known: &[&str]) -> Option<String> {
+    nearest(name, known).map(|known| format!("probably `{known}` is meant"))
+}
+
+fn prefix_hint(name: &str) -> Option<String> {
+    let (_, local) = name.split_once(':')?;
+    Some(format!("write `{local}` without a prefix"))
+}
+
+/// quick-xml counts in `u64`; the document has at most [`MAX_DOCUMENT`] bytes.
+fn position(position: u64) -> usize {
+    usize::try_from(position).expect("a document's length is a usize")
+}

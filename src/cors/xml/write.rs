@@ -1,0 +1,59 @@
+//! Writes S3's XML.
+
+use super::NAMESPACE;
+use crate::cors::configuration::{CorsConfiguration, CorsRule, Element};
+
+/// The whole document.
+pub(super) fn document(configuration: &CorsConfiguration) -> String {
+    let mut xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<CORSConfiguration xmlns=\"{NAMESPACE}\">\n"
+    );
+    for rule in &configuration.rules {
+        push_rule(&mut xml, rule, "  ");
+    }
+    xml.push_str("</CORSConfiguration>\n");
+    xml
+}
+
+fn push_rule(xml: &mut String, rule: &CorsRule, indent: &str) {
+    let max_age = rule.max_age_seconds.map(|seconds| seconds.to_string());
+    let elements = [
+        (Element::Id, rule.id.as_slice()),
+        (Element::AllowedOrigin, &rule.allowed_origins),
+        (Element::AllowedMethod, &rule.allowed_methods),
+        (Element::AllowedHeader, &rule.allowed_headers),
+        (Element::ExposeHeader, &rule.expose_headers),
+        (Element::MaxAgeSeconds, max_age.as_slice()),
+    ];
+    push(xml, &[indent, "<CORSRule>\n"]);
+    for (element, values) in elements {
+        for value in values {
+            push(xml, &[indent, "  "]);
+            push_value(xml, element, value);
+            xml.push('\n');
+        }
+    }
+    push(xml, &[indent, "</CORSRule>\n"]);
+}
+
+fn push_value(xml: &mut String, element: Element, value: &str) {
+    let name = element.name();
+    push(xml, &["<", name, ">"]);
+    for character in value.chars() {
+        match character {
+            '&' => xml.push_str("&amp;"),
+            '<' => xml.push_str("&lt;"),
+            '>' => xml.push_str("&gt;"),
+            // A reader turns a carriage return into a line feed (XML 1.0, 2.11).
+            '\r' => xml.push_str("&#13;"),
+            _ => xml.push(character),
+        }
+    }
+    push(xml, &["</", name, ">"]);
+}
+
+fn push(xml: &mut String, parts: &[&str]) {
+    for part in parts {
+        xml.push_str(part);
+    }
+}
