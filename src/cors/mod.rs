@@ -3,6 +3,7 @@
 //! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
 //! `http`, `quick-xml` and `thiserror`; nothing else in this crate.
 
+mod check;
 mod configuration;
 mod decision;
 mod pattern;
@@ -12,6 +13,7 @@ mod s3_error;
 mod spelling;
 mod xml;
 
+pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 pub use pattern::{TooManyWildcards, Wildcard};

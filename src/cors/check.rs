@@ -1,0 +1,452 @@
+//! Checks a whole document and tells everything that is wrong with it, each with its place.
+
+use std::ops::Range;
+
+use super::configuration::{CorsConfiguration, Element, ElementPath};
+use super::policy::{Options, Policy, RuleError, RuleErrorKind, S3_METHODS};
+use super::request::is_token;
+use super::spelling::nearest;
+use super::xml::{self, XmlError};
+
+/// A document that was checked: what it holds, and what there is to say of it.
+#[derive(Debug)]
+pub struct CheckedDocument {
+    /// What it compiles to, where S3 would accept it.
+    pub policy: Option<Policy>,
+    /// Its rules, where S3 would accept it.
+    pub configuration: Option<CorsConfiguration>,
+    /// Errors first, the one that S3 answers with before all others.
+    pub problems: Vec<Problem>,
+}
+
+/// Something to say of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether the document is refused for it.
+    pub severity: Severity,
+    /// An error's code is S3's; a warning's is this crate's own and stable.
+    pub code: &'static str,
+    /// An error's message is S3's, word for word.
+    pub message: String,
+    /// What precisely is wrong, in our words.
+    pub detail: Option<String>,
+    /// How to mend it.
+    pub hint: Option<String>,
+    /// Where, in bytes of the document.
+    pub span: Option<Range<usize>>,
+}
+
+/// Whether a [`Problem`] keeps a document from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// S3 refuses the document.
+    Error,
+    /// S3 accepts it, but it probably does not do what is meant.
+    Warning,
+}
+
+/// Reads, checks and compiles a document.
+#[must_use]
+pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
+    let document = xml::read(bytes);
+    let mut problems: Vec<Problem> = document.errors.into_iter().map(Problem::from).collect();
+    let unreadable = !problems.is_empty();
+
+    let policy = match Policy::compile(&document.configuration, options) {
+        Ok(policy) => Some(policy),
+        Err(errors) => {
+            // What is missing may be what could not be read.
+            let certain = errors.into_iter().filter(|error| match error.kind {
+                RuleErrorKind::NoRules => !unreadable,
+                RuleErrorKind::Missing(_) => !matches!(
+                    error.path,
+                    ElementPath::Rule(index) if document.broken_rules.contains(&index)
+                ),
+                _ => true,
+            });
+            problems.extend(certain.map(|error| {
+                let mut problem = Problem::from(&error);
+                problem.span = document.places.get(&error.path).cloned();
+                problem
+            }));
+            None
+        }
+    };
+    // S3 looks at the structure first.
+    problems.sort_by_key(|problem| problem.code != XmlError::CODE);
+    if !problems.is_empty() {
+        return CheckedDocument {
+            policy: None,
+            configuration: None,
+            problems,
+        };
+    }
+    CheckedDocument {
+        policy,
+        configuration: Some(document.configuration),
+        problems,
+    }
+}
+
+impl From<XmlError> for Problem {
+    fn from(error: XmlError) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: XmlError::CODE,
+            message: XmlError::MESSAGE.into(),
+            detail: Some(error.detail),
+            hint: error.hint,
+            span: Some(error.span),
+        }
+    }
+}
+
+impl From<&RuleError> for Problem {
+    fn from(error: &RuleError) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: error.kind.code(),
+            message: error.kind.to_string(),
+            detail: error.kind.detail(),
+            hint: error.kind.hint(),
+            span: None,
+        }
+    }
+}
+
+impl RuleErrorKind {
+    /// What precisely is wrong, where S3's message leaves it open.
+    #[must_use]
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::NoRules => Some("the configuration has no CORSRule".into()),
+            Self::Missing(element) => Some(format!("the rule has no {element}")),
+            Self::TooManyRules => Some("this is the 101st rule".into()),
+            Self::IdTooLong => None,
+            Self::UnsupportedMethod(method) if method.is_empty() => {
+                Some("the AllowedMethod is empty".into())
+            }
+            Self::UnsupportedMethod(_) => None,
+            Self::TooManyWildcards(_, value) => {
+                let count = value.matches('*').count();
+                Some(format!("`{value}` has {count} wildcards"))
+            }
+            Self::ExposeWildcard(_) => None,
+            Self::InvalidCharacter(element, name) => {
+                let bad = name.chars().find(|character| {
+                    !character.is_ascii() || !is_token(character.to_string().as_bytes())
+                })?;
+                Some(format!(
+                    "{} in the {element} `{name}` cannot stand in a field name",
+                    Quoted(bad)
+                ))
+            }
+        }
+    }
+
+    /// How to mend it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoRules => "a bucket without rules needs no file".into(),
+            Self::Missing(Element::AllowedMethod) => {
+                "add one AllowedMethod for each of the methods GET, PUT, HEAD, POST and DELETE \
+                 that pages may use"
+                    .into()
+            }
+            Self::Missing(element) => format!("add at least one {element}"),
+            Self::TooManyRules => {
+                "rules with the same methods and headers can be one rule with several origins"
+                    .into()
+            }
+            Self::IdTooLong => "shorten it; it is a name for people".into(),
+            Self::UnsupportedMethod(method) => return method_hint(method),
+            Self::TooManyWildcards(element, value) => wildcards_hint(*element, value),
+            Self::ExposeWildcard(_) => {
+                "name every field that scripts may read, each in an ExposeHeader of its own".into()
+            }
+            Self::InvalidCharacter(element, name) => return name_hint(*element, name),
+        })
+    }
+}
+
+fn method_hint(method: &str) -> Option<String> {
+    let upper = method.trim().to_ascii_uppercase();
+    let listed: Vec<&str> = upper
+        .split([',', ' ', '|', ';'])
+        .filter(|part| !part.is_empty())
+        .collect();
+    Some(match upper.as_str() {
+        "" => "remove it, or name one of GET, PUT, HEAD, POST and DELETE".into(),
+        "OPTIONS" => "remove it: preflights need no rule, they are answered wherever a rule \
+                      allows the method that they ask for"
+            .into(),
+        "*" | "ALL" | "ANY" => {
+            "list the methods, each in an AllowedMethod of its own: GET, PUT, HEAD, POST, DELETE"
+                .into()
+        }
+        known if S3_METHODS.contains(&known) && method.trim() != known => {
+            format!("methods are written in upper case: {known}")
+        }
+        known if S3_METHODS.contains(&known) => {
+            format!("remove the white space around {known}")
+        }
+        _ if listed.len() > 1 && listed.iter().all(|part| S3_METHODS.contains(part)) => {
+            "give each method an AllowedMethod of its own".into()
+        }
+        other if is_token(other.as_bytes()) => match nearest(other, &S3_METHODS) {
+            // PATCH is a method of its own, not a slip.
+            Some(known) if !["PATCH", "CONNECT", "TRACE"].contains(&other) => {
+                format!("probably {known} is meant")
+            }
+            _ => format!(
+                "S3 has no rules for {other}; for an upstream that is not S3, the route can allow \
+                 them: extra_methods = [\"{other}\"]"
+            ),
+        },
+        _ => return None,
+    })
+}
+
+fn wildcards_hint(element: Element, value: &str) -> String {
+    match element {
+        Element::AllowedOrigin if value.trim_matches('*').is_empty() => "any origin is `*`".into(),
+        // https://*.example.com:*
+        Element::AllowedOrigin if value.ends_with(":*") => {
+            "name the port, or give each port an AllowedOrigin of its own".into()
+        }
+        Element::AllowedOrigin => {
+            "one `*` matches any run of characters, dots and colons too; what needs two is \
+             several AllowedOrigin elements"
+                .into()
+        }
+        _ if value.trim_matches('*').is_empty() => "any header is `*`".into(),
+        _ => "one `*` matches any run of characters; what needs two is several AllowedHeader \
+              elements"
+            .into(),
+    }
+}
+
+fn name_hint(element: Element, name: &str) -> Option<String> {
+    let trimmed = name.trim().trim_end_matches(':');
+    if name.contains(',') {
+        Some(format!("give each name an {element} of its own"))
+    } else if is_token(trimmed.as_bytes()) {
+        Some(format!("write `{trimmed}`"))
+    } else if name.contains(':') {
+        Some("write the field's name alone, without a value".into())
+    } else {
+        None
+    }
+}
+
+/// A character as a sentence can show it.
+struct Quoted(char);
+
+impl std::fmt::Display for Quoted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            ' ' => f.write_str("a space"),
+            '\t' => f.write_str("a tab"),
+            '\r' | '\n' => f.write_str("a line break"),
+            character => write!(f, "`{}`", character.escape_debug()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(document: &str) -> CheckedDocument {
+        check_document(document.as_bytes(), Options::default())
+    }
+
+    fn rules(inner: &[&str]) -> String {
+        let rules: Vec<String> = inner
+            .iter()
+            .map(|rule| format!("<CORSRule>{rule}</CORSRule>"))
+            .collect();
+        format!("<CORSConfiguration>{}</CORSConfiguration>", rules.concat())
+    }
+
+    /// What is wrong with a rule that is right but for `inner`.
+    fn only_problem(inner: &str) -> (String, Problem) {
+        let rest = if inner.contains("<AllowedMethod") {
+            "<AllowedOrigin>o</AllowedOrigin>"
+        } else if inner.contains("<AllowedOrigin") {
+            "<AllowedMethod>GET</AllowedMethod>"
+        } else {
+            "<AllowedOrigin>o</AllowedOrigin><AllowedMethod>GET</AllowedMethod>"
+        };
+        let document = rules(&[&format!("{rest}{inner}")]);
+        let mut problems = check(&document).problems;
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        (document, problems.remove(0))
+    }
+
+    #[test]
+    fn each_error_comes_with_its_place_and_a_way_out() {
+        // What is in the rule, the bytes that are pointed at, a part of the hint.
+        let cases = [
+            (
+                "<AllowedMethod>get</AllowedMethod>",
+                "get",
+                "upper case: GET",
+            ),
+            ("<AllowedMethod> GET</AllowedMethod>", " GET", "white space"),
+            (
+                "<AllowedMethod>OPTIONS</AllowedMethod>",
+                "OPTIONS",
+                "preflights need no rule",
+            ),
+            ("<AllowedMethod>*</AllowedMethod>", "*", "list the methods"),
+            (
+                "<AllowedMethod></AllowedMethod>",
+                "<AllowedMethod>",
+                "remove it",
+            ),
+            (
+                "<AllowedMethod>GET, PUT</AllowedMethod>",
+                "GET, PUT",
+                "of its own",
+            ),
+            (
+                "<AllowedMethod>PATCH</AllowedMethod>",
+                "PATCH",
+                "extra_methods = [\"PATCH\"]",
+            ),
+            (
+                "<AllowedMethod>PROPFIND</AllowedMethod>",
+                "PROPFIND",
+                "extra_methods",
+            ),
+            (
+                "<AllowedMethod>DELET</AllowedMethod>",
+                "DELET",
+                "DELETE is meant",
+            ),
+            (
+                "<AllowedOrigin>https://*.a.example:*</AllowedOrigin>",
+                "https://*.a.example:*",
+                "port",
+            ),
+            (
+                "<AllowedOrigin>*://*.a.example</AllowedOrigin>",
+                "*://*.a.example",
+                "several",
+            ),
+            (
+                "<AllowedOrigin>**</AllowedOrigin>",
+                "**",
+                "any origin is `*`",
+            ),
+            (
+                "<AllowedHeader>*-amz-*</AllowedHeader>",
+                "*-amz-*",
+                "several",
+            ),
+            (
+                "<AllowedHeader>Range, ETag</AllowedHeader>",
+                "Range, ETag",
+                "of its own",
+            ),
+            (
+                "<AllowedHeader>Range:</AllowedHeader>",
+                "Range:",
+                "write `Range`",
+            ),
+            (
+                "<AllowedHeader> Range</AllowedHeader>",
+                " Range",
+                "write `Range`",
+            ),
+            (
+                "<ExposeHeader>x-amz-*</ExposeHeader>",
+                "x-amz-*",
+                "name every field",
+            ),
+            (
+                "<ExposeHeader>ETag: a</ExposeHeader>",
+                "ETag: a",
+                "without a value",
+            ),
+        ];
+        for (inner, place, hint) in cases {
+            let (document, problem) = only_problem(inner);
+            assert_eq!(problem.severity, Severity::Error);
+            assert_eq!(problem.code, "InvalidRequest", "{inner}");
+            assert_eq!(&document[problem.span.clone().unwrap()], place);
+            let said = problem.hint.unwrap_or_default();
+            assert!(said.contains(hint), "{inner}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_character_that_no_field_name_has_is_named() {
+        for (name, detail) in [
+            (
+                "a b",
+                "a space in the ExposeHeader `a b` cannot stand in a field name",
+            ),
+            (
+                "a/b",
+                "`/` in the ExposeHeader `a/b` cannot stand in a field name",
+            ),
+            (
+                "é",
+                "`é` in the ExposeHeader `é` cannot stand in a field name",
+            ),
+        ] {
+            let (_, problem) = only_problem(&format!("<ExposeHeader>{name}</ExposeHeader>"));
+            assert_eq!(problem.detail.as_deref(), Some(detail));
+            // S3's message names the wrong element.
+            assert_eq!(
+                problem.message,
+                format!("AllowedHeader \"{name}\" contains invalid character.")
+            );
+        }
+    }
+
+    #[test]
+    fn everything_is_said_at_once_and_what_s3_says_comes_first() {
+        let document = rules(&[
+            "<AllowedOrigin>a**</AllowedOrigin><AllowedMethod>get</AllowedMethod>",
+            "<AllowedOrigin>b</AllowedOrigin>",
+            "<AllowedOrigins>c</AllowedOrigins>",
+        ]);
+        let checked = check(&document);
+        assert!(checked.policy.is_none() && checked.configuration.is_none());
+        let said: Vec<_> = checked
+            .problems
+            .iter()
+            .map(|problem| (problem.code, &document[problem.span.clone().unwrap()]))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("MalformedXML", "<AllowedOrigins>"),
+                ("MalformedXML", "<CORSRule>"),
+                ("InvalidRequest", "a**"),
+                ("InvalidRequest", "get"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_document_that_breaks_off_is_not_blamed_for_what_it_may_lack() {
+        let checked = check("<CORSConfiguration><CORSRule><AllowedOrigin>a</AllowedOrigin>");
+        assert_eq!(checked.problems.len(), 1, "{:#?}", checked.problems);
+    }
+
+    #[test]
+    fn the_hundred_and_first_rule_is_pointed_at() {
+        let rule = "<AllowedOrigin>a</AllowedOrigin><AllowedMethod>GET</AllowedMethod>";
+        assert!(check(&rules(&[rule; 100])).policy.is_some());
+        let document = rules(&[rule; 101]);
+        let problem = &check(&document).problems[0];
+        assert_eq!(problem.code, "InvalidRequest");
+        let before = &document[..problem.span.clone().unwrap().start];
+        assert_eq!(before.matches("<CORSRule>").count(), 100);
+    }
+}
