@@ -1,0 +1,11 @@
+//! Everything that is tested from outside: one binary, a module for each subject.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that goes wrong shall say so"
+)]
+
+mod support;
+mod vectors;

@@ -1,0 +1,157 @@
+//! S3's conformance vectors against the engine alone.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use s3cors::cors::{
+    Decision, Options, Policy, ResourceType, S3Error, Semantics, Severity, check_document,
+};
+
+use crate::support::vectors::{Answer, Meant, Request, Upstream, Vector, load};
+
+fn options(semantics: Semantics) -> Options {
+    Options {
+        semantics,
+        ..Options::default()
+    }
+}
+
+fn policy(vector: &Vector, semantics: Semantics) -> Policy {
+    let Some(xml) = &vector.config_xml else {
+        return Policy::not_enabled(options(semantics));
+    };
+    let checked = check_document(xml.as_bytes(), options(semantics));
+    let errors: Vec<_> = checked
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Error)
+        .collect();
+    checked
+        .policy
+        .unwrap_or_else(|| panic!("{}: {errors:#?}", vector.name))
+}
+
+/// What a proxy around the engine answers.
+fn answer(policy: &Policy, request: &Request, upstream: &Upstream) -> Answer {
+    let method = Method::from_bytes(request.method.as_bytes()).unwrap();
+    let mut fields = HeaderMap::new();
+    for (name, value) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        fields.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    let decision = policy.decide(&method, &fields);
+
+    let mut headers = HeaderMap::new();
+    let path = request.path.split('?').next().unwrap();
+    let (status, body, forwarded) = match &decision {
+        Decision::Preflight(Ok(_)) => {
+            headers.insert("content-length", HeaderValue::from_static("0"));
+            (200, String::new(), false)
+        }
+        Decision::Preflight(Err(denial)) => {
+            headers.insert("content-type", HeaderValue::from_static("application/xml"));
+            let resource = match path {
+                "/" => ResourceType::Bucket,
+                _ => ResourceType::Object,
+            };
+            let document = S3Error::of(denial, resource).to_xml("request", "host");
+            (denial.status().as_u16(), document, false)
+        }
+        Decision::Actual(_) | Decision::NotCors => {
+            for (name, value) in &upstream.headers {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            let body = match method {
+                Method::HEAD => String::new(),
+                _ => upstream.body.clone(),
+            };
+            (upstream.status_of(&request.path), body, true)
+        }
+    };
+    policy.mark(decision, &mut headers);
+    Answer {
+        status,
+        headers,
+        body: body.into_bytes(),
+        forwarded,
+    }
+}
+
+#[test]
+fn every_refused_configuration_is_refused_as_s3_does() {
+    let mut count = 0;
+    for vector in &load().vectors {
+        let Some(expected) = &vector.expected else {
+            continue;
+        };
+        let xml = vector.config_xml.as_deref().unwrap();
+        let checked = check_document(xml.as_bytes(), options(Semantics::S3Exact));
+        assert!(
+            vector.config_error && checked.policy.is_none(),
+            "{}",
+            vector.name
+        );
+        let first = &checked.problems[0];
+        assert!(
+            first.severity == Severity::Error && expected.is(first.code, &first.message),
+            "{}: {first:?}",
+            vector.name
+        );
+        let span = first.span.clone().expect("each error has its place");
+        assert!(xml.get(span).is_some(), "{}", vector.name);
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn s3_exact_answers_as_s3_does() {
+    let vectors = load();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for vector in vectors.vectors.iter().filter(|vector| !vector.config_error) {
+        let policy = policy(vector, Semantics::S3Exact);
+        for (index, request) in vector.requests.iter().enumerate() {
+            let answer = answer(&policy, request, &vectors.upstream);
+            for difference in request.expect.differences(&answer, &vectors.constants) {
+                wrong.push(format!("{} {index}: {difference}", vector.name));
+            }
+            let order: Vec<_> = answer
+                .headers
+                .keys()
+                .filter_map(|name| {
+                    let names = &vectors.constants.preflight_header_order;
+                    names.iter().position(|known| name == known.as_str())
+                })
+                .collect();
+            if !order.is_sorted() {
+                wrong.push(format!("{} {index}: order of fields", vector.name));
+            }
+            count += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count >= 200, "{count}");
+}
+
+#[test]
+fn safe_differs_from_s3_only_where_it_is_meant_to() {
+    let vectors = load();
+    let mut wrong = Vec::new();
+    let mut seen = Vec::new();
+    for vector in vectors.vectors.iter().filter(|vector| !vector.config_error) {
+        let policy = policy(vector, Semantics::Safe);
+        for (index, request) in vector.requests.iter().enumerate() {
+            let answer = answer(&policy, request, &vectors.upstream);
+            for difference in request.expect.differences(&answer, &vectors.constants) {
+                match Meant::of(request, &difference) {
+                    Some(meant) => seen.push(meant),
+                    None => wrong.push(format!("{} {index}: {difference}", vector.name)),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for meant in Meant::ALL {
+        assert!(seen.contains(&meant), "{meant:?} never occurs");
+    }
+}
