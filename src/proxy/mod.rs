@@ -1,6 +1,314 @@
 //! One request: which route, what decision, where to, and what comes back.
+//!
+//! It knows nothing of files, sockets and threads. May use `cors` and `metrics`.
 
+mod answer;
+pub mod body;
 pub mod bucket;
+pub mod error;
+mod forward;
 pub mod host;
+mod pool;
+mod request_body;
 pub mod snapshot;
+mod stream;
+mod tunnel;
 pub mod upstream;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::HeaderMap;
+use http::{Method, Request, Response, StatusCode, Version, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::cors;
+use crate::cors::Decision;
+use crate::cors::Denial;
+use crate::cors::Kind;
+use crate::cors::ResourceType;
+use crate::metrics::Worker;
+
+use answer::RequestIds;
+use body::Body;
+use error::{Blame, Error};
+use host::{Found, Host};
+use pool::Pool;
+use request_body::RequestBody;
+use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
+
+pub use forward::Client;
+pub use pool::LocalExecutor;
+
+/// How long a request's body is held for an upstream that never says `100 Continue`.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is checked of a request's head before anything else.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// The target, in bytes.
+    pub uri_bytes: usize,
+    /// The fields, in bytes.
+    pub head_bytes: usize,
+}
+
+/// Answers one worker's requests.
+pub struct Proxy {
+    worker: Worker,
+    limits: HeadLimits,
+    current: Arc<Current>,
+    /// The snapshot in force when last looked.
+    held: RefCell<Rc<Held>>,
+    pool: Pool,
+    ids: RequestIds,
+}
+
+impl Proxy {
+    /// A proxy with no connections yet.
+    #[must_use]
+    pub fn new(worker: Worker, current: Arc<Current>, limits: HeadLimits) -> Self {
+        Self {
+            worker,
+            limits,
+            held: RefCell::new(Rc::new(Held(current.get()))),
+            current,
+            pool: Pool::default(),
+            ids: RequestIds::new(),
+        }
+    }
+
+    /// Answers a request: the whole way, top to bottom.
+    pub async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+        let start = Instant::now();
+        let snapshot = self.snapshot();
+        let (parts, body) = request.into_parts();
+        let found = match self.route(&snapshot.0, &parts) {
+            Ok(found) => found,
+            Err(error) => return self.refuse_head(&error, &parts),
+        };
+        let route = found.route;
+        let method = parts.method.clone();
+        let Some(policy) = found.policy else {
+            let response = self.forward(route, parts, body, client).await;
+            let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
+            self.count(route, &method, response.status(), start);
+            return response;
+        };
+
+        let decision = policy.policy.decide(&parts.method, &parts.headers);
+        self.count_decision(route, policy, &decision, &parts.headers);
+        let mut response = match &decision {
+            Decision::Preflight(Ok(_)) => answer::preflight(),
+            Decision::Preflight(Err(denial)) => {
+                answer::denial(denial, found.resource, self.ids.next())
+            }
+            Decision::NotCors if is_own_options(&parts) => answer::own_options(),
+            Decision::NotCors | Decision::Actual(_) => {
+                let response = self.forward(route, parts, body, client).await;
+                response.unwrap_or_else(|error| self.failure(route, &error, true))
+            }
+        };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            policy.policy.mark(decision, response.headers_mut());
+        }
+        self.count(route, &method, response.status(), start);
+        response
+    }
+
+    /// Closes connections that were idle for too long. To be called now and then.
+    pub fn evict_idle(&self) {
+        self.pool.evict();
+    }
+
+    fn snapshot(&self) -> Rc<Held> {
+        let mut held = self.held.borrow_mut();
+        if !self.current.is(&held.0) {
+            *held = Rc::new(Held(self.current.get()));
+        }
+        Rc::clone(&held)
+    }
+
+    fn route<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        request: &request::Parts,
+    ) -> Result<FoundRoute<'s>, Error> {
+        self.check_size(request)?;
+        forward::check_target(request)?;
+        let host = Host::parse(forward::authority(request)?).map_err(|_| Error::InvalidHost)?;
+        let Found {
+            value: route,
+            below,
+        } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
+        let (policy, resource) = route.policies.find(request.uri.path(), below);
+        Ok(FoundRoute {
+            route,
+            policy,
+            resource,
+        })
+    }
+
+    fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
+        let target = request.uri.path().len() + request.uri.query().map_or(0, str::len);
+        if target > self.limits.uri_bytes {
+            return Err(Error::UriTooLong);
+        }
+        if request.version == Version::HTTP_2 {
+            return Ok(());
+        }
+        let fields = request.headers.iter();
+        let bytes: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if bytes > self.limits.head_bytes {
+            return Err(Error::HeadTooLarge);
+        }
+        Ok(())
+    }
+
+    /// The answer to a request that no route serves. A preflight gets S3's refusal.
+    fn refuse_head(&self, error: &Error, request: &request::Parts) -> Response<Body> {
+        let id = self.ids.next();
+        tracing::debug!(%error, id = id.as_str(), "a request was refused");
+        if matches!(error, Error::UnknownHost)
+            && cors::is_preflight(&request.method, &request.headers)
+        {
+            return answer::denial(&Denial::bucket_not_found(), ResourceType::Bucket, id);
+        }
+        answer::failure(error, false, id)
+    }
+
+    async fn forward(
+        &self,
+        route: &Route,
+        mut parts: request::Parts,
+        body: Incoming,
+        client: Client,
+    ) -> Result<Response<Body>, Error> {
+        let switched = parts.extensions.remove::<OnUpgrade>();
+        let on_upgrade = switched.filter(|_| forward::wants_upgrade(&parts));
+        let expects_continue = forward::expects_continue(&parts);
+        forward::to_upstream(&mut parts, client, route.forwarding, on_upgrade.is_some());
+        parts.extensions.clear();
+        let build = |version, upstream: &upstream::Upstream| {
+            forward::address_to(&mut parts, upstream, route.host_header, version);
+            let mut body = RequestBody::new(body);
+            if expects_continue && !body.is_empty() {
+                let continued = body.hold(CONTINUE_PATIENCE);
+                let mut request = Request::from_parts(parts, body);
+                hyper::ext::on_informational(&mut request, move |response| {
+                    if response.status() == StatusCode::CONTINUE {
+                        continued.notify_one();
+                    }
+                });
+                return request;
+            }
+            Request::from_parts(parts, body)
+        };
+        let response = match on_upgrade {
+            None => {
+                let request = |upstream: &_, version| build(version, upstream);
+                self.pool.send(&route.upstreams, request).await?
+            }
+            Some(on_upgrade) => {
+                let request = |upstream: &_| build(Version::HTTP_11, upstream);
+                tunnel::send(&self.pool, &route.upstreams, on_upgrade, request).await?
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            forward::to_client(&mut parts, route.forwarding);
+        }
+        Ok(Response::from_parts(parts, Body::upstream(body)))
+    }
+
+    fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {
+        let id = self.ids.next();
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = cause.as_deref().unwrap_or("");
+        match error.answer().blame {
+            Blame::Client => {
+                tracing::debug!(route = &*route.name, id = id.as_str(), %error, cause, "a request failed");
+            }
+            Blame::Upstream(failure) => {
+                route.metrics.upstream_failure(self.worker, failure);
+                tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "an upstream failed");
+            }
+        }
+        answer::failure(error, s3, id)
+    }
+
+    fn count(&self, route: &Route, method: &Method, status: StatusCode, start: Instant) {
+        route
+            .metrics
+            .request(self.worker, method, status, start.elapsed());
+    }
+
+    fn count_decision(
+        &self,
+        route: &Route,
+        policy: &RoutePolicy,
+        decision: &Decision<'_>,
+        fields: &HeaderMap,
+    ) {
+        let (kind, outcome) = match decision {
+            Decision::NotCors => return,
+            Decision::Preflight(outcome) => (Kind::Preflight, outcome),
+            Decision::Actual(outcome) => (Kind::Actual, outcome),
+        };
+        match outcome {
+            Ok(allowance) => {
+                route.metrics.decision(self.worker, kind, Ok(()));
+                if let Some(counter) = policy.allowed.get(allowance.pattern()) {
+                    counter.inc(self.worker);
+                }
+            }
+            Err(denial) => {
+                route
+                    .metrics
+                    .decision(self.worker, kind, Err(denial.reason()));
+                if let Some(origin) = fields.get(http::header::ORIGIN) {
+                    route.metrics.denied_origin(origin.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// A snapshot as one worker holds it: its requests count themselves in and out without atomics,
+/// so that no two cores write to one counter.
+struct Held(Arc<Snapshot>);
+
+/// The route of a request, and what of it the request addresses.
+struct FoundRoute<'s> {
+    route: &'s Route,
+    /// `None`: the route is transparent.
+    policy: Option<&'s RoutePolicy>,
+    resource: ResourceType,
+}
+
+impl Policies {
+    /// The policy for a request, and what its path names.
+    fn find(&self, path: &str, below: Option<&str>) -> (Option<&RoutePolicy>, ResourceType) {
+        let fallback = || self.route.as_deref().or(self.not_enabled.as_deref());
+        let Some(buckets) = &self.buckets else {
+            return (fallback(), bucket::resource_in_host(path));
+        };
+        let addressed = buckets.addressing.find(path, below);
+        let own = addressed
+            .bucket
+            .and_then(|name| buckets.policies.get(&*name));
+        (
+            own.map(|policy| &**policy).or_else(fallback),
+            addressed.resource,
+        )
+    }
+}
+
+/// `OPTIONS *` asks about the proxy, not about a resource.
+fn is_own_options(request: &request::Parts) -> bool {
+    request.method == Method::OPTIONS && request.uri.path() == "*"
+}

@@ -1,8 +1,31 @@
 //! Threads and sockets: a current-thread runtime per worker, nothing shared that is written to.
+//!
+//! Bind first, serve later: [`Server::bind`] takes every address or none. May use `proxy` and
+//! `metrics`.
 
+mod connection;
+mod drain;
+mod listener;
+mod prefixed;
+mod worker;
+
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::metrics::Metrics;
+use crate::metrics::Worker;
+use crate::proxy::snapshot::Current;
+
+use drain::{Drain, Phase};
+use listener::BoundListener;
 
 /// What needs a restart to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,5 +104,169 @@ impl Default for DrainSettings {
             delay: Duration::from_secs(0),
             deadline: Duration::from_secs(30),
         }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why the server cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a worker thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Every address bound, nobody served yet.
+#[derive(Debug)]
+pub struct Bound {
+    settings: Settings,
+    listeners: Vec<BoundListener>,
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub struct Server {
+    drain: Drain,
+    settings: DrainSettings,
+    workers: usize,
+    ended: mpsc::UnboundedReceiver<io::Result<usize>>,
+    sockets: Vec<PathBuf>,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut at the deadline.
+    pub cut: usize,
+}
+
+impl Server {
+    /// Binds every address, once for each worker.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
+    pub fn bind(settings: &Settings) -> Result<Bound, StartError> {
+        let listeners = settings
+            .listeners
+            .iter()
+            .map(|listener| BoundListener::bind(&listener.address, settings.workers.max(1)))
+            .collect::<Result<_, _>>()?;
+        Ok(Bound {
+            settings: settings.clone(),
+            listeners,
+        })
+    }
+
+    /// Stops: goes on for the drain's delay, then closes every listener and waits for what is
+    /// under way, until the deadline.
+    pub async fn drain(mut self) -> Drained {
+        self.drain.set(Phase::Draining);
+        tokio::time::sleep(self.settings.delay).await;
+        self.drain.set(Phase::Closing);
+        let deadline = tokio::time::Instant::now() + self.settings.deadline;
+        let mut cut = 0;
+        let mut ended = 0;
+        while ended < self.workers {
+            let result = tokio::select! {
+                result = self.ended.recv() => result,
+                () = tokio::time::sleep_until(deadline) => {
+                    self.drain.set(Phase::Cut);
+                    self.ended.recv().await
+                }
+            };
+            match result {
+                Some(Ok(left)) => cut += left,
+                Some(Err(error)) => tracing::error!(%error, "a worker failed"),
+                None => break,
+            }
+            ended += 1;
+        }
+        for path in &self.sockets {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+        Drained { cut }
+    }
+
+    /// Ends when a worker ends that was not told to: it cannot go on.
+    pub async fn failed(&mut self) -> io::Error {
+        match self.ended.recv().await {
+            Some(Err(error)) => error,
+            Some(Ok(_)) | None => io::Error::other("a worker thread ended"),
+        }
+    }
+}
+
+impl Bound {
+    /// Where it listens, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<Bind> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| listener.address.clone()).collect()
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Thread`] where the system has no thread for one.
+    pub fn serve(self, current: Arc<Current>, metrics: Arc<Metrics>) -> Result<Server, StartError> {
+        let (drain, signal) = Drain::new();
+        let (done, ended) = mpsc::unbounded_channel();
+        let workers = self.settings.workers.max(1);
+        let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut paths = Vec::new();
+        for listener in self.listeners {
+            let name = listener.address.to_string();
+            if let Bind::Unix(path) = listener.address {
+                paths.push(path);
+            }
+            for (sockets, socket) in sockets_of.iter_mut().zip(listener.sockets) {
+                sockets.push((name.clone(), socket));
+            }
+        }
+        for (index, sockets) in sockets_of.into_iter().enumerate() {
+            let start = worker::Start {
+                worker: Worker(index),
+                sockets,
+                limits: self.settings.limits.clone(),
+                connections: self.settings.limits.connections.div_ceil(workers),
+                current: Arc::clone(&current),
+                metrics: Arc::clone(&metrics),
+                drain: signal.clone(),
+            };
+            let done = done.clone();
+            thread::Builder::new()
+                .name(format!("s3cors-worker-{index}"))
+                .spawn(move || {
+                    // Nobody listens any more only when the process is ending.
+                    let _ = done.send(worker::run(start));
+                })
+                .map_err(StartError::Thread)?;
+        }
+        Ok(Server {
+            drain,
+            settings: self.settings.drain,
+            workers,
+            ended,
+            sockets: paths,
+        })
     }
 }

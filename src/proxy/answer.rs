@@ -1,0 +1,161 @@
+//! The responses we make ourselves: an allowed preflight's, a refusal, a failure.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::cors::Denial;
+use crate::cors::ResourceType;
+use crate::cors::S3Error;
+
+use super::body::Body;
+use super::error::Error;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+
+/// Gives out the ids under which log and client know one request: 16 letters and digits, as
+/// S3's, from one worker's counter and a seed that no other worker has.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    seed: RandomState,
+    next: Cell<u64>,
+}
+
+/// One request's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// The id as text.
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl RequestIds {
+    pub(super) fn new() -> Self {
+        Self {
+            seed: RandomState::new(),
+            next: Cell::new(0),
+        }
+    }
+
+    pub(super) fn next(&self) -> RequestId {
+        const DIGITS: [u8; 32] = *b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let count = self.next.get();
+        self.next.set(count.wrapping_add(1));
+        let halves = [self.seed.hash_one(count), self.seed.hash_one((count, "id"))];
+        let mut id = [b'0'; 16];
+        for (place, digit) in id.iter_mut().enumerate() {
+            let half = halves.get(place / 8).copied().unwrap_or_default();
+            let value = (half >> (5 * (place % 8))) & 31;
+            *digit = DIGITS
+                .get(usize::try_from(value).unwrap_or_default())
+                .copied()
+                .unwrap_or(b'0');
+        }
+        RequestId(id)
+    }
+}
+
+/// An allowed preflight's response: the policy's fields are all it says.
+pub(super) fn preflight() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+}
+
+/// A refused preflight's response: S3's status and document.
+pub(super) fn denial(denial: &Denial, resource: ResourceType, id: RequestId) -> Response<Body> {
+    let mut response = document(denial.status(), &S3Error::of(denial, resource), id);
+    if denial.status() == StatusCode::BAD_REQUEST {
+        // So does S3.
+        close(&mut response);
+    }
+    response
+}
+
+/// A failure's response: S3's error document where S3's clients are expected, else a line of
+/// text. `detail` says no more than the client may know.
+pub(super) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> {
+    let answer = error.answer();
+    let mut response = if s3 {
+        let error = S3Error {
+            code: answer.code,
+            message: public_message(error).into(),
+            resource: None,
+        };
+        document(answer.status, &error, id)
+    } else {
+        let mut response = Response::new(Body::fixed(format!("{}\n", public_message(error))));
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        *response.status_mut() = answer.status;
+        identify(&mut response, id);
+        response
+    };
+    if answer.close {
+        close(&mut response);
+    }
+    response
+}
+
+/// The answer to `OPTIONS *`, which asks about the proxy itself ([RFC 9110 §9.3.7]).
+///
+/// [RFC 9110 §9.3.7]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7
+pub(super) fn own_options() -> Response<Body> {
+    let mut response = preflight();
+    let methods = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS, PATCH");
+    response.headers_mut().insert(ALLOW, methods);
+    response
+}
+
+/// What a client may know: not where upstreams listen.
+fn public_message(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidHost => "The request's host is missing, doubled or invalid.",
+        Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",
+        Error::UnknownHost => "No route serves this host.",
+        Error::HeadTooLarge => "The request's line and fields are too large.",
+        Error::UriTooLong => "The request's target is too long.",
+        Error::RequestBodyTimeout => "The request's body stopped coming.",
+        Error::RequestBody(_) => "The request's body broke off.",
+        Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {
+            "The upstream could not be reached."
+        }
+        Error::ConnectTimeout { .. } => "The upstream could not be reached in time.",
+        Error::ResponseHeadTimeout { .. } => "The upstream did not answer in time.",
+        Error::Closed { .. } => "The upstream closed the connection without an answer.",
+        Error::InvalidResponse { .. } => "The upstream's answer is not valid HTTP.",
+    }
+}
+
+fn document(status: StatusCode, error: &S3Error<'_>, id: RequestId) -> Response<Body> {
+    let host_id = format!("{}s3cors", id.as_str());
+    let mut response = Response::new(Body::fixed(error.to_xml(id.as_str(), &host_id)));
+    *response.status_mut() = status;
+    let xml = HeaderValue::from_static("application/xml");
+    response.headers_mut().insert(CONTENT_TYPE, xml);
+    identify(&mut response, id);
+    if let Ok(value) = HeaderValue::try_from(host_id) {
+        response.headers_mut().insert(HOST_ID, value);
+    }
+    response
+}
+
+fn identify(response: &mut Response<Body>, id: RequestId) {
+    if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+}
+
+fn close(response: &mut Response<Body>) {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+}

@@ -1,0 +1,163 @@
+//! The response's body: one that comes from the upstream, or one made here.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tokio::time::{Instant, Sleep};
+
+use super::pool::{Http1, Lease};
+
+/// A response's body.
+pub struct Body(Kind);
+
+enum Kind {
+    Fixed(Bytes),
+    Upstream(Box<UpstreamBody>),
+}
+
+/// Why a response's body is cut short. The client sees it cut: its connection (HTTP/1.1) or its
+/// stream (HTTP/2) ends without the body's end.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// The upstream's connection failed in the middle of it.
+    #[error("the upstream's response broke off")]
+    Upstream(#[source] hyper::Error),
+    /// The upstream stopped sending.
+    #[error("the upstream's response stopped coming")]
+    Idle,
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Kind::Fixed(Bytes::new()))
+    }
+
+    pub(super) fn fixed(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Fixed(bytes.into()))
+    }
+
+    pub(super) fn upstream(body: UpstreamBody) -> Self {
+        Self(Kind::Upstream(Box::new(body)))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Upstream(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Fixed(bytes) => bytes.is_empty(),
+            Kind::Upstream(body) => body.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Upstream(body) => body.inner.size_hint(),
+        }
+    }
+}
+
+/// A body that drives the connection it comes from, and gives it back at the end.
+pub(super) struct UpstreamBody {
+    inner: Incoming,
+    /// `None`: another task drives it (HTTP/2), or the connection has ended.
+    connection: Option<Http1>,
+    lease: Lease,
+    ended: bool,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(inner: Incoming, connection: Option<Http1>, lease: Lease) -> Self {
+        Self {
+            inner,
+            connection,
+            lease,
+            ended: false,
+            patience: None,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(connection) = &mut self.connection
+        {
+            if connection.poll_ended(cx) {
+                self.connection = None;
+            }
+            frame = Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        match frame {
+            Poll::Pending => self.poll_patience(cx),
+            Poll::Ready(None) => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(frame)) => {
+                self.restart_patience();
+                Poll::Ready(Some(frame.map_err(BodyError::Upstream)))
+            }
+        }
+    }
+
+    /// Armed only when a piece is waited for, so that a body that is there already costs none.
+    fn poll_patience<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, BodyError>>> {
+        let limit = self.limit();
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        match patience.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.connection = None;
+                Poll::Ready(Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+
+    fn restart_patience(&mut self) {
+        let limit = self.limit();
+        if let Some(patience) = &mut self.patience {
+            patience.as_mut().reset(Instant::now() + limit);
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        self.lease.upstream().settings.timeouts.body_idle
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && (self.ended || self.inner.is_end_stream())
+        {
+            self.lease.give_back(connection);
+        }
+    }
+}

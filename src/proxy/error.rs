@@ -1,0 +1,155 @@
+//! What can go wrong with a request, and the one table from it to status, reason and blame.
+
+use std::io;
+
+use http::StatusCode;
+use thiserror::Error;
+
+use crate::metrics::UpstreamFailure;
+
+/// Why a request got no response from its upstream.
+///
+/// `Display` tells this level only; [`source`](std::error::Error::source) has the rest.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request has no host, several, or one that is none.
+    #[error("the request's host is missing, doubled or invalid")]
+    InvalidHost,
+    /// The request's target has a form that only forward proxies serve, or is no target.
+    #[error("the request's target is not one that a reverse proxy serves")]
+    InvalidTarget,
+    /// No route serves the request's host.
+    #[error("no route serves this host")]
+    UnknownHost,
+    /// The request's line and fields are too large.
+    #[error("the request's head is too large")]
+    HeadTooLarge,
+    /// The request's target is too long.
+    #[error("the request's target is too long")]
+    UriTooLong,
+    /// The request's body stopped coming.
+    #[error("the request's body stopped coming")]
+    RequestBodyTimeout,
+    /// The request's body failed: the client left, or sent what is no body.
+    #[error("the request's body failed")]
+    RequestBody(#[source] hyper::Error),
+    /// The upstream's name could not be looked up.
+    #[error("cannot look up upstream {upstream}")]
+    Dns {
+        /// Its address in the config.
+        upstream: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The upstream could not be reached.
+    #[error("cannot connect to upstream {upstream}")]
+    Connect {
+        /// Its address in the config.
+        upstream: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// No connection to the upstream in time.
+    #[error("cannot connect to upstream {upstream} in time")]
+    ConnectTimeout {
+        /// Its address in the config.
+        upstream: String,
+    },
+    /// The TLS handshake with the upstream failed.
+    #[error("no TLS with upstream {upstream}")]
+    Tls {
+        /// Its address in the config.
+        upstream: String,
+        /// What the TLS library said.
+        source: io::Error,
+    },
+    /// The upstream sent no response head in time.
+    #[error("upstream {upstream} sent no response in time")]
+    ResponseHeadTimeout {
+        /// Its address in the config.
+        upstream: String,
+    },
+    /// The upstream closed the connection before a response.
+    #[error("upstream {upstream} closed the connection without a response")]
+    Closed {
+        /// Its address in the config.
+        upstream: String,
+        /// What the connection said.
+        source: hyper::Error,
+    },
+    /// The upstream sent what is no HTTP response.
+    #[error("upstream {upstream} sent no valid response")]
+    InvalidResponse {
+        /// Its address in the config.
+        upstream: String,
+        /// What the parser said.
+        source: hyper::Error,
+    },
+}
+
+/// Whose fault an error is; the log level follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client's: logged at debug.
+    Client,
+    /// The upstream's: logged at warn.
+    Upstream(UpstreamFailure),
+}
+
+/// What a client sees of an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// `Code` of S3's error document.
+    pub code: &'static str,
+    /// Who is to blame.
+    pub blame: Blame,
+    /// Whether the connection may go on: a request that was misread may have left bytes behind.
+    pub close: bool,
+}
+
+impl Error {
+    /// What the client sees, and who is to blame.
+    ///
+    /// The only place where errors become statuses.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let client = |status, code, close| Answer {
+            status,
+            code,
+            blame: Blame::Client,
+            close,
+        };
+        let upstream = |status, code, failure| Answer {
+            status,
+            code,
+            blame: Blame::Upstream(failure),
+            close: false,
+        };
+        let bad_gateway = |failure| upstream(StatusCode::BAD_GATEWAY, "BadGateway", failure);
+        let too_slow = |failure| upstream(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", failure);
+        match self {
+            Self::InvalidHost | Self::InvalidTarget => {
+                client(StatusCode::BAD_REQUEST, "InvalidRequest", true)
+            }
+            Self::UnknownHost => client(StatusCode::MISDIRECTED_REQUEST, "NoSuchBucket", false),
+            Self::HeadTooLarge => client(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "RequestHeaderSectionTooLarge",
+                true,
+            ),
+            Self::UriTooLong => client(StatusCode::URI_TOO_LONG, "URITooLong", true),
+            Self::RequestBodyTimeout => client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true),
+            Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
+            Self::Dns { .. } => bad_gateway(UpstreamFailure::Dns),
+            Self::Connect { .. } => bad_gateway(UpstreamFailure::Connect),
+            Self::ConnectTimeout { .. } => too_slow(UpstreamFailure::ConnectTimeout),
+            Self::Tls { .. } => bad_gateway(UpstreamFailure::Tls),
+            Self::ResponseHeadTimeout { .. } => too_slow(UpstreamFailure::ResponseHeadTimeout),
+            Self::Closed { .. } => bad_gateway(UpstreamFailure::Closed),
+            Self::InvalidResponse { .. } => bad_gateway(UpstreamFailure::InvalidResponse),
+        }
+    }
+}

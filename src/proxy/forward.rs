@@ -1,0 +1,377 @@
+//! What changes on the way: the request to the upstream, the response to the client.
+//!
+//! Everything else stays as it came, byte for byte: path, query and `Host` are what SigV4 signs.
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, request, response};
+
+use super::error::Error;
+use super::snapshot::{Forwarding, HostHeader};
+use super::upstream::Upstream;
+
+/// The other end of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address; `None` over a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Whether it speaks TLS to us.
+    pub tls: bool,
+}
+
+/// How a request names its host.
+///
+/// An absolute-form target, or HTTP/2's `:authority`, wins over `Host` ([RFC 9112 §3.2.2]).
+///
+/// # Errors
+///
+/// [`Error::InvalidHost`] where there is none, where there are several, and where HTTP/2's two
+/// ways to say it differ ([RFC 9113 §8.3.1]).
+///
+/// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+/// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+pub(super) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(Error::InvalidHost);
+    }
+    let Some(authority) = request.uri.authority() else {
+        return host.ok_or(Error::InvalidHost);
+    };
+    let authority = authority.as_str().as_bytes();
+    if request.version == Version::HTTP_2
+        && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority))
+    {
+        return Err(Error::InvalidHost);
+    }
+    Ok(authority)
+}
+
+/// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
+/// http or https, or `*`.
+pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
+    let served = match request.uri.scheme() {
+        Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+        None => request.uri.authority().is_none(),
+    };
+    if served && request.method != http::Method::CONNECT {
+        Ok(())
+    } else {
+        Err(Error::InvalidTarget)
+    }
+}
+
+/// Whether the client asks to leave HTTP for a protocol that can be tunnelled.
+///
+/// `h2c` is none: a request could be smuggled behind the upgrade.
+pub(super) fn wants_upgrade(request: &request::Parts) -> bool {
+    request.version == Version::HTTP_11
+        && request
+            .headers
+            .get(UPGRADE)
+            .is_some_and(|protocol| !protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c"))
+        && lists(&request.headers, &CONNECTION, b"upgrade")
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body.
+pub(super) fn expects_continue(request: &request::Parts) -> bool {
+    request
+        .headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Makes `request` what the upstream gets.
+pub(super) fn to_upstream(
+    request: &mut request::Parts,
+    client: Client,
+    forwarding: Forwarding,
+    upgrade: bool,
+) {
+    if let Some(authority) = request.uri.authority() {
+        // What an authority has, a field value may have.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            request.headers.insert(HOST, host);
+        }
+    }
+    let te_trailers = request.headers.contains_key(TE) && lists(&request.headers, &TE, b"trailers");
+    let protocol = request.headers.get(UPGRADE).filter(|_| upgrade).cloned();
+    let received = request.version;
+    remove_connection_fields(&mut request.headers);
+    if let Some(protocol) = protocol {
+        request.headers.insert(UPGRADE, protocol);
+        request
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if te_trailers {
+        request
+            .headers
+            .insert(TE, HeaderValue::from_static("trailers"));
+        request
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    if forwarding.via {
+        request.headers.append(VIA, via(received));
+    }
+    if forwarding.x_forwarded || forwarding.forwarded {
+        name_client(&mut request.headers, client, forwarding);
+    }
+    request.version = Version::HTTP_11;
+}
+
+/// Sets what depends on the upstream that was chosen: `Host`, and the target's form.
+pub(super) fn address_to(
+    request: &mut request::Parts,
+    upstream: &Upstream,
+    host: HostHeader,
+    version: Version,
+) {
+    if host == HostHeader::Upstream {
+        request.headers.insert(HOST, upstream.authority.clone());
+    }
+    if version == Version::HTTP_2 {
+        to_http2(request, upstream);
+    } else if request.uri.authority().is_some() {
+        // Only an absolute-form target has one.
+        request.uri = origin_form(&request.uri);
+    }
+}
+
+fn to_http2(request: &mut request::Parts, upstream: &Upstream) {
+    request.headers.remove(CONNECTION);
+    let host = request.headers.remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let scheme = if upstream.settings.tls {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    };
+    let mut parts = origin_form(&request.uri).into_parts();
+    if authority.is_some() {
+        parts.authority = authority;
+        parts.scheme = Some(scheme);
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        request.uri = uri;
+    }
+    request.version = Version::HTTP_2;
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    uri.path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+        .into()
+}
+
+/// Makes `response` what the client gets, the policy's fields apart.
+pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
+    let received = response.version;
+    remove_connection_fields(&mut response.headers);
+    if forwarding.via {
+        response.headers.append(VIA, via(received));
+    }
+}
+
+/// The fields that are about one connection only, besides those that `Connection` names.
+const CONNECTION_FIELDS: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Removes the fields that are meant for one connection only: those `Connection` lists, then
+/// `Connection` itself and its old companions.
+///
+/// Every intermediary must do this before it forwards a message ([RFC 9110 §7.6.1]). The message's
+/// framing is hyper's business, which has read it already.
+///
+/// [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
+pub(super) fn remove_connection_fields(fields: &mut HeaderMap) {
+    if fields.contains_key(CONNECTION) {
+        let listed: Vec<HeaderName> = fields
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .filter(|name| !is_end_to_end(name))
+            .collect();
+        for name in listed {
+            fields.remove(name);
+        }
+        fields.remove(CONNECTION);
+    }
+    for name in &CONNECTION_FIELDS {
+        fields.remove(name);
+    }
+}
+
+/// Fields that a client may not have removed by naming them in `Connection`: what routes,
+/// frames, identifies or decides.
+fn is_end_to_end(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        HOST | ORIGIN | AUTHORIZATION | COOKIE | CONTENT_LENGTH | FORWARDED | VIA
+    ) || ["access-control-", "x-forwarded-", "x-amz-", "x-s3cors-"]
+        .iter()
+        .any(|prefix| name.as_str().starts_with(prefix))
+}
+
+/// Whether a list field has an element, in any letter case.
+fn lists(fields: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
+    fields
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(element))
+}
+
+/// `Via`: the version in which the message was received, and a pseudonym for us
+/// ([RFC 9110 §7.6.3]).
+///
+/// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
+fn via(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
+        Version::HTTP_2 => "2.0 s3cors",
+        Version::HTTP_10 => "1.0 s3cors",
+        _ => "1.1 s3cors",
+    })
+}
+
+/// Tells the upstream who the client is. What the client said of that itself is replaced: it may
+/// be anything.
+fn name_client(fields: &mut HeaderMap, client: Client, forwarding: Forwarding) {
+    let host = fields.get(HOST).cloned();
+    let proto = if client.tls { "https" } else { "http" };
+    if forwarding.x_forwarded {
+        set(
+            fields,
+            "x-forwarded-for",
+            client.address.map(|address| address.to_string()),
+        );
+        set(fields, "x-forwarded-proto", Some(proto.to_owned()));
+        fields.remove("x-forwarded-host");
+        if let Some(host) = &host {
+            fields.insert("x-forwarded-host", host.clone());
+        }
+    }
+    if forwarding.forwarded {
+        // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
+        let node = match client.address {
+            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            None => "unknown".to_owned(),
+        };
+        let host = host.as_ref().and_then(|host| host.to_str().ok());
+        let host = host
+            .map(|host| format!(";host=\"{host}\""))
+            .unwrap_or_default();
+        set(
+            fields,
+            "forwarded",
+            Some(format!("for={node};proto={proto}{host}")),
+        );
+    }
+}
+
+fn set(fields: &mut HeaderMap, name: &'static str, value: Option<String>) {
+    fields.remove(name);
+    if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+        fields.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn what_connection_lists_goes_but_not_what_decides() {
+        let mut fields = fields(&[
+            ("connection", "close, X-Private, Origin, host"),
+            ("connection", "Authorization"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("origin", "https://a.example"),
+            ("host", "a"),
+            ("authorization", "AWS4-HMAC-SHA256 …"),
+            ("etag", "\"1\""),
+        ]);
+        remove_connection_fields(&mut fields);
+        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "etag", "host", "origin"]);
+    }
+
+    fn parts(target: &str, version: Version, headers: HeaderMap) -> request::Parts {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = target.parse().unwrap();
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        request.into_parts().0
+    }
+
+    #[test]
+    fn the_target_wins_over_host_in_http1_and_must_agree_in_http2() {
+        let host = || fields(&[("host", "b.example")]);
+        let one = parts("http://a.example/x", Version::HTTP_11, host());
+        assert_eq!(authority(&one).unwrap(), b"a.example");
+        let two = parts("http://a.example/x", Version::HTTP_2, host());
+        assert!(authority(&two).is_err());
+        let doubled = fields(&[("host", "a"), ("host", "a")]);
+        assert!(authority(&parts("/x", Version::HTTP_11, doubled)).is_err());
+        assert!(authority(&parts("/x", Version::HTTP_11, HeaderMap::new())).is_err());
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_origin_form_and_host() {
+        let mut request = parts(
+            "http://a.example/x//y%2Fz?q=1+2&acl",
+            Version::HTTP_11,
+            fields(&[("host", "b.example")]),
+        );
+        let client = Client {
+            address: None,
+            tls: false,
+        };
+        to_upstream(&mut request, client, Forwarding::default(), false);
+        assert_eq!(request.headers[HOST], "a.example");
+        assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
+    }
+
+    #[test]
+    fn h2c_is_not_an_upgrade() {
+        for (protocol, wanted) in [
+            ("websocket", true),
+            ("h2c", false),
+            ("H2C, websocket", false),
+        ] {
+            let headers = fields(&[("connection", "Upgrade")]);
+            let mut request = parts("/", Version::HTTP_11, headers);
+            request
+                .headers
+                .insert(UPGRADE, HeaderValue::from_static(protocol));
+            assert_eq!(wants_upgrade(&request), wanted, "{protocol}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The body on its way to the upstream: held while the client waits for `100 Continue`, and
+//! watched, so that a client that stops sending is told from an upstream that does not answer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Sleep;
+
+/// A request's body.
+pub(super) struct RequestBody {
+    /// `None`: the request has none.
+    inner: Option<Incoming>,
+    hold: Option<Hold>,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Keeps a body back until the upstream says 100, or would have said it.
+///
+/// hyper sends the client its 100 when the body is first asked for, so holding the body makes
+/// the wait end to end ([RFC 9110 §10.1.1]). Where the upstream answers at once, nobody asks for
+/// the body and the client sees that answer and no 100.
+///
+/// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+struct Hold {
+    continued: Pin<Box<OwnedNotified>>,
+    /// Some upstreams never say 100.
+    patience: Pin<Box<Sleep>>,
+}
+
+/// How far a request's body has got. Shared with whoever waits for the response.
+#[derive(Debug)]
+pub(super) struct Progress {
+    start: Instant,
+    last_millis: AtomicU64,
+    stage: AtomicU8,
+    failed: AtomicBool,
+}
+
+/// Whom a body waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The upstream does not take what is there.
+    WaitsForUpstream,
+    /// The client does not send.
+    WaitsForClient,
+    /// Nobody: all was passed on.
+    Done,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last_millis: AtomicU64::new(0),
+            stage: AtomicU8::new(Stage::WaitsForUpstream as u8),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// How long ago something was passed on.
+    pub(super) fn since_last(&self) -> Duration {
+        let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            stage if stage == Stage::Done as u8 => Stage::Done,
+            stage if stage == Stage::WaitsForClient as u8 => Stage::WaitsForClient,
+            _ => Stage::WaitsForUpstream,
+        }
+    }
+
+    /// Whether the body broke off on the client's side.
+    pub(super) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn moved_to(&self, stage: Stage) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_millis.store(millis, Ordering::Relaxed);
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+}
+
+impl RequestBody {
+    /// The body of a request that has none.
+    pub(super) const EMPTY: Self = Self {
+        inner: None,
+        hold: None,
+        progress: None,
+    };
+
+    pub(super) fn new(body: Incoming) -> Self {
+        if body.is_end_stream() {
+            return Self::EMPTY;
+        }
+        Self {
+            inner: Some(body),
+            hold: None,
+            progress: Some(Arc::new(Progress::new())),
+        }
+    }
+
+    /// Holds the body until the notification comes, `patience` at most.
+    pub(super) fn hold(&mut self, patience: Duration) -> Arc<Notify> {
+        let continued = Arc::new(Notify::new());
+        self.hold = Some(Hold {
+            continued: Box::pin(Arc::clone(&continued).notified_owned()),
+            patience: Box::pin(tokio::time::sleep(patience)),
+        });
+        continued
+    }
+
+    /// `None` where there is no body to wait for.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.is_none()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        if let Some(hold) = &mut this.hold {
+            let released = hold.continued.as_mut().poll(cx).is_ready()
+                || hold.patience.as_mut().poll(cx).is_ready();
+            if !released {
+                return Poll::Pending;
+            }
+            this.hold = None;
+        }
+        let Some(inner) = &mut this.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(&mut *inner).poll_frame(cx);
+        if let Some(progress) = &this.progress {
+            match &frame {
+                Poll::Pending => progress
+                    .stage
+                    .store(Stage::WaitsForClient as u8, Ordering::Relaxed),
+                Poll::Ready(None) => progress.moved_to(Stage::Done),
+                Poll::Ready(Some(Ok(_))) if inner.is_end_stream() => progress.moved_to(Stage::Done),
+                Poll::Ready(Some(Ok(_))) => progress.moved_to(Stage::WaitsForUpstream),
+                Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}

@@ -1,0 +1,52 @@
+//! Drain: serving, then draining, then closing; told to every thread and connection by one cell.
+
+use tokio::sync::watch;
+
+/// How far a stop has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// As usual.
+    Serving,
+    /// As usual for clients; `/readyz` says no already.
+    Draining,
+    /// No new connections; those there end with the response they are owed.
+    Closing,
+    /// What is left is cut.
+    Cut,
+}
+
+/// Moves everything on.
+#[derive(Debug)]
+pub(super) struct Drain(watch::Sender<Phase>);
+
+/// Waits for a phase.
+#[derive(Clone, Debug)]
+pub(super) struct DrainSignal(watch::Receiver<Phase>);
+
+impl Drain {
+    pub(super) fn new() -> (Self, DrainSignal) {
+        let (sender, receiver) = watch::channel(Phase::Serving);
+        (Self(sender), DrainSignal(receiver))
+    }
+
+    pub(super) fn set(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+}
+
+impl DrainSignal {
+    /// Ends when connections are to close.
+    pub(super) async fn closing(&self) {
+        self.reached(Phase::Closing).await;
+    }
+
+    /// Ends when what is left is to be cut.
+    pub(super) async fn cut(&self) {
+        self.reached(Phase::Cut).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
+        // A sender that is gone means that the process is ending: there is nothing to wait for.
+        let _ = self.0.clone().wait_for(|now| *now >= phase).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! Sockets that listen: bound before anything serves, closed without dropping who waits in them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::{Bind, StartError};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// One address, bound once for each worker.
+#[derive(Debug)]
+pub(super) struct BoundListener {
+    /// As it is now: with the port that the system chose, where it chose one.
+    pub(super) address: Bind,
+    /// One for each worker.
+    pub(super) sockets: Vec<BoundSocket>,
+}
+
+/// A bound socket, not yet of any runtime.
+#[derive(Debug)]
+pub(super) enum BoundSocket {
+    Tcp(std::net::TcpListener),
+    Unix(StdUnixListener),
+}
+
+impl BoundListener {
+    pub(super) fn bind(address: &Bind, workers: usize) -> Result<Self, StartError> {
+        match address {
+            Bind::Tcp(address) => bind_tcp(*address, workers),
+            Bind::Unix(path) => bind_unix(path.clone(), workers),
+        }
+        .map_err(|source| StartError::Bind {
+            address: address.to_string(),
+            source,
+        })
+    }
+}
+
+/// Each worker gets a socket of its own on the same port; the kernel spreads connections.
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
+    let first = tcp_socket(address)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![BoundSocket::Tcp(first)];
+    for _ in 1..workers {
+        sockets.push(BoundSocket::Tcp(tcp_socket(address)?));
+    }
+    Ok(BoundListener {
+        address: Bind::Tcp(address),
+        sockets,
+    })
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// All workers accept from one socket: Unix sockets cannot share a path.
+fn bind_unix(path: PathBuf, workers: usize) -> io::Result<BoundListener> {
+    // A path left behind by a process that is gone is ours to take; one that answers is not.
+    match std::os::unix::net::UnixStream::connect(&path) {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(&path)?;
+        }
+        Err(_) => {}
+    }
+    let first = StdUnixListener::bind(&path)?;
+    first.set_nonblocking(true)?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(BoundSocket::Unix(first.try_clone()?));
+    }
+    sockets.push(BoundSocket::Unix(first));
+    Ok(BoundListener {
+        address: Bind::Unix(path),
+        sockets,
+    })
+}
+
+/// A socket that a worker accepts from.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A client's connection.
+pub(super) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {
+        match socket {
+            BoundSocket::Tcp(socket) => TcpListener::from_std(socket).map(Self::Tcp),
+            BoundSocket::Unix(socket) => UnixListener::from_std(socket).map(Self::Unix),
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream, address))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Unix(stream))
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! One thread: a runtime, an accept loop for each listener, and the connections they bring.
+
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+use crate::metrics::Worker;
+use crate::proxy::Client;
+use crate::proxy::HeadLimits;
+use crate::proxy::Proxy;
+use crate::proxy::snapshot::Current;
+
+use super::Limits;
+use super::connection::Protocols;
+use super::drain::DrainSignal;
+use super::listener::{Accepted, BoundSocket, Listener};
+
+/// How often idle connections to upstreams are looked through.
+const EVICTION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long to wait after the system has no descriptor or memory left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client gets when there is no room for its connection.
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// What a worker's thread is started with.
+pub(super) struct Start {
+    pub(super) worker: Worker,
+    pub(super) sockets: Vec<(String, BoundSocket)>,
+    pub(super) limits: Limits,
+    /// This worker's share of the connections.
+    pub(super) connections: usize,
+    pub(super) current: Arc<Current>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) drain: DrainSignal,
+}
+
+/// Runs a worker to the end of the drain. Returns how many connections were cut.
+pub(super) fn run(start: Start) -> io::Result<usize> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(start))
+}
+
+/// What the connections of one worker share.
+struct Shared {
+    worker: Worker,
+    protocols: Protocols,
+    proxy: Rc<Proxy>,
+    room: usize,
+    drain: DrainSignal,
+}
+
+async fn serve(start: Start) -> io::Result<usize> {
+    let limits = HeadLimits {
+        uri_bytes: start.limits.uri_bytes,
+        head_bytes: start.limits.request_head_bytes,
+    };
+    let shared = Rc::new(Shared {
+        worker: start.worker,
+        protocols: Protocols::new(&start.limits),
+        proxy: Rc::new(Proxy::new(start.worker, start.current, limits)),
+        room: start.connections,
+        drain: start.drain.clone(),
+    });
+    let open = Rc::new(());
+    let mut listeners = JoinSet::new();
+    for (name, socket) in start.sockets {
+        let gauge = start.metrics.listener(&name);
+        let listener = Listener::new(socket)?;
+        let (shared, open) = (Rc::clone(&shared), Rc::clone(&open));
+        listeners.spawn_local(accept(listener, gauge, shared, open));
+    }
+    let proxy = Rc::clone(&shared.proxy);
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(EVICTION_INTERVAL).await;
+            proxy.evict_idle();
+        }
+    });
+    let mut left = 0;
+    while let Some(result) = listeners.join_next().await {
+        let mut connections = result.map_err(io::Error::other)?;
+        let emptied = async { while connections.join_next().await.is_some() {} };
+        tokio::select! {
+            biased;
+            () = emptied => {}
+            () = start.drain.cut() => {}
+        }
+        left += connections.len();
+    }
+    Ok(left)
+}
+
+/// Accepts until closing, and then whoever waits already: a queue that is closed unread is reset
+/// connections. Returns the connections that are still open.
+async fn accept(
+    listener: Listener,
+    gauge: crate::metrics::Gauge,
+    shared: Rc<Shared>,
+    open: Rc<()>,
+) -> JoinSet<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = shared.drain.closing() => return connections,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok(accepted) if Rc::strong_count(&open) > shared.room => refuse(accepted).await,
+            Ok(accepted) => {
+                let (shared, open, gauge) = (Rc::clone(&shared), Rc::clone(&open), gauge.clone());
+                connections.spawn_local(async move {
+                    gauge.inc(shared.worker);
+                    converse(accepted, &shared).await;
+                    gauge.dec(shared.worker);
+                    drop(open);
+                });
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections for now");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(accepted: Accepted, shared: &Shared) {
+    let (proxy, drain) = (Rc::clone(&shared.proxy), shared.drain.clone());
+    match accepted {
+        Accepted::Tcp(stream, address) => {
+            let client = client(Some(address.ip()));
+            shared.protocols.serve(stream, client, proxy, drain).await;
+        }
+        Accepted::Unix(stream) => {
+            shared
+                .protocols
+                .serve(stream, client(None), proxy, drain)
+                .await;
+        }
+    }
+}
+
+fn client(address: Option<IpAddr>) -> Client {
+    Client {
+        address: address.map(|address| address.to_canonical()),
+        tls: false,
+    }
+}
+
+async fn refuse(accepted: Accepted) {
+    // Whether it arrives is not waited for: there is no room.
+    let _ = match accepted {
+        Accepted::Tcp(mut stream, _) => stream.write_all(NO_ROOM).await,
+        Accepted::Unix(mut stream) => stream.write_all(NO_ROOM).await,
+    };
+}
+
+/// The client left before it was accepted: the next one is fine.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
