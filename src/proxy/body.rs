@@ -85,6 +85,8 @@ pub(super) struct UpstreamBody {
     connection: Option<Http1>,
     lease: Lease,
     ended: bool,
+    /// What it broke off with, while what came before is still being written.
+    broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -95,6 +97,7 @@ impl UpstreamBody {
             connection,
             lease,
             ended: false,
+            broken: None,
             patience: None,
         }
     }
@@ -103,6 +106,9 @@ impl UpstreamBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut frame = Pin::new(&mut self.inner).poll_frame(cx);
         if frame.is_pending()
             && let Some(connection) = &mut self.connection
@@ -118,9 +124,16 @@ impl UpstreamBody {
                 self.ended = true;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(frame)) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 self.restart_patience();
-                Poll::Ready(Some(frame.map_err(BodyError::Upstream)))
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // hyper throws away what it has not written yet when a body fails. Told one turn
+                // later, it has: the client gets the head and all that came, and then the cut.
+                self.broken = Some(BodyError::Upstream(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }

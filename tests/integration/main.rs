@@ -7,5 +7,6 @@
     reason = "a test that goes wrong shall say so"
 )]
 
+mod forwarding;
 mod support;
 mod vectors;

@@ -1,3 +1,6 @@
 //! What several subjects need.
 
+pub(crate) mod client;
+pub(crate) mod proxy;
+pub(crate) mod upstream;
 pub(crate) mod vectors;

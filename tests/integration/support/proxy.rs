@@ -1,0 +1,175 @@
+//! A proxy in this process, on a port that the system gives.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
+use s3cors::metrics::Metrics;
+use s3cors::proxy::host::HostMap;
+use s3cors::proxy::snapshot::{
+    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
+};
+use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamSettings};
+use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
+
+/// A running proxy; it stops when dropped.
+pub(crate) struct TestProxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) current: Arc<Current>,
+    /// Dropping it ends the workers.
+    _server: Server,
+}
+
+/// A route as a test wants it; `photos.example` unless it says otherwise.
+pub(crate) struct TestRoute {
+    pub(crate) hosts: Vec<&'static str>,
+    pub(crate) upstreams: Vec<SocketAddr>,
+    pub(crate) cors: Option<String>,
+    pub(crate) options: Options,
+    pub(crate) buckets: Option<(
+        s3cors::proxy::bucket::Addressing,
+        Vec<(&'static str, String)>,
+    )>,
+    /// Whether the route has policies at all.
+    pub(crate) managed: bool,
+    pub(crate) http2: bool,
+    pub(crate) host_header: HostHeader,
+    pub(crate) forwarding: Forwarding,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl TestRoute {
+    /// A route under a policy.
+    pub(crate) fn new(upstream: SocketAddr, cors: &str) -> Self {
+        Self {
+            hosts: vec!["photos.example"],
+            upstreams: vec![upstream],
+            cors: Some(cors.to_owned()),
+            options: Options::default(),
+            buckets: None,
+            managed: true,
+            http2: false,
+            host_header: HostHeader::default(),
+            forwarding: Forwarding::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// A route that leaves CORS to its upstream.
+    pub(crate) fn transparent(upstream: SocketAddr) -> Self {
+        Self {
+            cors: None,
+            managed: false,
+            ..Self::new(upstream, "")
+        }
+    }
+
+    fn build(&self, metrics: &Metrics) -> Route {
+        let name = self.hosts[0];
+        let counters = metrics.route(name);
+        let policy = |xml: Option<&String>| {
+            let checked = xml.map(|xml| check_document(xml.as_bytes(), self.options.clone()));
+            let policy = match checked {
+                None => Policy::not_enabled(self.options.clone()),
+                Some(checked) => checked
+                    .policy
+                    .unwrap_or_else(|| panic!("{:?}", checked.problems)),
+            };
+            Arc::new(RoutePolicy {
+                allowed: policy
+                    .origin_patterns()
+                    .iter()
+                    .map(|pattern| counters.allowed_origin(pattern))
+                    .collect(),
+                configuration: xml.map(|xml| CorsConfiguration::from_xml(xml.as_bytes()).unwrap()),
+                policy,
+                source: Source::default(),
+            })
+        };
+        let upstreams = self.upstreams.iter().map(|address| {
+            Arc::new(
+                Upstream::new(UpstreamSettings {
+                    address: Address::Tcp {
+                        host: address.ip().to_string(),
+                        port: address.port(),
+                    },
+                    tls: false,
+                    http2: self.http2,
+                    timeouts: self.timeouts,
+                })
+                .unwrap(),
+            )
+        });
+        Route {
+            name: name.into(),
+            policies: Policies {
+                route: self.cors.as_ref().map(|xml| policy(Some(xml))),
+                buckets: self.buckets.as_ref().map(|(addressing, buckets)| Buckets {
+                    addressing: *addressing,
+                    policies: buckets
+                        .iter()
+                        .map(|(name, xml)| ((*name).into(), policy(Some(xml))))
+                        .collect(),
+                }),
+                not_enabled: self.managed.then(|| policy(None)),
+            },
+            upstreams: upstreams.collect(),
+            host_header: self.host_header,
+            forwarding: self.forwarding,
+            metrics: Arc::clone(&counters),
+        }
+    }
+}
+
+/// A snapshot of these routes.
+pub(crate) fn snapshot(routes: &[TestRoute], metrics: &Metrics, generation: u64) -> Snapshot {
+    let mut hosts = HostMap::default();
+    let routes = routes.iter().map(|test| {
+        let route = Arc::new(test.build(metrics));
+        for host in &test.hosts {
+            hosts
+                .insert(host.parse().unwrap(), Arc::clone(&route))
+                .unwrap();
+        }
+        route
+    });
+    let routes = routes.collect();
+    Snapshot {
+        generation,
+        hosts,
+        routes,
+    }
+}
+
+impl TestProxy {
+    pub(crate) fn start(routes: &[TestRoute]) -> Self {
+        Self::with_limits(routes, Limits::default())
+    }
+
+    pub(crate) fn with_limits(routes: &[TestRoute], limits: Limits) -> Self {
+        let settings = Settings {
+            workers: 1,
+            listeners: vec![ListenerSettings {
+                address: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
+            }],
+            limits,
+            drain: DrainSettings::default(),
+        };
+        let metrics = Metrics::new(settings.workers);
+        let current = Arc::new(Current::new(snapshot(routes, &metrics, 1)));
+        let bound = Server::bind(&settings).unwrap();
+        let Bind::Tcp(address) = bound.addresses()[0].clone() else {
+            panic!("a TCP address was asked for");
+        };
+        let server = bound
+            .serve(Arc::clone(&current), Arc::clone(&metrics))
+            .unwrap();
+        Self {
+            address,
+            metrics,
+            current,
+            _server: server,
+        }
+    }
+}
