@@ -1,11 +1,14 @@
-//! S3's conformance vectors against the engine alone.
+//! S3's conformance vectors: against the engine alone, and again through a running proxy.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use s3cors::cors::{
     Decision, Options, Policy, ResourceType, S3Error, Semantics, Severity, check_document,
 };
 
-use crate::support::vectors::{Answer, Meant, Request, Upstream, Vector, load};
+use crate::support::client::ask;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+use crate::support::vectors::{Answer, Meant, Request, Upstream, Vector, Vectors, load, status_of};
 
 fn options(semantics: Semantics) -> Options {
     Options {
@@ -64,7 +67,7 @@ fn answer(policy: &Policy, request: &Request, upstream: &Upstream) -> Answer {
                 Method::HEAD => String::new(),
                 _ => upstream.body.clone(),
             };
-            (upstream.status_of(&request.path), body, true)
+            (status_of(&request.path, upstream.status), body, true)
         }
     };
     policy.mark(decision, &mut headers);
@@ -104,14 +107,87 @@ fn every_refused_configuration_is_refused_as_s3_does() {
 }
 
 #[test]
-fn s3_exact_answers_as_s3_does() {
-    let vectors = load();
+fn the_engine_answers_exactly_as_s3() {
+    assert_s3_exact(|vector, upstream| {
+        let policy = policy(vector, Semantics::S3Exact);
+        move |request| answer(&policy, request, upstream)
+    });
+}
+
+#[test]
+fn the_engines_safe_semantics_differ_only_where_they_are_meant_to() {
+    assert_safe(|vector, upstream| {
+        let policy = policy(vector, Semantics::Safe);
+        move |request| answer(&policy, request, upstream)
+    });
+}
+
+#[test]
+fn the_running_proxy_answers_exactly_as_s3() {
+    assert_s3_exact(|vector, upstream| running_proxy(vector, upstream, Semantics::S3Exact));
+}
+
+#[test]
+fn the_running_proxys_safe_semantics_differ_only_where_they_are_meant_to() {
+    assert_safe(|vector, upstream| running_proxy(vector, upstream, Semantics::Safe));
+}
+
+/// A proxy under the vector's configuration, asked over a connection of its own each time.
+fn running_proxy(
+    vector: &Vector,
+    upstream: &Upstream,
+    semantics: Semantics,
+) -> impl FnMut(&Request) -> Answer + use<> {
+    let (status, body) = (upstream.status, upstream.body.clone());
+    let fields: String = upstream
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let mock = MockUpstream::scripted(true, move |exchange| {
+        let status = status_of(exchange.request.target(), status);
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} X\r\n{fields}Content-Length: {length}\r\n\r\n");
+        exchange.send(head);
+        if exchange.request.method() != "HEAD" {
+            exchange.send(&body);
+        }
+        true
+    });
+    let mut route = TestRoute::new(mock.address, "");
+    route.cors = vector.config_xml.clone();
+    route.options = options(semantics);
+    let proxy = TestProxy::start(&[route]);
+    move |request| {
+        let seen = mock.requests().len();
+        let mut fields: Vec<_> = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        if matches!(&*request.method, "PUT" | "POST") {
+            fields.push(("Content-Length", "0"));
+        }
+        let running = &proxy;
+        let response = ask(running.address, &request.method, &request.path, &fields);
+        Answer {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+            forwarded: mock.requests().len() > seen,
+        }
+    }
+}
+
+/// Every answer under `s3-exact` is S3's.
+fn assert_s3_exact<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'static Upstream) -> F) {
+    let vectors: &'static Vectors = Box::leak(Box::new(load()));
     let mut wrong = Vec::new();
     let mut count = 0;
     for vector in vectors.vectors.iter().filter(|vector| !vector.config_error) {
-        let policy = policy(vector, Semantics::S3Exact);
+        let mut answer = under(vector, &vectors.upstream);
         for (index, request) in vector.requests.iter().enumerate() {
-            let answer = answer(&policy, request, &vectors.upstream);
+            let answer = answer(request);
             for difference in request.expect.differences(&answer, &vectors.constants) {
                 wrong.push(format!("{} {index}: {difference}", vector.name));
             }
@@ -133,15 +209,15 @@ fn s3_exact_answers_as_s3_does() {
     assert!(count >= 200, "{count}");
 }
 
-#[test]
-fn safe_differs_from_s3_only_where_it_is_meant_to() {
-    let vectors = load();
+/// Every answer under `safe` is S3's but for the differences that are meant, and those occur.
+fn assert_safe<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'static Upstream) -> F) {
+    let vectors: &'static Vectors = Box::leak(Box::new(load()));
     let mut wrong = Vec::new();
     let mut seen = Vec::new();
     for vector in vectors.vectors.iter().filter(|vector| !vector.config_error) {
-        let policy = policy(vector, Semantics::Safe);
+        let mut answer = under(vector, &vectors.upstream);
         for (index, request) in vector.requests.iter().enumerate() {
-            let answer = answer(&policy, request, &vectors.upstream);
+            let answer = answer(request);
             for difference in request.expect.differences(&answer, &vectors.constants) {
                 match Meant::of(request, &difference) {
                     Some(meant) => seen.push(meant),

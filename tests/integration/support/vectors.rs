@@ -29,13 +29,12 @@ pub(crate) struct Upstream {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-impl Upstream {
-    /// The status it answers to a request for `path`: `/__status/<code>/...` says which.
-    pub(crate) fn status_of(&self, path: &str) -> u16 {
-        path.strip_prefix("/__status/")
-            .and_then(|rest| rest.split(['/', '?']).next())
-            .map_or(self.status, |code| code.parse().unwrap())
-    }
+/// The status that the upstream answers to a request for `path`: `/__status/<code>/...` says
+/// which, anything else is the `usual` one.
+pub(crate) fn status_of(path: &str, usual: u16) -> u16 {
+    path.strip_prefix("/__status/")
+        .and_then(|rest| rest.split(['/', '?']).next())
+        .map_or(usual, |code| code.parse().unwrap())
 }
 
 #[derive(Debug, Deserialize)]
