@@ -1,39 +1,160 @@
-//! A counter with a cell per worker.
+//! Counts with a cell per worker.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use super::Worker;
 
 /// A count that several workers add to without sharing a cache line.
+///
+/// It takes no more room than its label until something is counted: a config may have a hundred
+/// thousand routes with some patterns each.
 #[derive(Clone, Debug)]
-pub struct Counter(Arc<[Cell]>);
+pub struct Counter(Arc<Labelled>);
 
+#[derive(Debug)]
+struct Labelled {
+    label: Box<str>,
+    workers: usize,
+    cells: OnceLock<Box<[Cell<AtomicU64>]>>,
+}
+
+/// The counter of a registry that does not keep it: it lives as long as whoever counts.
+#[derive(Debug)]
+pub(super) struct WeakCounter(Weak<Labelled>);
+
+/// On two lines of its own: neighbouring lines are fetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Cell(AtomicU64);
+struct Cell<T>(T);
 
 impl Counter {
     /// A counter at zero.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self((0..workers.max(1)).map(|_| Cell::default()).collect())
+        Self::labelled(workers, "")
+    }
+
+    /// A counter at zero that knows its label's value.
+    pub(super) fn labelled(workers: usize, label: &str) -> Self {
+        Self(Arc::new(Labelled {
+            label: label.into(),
+            workers,
+            cells: OnceLock::new(),
+        }))
     }
 
     /// Adds one.
     pub fn inc(&self, worker: Worker) {
-        if let Some(cell) = self.0.get(worker.0) {
-            cell.0.fetch_add(1, Ordering::Relaxed);
+        let cells = self.0.cells.get_or_init(|| cells(self.0.workers));
+        if let Some(cell) = cell(cells, worker) {
+            cell.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The sum over the workers.
     #[must_use]
     pub fn get(&self) -> u64 {
+        let cells = self.0.cells.get().map_or(&[][..], |cells| cells);
+        cells
+            .iter()
+            .map(|cell| cell.0.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    pub(super) fn downgrade(&self) -> WeakCounter {
+        WeakCounter(Arc::downgrade(&self.0))
+    }
+}
+
+impl WeakCounter {
+    pub(super) fn upgrade(&self) -> Option<Counter> {
+        self.0.upgrade().map(Counter)
+    }
+}
+
+/// How many there are of something at a time, with a cell per worker.
+#[derive(Clone, Debug)]
+pub struct Gauge(Arc<[Cell<AtomicI64>]>);
+
+impl Gauge {
+    /// A gauge at zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self(cells(workers).into())
+    }
+
+    /// One more.
+    pub fn inc(&self, worker: Worker) {
+        self.add(worker, 1);
+    }
+
+    /// One less.
+    pub fn dec(&self, worker: Worker) {
+        self.add(worker, -1);
+    }
+
+    /// The sum over the workers.
+    #[must_use]
+    pub fn get(&self) -> i64 {
         self.0
             .iter()
             .map(|cell| cell.0.load(Ordering::Relaxed))
             .sum()
+    }
+
+    fn add(&self, worker: Worker, amount: i64) {
+        if let Some(cell) = cell(&self.0, worker) {
+            cell.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+}
+
+fn cells<T: Default>(workers: usize) -> Box<[Cell<T>]> {
+    (0..workers.max(1)).map(|_| Cell::default()).collect()
+}
+
+/// A worker's cell; who is no worker counts in the first one's.
+fn cell<T>(cells: &[Cell<T>], worker: Worker) -> Option<&T> {
+    let cell = cells.get(worker.0).or_else(|| cells.first());
+    cell.map(|cell| &cell.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_the_sum_of_what_each_worker_counted() {
+        let counter = Counter::new(4);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let counter = counter.clone();
+                scope.spawn(move || (0..1000).for_each(|_| counter.inc(Worker(worker))));
+            }
+        });
+        assert_eq!(counter.get(), 4000);
+    }
+
+    #[test]
+    fn a_gauge_may_rise_on_one_worker_and_fall_on_another() {
+        let gauge = Gauge::new(2);
+        gauge.inc(Worker(0));
+        gauge.inc(Worker(0));
+        gauge.dec(Worker(1));
+        assert_eq!(gauge.get(), 1);
+    }
+
+    #[test]
+    fn who_is_no_worker_is_counted_all_the_same() {
+        let counter = Counter::new(1);
+        counter.inc(Worker(7));
+        assert_eq!(counter.get(), 1);
     }
 }
 

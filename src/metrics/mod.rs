@@ -1,19 +1,41 @@
 //! Every metric, one list; and the handles that requests count with.
 //!
-//! Handles are looked up when a snapshot is built, never by a request. Each worker counts in a
-//! cell of its own, so that no two cores write to one cache line; a scrape adds the cells up.
+//! Handles are looked up when a snapshot is built, never by a request. Each worker counts in
+//! cells of its own, so that no two cores write to one cache line; a scrape adds the cells up.
+//! Nothing grows with what clients send: labels come from the config, from fixed sets, or from
+//! the few heaviest.
+//!
+//! A route's series live as long as a snapshot holds its [`RouteMetrics`]. A route that a reload
+//! removes stops being exported once its last request is answered; one that stays goes on
+//! counting, because the new snapshot asks for its counters before the old one is gone.
 
+mod cells;
 mod counter;
+mod denied_origins;
+mod families;
+mod heavy_hitters;
+mod process;
+mod route;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use http::{Method, StatusCode};
-
-use crate::cors::Kind;
-use crate::cors::Reason;
+use std::collections::HashMap;
+#[expect(
+    clippy::disallowed_types,
+    reason = "guards the lists of routes and listeners, asked for at a start, a reload or a scrape"
+)]
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::SystemTime;
 
 pub use counter::{Counter, Gauge};
+pub use route::RouteMetrics;
+
+/// The `route` label of requests that found no route: an unknown host, no valid request at all.
+/// Ask [`Metrics::route`] for it and keep the handle.
+pub const NO_ROUTE: &str = "-";
+
+/// The media type of [`Metrics::encode`].
+pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
 /// Which worker counts: 0 to the number of workers, exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,69 +62,189 @@ pub enum UpstreamFailure {
     Body,
 }
 
+impl UpstreamFailure {
+    /// Every failure.
+    pub const ALL: [Self; 8] = [
+        Self::Dns,
+        Self::ConnectTimeout,
+        Self::Connect,
+        Self::Tls,
+        Self::ResponseHeadTimeout,
+        Self::Closed,
+        Self::InvalidResponse,
+        Self::Body,
+    ];
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::ResponseHeadTimeout => "response_head_timeout",
+            Self::Closed => "closed",
+            Self::InvalidResponse => "invalid_response",
+            Self::Body => "body",
+        }
+    }
+}
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
     workers: usize,
+    started: SystemTime,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    routes: Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    listeners: Mutex<Vec<(Box<str>, Gauge)>>,
+    config: Config,
+    access_log_dropped: AtomicU64,
+    panics: AtomicU64,
+}
+
+/// What became of the config's reloads.
+#[derive(Debug)]
+struct Config {
+    generation: AtomicU64,
+    applied: AtomicU64,
+    rejected: AtomicU64,
+    last_successful: AtomicBool,
+    /// In seconds since 1970.
+    last_success: AtomicU64,
 }
 
 impl Metrics {
-    /// Metrics for a data plane of `workers` threads.
+    /// Metrics for a data plane of `workers` threads that starts with generation 1.
     #[must_use]
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { workers })
-    }
-
-    /// How many connections the listener named `name` holds.
-    #[must_use]
-    pub fn listener(&self, name: &str) -> Gauge {
-        let _ = name;
-        Gauge::new(self.workers)
-    }
-
-    /// The counters of the route named `name`; the same ones at each call, so that a reload
-    /// goes on counting.
-    #[must_use]
-    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
-        let _ = name;
-        Arc::new(RouteMetrics {
-            workers: self.workers,
+        let started = SystemTime::now();
+        Arc::new(Self {
+            workers,
+            started,
+            routes: Default::default(),
+            listeners: Default::default(),
+            config: Config {
+                generation: AtomicU64::new(1),
+                applied: AtomicU64::new(0),
+                rejected: AtomicU64::new(0),
+                last_successful: AtomicBool::new(true),
+                last_success: AtomicU64::new(process::unix_seconds(started) as u64),
+            },
+            access_log_dropped: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
         })
     }
-}
 
-/// One route's counters.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    workers: usize,
-}
-
-impl RouteMetrics {
-    /// Counts a response at its head, with the time since its request's head.
-    pub fn request(&self, worker: Worker, method: &Method, status: StatusCode, to_head: Duration) {
-        let _ = (worker, method, status, to_head);
-    }
-
-    /// Counts a decision; `Ok` is an allowance.
-    pub fn decision(&self, worker: Worker, kind: Kind, outcome: Result<(), Reason>) {
-        let _ = (worker, kind, outcome);
-    }
-
-    /// Counts a refused request's origin among the heaviest.
-    pub fn denied_origin(&self, origin: &[u8]) {
-        let _ = origin;
-    }
-
-    /// Counts a request that got no whole response from its upstream.
-    pub fn upstream_failure(&self, worker: Worker, failure: UpstreamFailure) {
-        let _ = (worker, failure);
-    }
-
-    /// The counter of requests that an `AllowedOrigin` pattern matched; the same one for the
-    /// same text.
+    /// The counters of the route named `name`; the same ones at each call as long as somebody
+    /// holds them, so that a reload goes on counting.
     #[must_use]
-    pub fn allowed_origin(&self, pattern: &str) -> Counter {
-        let _ = pattern;
-        Counter::new(self.workers)
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(name).and_then(Weak::upgrade) {
+            return route;
+        }
+        if routes.len() == routes.capacity() {
+            // Before the list grows, those that reloads removed make room.
+            routes.retain(|_, route| route.strong_count() > 0);
+        }
+        let route = Arc::new(RouteMetrics::new(name, self.workers));
+        routes.insert(name.into(), Arc::downgrade(&route));
+        route
+    }
+
+    /// How many connections the listener named `name` holds; the same gauge at each call.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Gauge {
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, gauge)) = listeners.iter().find(|(known, _)| **known == *name) {
+            return gauge.clone();
+        }
+        let gauge = Gauge::new(self.workers);
+        listeners.push((name.into(), gauge.clone()));
+        gauge
+    }
+
+    /// A reload was applied: `generation` is in force.
+    pub fn reload_applied(&self, generation: u64) {
+        let config = &self.config;
+        config.generation.store(generation, Ordering::Relaxed);
+        config.applied.fetch_add(1, Ordering::Relaxed);
+        config.last_successful.store(true, Ordering::Relaxed);
+        let now = process::unix_seconds(SystemTime::now()) as u64;
+        config.last_success.store(now, Ordering::Relaxed);
+    }
+
+    /// A reload was rejected, or some of its files were: what did not check out is not in force.
+    pub fn reload_rejected(&self) {
+        self.config.rejected.fetch_add(1, Ordering::Relaxed);
+        self.config.last_successful.store(false, Ordering::Relaxed);
+    }
+
+    /// So many lines of the access log could not be written.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// A panic cost somebody a connection.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything in Prometheus' text format.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        families::encode(self)
+    }
+
+    /// Every route that somebody holds, by name.
+    fn routes(&self) -> Vec<Arc<RouteMetrics>> {
+        let mut routes: Vec<_> = self
+            .routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        routes.sort_by(|a, b| a.name().cmp(b.name()));
+        routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_has_one_set_of_counters_as_long_as_a_snapshot_holds_it() {
+        let metrics = Metrics::new(2);
+        let before = metrics.route("photos");
+        let after = metrics.route("photos");
+        assert!(Arc::ptr_eq(&before, &after));
+        drop((before, after));
+        assert!(metrics.routes().is_empty());
+    }
+
+    #[test]
+    fn routes_that_come_and_go_leave_nothing_behind() {
+        let metrics = Metrics::new(1);
+        for number in 0..10_000 {
+            let _gone = metrics.route(&number.to_string());
+        }
+        let routes = metrics.routes.lock().unwrap();
+        assert!(routes.capacity() < 100, "{}", routes.capacity());
+    }
+
+    #[test]
+    fn a_listener_has_one_gauge() {
+        let metrics = Metrics::new(2);
+        metrics.listener("http").inc(Worker(0));
+        metrics.listener("http").inc(Worker(1));
+        assert_eq!(metrics.listener("http").get(), 2);
     }
 }

@@ -1,0 +1,302 @@
+//! What one worker counts of one route.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::UpstreamFailure;
+
+/// One worker's counts of one route: written by that worker only, read by a scrape.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Cells {
+    requests: Requests,
+    decisions: [AtomicU64; DECISIONS],
+    failures: [AtomicU64; UpstreamFailure::ALL.len()],
+    durations: [AtomicU64; BUCKETS.len() + 1],
+    /// All durations together, in nanoseconds: enough for 584 years.
+    duration_sum: AtomicU64,
+}
+
+/// The upper bounds of the histogram's buckets.
+pub(super) const BUCKETS: [Duration; 16] = [
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+];
+
+impl Cells {
+    pub(super) fn request(&self, method: &Method, status: StatusCode, to_head: Duration) {
+        self.requests.count(method_index(method), status.as_u16());
+        let bucket = BUCKETS.partition_point(|bound| *bound < to_head);
+        add(self.durations.get(bucket), 1);
+        let nanoseconds = u64::try_from(to_head.as_nanos()).unwrap_or(u64::MAX);
+        add(Some(&self.duration_sum), nanoseconds);
+    }
+
+    pub(super) fn decision(&self, kind: Kind, outcome: Result<(), Reason>) {
+        let first = match kind {
+            Kind::Preflight => 0,
+            Kind::Actual => OUTCOMES,
+        };
+        let outcome = match outcome {
+            Ok(()) => 0,
+            Err(reason) => {
+                1 + Reason::ALL
+                    .iter()
+                    .take_while(|known| **known != reason)
+                    .count()
+            }
+        };
+        add(self.decisions.get(first + outcome), 1);
+    }
+
+    pub(super) fn failure(&self, failure: UpstreamFailure) {
+        let place = UpstreamFailure::ALL
+            .iter()
+            .position(|known| *known == failure);
+        add(place.and_then(|place| self.failures.get(place)), 1);
+    }
+}
+
+/// All workers' counts of a route, added up.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    /// By index into [`METHODS`] and status; [`OTHER_STATUS`] for those beyond the bound.
+    pub(super) requests: std::collections::BTreeMap<(usize, u16), u64>,
+    decisions: [u64; DECISIONS],
+    /// As [`UpstreamFailure::ALL`].
+    pub(super) failures: [u64; UpstreamFailure::ALL.len()],
+    /// Per bucket, not cumulative; the last is beyond all bounds.
+    pub(super) durations: [u64; BUCKETS.len() + 1],
+    pub(super) duration_sum: Duration,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, cells: &Cells) {
+        cells.requests.each(&mut |method, status, count| {
+            *self.requests.entry((method, status)).or_default() += count;
+        });
+        sum(&mut self.decisions, &cells.decisions);
+        sum(&mut self.failures, &cells.failures);
+        sum(&mut self.durations, &cells.durations);
+        self.duration_sum += Duration::from_nanos(cells.duration_sum.load(Ordering::Relaxed));
+    }
+
+    /// Every kind, outcome and count, those at zero included.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = (Kind, Result<(), Reason>, u64)> {
+        let outcomes = || {
+            let denied = Reason::ALL.into_iter().map(Err);
+            std::iter::once(Ok(())).chain(denied)
+        };
+        let kinds = [Kind::Preflight, Kind::Actual];
+        kinds
+            .into_iter()
+            .flat_map(move |kind| outcomes().map(move |outcome| (kind, outcome)))
+            .zip(self.decisions)
+            .map(|((kind, outcome), count)| (kind, outcome, count))
+    }
+}
+
+fn add(cell: Option<&AtomicU64>, amount: u64) {
+    if let Some(cell) = cell {
+        cell.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+fn sum(totals: &mut [u64], cells: &[AtomicU64]) {
+    for (total, cell) in totals.iter_mut().zip(cells) {
+        *total += cell.load(Ordering::Relaxed);
+    }
+}
+
+/// Allowed, or one of the reasons.
+const OUTCOMES: usize = 1 + Reason::ALL.len();
+const DECISIONS: usize = 2 * OUTCOMES;
+
+/// The methods with a label of their own ([RFC 9110 §9], [RFC 5789]); the rest is `other`.
+///
+/// [RFC 9110 §9]: https://www.rfc-editor.org/rfc/rfc9110#section-9
+/// [RFC 5789]: https://www.rfc-editor.org/rfc/rfc5789
+pub(super) const METHODS: [&str; 10] = [
+    "GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE", "other",
+];
+
+fn method_index(method: &Method) -> usize {
+    match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::PUT => 2,
+        Method::POST => 3,
+        Method::DELETE => 4,
+        Method::OPTIONS => 5,
+        Method::PATCH => 6,
+        Method::CONNECT => 7,
+        Method::TRACE => 8,
+        _ => 9,
+    }
+}
+
+/// Stands for the statuses of which there were too many.
+pub(super) const OTHER_STATUS: u16 = 0;
+
+/// Counts by method and status. A route sees few of the 9,000 pairs: they are kept in a table of
+/// 32 that gets another one behind it when it is full, up to 4; an upstream that sends ever new
+/// statuses makes no more series than that.
+#[derive(Debug, Default)]
+struct Requests {
+    slots: [Slot; SLOTS],
+    more: OnceLock<Box<Self>>,
+    overflow: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// 0: free; else one more than 1000 × method + status.
+    key: AtomicU32,
+    count: AtomicU64,
+}
+
+const SLOTS: usize = 32;
+const TABLES: usize = 4;
+
+impl Requests {
+    fn count(&self, method: usize, status: u16) {
+        let key = u32::try_from(method * 1000).unwrap_or_default() + u32::from(status) + 1;
+        let mut table = self;
+        for depth in 1..=TABLES {
+            if let Some(count) = table.slot(key) {
+                count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            if depth < TABLES {
+                table = table.more.get_or_init(Box::default);
+            }
+        }
+        table.overflow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn slot(&self, key: u32) -> Option<&AtomicU64> {
+        let (before, from) = self.slots.split_at(key as usize % SLOTS);
+        let found = from.iter().chain(before).find(|slot| {
+            let there = match slot.key.load(Ordering::Relaxed) {
+                0 => slot
+                    .key
+                    .compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed)
+                    .err(),
+                there => Some(there),
+            };
+            there.is_none_or(|there| there == key)
+        });
+        found.map(|slot| &slot.count)
+    }
+
+    fn each(&self, tell: &mut impl FnMut(usize, u16, u64)) {
+        for slot in &self.slots {
+            let Some(key) = slot.key.load(Ordering::Relaxed).checked_sub(1) else {
+                continue;
+            };
+            let status = u16::try_from(key % 1000).unwrap_or_default();
+            tell(
+                key as usize / 1000,
+                status,
+                slot.count.load(Ordering::Relaxed),
+            );
+        }
+        let overflow = self.overflow.load(Ordering::Relaxed);
+        if overflow > 0 {
+            tell(METHODS.len() - 1, OTHER_STATUS, overflow);
+        }
+        if let Some(more) = self.more.get() {
+            more.each(tell);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pair_of_method_and_status_is_counted_up_to_a_bound() {
+        let cells = Cells::default();
+        let mut expected = 0;
+        for status in 100..1000 {
+            let status = StatusCode::from_u16(status).unwrap();
+            for method in [Method::GET, Method::from_bytes(b"BREW").unwrap()] {
+                cells.request(&method, status, Duration::ZERO);
+                cells.request(&method, status, Duration::ZERO);
+                expected += 2;
+            }
+        }
+        let mut totals = Totals::default();
+        totals.add(&cells);
+        assert_eq!(totals.requests.values().sum::<u64>(), expected);
+        assert_eq!(totals.requests.len(), SLOTS * TABLES + 1);
+        assert_eq!(totals.requests[&(0, 100)], 2);
+        assert_eq!(totals.requests[&(9, 100)], 2);
+    }
+
+    #[test]
+    fn a_duration_falls_in_the_first_bucket_that_holds_it() {
+        let cells = Cells::default();
+        let durations = [
+            (Duration::ZERO, 0),
+            (Duration::from_micros(500), 0),
+            (Duration::from_nanos(500_001), 1),
+            (Duration::from_secs(60), 15),
+            (Duration::from_secs(61), 16),
+        ];
+        for (duration, bucket) in durations {
+            let before = cells.durations[bucket].load(Ordering::Relaxed);
+            cells.request(&Method::GET, StatusCode::OK, duration);
+            assert_eq!(
+                cells.durations[bucket].load(Ordering::Relaxed),
+                before + 1,
+                "{duration:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_a_count_of_its_own() {
+        let cells = Cells::default();
+        let outcomes: Vec<_> = [Kind::Preflight, Kind::Actual]
+            .into_iter()
+            .flat_map(|kind| {
+                std::iter::once(Ok(()))
+                    .chain(Reason::ALL.map(Err))
+                    .map(move |outcome| (kind, outcome))
+            })
+            .collect();
+        for (times, (kind, outcome)) in outcomes.iter().enumerate() {
+            (0..=times).for_each(|_| cells.decision(*kind, *outcome));
+        }
+        let mut totals = Totals::default();
+        totals.add(&cells);
+        let counted: Vec<_> = totals.decisions().collect();
+        let expected: Vec<_> = (1..)
+            .zip(outcomes)
+            .map(|(times, (kind, outcome))| (kind, outcome, times))
+            .collect();
+        assert_eq!(counted, expected);
+    }
+}

@@ -1,0 +1,457 @@
+//! Every metric by name, type, help and labels; written as Prometheus' text.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus::TextEncoder;
+use prometheus::proto;
+
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::cells::{BUCKETS, METHODS, OTHER_STATUS, Totals};
+use super::process::{Process, unix_seconds};
+use super::{Metrics, UpstreamFailure};
+
+/// Everything there is to count, as text. A metric that has nothing to say is left out.
+pub(super) fn encode(metrics: &Metrics) -> String {
+    let families: Vec<_> = routes(metrics)
+        .into_iter()
+        .chain(listeners(metrics))
+        .chain(config(metrics))
+        .chain(process(metrics))
+        .filter(|family| !family.get_metric().is_empty())
+        .collect();
+    let mut text = String::new();
+    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+        // Of what the encoder may object to, empty families are left out and all have names.
+        tracing::error!(%error, "cannot write the metrics");
+    }
+    text
+}
+
+fn routes(metrics: &Metrics) -> [proto::MetricFamily; 6] {
+    let mut requests = Family::counter(
+        "s3cors_requests_total",
+        "Requests that were answered, by method and status.",
+    );
+    let mut decisions = Family::counter(
+        "s3cors_cors_decisions_total",
+        "CORS decisions, by kind of request, outcome and reason.",
+    );
+    let mut allowed = Family::counter(
+        "s3cors_allowed_origins_total",
+        "Allowed CORS requests, by the AllowedOrigin that matched.",
+    );
+    let mut denied = Family::counter(
+        "s3cors_denied_origins_total",
+        "Denied CORS requests, by origin: the heaviest few, the rest as other.",
+    );
+    let mut durations = Family::new(
+        "s3cors_request_duration_seconds",
+        "Time from a request's head to its response's head.",
+        proto::MetricType::HISTOGRAM,
+    );
+    let mut failures = Family::counter(
+        "s3cors_upstream_errors_total",
+        "Requests that got no whole response from their upstream, by reason.",
+    );
+    for route in metrics.routes() {
+        let name = route.name();
+        for (origin, count) in route.allowed_counts() {
+            allowed.count(&[("route", name), ("origin", &origin)], count);
+        }
+        for (origin, count) in route.denied_counts() {
+            denied.count(&[("route", name), ("origin", &origin)], count);
+        }
+        let Some(totals) = route.totals() else {
+            continue;
+        };
+        for ((method, status), count) in &totals.requests {
+            let method = METHODS.get(*method).copied().unwrap_or_default();
+            let status = match *status {
+                OTHER_STATUS => "other".to_owned(),
+                status => status.to_string(),
+            };
+            let labels = [("route", name), ("method", method), ("status", &status)];
+            requests.count(&labels, *count);
+        }
+        // All or none: a series that is there before its first count shows that one as a rise.
+        if totals.decisions().any(|(_, _, count)| count > 0) {
+            for (kind, outcome, count) in totals.decisions() {
+                decisions.count(&decision_labels(name, kind, outcome), count);
+            }
+        }
+        for (failure, count) in UpstreamFailure::ALL.iter().zip(totals.failures) {
+            failures.count(&[("route", name), ("reason", failure.as_str())], count);
+        }
+        durations.histogram(&[("route", name)], &totals);
+    }
+    [requests, decisions, allowed, denied, durations, failures].map(Family::finish)
+}
+
+fn decision_labels(
+    route: &str,
+    kind: Kind,
+    outcome: Result<(), Reason>,
+) -> [(&'static str, &str); 4] {
+    let kind = match kind {
+        Kind::Preflight => "preflight",
+        Kind::Actual => "actual",
+    };
+    let (outcome, reason) = match outcome {
+        Ok(()) => ("allowed", "matched"),
+        Err(reason) => ("denied", reason.as_str()),
+    };
+    [
+        ("route", route),
+        ("request", kind),
+        ("outcome", outcome),
+        ("reason", reason),
+    ]
+}
+
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 1] {
+    let mut connections = Family::gauge("s3cors_connections", "Open connections, by listener.");
+    let listeners = metrics
+        .listeners
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    for (name, gauge) in &*listeners {
+        connections.value(&[("listener", name)], gauge.get() as f64);
+    }
+    [connections.finish()]
+}
+
+fn config(metrics: &Metrics) -> [proto::MetricFamily; 4] {
+    let config = &metrics.config;
+    let mut generation = Family::gauge(
+        "s3cors_config_generation",
+        "The configuration in force; rises by one with every applied reload.",
+    );
+    generation.value(&[], config.generation.load(Ordering::Relaxed) as f64);
+    let mut reloads = Family::counter(
+        "s3cors_config_reloads_total",
+        "Reloads of the configuration, by result.",
+    );
+    for (result, count) in [("applied", &config.applied), ("rejected", &config.rejected)] {
+        reloads.count(&[("result", result)], count.load(Ordering::Relaxed));
+    }
+    let mut successful = Family::gauge(
+        "s3cors_config_last_reload_successful",
+        "Whether the last reload was applied: 1 or 0.",
+    );
+    let was_successful = config.last_successful.load(Ordering::Relaxed);
+    successful.value(&[], f64::from(u8::from(was_successful)));
+    let mut last_success = Family::gauge(
+        "s3cors_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read, in seconds since 1970.",
+    );
+    last_success.value(&[], config.last_success.load(Ordering::Relaxed) as f64);
+    [generation, reloads, successful, last_success].map(Family::finish)
+}
+
+fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
+    let mut build = Family::gauge("s3cors_build_info", "Always 1; the label is the version.");
+    build.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+    let mut dropped = Family::counter(
+        "s3cors_access_log_dropped_lines_total",
+        "Lines of the access log that could not be written in time.",
+    );
+    dropped.count(&[], metrics.access_log_dropped.load(Ordering::Relaxed));
+    let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
+    panics.count(&[], metrics.panics.load(Ordering::Relaxed));
+
+    let process = Process::read();
+    let mut cpu = Family::counter(
+        "process_cpu_seconds_total",
+        "User and system CPU time of the process.",
+    );
+    cpu.maybe(process.cpu_seconds);
+    let gauge = |name, help, value: Option<f64>| {
+        let mut gauge = Family::gauge(name, help);
+        gauge.maybe(value);
+        gauge
+    };
+    let bytes = |value: Option<u64>| value.map(|value| value as f64);
+    let families = [
+        build,
+        dropped,
+        panics,
+        cpu,
+        gauge(
+            "process_start_time_seconds",
+            "When the process started, in seconds since 1970.",
+            Some(unix_seconds(metrics.started)),
+        ),
+        gauge(
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            bytes(process.resident_bytes),
+        ),
+        gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory.",
+            bytes(process.virtual_bytes),
+        ),
+        gauge("process_open_fds", "Open files.", bytes(process.open_files)),
+        gauge(
+            "process_max_fds",
+            "The most files that may be open.",
+            bytes(process.max_files),
+        ),
+    ];
+    families.into_iter().map(Family::finish).collect()
+}
+
+type Labels<'l> = &'l [(&'static str, &'l str)];
+
+/// One metric under construction.
+struct Family {
+    family: proto::MetricFamily,
+    kind: proto::MetricType,
+}
+
+impl Family {
+    fn new(name: &str, help: &str, kind: proto::MetricType) -> Self {
+        let mut family = proto::MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        Self { family, kind }
+    }
+
+    fn counter(name: &str, help: &str) -> Self {
+        Self::new(name, help, proto::MetricType::COUNTER)
+    }
+
+    fn gauge(name: &str, help: &str) -> Self {
+        Self::new(name, help, proto::MetricType::GAUGE)
+    }
+
+    /// Beyond 2⁵³ a count is no longer exact; no process counts that far.
+    fn count(&mut self, labels: Labels<'_>, count: u64) {
+        self.value(labels, count as f64);
+    }
+
+    fn maybe(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.value(&[], value);
+        }
+    }
+
+    fn value(&mut self, labels: Labels<'_>, value: f64) {
+        let mut metric = metric(labels);
+        if self.kind == proto::MetricType::COUNTER {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.family.mut_metric().push(metric);
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, totals: &Totals) {
+        let mut histogram = proto::Histogram::default();
+        let mut seen = 0;
+        let bucket = |(bound, count): (&Duration, &u64)| {
+            seen += count;
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(bound.as_secs_f64());
+            bucket.set_cumulative_count(seen);
+            bucket
+        };
+        histogram.set_bucket(BUCKETS.iter().zip(&totals.durations).map(bucket).collect());
+        histogram.set_sample_count(totals.durations.iter().sum());
+        histogram.set_sample_sum(totals.duration_sum.as_secs_f64());
+        let mut metric = metric(labels);
+        metric.set_histogram(histogram);
+        self.family.mut_metric().push(metric);
+    }
+
+    fn finish(self) -> proto::MetricFamily {
+        self.family
+    }
+}
+
+fn metric(labels: Labels<'_>) -> proto::Metric {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    proto::Metric::from_label(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use http::{Method, StatusCode};
+
+    use super::super::Worker;
+    use super::*;
+
+    fn some_of_everything() -> String {
+        let metrics = Metrics::new(2);
+        metrics.listener("http").inc(Worker(1));
+        let route = metrics.route("pho\"tos\n");
+        for worker in [Worker(0), Worker(1)] {
+            route.request(
+                worker,
+                &Method::GET,
+                StatusCode::OK,
+                Duration::from_millis(3),
+            );
+            route.decision(worker, Kind::Preflight, Ok(()));
+            route.decision(worker, Kind::Actual, Err(Reason::Origin));
+            route.upstream_failure(worker, UpstreamFailure::Closed);
+            route.denied_origin(b"https://evil.example");
+        }
+        let pattern = route.allowed_origin("https://*.example");
+        pattern.inc(Worker(0));
+        metrics.reload_applied(2);
+        metrics.reload_rejected();
+        metrics.encode()
+    }
+
+    /// The samples by series; and what every reader of the format asks for on the way.
+    fn samples(text: &str) -> HashMap<&str, f64> {
+        let mut samples = HashMap::new();
+        let mut families = HashSet::new();
+        let mut family = ("", "");
+        let mut help = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, words) = rest.split_once(' ').unwrap();
+                assert!(words.ends_with('.') && words.len() > 10, "{line}");
+                help = name;
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                family = rest.split_once(' ').unwrap();
+                assert_eq!(family.0, help, "help and type stand together");
+                assert!(families.insert(family.0), "{line} stands twice");
+                assert_eq!(
+                    family.1 == "counter",
+                    family.0.ends_with("_total"),
+                    "{line}"
+                );
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let name = series.split('{').next().unwrap();
+                let end = name.strip_prefix(family.0).unwrap_or("elsewhere");
+                match family.1 {
+                    "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&end), "{line}"),
+                    _ => assert_eq!(end, "", "{line}"),
+                }
+                let value: f64 = value.parse().unwrap();
+                assert!(
+                    samples.insert(series, value).is_none(),
+                    "{line} stands twice"
+                );
+            }
+        }
+        samples
+    }
+
+    #[test]
+    fn what_was_counted_is_what_is_written() {
+        let text = some_of_everything();
+        let samples = samples(&text);
+        let route = r#"route="pho\"tos\n""#;
+        let expected = [
+            (
+                format!(r#"s3cors_requests_total{{{route},method="GET",status="200"}}"#),
+                2.0,
+            ),
+            (
+                format!(
+                    r#"s3cors_cors_decisions_total{{{route},request="preflight",outcome="allowed",reason="matched"}}"#
+                ),
+                2.0,
+            ),
+            (
+                format!(
+                    r#"s3cors_cors_decisions_total{{{route},request="actual",outcome="denied",reason="origin"}}"#
+                ),
+                2.0,
+            ),
+            (
+                format!(
+                    r#"s3cors_cors_decisions_total{{{route},request="actual",outcome="denied",reason="header"}}"#
+                ),
+                0.0,
+            ),
+            (
+                format!(r#"s3cors_allowed_origins_total{{{route},origin="https://*.example"}}"#),
+                1.0,
+            ),
+            (
+                format!(r#"s3cors_denied_origins_total{{{route},origin="https://evil.example"}}"#),
+                2.0,
+            ),
+            (
+                format!(r#"s3cors_denied_origins_total{{{route},origin="other"}}"#),
+                0.0,
+            ),
+            (
+                format!(r#"s3cors_request_duration_seconds_bucket{{{route},le="0.0025"}}"#),
+                0.0,
+            ),
+            (
+                format!(r#"s3cors_request_duration_seconds_bucket{{{route},le="0.005"}}"#),
+                2.0,
+            ),
+            (
+                format!(r#"s3cors_request_duration_seconds_bucket{{{route},le="+Inf"}}"#),
+                2.0,
+            ),
+            (
+                format!("s3cors_request_duration_seconds_sum{{{route}}}"),
+                0.006,
+            ),
+            (
+                format!("s3cors_request_duration_seconds_count{{{route}}}"),
+                2.0,
+            ),
+            (
+                format!(r#"s3cors_upstream_errors_total{{{route},reason="closed"}}"#),
+                2.0,
+            ),
+            (r#"s3cors_connections{listener="http"}"#.to_owned(), 1.0),
+            ("s3cors_config_generation".to_owned(), 2.0),
+            (
+                r#"s3cors_config_reloads_total{result="applied"}"#.to_owned(),
+                1.0,
+            ),
+            (
+                r#"s3cors_config_reloads_total{result="rejected"}"#.to_owned(),
+                1.0,
+            ),
+            ("s3cors_config_last_reload_successful".to_owned(), 0.0),
+        ];
+        for (series, value) in expected {
+            assert_eq!(
+                samples.get(series.as_str()),
+                Some(&value),
+                "{series}\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_start_without_requests_has_no_series_of_routes() {
+        let metrics = Metrics::new(2);
+        let _unused = metrics.route("photos");
+        let text = metrics.encode();
+        assert!(!text.contains("photos"));
+        assert_eq!(
+            samples(&text).get("s3cors_config_last_reload_successful"),
+            Some(&1.0)
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! One route's counters.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+#[expect(
+    clippy::disallowed_types,
+    reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
+)]
+use std::sync::Mutex;
+use std::sync::{OnceLock, PoisonError};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::cells::{Cells, Totals};
+use super::counter::WeakCounter;
+use super::denied_origins::DeniedOrigins;
+use super::{Counter, UpstreamFailure, Worker};
+
+/// One route's counters.
+///
+/// Small until the route's first request: a config may have a hundred thousand routes, most of
+/// them seldom asked for.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    name: Box<str>,
+    workers: usize,
+    /// Made at the first request; each worker's cells at that worker's first request, by itself.
+    cells: OnceLock<Box<[OnceLock<Box<Cells>>]>>,
+    denied: OnceLock<Box<DeniedOrigins>>,
+    /// By the hash of the pattern: two that share one would share a counter, which among a
+    /// million patterns is to be expected once in 10⁷ processes.
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    allowed: Mutex<HashMap<u64, WeakCounter>>,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(name: &str, workers: usize) -> Self {
+        Self {
+            name: name.into(),
+            workers,
+            cells: OnceLock::new(),
+            denied: OnceLock::new(),
+            allowed: Default::default(),
+        }
+    }
+
+    /// The value of the `route` label.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts a response at its head, with the time since its request's head.
+    pub fn request(&self, worker: Worker, method: &Method, status: StatusCode, to_head: Duration) {
+        if let Some(cells) = self.cells(worker) {
+            cells.request(method, status, to_head);
+        }
+    }
+
+    /// Counts a decision; `Ok` is an allowance.
+    pub fn decision(&self, worker: Worker, kind: Kind, outcome: Result<(), Reason>) {
+        if let Some(cells) = self.cells(worker) {
+            cells.decision(kind, outcome);
+        }
+    }
+
+    /// Counts a refused request's origin among the heaviest.
+    pub fn denied_origin(&self, origin: &[u8]) {
+        self.denied.get_or_init(Box::default).count(origin);
+    }
+
+    /// Counts a request that got no whole response from its upstream.
+    pub fn upstream_failure(&self, worker: Worker, failure: UpstreamFailure) {
+        if let Some(cells) = self.cells(worker) {
+            cells.failure(failure);
+        }
+    }
+
+    /// The counter of requests that an `AllowedOrigin` pattern matched; the same one for the
+    /// same text, as long as somebody holds it.
+    #[must_use]
+    pub fn allowed_origin(&self, pattern: &str) -> Counter {
+        // One key for all: the patterns come from the config.
+        static HASH: OnceLock<RandomState> = OnceLock::new();
+        let hash = HASH.get_or_init(RandomState::new).hash_one(pattern);
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = allowed.get(&hash).and_then(WeakCounter::upgrade) {
+            return counter;
+        }
+        let counter = Counter::labelled(self.workers, pattern);
+        allowed.insert(hash, counter.downgrade());
+        counter
+    }
+
+    /// The counters of the patterns that matched something, in the patterns' order.
+    pub(super) fn allowed_counts(&self) -> Vec<(String, u64)> {
+        let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of configurations that are gone.
+        allowed.retain(|_, counter| counter.upgrade().is_some());
+        let mut counts: Vec<_> = allowed
+            .values()
+            .filter_map(WeakCounter::upgrade)
+            .map(|counter| (counter.label().to_owned(), counter.get()))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        counts.sort();
+        counts
+    }
+
+    /// The refused origins, once there is one.
+    pub(super) fn denied_counts(&self) -> Vec<(String, u64)> {
+        self.denied
+            .get()
+            .map_or_else(Vec::new, |denied| denied.counts())
+    }
+
+    /// All workers' counts, once there is something to count.
+    pub(super) fn totals(&self) -> Option<Totals> {
+        let mut totals = Totals::default();
+        for cells in self.cells.get()?.iter().filter_map(OnceLock::get) {
+            totals.add(cells);
+        }
+        Some(totals)
+    }
+
+    fn cells(&self, worker: Worker) -> Option<&Cells> {
+        let make = || (0..self.workers.max(1)).map(|_| OnceLock::new()).collect();
+        let workers = self.cells.get_or_init(make);
+        // Who is no worker counts in the first one's.
+        let cells = workers.get(worker.0).or_else(|| workers.first())?;
+        Some(cells.get_or_init(Box::default))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unused_route_is_small() {
+        assert!(
+            size_of::<RouteMetrics>() <= 128,
+            "{}",
+            size_of::<RouteMetrics>()
+        );
+        let route = RouteMetrics::new("photos", 64);
+        assert!(route.cells.get().is_none() && route.denied.get().is_none());
+    }
+
+    #[test]
+    fn a_pattern_has_one_counter_as_long_as_a_snapshot_holds_it() {
+        let route = RouteMetrics::new("photos", 2);
+        let before = route.allowed_origin("https://*.example");
+        before.inc(Worker(0));
+        let after = route.allowed_origin("https://*.example");
+        drop(before);
+        after.inc(Worker(1));
+        assert_eq!(
+            route.allowed_counts(),
+            [("https://*.example".to_owned(), 2)]
+        );
+        drop(after);
+        assert_eq!(route.allowed_counts(), []);
+        assert_eq!(route.allowed_origin("https://*.example").get(), 0);
+    }
+}
