@@ -50,11 +50,13 @@ pub struct Policy {
     options: Options,
     /// Every rule's origins, one after the other.
     origin_patterns: Box<[Box<str>]>,
+    /// What it was compiled from, for people.
+    configuration: Option<CorsConfiguration>,
 }
 
 /// One rule, with the response values that follow from it.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub(super) struct Rule {
     origins: Box<[Wildcard]>,
     /// Where the lone `*` stands among `origins`.
     any_origin: Option<usize>,
@@ -65,6 +67,17 @@ pub(crate) struct Rule {
     pub(super) allow_methods: HeaderValue,
     pub(super) expose_headers: Option<HeaderValue>,
     pub(super) max_age: Option<HeaderValue>,
+}
+
+/// What a request asks of a policy.
+#[derive(Debug)]
+pub(super) enum Asked<'r> {
+    /// Nothing: it is no CORS request.
+    NotCors,
+    /// Nothing that a rule could answer, for this cause.
+    Nothing(Kind, Cause),
+    /// The rules; the origin is the field that the request borrows its origin from.
+    Rules(&'r HeaderValue, CorsRequest<'r>),
 }
 
 /// The origin pattern of a rule that matched.
@@ -191,6 +204,7 @@ impl Policy {
             rules: Some(rules),
             options,
             origin_patterns: origin_patterns.into(),
+            configuration: Some(configuration.clone()),
         })
     }
 
@@ -202,6 +216,7 @@ impl Policy {
             rules: None,
             options,
             origin_patterns: Box::default(),
+            configuration: None,
         }
     }
 
@@ -223,13 +238,19 @@ impl Policy {
         self.rules.is_some()
     }
 
+    /// What it was compiled from; `None` where there is no CORS configuration.
+    #[must_use]
+    pub fn configuration(&self) -> Option<&CorsConfiguration> {
+        self.configuration.as_ref()
+    }
+
     /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] is an index into it.
     #[must_use]
     pub fn origin_patterns(&self) -> &[Box<str>] {
         &self.origin_patterns
     }
 
-    pub(crate) fn rules(&self) -> &[Rule] {
+    pub(super) fn rules(&self) -> &[Rule] {
         self.rules.as_deref().unwrap_or_default()
     }
 
@@ -237,90 +258,88 @@ impl Policy {
     /// (Origin, configuration, method, rules).
     #[must_use]
     pub fn decide(&self, method: &Method, fields: &HeaderMap) -> Decision<'_> {
-        let origin = OriginField::of(fields);
-        if method != Method::OPTIONS {
-            // S3 judges an actual request that carries Access-Control-Request-Method by that
-            // method, as if it were the preflight (ceph/s3-tests, test_cors_origin_response).
-            let requested = match origin {
-                OriginField::Missing => return Decision::NotCors,
-                _ => fields.get(ACCESS_CONTROL_REQUEST_METHOD),
-            };
-            let asked = requested.map_or(method.as_str().as_bytes(), HeaderValue::as_bytes);
-            return Decision::Actual(self.ask(Kind::Actual, origin, requested, asked, fields));
-        }
-
-        let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
-        let missing = matches!(origin, OriginField::Missing);
-        if self.options.semantics == Semantics::Safe && (missing || requested.is_none()) {
-            if missing {
-                return Decision::NotCors;
-            }
-            let asked = method.as_str().as_bytes();
-            return Decision::Actual(self.ask(Kind::Actual, origin, None, asked, fields));
-        }
-        let cause = if missing {
-            Some(Cause::MissingOrigin)
-        } else if !self.is_enabled() {
-            Some(Cause::NotEnabled)
-        } else if requested.is_none_or(|method| !self.knows_method(method.as_bytes())) {
-            Some(Cause::InvalidMethod)
-        } else {
-            None
+        let (kind, decision) = match self.ask(method, fields) {
+            Asked::NotCors => return Decision::NotCors,
+            Asked::Nothing(kind, cause) => (kind, Err((cause, None))),
+            Asked::Rules(origin, request) => (request.kind, self.evaluate(origin, &request)),
         };
-        if let Some(cause) = cause {
-            return Decision::Preflight(Err(Denial {
-                cause,
-                requested_method: requested.cloned(),
-                nearest: None,
-            }));
+        let decision = decision.map_err(|(cause, nearest)| Denial {
+            cause,
+            requested_method: fields.get(ACCESS_CONTROL_REQUEST_METHOD).cloned(),
+            nearest,
+        });
+        match kind {
+            Kind::Preflight => Decision::Preflight(decision),
+            Kind::Actual => Decision::Actual(decision),
         }
-        let asked = requested.map_or(&b""[..], HeaderValue::as_bytes);
-        Decision::Preflight(self.ask(Kind::Preflight, origin, requested, asked, fields))
     }
 
-    fn ask(
-        &self,
-        kind: Kind,
-        origin: OriginField<'_>,
-        requested_method: Option<&HeaderValue>,
-        method: &[u8],
-        fields: &HeaderMap,
-    ) -> Result<Allowance<'_>, Denial> {
-        let deny = |cause, nearest| Denial {
-            cause,
-            requested_method: requested_method.cloned(),
-            nearest,
+    /// What a request asks the rules, if it asks them anything.
+    pub(super) fn ask<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> Asked<'r> {
+        let origin = OriginField::of(fields);
+        let missing = matches!(origin, OriginField::Missing);
+        let options = method == Method::OPTIONS;
+        if missing && !(options && self.options.semantics == Semantics::S3Exact) {
+            return Asked::NotCors;
+        }
+        let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
+        let preflight =
+            options && (requested.is_some() || self.options.semantics == Semantics::S3Exact);
+        let kind = if preflight {
+            Kind::Preflight
+        } else {
+            Kind::Actual
         };
+
+        if missing {
+            return Asked::Nothing(kind, Cause::MissingOrigin);
+        }
         if !self.is_enabled() {
-            return Err(deny(Cause::NotEnabled, None));
+            return Asked::Nothing(kind, Cause::NotEnabled);
+        }
+        if preflight && requested.is_none_or(|method| !self.knows_method(method.as_bytes())) {
+            return Asked::Nothing(kind, Cause::InvalidMethod);
         }
         let OriginField::One(origin) = origin else {
-            return Err(deny(Cause::MalformedOrigin, None));
+            return Asked::Nothing(kind, Cause::MalformedOrigin);
         };
         let request = CorsRequest {
             kind,
             origin: origin.as_bytes(),
-            method,
+            // S3 judges an actual request that carries Access-Control-Request-Method by that
+            // method, as if it were the preflight (ceph/s3-tests, test_cors_origin_response).
+            method: requested.map_or(method.as_str().as_bytes(), HeaderValue::as_bytes),
             headers: RequestedHeaders::from_fields(fields),
         };
-        match self.evaluate(&request) {
-            Ok((rule, matched)) => Ok(Allowance {
-                rule,
-                allow_origin: if matched.any {
-                    HeaderValue::from_static("*")
-                } else {
-                    origin.clone()
-                },
-                any_origin: matched.any,
-                allow_headers: allow_headers(request.headers),
-                pattern: matched.pattern,
-            }),
-            Err((cause, nearest)) => Err(deny(cause, Some(nearest))),
-        }
+        Asked::Rules(origin, request)
+    }
+
+    fn evaluate(
+        &self,
+        origin: &HeaderValue,
+        request: &CorsRequest<'_>,
+    ) -> Result<Allowance<'_>, (Cause, Option<usize>)> {
+        let (rule, matched) = self
+            .first_match(request)
+            .map_err(|(cause, nearest)| (cause, Some(nearest)))?;
+        Ok(Allowance {
+            rule,
+            allow_origin: if matched.any {
+                HeaderValue::from_static("*")
+            } else {
+                origin.clone()
+            },
+            any_origin: matched.any,
+            allow_headers: allow_headers(request.headers),
+            pattern: matched.pattern,
+        })
     }
 
     /// The first rule without a mismatch, or how far the nearest one went.
-    fn evaluate(&self, request: &CorsRequest<'_>) -> Result<(&Rule, OriginMatch), (Cause, usize)> {
+    fn first_match(
+        &self,
+        request: &CorsRequest<'_>,
+    ) -> Result<(&Rule, OriginMatch), (Cause, usize)> {
         let mut nearest = (Condition::Origin, 0);
         for (index, rule) in self.rules().iter().enumerate() {
             match rule.judge(request) {
@@ -340,7 +359,7 @@ impl Policy {
     }
 
     /// Whether a rule may name `method`.
-    pub(crate) fn knows_method(&self, method: &[u8]) -> bool {
+    pub(super) fn knows_method(&self, method: &[u8]) -> bool {
         is_known_method(method, &self.options)
     }
 
@@ -401,17 +420,13 @@ impl Rule {
     ///
     /// The one predicate: the decision takes the first rule without a mismatch, the explanation
     /// lists them all.
-    pub(crate) fn mismatch<'r>(&self, request: &CorsRequest<'r>) -> Option<Mismatch<'r>> {
+    pub(super) fn mismatch<'r>(&self, request: &CorsRequest<'r>) -> Option<Mismatch<'r>> {
         self.judge(request).err()
     }
 
     fn judge<'r>(&self, request: &CorsRequest<'r>) -> Result<OriginMatch, Mismatch<'r>> {
         let origin = self.origin(request.origin).ok_or(Mismatch::Origin)?;
-        if !self
-            .methods
-            .iter()
-            .any(|method| method.as_bytes() == request.method)
-        {
+        if !self.allows_method(request.method) {
             return Err(Mismatch::Method);
         }
         let mut refused = None;
@@ -446,8 +461,18 @@ impl Rule {
         })
     }
 
+    /// Whether some `AllowedOrigin` matches `origin`.
+    pub(super) fn allows_origin(&self, origin: &[u8]) -> bool {
+        self.origin(origin).is_some()
+    }
+
+    /// Whether `AllowedMethod` lists `method`.
+    pub(super) fn allows_method(&self, method: &[u8]) -> bool {
+        self.methods.iter().any(|known| known.as_bytes() == method)
+    }
+
     /// Whether some `AllowedHeader` matches `name`.
-    pub(crate) fn allows_header(&self, name: &[u8]) -> bool {
+    pub(super) fn allows_header(&self, name: &[u8]) -> bool {
         self.headers
             .iter()
             .any(|pattern| pattern.matches_ignore_ascii_case(name))
