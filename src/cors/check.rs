@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::configuration::{CorsConfiguration, Element, ElementPath};
-use super::policy::{Options, Policy, RuleError, RuleErrorKind, S3_METHODS};
+use super::policy::{Options, Policy};
 use super::request::is_token;
 use super::spelling::nearest;
+use super::validation::{RuleError, RuleErrorKind, S3_METHODS};
 use super::xml::{self, XmlError};
 
 /// A document that was checked: what it holds, and what there is to say of it.

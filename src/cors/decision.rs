@@ -6,8 +6,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::policy::Rule;
 use super::request::RequestedHeaders;
+use super::rule::Rule;
 
 /// The value of `Vary` on everything that a rule allowed, as S3 writes it.
 pub const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";

@@ -9,18 +9,19 @@ mod decision;
 mod pattern;
 mod policy;
 mod request;
+mod rule;
 mod s3_error;
 mod spelling;
+mod validation;
 mod xml;
 
 pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 pub use pattern::{TooManyWildcards, Wildcard};
-pub use policy::{
-    MALFORMED_XML, MAX_ID, MAX_RULES, Mismatch, Options, Policy, RuleError, RuleErrorKind,
-    S3_METHODS, Semantics,
-};
+pub use policy::{Options, Policy, Semantics};
 pub use request::{CorsRequest, Kind, RequestedHeaders, is_preflight};
+pub use rule::Mismatch;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
+pub use validation::{MALFORMED_XML, MAX_ID, MAX_RULES, RuleError, RuleErrorKind, S3_METHODS};
 pub use xml::{MAX_DOCUMENT, NAMESPACE, XmlError, locate};

@@ -1,26 +1,15 @@
-//! A CORS configuration, checked and compiled, and the one predicate that decides.
+//! A CORS configuration, checked and compiled.
 
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::{HeaderMap, HeaderValue, Method};
-use thiserror::Error;
 
-use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+use super::configuration::CorsConfiguration;
 use super::decision::{
     self, Allowance, Cause, Condition, Decision, Denial, merge_vary, remove_cors_fields,
 };
-use super::pattern::Wildcard;
-use super::request::{
-    CorsRequest, Kind, MAX_REQUESTED_HEADERS, OriginField, RequestedHeaders, is_token,
-};
-
-/// The methods that S3 knows rules for.
-pub const S3_METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
-
-/// The most rules that S3 takes.
-pub const MAX_RULES: usize = 100;
-
-/// The longest `ID`, in characters.
-pub const MAX_ID: usize = 255;
+use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
+use super::rule::{Mismatch, OriginMatch, Rule};
+use super::validation::{self, RuleError, is_known_method};
 
 /// Where S3's own behaviour is a trap for whoever stands behind a cache or is no bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -54,21 +43,6 @@ pub struct Policy {
     configuration: Option<CorsConfiguration>,
 }
 
-/// One rule, with the response values that follow from it.
-#[derive(Debug)]
-pub(super) struct Rule {
-    origins: Box<[Wildcard]>,
-    /// Where the lone `*` stands among `origins`.
-    any_origin: Option<usize>,
-    /// How many patterns the rules before this one have.
-    first_pattern: usize,
-    methods: Box<[Box<str>]>,
-    headers: Box<[Wildcard]>,
-    pub(super) allow_methods: HeaderValue,
-    pub(super) expose_headers: Option<HeaderValue>,
-    pub(super) max_age: Option<HeaderValue>,
-}
-
 /// What a request asks of a policy.
 #[derive(Debug)]
 pub(super) enum Asked<'r> {
@@ -78,100 +52,6 @@ pub(super) enum Asked<'r> {
     Nothing(Kind, Cause),
     /// The rules; the origin is the field that the request borrows its origin from.
     Rules(&'r HeaderValue, CorsRequest<'r>),
-}
-
-/// The origin pattern of a rule that matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OriginMatch {
-    pattern: usize,
-    any: bool,
-}
-
-/// Why a rule does not match a request: the first of its conditions that fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch<'r> {
-    /// No `AllowedOrigin` matches.
-    Origin,
-    /// The method is not among `AllowedMethod`.
-    Method,
-    /// This requested header matches no `AllowedHeader`.
-    Header(&'r [u8]),
-    /// This requested header is no field name, so that no rule can be asked for it; `None`:
-    /// there are too many.
-    MalformedHeader(Option<&'r [u8]>),
-}
-
-impl Mismatch<'_> {
-    /// The condition that failed.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
-        match self {
-            Self::Origin => Condition::Origin,
-            Self::Method => Condition::Method,
-            Self::Header(_) | Self::MalformedHeader(_) => Condition::Header,
-        }
-    }
-}
-
-/// A value that S3 refuses, and where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleError {
-    /// Where.
-    pub path: ElementPath,
-    /// What is wrong.
-    pub kind: RuleErrorKind,
-}
-
-/// What S3 refuses in a configuration. `Display` is S3's own message.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RuleErrorKind {
-    /// No rule at all.
-    #[error("{MALFORMED_XML}")]
-    NoRules,
-    /// A rule lacks an element that each must have.
-    #[error("{MALFORMED_XML}")]
-    Missing(Element),
-    /// More than [`MAX_RULES`].
-    #[error("The number of CORS rules should not exceed allowed limit of 100 rules.")]
-    TooManyRules,
-    /// An `ID` above [`MAX_ID`] characters.
-    #[error("The ID of a CORS rule must not be longer than 255 characters.")]
-    IdTooLong,
-    /// A method that rules cannot name.
-    #[error("Found unsupported HTTP method in CORS config. Unsupported method is {0}")]
-    UnsupportedMethod(String),
-    /// More than one `*`.
-    #[error("{0} \"{1}\" can not have more than one wildcard.")]
-    TooManyWildcards(Element, String),
-    /// A `*` in `ExposeHeader`.
-    #[error(
-        "ExposeHeader \"{0}\" contains wildcard. We currently do not support wildcard for ExposeHeader."
-    )]
-    ExposeWildcard(String),
-    /// A field name with a character that no field name has. S3 says `AllowedHeader` for
-    /// `ExposeHeader` too.
-    #[error("AllowedHeader \"{1}\" contains invalid character.")]
-    InvalidCharacter(Element, String),
-}
-
-/// S3's message for a document that is no CORS configuration.
-pub const MALFORMED_XML: &str =
-    "The XML you provided was not well-formed or did not validate against our published schema";
-
-impl RuleErrorKind {
-    /// S3's error code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoRules | Self::Missing(_) => "MalformedXML",
-            Self::TooManyRules
-            | Self::IdTooLong
-            | Self::UnsupportedMethod(_)
-            | Self::TooManyWildcards(..)
-            | Self::ExposeWildcard(_)
-            | Self::InvalidCharacter(..) => "InvalidRequest",
-        }
-    }
 }
 
 impl Policy {
@@ -185,7 +65,7 @@ impl Policy {
         configuration: &CorsConfiguration,
         options: Options,
     ) -> Result<Self, Vec<RuleError>> {
-        let errors = errors(configuration, &options);
+        let errors = validation::errors(configuration, &options.extra_methods);
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -360,7 +240,7 @@ impl Policy {
 
     /// Whether a rule may name `method`.
     pub(super) fn knows_method(&self, method: &[u8]) -> bool {
-        is_known_method(method, &self.options)
+        is_known_method(method, &self.options.extra_methods)
     }
 
     /// Marks a response: the upstream's CORS fields go, the decision's come, `Vary` is merged.
@@ -386,99 +266,6 @@ impl Policy {
     }
 }
 
-impl Rule {
-    fn compile(rule: &CorsRule, first_pattern: usize) -> Self {
-        const CHECKED: &str = "the configuration was checked";
-        let patterns = |texts: &[String]| -> Box<[Wildcard]> {
-            texts
-                .iter()
-                .map(|text| Wildcard::parse(text).expect(CHECKED))
-                .collect()
-        };
-        let value = |names: &[&str]| HeaderValue::from_str(&names.join(", ")).expect(CHECKED);
-        let methods: Vec<&str> = rule.allowed_methods.iter().map(String::as_str).collect();
-        let exposed: Vec<&str> = rule
-            .expose_headers
-            .iter()
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
-            .collect();
-        let origins = patterns(&rule.allowed_origins);
-        Self {
-            any_origin: origins.iter().position(Wildcard::is_any),
-            origins,
-            first_pattern,
-            allow_methods: value(&methods),
-            methods: methods.into_iter().map(Into::into).collect(),
-            headers: patterns(&rule.allowed_headers),
-            expose_headers: (!exposed.is_empty()).then(|| value(&exposed)),
-            max_age: rule.max_age_seconds.map(HeaderValue::from),
-        }
-    }
-
-    /// Why this rule does not match; `None` where it does.
-    ///
-    /// The one predicate: the decision takes the first rule without a mismatch, the explanation
-    /// lists them all.
-    pub(super) fn mismatch<'r>(&self, request: &CorsRequest<'r>) -> Option<Mismatch<'r>> {
-        self.judge(request).err()
-    }
-
-    fn judge<'r>(&self, request: &CorsRequest<'r>) -> Result<OriginMatch, Mismatch<'r>> {
-        let origin = self.origin(request.origin).ok_or(Mismatch::Origin)?;
-        if !self.allows_method(request.method) {
-            return Err(Mismatch::Method);
-        }
-        let mut refused = None;
-        for (count, name) in request.headers.names().enumerate() {
-            if count == MAX_REQUESTED_HEADERS {
-                return Err(Mismatch::MalformedHeader(None));
-            }
-            if !is_token(name) {
-                return Err(Mismatch::MalformedHeader(Some(name)));
-            }
-            if refused.is_none() && !self.allows_header(name) {
-                refused = Some(name);
-            }
-        }
-        refused.map_or(Ok(origin), |name| Err(Mismatch::Header(name)))
-    }
-
-    /// A rule that lists the lone `*` beside others answers `*`: it grants less.
-    fn origin(&self, origin: &[u8]) -> Option<OriginMatch> {
-        let (index, any) = match self.any_origin {
-            Some(index) => (index, true),
-            None => (
-                self.origins
-                    .iter()
-                    .position(|pattern| pattern.matches(origin))?,
-                false,
-            ),
-        };
-        Some(OriginMatch {
-            pattern: self.first_pattern + index,
-            any,
-        })
-    }
-
-    /// Whether some `AllowedOrigin` matches `origin`.
-    pub(super) fn allows_origin(&self, origin: &[u8]) -> bool {
-        self.origin(origin).is_some()
-    }
-
-    /// Whether `AllowedMethod` lists `method`.
-    pub(super) fn allows_method(&self, method: &[u8]) -> bool {
-        self.methods.iter().any(|known| known.as_bytes() == method)
-    }
-
-    /// Whether some `AllowedHeader` matches `name`.
-    pub(super) fn allows_header(&self, name: &[u8]) -> bool {
-        self.headers
-            .iter()
-            .any(|pattern| pattern.matches_ignore_ascii_case(name))
-    }
-}
-
 /// `Access-Control-Allow-Headers`: the requested names in lower case, in request order.
 fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
     if requested.is_empty() {
@@ -492,78 +279,4 @@ fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
         list.extend(name.iter().map(u8::to_ascii_lowercase));
     }
     Some(HeaderValue::try_from(list).expect("tokens make a field value"))
-}
-
-/// Everything that S3 refuses in `configuration`.
-fn errors(configuration: &CorsConfiguration, options: &Options) -> Vec<RuleError> {
-    let rules = &configuration.rules;
-    let mut errors = Vec::new();
-    let mut error = |path, kind| errors.push(RuleError { path, kind });
-    if rules.is_empty() {
-        error(ElementPath::Root, RuleErrorKind::NoRules);
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        for (values, element) in [
-            (&rule.allowed_origins, Element::AllowedOrigin),
-            (&rule.allowed_methods, Element::AllowedMethod),
-        ] {
-            if values.is_empty() {
-                error(ElementPath::Rule(index), RuleErrorKind::Missing(element));
-            }
-        }
-    }
-    if rules.len() > MAX_RULES {
-        error(ElementPath::Rule(MAX_RULES), RuleErrorKind::TooManyRules);
-    }
-    for (index, rule) in rules.iter().enumerate() {
-        let mut each =
-            |element, values: &[String], check: &dyn Fn(&str) -> Option<RuleErrorKind>| {
-                for (place, value) in values.iter().enumerate() {
-                    if let Some(kind) = check(value) {
-                        let path = ElementPath::Value {
-                            rule: index,
-                            element,
-                            index: place,
-                        };
-                        error(path, kind);
-                    }
-                }
-            };
-        each(Element::Id, rule.id.as_slice(), &|id| {
-            (id.chars().count() > MAX_ID).then_some(RuleErrorKind::IdTooLong)
-        });
-        each(Element::AllowedOrigin, &rule.allowed_origins, &|origin| {
-            Wildcard::parse(origin)
-                .is_err()
-                .then(|| RuleErrorKind::TooManyWildcards(Element::AllowedOrigin, origin.into()))
-        });
-        each(Element::AllowedMethod, &rule.allowed_methods, &|method| {
-            (!is_known_method(method.as_bytes(), options))
-                .then(|| RuleErrorKind::UnsupportedMethod(method.into()))
-        });
-        each(Element::AllowedHeader, &rule.allowed_headers, &|name| {
-            if Wildcard::parse(name).is_err() {
-                let kind = RuleErrorKind::TooManyWildcards(Element::AllowedHeader, name.into());
-                return Some(kind);
-            }
-            (!name.is_empty() && !is_token(name.as_bytes()))
-                .then(|| RuleErrorKind::InvalidCharacter(Element::AllowedHeader, name.into()))
-        });
-        each(Element::ExposeHeader, &rule.expose_headers, &|name| {
-            if name.contains('*') {
-                return Some(RuleErrorKind::ExposeWildcard(name.into()));
-            }
-            (!name.is_empty() && !is_token(name.as_bytes()))
-                .then(|| RuleErrorKind::InvalidCharacter(Element::ExposeHeader, name.into()))
-        });
-    }
-    errors
-}
-
-fn is_known_method(method: &[u8], options: &Options) -> bool {
-    S3_METHODS.iter().any(|known| known.as_bytes() == method)
-        || options
-            .extra_methods
-            .iter()
-            .any(|known| known.as_str().as_bytes() == method)
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 use super::configuration::{CorsConfiguration, ElementPath};
-use super::policy::MALFORMED_XML;
+use super::validation::MALFORMED_XML;
 
 pub(super) use read::read;
 

@@ -1,0 +1,152 @@
+//! One rule, compiled, and the one predicate that decides.
+
+use http::HeaderValue;
+
+use super::configuration::CorsRule;
+use super::decision::Condition;
+use super::pattern::Wildcard;
+use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
+
+/// One rule, with the response values that follow from it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    origins: Box<[Wildcard]>,
+    /// Where the lone `*` stands among `origins`.
+    any_origin: Option<usize>,
+    /// How many patterns the rules before this one have.
+    first_pattern: usize,
+    methods: Box<[Box<str>]>,
+    headers: Box<[Wildcard]>,
+    pub(super) allow_methods: HeaderValue,
+    pub(super) expose_headers: Option<HeaderValue>,
+    pub(super) max_age: Option<HeaderValue>,
+}
+
+/// The origin pattern of a rule that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OriginMatch {
+    /// Which of the policy's patterns.
+    pub(super) pattern: usize,
+    /// Whether it is the lone `*`.
+    pub(super) any: bool,
+}
+
+/// Why a rule does not match a request: the first of its conditions that fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mismatch<'r> {
+    /// No `AllowedOrigin` matches.
+    Origin,
+    /// The method is not among `AllowedMethod`.
+    Method,
+    /// This requested header matches no `AllowedHeader`.
+    Header(&'r [u8]),
+    /// This requested header is no field name, so that no rule can be asked for it; `None`:
+    /// there are too many.
+    MalformedHeader(Option<&'r [u8]>),
+}
+
+impl Mismatch<'_> {
+    /// The condition that failed.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match self {
+            Self::Origin => Condition::Origin,
+            Self::Method => Condition::Method,
+            Self::Header(_) | Self::MalformedHeader(_) => Condition::Header,
+        }
+    }
+}
+
+impl Rule {
+    pub(super) fn compile(rule: &CorsRule, first_pattern: usize) -> Self {
+        const CHECKED: &str = "the configuration was checked";
+        let patterns = |texts: &[String]| -> Box<[Wildcard]> {
+            texts
+                .iter()
+                .map(|text| Wildcard::parse(text).expect(CHECKED))
+                .collect()
+        };
+        let value = |names: &[&str]| HeaderValue::from_str(&names.join(", ")).expect(CHECKED);
+        let methods: Vec<&str> = rule.allowed_methods.iter().map(String::as_str).collect();
+        let exposed: Vec<&str> = rule
+            .expose_headers
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !name.is_empty())
+            .collect();
+        let origins = patterns(&rule.allowed_origins);
+        Self {
+            any_origin: origins.iter().position(Wildcard::is_any),
+            origins,
+            first_pattern,
+            allow_methods: value(&methods),
+            methods: methods.into_iter().map(Into::into).collect(),
+            headers: patterns(&rule.allowed_headers),
+            expose_headers: (!exposed.is_empty()).then(|| value(&exposed)),
+            max_age: rule.max_age_seconds.map(HeaderValue::from),
+        }
+    }
+
+    /// Why this rule does not match; `None` where it does.
+    ///
+    /// The one predicate: the decision takes the first rule without a mismatch, the explanation
+    /// lists them all.
+    pub(super) fn mismatch<'r>(&self, request: &CorsRequest<'r>) -> Option<Mismatch<'r>> {
+        self.judge(request).err()
+    }
+
+    /// As [`mismatch`](Self::mismatch), and where the rule matches, by which origin.
+    pub(super) fn judge<'r>(&self, request: &CorsRequest<'r>) -> Result<OriginMatch, Mismatch<'r>> {
+        let origin = self.origin(request.origin).ok_or(Mismatch::Origin)?;
+        if !self.allows_method(request.method) {
+            return Err(Mismatch::Method);
+        }
+        let mut refused = None;
+        for (count, name) in request.headers.names().enumerate() {
+            if count == MAX_REQUESTED_HEADERS {
+                return Err(Mismatch::MalformedHeader(None));
+            }
+            if !is_token(name) {
+                return Err(Mismatch::MalformedHeader(Some(name)));
+            }
+            if refused.is_none() && !self.allows_header(name) {
+                refused = Some(name);
+            }
+        }
+        refused.map_or(Ok(origin), |name| Err(Mismatch::Header(name)))
+    }
+
+    /// A rule that lists the lone `*` beside others answers `*`: it grants less.
+    fn origin(&self, origin: &[u8]) -> Option<OriginMatch> {
+        let (index, any) = match self.any_origin {
+            Some(index) => (index, true),
+            None => (
+                self.origins
+                    .iter()
+                    .position(|pattern| pattern.matches(origin))?,
+                false,
+            ),
+        };
+        Some(OriginMatch {
+            pattern: self.first_pattern + index,
+            any,
+        })
+    }
+
+    /// Whether some `AllowedOrigin` matches `origin`.
+    pub(super) fn allows_origin(&self, origin: &[u8]) -> bool {
+        self.origin(origin).is_some()
+    }
+
+    /// Whether `AllowedMethod` lists `method`.
+    pub(super) fn allows_method(&self, method: &[u8]) -> bool {
+        self.methods.iter().any(|known| known.as_bytes() == method)
+    }
+
+    /// Whether some `AllowedHeader` matches `name`.
+    pub(super) fn allows_header(&self, name: &[u8]) -> bool {
+        self.headers
+            .iter()
+            .any(|pattern| pattern.matches_ignore_ascii_case(name))
+    }
+}
