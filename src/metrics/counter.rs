@@ -157,25 +157,3 @@ mod tests {
         assert_eq!(counter.get(), 1);
     }
 }
-
-/// A level that several workers move without sharing a cache line.
-#[derive(Clone, Debug)]
-pub struct Gauge(Counter);
-
-impl Gauge {
-    /// A gauge at zero.
-    #[must_use]
-    pub fn new(workers: usize) -> Self {
-        Self(Counter::new(workers))
-    }
-
-    /// One more.
-    pub fn inc(&self, worker: Worker) {
-        self.0.inc(worker);
-    }
-
-    /// One less.
-    pub fn dec(&self, worker: Worker) {
-        let _ = worker;
-    }
-}
