@@ -7,6 +7,8 @@
     reason = "a test that goes wrong shall say so"
 )]
 
+mod drain;
 mod forwarding;
+mod http2;
 mod support;
 mod vectors;

@@ -16,9 +16,8 @@ use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Sett
 pub(crate) struct TestProxy {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) current: Arc<Current>,
     /// Dropping it ends the workers.
-    _server: Server,
+    server: Server,
 }
 
 /// A route as a test wants it; `photos.example` unless it says otherwise.
@@ -143,18 +142,31 @@ pub(crate) fn snapshot(routes: &[TestRoute], metrics: &Metrics, generation: u64)
 }
 
 impl TestProxy {
+    /// Stops as on SIGTERM; says how many connections were cut.
+    pub(crate) fn drain(self) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(self.server.drain()).cut
+    }
+
     pub(crate) fn start(routes: &[TestRoute]) -> Self {
         Self::with_limits(routes, Limits::default())
     }
 
     pub(crate) fn with_limits(routes: &[TestRoute], limits: Limits) -> Self {
+        Self::with(routes, limits, DrainSettings::default())
+    }
+
+    pub(crate) fn with(routes: &[TestRoute], limits: Limits, drain: DrainSettings) -> Self {
         let settings = Settings {
             workers: 1,
             listeners: vec![ListenerSettings {
                 address: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
             }],
             limits,
-            drain: DrainSettings::default(),
+            drain,
         };
         let metrics = Metrics::new(settings.workers);
         let current = Arc::new(Current::new(snapshot(routes, &metrics, 1)));
@@ -168,8 +180,7 @@ impl TestProxy {
         Self {
             address,
             metrics,
-            current,
-            _server: server,
+            server,
         }
     }
 }

@@ -1,0 +1,94 @@
+//! A stop: what is under way is finished, nothing new is begun, the deadline holds.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use s3cors::server::{DrainSettings, Limits};
+
+use crate::support::client::RawClient;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+
+/// An upstream that answers when it is told to.
+fn waiting_upstream() -> (MockUpstream, mpsc::Sender<()>) {
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        // The sender that is dropped is a test that has ended.
+        let _ = gone.lock().unwrap().recv();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        true
+    });
+    (upstream, go)
+}
+
+#[test]
+fn a_request_under_way_is_finished_and_then_the_connection_closes() {
+    let (upstream, go) = waiting_upstream();
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let address = proxy.address;
+    let mut client = RawClient::connect(address);
+    client.send(GET);
+    upstream.wait_for_request();
+    let drained = thread::spawn(|| proxy.drain());
+    // The listener is closed once the drain has begun.
+    loop {
+        match TcpStream::connect(address) {
+            Ok(_) => thread::yield_now(),
+            Err(error) => break assert_eq!(error.kind(), ErrorKind::ConnectionRefused),
+        }
+    }
+    assert!(!drained.is_finished());
+    go.send(()).unwrap();
+    let response = client.receive("GET");
+    assert_eq!((response.status, response.text()), (200, "ok".into()));
+    assert_eq!(response.values("connection"), ["close"]);
+    assert!(client.is_closed());
+    assert_eq!(drained.join().unwrap(), 0);
+}
+
+#[test]
+fn an_idle_connection_is_closed_at_once() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut used = RawClient::connect(proxy.address);
+    assert_eq!(used.send(GET).receive("GET").status, 200);
+    assert_eq!(proxy.drain(), 0);
+    assert!(used.is_closed());
+}
+
+#[test]
+fn what_is_left_at_the_deadline_is_cut_and_counted() {
+    let (upstream, _go) = waiting_upstream();
+    let drain = DrainSettings {
+        deadline: Duration::from_millis(50),
+        ..DrainSettings::default()
+    };
+    let routes = [TestRoute::transparent(upstream.address)];
+    let proxy = TestProxy::with(&routes, Limits::default(), drain);
+    let mut client = RawClient::connect(proxy.address);
+    client.send(GET);
+    upstream.wait_for_request();
+    assert_eq!(proxy.drain(), 1);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn connections_are_counted_while_they_are_there() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut client = RawClient::connect(proxy.address);
+    assert_eq!(client.send(GET).receive("GET").status, 200);
+    let metrics = proxy.metrics.encode();
+    let connections = metrics
+        .lines()
+        .find(|line| line.starts_with("s3cors_connections{"));
+    assert!(connections.unwrap().ends_with(" 1"), "{metrics}");
+    assert_eq!(proxy.drain(), 0);
+}

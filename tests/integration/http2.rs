@@ -1,0 +1,226 @@
+//! HTTP/2 from clients (by prior knowledge) and to upstreams.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3cors::proxy::LocalExecutor;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::client::ask;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+const ORIGIN: &str = "https://app.example";
+const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+     <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
+
+/// Runs a test on one thread, where connections can be driven by local tasks.
+fn on_one_thread(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .unwrap();
+    runtime.block_on(test);
+}
+
+async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = handshake(LocalExecutor, TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::task::spawn_local(connection);
+    sender
+}
+
+fn request(method: &str, uri: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("origin", ORIGIN)
+}
+
+#[test]
+fn many_requests_share_a_connection_and_reach_an_http1_upstream_clean() {
+    let upstream = MockUpstream::answering(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
+    );
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let answers: Vec<_> = (0..20)
+            .map(|index| {
+                let uri = format!("http://photos.example/a%2Fb//{index}?acl");
+                client.send_request(request("GET", &uri).body(Full::default()).unwrap())
+            })
+            .collect();
+        for answer in answers {
+            let response = answer.await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["access-control-allow-origin"], ORIGIN);
+            assert!(!response.headers().contains_key("connection"));
+            assert_eq!(
+                response.into_body().collect().await.unwrap().to_bytes(),
+                "ok"
+            );
+        }
+    });
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 20);
+    for request in requests {
+        assert!(
+            request.line().starts_with("GET /a%2Fb//"),
+            "{}",
+            request.line()
+        );
+        assert_eq!(request.values("host"), ["photos.example"]);
+        assert_eq!(request.values("via"), ["2.0 s3cors"]);
+    }
+}
+
+#[test]
+fn a_preflight_and_a_body_over_http2() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let preflight = request("OPTIONS", "http://photos.example/k")
+            .header("access-control-request-method", "PUT");
+        let response = client
+            .send_request(preflight.body(Full::default()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            response.headers()["access-control-allow-methods"],
+            "GET, PUT"
+        );
+
+        let put = request("PUT", "http://photos.example/k");
+        let response = client
+            .send_request(put.body(Full::from("abc")).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    });
+    assert_eq!(upstream.request().body, b"abc");
+}
+
+#[test]
+fn two_hosts_in_one_request_are_refused() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let odd = request("GET", "http://photos.example/k").header("host", "other.example");
+        let response = client
+            .send_request(odd.body(Full::default()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    });
+    assert!(upstream.requests().is_empty());
+}
+
+/// An HTTP/2 upstream that says what it saw, with trailers.
+async fn http2_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(|request: Request<Incoming>| async move {
+                let seen = format!(
+                    "{} {:?} {}",
+                    request.method(),
+                    request.version(),
+                    request.uri()
+                );
+                let connection_fields = ["host", "connection", "transfer-encoding"]
+                    .iter()
+                    .filter(|name| request.headers().contains_key(**name))
+                    .count();
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-sum", "42".parse().unwrap());
+                let frames = [
+                    Ok::<_, Infallible>(Frame::data(Bytes::from(seen))),
+                    Ok(Frame::data(body)),
+                    Ok(Frame::trailers(trailers)),
+                ];
+                let body = Frames(frames.into_iter());
+                let response = Response::builder().header("x-fields", connection_fields);
+                Ok::<_, Infallible>(response.body(body).unwrap())
+            });
+            let connection = hyper::server::conn::http2::Builder::new(LocalExecutor)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::task::spawn_local(connection);
+        }
+    });
+    address
+}
+
+/// A body of these frames.
+struct Frames<I>(I);
+
+impl<I> hyper::body::Body for Frames<I>
+where
+    I: Iterator<Item = Result<Frame<Bytes>, Infallible>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.next())
+    }
+}
+
+#[test]
+fn an_http2_upstream_gets_http2_with_trailers_back() {
+    on_one_thread(async {
+        let mut route = TestRoute::new(http2_upstream().await, POLICY);
+        route.http2 = true;
+        let proxy = TestProxy::start(&[route]);
+        let mut client = connect(proxy.address).await;
+        let put = request("PUT", "http://photos.example/a%2Fb?acl").header("te", "trailers");
+        let response = client
+            .send_request(put.body(Full::from("!")).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["access-control-allow-origin"], ORIGIN);
+        assert_eq!(response.headers()["x-fields"], "0");
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["x-sum"], "42");
+        assert_eq!(
+            body.to_bytes(),
+            "PUT HTTP/2.0 http://photos.example/a%2Fb?acl!"
+        );
+    });
+}
+
+#[test]
+fn an_http1_client_reaches_an_http2_upstream() {
+    let (address, served) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        on_one_thread(async {
+            address.send(http2_upstream().await).unwrap();
+            std::future::pending().await
+        });
+    });
+    let mut route = TestRoute::new(served.recv().unwrap(), POLICY);
+    route.http2 = true;
+    let proxy = TestProxy::start(&[route]);
+    let response = ask(proxy.address, "GET", "/k", &[("Connection", "keep-alive")]);
+    assert_eq!(response.text(), "GET HTTP/2.0 http://photos.example/k");
+}
