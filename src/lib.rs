@@ -1,6 +1,71 @@
-//! s3cors: a reverse proxy that adds S3-compliant CORS in front of any upstream.
+//! s3cors: a reverse proxy that adds S3-compliant CORS in front of any upstream, and says why a
+//! browser was refused.
+//!
+//! This page is the architecture. What users need is in the README; what the proxy promises to
+//! scripts and tools is there too.
+//!
+//! ```text
+//!              ┌───────────────── control thread ───────────────────┐
+//!  config/ ──▶ │ config: read, check, build ──▶ Snapshot ──▶ publish │──┐  ArcSwap
+//!              │ admin: metrics, health, CORS console · signals      │  │
+//!              └─────────────────────────────────────────────────────┘  │
+//!              ┌──────── worker thread × N, nothing shared ─────────┐   │
+//!  client ───▶ │ accept ─▶ proxy: route ─▶ cors ─▶ upstream ─▶ mark │◀──┘
+//!              └──────────────────────────┬─────────────────────────┘
+//!                                         ▼ upstream (S3, MinIO, anything)
+//! ```
+//!
+//! Three sentences carry it. **The engine is pure**: [`cors`] turns a request's head into a
+//! decision and touches nothing else. **A request sees one immutable snapshot**: whatever can be
+//! known at load is computed at load. **A worker shares nothing that it writes to**: it has its
+//! own runtime, listening sockets, upstream connections and counters, so the request path has no
+//! lock.
+//!
+//! # Rooms
+//!
+//! In this order; a module uses only what stands before it, and `tests/architecture.rs` holds it
+//! to that.
+//!
+//! | room | what it is | may use |
+//! | --- | --- | --- |
+//! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations | nothing here |
+//! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
+//! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics` |
+//! | `server` | threads and sockets | `metrics`, `proxy` |
+//! | `admin` | the operator's listener: health, metrics, status, CORS console | `cors`, `metrics`, `proxy`, `server` |
+//! | `config` | files in, snapshot out; notices changes | all above |
+//! | `cli` | the commands | all above |
+//!
+//! Each room owns the types that it wants filled, and `config` fills them: `cors::Policy`,
+//! `proxy::snapshot::Snapshot`, `server::Settings`, `admin::Settings`. So `proxy` knows nothing
+//! of files, and tests build a snapshot without one.
+//!
+//! All but [`cors`] stands behind the feature `proxy`, which is on by default: without default
+//! features this crate is the engine alone, with three dependencies.
+//!
+//! # A request
+//!
+//! `server::connection` finds out what the client speaks and gives hyper the connection;
+//! `proxy::Proxy::respond` is the whole way from a head to a response, top to bottom: the
+//! snapshot, the route of its host, the policy of its bucket, the decision. A preflight is
+//! answered there and then. Anything else goes to `proxy::pool`, which polls the upstream's
+//! connection inside the request's own future, and comes back through `Policy::mark`, the only
+//! place that sets CORS fields.
+//!
+//! # A reload
+//!
+//! `config::watch` notices a change, `config::load` reads and checks everything again, and
+//! `Current::publish` swaps one pointer. Requests under way finish on the snapshot that they began
+//! with. What does not check out changes nothing for its route.
+//!
+//! # A stop
+//!
+//! `/readyz` says 503, the drain's delay passes, listeners accept whoever waits already and close,
+//! each connection ends with the response that it is owed, and what is left at the deadline is
+//! cut and counted.
 
 pub mod cors;
+
 #[cfg(feature = "proxy")]
 pub mod metrics;
 #[cfg(feature = "proxy")]
