@@ -64,6 +64,8 @@
 //! each connection ends with the response that it is owed, and what is left at the deadline is
 //! cut and counted.
 
+#[cfg(feature = "proxy")]
+pub mod admin;
 pub mod cors;
 
 #[cfg(feature = "proxy")]

@@ -12,6 +12,7 @@ mod pool;
 mod request_body;
 pub mod snapshot;
 mod stream;
+pub mod timestamp;
 mod tunnel;
 pub mod upstream;
 

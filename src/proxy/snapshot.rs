@@ -12,7 +12,7 @@ use crate::metrics::Counter;
 use crate::metrics::RouteMetrics;
 
 use super::bucket::Addressing;
-use super::host::HostMap;
+use super::host::{HostMap, HostPattern};
 use super::upstream::Upstream;
 
 /// What every request of one moment is answered from.
@@ -31,6 +31,8 @@ pub struct Snapshot {
 pub struct Route {
     /// The `route` label of metrics.
     pub name: Box<str>,
+    /// The hosts it serves, in config order.
+    pub hosts: Box<[HostPattern]>,
     /// The policies of its buckets and of the rest.
     pub policies: Policies,
     /// One or more; several: least outstanding requests.

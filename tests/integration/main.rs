@@ -7,6 +7,7 @@
     reason = "a test that goes wrong shall say so"
 )]
 
+mod admin;
 mod drain;
 mod forwarding;
 mod http2;

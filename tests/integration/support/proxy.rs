@@ -102,6 +102,11 @@ impl TestRoute {
         });
         Route {
             name: name.into(),
+            hosts: self
+                .hosts
+                .iter()
+                .map(|host| host.parse().unwrap())
+                .collect(),
             policies: Policies {
                 route: self.cors.as_ref().map(|xml| policy(Some(xml))),
                 buckets: self.buckets.as_ref().map(|(addressing, buckets)| Buckets {

@@ -1,0 +1,207 @@
+//! The operator's listener: health, metrics, status and the CORS console.
+//!
+//! It only tells: nothing on it changes state. Browsers get nothing for other sites from it: it
+//! refuses a `Host` that is not its own ([`host`]), sends no CORS fields and may not be framed.
+//! It serves on the control thread, next to reloads and signals, and never on a worker.
+
+mod answer;
+mod health;
+mod host;
+mod listener;
+mod query;
+mod reloads;
+mod status;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+use crate::metrics::TEXT_FORMAT;
+use crate::proxy::snapshot::Current;
+use crate::server::Bind;
+
+use answer::Answer;
+use host::Local;
+use listener::{Bound, Listener, Stream};
+
+pub use health::{Health, Phase};
+pub use listener::BindError;
+pub use reloads::Reloads;
+
+/// The most connections at a time; more wait.
+const MAX_CONNECTIONS: usize = 100;
+
+/// The longest request head, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long a client may take to send a request's head.
+const HEAD_READ: Duration = Duration::from_secs(10);
+
+/// How long a connection may last; it serves one request.
+const CONNECTION: Duration = Duration::from_secs(60);
+
+/// What the config says of the listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it listens; `None`: nowhere.
+    pub address: Option<Bind>,
+    /// Host names under which it may be asked, besides its address and loopback names.
+    pub hosts: Vec<String>,
+}
+
+/// What the listener tells of.
+#[derive(Debug)]
+pub struct State {
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// The process' phase.
+    pub health: Health,
+    /// What became of the last reload.
+    pub reloads: Reloads,
+}
+
+/// The operator's listener, bound.
+#[derive(Debug)]
+pub struct Admin {
+    bound: Bound,
+    hosts: Arc<[Box<str>]>,
+}
+
+impl Admin {
+    /// Binds the listener; `None` where the config wants none.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], which names the address.
+    pub fn bind(settings: &Settings) -> Result<Option<Self>, BindError> {
+        let Some(address) = &settings.address else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            bound: Bound::new(address)?,
+            hosts: settings
+                .hosts
+                .iter()
+                .map(|name| host::listed(name))
+                .collect(),
+        }))
+    }
+
+    /// Where it listens; a port 0 of the config has become the one that the system chose.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where it cannot tell.
+    pub fn address(&self) -> io::Result<Bind> {
+        self.bound.address()
+    }
+
+    /// Serves until dropped, on the runtime it is polled by.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where the socket cannot be waited for. Connections that fail are no
+    /// error.
+    pub async fn serve(self, state: Arc<State>) -> io::Result<Infallible> {
+        let listener = self.bound.listen()?;
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            if connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+                continue;
+            }
+            let (stream, local) = accept(&listener).await;
+            let (state, hosts) = (Arc::clone(&state), Arc::clone(&self.hosts));
+            connections.spawn(tokio::time::timeout(
+                CONNECTION,
+                connection(stream, local, state, hosts),
+            ));
+        }
+    }
+}
+
+/// The next connection. Where the system has no descriptor left, it may have one again soon.
+async fn accept(listener: &Listener) -> (Box<dyn Stream>, Local) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection of the operator");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: Box<dyn Stream>,
+    local: Local,
+    state: Arc<State>,
+    hosts: Arc<[Box<str>]>,
+) {
+    let service = service_fn(|request| {
+        let answer = respond(&request, local, &hosts, &state);
+        std::future::ready(Ok::<_, Infallible>(answer))
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_READ)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection of the operator failed");
+    }
+}
+
+fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &State) -> Answer {
+    if let Err(status) = host::check(request, local, hosts) {
+        return answer::text(
+            status,
+            "this is the s3cors admin listener, but the request's Host is none of its names: \
+             ask for its address or for localhost, or list the name in the config's [admin] hosts",
+        );
+    }
+    let page: fn(&Request<B>, &State) -> Answer = match request.uri().path() {
+        "/" => |_, _| answer::text(StatusCode::OK, PATHS),
+        "/livez" => |_, _| answer::text(StatusCode::OK, "ok"),
+        "/readyz" => |_, state| ready(state.health.phase()),
+        "/metrics" => |_, state| answer::with(StatusCode::OK, TEXT_FORMAT, state.metrics.encode()),
+        "/status" => status_page,
+        _ => return answer::text(StatusCode::NOT_FOUND, PATHS),
+    };
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        page(request, state)
+    } else {
+        answer::method_not_allowed()
+    }
+}
+
+/// What there is to ask for.
+const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors";
+
+fn status_page<B>(request: &Request<B>, state: &State) -> Answer {
+    let mut pairs = query::pairs(request.uri().query().unwrap_or_default());
+    let route = pairs.find_map(|(name, value)| (name == "route").then_some(value));
+    answer::json(StatusCode::OK, &status::status(state, route.as_deref()))
+}
+
+fn ready(phase: Phase) -> Answer {
+    let status = match phase {
+        Phase::Serving => StatusCode::OK,
+        Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    answer::text(status, phase.as_str())
+}

@@ -1,0 +1,135 @@
+//! `/status`: what is in force, and what is not and why.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use crate::proxy::bucket::Addressing;
+use crate::proxy::snapshot::{Buckets, Route, RoutePolicy, Snapshot};
+use crate::proxy::timestamp::Timestamp;
+
+use super::State;
+
+/// The most routes, buckets of a route, and problems that are listed; how many there are is said
+/// all the same.
+const MAX_LISTED: usize = 1000;
+
+/// All that is in force; with `route`, of that route only.
+pub(super) fn status(state: &State, route: Option<&str>) -> Value {
+    let snapshot = state.current.get();
+    let routes: Vec<_> = snapshot
+        .routes
+        .iter()
+        .filter(|there| route.is_none_or(|wanted| *there.name == *wanted))
+        .take(MAX_LISTED)
+        .map(|route| route_status(route))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": state.health.phase().as_str(),
+        "generation": snapshot.generation,
+        "last_reload": state.reloads.last(),
+        "problems": problems(&snapshot),
+        "route_count": snapshot.routes.len(),
+        "routes": routes,
+    })
+}
+
+/// Every policy whose newest file is not in force.
+fn problems(snapshot: &Snapshot) -> Vec<Value> {
+    let of_policy = |route: &Route, bucket: Option<&str>, policy: &RoutePolicy| {
+        let error = policy.source.last_error.as_deref()?;
+        Some(json!({
+            "route": route.name,
+            "bucket": bucket,
+            "file": file(policy),
+            "error": error,
+        }))
+    };
+    let of_route = |route: &Route| {
+        let own = route.policies.route.as_deref();
+        let mut problems: Vec<_> = own
+            .and_then(|policy| of_policy(route, None, policy))
+            .into_iter()
+            .collect();
+        for (name, policy) in sorted(route.policies.buckets.as_ref()) {
+            problems.extend(of_policy(route, Some(name), policy));
+        }
+        problems
+    };
+    let routes = snapshot.routes.iter();
+    routes
+        .flat_map(|route| of_route(route))
+        .take(MAX_LISTED)
+        .collect()
+}
+
+fn route_status(route: &Route) -> Value {
+    let policies = &route.policies;
+    let own = policies.route.as_deref();
+    let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
+    let upstreams: Vec<_> = route
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.to_string())
+        .collect();
+    let transparent = policies.route.is_none() && policies.not_enabled.is_none();
+    json!({
+        "name": route.name,
+        "hosts": hosts,
+        "upstreams": upstreams,
+        "transparent": transparent && policies.buckets.is_none(),
+        "policy": own.map(policy_status),
+        "buckets": policies.buckets.as_ref().map(buckets_status),
+    })
+}
+
+fn buckets_status(buckets: &Buckets) -> Value {
+    let policies: Map<_, _> = sorted(Some(buckets))
+        .into_iter()
+        .take(MAX_LISTED)
+        .map(|(name, policy)| (name.to_owned(), policy_status(policy)))
+        .collect();
+    json!({
+        "address": addressing(buckets.addressing),
+        "count": buckets.policies.len(),
+        "policies": policies,
+    })
+}
+
+fn policy_status(policy: &RoutePolicy) -> Value {
+    let source = &policy.source;
+    json!({
+        "file": file(policy),
+        "content_hash": source.content_hash,
+        "loaded_at": source.loaded_at.map(time),
+        "last_error": source.last_error,
+        "rules": policy.configuration.as_ref().map(|configuration| configuration.rules.len()),
+    })
+}
+
+fn file(policy: &RoutePolicy) -> Option<String> {
+    let file = policy.source.file.as_ref()?;
+    Some(file.display().to_string())
+}
+
+fn sorted(buckets: Option<&Buckets>) -> Vec<(&str, &RoutePolicy)> {
+    let policies = buckets.into_iter().flat_map(|buckets| &buckets.policies);
+    let mut policies: Vec<_> = policies
+        .map(|(name, policy)| (&**name, &**policy))
+        .collect();
+    policies.sort_by_key(|(name, _)| *name);
+    policies
+}
+
+pub(super) fn addressing(addressing: Addressing) -> &'static str {
+    match addressing {
+        Addressing::Path => "path",
+        Addressing::Host => "host",
+        Addressing::Both => "both",
+    }
+}
+
+pub(super) fn time(time: SystemTime) -> String {
+    Timestamp::new(time).to_string()
+}

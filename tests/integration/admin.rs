@@ -1,0 +1,433 @@
+//! The operator's listener, over real sockets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use s3cors::admin::{Admin, Health, Phase, Reloads, Settings, State};
+use s3cors::cors::{CorsConfiguration, CorsRule, Options, Policy};
+use s3cors::metrics::{Metrics, Worker};
+use s3cors::proxy::bucket::Addressing;
+use s3cors::proxy::host::HostMap;
+use s3cors::proxy::snapshot::{
+    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
+};
+use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamSettings};
+use s3cors::server::Bind;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+
+struct TestAdmin {
+    address: Bind,
+    state: Arc<State>,
+    serving: JoinHandle<()>,
+}
+
+impl TestAdmin {
+    fn start(bind: Bind, routes: Vec<Route>) -> Self {
+        let settings = Settings {
+            address: Some(bind),
+            hosts: vec!["Admin.example".to_owned()],
+        };
+        let admin = Admin::bind(&settings).unwrap().unwrap();
+        let address = admin.address().unwrap();
+        let state = Arc::new(State {
+            current: Arc::new(Current::new(snapshot(routes))),
+            metrics: Metrics::new(2),
+            health: Health::new(),
+            reloads: Reloads::default(),
+        });
+        let serving = admin.serve(Arc::clone(&state));
+        let serving = tokio::task::spawn_local(async move {
+            serving.await.unwrap();
+        });
+        Self {
+            address,
+            state,
+            serving,
+        }
+    }
+
+    fn on_any_port(routes: Vec<Route>) -> Self {
+        Self::start(Bind::Tcp("127.0.0.1:0".parse().unwrap()), routes)
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await
+    }
+
+    async fn send(&self, request: &str) -> Response {
+        match &self.address {
+            Bind::Tcp(address) => {
+                exchange(TcpStream::connect(address).await.unwrap(), request).await
+            }
+            Bind::Unix(path) => exchange(UnixStream::connect(path).await.unwrap(), request).await,
+        }
+    }
+}
+
+impl Drop for TestAdmin {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    fn field(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines();
+        lines.find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.field("content-type"), Some("application/json"));
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Response {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    // The listener serves one request a connection.
+    stream.read_to_end(&mut bytes).await.unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    Response {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+fn local<F: Future<Output = ()>>(test: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+fn snapshot(routes: Vec<Route>) -> Snapshot {
+    let mut hosts = HostMap::default();
+    let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+    for route in &routes {
+        for host in &route.hosts {
+            hosts.insert(host.clone(), Arc::clone(route)).unwrap();
+        }
+    }
+    Snapshot {
+        generation: 7,
+        hosts,
+        routes,
+    }
+}
+
+fn route(name: &str, hosts: &[&str], policies: Policies) -> Route {
+    let upstream = UpstreamSettings {
+        address: Address::Tcp {
+            host: "127.0.0.1".to_owned(),
+            port: 9000,
+        },
+        tls: false,
+        http2: false,
+        timeouts: Timeouts::default(),
+    };
+    Route {
+        name: name.into(),
+        hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        policies,
+        upstreams: [Arc::new(Upstream::new(upstream).unwrap())].into(),
+        host_header: HostHeader::default(),
+        forwarding: Forwarding::default(),
+        metrics: Metrics::new(1).route(name),
+    }
+}
+
+fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
+    let configuration = CorsConfiguration {
+        rules: vec![CorsRule {
+            allowed_origins: vec!["https://app.example".to_owned()],
+            allowed_methods: vec!["GET".to_owned(), "PUT".to_owned()],
+            allowed_headers: vec!["x-amz-*".to_owned()],
+            max_age_seconds: Some(600),
+            ..CorsRule::default()
+        }],
+    };
+    Arc::new(RoutePolicy {
+        policy: Policy::compile(&configuration, Options::default()).unwrap(),
+        configuration: Some(configuration),
+        allowed: Box::default(),
+        source: Source {
+            file: Some(PathBuf::from(file)),
+            content_hash: "abc123".to_owned(),
+            loaded_at: Some(UNIX_EPOCH + Duration::from_secs(971_186_136)),
+            last_error: last_error.map(str::to_owned),
+        },
+    })
+}
+
+fn photos() -> Route {
+    let policies = Policies {
+        route: Some(policy("cors/photos.xml", None)),
+        buckets: Some(Buckets {
+            addressing: Addressing::Path,
+            policies: [(
+                "raw".into(),
+                policy("cors/buckets/raw.xml", Some("line 3: no rule")),
+            )]
+            .into(),
+        }),
+        not_enabled: None,
+    };
+    route("photos", &["photos.example", "*.photos.example"], policies)
+}
+
+#[test]
+fn readiness_follows_the_phase_and_liveness_does_not() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![]);
+        let phases = [
+            (Phase::Starting, 503),
+            (Phase::Serving, 200),
+            (Phase::Draining, 503),
+        ];
+        for (phase, expected) in phases {
+            admin.state.health.set(phase);
+            let ready = admin.get("/readyz").await;
+            assert_eq!(
+                (ready.status, ready.body.trim_end()),
+                (expected, phase.as_str())
+            );
+            assert_eq!(admin.get("/livez").await.status, 200);
+        }
+    });
+}
+
+#[test]
+fn every_answer_tells_browsers_to_keep_it_to_themselves() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        for path in [
+            "/", "/livez", "/readyz", "/metrics", "/status", "/cors", "/none",
+        ] {
+            let origin = "Origin: https://app.example";
+            let answer = admin
+                .send(&format!(
+                    "GET {path} HTTP/1.1\r\nHost: localhost\r\n{origin}\r\n\r\n"
+                ))
+                .await;
+            assert_eq!(
+                answer.field("x-content-type-options"),
+                Some("nosniff"),
+                "{path}"
+            );
+            assert_eq!(answer.field("cache-control"), Some("no-store"), "{path}");
+            assert_eq!(
+                answer.field("referrer-policy"),
+                Some("no-referrer"),
+                "{path}"
+            );
+            assert_eq!(answer.field("x-frame-options"), Some("DENY"), "{path}");
+            let policy = answer.field("content-security-policy").unwrap();
+            assert!(policy.starts_with("default-src 'none'"), "{path}");
+            assert!(policy.contains("frame-ancestors 'none'"), "{path}");
+            assert!(
+                !answer.head.to_lowercase().contains("access-control-"),
+                "{path}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_host_that_is_not_its_own_learns_nothing() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        let cases = [
+            ("localhost", 200),
+            ("127.0.0.1:9901", 200),
+            ("[::1]", 200),
+            ("admin.EXAMPLE:80", 200),
+            ("evil.example", 421),
+            ("photos.example", 421),
+            ("192.0.2.1", 421),
+            ("a b", 400),
+        ];
+        for (host, status) in cases {
+            let answer = admin
+                .send(&format!("GET /status HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await;
+            assert_eq!(answer.status, status, "{host}");
+            assert_eq!(answer.body.contains("photos"), status == 200, "{host}");
+        }
+        let none = admin.send("GET /status HTTP/1.1\r\n\r\n").await;
+        assert_eq!(none.status, 400);
+    });
+}
+
+#[test]
+fn it_only_tells() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![]);
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
+            let answer = admin
+                .send(&format!(
+                    "{method} /status HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                ))
+                .await;
+            assert_eq!(
+                (answer.status, answer.field("allow")),
+                (405, Some("GET, HEAD")),
+                "{method}"
+            );
+        }
+        assert_eq!(admin.get("/nothing").await.status, 404);
+        let head = admin
+            .send("HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
+        assert!(
+            head.field("content-length")
+                .unwrap()
+                .parse::<usize>()
+                .unwrap()
+                > 100
+        );
+    });
+}
+
+#[test]
+fn metrics_are_prometheus_text() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![]);
+        let photos = admin.state.metrics.route("photos");
+        photos.request(
+            Worker(1),
+            &http::Method::GET,
+            http::StatusCode::OK,
+            Duration::ZERO,
+        );
+        let answer = admin.get("/metrics").await;
+        assert_eq!(
+            answer.field("content-type"),
+            Some("text/plain; version=0.0.4")
+        );
+        let line = r#"s3cors_requests_total{route="photos",method="GET",status="200"} 1"#;
+        assert!(
+            answer.body.lines().any(|there| there == line),
+            "{}",
+            answer.body
+        );
+    });
+}
+
+#[test]
+fn the_status_names_what_is_in_force_and_what_is_not() {
+    local(async {
+        let transparent = route("static", &["static.example"], Policies::default());
+        let admin = TestAdmin::on_any_port(vec![photos(), transparent]);
+        admin.state.health.set(Phase::Serving);
+
+        let status = admin.get("/status").await.json();
+        assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(status["phase"], "serving");
+        assert_eq!(status["generation"], 7);
+        assert!(status["last_reload"].is_null());
+        assert_eq!(status["route_count"], 2);
+        let photos = &status["routes"][0];
+        assert_eq!(photos["name"], "photos");
+        assert_eq!(photos["hosts"][1], "*.photos.example");
+        assert_eq!(photos["upstreams"][0], "127.0.0.1:9000");
+        assert_eq!(photos["policy"]["file"], "cors/photos.xml");
+        assert_eq!(photos["policy"]["content_hash"], "abc123");
+        assert_eq!(photos["policy"]["loaded_at"], "2000-10-10T13:55:36.000Z");
+        assert!(photos["policy"]["last_error"].is_null());
+        assert_eq!(photos["buckets"]["count"], 1);
+        let raw = &photos["buckets"]["policies"]["raw"];
+        assert_eq!(raw["last_error"], "line 3: no rule");
+        assert_eq!(status["problems"][0]["bucket"], "raw");
+        assert_eq!(status["problems"][0]["error"], "line 3: no rule");
+        assert_eq!(status["routes"][1]["transparent"], true);
+
+        let one = admin.get("/status?route=static").await.json();
+        assert_eq!(one["routes"][0]["name"], "static");
+        assert!(one["routes"][1].is_null());
+
+        admin.state.reloads.rejected("s3cors.toml:3: no".to_owned());
+        let status = admin.get("/status").await.json();
+        assert_eq!(status["last_reload"]["applied"], false);
+        assert_eq!(status["last_reload"]["error"], "s3cors.toml:3: no");
+        admin.state.reloads.applied();
+        let status = admin.get("/status").await.json();
+        assert_eq!(status["last_reload"]["applied"], true);
+    });
+}
+
+#[test]
+fn a_status_of_very_many_buckets_is_cut_and_says_how_many_there_are() {
+    local(async {
+        let one = policy("cors/all.xml", None);
+        let buckets = (0..1500).map(|number| (format!("b{number:04}").into(), Arc::clone(&one)));
+        let policies = Policies {
+            buckets: Some(Buckets {
+                addressing: Addressing::Both,
+                policies: buckets.collect(),
+            }),
+            ..Policies::default()
+        };
+        let admin = TestAdmin::on_any_port(vec![route("many", &["*"], policies)]);
+        let status = admin.get("/status").await.json();
+        let buckets = &status["routes"][0]["buckets"];
+        assert_eq!(buckets["count"], 1500);
+        assert_eq!(buckets["policies"].as_object().unwrap().len(), 1000);
+        assert!(buckets["policies"]["b0999"].is_object());
+    });
+}
+
+#[test]
+fn a_unix_socket_serves_any_host_and_leaves_no_file_behind() {
+    let path = std::env::temp_dir().join(format!("s3cors-admin-{}", std::process::id()));
+    local(async {
+        let admin = TestAdmin::start(Bind::Unix(path.clone()), vec![]);
+        let answer = admin.send("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(answer.status, 200);
+    });
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_head_beyond_all_measure_is_refused() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![]);
+        let long = "a".repeat(20_000);
+        let answer = admin
+            .send(&format!(
+                "GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(answer.status, 431);
+    });
+}
+
+#[test]
+fn a_taken_address_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = Settings {
+        address: Some(Bind::Tcp(address)),
+        hosts: vec![],
+    };
+    let error = Admin::bind(&settings).unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert!(Admin::bind(&Settings::default()).unwrap().is_none());
+}
