@@ -2,13 +2,16 @@
 //!
 //! It knows nothing of files, sockets and threads. May use `cors` and `metrics`.
 
+pub mod access_log;
 mod answer;
 pub mod body;
 pub mod bucket;
 pub mod error;
+pub mod escape;
 mod forward;
 pub mod host;
 mod pool;
+pub mod refusals;
 mod request_body;
 pub mod snapshot;
 mod stream;

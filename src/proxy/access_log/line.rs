@@ -1,0 +1,377 @@
+//! How a request looks in the access log.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{Method, StatusCode, Version};
+
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::super::escape::{Escaped, Json, cut};
+use super::super::timestamp::{CommonLog, Timestamp};
+use super::super::upstream::Upstream;
+
+/// A request that was answered, or whose client left before.
+///
+/// Whatever comes from the client is escaped and cut here; nobody need do it before.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'r> {
+    /// When the request's head was read.
+    pub time: SystemTime,
+    /// The route's name; `None` where no route serves the host.
+    pub route: Option<&'r str>,
+    /// Whose request it is; `None` on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// Its method.
+    pub method: &'r Method,
+    /// Its host as it came.
+    pub host: &'r [u8],
+    /// Its path and query as they came; what signs it is left out.
+    pub target: &'r str,
+    /// Its version.
+    pub version: Version,
+    /// The response's status.
+    pub status: StatusCode,
+    /// How many bytes of the response's body were sent.
+    pub bytes: u64,
+    /// From the request's head to the end of the response's body.
+    pub duration: Duration,
+    /// Who answered; `None`: we did.
+    pub upstream: Option<&'r Upstream>,
+    /// Under which the client knows the request; empty where it does not.
+    pub request_id: &'r str,
+    /// The value of `Origin`.
+    pub origin: Option<&'r [u8]>,
+    /// The CORS decision; `None` for what is no CORS request.
+    pub decision: Option<(Kind, Result<(), Reason>)>,
+    /// The value of `Referer`.
+    pub referer: Option<&'r [u8]>,
+    /// The value of `User-Agent`.
+    pub user_agent: Option<&'r [u8]>,
+}
+
+/// The most that is written of a target, in bytes.
+const MAX_TARGET: usize = 4096;
+
+/// The most that is written of a field's value, in bytes.
+const MAX_VALUE: usize = 512;
+
+/// The last second as text: there are many lines a second.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Clock {
+    /// `time`'s second as `write` writes it, and what is left in milliseconds.
+    fn at(&mut self, time: SystemTime, write: fn(Timestamp) -> String) -> (&str, u32) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        if self.second != Some(since.as_secs()) {
+            self.second = Some(since.as_secs());
+            self.text = write(Timestamp::new(time));
+        }
+        (&self.text, since.subsec_millis())
+    }
+}
+
+impl Record<'_> {
+    /// Adds the line of [`Format::Json`](super::Format::Json).
+    pub(super) fn write_json(&self, out: &mut String, clock: &mut Clock) {
+        let (second, millisecond) = clock.at(self.time, |time| {
+            // Without `.000Z`.
+            let text = time.to_string();
+            text.split('.').next().unwrap_or_default().to_owned()
+        });
+        put(
+            out,
+            format_args!("{{\"time\":\"{second}.{millisecond:03}Z\""),
+        );
+        if let Some(route) = self.route {
+            string(out, "route", route.as_bytes());
+        }
+        if let Some(client) = self.client {
+            put(out, format_args!(",\"client\":\"{client}\""));
+        }
+        string(out, "method", self.method.as_str().as_bytes());
+        string(out, "host", self.host);
+        out.push_str(",\"target\":\"");
+        for part in unsigned(self.target) {
+            put(out, format_args!("{}", Json(part.as_bytes())));
+        }
+        put(
+            out,
+            format_args!(
+                "\",\"version\":\"{}\",\"status\":{},\"bytes\":{},\"duration_seconds\":{}.{:06}",
+                version(self.version),
+                self.status.as_u16(),
+                self.bytes,
+                self.duration.as_secs(),
+                self.duration.subsec_micros(),
+            ),
+        );
+        if let Some(upstream) = self.upstream {
+            string(out, "upstream", upstream.to_string().as_bytes());
+        }
+        string(out, "request_id", self.request_id.as_bytes());
+        if let Some(origin) = self.origin {
+            string(out, "origin", origin);
+        }
+        if let Some((kind, outcome)) = self.decision {
+            let (outcome, reason) = match outcome {
+                Ok(()) => ("allowed", "matched"),
+                Err(reason) => ("denied", reason.as_str()),
+            };
+            let kind = match kind {
+                Kind::Preflight => "preflight",
+                Kind::Actual => "actual",
+            };
+            put(
+                out,
+                format_args!(
+                    ",\"cors\":{{\"request\":\"{kind}\",\"outcome\":\"{outcome}\",\"reason\":\"{reason}\"}}"
+                ),
+            );
+        }
+        if let Some(referer) = self.referer {
+            string(out, "referer", referer);
+        }
+        if let Some(user_agent) = self.user_agent {
+            string(out, "user_agent", user_agent);
+        }
+        out.push_str("}\n");
+    }
+
+    /// Adds the line of [`Format::Combined`](super::Format::Combined).
+    pub(super) fn write_combined(&self, out: &mut String, clock: &mut Clock) {
+        match self.client {
+            Some(client) => put(out, format_args!("{client}")),
+            None => out.push('-'),
+        }
+        let (time, _) = clock.at(self.time, |time| CommonLog(time).to_string());
+        put(out, format_args!(" - - [{time}] \""));
+        put(
+            out,
+            format_args!("{} ", Escaped::new(self.method.as_str().as_bytes(), 32)),
+        );
+        for part in unsigned(self.target) {
+            put(
+                out,
+                format_args!("{}", Escaped::new(part.as_bytes(), MAX_TARGET)),
+            );
+        }
+        put(
+            out,
+            format_args!(
+                " {}\" {} {}",
+                version(self.version),
+                self.status.as_u16(),
+                self.bytes
+            ),
+        );
+        for value in [self.referer, self.user_agent] {
+            let value = value.unwrap_or(b"-");
+            put(out, format_args!(" \"{}\"", Escaped::new(value, MAX_VALUE)));
+        }
+        out.push('\n');
+    }
+}
+
+/// Query parameters that let whoever reads them repeat a presigned request, in lower case
+/// ([S3, «Authenticating requests: using query parameters»], and version 2 of it).
+///
+/// [S3, «Authenticating requests: using query parameters»]: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+const SECRETS: [&str; 3] = ["x-amz-signature", "x-amz-security-token", "signature"];
+
+/// A target cut to [`MAX_TARGET`], piece by piece, with `-` for what signs it.
+fn unsigned(target: &str) -> impl Iterator<Item = &str> {
+    let target = match target.get(..MAX_TARGET) {
+        Some(target) => target,
+        // A target is ASCII; were it not, it would be left out rather than split in a character.
+        None if target.len() > MAX_TARGET => "",
+        None => target,
+    };
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let parameters = query.into_iter().flat_map(|query| query.split('&'));
+    let pieces = parameters.enumerate().flat_map(|(place, parameter)| {
+        let separator = if place == 0 { "?" } else { "&" };
+        let (name, shown) = match parameter.split_once('=') {
+            Some((name, _)) if is_secret(name) => (name, "=-"),
+            _ => (parameter, ""),
+        };
+        [separator, name, shown]
+    });
+    std::iter::once(path).chain(pieces)
+}
+
+fn is_secret(name: &str) -> bool {
+    SECRETS
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+fn string(out: &mut String, name: &str, value: &[u8]) {
+    let (value, _) = cut(value, MAX_VALUE);
+    put(out, format_args!(",\"{name}\":\"{}\"", Json(value)));
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text)
+        .expect("writing to a String cannot fail");
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn record() -> Record<'static> {
+        Record {
+            time: UNIX_EPOCH + Duration::from_millis(971_186_136_042),
+            route: Some("photos"),
+            client: Some("192.0.2.7".parse().unwrap()),
+            method: &Method::GET,
+            host: b"photos.example",
+            target: "/a.jpg?x=1",
+            version: Version::HTTP_11,
+            status: StatusCode::OK,
+            bytes: 1234,
+            duration: Duration::from_micros(1_002_003),
+            upstream: None,
+            request_id: "0A1B",
+            origin: Some(b"https://app.example"),
+            decision: Some((Kind::Actual, Err(Reason::Method))),
+            referer: None,
+            user_agent: Some(b"curl/8"),
+        }
+    }
+
+    fn json(record: &Record<'_>) -> serde_json::Value {
+        let mut out = String::new();
+        record.write_json(&mut out, &mut Clock::default());
+        assert!(out.ends_with("}\n") && out.matches('\n').count() == 1);
+        serde_json::from_str(&out).unwrap()
+    }
+
+    fn combined(record: &Record<'_>) -> String {
+        let mut out = String::new();
+        record.write_combined(&mut out, &mut Clock::default());
+        out
+    }
+
+    #[test]
+    fn a_json_line_says_it_all() {
+        assert_eq!(
+            json(&record()),
+            serde_json::json!({
+                "time": "2000-10-10T13:55:36.042Z",
+                "route": "photos",
+                "client": "192.0.2.7",
+                "method": "GET",
+                "host": "photos.example",
+                "target": "/a.jpg?x=1",
+                "version": "HTTP/1.1",
+                "status": 200,
+                "bytes": 1234,
+                "duration_seconds": 1.002003,
+                "request_id": "0A1B",
+                "origin": "https://app.example",
+                "cors": { "request": "actual", "outcome": "denied", "reason": "method" },
+                "user_agent": "curl/8",
+            })
+        );
+    }
+
+    #[test]
+    fn a_combined_line_is_what_log_readers_expect() {
+        assert_eq!(
+            combined(&record()),
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /a.jpg?x=1 HTTP/1.1\" 200 1234 \"-\" \"curl/8\"\n"
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_client_sends_breaks_a_line_or_makes_it_endless() {
+        let hostile = [
+            &b"\" 200 0 \"-\" \"\r\n{\"forged\":1}\x1b]0;\xff"[..],
+            &[b'"'; 100_000],
+        ]
+        .concat();
+        let target = format!("/\"\\{}", "a".repeat(100_000));
+        let record = Record {
+            host: &hostile,
+            target: &target,
+            origin: Some(&hostile),
+            referer: Some(&hostile),
+            user_agent: Some(&hostile),
+            ..record()
+        };
+        let text = combined(&record);
+        assert!(
+            text.trim_end()
+                .bytes()
+                .all(|byte| matches!(byte, b' '..=b'~'))
+        );
+        assert_eq!(text.replace("\\\"", "").matches('"').count(), 6);
+        assert!(text.len() < 10_000);
+        let value = json(&record);
+        assert!(value.to_string().len() < 15_000);
+        assert!(value.get("forged").is_none());
+    }
+
+    #[test]
+    fn what_signs_a_request_is_not_written() {
+        let cases = [
+            (
+                "/a?X-Amz-Signature=5ec2e7&x-amz-security-token=5ec2e7&X-Amz-Date=1",
+                "/a?X-Amz-Signature=-&x-amz-security-token=-&X-Amz-Date=1",
+            ),
+            (
+                "/a?AWSAccessKeyId=K&Signature=5ec2e7%3D",
+                "/a?AWSAccessKeyId=K&Signature=-",
+            ),
+            ("/a?b=?signature=no", "/a?b=?signature=no"),
+            ("/signature=1?acl&", "/signature=1?acl&"),
+            ("*", "*"),
+        ];
+        for (target, expected) in cases {
+            let record = Record { target, ..record() };
+            assert_eq!(json(&record)["target"], expected);
+            assert!(combined(&record).contains(&format!("GET {expected} HTTP")));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_read_anew() {
+        let mut clock = Clock::default();
+        let mut out = String::new();
+        for milliseconds in [1, 999, 1000, 999] {
+            let time = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            Record { time, ..record() }.write_json(&mut out, &mut clock);
+        }
+        let times: Vec<_> = out.lines().map(|line| &line[9..33]).collect();
+        assert_eq!(
+            times,
+            [
+                "1970-01-01T00:00:00.001Z",
+                "1970-01-01T00:00:00.999Z",
+                "1970-01-01T00:00:01.000Z",
+                "1970-01-01T00:00:00.999Z",
+            ]
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! What a client sent, as logs show it: visible ASCII, cut to a length.
+//!
+//! One place for all logs, so that no request can break a line, end a quotation, or speak to the
+//! terminal that the log is read on.
+
+use std::fmt;
+
+/// Bytes for a line of text: `"` and `\` with a backslash before them, what is not visible ASCII
+/// or a space as `\xHH`, and `...` behind what was cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'b> {
+    bytes: &'b [u8],
+    is_cut: bool,
+}
+
+impl<'b> Escaped<'b> {
+    /// At most `max` of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'b [u8], max: usize) -> Self {
+        let (bytes, rest) = cut(bytes, max);
+        Self {
+            bytes,
+            is_cut: !rest.is_empty(),
+        }
+    }
+}
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in parts(self.bytes) {
+            match part {
+                Part::Plain(text) => f.write_str(text)?,
+                Part::Quoted(byte) => write!(f, "\\{}", char::from(byte))?,
+                Part::Hidden(byte) => write!(f, "\\x{byte:02x}")?,
+            }
+        }
+        f.write_str(if self.is_cut { "..." } else { "" })
+    }
+}
+
+/// Bytes for a JSON string, without its quotation marks: what is no visible ASCII becomes
+/// `\u00HH`, so that the string, read as Latin-1, has the very bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Json<'b>(pub(super) &'b [u8]);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in parts(self.0) {
+            match part {
+                Part::Plain(text) => f.write_str(text)?,
+                Part::Quoted(byte) => write!(f, "\\{}", char::from(byte))?,
+                Part::Hidden(byte) => write!(f, "\\u00{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn cut(bytes: &[u8], max: usize) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.len().min(max))
+}
+
+enum Part<'b> {
+    Plain(&'b str),
+    Quoted(u8),
+    Hidden(u8),
+}
+
+fn parts(bytes: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (first, after) = rest.split_first()?;
+        if is_plain(first) {
+            let end = rest.iter().position(|byte| !is_plain(byte));
+            let (plain, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            return Some(Part::Plain(std::str::from_utf8(plain).unwrap_or_default()));
+        }
+        rest = after;
+        Some(match first {
+            b'"' | b'\\' => Part::Quoted(*first),
+            hidden => Part::Hidden(*hidden),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn nothing_leaves_its_line_or_quotation() {
+        let cases = [
+            (&b"https://a.example"[..], "https://a.example"),
+            (b"a b", "a b"),
+            (b"a\"b\\c", "a\\\"b\\\\c"),
+            (b"a\r\nFAKE 200", "a\\x0d\\x0aFAKE 200"),
+            (b"\x1b[31m\x07\x7f", "\\x1b[31m\\x07\\x7f"),
+            (b"h\xc3\xa9\xff", "h\\xc3\\xa9\\xff"),
+            (b"", ""),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(Escaped::new(bytes, 100).to_string(), expected);
+        }
+        assert_eq!(Escaped::new(b"abcd", 3).to_string(), "abc...");
+        assert_eq!(Escaped::new(b"abc", 3).to_string(), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn json_keeps_the_very_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
+            let text: String = serde_json::from_str(&format!("\"{}\"", Json(&bytes))).unwrap();
+            let read: Vec<u8> = text.chars().map(|char| u8::try_from(char).unwrap()).collect();
+            prop_assert_eq!(read, bytes);
+        }
+
+        #[test]
+        fn text_is_visible_ascii(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
+            let text = Escaped::new(&bytes, 40).to_string();
+            prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The log of refused CORS requests: enough lines to see why a page does not work, and never
+//! more than a few a second.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use crate::cors::Denial;
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::escape::Escaped;
+use super::snapshot::RoutePolicy;
+
+/// How many lines each reason may have in each [`PERIOD`], per worker.
+const LINES: u32 = 5;
+
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The most that is shown of an origin or a path, in bytes.
+const MAX_SHOWN: usize = 200;
+
+/// One worker's log of refusals. A refusal that is not shown costs a look at the clock's last
+/// reading: no formatting, no lock.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    periods: [Cell<Period>; Reason::ALL.len()],
+}
+
+/// What was shown of one reason since `start`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    start: Option<Instant>,
+    shown: u32,
+    suppressed: u64,
+}
+
+/// A refused request.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'r> {
+    /// The route's name.
+    pub route: &'r str,
+    /// A preflight, or the request itself.
+    pub kind: Kind,
+    /// Why.
+    pub denial: &'r Denial,
+    /// Who says so; `None` where no route serves the host.
+    pub policy: Option<&'r RoutePolicy>,
+    /// The request's `Origin`, as it came.
+    pub origin: &'r [u8],
+    /// The method that rules were asked for.
+    pub method: &'r [u8],
+    /// The request's path, as it came.
+    pub path: &'r str,
+    /// Under which the client knows the request; empty where it does not.
+    pub request_id: &'r str,
+}
+
+impl Refusals {
+    /// Shows a refusal, unless its reason had its lines already.
+    pub fn log(&self, refusal: &Refusal<'_>, now: Instant) {
+        let reason = refusal.denial.reason();
+        let Some(cell) = self.period(reason) else {
+            return;
+        };
+        let mut period = cell.get();
+        period.renew(reason, now);
+        if period.shown < LINES {
+            period.shown += 1;
+            refusal.write(reason);
+        } else {
+            period.suppressed += 1;
+        }
+        cell.set(period);
+    }
+
+    /// Says what was suppressed in periods that are over. To be called now and then, so that it
+    /// is said even where no further refusal comes.
+    pub fn summarise(&self, now: Instant) {
+        for reason in Reason::ALL {
+            if let Some(cell) = self.period(reason) {
+                let mut period = cell.get();
+                period.renew(reason, now);
+                cell.set(period);
+            }
+        }
+    }
+
+    fn period(&self, reason: Reason) -> Option<&Cell<Period>> {
+        let all = Reason::ALL.iter().zip(&self.periods);
+        all.into_iter()
+            .find_map(|(known, period)| (*known == reason).then_some(period))
+    }
+}
+
+impl Period {
+    /// Starts anew where the period is over.
+    fn renew(&mut self, reason: Reason, now: Instant) {
+        let is_over = |start| now.saturating_duration_since(start) >= PERIOD;
+        if self.start.is_none_or(is_over) {
+            if self.suppressed > 0 {
+                tracing::info!(
+                    reason = reason.as_str(),
+                    suppressed = self.suppressed,
+                    "more CORS requests were refused"
+                );
+            }
+            *self = Self {
+                start: Some(now),
+                ..Self::default()
+            };
+        }
+    }
+}
+
+impl Refusal<'_> {
+    fn write(&self, reason: Reason) {
+        let nearest = self.denial.nearest_rule();
+        let rules = self.policy.and_then(|policy| policy.configuration.as_ref());
+        let id = nearest
+            .zip(rules)
+            .and_then(|(index, configuration)| configuration.rules.get(index))
+            .and_then(|rule| rule.id.as_deref())
+            .map(|id| tracing::field::display(Escaped::new(id.as_bytes(), MAX_SHOWN)));
+        let kind = match self.kind {
+            Kind::Preflight => "preflight",
+            Kind::Actual => "actual",
+        };
+        tracing::info!(
+            route = self.route,
+            request = kind,
+            reason = reason.as_str(),
+            origin = %Escaped::new(self.origin, MAX_SHOWN),
+            method = %Escaped::new(self.method, 32),
+            path = %Escaped::new(self.path.as_bytes(), MAX_SHOWN),
+            // People count from 1, as `explain` does.
+            nearest_rule = nearest.map(|index| index + 1),
+            rule_id = id,
+            id = self.request_id,
+            "a CORS request was refused"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use http::{HeaderMap, Method};
+
+    use super::*;
+    use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy};
+    use crate::proxy::snapshot::Source;
+
+    #[derive(Clone)]
+    struct Lines(mpsc::Sender<String>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0
+                .send(String::from_utf8(bytes.to_vec()).unwrap())
+                .unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(test: impl FnOnce()) -> Vec<String> {
+        let (sender, receiver) = mpsc::channel();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || Lines(sender.clone()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, test);
+        receiver.try_iter().collect()
+    }
+
+    fn policy() -> RoutePolicy {
+        let rule = CorsRule {
+            id: Some("read".to_owned()),
+            allowed_origins: vec!["https://app.example".to_owned()],
+            allowed_methods: vec!["GET".to_owned()],
+            ..CorsRule::default()
+        };
+        let configuration = CorsConfiguration { rules: vec![rule] };
+        RoutePolicy {
+            policy: Policy::compile(&configuration, Options::default()).unwrap(),
+            configuration: Some(configuration),
+            allowed: Box::default(),
+            source: Source::default(),
+        }
+    }
+
+    fn denial(policy: &RoutePolicy, method: &Method, origin: &str) -> Denial {
+        let mut fields = HeaderMap::new();
+        fields.insert("origin", origin.parse().unwrap());
+        match policy.policy.decide(method, &fields) {
+            Decision::Actual(Err(denial)) => denial,
+            decision => panic!("{decision:?}"),
+        }
+    }
+
+    #[test]
+    fn a_line_names_what_an_operator_looks_for_and_nothing_breaks_it() {
+        let policy = policy();
+        let denial = denial(&policy, &Method::PUT, "https://app.example");
+        let lines = logged(|| {
+            Refusals::default().log(
+                &Refusal {
+                    route: "photos",
+                    kind: Kind::Actual,
+                    denial: &denial,
+                    policy: Some(&policy),
+                    origin: b"https://app.example\r\nforged\x1b[31m",
+                    method: b"PUT",
+                    path: &"/long".repeat(100),
+                    request_id: "0A1B",
+                },
+                Instant::now(),
+            );
+        });
+        assert_eq!(lines.len(), 1);
+        for part in [
+            "route=\"photos\"",
+            "reason=\"method\"",
+            "origin=https://app.example\\x0d\\x0aforged\\x1b[31m",
+            "method=PUT",
+            "/long...",
+            "nearest_rule=1",
+            "rule_id=read",
+        ] {
+            assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+        }
+        assert!(lines[0].len() < 600);
+    }
+
+    #[test]
+    fn each_reason_has_a_few_lines_a_second_and_the_rest_is_summed_up() {
+        let policy = Arc::new(policy());
+        let refusals = Refusals::default();
+        let by_origin = denial(&policy, &Method::GET, "https://evil.example");
+        let by_method = denial(&policy, &Method::PUT, "https://app.example");
+        let log = |denial, now| {
+            let refusal = Refusal {
+                route: "photos",
+                kind: Kind::Actual,
+                denial,
+                policy: None,
+                origin: b"null",
+                method: b"GET",
+                path: "/",
+                request_id: "",
+            };
+            refusals.log(&refusal, now);
+        };
+        let start = Instant::now();
+        let lines = logged(|| {
+            (0..1000).for_each(|_| log(&by_origin, start));
+            log(&by_method, start);
+        });
+        assert_eq!(lines.len(), 6);
+
+        let next = start + PERIOD;
+        let lines = logged(|| log(&by_origin, next));
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("suppressed=995"), "{}", lines[0]);
+
+        let lines = logged(|| (0..10).for_each(|_| log(&by_origin, next)));
+        assert_eq!(lines.len(), 4);
+        let lines = logged(|| refusals.summarise(next + PERIOD));
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("suppressed=6"), "{}", lines[0]);
+        assert!(logged(|| refusals.summarise(next + 2 * PERIOD)).is_empty());
+    }
+}
