@@ -3,9 +3,14 @@
 //! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
 //! `http`, `quick-xml` and `thiserror`; nothing else in this crate.
 
+mod advice;
+mod change;
 mod check;
 mod configuration;
 mod decision;
+mod explain;
+mod mending;
+mod origin;
 mod pattern;
 mod policy;
 mod request;
@@ -15,9 +20,13 @@ mod spelling;
 mod validation;
 mod xml;
 
+pub use advice::{Advice, RequestFix};
+pub use change::{Edit, LetsIn, Origins, SuggestedChange};
 pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
+pub use explain::{Explanation, Failure, Match, Note, Outcome, Refusal, RuleAnswer};
+pub use origin::{ClosestOrigin, OriginDifference};
 pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};
 pub use request::{CorsRequest, Kind, RequestedHeaders, is_preflight};

@@ -72,6 +72,46 @@ impl Wildcard {
                 }),
         }
     }
+
+    /// Whether everything that `other` matches, this matches too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.suffix, &other.suffix) {
+            (_, None) => self.matches(other.prefix.as_bytes()),
+            (None, Some(_)) => false,
+            // Whatever stands for the other's `*`, only its ends are certain.
+            (Some(suffix), Some(other_suffix)) => {
+                other.prefix.starts_with(&*self.prefix) && other_suffix.ends_with(&**suffix)
+            }
+        }
+    }
+
+    /// As [`covers`](Self::covers), but the letters A to Z match either case.
+    #[must_use]
+    pub fn covers_ignore_ascii_case(&self, other: &Self) -> bool {
+        let lower = |pattern: &Self| Self {
+            prefix: pattern.prefix.to_ascii_lowercase().into(),
+            suffix: pattern
+                .suffix
+                .as_ref()
+                .map(|suffix| suffix.to_ascii_lowercase().into()),
+        };
+        lower(self).covers(&lower(other))
+    }
+
+    /// Whether there is anything that both match.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let agree = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+        let agree_backwards = |a: &str, b: &str| a.ends_with(b) || b.ends_with(a);
+        match (&self.suffix, &other.suffix) {
+            (_, None) => self.matches(other.prefix.as_bytes()),
+            (None, Some(_)) => other.matches(self.prefix.as_bytes()),
+            (Some(suffix), Some(other_suffix)) => {
+                agree(&self.prefix, &other.prefix) && agree_backwards(suffix, other_suffix)
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Wildcard {
@@ -148,6 +188,33 @@ mod tests {
                 Wildcard::parse(&pattern).unwrap().matches_ignore_ascii_case(value.as_bytes()),
                 lower.matches(value.to_lowercase().as_bytes())
             );
+        }
+
+        /// Words of up to five letters, one of which no pattern has, decide for short patterns.
+        #[test]
+        fn covering_and_overlapping_are_about_all_words(
+            one in "[ab]{0,2}\\*?[ab]{0,2}", other in "[ab]{0,2}\\*?[ab]{0,2}",
+        ) {
+            let (one, other) = (Wildcard::parse(&one).unwrap(), Wildcard::parse(&other).unwrap());
+            let mut words = vec![String::new()];
+            let mut from = 0;
+            for _ in 0..5 {
+                let to = words.len();
+                for index in from..to {
+                    for letter in ["a", "b", "c"] {
+                        words.push(format!("{}{letter}", words[index]));
+                    }
+                }
+                from = to;
+            }
+            let matched = |pattern: &Wildcard| -> Vec<bool> {
+                words.iter().map(|word| pattern.matches(word.as_bytes())).collect()
+            };
+            let (left, right) = (matched(&one), matched(&other));
+            let both = || left.iter().zip(&right);
+            prop_assert_eq!(one.covers(&other), both().all(|(left, right)| *left || !right));
+            prop_assert_eq!(one.overlaps(&other), both().any(|(left, right)| *left && *right));
+            prop_assert_eq!(one.covers(&other), one.covers_ignore_ascii_case(&other));
         }
 
         #[test]

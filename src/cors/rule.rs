@@ -14,7 +14,7 @@ pub(super) struct Rule {
     /// Where the lone `*` stands among `origins`.
     any_origin: Option<usize>,
     /// How many patterns the rules before this one have.
-    first_pattern: usize,
+    pub(super) first_pattern: usize,
     methods: Box<[Box<str>]>,
     headers: Box<[Wildcard]>,
     pub(super) allow_methods: HeaderValue,
@@ -136,6 +136,18 @@ impl Rule {
     /// Whether some `AllowedOrigin` matches `origin`.
     pub(super) fn allows_origin(&self, origin: &[u8]) -> bool {
         self.origin(origin).is_some()
+    }
+
+    /// Whether some origin matches both this rule and `other`.
+    pub(super) fn shares_an_origin(&self, other: &Self) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|left| other.origins.iter().any(|right| left.overlaps(right)))
+    }
+
+    /// Whether some method is listed by both this rule and `other`.
+    pub(super) fn shares_a_method(&self, other: &Self) -> bool {
+        let mut methods = self.methods.iter();
+        methods.any(|method| other.allows_method(method.as_bytes()))
     }
 
     /// Whether `AllowedMethod` lists `method`.

@@ -14,6 +14,7 @@ use super::configuration::{CorsConfiguration, ElementPath};
 use super::validation::MALFORMED_XML;
 
 pub(super) use read::read;
+pub(super) use write::{rule_snippet, value_snippet};
 
 /// The largest document that S3 takes, in bytes.
 pub const MAX_DOCUMENT: usize = 65_536;

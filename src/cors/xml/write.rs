@@ -15,6 +15,21 @@ pub(super) fn document(configuration: &CorsConfiguration) -> String {
     xml
 }
 
+/// One `CORSRule`, as it stands in a document but not indented.
+pub(in crate::cors) fn rule_snippet(rule: &CorsRule) -> String {
+    let mut xml = String::new();
+    push_rule(&mut xml, rule, "");
+    xml.truncate(xml.trim_end().len());
+    xml
+}
+
+/// One element of a rule.
+pub(in crate::cors) fn value_snippet(element: Element, value: &str) -> String {
+    let mut xml = String::new();
+    push_value(&mut xml, element, value);
+    xml
+}
+
 fn push_rule(xml: &mut String, rule: &CorsRule, indent: &str) {
     let max_age = rule.max_age_seconds.map(|seconds| seconds.to_string());
     let elements = [

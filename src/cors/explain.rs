@@ -1,0 +1,600 @@
+//! Why a policy decided as it did: data for the command line, the console and the log.
+
+use std::fmt;
+
+use http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use http::{HeaderMap, Method};
+
+use super::advice::Advice;
+use super::configuration::{CorsRule, Element};
+use super::decision::{Condition, Decision, Denial, Reason};
+use super::origin::ClosestOrigin;
+use super::policy::{Asked, Policy, Semantics};
+use super::request::{CorsRequest, Kind};
+use super::rule::{Mismatch, Rule};
+
+/// What a policy decided of a request, and why.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// A preflight or an actual request; `None`: no CORS request.
+    pub kind: Option<Kind>,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// What each rule says; empty where no rule was asked.
+    pub rules: Vec<RuleAnswer>,
+    /// The fields that the policy puts on a response without any.
+    pub fields: HeaderMap,
+    /// What is worth knowing besides.
+    pub notes: Vec<Note>,
+}
+
+/// What was decided of a request.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It is no CORS request, and is forwarded.
+    NotCors,
+    /// A rule allows it.
+    Allowed(Match),
+    /// Nothing allows it.
+    Refused(Refusal),
+}
+
+/// The rule that allows a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The rule, counted from 0.
+    pub rule: usize,
+    /// The `AllowedOrigin` that matched.
+    pub pattern: String,
+    /// Which of the policy's patterns that is
+    /// ([`origin_patterns`](Policy::origin_patterns)).
+    pub pattern_index: usize,
+    /// Whether it is the lone `*`, which excludes credentials.
+    pub any_origin: bool,
+}
+
+/// Why nothing allows a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The cause, as the decision has it.
+    pub denial: Denial,
+    /// The rule that a person would say comes nearest, counted from 0.
+    pub nearest: Option<usize>,
+    /// What would let the request in.
+    pub advice: Advice,
+}
+
+impl Refusal {
+    /// The reason, as metrics and logs name it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.denial.reason()
+    }
+}
+
+/// What one rule says of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleAnswer {
+    /// The rule's `ID`.
+    pub id: Option<String>,
+    /// The conditions that fail, in the order in which they are asked; none: the rule matches.
+    pub failures: Vec<Failure>,
+}
+
+/// A condition of a rule that a request does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which.
+    pub condition: Condition,
+    /// What the rule lists.
+    pub expected: Vec<String>,
+    /// What the request asks for and the rule does not have: one origin or method, or some
+    /// headers.
+    pub actual: Vec<String>,
+    /// The rule's origin that comes closest, where the origin fails.
+    pub closest: Option<ClosestOrigin>,
+}
+
+/// Something worth knowing about a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The answer is `*`.
+    NoCredentials,
+    /// The origin is `null`.
+    NullOrigin,
+    /// A page over plain HTTP gets credentials.
+    PlainHttp,
+    /// Uploads, but no `ETag` to read.
+    ETagNotExposed,
+    /// No `MaxAgeSeconds`.
+    NoMaxAge,
+    /// `Access-Control-Request-Method` on an actual request.
+    JudgedByRequestMethod,
+    /// `OPTIONS`, but no preflight.
+    NoPreflight,
+    /// The request goes on to the upstream although it is refused.
+    ForwardedAllTheSame,
+}
+
+impl Note {
+    /// A stable name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no-credentials",
+            Self::NullOrigin => "null-origin",
+            Self::PlainHttp => "plain-http",
+            Self::ETagNotExposed => "etag-not-exposed",
+            Self::NoMaxAge => "no-max-age",
+            Self::JudgedByRequestMethod => "judged-by-request-method",
+            Self::NoPreflight => "no-preflight",
+            Self::ForwardedAllTheSame => "forwarded-all-the-same",
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCredentials => {
+                "the answer is `*`: a browser keeps it from scripts that asked with credentials \
+                 (cookies, HTTP authentication)"
+            }
+            Self::NullOrigin => {
+                "`null` is the origin of sandboxed frames, data: and file: URLs: any site can \
+                 make such a page"
+            }
+            Self::PlainHttp => {
+                "the origin is plain HTTP: whoever controls the network can speak for it, with \
+                 credentials"
+            }
+            Self::ETagNotExposed => {
+                "ETag is not in ExposeHeader: scripts that upload in parts cannot read it"
+            }
+            Self::NoMaxAge => {
+                "the rule has no MaxAgeSeconds: a browser forgets this answer after 5 seconds"
+            }
+            Self::JudgedByRequestMethod => {
+                "the request carries Access-Control-Request-Method, so S3 judges it by that method"
+            }
+            Self::NoPreflight => {
+                "OPTIONS without Access-Control-Request-Method is no preflight: it is forwarded"
+            }
+            Self::ForwardedAllTheSame => {
+                "the request itself is forwarded all the same; only the script does not see the \
+                 response"
+            }
+        })
+    }
+}
+
+impl Policy {
+    /// Explains what [`decide`](Self::decide) decides: it asks the same predicate.
+    #[must_use]
+    pub fn explain(&self, method: &Method, fields: &HeaderMap) -> Explanation {
+        let asked = self.ask(method, fields);
+        let rules = match &asked {
+            Asked::Rules(_, request) => self.answers(request),
+            Asked::NotCors | Asked::Nothing(..) => Vec::new(),
+        };
+        let decision = self.decide(method, fields);
+        let kind = match &decision {
+            Decision::NotCors => None,
+            Decision::Preflight(_) => Some(Kind::Preflight),
+            Decision::Actual(_) => Some(Kind::Actual),
+        };
+        let outcome = match &decision {
+            Decision::NotCors => Outcome::NotCors,
+            Decision::Preflight(Ok(allowance)) | Decision::Actual(Ok(allowance)) => {
+                Outcome::Allowed(self.matched(allowance.pattern, allowance.any_origin))
+            }
+            Decision::Preflight(Err(denial)) | Decision::Actual(Err(denial)) => {
+                Outcome::Refused(Refusal {
+                    nearest: nearest(&asked, &rules).or(denial.nearest),
+                    advice: Advice::on(self, denial, method, fields),
+                    denial: denial.clone(),
+                })
+            }
+        };
+        let notes = self.notes(kind, &outcome, method, fields);
+        let mut marked = HeaderMap::new();
+        self.mark(decision, &mut marked);
+        Explanation {
+            kind,
+            outcome,
+            rules,
+            fields: marked,
+            notes,
+        }
+    }
+
+    fn matched(&self, pattern: usize, any_origin: bool) -> Match {
+        let behind = |rule: &&Rule| rule.first_pattern <= pattern;
+        let text = self.origin_patterns().get(pattern);
+        Match {
+            rule: self
+                .rules()
+                .iter()
+                .take_while(behind)
+                .count()
+                .saturating_sub(1),
+            pattern: text.map(ToString::to_string).unwrap_or_default(),
+            pattern_index: pattern,
+            any_origin,
+        }
+    }
+
+    fn answers(&self, request: &CorsRequest<'_>) -> Vec<RuleAnswer> {
+        let written = self.configuration().into_iter().flat_map(|all| &all.rules);
+        self.rules()
+            .iter()
+            .zip(written)
+            .map(|(rule, written)| RuleAnswer {
+                id: written.id.clone(),
+                failures: failures(rule, written, request),
+            })
+            .collect()
+    }
+
+    fn notes(
+        &self,
+        kind: Option<Kind>,
+        outcome: &Outcome,
+        method: &Method,
+        fields: &HeaderMap,
+    ) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
+        if kind == Some(Kind::Actual) && requested.is_some() {
+            notes.push(Note::JudgedByRequestMethod);
+        }
+        if method == Method::OPTIONS
+            && kind != Some(Kind::Preflight)
+            && self.semantics() == Semantics::Safe
+        {
+            notes.push(Note::NoPreflight);
+        }
+        let matched = match outcome {
+            Outcome::NotCors => return notes,
+            Outcome::Refused(_) => {
+                if kind == Some(Kind::Actual) {
+                    notes.push(Note::ForwardedAllTheSame);
+                }
+                return notes;
+            }
+            Outcome::Allowed(matched) => matched,
+        };
+        let Some(rule) = self
+            .configuration()
+            .and_then(|all| all.rules.get(matched.rule))
+        else {
+            return notes;
+        };
+        let origin = fields
+            .get(http::header::ORIGIN)
+            .map(|value| value.as_bytes());
+        let origin = origin.unwrap_or_default();
+        if matched.any_origin {
+            notes.push(Note::NoCredentials);
+        } else if origin == b"null" {
+            notes.push(Note::NullOrigin);
+        } else if origin.starts_with(b"http://") && !is_local(origin) {
+            notes.push(Note::PlainHttp);
+        }
+        let asked = requested.map_or(method.as_str().as_bytes(), |method| method.as_bytes());
+        let exposed = |name: &String| name.eq_ignore_ascii_case("etag");
+        if matches!(asked, b"PUT" | b"POST") && !rule.expose_headers.iter().any(exposed) {
+            notes.push(Note::ETagNotExposed);
+        }
+        if kind == Some(Kind::Preflight) && rule.max_age_seconds.is_none() {
+            notes.push(Note::NoMaxAge);
+        }
+        notes
+    }
+}
+
+/// Whether a plain HTTP origin never leaves the machine.
+pub(super) fn is_local(origin: &[u8]) -> bool {
+    ["http://localhost", "http://127.", "http://[::1]"]
+        .iter()
+        .any(|local| origin.starts_with(local.as_bytes()))
+}
+
+/// Every condition of a rule that fails; the first is the rule's mismatch.
+fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<Failure> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let Some(mismatch) = rule.mismatch(request) else {
+        return Vec::new();
+    };
+    let mut failures = Vec::new();
+    if !rule.allows_origin(request.origin) {
+        let origin = text(request.origin);
+        failures.push(Failure {
+            condition: Condition::Origin,
+            expected: written.allowed_origins.clone(),
+            closest: ClosestOrigin::among(&written.allowed_origins, &origin),
+            actual: vec![origin],
+        });
+    }
+    if !rule.allows_method(request.method) {
+        failures.push(Failure {
+            condition: Condition::Method,
+            expected: written.allowed_methods.clone(),
+            actual: vec![text(request.method)],
+            closest: None,
+        });
+    }
+    let malformed = matches!(mismatch, Mismatch::MalformedHeader(_));
+    let missing: Vec<String> = request
+        .headers
+        .names()
+        .filter(|name| !rule.allows_header(name))
+        .map(text)
+        .collect();
+    if malformed || !missing.is_empty() {
+        failures.push(Failure {
+            condition: Condition::Header,
+            expected: written.allowed_headers.clone(),
+            actual: missing,
+            closest: None,
+        });
+    }
+    failures
+}
+
+/// The rule that a person would say comes nearest: of those whose conditions hold the longest,
+/// the one with the closest origin, then the one that misses least.
+fn nearest(asked: &Asked<'_>, rules: &[RuleAnswer]) -> Option<usize> {
+    let Asked::Rules(origin, _) = asked else {
+        return None;
+    };
+    let origin = String::from_utf8_lossy(origin.as_bytes());
+    let reached = |rule: &RuleAnswer| rule.failures.first().map(|failure| failure.condition);
+    let furthest = rules.iter().map(reached).max()?;
+    let distance = |rule: &RuleAnswer| {
+        let closest = rule
+            .failures
+            .first()
+            .and_then(|failure| failure.closest.as_ref());
+        closest.map_or(0, |closest| closest.cost(&origin))
+    };
+    let missed = |rule: &RuleAnswer| {
+        let failures = rule.failures.iter();
+        failures.map(|failure| failure.actual.len()).sum::<usize>()
+    };
+    rules
+        .iter()
+        .enumerate()
+        .filter(|(_, rule)| reached(rule) == furthest)
+        .min_by_key(|(index, rule)| (distance(rule), missed(rule), *index))
+        .map(|(index, _)| index)
+}
+
+impl Condition {
+    /// The element that states it.
+    #[must_use]
+    pub fn element(self) -> Element {
+        match self {
+            Self::Origin => Element::AllowedOrigin,
+            Self::Method => Element::AllowedMethod,
+            Self::Header => Element::AllowedHeader,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use http::header::ACCESS_CONTROL_REQUEST_HEADERS;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+
+    use super::*;
+    use crate::cors::change::{Edit, LetsIn};
+    use crate::cors::configuration::CorsConfiguration;
+    use crate::cors::decision::Cause;
+    use crate::cors::policy::Options;
+
+    const ORIGINS: [&str; 5] = [
+        "https://a.example",
+        "http://a.example",
+        "https://x.a.example",
+        "https://b.test",
+        "null",
+    ];
+    const PATTERNS: [&str; 9] = [
+        "https://a.example",
+        "http://a.example",
+        "https://b.test",
+        "null",
+        "https://a.example/",
+        "B.test:443",
+        "https://*.a.example",
+        "http*",
+        "*",
+    ];
+    const METHODS: [&str; 3] = ["GET", "PUT", "DELETE"];
+    const HEADERS: [&str; 3] = ["a", "b", "x-1"];
+
+    fn some(all: &'static [&'static str], least: usize) -> impl Strategy<Value = Vec<String>> {
+        subsequence(all, least..=all.len().min(3)).prop_map(|values| {
+            let values = values.into_iter();
+            values.map(ToString::to_string).collect()
+        })
+    }
+
+    prop_compose! {
+        fn any_rule()(
+            allowed_origins in some(&PATTERNS, 1),
+            allowed_methods in some(&METHODS, 1),
+            allowed_headers in some(&["A", "b", "x-*", "*"], 0),
+            expose_headers in some(&["ETag"], 0),
+        ) -> CorsRule {
+            CorsRule { allowed_origins, allowed_methods, allowed_headers, expose_headers, ..CorsRule::default() }
+        }
+    }
+
+    prop_compose! {
+        fn any_configuration()(rules in vec(any_rule(), 1..4)) -> CorsConfiguration {
+            CorsConfiguration { rules }
+        }
+    }
+
+    fn preflight(origin: &str, method: &str, headers: &[&str]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        fields.insert(http::header::ORIGIN, origin.parse().unwrap());
+        fields.insert(ACCESS_CONTROL_REQUEST_METHOD, method.parse().unwrap());
+        if !headers.is_empty() {
+            let names = HeaderValue::from_str(&headers.join(",")).unwrap();
+            fields.insert(ACCESS_CONTROL_REQUEST_HEADERS, names);
+        }
+        fields
+    }
+
+    /// Every preflight there is over these origins, methods and headers.
+    fn every_preflight() -> Vec<HeaderMap> {
+        let mut all = Vec::new();
+        for origin in ORIGINS {
+            for method in METHODS {
+                for set in 0..1 << HEADERS.len() {
+                    let listed = HEADERS.iter().enumerate();
+                    let listed = listed.filter(|(index, _)| set & (1 << index) != 0);
+                    let headers: Vec<&str> = listed.map(|(_, name)| *name).collect();
+                    all.push(preflight(origin, method, &headers));
+                }
+            }
+        }
+        all
+    }
+
+    fn answer(policy: &Policy, fields: &HeaderMap) -> (bool, HeaderMap) {
+        let decision = policy.decide(&Method::OPTIONS, fields);
+        let allowed = matches!(decision, Decision::Preflight(Ok(_)));
+        let mut marked = HeaderMap::new();
+        policy.mark(decision, &mut marked);
+        (allowed, marked)
+    }
+
+    fn compile(configuration: &CorsConfiguration) -> Policy {
+        Policy::compile(configuration, Options::default()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn explanation_and_decision_agree(
+            configuration in any_configuration(),
+            origin in select(&ORIGINS[..]),
+            method in select(&["GET", "PUT", "DELETE", "PATCH", "get", "OPTIONS"][..]),
+            asked in subsequence(&HEADERS, 0..3),
+            bad in select(&["", ",?", ", x/y"][..]),
+            real in select(&["OPTIONS", "GET", "PUT"][..]),
+        ) {
+            let policy = compile(&configuration);
+            let mut fields = preflight(origin, method, &asked);
+            if !bad.is_empty() {
+                fields.append(ACCESS_CONTROL_REQUEST_HEADERS, bad.parse().unwrap());
+            }
+            let real = Method::from_bytes(real.as_bytes()).unwrap();
+            let explanation = policy.explain(&real, &fields);
+            let first = explanation.rules.iter().position(|rule| rule.failures.is_empty());
+            match policy.decide(&real, &fields) {
+                Decision::NotCors => prop_assert!(matches!(explanation.outcome, Outcome::NotCors)),
+                Decision::Preflight(Ok(allowance)) | Decision::Actual(Ok(allowance)) => {
+                    let Outcome::Allowed(matched) = &explanation.outcome else {
+                        return Err(TestCaseError::fail("not explained as allowed"));
+                    };
+                    prop_assert_eq!(Some(matched.rule), first);
+                    prop_assert_eq!(matched.pattern_index, allowance.pattern());
+                    let origins = &configuration.rules[matched.rule].allowed_origins;
+                    prop_assert!(origins.contains(&matched.pattern));
+                }
+                Decision::Preflight(Err(denial)) | Decision::Actual(Err(denial)) => {
+                    let Outcome::Refused(refusal) = &explanation.outcome else {
+                        return Err(TestCaseError::fail("not explained as refused"));
+                    };
+                    prop_assert_eq!(&refusal.denial, &denial);
+                    prop_assert_eq!(first, None);
+                    if let Cause::NoRule(condition) = denial.cause() {
+                        let nearest = &explanation.rules[refusal.nearest.unwrap()];
+                        prop_assert_eq!(nearest.failures[0].condition, *condition);
+                    }
+                }
+            }
+        }
+
+        /// The change lets the request in, takes nothing from anybody, and lets in no more than
+        /// it says.
+        #[test]
+        fn a_suggested_change_works_and_keeps_to_its_word(
+            configuration in any_configuration(),
+            origin in select(&ORIGINS[..]),
+            method in select(&METHODS[..]),
+            asked in subsequence(&HEADERS, 0..3),
+        ) {
+            let policy = compile(&configuration);
+            let fields = preflight(origin, method, &asked);
+            let Outcome::Refused(refusal) = policy.explain(&Method::OPTIONS, &fields).outcome else {
+                return Ok(());
+            };
+            let Advice::Change(change) = refusal.advice else {
+                return Err(TestCaseError::fail(format!("{:?}", refusal.advice)));
+            };
+            let changed = compile(&change.apply(&configuration));
+            prop_assert!(answer(&changed, &fields).0, "{change:?}");
+            let replaces = change.edits.iter().any(|edit| matches!(edit, Edit::ReplaceOrigin { .. }));
+            for other in every_preflight() {
+                let (before, fields_before) = answer(&policy, &other);
+                let (after, fields_after) = answer(&changed, &other);
+                if before {
+                    prop_assert!(after, "{other:?} under {change:?}");
+                    let methods = http::header::ACCESS_CONTROL_ALLOW_METHODS;
+                    let wider = change.edits.iter().any(|edit| {
+                        matches!(edit, Edit::Add { element: Element::AllowedMethod, .. })
+                    });
+                    if !replaces {
+                        for (name, value) in &fields_before {
+                            let same = fields_after.get(name) == Some(value);
+                            prop_assert!(same || (wider && name == methods), "{other:?} {change:?}");
+                        }
+                    }
+                } else if after {
+                    let said = change.lets_in.iter().any(|lets_in| covers(lets_in, &other));
+                    prop_assert!(said, "{other:?} under {change:?}");
+                }
+            }
+        }
+    }
+
+    /// Whether a verdict speaks of a request.
+    fn covers(lets_in: &LetsIn, fields: &HeaderMap) -> bool {
+        let field = |name| {
+            fields
+                .get(name)
+                .map_or("", |value: &HeaderValue| value.to_str().unwrap())
+        };
+        let origin = field(http::header::ORIGIN);
+        let method = field(ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = field(ACCESS_CONTROL_REQUEST_HEADERS);
+        let matches = |pattern: &str| {
+            let pattern = crate::cors::Wildcard::parse(pattern).unwrap();
+            pattern.matches(origin.as_bytes())
+        };
+        match lets_in {
+            LetsIn::Origin { pattern, .. } => matches(pattern),
+            LetsIn::Method { method: more, .. } => more == method,
+            LetsIn::Header { name, .. } => asked.split(',').any(|asked| asked == name),
+            LetsIn::Request {
+                origin: one,
+                method: more,
+                headers,
+            } => {
+                one == origin
+                    && more == method
+                    && asked
+                        .split(',')
+                        .all(|name| name.is_empty() || headers.iter().any(|header| header == name))
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! How an origin differs from the pattern that was probably meant for it: what a person sees at
+//! a glance and a comparison of strings does not say.
+
+use std::fmt;
+
+use super::pattern::Wildcard;
+use super::spelling::distance;
+
+/// One way in which a pattern misses an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OriginDifference {
+    /// The pattern has white space around it.
+    WhiteSpace,
+    /// The pattern ends with a slash or a path; an origin never does.
+    Path,
+    /// The pattern has capitals; browsers send origins in lower case.
+    Case,
+    /// The pattern names its scheme's own port; browsers leave that out.
+    DefaultPort,
+    /// The pattern has no scheme; a browser's origin begins with one.
+    NoScheme,
+    /// The schemes differ.
+    Scheme,
+    /// The ports differ, or only one has a port.
+    Port,
+    /// One begins with `www.`, the other does not.
+    Www,
+    /// The pattern asks for a sub-domain of the origin's host.
+    Apex,
+    /// The origin's host is a sub-domain of the pattern's.
+    SubDomain,
+    /// The hosts differ by a letter or two.
+    Spelling,
+    /// The hosts differ, but lie in the same domain.
+    SameDomain,
+    /// The hosts differ altogether.
+    Host,
+}
+
+impl OriginDifference {
+    /// Whether the pattern is written so that no browser's origin can match it.
+    #[must_use]
+    pub fn is_slip(self) -> bool {
+        self < Self::Scheme
+    }
+
+    /// Whether the pattern was in all likelihood meant for the site that the origin belongs to.
+    #[must_use]
+    pub fn is_close(self) -> bool {
+        self < Self::Spelling
+    }
+
+    /// How far apart this sets the two.
+    fn cost(self) -> usize {
+        match self {
+            Self::WhiteSpace | Self::Path | Self::Case | Self::DefaultPort | Self::NoScheme => 1,
+            Self::Scheme => 2,
+            Self::Port | Self::Www => 3,
+            Self::Apex => 4,
+            Self::SubDomain => 5,
+            Self::Spelling => 8,
+            Self::SameDomain => 20,
+            Self::Host => 100,
+        }
+    }
+}
+
+impl fmt::Display for OriginDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WhiteSpace => "the rule's has white space around it",
+            Self::Path => "the rule's ends with a slash or a path, which no origin does",
+            Self::Case => "the rule's has capitals, which no browser sends",
+            Self::DefaultPort => "the rule's names the scheme's own port, which no browser sends",
+            Self::NoScheme => "the rule's has no scheme",
+            Self::Scheme => "the schemes differ",
+            Self::Port => "the ports differ",
+            Self::Www => "one begins with `www.`, the other does not",
+            Self::Apex => "the rule's asks for a sub-domain",
+            Self::SubDomain => "the request's is a sub-domain",
+            Self::Spelling => "the hosts are spelt differently",
+            Self::SameDomain => "the hosts differ, though in one domain",
+            Self::Host => "the hosts differ",
+        })
+    }
+}
+
+/// The pattern of a rule that comes closest to an origin, and how it misses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosestOrigin {
+    /// Which of the rule's origins, counted from 0.
+    pub index: usize,
+    /// The pattern.
+    pub pattern: String,
+    /// How it misses the origin.
+    pub differences: Vec<OriginDifference>,
+}
+
+impl ClosestOrigin {
+    /// The closest of a rule's origins, none of which matches `origin`.
+    pub(super) fn among(patterns: &[String], origin: &str) -> Option<Self> {
+        patterns
+            .iter()
+            .enumerate()
+            .map(|(index, pattern)| Self {
+                index,
+                pattern: pattern.clone(),
+                differences: differences(pattern, origin),
+            })
+            .min_by_key(|closest| closest.cost(origin))
+    }
+
+    /// How far apart the two are; what is close is below that of any other host.
+    pub(super) fn cost(&self, origin: &str) -> usize {
+        let differences = self.differences.iter().map(|difference| difference.cost());
+        let sum: usize = differences.sum();
+        // Among strangers, spelling decides.
+        if sum >= OriginDifference::SameDomain.cost() {
+            sum * 1000 + distance(&self.pattern, origin)
+        } else {
+            sum * 1000
+        }
+    }
+
+    /// Whether the pattern was in all likelihood meant for the origin's site.
+    #[must_use]
+    pub fn is_close(&self) -> bool {
+        self.differences
+            .iter()
+            .all(|difference| difference.is_close())
+    }
+
+    /// The pattern as it should have been written, where it is only written wrongly.
+    #[must_use]
+    pub fn mended(&self, origin: &str) -> Option<String> {
+        let written_wrongly = self
+            .differences
+            .iter()
+            .all(|difference| difference.is_slip());
+        let mended = Mended::of(&self.pattern, origin).text;
+        (written_wrongly && mended != self.pattern).then_some(mended)
+    }
+}
+
+/// An origin as a browser would send it, where `origin` is written otherwise.
+pub(super) fn as_browsers_write(origin: &str) -> Option<String> {
+    if !origin.contains("://") {
+        return None;
+    }
+    let mended = Mended::of(origin, origin).text;
+    (mended != origin).then_some(mended)
+}
+
+/// How `pattern` misses `origin`.
+fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
+    let Mended { text, mut slips } = Mended::of(pattern, origin);
+    if matches(&text, origin) {
+        return slips;
+    }
+    let rule = Parts::of(&text);
+    let request = Parts::of(origin);
+    if let (Some(rule), Some(request)) = (rule.scheme, request.scheme)
+        && !matches(rule, request)
+    {
+        slips.push(OriginDifference::Scheme);
+    }
+    let port_is_free = rule.port.is_none() && rule.host.ends_with('*');
+    if !port_is_free && !matches(rule.port.unwrap_or(""), request.port.unwrap_or("")) {
+        slips.push(OriginDifference::Port);
+    }
+    slips.extend(host_difference(rule.host, request.host));
+    if slips.is_empty() {
+        // Some split between the parts that is none of theirs.
+        slips.push(OriginDifference::Host);
+    }
+    slips
+}
+
+fn host_difference(rule: &str, request: &str) -> Option<OriginDifference> {
+    if matches(rule, request) {
+        return None;
+    }
+    let without_www = |host: &str| host.strip_prefix("www.").map(str::to_owned);
+    let www = without_www(rule).is_some_and(|rule| matches(&rule, request))
+        || without_www(request).is_some_and(|request| matches(rule, &request));
+    let below = |host: &str, parent: &str| {
+        !parent.is_empty()
+            && host
+                .strip_suffix(parent)
+                .is_some_and(|head| head.ends_with('.'))
+    };
+    Some(if www {
+        OriginDifference::Www
+    } else if rule.strip_prefix("*.") == Some(request) || below(rule, request) {
+        OriginDifference::Apex
+    } else if below(request, rule) {
+        OriginDifference::SubDomain
+    } else if rule.len().min(request.len()) > 4 && distance(rule, request) <= 2 {
+        OriginDifference::Spelling
+    } else if domain(rule).is_some() && domain(rule) == domain(request) {
+        OriginDifference::SameDomain
+    } else {
+        OriginDifference::Host
+    })
+}
+
+/// The last two labels of a host name.
+fn domain(host: &str) -> Option<&str> {
+    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let (rest, last) = host.rsplit_once('.')?;
+    let second = rest.rsplit('.').next()?;
+    if numeric(last) || second.contains('*') || last.contains('*') {
+        return None;
+    }
+    host.get(host.len() - second.len() - 1 - last.len()..)
+}
+
+fn matches(pattern: &str, value: &str) -> bool {
+    Wildcard::parse(pattern).is_ok_and(|pattern| pattern.matches(value.as_bytes()))
+}
+
+/// A pattern without the slips that keep it from matching any browser's origin.
+struct Mended {
+    text: String,
+    slips: Vec<OriginDifference>,
+}
+
+impl Mended {
+    fn of(pattern: &str, origin: &str) -> Self {
+        let mut slips = Vec::new();
+        let mut text = pattern.trim().to_owned();
+        if text.len() != pattern.len() {
+            slips.push(OriginDifference::WhiteSpace);
+        }
+        let authority = match text.find("://") {
+            Some(at) => at + 3,
+            None if text.starts_with("//") => 2,
+            None => 0,
+        };
+        let path = |text: &str| {
+            let rest = text.get(authority..)?;
+            rest.find(['/', '?', '#']).map(|at| authority + at)
+        };
+        if let Some(end) = path(&text)
+            && end > authority
+        {
+            text.truncate(end);
+            slips.push(OriginDifference::Path);
+        }
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            text.make_ascii_lowercase();
+            slips.push(OriginDifference::Case);
+        }
+        if let Some((scheme, _)) = origin.split_once("://")
+            && !text.contains("://")
+            && !text.starts_with('*')
+            && !text.is_empty()
+            && text != "null"
+        {
+            text = format!("{scheme}://{}", text.trim_start_matches('/'));
+            slips.push(OriginDifference::NoScheme);
+        }
+        for (scheme, port) in [("https://", ":443"), ("http://", ":80")] {
+            if text.starts_with(scheme) && text.len() > scheme.len() + port.len() {
+                let length = text.len();
+                if text.ends_with(port) {
+                    text.truncate(length - port.len());
+                    slips.push(OriginDifference::DefaultPort);
+                }
+            }
+        }
+        Self { text, slips }
+    }
+}
+
+struct Parts<'a> {
+    scheme: Option<&'a str>,
+    host: &'a str,
+    port: Option<&'a str>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme), rest),
+            None => (None, text),
+        };
+        let is_port = |port: &str| port == "*" || port.bytes().all(|byte| byte.is_ascii_digit());
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if is_port(port) => (host, Some(port)),
+            _ => (rest, None),
+        };
+        Self { scheme, host, port }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use OriginDifference::*;
+
+    use super::*;
+
+    #[test]
+    fn what_a_person_sees_is_said() {
+        let cases: &[(&str, &str, &[OriginDifference])] = &[
+            ("https://a.example/", "https://a.example", &[Path]),
+            ("https://a.example/app?b", "https://a.example", &[Path]),
+            ("https://*.a.example/", "https://b.a.example", &[Path]),
+            (" https://a.example", "https://a.example", &[WhiteSpace]),
+            ("https://A.example", "https://a.example", &[Case]),
+            ("https://a.example:443", "https://a.example", &[DefaultPort]),
+            (
+                "http://a.example:80",
+                "https://a.example",
+                &[DefaultPort, Scheme],
+            ),
+            ("a.example", "https://a.example", &[NoScheme]),
+            ("//a.example/", "https://a.example", &[Path, NoScheme]),
+            ("http://a.example", "https://a.example", &[Scheme]),
+            ("http://localhost", "http://localhost:3000", &[Port]),
+            ("http://localhost:3000", "http://localhost:5173", &[Port]),
+            (
+                "http://localhost:3000",
+                "https://localhost:8443",
+                &[Scheme, Port],
+            ),
+            ("http://[::1]:3000", "http://[::1]:4000", &[Port]),
+            ("https://www.a.example", "https://a.example", &[Www]),
+            ("https://a.example", "https://www.a.example", &[Www]),
+            ("https://*.a.example", "https://a.example", &[Apex]),
+            ("https://b.a.example", "https://a.example", &[Apex]),
+            ("https://a.example", "https://b.a.example", &[SubDomain]),
+            ("https://a.exmaple", "https://a.example", &[Spelling]),
+            (
+                "https://app.a.example",
+                "https://static.a.example",
+                &[SameDomain],
+            ),
+            ("https://b.example", "https://shop.acme.test", &[Host]),
+            ("http://localhost", "http://127.0.0.1", &[Host]),
+            ("https://app-*", "http://app-1:8080", &[Scheme]),
+            ("http://*:3000", "http://a.example:4000", &[Port]),
+            ("http*://a.example", "https://b.test", &[Host]),
+            ("", "https://a.example", &[Port, Host]),
+            ("https://a.example", "null", &[Host]),
+        ];
+        for (pattern, origin, expected) in cases {
+            if pattern.is_empty() {
+                assert!(differences(pattern, origin).contains(&Host));
+                continue;
+            }
+            assert_eq!(
+                differences(pattern, origin),
+                *expected,
+                "{pattern} {origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_person_picks_the_same_pattern() {
+        let cases: &[(&[&str], &str, usize)] = &[
+            (
+                &["https://b.example", "http://a.example"],
+                "https://a.example",
+                1,
+            ),
+            (
+                &["http://a.example", "https://a.example/"],
+                "https://a.example",
+                1,
+            ),
+            (
+                &["https://a.test", "https://*.a.example"],
+                "https://a.example",
+                1,
+            ),
+            (
+                &["https://c.a.example", "https://a.example"],
+                "https://b.a.example",
+                1,
+            ),
+            (
+                &["https://shop.test", "https://static.a.example"],
+                "https://app.a.example",
+                1,
+            ),
+        ];
+        for (patterns, origin, expected) in cases {
+            let patterns: Vec<String> = patterns.iter().map(|text| (*text).into()).collect();
+            let closest = ClosestOrigin::among(&patterns, origin).unwrap();
+            assert_eq!(closest.index, *expected, "{patterns:?} {origin}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_written_wrongly_is_mended() {
+        let mended = |pattern: &str, origin: &str| {
+            ClosestOrigin::among(&[pattern.into()], origin)
+                .unwrap()
+                .mended(origin)
+        };
+        let origin = "https://b.a.example";
+        assert_eq!(
+            mended("b.A.example:443/", origin).as_deref(),
+            Some("https://b.a.example")
+        );
+        assert_eq!(
+            mended("https://*.a.example/", origin).as_deref(),
+            Some("https://*.a.example")
+        );
+        assert_eq!(mended("http://b.a.example", origin), None);
+        assert_eq!(mended("http://b.a.example/", origin), None);
+    }
+
+    #[test]
+    fn browsers_write_neither_path_nor_capitals_nor_the_schemes_own_port() {
+        for (origin, expected) in [
+            ("https://a.example/", Some("https://a.example")),
+            ("HTTPS://A.example:443", Some("https://a.example")),
+            ("https://a.example:8443", None),
+            ("null", None),
+            ("whatever", None),
+            ("file://", None),
+            ("chrome-extension://abc", None),
+        ] {
+            assert_eq!(as_browsers_write(origin).as_deref(), expected, "{origin}");
+        }
+    }
+}
