@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::request::RequestedHeaders;
+use super::request::{Kind, RequestedHeaders};
 use super::rule::Rule;
 
 /// The value of `Vary` on everything that a rule allowed, as S3 writes it.
@@ -22,6 +22,37 @@ pub enum Decision<'p> {
     /// A CORS request itself: forward it, whatever was decided; the decision is about the
     /// response's fields only.
     Actual(Result<Allowance<'p>, Denial>),
+}
+
+impl<'p> Decision<'p> {
+    /// The allowance, where a rule allowed the request.
+    #[must_use]
+    pub fn allowance(&self) -> Option<&Allowance<'p>> {
+        match self {
+            Self::Preflight(Ok(allowance)) | Self::Actual(Ok(allowance)) => Some(allowance),
+            Self::NotCors | Self::Preflight(Err(_)) | Self::Actual(Err(_)) => None,
+        }
+    }
+
+    /// The denial, where the request was refused.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Preflight(Err(denial)) | Self::Actual(Err(denial)) => Some(denial),
+            Self::NotCors | Self::Preflight(Ok(_)) | Self::Actual(Ok(_)) => None,
+        }
+    }
+
+    /// What metrics and logs say of it; `None` for what is no CORS request.
+    #[must_use]
+    pub fn outcome(&self) -> Option<(Kind, Result<(), Reason>)> {
+        let (kind, outcome) = match self {
+            Self::NotCors => return None,
+            Self::Preflight(outcome) => (Kind::Preflight, outcome),
+            Self::Actual(outcome) => (Kind::Actual, outcome),
+        };
+        Some((kind, outcome.as_ref().map(|_| ()).map_err(Denial::reason)))
+    }
 }
 
 /// A rule allowed the request: the fields to put on the response.

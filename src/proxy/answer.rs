@@ -13,7 +13,7 @@ use crate::cors::S3Error;
 use super::body::Body;
 use super::error::Error;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 
 /// Gives out the ids under which log and client know one request: 16 letters and digits, as

@@ -1,6 +1,7 @@
 //! The response's body: one that comes from the upstream, or one made here.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,10 +11,16 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
+use super::logged::Logged;
 use super::pool::{Http1, Lease};
+use super::upstream::Upstream;
 
 /// A response's body.
-pub struct Body(Kind);
+pub struct Body {
+    kind: Kind,
+    /// Where there is an access log: what it will say of the request at the body's end.
+    logged: Option<Box<Logged>>,
+}
 
 enum Kind {
     Fixed(Bytes),
@@ -36,15 +43,35 @@ impl Body {
     /// No body.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Kind::Fixed(Bytes::new()))
+        Self::fixed(Bytes::new())
     }
 
     pub(super) fn fixed(bytes: impl Into<Bytes>) -> Self {
-        Self(Kind::Fixed(bytes.into()))
+        Self {
+            kind: Kind::Fixed(bytes.into()),
+            logged: None,
+        }
     }
 
     pub(super) fn upstream(body: UpstreamBody) -> Self {
-        Self(Kind::Upstream(Box::new(body)))
+        Self {
+            kind: Kind::Upstream(Box::new(body)),
+            logged: None,
+        }
+    }
+
+    /// Has the request logged when the body ends, whichever way.
+    pub(super) fn logged(mut self, logged: Box<Logged>) -> Self {
+        self.logged = Some(logged);
+        self
+    }
+
+    /// The upstream that it comes from; `None`: it was made here.
+    pub(super) fn comes_from(&self) -> Option<&Arc<Upstream>> {
+        match &self.kind {
+            Kind::Fixed(_) => None,
+            Kind::Upstream(body) => Some(body.lease.upstream()),
+        }
     }
 }
 
@@ -56,22 +83,28 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
+        let frame = match &mut self.kind {
             Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Upstream(body) => body.poll_frame(cx),
+        };
+        if let Some(logged) = &mut self.logged
+            && let Poll::Ready(Some(Ok(frame))) = &frame
+        {
+            logged.count(frame.data_ref().map_or(0, Bytes::len));
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Fixed(bytes) => bytes.is_empty(),
             Kind::Upstream(body) => body.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.kind {
             Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Upstream(body) => body.inner.size_hint(),
         }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod escape;
 mod forward;
 pub mod host;
+mod logged;
 mod pool;
 pub mod refusals;
 mod request_body;
@@ -24,23 +25,27 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::HeaderMap;
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::cors;
 use crate::cors::Decision;
 use crate::cors::Denial;
-use crate::cors::Kind;
 use crate::cors::ResourceType;
+use crate::metrics::Metrics;
+use crate::metrics::RouteMetrics;
 use crate::metrics::Worker;
 
+use access_log::AccessLogger;
 use answer::RequestIds;
 use body::Body;
 use error::{Blame, Error};
 use host::{Found, Host};
+use logged::Logged;
 use pool::Pool;
+use refusals::{Refusal, Refusals};
 use request_body::RequestBody;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
 
@@ -49,6 +54,9 @@ pub use pool::LocalExecutor;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The `route` label of requests that no route serves.
+const UNROUTED: &str = "-";
 
 /// What is checked of a request's head before anything else.
 #[derive(Clone, Copy, Debug)]
@@ -68,15 +76,28 @@ pub struct Proxy {
     held: RefCell<Rc<Held>>,
     pool: Pool,
     ids: RequestIds,
+    /// Counts what no route serves.
+    unrouted: Arc<RouteMetrics>,
+    refusals: Refusals,
+    access_log: Option<Rc<AccessLogger>>,
 }
 
 impl Proxy {
     /// A proxy with no connections yet.
     #[must_use]
-    pub fn new(worker: Worker, current: Arc<Current>, limits: HeadLimits) -> Self {
+    pub fn new(
+        worker: Worker,
+        limits: HeadLimits,
+        current: Arc<Current>,
+        metrics: &Metrics,
+        access_log: Option<AccessLogger>,
+    ) -> Self {
         Self {
             worker,
             limits,
+            unrouted: metrics.route(UNROUTED),
+            access_log: access_log.map(Rc::new),
+            refusals: Refusals::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
             pool: Pool::default(),
@@ -84,33 +105,62 @@ impl Proxy {
         }
     }
 
-    /// Answers a request: the whole way, top to bottom.
+    /// Answers a request, and has it logged at the end of its response.
     pub async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let Some(logger) = &self.access_log else {
+            return self.answer(parts, body, client, None).await;
+        };
+        let mut logged = Logged::new(Rc::clone(logger), &parts, client);
+        let response = self.answer(parts, body, client, Some(&mut logged)).await;
+        logged.end_with(response)
+    }
+
+    /// A request's whole way, top to bottom.
+    async fn answer(
+        &self,
+        parts: request::Parts,
+        body: Incoming,
+        client: Client,
+        mut logged: Option<&mut Logged>,
+    ) -> Response<Body> {
         let start = Instant::now();
         let snapshot = self.snapshot();
-        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
         let found = match self.route(&snapshot.0, &parts) {
             Ok(found) => found,
-            Err(error) => return self.refuse_head(&error, &parts),
+            Err(error) => {
+                let response = self.refuse_head(&error, &parts);
+                self.count(&self.unrouted, &method, response.status(), start);
+                return response;
+            }
         };
         let route = found.route;
-        let method = parts.method.clone();
+        if let Some(logged) = &mut logged {
+            logged.set_route(&route.name);
+        }
         let Some(policy) = found.policy else {
             let response = self.forward(route, parts, body, client).await;
             let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
-            self.count(route, &method, response.status(), start);
+            self.count(&route.metrics, &method, response.status(), start);
             return response;
         };
 
         let decision = policy.policy.decide(&parts.method, &parts.headers);
-        self.count_decision(route, policy, &decision, &parts.headers);
+        self.count_decision(&found, policy, &decision, &parts);
+        if let Some(logged) = &mut logged {
+            logged.set_decision(&decision);
+        }
         let mut response = match &decision {
             Decision::Preflight(Ok(_)) => answer::preflight(),
             Decision::Preflight(Err(denial)) => {
-                answer::denial(denial, found.resource, self.ids.next())
+                let id = self.ids.next();
+                self.log_refusal(&found, policy, &decision, &parts, id.as_str());
+                answer::denial(denial, found.resource, id)
             }
             Decision::NotCors if is_own_options(&parts) => answer::own_options(),
             Decision::NotCors | Decision::Actual(_) => {
+                self.log_refusal(&found, policy, &decision, &parts, "");
                 let response = self.forward(route, parts, body, client).await;
                 response.unwrap_or_else(|error| self.failure(route, &error, true))
             }
@@ -118,13 +168,17 @@ impl Proxy {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             policy.policy.mark(decision, response.headers_mut());
         }
-        self.count(route, &method, response.status(), start);
+        self.count(&route.metrics, &method, response.status(), start);
         response
     }
 
-    /// Closes connections that were idle for too long. To be called now and then.
-    pub fn evict_idle(&self) {
+    /// What is to be done now and then, apart from any request: once a second.
+    pub fn tick(&self) {
         self.pool.evict();
+        self.refusals.summarise(Instant::now());
+        if let Some(log) = &self.access_log {
+            log.flush();
+        }
     }
 
     fn snapshot(&self) -> Rc<Held> {
@@ -245,40 +299,54 @@ impl Proxy {
         answer::failure(error, s3, id)
     }
 
-    fn count(&self, route: &Route, method: &Method, status: StatusCode, start: Instant) {
-        route
-            .metrics
-            .request(self.worker, method, status, start.elapsed());
+    fn count(&self, metrics: &RouteMetrics, method: &Method, status: StatusCode, start: Instant) {
+        metrics.request(self.worker, method, status, start.elapsed());
     }
 
     fn count_decision(
         &self,
-        route: &Route,
+        found: &FoundRoute<'_>,
         policy: &RoutePolicy,
         decision: &Decision<'_>,
-        fields: &HeaderMap,
+        request: &request::Parts,
     ) {
-        let (kind, outcome) = match decision {
-            Decision::NotCors => return,
-            Decision::Preflight(outcome) => (Kind::Preflight, outcome),
-            Decision::Actual(outcome) => (Kind::Actual, outcome),
-        };
-        match outcome {
-            Ok(allowance) => {
-                route.metrics.decision(self.worker, kind, Ok(()));
-                if let Some(counter) = policy.allowed.get(allowance.pattern()) {
-                    counter.inc(self.worker);
-                }
-            }
-            Err(denial) => {
-                route
-                    .metrics
-                    .decision(self.worker, kind, Err(denial.reason()));
-                if let Some(origin) = fields.get(http::header::ORIGIN) {
-                    route.metrics.denied_origin(origin.as_bytes());
-                }
-            }
+        let metrics = &found.route.metrics;
+        if let Some((kind, outcome)) = decision.outcome() {
+            metrics.decision(self.worker, kind, outcome);
         }
+        if let Some(allowance) = decision.allowance() {
+            if let Some(counter) = policy.allowed.get(allowance.pattern()) {
+                counter.inc(self.worker);
+            }
+        } else if let (Some(_), Some(origin)) = (decision.denial(), request.headers.get(ORIGIN)) {
+            metrics.denied_origin(origin.as_bytes());
+        }
+    }
+
+    fn log_refusal(
+        &self,
+        found: &FoundRoute<'_>,
+        policy: &RoutePolicy,
+        decision: &Decision<'_>,
+        request: &request::Parts,
+        request_id: &str,
+    ) {
+        let (Some((kind, _)), Some(denial)) = (decision.outcome(), decision.denial()) else {
+            return;
+        };
+        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
+        let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
+        let refusal = Refusal {
+            route: &found.route.name,
+            kind,
+            denial,
+            policy: Some(policy),
+            origin: field(ORIGIN).unwrap_or_default(),
+            method: requested.unwrap_or(request.method.as_str().as_bytes()),
+            path: request.uri.path(),
+            request_id,
+        };
+        self.refusals.log(&refusal, Instant::now());
     }
 }
 

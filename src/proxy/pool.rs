@@ -70,7 +70,7 @@ impl Lease {
         Self(pool)
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
         &self.0.upstream
     }
 

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::metrics::Worker;
+use crate::proxy::access_log::AccessLog;
 use crate::proxy::snapshot::Current;
 
 use drain::{Drain, Phase};
@@ -227,7 +228,12 @@ impl Bound {
     /// # Errors
     ///
     /// [`StartError::Thread`] where the system has no thread for one.
-    pub fn serve(self, current: Arc<Current>, metrics: Arc<Metrics>) -> Result<Server, StartError> {
+    pub fn serve(
+        self,
+        current: Arc<Current>,
+        metrics: Arc<Metrics>,
+        access_log: Option<&AccessLog>,
+    ) -> Result<Server, StartError> {
         let (drain, signal) = Drain::new();
         let (done, ended) = mpsc::unbounded_channel();
         let workers = self.settings.workers.max(1);
@@ -250,6 +256,7 @@ impl Bound {
                 connections: self.settings.limits.connections.div_ceil(workers),
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
+                access_log: access_log.map(AccessLog::logger),
                 drain: signal.clone(),
             };
             let done = done.clone();

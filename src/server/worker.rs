@@ -14,6 +14,7 @@ use crate::metrics::Worker;
 use crate::proxy::Client;
 use crate::proxy::HeadLimits;
 use crate::proxy::Proxy;
+use crate::proxy::access_log::AccessLogger;
 use crate::proxy::snapshot::Current;
 
 use super::Limits;
@@ -21,8 +22,8 @@ use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::listener::{Accepted, BoundSocket, Listener};
 
-/// How often idle connections to upstreams are looked through.
-const EVICTION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often what is apart from any request is done.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long to wait after the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +41,7 @@ pub(super) struct Start {
     pub(super) connections: usize,
     pub(super) current: Arc<Current>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) access_log: Option<AccessLogger>,
     pub(super) drain: DrainSignal,
 }
 
@@ -69,7 +71,13 @@ async fn serve(start: Start) -> io::Result<usize> {
     let shared = Rc::new(Shared {
         worker: start.worker,
         protocols: Protocols::new(&start.limits),
-        proxy: Rc::new(Proxy::new(start.worker, start.current, limits)),
+        proxy: Rc::new(Proxy::new(
+            start.worker,
+            limits,
+            start.current,
+            &start.metrics,
+            start.access_log,
+        )),
         room: start.connections,
         drain: start.drain.clone(),
     });
@@ -84,8 +92,8 @@ async fn serve(start: Start) -> io::Result<usize> {
     let proxy = Rc::clone(&shared.proxy);
     tokio::task::spawn_local(async move {
         loop {
-            tokio::time::sleep(EVICTION_INTERVAL).await;
-            proxy.evict_idle();
+            tokio::time::sleep(TICK).await;
+            proxy.tick();
         }
     });
     let mut left = 0;

@@ -180,7 +180,7 @@ impl TestProxy {
             panic!("a TCP address was asked for");
         };
         let server = bound
-            .serve(Arc::clone(&current), Arc::clone(&metrics))
+            .serve(Arc::clone(&current), Arc::clone(&metrics), None)
             .unwrap();
         Self {
             address,

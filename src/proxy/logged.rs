@@ -1,0 +1,121 @@
+//! A request that the access log will tell of when its response has ended.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::header::{ORIGIN, REFERER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
+
+use crate::cors::Decision;
+use crate::cors::Kind;
+use crate::cors::Reason;
+
+use super::access_log::{AccessLogger, Record};
+use super::answer;
+use super::body::Body;
+use super::forward::{self, Client};
+use super::upstream::Upstream;
+
+/// What is known of a request at its head. Written when dropped: at the end of the response's
+/// body, however that came about.
+pub(super) struct Logged {
+    logger: Rc<AccessLogger>,
+    time: SystemTime,
+    start: Instant,
+    client: Client,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Box<[u8]>,
+    origin: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    route: Option<Box<str>>,
+    decision: Option<(Kind, Result<(), Reason>)>,
+    status: StatusCode,
+    upstream: Option<Arc<Upstream>>,
+    request_id: Option<HeaderValue>,
+    bytes: u64,
+}
+
+impl Logged {
+    pub(super) fn new(
+        logger: Rc<AccessLogger>,
+        request: &request::Parts,
+        client: Client,
+    ) -> Box<Self> {
+        let field = |name: HeaderName| request.headers.get(name).cloned();
+        Box::new(Self {
+            logger,
+            time: SystemTime::now(),
+            start: Instant::now(),
+            client,
+            method: request.method.clone(),
+            target: request.uri.clone(),
+            version: request.version,
+            host: forward::authority(request).unwrap_or_default().into(),
+            origin: field(ORIGIN),
+            referer: field(REFERER),
+            user_agent: field(USER_AGENT),
+            route: None,
+            decision: None,
+            status: client_left(),
+            upstream: None,
+            request_id: None,
+            bytes: 0,
+        })
+    }
+
+    pub(super) fn set_route(&mut self, name: &str) {
+        self.route = Some(name.into());
+    }
+
+    pub(super) fn set_decision(&mut self, decision: &Decision<'_>) {
+        self.decision = decision.outcome();
+    }
+
+    /// Has it written at the end of `response`.
+    pub(super) fn end_with(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        self.status = response.status();
+        self.upstream = response.body().comes_from().cloned();
+        if self.upstream.is_none() {
+            self.request_id = response.headers().get(answer::REQUEST_ID).cloned();
+        }
+        response.map(|body| body.logged(self))
+    }
+
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+}
+
+/// What the log says where the client left before there was a response: nginx's 499.
+fn client_left() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let target = self.target.path_and_query();
+        let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        self.logger.log(&Record {
+            time: self.time,
+            route: self.route.as_deref(),
+            client: self.client.address,
+            method: &self.method,
+            host: &self.host,
+            target: target.map_or("", |target| target.as_str()),
+            version: self.version,
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.start.elapsed(),
+            upstream: self.upstream.as_deref(),
+            request_id: id.unwrap_or(""),
+            origin: self.origin.as_ref().map(HeaderValue::as_bytes),
+            decision: self.decision,
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+}
