@@ -1,10 +1,11 @@
 //! Everything that is tested from outside: one binary, a module for each subject.
 
 #![allow(
+    clippy::disallowed_types,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test that goes wrong shall say so"
+    reason = "a test that goes wrong shall say so, and its scripts share what they saw"
 )]
 
 mod admin;
