@@ -12,6 +12,12 @@ use super::rule::Rule;
 /// The value of `Vary` on everything that a rule allowed, as S3 writes it.
 pub const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
+/// [`VARY`] as a field's value: made once, not at each response.
+pub(super) static VARY_BY_ALL: HeaderValue = HeaderValue::from_static(VARY);
+
+/// The value of `Vary` on what no rule allowed, under safe semantics.
+pub(super) static VARY_BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+
 /// What a policy says of a request.
 #[derive(Debug)]
 pub enum Decision<'p> {
@@ -257,10 +263,10 @@ pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
 /// ([RFC 9110 §12.5.5]).
 ///
 /// [RFC 9110 §12.5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
-pub(super) fn merge_vary(fields: &mut HeaderMap, names: &'static str) {
+pub(super) fn merge_vary(fields: &mut HeaderMap, names: &HeaderValue) {
     use http::header::VARY;
     if !fields.contains_key(VARY) {
-        fields.insert(VARY, HeaderValue::from_static(names));
+        fields.insert(VARY, names.clone());
         return;
     }
     let mut listed: Vec<&[u8]> = Vec::new();
@@ -286,12 +292,12 @@ pub(super) fn merge_vary(fields: &mut HeaderMap, names: &'static str) {
 mod tests {
     use super::*;
 
-    fn merged(upstream: &[&str], names: &'static str) -> Vec<String> {
+    fn merged(upstream: &[&str], names: &str) -> Vec<String> {
         let mut fields = HeaderMap::new();
         for line in upstream {
             fields.append(http::header::VARY, line.parse().unwrap());
         }
-        merge_vary(&mut fields, names);
+        merge_vary(&mut fields, &names.parse().unwrap());
         fields
             .get_all(http::header::VARY)
             .iter()

@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::configuration::CorsConfiguration;
 use super::decision::{
-    self, Allowance, Cause, Condition, Decision, Denial, merge_vary, remove_cors_fields,
+    Allowance, Cause, Condition, Decision, Denial, VARY_BY_ALL, VARY_BY_ORIGIN, merge_vary,
+    remove_cors_fields,
 };
 use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
 use super::rule::{Mismatch, OriginMatch, Rule};
@@ -253,13 +254,13 @@ impl Policy {
         match decision {
             Decision::Preflight(Ok(allowance)) | Decision::Actual(Ok(allowance)) => {
                 allowance.insert_into(fields);
-                merge_vary(fields, decision::VARY);
+                merge_vary(fields, &VARY_BY_ALL);
             }
             Decision::NotCors | Decision::Preflight(Err(_)) | Decision::Actual(Err(_)) => {
                 match self.options.semantics {
                     Semantics::S3Exact => {}
-                    Semantics::Safe if preflight => merge_vary(fields, decision::VARY),
-                    Semantics::Safe => merge_vary(fields, "Origin"),
+                    Semantics::Safe if preflight => merge_vary(fields, &VARY_BY_ALL),
+                    Semantics::Safe => merge_vary(fields, &VARY_BY_ORIGIN),
                 }
             }
         }

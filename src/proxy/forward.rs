@@ -198,20 +198,36 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 ///
 /// [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 pub(super) fn remove_connection_fields(fields: &mut HeaderMap) {
-    if fields.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = fields
-            .get_all(CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| !is_end_to_end(name))
-            .collect();
-        for name in listed {
-            fields.remove(name);
+    // Most messages have one of them or none: look once, before a look-up for each.
+    if !fields
+        .keys()
+        .any(|name| *name == CONNECTION || CONNECTION_FIELDS.contains(name))
+    {
+        return;
+    }
+    if let Some(connection) = fields.get(CONNECTION) {
+        let says_only = connection.as_bytes();
+        let names_nothing = matches!(says_only, b"keep-alive" | b"close");
+        if !names_nothing || fields.get_all(CONNECTION).iter().nth(1).is_some() {
+            remove_listed(fields);
         }
         fields.remove(CONNECTION);
     }
     for name in &CONNECTION_FIELDS {
+        fields.remove(name);
+    }
+}
+
+/// Removes the fields that `Connection` names.
+fn remove_listed(fields: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = fields
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
+    for name in listed {
         fields.remove(name);
     }
 }

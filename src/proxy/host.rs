@@ -1,7 +1,9 @@
 //! Which route serves a host: exact names before wildcards, the longest suffix first.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -53,14 +55,11 @@ impl FromStr for HostPattern {
         if name.contains('*') {
             return Err(InvalidHostPattern::Wildcard);
         }
-        let bracketed = name
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        let is_address = bracketed(name).is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
         let is_name = name
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
-        if !(is_name || bracketed && !below) {
+        if !(is_name || is_address && !below) {
             return Err(InvalidHostPattern::NotAHost);
         }
         Ok(if below {
@@ -136,7 +135,7 @@ impl<T> HostMap<T> {
 
     /// Finds a host.
     #[must_use]
-    pub fn get<'m, 'h>(&'m self, host: &'h Host) -> Option<Found<'m, 'h, T>> {
+    pub fn get<'m, 'h>(&'m self, host: &'h Host<'_>) -> Option<Found<'m, 'h, T>> {
         let name = host.as_str();
         if let Some(value) = self.exact.get(name) {
             return Some(Found { value, below: None });
@@ -159,19 +158,16 @@ impl<T> HostMap<T> {
 }
 
 /// The host of a request in the form that maps are asked for: lower case, no port, no trailing
-/// dot. Held in place: no allocation.
-#[derive(Clone)]
-pub struct Host {
-    bytes: [u8; MAX_HOST],
-    length: usize,
-}
+/// dot. Borrowed where it came like that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host<'r>(Cow<'r, str>);
 
 /// The request names no host that could be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the request's host is not a valid one")]
 pub struct InvalidHost;
 
-impl Host {
+impl<'r> Host<'r> {
     /// Reads `uri-host [":" port]` ([RFC 9110 §7.2]).
     ///
     /// # Errors
@@ -180,60 +176,49 @@ impl Host {
     /// 65535, and anything else that is no host.
     ///
     /// [RFC 9110 §7.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.2
-    pub fn parse(authority: &[u8]) -> Result<Self, InvalidHost> {
-        let (name, port) = match authority.iter().position(|&byte| byte == b']') {
+    pub fn parse(authority: &'r [u8]) -> Result<Self, InvalidHost> {
+        let authority = std::str::from_utf8(authority).map_err(|_| InvalidHost)?;
+        let (name, port) = match authority.find(']') {
             Some(end) => authority.split_at(end + 1),
-            None => match authority.iter().position(|&byte| byte == b':') {
-                Some(colon) => authority.split_at(colon),
-                None => (authority, &b""[..]),
-            },
+            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
-        check_port(port)?;
-        let is_address = name
-            .strip_prefix(b"[")
-            .and_then(|rest| rest.strip_suffix(b"]"))
-            .map(|address| {
-                std::str::from_utf8(address)
-                    .is_ok_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
-            });
-        let name = match is_address {
-            Some(true) => name,
-            Some(false) => return Err(InvalidHost),
-            None => name.strip_suffix(b".").unwrap_or(name),
+        check_port(port.as_bytes())?;
+        let name = match bracketed(name) {
+            Some(address) => {
+                let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
+                name
+            }
+            None => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                if !name.bytes().all(is_name) || name.starts_with('.') {
+                    return Err(InvalidHost);
+                }
+                name
+            }
         };
-        let mut bytes = [0; MAX_HOST];
-        let place = bytes.get_mut(..name.len()).ok_or(InvalidHost)?;
-        for (to, from) in place.iter_mut().zip(name) {
-            *to = match from {
-                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' => *from,
-                b'A'..=b'Z' => from.to_ascii_lowercase(),
-                b'[' | b']' | b':' if is_address.is_some() => *from,
-                _ => return Err(InvalidHost),
-            };
-        }
-        if name.is_empty() || (is_address.is_none() && name.starts_with(b".")) {
+        if name.is_empty() || name.len() >= MAX_HOST {
             return Err(InvalidHost);
         }
-        Ok(Self {
-            bytes,
-            length: name.len(),
-        })
+        Ok(Self(
+            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                Cow::Owned(name.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(name)
+            },
+        ))
     }
 
     /// The host's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.bytes
-            .get(..self.length)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+        &self.0
     }
 }
 
-impl fmt::Debug for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Host").field(&self.as_str()).finish()
-    }
+/// What stands in brackets, as an IPv6 address does.
+fn bracketed(name: &str) -> Option<&str> {
+    name.strip_prefix('[')?.strip_suffix(']')
 }
 
 fn check_port(port: &[u8]) -> Result<(), InvalidHost> {
