@@ -273,7 +273,8 @@ impl Proxy {
             }
             Some(on_upgrade) => {
                 let request = |upstream: &_| build(Version::HTTP_11, upstream);
-                tunnel::send(&self.pool, &route.upstreams, on_upgrade, request).await?
+                let sent = tunnel::send(&self.pool, &route.upstreams, on_upgrade, request);
+                Box::pin(sent).await?
             }
         };
         let (mut parts, body) = response.into_parts();

@@ -130,7 +130,12 @@ impl Pool {
         upstreams: &[Arc<Upstream>],
         request: impl FnOnce(&Upstream, Version) -> Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Error> {
-        let (lease, ready) = self.checkout(upstreams).await?;
+        let (lease, ready) = match self.idle(upstreams) {
+            Some(ready) => ready,
+            // Boxed, as all that is rare here: a request's future is moved about and kept for
+            // each connection, so what it seldom needs should not be part of it.
+            None => Box::pin(self.checkout(upstreams)).await?,
+        };
         let version = match ready {
             Ready::Http1 { .. } => Version::HTTP_11,
             Ready::Http2(_) => Version::HTTP_2,
@@ -140,8 +145,19 @@ impl Pool {
             Ready::Http1 { connection, reused } => {
                 http1_exchange(lease, connection, reused, request).await
             }
-            Ready::Http2(sender) => http2_exchange(lease, sender, request).await,
+            Ready::Http2(sender) => Box::pin(http2_exchange(lease, sender, request)).await,
         }
+    }
+
+    /// The usual case: one upstream, and a connection that waits for a request.
+    fn idle(&self, upstreams: &[Arc<Upstream>]) -> Option<(Lease, Ready)> {
+        let [upstream] = upstreams else {
+            return None;
+        };
+        let pool = self.of(upstream);
+        let connection = pool.take_idle()?;
+        let reused = true;
+        Some((Lease::new(pool), Ready::Http1 { connection, reused }))
     }
 
     /// A connection of its own for a request that may leave HTTP (an upgrade).
@@ -294,10 +310,12 @@ async fn http1_exchange(
         Err(Failure::Final(error)) => Err(error),
         Err(Failure::Sent(error)) if !reused => Err(from_hyper(error, lease.upstream())),
         Err(Failure::Sent(error)) => match replay {
-            Some(request) => fresh_exchange(lease, request).await,
+            Some(request) => Box::pin(fresh_exchange(lease, request)).await,
             None => Err(from_hyper(error, lease.upstream())),
         },
-        Err(Failure::Unsent(_, request)) if reused => fresh_exchange(lease, *request).await,
+        Err(Failure::Unsent(_, request)) if reused => {
+            Box::pin(fresh_exchange(lease, *request)).await
+        }
         Err(Failure::Unsent(error, _)) => Err(from_hyper(error, lease.upstream())),
     }
 }
