@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::configuration::{CorsConfiguration, Element, ElementPath};
+use super::lint::lint;
 use super::policy::{Options, Policy};
 use super::request::is_token;
 use super::spelling::nearest;
@@ -82,6 +83,18 @@ pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
             problems,
         };
     }
+    problems.extend(
+        lint(&document.configuration)
+            .into_iter()
+            .map(|lint| Problem {
+                severity: Severity::Warning,
+                code: lint.code,
+                message: lint.message,
+                detail: None,
+                hint: Some(lint.hint),
+                span: document.places.get(&lint.path).cloned(),
+            }),
+    );
     CheckedDocument {
         policy,
         configuration: Some(document.configuration),
@@ -431,6 +444,24 @@ mod tests {
                 ("InvalidRequest", "a**"),
                 ("InvalidRequest", "get"),
             ]
+        );
+    }
+
+    #[test]
+    fn a_document_with_warnings_is_a_policy_all_the_same() {
+        let document = rules(&[
+            "<AllowedOrigin>https://a.example/</AllowedOrigin><AllowedMethod>GET</AllowedMethod>",
+        ]);
+        let checked = check(&document);
+        assert!(checked.policy.is_some() && checked.configuration.is_some());
+        let [problem] = checked.problems.as_slice() else {
+            panic!("{:#?}", checked.problems)
+        };
+        assert_eq!(problem.severity, Severity::Warning);
+        assert_eq!(problem.code, "origin-trailing-slash");
+        assert_eq!(
+            &document[problem.span.clone().unwrap()],
+            "https://a.example/"
         );
     }
 

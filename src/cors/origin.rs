@@ -151,6 +151,15 @@ pub(super) fn as_browsers_write(origin: &str) -> Option<String> {
     (mended != origin).then_some(mended)
 }
 
+/// A pattern without what keeps it from matching any browser's origin, and what that was.
+pub(super) fn mended(pattern: &str) -> (String, Vec<OriginDifference>) {
+    let local = ["localhost", "127."]
+        .iter()
+        .any(|host| pattern.starts_with(host));
+    let Mended { text, slips } = Mended::of(pattern, if local { "http://" } else { "https://" });
+    (text, slips)
+}
+
 /// How `pattern` misses `origin`.
 fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
     let Mended { text, mut slips } = Mended::of(pattern, origin);
@@ -253,7 +262,9 @@ impl Mended {
         }
         if let Some((scheme, _)) = origin.split_once("://")
             && !text.contains("://")
-            && !text.starts_with('*')
+            && !text
+                .split_once('*')
+                .is_some_and(|(before, _)| format!("{scheme}://").starts_with(before))
             && !text.is_empty()
             && text != "null"
         {

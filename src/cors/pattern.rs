@@ -86,19 +86,6 @@ impl Wildcard {
         }
     }
 
-    /// As [`covers`](Self::covers), but the letters A to Z match either case.
-    #[must_use]
-    pub fn covers_ignore_ascii_case(&self, other: &Self) -> bool {
-        let lower = |pattern: &Self| Self {
-            prefix: pattern.prefix.to_ascii_lowercase().into(),
-            suffix: pattern
-                .suffix
-                .as_ref()
-                .map(|suffix| suffix.to_ascii_lowercase().into()),
-        };
-        lower(self).covers(&lower(other))
-    }
-
     /// Whether there is anything that both match.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -214,7 +201,6 @@ mod tests {
             let both = || left.iter().zip(&right);
             prop_assert_eq!(one.covers(&other), both().all(|(left, right)| *left || !right));
             prop_assert_eq!(one.overlaps(&other), both().any(|(left, right)| *left && *right));
-            prop_assert_eq!(one.covers(&other), one.covers_ignore_ascii_case(&other));
         }
 
         #[test]

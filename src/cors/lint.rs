@@ -1,0 +1,517 @@
+//! What S3 accepts, but hardly anybody means.
+
+use std::collections::HashMap;
+
+use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+use super::explain::is_local;
+use super::origin::{OriginDifference, mended};
+use super::pattern::Wildcard;
+
+/// How long Chromium keeps a preflight's answer at most, in seconds.
+const CHROMIUM_MAX_AGE: u32 = 7_200;
+/// How long Firefox does.
+const FIREFOX_MAX_AGE: u32 = 86_400;
+
+/// A place in a configuration that probably does not do what is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lint {
+    /// Its stable name.
+    pub code: &'static str,
+    /// Where.
+    pub path: ElementPath,
+    /// What happens.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Every code that [`lint`] may give.
+pub const LINTS: [&str; 19] = [
+    "any-origin-beside-others",
+    "any-origin-writes",
+    "duplicate-id",
+    "etag-not-exposed",
+    "max-age-above-browsers",
+    "origin-any-with-credentials",
+    "origin-default-port",
+    "origin-empty",
+    "origin-list",
+    "origin-no-scheme",
+    "origin-null",
+    "origin-open-end",
+    "origin-path",
+    "origin-plain-http",
+    "origin-trailing-slash",
+    "origin-upper-case",
+    "origin-white-space",
+    "origin-wildcard-inside-label",
+    "rule-never-matches",
+];
+
+/// Looks for what hardly anybody means, in document order.
+#[must_use]
+pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    let rules: Vec<Compiled<'_>> = configuration.rules.iter().map(Compiled::of).collect();
+    let mut ids: HashMap<&str, usize> = HashMap::new();
+    for (index, rule) in configuration.rules.iter().enumerate() {
+        let mut linting = Linting {
+            index,
+            rule,
+            lints: &mut lints,
+        };
+        linting.origins();
+        linting.answers();
+        if let Some(id) = rule.id.as_deref().filter(|id| !id.is_empty()) {
+            if let Some(first) = ids.get(id) {
+                let message = format!("rule {} has the ID `{id}` too", first + 1);
+                linting.say(
+                    Element::Id,
+                    0,
+                    "duplicate-id",
+                    message,
+                    "give each rule its own",
+                );
+            } else {
+                ids.insert(id, index);
+            }
+        }
+        let (earlier, later) = rules.split_at(index);
+        if let Some(covering) = later.first().and_then(|rule| rule.covered_by(earlier)) {
+            lints.push(Lint {
+                code: "rule-never-matches",
+                path: ElementPath::Rule(index),
+                message: format!(
+                    "this rule never answers: {} all that it allows, and the first rule that \
+                     matches is taken",
+                    allowed_by(&covering)
+                ),
+                hint: "remove it, or move it to the front".into(),
+            });
+        }
+    }
+    lints
+}
+
+/// One rule while it is looked at.
+struct Linting<'a> {
+    index: usize,
+    rule: &'a CorsRule,
+    lints: &'a mut Vec<Lint>,
+}
+
+impl Linting<'_> {
+    fn say(
+        &mut self,
+        element: Element,
+        index: usize,
+        code: &'static str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.lints.push(Lint {
+            code,
+            path: ElementPath::Value {
+                rule: self.index,
+                element,
+                index,
+            },
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+
+    fn origins(&mut self) {
+        let origins = &self.rule.allowed_origins;
+        let any = origins.iter().position(|origin| origin == "*");
+        for (index, origin) in origins.iter().enumerate() {
+            let found = written_wrongly(origin)
+                .or_else(|| wide(origin))
+                // The lone `*` takes the credentials from all of its rule.
+                .or_else(|| any.is_none().then(|| trusting(origin)).flatten());
+            if let Some((code, message, hint)) = found {
+                self.say(Element::AllowedOrigin, index, code, message, hint);
+            }
+        }
+        let Some(any) = any else { return };
+        if origins.iter().any(|origin| origin != "*") {
+            let message = "the whole rule answers `*`, without credentials: the other origins \
+                           beside it change nothing";
+            let hint = "give the origins that need credentials a rule of their own before this one";
+            let code = "any-origin-beside-others";
+            self.say(Element::AllowedOrigin, any, code, message, hint);
+        }
+        let writes = |method: &&String| matches!(method.as_str(), "PUT" | "POST" | "DELETE");
+        let writes: Vec<&str> = self
+            .rule
+            .allowed_methods
+            .iter()
+            .filter(writes)
+            .map(String::as_str)
+            .collect();
+        if !writes.is_empty() {
+            let message = format!("pages of every site may use {}", writes.join(", "));
+            let hint = "name the origins that may write; leave `*` to GET and HEAD";
+            self.say(
+                Element::AllowedOrigin,
+                any,
+                "any-origin-writes",
+                message,
+                hint,
+            );
+        }
+    }
+
+    fn answers(&mut self) {
+        let mut methods = self.rule.allowed_methods.iter();
+        let upload = methods.position(|method| matches!(method.as_str(), "PUT" | "POST"));
+        let mut exposed = self.rule.expose_headers.iter();
+        if let Some(index) = upload
+            && !exposed.any(|name| name.eq_ignore_ascii_case("etag"))
+        {
+            let message = "ETag is not exposed: scripts that upload in parts cannot read it, and \
+                           the upload fails at its end";
+            let hint = "add <ExposeHeader>ETag</ExposeHeader>";
+            self.say(
+                Element::AllowedMethod,
+                index,
+                "etag-not-exposed",
+                message,
+                hint,
+            );
+        }
+        if let Some(seconds) = self.rule.max_age_seconds
+            && seconds > CHROMIUM_MAX_AGE
+        {
+            let browsers = if seconds > FIREFOX_MAX_AGE {
+                format!(
+                    "Chromium keeps an answer for {CHROMIUM_MAX_AGE} seconds at most, Firefox \
+                     for {FIREFOX_MAX_AGE}"
+                )
+            } else {
+                format!("Chromium keeps an answer for {CHROMIUM_MAX_AGE} seconds at most")
+            };
+            let code = "max-age-above-browsers";
+            let hint = format!("{CHROMIUM_MAX_AGE} is the most that every browser honours");
+            self.say(Element::MaxAgeSeconds, 0, code, browsers, hint);
+        }
+    }
+}
+
+type Found = (&'static str, String, String);
+
+/// An origin that no browser sends like this.
+fn written_wrongly(origin: &str) -> Option<Found> {
+    if origin.is_empty() {
+        let message = "an empty AllowedOrigin matches no origin";
+        return Some(("origin-empty", message.into(), "remove it".into()));
+    }
+    let list = |character: char| character == ',' || character.is_whitespace();
+    if origin.trim().contains(list) {
+        let message = format!("`{origin}` matches no origin: one element holds one origin");
+        let hint = "give each origin an AllowedOrigin of its own";
+        return Some(("origin-list", message, hint.into()));
+    }
+    let (right, slips) = mended(origin);
+    let (code, why) = match slips.first()? {
+        OriginDifference::WhiteSpace => ("origin-white-space", "white space around it"),
+        OriginDifference::Path if origin.ends_with('/') && right.len() + 1 == origin.len() => {
+            ("origin-trailing-slash", "a slash at its end")
+        }
+        OriginDifference::Path => ("origin-path", "a path"),
+        OriginDifference::Case => ("origin-upper-case", "capitals"),
+        OriginDifference::DefaultPort => ("origin-default-port", "the scheme's own port"),
+        OriginDifference::NoScheme => {
+            let message = format!("`{origin}` matches no origin: a browser's begins with a scheme");
+            return Some(("origin-no-scheme", message, format!("write `{right}`")));
+        }
+        _ => return None,
+    };
+    let message = format!("`{origin}` matches no origin: a browser sends none with {why}");
+    Some((code, message, format!("write `{right}`")))
+}
+
+/// A pattern that matches other sites than the one it was written for.
+fn wide(origin: &str) -> Option<Found> {
+    let (before, after) = origin.split_once('*')?;
+    if before.is_empty() && after.is_empty() {
+        return None;
+    }
+    let host_before = before.split_once("://").map_or("", |(_, host)| host);
+    let any_host = ["https://", "http://"]
+        .iter()
+        .any(|scheme| scheme.starts_with(before));
+    if after.is_empty() && any_host {
+        let message = format!("`{origin}` lets in pages of every site, with credentials");
+        let hint = "name the origins; or write `*`, which excludes credentials";
+        return Some(("origin-any-with-credentials", message, hint.into()));
+    }
+    if after.is_empty() && !before.ends_with(':') {
+        let example = format!("{before}.evil.example").replace("..", ".");
+        let message = format!("`{origin}` matches every longer name, `{example}` too");
+        let hint = "write the host name to its end; a port may be `:*`";
+        return Some(("origin-open-end", message, hint.into()));
+    }
+    // Behind part of a name, two whole labels say which site it is.
+    let anchored = !host_before.is_empty() && after.matches('.').count() >= 2;
+    if after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-')
+        && after.contains('.')
+        && !anchored
+    {
+        let message = format!("`{origin}` matches `{before}evil{after}` too, another site");
+        let hint = format!(
+            "write `{before}*.{after}` for the sub-domains, and the host itself in an \
+             AllowedOrigin of its own"
+        );
+        return Some(("origin-wildcard-inside-label", message, hint));
+    }
+    if before.is_empty() && after.starts_with(['.', ':']) {
+        let message = format!("`{origin}` matches plain HTTP too, with credentials");
+        return Some((
+            "origin-no-scheme",
+            message,
+            format!("write `https://{origin}`"),
+        ));
+    }
+    None
+}
+
+/// An origin that should not be trusted with credentials.
+fn trusting(origin: &str) -> Option<Found> {
+    if origin == "null" {
+        let message = "`null` is the origin of sandboxed frames, data: and file: URLs: any site \
+                       can make such a page, and it gets credentials";
+        let hint = "serve the page from an origin of its own";
+        return Some(("origin-null", message.into(), hint.into()));
+    }
+    let plain = origin.starts_with("http://") || origin.starts_with("http*://");
+    if plain && !is_local(origin.as_bytes()) {
+        let message = format!(
+            "`{origin}` lets in plain HTTP: whoever controls the network speaks for the site, with \
+             credentials"
+        );
+        let hint = "write https:// once the site has it";
+        return Some(("origin-plain-http", message, hint.into()));
+    }
+    None
+}
+
+/// A rule's patterns, to compare rules by.
+struct Compiled<'a> {
+    rule: &'a CorsRule,
+    origins: Vec<Wildcard>,
+    /// In lower case.
+    headers: Vec<Wildcard>,
+}
+
+impl<'a> Compiled<'a> {
+    fn of(rule: &'a CorsRule) -> Self {
+        let patterns = |texts: &[String]| {
+            let texts = texts.iter().filter(|text| !text.is_empty());
+            texts
+                .filter_map(|text| Wildcard::parse(&text.to_ascii_lowercase()).ok())
+                .collect()
+        };
+        let origins = rule.allowed_origins.iter().filter(|text| !text.is_empty());
+        Self {
+            rule,
+            origins: origins
+                .filter_map(|text| Wildcard::parse(text).ok())
+                .collect(),
+            headers: patterns(&rule.allowed_headers),
+        }
+    }
+
+    /// The earlier rules that together leave this one nothing: for each of its origins and
+    /// methods, one of them allows both, with all of its headers.
+    fn covered_by(&self, earlier: &[Self]) -> Option<Vec<usize>> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let candidates: Vec<(usize, &Self)> = earlier
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| {
+                let mut headers = self.headers.iter();
+                headers.all(|name| rule.headers.iter().any(|pattern| pattern.covers(name)))
+            })
+            .collect();
+        let mut covering = Vec::new();
+        for origin in &self.origins {
+            for method in &self.rule.allowed_methods {
+                let (index, _) = candidates.iter().find(|(_, rule)| {
+                    rule.rule.allowed_methods.contains(method)
+                        && rule.origins.iter().any(|pattern| pattern.covers(origin))
+                })?;
+                if !covering.contains(index) {
+                    covering.push(*index);
+                }
+            }
+        }
+        covering.sort_unstable();
+        Some(covering)
+    }
+}
+
+/// `rule 1 allows`, with rules as people count them.
+fn allowed_by(rules: &[usize]) -> String {
+    let numbers: Vec<String> = rules.iter().map(|index| (index + 1).to_string()).collect();
+    match numbers.as_slice() {
+        [one] => format!("rule {one} allows"),
+        several => format!("rules {} together allow", several.join(" and ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(inner: &str) -> String {
+        format!("<CORSRule>{inner}</CORSRule>")
+    }
+
+    fn origin(text: &str) -> String {
+        rule(&format!(
+            "<AllowedOrigin>{text}</AllowedOrigin><AllowedMethod>GET</AllowedMethod>"
+        ))
+    }
+
+    fn lints(rules: &str) -> Vec<Lint> {
+        let xml = format!("<CORSConfiguration>{rules}</CORSConfiguration>");
+        lint(&CorsConfiguration::from_xml(xml.as_bytes()).unwrap())
+    }
+
+    fn codes(rules: &str) -> Vec<&'static str> {
+        lints(rules).iter().map(|lint| lint.code).collect()
+    }
+
+    #[test]
+    fn each_lint_fires_on_its_example_alone() {
+        let get = "<AllowedMethod>GET</AllowedMethod>";
+        let put = "<AllowedMethod>PUT</AllowedMethod>";
+        let app = "<AllowedOrigin>https://app.example</AllowedOrigin>";
+        let any = "<AllowedOrigin>*</AllowedOrigin>";
+        let etag = "<ExposeHeader>Etag</ExposeHeader>";
+        let max_age = |seconds: u32| {
+            rule(&format!(
+                "{app}{get}<MaxAgeSeconds>{seconds}</MaxAgeSeconds>"
+            ))
+        };
+        let with_headers = |origin: &str, headers: &[&str]| {
+            let headers = headers.iter();
+            let headers: String = headers
+                .map(|name| format!("<AllowedHeader>{name}</AllowedHeader>"))
+                .collect();
+            rule(&format!("{origin}{get}{headers}"))
+        };
+        let cases: Vec<(&str, String)> = vec![
+            (
+                "any-origin-beside-others",
+                rule(&format!("{app}{any}{get}")),
+            ),
+            ("any-origin-writes", rule(&format!("{any}{get}{put}{etag}"))),
+            (
+                "duplicate-id",
+                rule(&format!("<ID>a</ID>{app}{get}")) + &rule(&format!("<ID>a</ID>{any}{get}")),
+            ),
+            ("etag-not-exposed", rule(&format!("{app}{put}"))),
+            ("max-age-above-browsers", max_age(7_201)),
+            ("max-age-above-browsers", max_age(604_800)),
+            ("origin-any-with-credentials", origin("http*")),
+            ("origin-any-with-credentials", origin("https://*")),
+            ("origin-any-with-credentials", origin("h*")),
+            ("origin-default-port", origin("https://app.example:443")),
+            ("origin-default-port", origin("http://localhost:80")),
+            ("origin-empty", origin("")),
+            ("origin-list", origin("https://a.example,https://b.example")),
+            ("origin-list", origin("https://a.example https://b.example")),
+            ("origin-no-scheme", origin("app.example")),
+            ("origin-no-scheme", origin("localhost:3000")),
+            ("origin-no-scheme", origin("//app.example")),
+            ("origin-no-scheme", origin("*.app.example")),
+            ("origin-null", origin("null")),
+            ("origin-open-end", origin("https://app.example*")),
+            ("origin-open-end", origin("https://app.*")),
+            ("origin-path", origin("https://app.example/index.html")),
+            ("origin-plain-http", origin("http://app.example")),
+            ("origin-plain-http", origin("http://*.app.example")),
+            ("origin-plain-http", origin("http*://app.example")),
+            ("origin-trailing-slash", origin("https://app.example/")),
+            ("origin-upper-case", origin("https://App.example")),
+            ("origin-white-space", origin(" https://app.example")),
+            (
+                "origin-wildcard-inside-label",
+                origin("https://*app.example"),
+            ),
+            ("origin-wildcard-inside-label", origin("*app.example")),
+            (
+                "origin-wildcard-inside-label",
+                origin("https://a*p.example"),
+            ),
+            (
+                "rule-never-matches",
+                rule(&format!("{any}{get}")) + &rule(&format!("{app}{get}")),
+            ),
+            (
+                "rule-never-matches",
+                with_headers(app, &["x-*", "Range"]) + &with_headers(app, &["range", "X-Amz-Date"]),
+            ),
+            (
+                "rule-never-matches",
+                rule(&format!("{app}{get}"))
+                    + &rule(&format!("{app}<AllowedMethod>HEAD</AllowedMethod>"))
+                    + &rule(&format!("{app}<AllowedMethod>HEAD</AllowedMethod>{get}")),
+            ),
+        ];
+        for (code, document) in &cases {
+            assert_eq!(codes(document), [*code], "{document}");
+        }
+        let mut seen: Vec<&str> = cases.iter().map(|(code, _)| *code).collect();
+        seen.dedup();
+        assert_eq!(seen, LINTS);
+    }
+
+    #[test]
+    fn what_is_right_is_left_alone() {
+        let clean = [
+            origin("*"),
+            origin("https://app.example"),
+            origin("https://app.example:8443"),
+            origin("https://*.app.example"),
+            origin("https://preview-*.app.example"),
+            origin("https://pr-*-shop.app.example"),
+            origin("http://localhost:3000"),
+            origin("http://localhost:*"),
+            origin("http://127.0.0.1:5173"),
+            origin("capacitor://localhost"),
+            origin("https://a.example") + &origin("https://b.example"),
+            // Not the same methods, and the wider rule is the later one.
+            origin("https://a.example") + &origin("https://*.example").replace("GET", "HEAD"),
+            origin("https://a.example") + &origin("*"),
+            // The first rule takes no headers, so the second has something to do.
+            origin("https://a.example")
+                + &origin("https://a.example")
+                    .replace("</CORSRule>", "<AllowedHeader>a</AllowedHeader></CORSRule>"),
+            rule(
+                "<ID>a</ID><AllowedOrigin>https://a.example</AllowedOrigin>\
+                 <AllowedMethod>PUT</AllowedMethod><ExposeHeader>ETag</ExposeHeader>\
+                 <MaxAgeSeconds>7200</MaxAgeSeconds>",
+            ),
+        ];
+        for document in &clean {
+            assert_eq!(codes(document), [""; 0], "{document}");
+        }
+    }
+
+    #[test]
+    fn a_lint_names_its_place_and_what_to_write() {
+        let found = lints(&(origin("https://a.example") + &origin("B.example:443/x")));
+        let expected = ElementPath::Value {
+            rule: 1,
+            element: Element::AllowedOrigin,
+            index: 0,
+        };
+        assert_eq!(found[0].path, expected);
+        assert_eq!(found[0].hint, "write `https://b.example`");
+    }
+}
