@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::change::SuggestedChange;
@@ -51,6 +51,8 @@ pub enum RequestFix {
     ForbiddenMethod,
     /// Without this name in `Access-Control-Request-Headers`.
     HeaderName(String),
+    /// Without this field, which only responses have.
+    ResponseHeader(String),
     /// With fewer names in `Access-Control-Request-Headers`.
     FewerHeaders,
 }
@@ -131,10 +133,15 @@ impl RequestFix {
         if headers.names().nth(MAX_REQUESTED_HEADERS).is_some() {
             return Some(Self::FewerHeaders);
         }
+        let text = |name| String::from_utf8_lossy(name).into_owned();
+        let mut names = headers.names();
+        if let Some(name) = names.find(|name| !is_token(name) || name.contains(&b'*')) {
+            return Some(Self::HeaderName(text(name)));
+        }
         headers
             .names()
-            .find(|name| !is_token(name) || name.contains(&b'*'))
-            .map(|name| Self::HeaderName(String::from_utf8_lossy(name).into_owned()))
+            .find(is_response_header)
+            .map(|name| Self::ResponseHeader(text(name)))
     }
 
     /// Sends `fields` as they should have been; `None` where that is not known.
@@ -150,6 +157,15 @@ impl RequestFix {
                 fields.insert(ACCESS_CONTROL_REQUEST_METHOD, name.parse().ok()?);
             }
             Self::Method(name) => method = name.parse().ok()?,
+            Self::ResponseHeader(_) => {
+                let names = RequestedHeaders::from_fields(&fields);
+                let rest: Vec<&[u8]> = names
+                    .names()
+                    .filter(|name| !is_response_header(name))
+                    .collect();
+                let rest = HeaderValue::from_bytes(&rest.join(&b", "[..])).ok()?;
+                fields.insert(ACCESS_CONTROL_REQUEST_HEADERS, rest);
+            }
             Self::AddOrigin
             | Self::OneOrigin
             | Self::AddRequestMethod
@@ -186,10 +202,21 @@ impl fmt::Display for RequestFix {
                     "`{name}` in Access-Control-Request-Headers is no field name"
                 )
             }
+            Self::ResponseHeader(name) => write!(
+                f,
+                "{name} is a field of responses: the script must not send it"
+            ),
             Self::FewerHeaders => write!(
                 f,
                 "Access-Control-Request-Headers has more than {MAX_REQUESTED_HEADERS} names"
             ),
         }
     }
+}
+
+/// Scripts like to set the fields that they miss in the response.
+fn is_response_header(name: &&[u8]) -> bool {
+    let prefix = b"access-control-allow-";
+    name.get(..prefix.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
 }

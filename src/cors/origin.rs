@@ -23,6 +23,8 @@ pub enum OriginDifference {
     Scheme,
     /// The ports differ, or only one has a port.
     Port,
+    /// One says `localhost`, the other gives its address.
+    Loopback,
     /// One begins with `www.`, the other does not.
     Www,
     /// The pattern asks for a sub-domain of the origin's host.
@@ -55,7 +57,7 @@ impl OriginDifference {
         match self {
             Self::WhiteSpace | Self::Path | Self::Case | Self::DefaultPort | Self::NoScheme => 1,
             Self::Scheme => 2,
-            Self::Port | Self::Www => 3,
+            Self::Port | Self::Loopback | Self::Www => 3,
             Self::Apex => 4,
             Self::SubDomain => 5,
             Self::Spelling => 8,
@@ -75,6 +77,7 @@ impl fmt::Display for OriginDifference {
             Self::NoScheme => "the rule's has no scheme",
             Self::Scheme => "the schemes differ",
             Self::Port => "the ports differ",
+            Self::Loopback => "`localhost` and its address are two origins",
             Self::Www => "one begins with `www.`, the other does not",
             Self::Apex => "the rule's asks for a sub-domain",
             Self::SubDomain => "the request's is a sub-domain",
@@ -177,7 +180,11 @@ fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
     if !port_is_free && !matches(rule.port.unwrap_or(""), request.port.unwrap_or("")) {
         slips.push(OriginDifference::Port);
     }
-    slips.extend(host_difference(rule.host, request.host));
+    match host_difference(rule.host, request.host) {
+        // Between strangers, the rest does not matter.
+        Some(OriginDifference::Host) => return vec![OriginDifference::Host],
+        difference => slips.extend(difference),
+    }
     if slips.is_empty() {
         // Some split between the parts that is none of theirs.
         slips.push(OriginDifference::Host);
@@ -198,7 +205,10 @@ fn host_difference(rule: &str, request: &str) -> Option<OriginDifference> {
                 .strip_suffix(parent)
                 .is_some_and(|head| head.ends_with('.'))
     };
-    Some(if www {
+    let local = |host: &str| host == "localhost" || host.starts_with("127.") || host == "[::1]";
+    Some(if local(rule) && local(request) {
+        OriginDifference::Loopback
+    } else if www {
         OriginDifference::Www
     } else if rule.strip_prefix("*.") == Some(request) || below(rule, request) {
         OriginDifference::Apex
@@ -348,18 +358,14 @@ mod tests {
                 &[SameDomain],
             ),
             ("https://b.example", "https://shop.acme.test", &[Host]),
-            ("http://localhost", "http://127.0.0.1", &[Host]),
+            ("http://localhost", "http://127.0.0.1", &[Loopback]),
             ("https://app-*", "http://app-1:8080", &[Scheme]),
             ("http://*:3000", "http://a.example:4000", &[Port]),
             ("http*://a.example", "https://b.test", &[Host]),
-            ("", "https://a.example", &[Port, Host]),
+            ("", "https://a.example", &[Host]),
             ("https://a.example", "null", &[Host]),
         ];
         for (pattern, origin, expected) in cases {
-            if pattern.is_empty() {
-                assert!(differences(pattern, origin).contains(&Host));
-                continue;
-            }
             assert_eq!(
                 differences(pattern, origin),
                 *expected,
