@@ -8,6 +8,7 @@ pub mod body;
 pub mod bucket;
 pub mod error;
 pub mod escape;
+pub mod explain;
 mod forward;
 pub mod host;
 mod logged;

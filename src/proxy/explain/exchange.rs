@@ -1,0 +1,203 @@
+//! A script's request as its browser sends it under a policy: the preflight, then the request.
+
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use thiserror::Error;
+
+use crate::cors::Decision;
+use crate::cors::Explanation;
+use crate::cors::Outcome;
+use crate::cors::Policy;
+use crate::cors::ResourceType;
+use crate::cors::S3Error;
+
+use super::fetch::{self, Header, PreflightReason};
+
+/// A request that a script might make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hypothetical {
+    /// What it asks for: `http://HOST/PATH`.
+    pub url: String,
+    /// Where the script's page comes from.
+    pub origin: String,
+    /// Its method.
+    pub method: String,
+    /// The fields that the script sets: names, or `name: value`.
+    pub headers: Vec<String>,
+}
+
+/// No browser could make the request.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidHypothetical {
+    /// The URL is none, or not of HTTP.
+    #[error("`{0}` is no URL of HTTP with a host: http://HOST/PATH")]
+    Url(String),
+    /// The origin is missing or cannot be a field's value.
+    #[error("`{0}` is no origin: SCHEME://HOST, with a port where it is not the scheme's own")]
+    Origin(String),
+    /// The method is no token.
+    #[error("`{0}` is no method")]
+    Method(String),
+    /// The field's name is none.
+    #[error("`{0}` is no name of a header field")]
+    Header(String),
+}
+
+/// What a browser asks for, and what a policy answers.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The method, as the browser sends it.
+    pub method: Method,
+    /// The origin.
+    pub origin: HeaderValue,
+    /// Why the browser asks before; empty: it does not.
+    pub preflight_reasons: Vec<PreflightReason>,
+    /// The names in `Access-Control-Request-Headers`.
+    pub requested_headers: Vec<String>,
+    /// Fields that the browser does not ask for.
+    pub safelisted_headers: Vec<String>,
+    /// Fields that no script can set.
+    pub forbidden_headers: Vec<String>,
+    /// What the policy says of the preflight, also where the browser sends none.
+    pub preflight: Explanation,
+    /// The status of the preflight's answer.
+    pub preflight_status: StatusCode,
+    /// S3's error in the preflight's answer: code and message.
+    pub preflight_error: Option<(String, String)>,
+    /// What the policy says of the request itself.
+    pub actual: Explanation,
+}
+
+impl Exchange {
+    /// What `policy` answers to a request for a `resource`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHypothetical`] where no browser could make the request. The URL is not looked at.
+    pub fn new(
+        policy: &Policy,
+        request: &Hypothetical,
+        resource: ResourceType,
+    ) -> Result<Self, InvalidHypothetical> {
+        let Asked {
+            method,
+            origin,
+            reasons,
+            asked,
+            safelisted,
+            forbidden,
+        } = Asked::new(request)?;
+        let fields = preflight_fields(&origin, &method, &asked);
+        let denial = match policy.decide(&Method::OPTIONS, &fields) {
+            Decision::Preflight(Err(denial)) => Some(denial),
+            Decision::NotCors | Decision::Preflight(Ok(_)) | Decision::Actual(_) => None,
+        };
+        let error = denial.as_ref().map(|denial| {
+            let error = S3Error::of(denial, resource);
+            (error.code.to_owned(), error.message.into_owned())
+        });
+        let preflight = policy.explain(&Method::OPTIONS, &fields);
+        let actual = HeaderMap::from_iter([(ORIGIN, origin.clone())]);
+        let actual = policy.explain(&method, &actual);
+        Ok(Self {
+            method,
+            origin,
+            preflight_reasons: reasons,
+            requested_headers: asked,
+            safelisted_headers: safelisted,
+            forbidden_headers: forbidden,
+            preflight,
+            preflight_status: denial.map_or(StatusCode::OK, |denial| denial.status()),
+            preflight_error: error,
+            actual,
+        })
+    }
+
+    /// Whether the browser asks first.
+    #[must_use]
+    pub fn needs_preflight(&self) -> bool {
+        !self.preflight_reasons.is_empty()
+    }
+
+    /// Whether the script gets to see the response.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        let allowed =
+            |explanation: &Explanation| matches!(explanation.outcome, Outcome::Allowed(_));
+        allowed(&self.actual) && (!self.needs_preflight() || allowed(&self.preflight))
+    }
+
+    /// The answer that the verdict rests on: the preflight's where that stops the request, else
+    /// the request's own.
+    #[must_use]
+    pub fn deciding(&self) -> &Explanation {
+        let is_refused = matches!(self.preflight.outcome, Outcome::Refused(_));
+        if self.needs_preflight() && is_refused {
+            &self.preflight
+        } else {
+            &self.actual
+        }
+    }
+}
+
+/// A request as the browser takes it from the script.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) origin: HeaderValue,
+    pub(super) reasons: Vec<PreflightReason>,
+    pub(super) asked: Vec<String>,
+    safelisted: Vec<String>,
+    forbidden: Vec<String>,
+}
+
+impl Asked {
+    pub(super) fn new(request: &Hypothetical) -> Result<Self, InvalidHypothetical> {
+        let method = fetch::normalised(request.method.trim());
+        let parsed = Method::from_bytes(method.as_bytes())
+            .map_err(|_| InvalidHypothetical::Method(method.clone()))?;
+        let origin = HeaderValue::from_str(request.origin.trim())
+            .ok()
+            .filter(|origin| !origin.is_empty())
+            .ok_or_else(|| InvalidHypothetical::Origin(request.origin.clone()))?;
+        let mut this = Self {
+            reasons: Vec::new(),
+            asked: Vec::new(),
+            safelisted: Vec::new(),
+            forbidden: Vec::new(),
+            method: parsed,
+            origin,
+        };
+        if !fetch::is_safelisted(&method) {
+            this.reasons.push(PreflightReason::Method(method));
+        }
+        for header in &request.headers {
+            let (names, name) = match Header::of(header) {
+                Header::Asked(name) => (&mut this.asked, name),
+                Header::Safelisted(name) => (&mut this.safelisted, name),
+                Header::Forbidden(name) => (&mut this.forbidden, name),
+            };
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(InvalidHypothetical::Header(header.clone()));
+            }
+            names.push(name);
+        }
+        // A browser sorts them and asks for each once.
+        this.asked.sort();
+        this.asked.dedup();
+        let headers = this.asked.iter().cloned().map(PreflightReason::Header);
+        this.reasons.extend(headers);
+        Ok(this)
+    }
+}
+
+fn preflight_fields(origin: &HeaderValue, method: &Method, asked: &[String]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    fields.insert(ORIGIN, origin.clone());
+    let method = HeaderValue::from_str(method.as_str()).expect("a method is a token");
+    fields.insert(ACCESS_CONTROL_REQUEST_METHOD, method);
+    if !asked.is_empty() {
+        let names = HeaderValue::from_str(&asked.join(",")).expect("names are tokens");
+        fields.insert(ACCESS_CONTROL_REQUEST_HEADERS, names);
+    }
+    fields
+}

@@ -1,0 +1,407 @@
+//! The explanation as JSON.
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+
+use crate::cors::Advice;
+use crate::cors::Cause;
+use crate::cors::Condition;
+use crate::cors::CorsConfiguration;
+use crate::cors::Edit;
+use crate::cors::Explanation;
+use crate::cors::Failure;
+use crate::cors::Match;
+use crate::cors::Outcome;
+use crate::cors::Refusal;
+use crate::cors::RuleAnswer;
+use crate::cors::Semantics;
+use crate::cors::SuggestedChange;
+use crate::proxy::bucket::Addressing;
+use crate::proxy::timestamp::Timestamp;
+
+use super::exchange::Exchange;
+use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
+
+impl RouteExplanation {
+    /// The explanation as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let served = self.served.as_ref();
+        let mut document = json!({
+            "verdict": self.verdict().as_str(),
+            "summary": self.summary(),
+            "request": request(&self.request),
+            "same_origin": self.same_origin,
+            "route": served.map(route),
+            "bucket": served.and_then(bucket),
+            "policy": served.and_then(policy),
+            "known_hosts": self.known_hosts,
+            "preflight": null,
+            "actual": null,
+        });
+        if let Some(exchange) = &self.exchange {
+            exchange.fill_in(&self.request, &mut document);
+        }
+        document
+    }
+
+    /// The verdict in a sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match (self.verdict(), &self.exchange) {
+            (Verdict::UnknownHost, _) => {
+                "no route serves this host: a preflight is answered with 403, anything else with \
+                 421"
+                .to_owned()
+            }
+            (_, Some(exchange)) => exchange.summary(),
+            (_, None) => "the route has no CORS policy: the upstream answers preflights and sets \
+                          the CORS fields itself"
+                .to_owned(),
+        }
+    }
+}
+
+impl Exchange {
+    /// The answers of a policy without a route, under the names that a route's have.
+    #[must_use]
+    pub fn to_json(&self, hypothetical: &Hypothetical) -> Value {
+        let verdict = if self.is_allowed() {
+            Verdict::Allowed
+        } else {
+            Verdict::Refused
+        };
+        let mut document = json!({
+            "verdict": verdict.as_str(),
+            "summary": self.summary(),
+            "request": request(hypothetical),
+        });
+        self.fill_in(hypothetical, &mut document);
+        document
+    }
+
+    /// The verdict in a sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let asked = if std::ptr::eq(self.deciding(), &self.preflight) {
+            "the preflight is refused"
+        } else {
+            "the script does not get to see the response"
+        };
+        match &self.deciding().outcome {
+            Outcome::Allowed(matched) => format!(
+                "rule {} allows it: AllowedOrigin {} matches",
+                matched.rule + 1,
+                matched.pattern
+            ),
+            Outcome::Refused(refusal) => {
+                format!("{asked}: {}", why(self.deciding(), refusal))
+            }
+            Outcome::NotCors => "this is no CORS request".to_owned(),
+        }
+    }
+
+    fn fill_in(&self, request: &Hypothetical, document: &mut Value) {
+        let reasons: Vec<_> = self
+            .preflight_reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let error = self.preflight_error.as_ref();
+        let error = error.map(|(code, message)| json!({ "code": code, "message": message }));
+        let mut preflight = decision(&self.preflight);
+        merge(
+            &mut preflight,
+            json!({
+                "needed": self.needs_preflight(),
+                "reasons": reasons,
+                "requested_headers": self.requested_headers,
+                "safelisted_headers": self.safelisted_headers,
+                "forbidden_headers": self.forbidden_headers,
+                "status": self.preflight_status.as_u16(),
+                "error": error,
+                "curl": curl::preflight(request, self),
+            }),
+        );
+        let mut actual = decision(&self.actual);
+        let line = curl::actual(request, self);
+        merge(
+            &mut actual,
+            json!({ "method": self.method.as_str(), "curl": line }),
+        );
+        merge(
+            document,
+            json!({ "preflight": preflight, "actual": actual }),
+        );
+    }
+}
+
+fn merge(into: &mut Value, more: Value) {
+    if let (Value::Object(into), Value::Object(more)) = (into, more) {
+        into.extend(more);
+    }
+}
+
+fn request(request: &Hypothetical) -> Value {
+    json!({
+        "url": request.url,
+        "origin": request.origin,
+        "method": request.method,
+        "headers": request.headers,
+    })
+}
+
+fn route(served: &Served) -> Value {
+    let upstreams = served.route.upstreams.iter();
+    let upstreams: Vec<_> = upstreams.map(|upstream| upstream.to_string()).collect();
+    json!({
+        "name": served.route.name,
+        "host_pattern": served.host.to_string(),
+        "upstreams": upstreams,
+    })
+}
+
+fn bucket(served: &Served) -> Option<Value> {
+    let bucket = served.bucket.as_ref()?;
+    Some(json!({
+        "name": bucket.name,
+        "address": match bucket.addressing {
+            Addressing::Path => "path",
+            Addressing::Host => "host",
+            Addressing::Both => "both",
+        },
+        "has_policy": served.scope == Scope::Bucket,
+    }))
+}
+
+fn policy(served: &Served) -> Option<Value> {
+    let policy = served.policy.as_ref()?;
+    let source = &policy.source;
+    let file = source.file.as_ref();
+    Some(json!({
+        "scope": match served.scope {
+            Scope::Bucket => "bucket",
+            Scope::Route => "route",
+            Scope::NotEnabled | Scope::Transparent => "none",
+        },
+        "file": file.map(|file| file.display().to_string()),
+        "content_hash": source.content_hash,
+        "loaded_at": source.loaded_at.map(|time| Timestamp::new(time).to_string()),
+        "last_error": source.last_error,
+        "semantics": match policy.policy.semantics() {
+            Semantics::Safe => "safe",
+            Semantics::S3Exact => "s3-exact",
+        },
+    }))
+}
+
+/// An [`Explanation`] as JSON.
+fn decision(explanation: &Explanation) -> Value {
+    let rules: Vec<_> = (1..)
+        .zip(&explanation.rules)
+        .map(|(number, answer)| rule(number, answer))
+        .collect();
+    let notes = explanation.notes.iter();
+    let notes: Vec<_> = notes
+        .map(|note| json!({ "code": note.code(), "text": note.to_string() }))
+        .collect();
+    let mut decision = json!({
+        "rules": rules,
+        "fields": fields(&explanation.fields),
+        "notes": notes,
+        "matched": null,
+        "nearest_rule": null,
+        "advice": null,
+    });
+    let outcome = match &explanation.outcome {
+        Outcome::NotCors => json!({ "outcome": "not_cors", "reason": null, "message": null }),
+        Outcome::Allowed(allowed) => json!({
+            "outcome": "allowed",
+            "reason": "matched",
+            "message": null,
+            "matched": matched(allowed),
+        }),
+        Outcome::Refused(refusal) => json!({
+            "outcome": "refused",
+            "reason": refusal.reason().as_str(),
+            "message": why(explanation, refusal),
+            "nearest_rule": refusal.nearest.map(|index| index + 1),
+            "advice": advice(&refusal.advice),
+        }),
+    };
+    merge(&mut decision, outcome);
+    decision
+}
+
+fn matched(matched: &Match) -> Value {
+    json!({
+        "rule": matched.rule + 1,
+        "allowed_origin": matched.pattern,
+        "any_origin": matched.any_origin,
+    })
+}
+
+fn rule(number: usize, answer: &RuleAnswer) -> Value {
+    let failures: Vec<_> = answer.failures.iter().map(failure).collect();
+    json!({
+        "rule": number,
+        "id": answer.id,
+        "matches": answer.failures.is_empty(),
+        "failures": failures,
+    })
+}
+
+fn failure(failure: &Failure) -> Value {
+    let closest = failure.closest.as_ref().map(|closest| {
+        let differences = closest.differences.iter();
+        let differences: Vec<_> = differences.map(ToString::to_string).collect();
+        json!({ "allowed_origin": closest.pattern, "differences": differences })
+    });
+    json!({
+        "condition": match failure.condition {
+            Condition::Origin => "origin",
+            Condition::Method => "method",
+            Condition::Header => "header",
+        },
+        "element": failure.condition.element().name(),
+        "expected": failure.expected,
+        "actual": failure.actual,
+        "closest": closest,
+        "text": failure_text(failure),
+    })
+}
+
+fn fields(fields: &HeaderMap) -> Vec<Value> {
+    fields
+        .iter()
+        .map(|(name, value)| {
+            json!({
+                "name": name.as_str(),
+                "value": String::from_utf8_lossy(value.as_bytes()),
+            })
+        })
+        .collect()
+}
+
+fn advice(advice: &Advice) -> Value {
+    match advice {
+        Advice::Change(change) => suggested("change", "change the CORS configuration", change),
+        Advice::ExtraMethod {
+            method,
+            change: Some(change),
+        } => {
+            let text = extra_method(method) + ", and change the CORS configuration";
+            suggested("extra_method", &text, change)
+        }
+        Advice::ExtraMethod {
+            method,
+            change: None,
+        } => json!({ "kind": "extra_method", "text": extra_method(method) }),
+        Advice::Request(fix) => json!({ "kind": "request", "text": fix.to_string() }),
+        Advice::Nothing => json!({
+            "kind": "nothing",
+            "text": "no change of a CORS configuration would let this request in",
+        }),
+    }
+}
+
+fn extra_method(method: &str) -> String {
+    format!("S3 has no rules for {method}: name it in the route's extra_methods")
+}
+
+fn suggested(kind: &str, text: &str, change: &SuggestedChange) -> Value {
+    let edits: Vec<_> = change.edits.iter().map(edit).collect();
+    let lets_in: Vec<_> = change.lets_in.iter().map(ToString::to_string).collect();
+    json!({
+        "kind": kind,
+        "text": text,
+        "edits": edits,
+        "xml": change.xml(),
+        "configuration": complete(change),
+        "lets_in": lets_in,
+    })
+}
+
+/// A whole document, where there was none to change.
+fn complete(change: &SuggestedChange) -> Option<String> {
+    let changed = change.apply(&CorsConfiguration::default());
+    let is_whole = matches!(change.edits.as_slice(), [Edit::AddRule(_)]);
+    is_whole.then(|| changed.to_xml())
+}
+
+fn edit(edit: &Edit) -> Value {
+    let xml = edit.xml();
+    match edit {
+        Edit::Add {
+            rule,
+            element,
+            value: _,
+        } => json!({
+            "text": format!("add to rule {}, as {}", rule + 1, element),
+            "rule": rule + 1,
+            "xml": xml,
+        }),
+        Edit::ReplaceOrigin { rule, from, .. } => json!({
+            "text": format!("in rule {}, instead of {from}", rule + 1),
+            "rule": rule + 1,
+            "replaces": from,
+            "xml": xml,
+        }),
+        Edit::AddRule(_) => json!({
+            "text": "add a rule, after all others",
+            "rule": null,
+            "xml": xml,
+        }),
+    }
+}
+
+/// Why a request is refused, in a sentence.
+fn why(explanation: &Explanation, refusal: &Refusal) -> String {
+    match refusal.denial.cause() {
+        Cause::MissingOrigin => "it has no Origin".to_owned(),
+        Cause::MalformedOrigin => "its Origin is none that a browser would send".to_owned(),
+        Cause::BucketNotFound => "no route serves the host".to_owned(),
+        Cause::NotEnabled => "there is no CORS configuration".to_owned(),
+        Cause::InvalidMethod => "no rule could allow its method".to_owned(),
+        Cause::InvalidHeaders(Some(name)) => format!(
+            "`{}` in Access-Control-Request-Headers is no field name",
+            String::from_utf8_lossy(name.as_bytes())
+        ),
+        Cause::InvalidHeaders(None) => {
+            "Access-Control-Request-Headers has too many names".to_owned()
+        }
+        Cause::NoRule(_) => {
+            let nearest = refusal
+                .nearest
+                .and_then(|index| Some((index + 1, explanation.rules.get(index)?)));
+            match nearest {
+                None => "no rule allows it".to_owned(),
+                Some((number, answer)) => {
+                    let missed: Vec<_> = answer.failures.iter().map(failure_text).collect();
+                    format!("rule {number} comes nearest, but {}", missed.join("; "))
+                }
+            }
+        }
+    }
+}
+
+fn failure_text(failure: &Failure) -> String {
+    let actual = failure.actual.join(", ");
+    match failure.condition {
+        Condition::Origin => {
+            let mut text = format!("no AllowedOrigin matches {actual}");
+            if let Some(closest) = &failure.closest {
+                let differences = closest.differences.iter();
+                let differences: Vec<_> = differences.map(ToString::to_string).collect();
+                let differences = differences.join(", ");
+                text += &format!(" (closest: {}; {differences})", closest.pattern);
+            }
+            text
+        }
+        Condition::Method => format!("AllowedMethod does not list {actual}"),
+        Condition::Header if failure.actual.is_empty() => {
+            "its requested headers are malformed".to_owned()
+        }
+        Condition::Header => format!("no AllowedHeader matches {actual}"),
+    }
+}
