@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -13,10 +13,13 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const STYLE: &str = "text/css; charset=utf-8";
 
 /// The page may load its own script and style and ask this listener; nothing else, from nowhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A response with `body`, under the fields that every one has.
 pub(super) fn with(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Answer {
@@ -55,6 +58,15 @@ pub(super) fn text(status: StatusCode, line: &str) -> Answer {
 /// A JSON document.
 pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     with(status, JSON, format!("{value:#}\n"))
+}
+
+/// The page is there.
+pub(super) fn see(path: &'static str) -> Answer {
+    let mut answer = text(StatusCode::SEE_OTHER, path);
+    answer
+        .headers_mut()
+        .insert(LOCATION, HeaderValue::from_static(path));
+    answer
 }
 
 /// The method is none that this listener knows: it only tells.

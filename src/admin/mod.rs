@@ -5,6 +5,7 @@
 //! It serves on the control thread, next to reloads and signals, and never on a worker.
 
 mod answer;
+mod console;
 mod health;
 mod host;
 mod listener;
@@ -175,11 +176,14 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
         );
     }
     let page: fn(&Request<B>, &State) -> Answer = match request.uri().path() {
-        "/" => |_, _| answer::text(StatusCode::OK, PATHS),
+        "/" => root,
         "/livez" => |_, _| answer::text(StatusCode::OK, "ok"),
         "/readyz" => |_, state| ready(state.health.phase()),
         "/metrics" => |_, state| answer::with(StatusCode::OK, TEXT_FORMAT, state.metrics.encode()),
         "/status" => status_page,
+        "/cors" => console::cors,
+        "/console.js" => |_, _| console::script(),
+        "/console.css" => |_, _| console::style(),
         _ => return answer::text(StatusCode::NOT_FOUND, PATHS),
     };
     if matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -191,6 +195,14 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
 
 /// What there is to ask for.
 const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors";
+
+fn root<B>(request: &Request<B>, _: &State) -> Answer {
+    if console::prefers_html(request.headers()) {
+        answer::see("/cors")
+    } else {
+        answer::text(StatusCode::OK, PATHS)
+    }
+}
 
 fn status_page<B>(request: &Request<B>, state: &State) -> Answer {
     let mut pairs = query::pairs(request.uri().query().unwrap_or_default());

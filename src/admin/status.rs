@@ -73,6 +73,10 @@ fn route_status(route: &Route) -> Value {
         .iter()
         .map(|upstream| upstream.to_string())
         .collect();
+    let denied = route.metrics.denied_origins().into_iter();
+    let denied: Vec<_> = denied
+        .map(|(origin, count)| json!({ "origin": origin, "count": count }))
+        .collect();
     let transparent = policies.route.is_none() && policies.not_enabled.is_none();
     json!({
         "name": route.name,
@@ -81,6 +85,7 @@ fn route_status(route: &Route) -> Value {
         "transparent": transparent && policies.buckets.is_none(),
         "policy": own.map(policy_status),
         "buckets": policies.buckets.as_ref().map(buckets_status),
+        "denied_origins": denied,
     })
 }
 
@@ -122,7 +127,7 @@ fn sorted(buckets: Option<&Buckets>) -> Vec<(&str, &RoutePolicy)> {
     policies
 }
 
-pub(super) fn addressing(addressing: Addressing) -> &'static str {
+fn addressing(addressing: Addressing) -> &'static str {
     match addressing {
         Addressing::Path => "path",
         Addressing::Host => "host",

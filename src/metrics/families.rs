@@ -62,7 +62,7 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 6] {
         for (origin, count) in route.allowed_counts() {
             allowed.count(&[("route", name), ("origin", &origin)], count);
         }
-        for (origin, count) in route.denied_counts() {
+        for (origin, count) in route.denied_origins() {
             denied.count(&[("route", name), ("origin", &origin)], count);
         }
         let Some(totals) = route.totals() else {

@@ -111,8 +111,10 @@ impl RouteMetrics {
         counts
     }
 
-    /// The refused origins, once there is one.
-    pub(super) fn denied_counts(&self) -> Vec<(String, u64)> {
+    /// The refused origins with their counts, the heaviest first, the rest as `other`; empty until
+    /// there is one.
+    #[must_use]
+    pub fn denied_origins(&self) -> Vec<(String, u64)> {
         self.denied
             .get()
             .map_or_else(Vec::new, |denied| denied.counts())

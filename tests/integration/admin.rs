@@ -431,3 +431,80 @@ fn a_taken_address_is_named() {
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(Admin::bind(&Settings::default()).unwrap().is_none());
 }
+
+#[test]
+fn a_program_gets_the_explanation_as_json() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        let refused = admin
+            .get("/cors?url=http%3A%2F%2Fphotos.example%2Fa&origin=https://app.example&method=DELETE&header=x-amz-date")
+            .await;
+        assert_eq!(refused.status, 200);
+        let answer = refused.json();
+        assert_eq!(answer["verdict"], "refused");
+        assert_eq!(answer["route"]["name"], "photos");
+        assert_eq!(answer["preflight"]["reason"], "method");
+        let url = "/cors?url=http://photos.example/a&origin=https://app.example&method=PUT";
+        assert_eq!(admin.get(url).await.json()["verdict"], "allowed");
+        for bad in [
+            "/cors",
+            "/cors?url=a&origin=null",
+            "/cors?uri=http://a/",
+            "/cors?url=http://a/",
+        ] {
+            let answer = admin.get(bad).await;
+            assert_eq!(answer.status, 400, "{bad}");
+            assert!(answer.json()["error"].is_string(), "{bad}");
+        }
+    });
+}
+
+#[test]
+fn a_browser_gets_the_console_which_holds_nothing_of_the_request() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        let as_browser = |path: &str| {
+            let accept = "Accept: text/html,application/xhtml+xml,*/*;q=0.8";
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n\r\n")
+        };
+        let hostile = "/cors?url=http://a/&origin=%3Cscript%3Ealert(1)%3C/script%3E&method=GET";
+        let page = admin.send(&as_browser(hostile)).await;
+        assert_eq!(page.status, 200);
+        assert_eq!(page.field("content-type"), Some("text/html; charset=utf-8"));
+        assert!(page.body.starts_with("<!doctype html>") && !page.body.contains("alert(1)"));
+        for (path, media_type) in [
+            ("/console.js", "text/javascript; charset=utf-8"),
+            ("/console.css", "text/css; charset=utf-8"),
+        ] {
+            assert!(page.body.contains(path));
+            let part = admin.get(path).await;
+            assert_eq!(
+                (part.status, part.field("content-type")),
+                (200, Some(media_type))
+            );
+        }
+        let root = admin.send(&as_browser("/")).await;
+        assert_eq!((root.status, root.field("location")), (303, Some("/cors")));
+        assert_eq!(admin.get("/").await.status, 200);
+    });
+}
+
+#[test]
+fn the_status_names_the_origins_that_are_refused_most() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        let route = &admin.state.current.get().routes[0];
+        for origin in [
+            "https://a.example",
+            "https://b.example",
+            "https://b.example",
+        ] {
+            route.metrics.denied_origin(origin.as_bytes());
+        }
+        let status = admin.get("/status").await.json();
+        let denied = &status["routes"][0]["denied_origins"];
+        assert_eq!(denied[0]["origin"], "https://b.example");
+        assert_eq!(denied[0]["count"], 2);
+        assert_eq!(denied[2]["origin"], "other");
+    });
+}

@@ -1,0 +1,157 @@
+//! `/cors`: what would become of a request, as JSON for programs and as a page for people.
+
+use http::header::ACCEPT;
+use http::{HeaderMap, Request, StatusCode};
+use serde_json::json;
+
+use crate::proxy::explain::Hypothetical;
+
+use super::State;
+use super::answer::{self, Answer, HTML, SCRIPT, STYLE};
+use super::query;
+
+/// The explanation of the request that the query names; the page, for who would rather see that.
+pub(super) fn cors<B>(request: &Request<B>, state: &State) -> Answer {
+    if prefers_html(request.headers()) {
+        return answer::with(StatusCode::OK, HTML, include_str!("console/page.html"));
+    }
+    let hypothetical = match hypothetical(request.uri().query().unwrap_or_default()) {
+        Ok(hypothetical) => hypothetical,
+        Err(error) => return bad(&error),
+    };
+    match state.current.get().explain(&hypothetical) {
+        Ok(explanation) => answer::json(StatusCode::OK, &explanation.to_json()),
+        Err(error) => bad(&error.to_string()),
+    }
+}
+
+pub(super) fn script() -> Answer {
+    answer::with(StatusCode::OK, SCRIPT, include_str!("console/script.js"))
+}
+
+pub(super) fn style() -> Answer {
+    answer::with(StatusCode::OK, STYLE, include_str!("console/style.css"))
+}
+
+fn bad(error: &str) -> Answer {
+    answer::json(StatusCode::BAD_REQUEST, &json!({ "error": error }))
+}
+
+fn hypothetical(query: &str) -> Result<Hypothetical, String> {
+    const USAGE: &str = "?url=http://HOST/PATH&origin=ORIGIN&method=METHOD&header=NAME";
+    let mut request = Hypothetical {
+        method: "GET".to_owned(),
+        ..Hypothetical::default()
+    };
+    for (name, value) in query::pairs(query) {
+        match name.as_str() {
+            "url" => request.url = value,
+            "origin" => request.origin = value,
+            "method" => request.method = value,
+            "header" => request.headers.push(value),
+            _ => return Err(format!("unknown parameter `{name}`: {USAGE}")),
+        }
+    }
+    if request.url.is_empty() {
+        return Err(format!("no URL is named: {USAGE}"));
+    }
+    Ok(request)
+}
+
+/// Whether a client would rather have HTML than JSON ([RFC 9110 §12.5.1]); with no preference,
+/// it gets JSON.
+///
+/// [RFC 9110 §12.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1
+pub(super) fn prefers_html(fields: &HeaderMap) -> bool {
+    let ranges: Vec<_> = fields
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(media_range)
+        .collect();
+    // The most specific range that covers the type says how much it is wanted.
+    let weight = |covering: [&str; 3]| {
+        covering.iter().find_map(|name| {
+            let found = ranges.iter().find(|(range, _)| range == name);
+            found.map(|(_, weight)| *weight)
+        })
+    };
+    let html = weight(["text/html", "text/*", "*/*"]);
+    let json = weight(["application/json", "application/*", "*/*"]);
+    html > json
+}
+
+/// A media range in lower case, and its weight in thousandths.
+fn media_range(text: &str) -> (String, u16) {
+    let mut parts = text.split(';');
+    let range = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let weight = parts.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let weight: f32 = value.trim().parse().ok()?;
+        let is_weight = name.trim().eq_ignore_ascii_case("q") && (0.0..=1.0).contains(&weight);
+        is_weight.then_some((weight * 1000.0) as u16)
+    });
+    (range, weight.unwrap_or(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_gets_the_page_and_a_program_json() {
+        let cases = [
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                true,
+            ),
+            ("text/html", true),
+            ("text/html;q=0.5, application/json;q=0.4", true),
+            ("*/*", false),
+            ("", false),
+            ("application/json", false),
+            ("application/json, text/html;q=0.9", false),
+            ("text/html;q=0, */*", false),
+            ("text/*;q=0.9, */*;q=0.1", true),
+        ];
+        for (accept, expected) in cases {
+            let fields = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(prefers_html(&fields), expected, "{accept}");
+        }
+        assert!(!prefers_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_query_says_all_of_a_request() {
+        let request =
+            hypothetical("url=http://a/&origin=null&method=PUT&header=a&header=b").unwrap();
+        assert_eq!(request.url, "http://a/");
+        assert_eq!((request.method.as_str(), request.headers.len()), ("PUT", 2));
+        assert_eq!(hypothetical("url=http://a/").unwrap().method, "GET");
+        assert!(hypothetical("origin=null").unwrap_err().contains("no URL"));
+        assert!(
+            hypothetical("url=a&headers=b")
+                .unwrap_err()
+                .contains("`headers`")
+        );
+    }
+
+    #[test]
+    fn the_page_loads_nothing_but_its_own_and_makes_no_html_of_text() {
+        let page = include_str!("console/page.html");
+        assert!(!page.contains("http-equiv") && !page.contains("style=\""));
+        let script = include_str!("console/script.js");
+        for never in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+        ] {
+            assert!(!script.contains(never), "{never}");
+        }
+        let loads = |text: &str| text.matches("src=\"").count() + text.matches("href=\"").count();
+        assert_eq!(loads(page), 3, "its script, its style, and an empty icon");
+    }
+}
