@@ -1,7 +1,7 @@
 //! The operator's listener: health, metrics, status and the CORS console.
 //!
 //! It only tells: nothing on it changes state. Browsers get nothing for other sites from it: it
-//! refuses a `Host` that is not its own ([`host`]), sends no CORS fields and may not be framed.
+//! refuses a `Host` that is not its own (`host`), sends no CORS fields and may not be framed.
 //! It serves on the control thread, next to reloads and signals, and never on a worker.
 
 mod answer;

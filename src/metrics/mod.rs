@@ -13,6 +13,7 @@ mod cells;
 mod counter;
 mod denied_origins;
 mod families;
+mod family;
 mod heavy_hitters;
 mod process;
 mod route;

@@ -9,6 +9,7 @@ mod curl;
 mod exchange;
 mod fetch;
 mod json;
+mod words;
 
 use std::sync::Arc;
 

@@ -1,0 +1,103 @@
+//! The explanation in sentences.
+
+use crate::cors::Cause;
+use crate::cors::Condition;
+use crate::cors::Explanation;
+use crate::cors::Failure;
+use crate::cors::Outcome;
+use crate::cors::Refusal;
+
+use super::exchange::Exchange;
+use super::{RouteExplanation, Verdict};
+
+impl RouteExplanation {
+    /// The verdict in a sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match (self.verdict(), &self.exchange) {
+            (Verdict::UnknownHost, _) => {
+                "no route serves this host: a preflight is answered with 403, anything else with \
+                 421"
+                .to_owned()
+            }
+            (_, Some(exchange)) => exchange.summary(),
+            (_, None) => "the route has no CORS policy: the upstream answers preflights and sets \
+                          the CORS fields itself"
+                .to_owned(),
+        }
+    }
+}
+
+impl Exchange {
+    /// The verdict in a sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let asked = if std::ptr::eq(self.deciding(), &self.preflight) {
+            "the preflight is refused"
+        } else {
+            "the script does not get to see the response"
+        };
+        match &self.deciding().outcome {
+            Outcome::Allowed(matched) => format!(
+                "rule {} allows it: AllowedOrigin {} matches",
+                matched.rule + 1,
+                matched.pattern
+            ),
+            Outcome::Refused(refusal) => {
+                format!("{asked}: {}", why(self.deciding(), refusal))
+            }
+            Outcome::NotCors => "this is no CORS request".to_owned(),
+        }
+    }
+}
+
+/// Why a request is refused, in a sentence.
+pub(super) fn why(explanation: &Explanation, refusal: &Refusal) -> String {
+    match refusal.denial.cause() {
+        Cause::MissingOrigin => "it has no Origin".to_owned(),
+        Cause::MalformedOrigin => "its Origin is none that a browser would send".to_owned(),
+        Cause::BucketNotFound => "no route serves the host".to_owned(),
+        Cause::NotEnabled => "there is no CORS configuration".to_owned(),
+        Cause::InvalidMethod => "no rule could allow its method".to_owned(),
+        Cause::InvalidHeaders(Some(name)) => format!(
+            "`{}` in Access-Control-Request-Headers is no field name",
+            String::from_utf8_lossy(name.as_bytes())
+        ),
+        Cause::InvalidHeaders(None) => {
+            "Access-Control-Request-Headers has too many names".to_owned()
+        }
+        Cause::NoRule(_) => {
+            let nearest = refusal
+                .nearest
+                .and_then(|index| Some((index + 1, explanation.rules.get(index)?)));
+            match nearest {
+                None => "no rule allows it".to_owned(),
+                Some((number, answer)) => {
+                    let missed: Vec<_> = answer.failures.iter().map(failure_text).collect();
+                    format!("rule {number} comes nearest, but {}", missed.join("; "))
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn failure_text(failure: &Failure) -> String {
+    let actual = failure.actual.join(", ");
+    match failure.condition {
+        Condition::Origin => {
+            let mut text = format!("no AllowedOrigin matches {actual}");
+            if let Some(closest) = &failure.closest {
+                let differences = closest.differences.iter();
+                let differences: Vec<_> = differences.map(ToString::to_string).collect();
+                let differences = differences.join(", ");
+                text += &format!(" (closest: {}; {differences})", closest.pattern);
+            }
+            text
+        }
+        Condition::Method => format!("AllowedMethod does not list {actual}"),
+        Condition::Header if failure.actual.is_empty() => {
+            "its requested headers are malformed".to_owned()
+        }
+        Condition::Header => format!("no AllowedHeader matches {actual}"),
+    }
+}
