@@ -18,6 +18,9 @@ pub(super) static VARY_BY_ALL: HeaderValue = HeaderValue::from_static(VARY);
 /// The value of `Vary` on what no rule allowed, under safe semantics.
 pub(super) static VARY_BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
+/// The value of `Access-Control-Allow-Credentials`.
+pub(super) static TRUE: HeaderValue = HeaderValue::from_static("true");
+
 /// What a policy says of a request.
 #[derive(Debug)]
 pub enum Decision<'p> {
@@ -100,10 +103,7 @@ impl Allowance<'_> {
             fields.insert(ACCESS_CONTROL_MAX_AGE, seconds.clone());
         }
         if !self.any_origin {
-            fields.insert(
-                ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                HeaderValue::from_static("true"),
-            );
+            fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE.clone());
         }
     }
 }

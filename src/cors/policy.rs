@@ -8,7 +8,8 @@ use super::decision::{
     Allowance, Cause, Condition, Decision, Denial, VARY_BY_ALL, VARY_BY_ORIGIN, merge_vary,
     remove_cors_fields,
 };
-use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
+use super::preflight::{PreflightFields, write_allow_headers};
+use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders, is_origin};
 use super::rule::{Mismatch, OriginMatch, Rule};
 use super::validation::{self, RuleError, is_known_method};
 
@@ -175,11 +176,8 @@ impl Policy {
         if missing {
             return Asked::Nothing(kind, Cause::MissingOrigin);
         }
-        if !self.is_enabled() {
-            return Asked::Nothing(kind, Cause::NotEnabled);
-        }
-        if preflight && requested.is_none_or(|method| !self.knows_method(method.as_bytes())) {
-            return Asked::Nothing(kind, Cause::InvalidMethod);
+        if let Some(cause) = self.refuses_to_ask(kind, requested.map(HeaderValue::as_bytes)) {
+            return Asked::Nothing(kind, cause);
         }
         let OriginField::One(origin) = origin else {
             return Asked::Nothing(kind, Cause::MalformedOrigin);
@@ -193,6 +191,62 @@ impl Policy {
             headers: RequestedHeaders::from_fields(fields),
         };
         Asked::Rules(origin, request)
+    }
+
+    /// What is refused before any rule is asked.
+    fn refuses_to_ask(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
+        if !self.is_enabled() {
+            Some(Cause::NotEnabled)
+        } else if kind == Kind::Preflight
+            && requested.is_none_or(|method| !self.knows_method(method))
+        {
+            Some(Cause::InvalidMethod)
+        } else {
+            None
+        }
+    }
+
+    /// As [`decide`](Self::decide), for a preflight whose fields were not made a map of: `origin`
+    /// and `method` are the one value of `Origin` and of `Access-Control-Request-Method`.
+    ///
+    /// # Errors
+    ///
+    /// The denial that `decide` comes to.
+    pub fn decide_preflight<'p, 'r: 'p>(
+        &'p self,
+        origin: &'r [u8],
+        method: &'r [u8],
+        headers: RequestedHeaders<'r>,
+    ) -> Result<PreflightFields<'p>, Denial> {
+        let request = CorsRequest {
+            kind: Kind::Preflight,
+            origin,
+            method,
+            headers,
+        };
+        let refused = match self.refuses_to_ask(request.kind, Some(method)) {
+            Some(cause) => Some(cause),
+            None => (!is_origin(origin)).then_some(Cause::MalformedOrigin),
+        };
+        let (cause, nearest) = match refused {
+            Some(cause) => (cause, None),
+            None => match self.first_match(&request) {
+                Ok((rule, matched)) => {
+                    return Ok(PreflightFields {
+                        rule,
+                        origin: if matched.any { b"*" } else { origin },
+                        headers,
+                        pattern: matched.pattern,
+                    });
+                }
+                Err((cause, nearest)) => (cause, Some(nearest)),
+            },
+        };
+        Err(Denial {
+            cause,
+            requested_method: HeaderValue::from_bytes(method).ok(),
+            nearest,
+        })
     }
 
     fn evaluate(
@@ -273,11 +327,6 @@ fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
         return None;
     }
     let mut list = Vec::with_capacity(128);
-    for name in requested.names() {
-        if !list.is_empty() {
-            list.extend_from_slice(b", ");
-        }
-        list.extend(name.iter().map(u8::to_ascii_lowercase));
-    }
+    write_allow_headers(requested, &mut list);
     Some(HeaderValue::try_from(list).expect("tokens make a field value"))
 }

@@ -1,9 +1,13 @@
 //! One rule, compiled, and the one predicate that decides.
 
-use http::HeaderValue;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, VARY,
+};
+use http::{HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
-use super::decision::Condition;
+use super::decision::{Condition, TRUE, VARY_BY_ALL};
 use super::pattern::Wildcard;
 use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
 
@@ -20,6 +24,16 @@ pub(super) struct Rule {
     pub(super) allow_methods: HeaderValue,
     pub(super) expose_headers: Option<HeaderValue>,
     pub(super) max_age: Option<HeaderValue>,
+    pub(super) wire: Wire,
+}
+
+/// What a rule's preflights are answered with, whoever asks: whole field lines.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// The end of `Access-Control-Allow-Origin`'s line, and `Access-Control-Allow-Methods`.
+    pub(super) methods: Box<[u8]>,
+    /// What comes after `Access-Control-Allow-Headers`.
+    pub(super) rest: Box<[u8]>,
 }
 
 /// The origin pattern of a rule that matched.
@@ -57,6 +71,23 @@ impl Mismatch<'_> {
     }
 }
 
+/// The lines of the fields that have a value.
+fn lines<'v>(
+    start: &str,
+    fields: impl IntoIterator<Item = (HeaderName, Option<&'v HeaderValue>)>,
+) -> Box<[u8]> {
+    let mut bytes = start.as_bytes().to_vec();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            let parts: [&[u8]; 4] = [name.as_ref(), b": ", value.as_bytes(), b"\r\n"];
+            parts
+                .into_iter()
+                .for_each(|part| bytes.extend_from_slice(part));
+        }
+    }
+    bytes.into()
+}
+
 impl Rule {
     pub(super) fn compile(rule: &CorsRule, first_pattern: usize) -> Self {
         const CHECKED: &str = "the configuration was checked";
@@ -75,15 +106,37 @@ impl Rule {
             .filter(|name| !name.is_empty())
             .collect();
         let origins = patterns(&rule.allowed_origins);
+        let any_origin = origins.iter().position(Wildcard::is_any);
+        let allow_methods = value(&methods);
+        let expose_headers = (!exposed.is_empty()).then(|| value(&exposed));
+        let max_age = rule.max_age_seconds.map(HeaderValue::from);
         Self {
-            any_origin: origins.iter().position(Wildcard::is_any),
+            wire: Wire {
+                methods: lines(
+                    "\r\n",
+                    [(ACCESS_CONTROL_ALLOW_METHODS, Some(&allow_methods))],
+                ),
+                rest: lines(
+                    "",
+                    [
+                        (ACCESS_CONTROL_EXPOSE_HEADERS, expose_headers.as_ref()),
+                        (ACCESS_CONTROL_MAX_AGE, max_age.as_ref()),
+                        (
+                            ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                            any_origin.is_none().then_some(&TRUE),
+                        ),
+                        (VARY, Some(&VARY_BY_ALL)),
+                    ],
+                ),
+            },
+            any_origin,
             origins,
             first_pattern,
-            allow_methods: value(&methods),
+            allow_methods,
             methods: methods.into_iter().map(Into::into).collect(),
             headers: patterns(&rule.allowed_headers),
-            expose_headers: (!exposed.is_empty()).then(|| value(&exposed)),
-            max_age: rule.max_age_seconds.map(HeaderValue::from),
+            expose_headers,
+            max_age,
         }
     }
 

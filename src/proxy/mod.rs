@@ -3,9 +3,11 @@
 //! It knows nothing of files, sockets and threads. May use `cors` and `metrics`.
 
 pub mod access_log;
+mod account;
 mod answer;
 pub mod body;
 pub mod bucket;
+mod edge;
 pub mod error;
 pub mod escape;
 pub mod explain;
@@ -26,38 +28,39 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use crate::cors;
 use crate::cors::Decision;
 use crate::cors::Denial;
+use crate::cors::Kind;
 use crate::cors::ResourceType;
 use crate::metrics::Metrics;
+use crate::metrics::NO_ROUTE;
 use crate::metrics::RouteMetrics;
 use crate::metrics::Worker;
 
 use access_log::AccessLogger;
+use account::Asking;
 use answer::RequestIds;
 use body::Body;
+use edge::DateLine;
 use error::{Blame, Error};
 use host::{Found, Host};
 use logged::Logged;
 use pool::Pool;
-use refusals::{Refusal, Refusals};
+use refusals::Refusals;
 use request_body::RequestBody;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
 
+pub use edge::Edge;
 pub use forward::Client;
 pub use pool::LocalExecutor;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The `route` label of requests that no route serves.
-const UNROUTED: &str = "-";
 
 /// What is checked of a request's head before anything else.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +69,8 @@ pub struct HeadLimits {
     pub uri_bytes: usize,
     /// The fields, in bytes.
     pub head_bytes: usize,
+    /// How many fields.
+    pub header_count: usize,
 }
 
 /// Answers one worker's requests.
@@ -77,6 +82,7 @@ pub struct Proxy {
     held: RefCell<Rc<Held>>,
     pool: Pool,
     ids: RequestIds,
+    date: DateLine,
     /// Counts what no route serves.
     unrouted: Arc<RouteMetrics>,
     refusals: Refusals,
@@ -96,13 +102,14 @@ impl Proxy {
         Self {
             worker,
             limits,
-            unrouted: metrics.route(UNROUTED),
+            unrouted: metrics.route(NO_ROUTE),
             access_log: access_log.map(Rc::new),
             refusals: Refusals::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
             pool: Pool::default(),
             ids: RequestIds::new(),
+            date: DateLine::default(),
         }
     }
 
@@ -148,20 +155,34 @@ impl Proxy {
         };
 
         let decision = policy.policy.decide(&parts.method, &parts.headers);
-        self.count_decision(&found, policy, &decision, &parts);
         if let Some(logged) = &mut logged {
             logged.set_decision(&decision);
         }
-        let mut response = match &decision {
-            Decision::Preflight(Ok(_)) => answer::preflight(),
+        let answered = match &decision {
+            Decision::NotCors => is_own_options(&parts).then(answer::own_options),
+            Decision::Preflight(Ok(allowance)) => {
+                self.count_allowed(&found, policy, Kind::Preflight, allowance.pattern());
+                Some(answer::preflight())
+            }
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
-                self.log_refusal(&found, policy, &decision, &parts, id.as_str());
-                answer::denial(denial, found.resource, id)
+                let asking = Asking::of(Kind::Preflight, &parts);
+                self.count_denied(&found, policy, denial, asking, id.as_str());
+                Some(answer::denial(denial, found.resource, id))
             }
-            Decision::NotCors if is_own_options(&parts) => answer::own_options(),
-            Decision::NotCors | Decision::Actual(_) => {
-                self.log_refusal(&found, policy, &decision, &parts, "");
+            Decision::Actual(Ok(allowance)) => {
+                self.count_allowed(&found, policy, Kind::Actual, allowance.pattern());
+                None
+            }
+            Decision::Actual(Err(denial)) => {
+                let asking = Asking::of(Kind::Actual, &parts);
+                self.count_denied(&found, policy, denial, asking, "");
+                None
+            }
+        };
+        let mut response = match answered {
+            Some(response) => response,
+            None => {
                 let response = self.forward(route, parts, body, client).await;
                 response.unwrap_or_else(|error| self.failure(route, &error, true))
             }
@@ -197,17 +218,7 @@ impl Proxy {
     ) -> Result<FoundRoute<'s>, Error> {
         self.check_size(request)?;
         forward::check_target(request)?;
-        let host = Host::parse(forward::authority(request)?).map_err(|_| Error::InvalidHost)?;
-        let Found {
-            value: route,
-            below,
-        } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
-        let (policy, resource) = route.policies.find(request.uri.path(), below);
-        Ok(FoundRoute {
-            route,
-            policy,
-            resource,
-        })
+        FoundRoute::find(snapshot, forward::authority(request)?, request.uri.path())
     }
 
     fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
@@ -300,56 +311,6 @@ impl Proxy {
         }
         answer::failure(error, s3, id)
     }
-
-    fn count(&self, metrics: &RouteMetrics, method: &Method, status: StatusCode, start: Instant) {
-        metrics.request(self.worker, method, status, start.elapsed());
-    }
-
-    fn count_decision(
-        &self,
-        found: &FoundRoute<'_>,
-        policy: &RoutePolicy,
-        decision: &Decision<'_>,
-        request: &request::Parts,
-    ) {
-        let metrics = &found.route.metrics;
-        if let Some((kind, outcome)) = decision.outcome() {
-            metrics.decision(self.worker, kind, outcome);
-        }
-        if let Some(allowance) = decision.allowance() {
-            if let Some(counter) = policy.allowed.get(allowance.pattern()) {
-                counter.inc(self.worker);
-            }
-        } else if let (Some(_), Some(origin)) = (decision.denial(), request.headers.get(ORIGIN)) {
-            metrics.denied_origin(origin.as_bytes());
-        }
-    }
-
-    fn log_refusal(
-        &self,
-        found: &FoundRoute<'_>,
-        policy: &RoutePolicy,
-        decision: &Decision<'_>,
-        request: &request::Parts,
-        request_id: &str,
-    ) {
-        let (Some((kind, _)), Some(denial)) = (decision.outcome(), decision.denial()) else {
-            return;
-        };
-        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
-        let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
-        let refusal = Refusal {
-            route: &found.route.name,
-            kind,
-            denial,
-            policy: Some(policy),
-            origin: field(ORIGIN).unwrap_or_default(),
-            method: requested.unwrap_or(request.method.as_str().as_bytes()),
-            path: request.uri.path(),
-            request_id,
-        };
-        self.refusals.log(&refusal, Instant::now());
-    }
 }
 
 /// A snapshot as one worker holds it: its requests count themselves in and out without atomics,
@@ -362,6 +323,20 @@ struct FoundRoute<'s> {
     /// `None`: the route is transparent.
     policy: Option<&'s RoutePolicy>,
     resource: ResourceType,
+}
+
+impl<'s> FoundRoute<'s> {
+    fn find(snapshot: &'s Snapshot, authority: &[u8], path: &str) -> Result<Self, Error> {
+        let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
+        let Found { value, below } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
+        let route: &Route = value;
+        let (policy, resource) = route.policies.find(path, below);
+        Ok(Self {
+            route,
+            policy,
+            resource,
+        })
+    }
 }
 
 impl Policies {

@@ -1,21 +1,31 @@
-//! One client's connection: HTTP/1.1 or HTTP/2 by its first bytes, until it ends or we drain.
+//! One client's connection: plain preflights at the edge, everything else by hyper, until it ends
+//! or we drain.
+//!
+//! While a connection waits it holds no buffer: the worker's one scratch buffer is borrowed when
+//! bytes are there. They are looked at once: HTTP/2 begins with its preface, a plain preflight is
+//! answered there and then, and whatever else goes to hyper with the bytes that were read.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::proxy::Client;
+use crate::proxy::Edge;
 use crate::proxy::LocalExecutor;
 use crate::proxy::Proxy;
 
 use super::Limits;
 use super::drain::DrainSignal;
+use super::listener::Socket;
 use super::prefixed::Prefixed;
 
 /// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
@@ -23,11 +33,36 @@ use super::prefixed::Prefixed;
 /// [RFC 9113 §3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// As much as is read at once of what a client begins with.
+const SCRATCH: usize = 16 * 1024;
+
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
     http1: http1::Builder,
     http2: http2::Builder<LocalExecutor>,
     limits: Limits,
+    scratch: RefCell<Scratch>,
+}
+
+/// One worker's buffers, borrowed between two waits and never across one.
+struct Scratch {
+    input: Box<[u8]>,
+    output: Vec<u8>,
+}
+
+/// What is to be done after bytes were looked at.
+enum Next {
+    /// All was answered: wait for more.
+    Wait,
+    /// Write the rest of the answer, which the socket did not take.
+    Write(Vec<u8>),
+    /// The connection ends.
+    End,
+    /// hyper goes on, with these bytes first.
+    Http1(Bytes),
+    Http2(Bytes),
+    /// Too few bytes to tell.
+    Unclear(Bytes),
 }
 
 impl Protocols {
@@ -47,71 +82,189 @@ impl Protocols {
             http1,
             http2,
             limits: limits.clone(),
+            scratch: RefCell::new(Scratch {
+                input: vec![0; SCRATCH].into(),
+                output: Vec::new(),
+            }),
         }
     }
 
     /// Serves a connection to its end.
-    pub(super) async fn serve<S>(
+    pub(super) async fn serve<S: Socket>(
         &self,
         mut stream: S,
         client: Client,
         proxy: Rc<Proxy>,
         drain: DrainSignal,
-    ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let sniffed = tokio::time::timeout(self.limits.head_read, sniff(&mut stream));
-        let (first, is_http2) = tokio::select! {
-            biased;
-            sniffed = sniffed => match sniffed {
-                Ok(Ok(Some(sniffed))) => sniffed,
-                // Nothing was asked, so nothing is answered.
-                Ok(Ok(None) | Err(_)) | Err(_) => return,
-            },
-            () = drain.closing() => return,
+    ) {
+        let mut wait = self.limits.head_read;
+        let (first, is_http2) = loop {
+            if !is_readable(&stream, wait, &drain).await {
+                return;
+            }
+            match self.look(&stream, &proxy, &drain) {
+                Next::Wait => {}
+                Next::Write(rest) => {
+                    if write(&mut stream, &rest, self.limits.head_read)
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+                Next::End => return,
+                Next::Http1(first) => break (first, false),
+                Next::Http2(first) => break (first, true),
+                Next::Unclear(first) => {
+                    let sniffed = sniff(&mut stream, first);
+                    match tokio::time::timeout(self.limits.head_read, sniffed).await {
+                        Ok(Ok(sniffed)) => break sniffed,
+                        Ok(Err(_)) | Err(_) => return,
+                    }
+                }
+            }
+            wait = self.limits.keep_alive_idle;
         };
-        let io = TokioIo::new(Prefixed::new(first, stream));
+        let stream = Prefixed::new(first, stream);
+        if is_http2 {
+            self.http2(stream, client, proxy, drain).await;
+        } else {
+            self.http1(stream, client, proxy, drain).await;
+        }
+    }
+
+    /// Reads what is there and answers what can be answered at once.
+    fn look<S: Socket>(&self, stream: &S, proxy: &Proxy, drain: &DrainSignal) -> Next {
+        let scratch = &mut *self.scratch.borrow_mut();
+        let read = match stream.try_read(&mut scratch.input) {
+            Ok(0) => return Next::End,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
+            Err(_) => return Next::End,
+        };
+        let mut bytes = scratch.input.get(..read).unwrap_or_default();
+        if HTTP2_PREFACE.starts_with(bytes) {
+            return Next::Unclear(Bytes::copy_from_slice(bytes));
+        }
+        if bytes.starts_with(HTTP2_PREFACE) {
+            return Next::Http2(Bytes::copy_from_slice(bytes));
+        }
+        scratch.output.clear();
+        // A connection that is to end is told so by hyper.
+        let mut ends = false;
+        let draining = drain.has_begun();
+        while !bytes.is_empty() && !ends && !draining {
+            let Edge::Answered { consumed, close } =
+                proxy.answer_at_edge(bytes, &mut scratch.output)
+            else {
+                break;
+            };
+            bytes = bytes.get(consumed..).unwrap_or_default();
+            ends = close;
+        }
+        let rest = Bytes::copy_from_slice(bytes);
+        if scratch.output.is_empty() {
+            return Next::Http1(rest);
+        }
+        match stream.try_write(&scratch.output) {
+            Ok(written) if written == scratch.output.len() => {}
+            Ok(written) if rest.is_empty() && !ends => {
+                let unwritten = scratch.output.get(written..).unwrap_or_default();
+                return Next::Write(unwritten.to_vec());
+            }
+            Ok(_) | Err(_) => return Next::End,
+        }
+        if ends {
+            Next::End
+        } else if rest.is_empty() {
+            Next::Wait
+        } else {
+            Next::Http1(rest)
+        }
+    }
+
+    async fn http1<S: Socket>(
+        &self,
+        stream: Prefixed<S>,
+        client: Client,
+        proxy: Rc<Proxy>,
+        drain: DrainSignal,
+    ) {
         let service = service_fn(move |request| {
             let proxy = Rc::clone(&proxy);
             async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }
         });
-        let result = if is_http2 {
-            let mut connection = pin!(self.http2.serve_connection(io, service));
-            tokio::select! {
-                biased;
-                result = connection.as_mut() => result,
-                () = drain.closing() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            }
-        } else {
-            let mut connection = pin!(self.http1.serve_connection(io, service).with_upgrades());
-            tokio::select! {
-                biased;
-                result = connection.as_mut() => result,
-                () = drain.closing() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+        let connection = self.http1.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection.with_upgrades());
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = drain.closing() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
         };
-        if let Err(error) = result {
-            tracing::debug!(%error, "a client's connection ended early");
-        }
+        log_end(result);
+    }
+
+    async fn http2<S: Socket>(
+        &self,
+        stream: Prefixed<S>,
+        client: Client,
+        proxy: Rc<Proxy>,
+        drain: DrainSignal,
+    ) {
+        let service = service_fn(move |request| {
+            let proxy = Rc::clone(&proxy);
+            async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }
+        });
+        let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = drain.closing() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        log_end(result);
     }
 }
 
-/// Reads until it is clear what the client speaks. `None`: it left without a word.
-async fn sniff<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Option<(Bytes, bool)>> {
-    let mut first = BytesMut::with_capacity(4096);
+fn log_end(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+/// Waits until bytes are there. False: none came in time, or we drain.
+async fn is_readable<S: Socket>(stream: &S, limit: Duration, drain: &DrainSignal) -> bool {
+    tokio::select! {
+        biased;
+        readable = tokio::time::timeout(limit, stream.readable()) => matches!(readable, Ok(Ok(()))),
+        () = drain.closing() => false,
+    }
+}
+
+async fn write<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    bytes: &[u8],
+    limit: Duration,
+) -> io::Result<()> {
+    tokio::time::timeout(limit, stream.write_all(bytes)).await?
+}
+
+/// Reads on until it is clear whether the client begins with the preface.
+async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, first: Bytes) -> io::Result<(Bytes, bool)> {
+    let mut first = first.to_vec();
     loop {
-        if stream.read_buf(&mut first).await? == 0 {
-            return Ok(None);
-        }
         if first.len() >= HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(&first) {
             let is_http2 = first.starts_with(HTTP2_PREFACE);
-            return Ok(Some((first.freeze(), is_http2)));
+            return Ok((first.into(), is_http2));
+        }
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

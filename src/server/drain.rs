@@ -35,6 +35,11 @@ impl Drain {
 }
 
 impl DrainSignal {
+    /// Whether a stop has begun. Costs one load.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.has_changed().unwrap_or(true)
+    }
+
     /// Ends when connections are to close.
     pub(super) async fn closing(&self) {
         self.reached(Phase::Closing).await;

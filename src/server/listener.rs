@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Bind, StartError};
@@ -57,7 +58,7 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
+    let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
@@ -104,6 +105,39 @@ pub(super) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
+
+/// What a connection is, whichever socket it came from.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Waits until there is something to read.
+    fn readable(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Reads what is there, without waiting.
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes what the socket takes, without waiting.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+macro_rules! socket {
+    ($stream:ty) => {
+        impl Socket for $stream {
+            fn readable(&self) -> impl Future<Output = io::Result<()>> {
+                self.readable()
+            }
+
+            fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.try_read(buffer)
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                self.try_write(bytes)
+            }
+        }
+    };
+}
+
+socket!(TcpStream);
+socket!(UnixStream);
 
 impl Listener {
     pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {

@@ -67,6 +67,7 @@ async fn serve(start: Start) -> io::Result<usize> {
     let limits = HeadLimits {
         uri_bytes: start.limits.uri_bytes,
         head_bytes: start.limits.request_head_bytes,
+        header_count: start.limits.header_count,
     };
     let shared = Rc::new(Shared {
         worker: start.worker,

@@ -10,6 +10,7 @@
 
 mod admin;
 mod drain;
+mod edge;
 mod explain;
 mod forwarding;
 mod http2;

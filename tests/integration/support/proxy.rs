@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
 use s3cors::metrics::Metrics;
+use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
@@ -164,7 +165,30 @@ impl TestProxy {
         Self::with(routes, limits, DrainSettings::default())
     }
 
+    /// With an access log, which nobody reads.
+    pub(crate) fn logged(routes: &[TestRoute]) -> Self {
+        let settings = AccessLogSettings {
+            format: Format::Json,
+            path: Destination::File("/dev/null".into()),
+        };
+        Self::build(
+            routes,
+            Limits::default(),
+            DrainSettings::default(),
+            Some(settings),
+        )
+    }
+
     pub(crate) fn with(routes: &[TestRoute], limits: Limits, drain: DrainSettings) -> Self {
+        Self::build(routes, limits, drain, None)
+    }
+
+    fn build(
+        routes: &[TestRoute],
+        limits: Limits,
+        drain: DrainSettings,
+        access_log: Option<AccessLogSettings>,
+    ) -> Self {
         let settings = Settings {
             workers: 1,
             listeners: vec![ListenerSettings {
@@ -175,12 +199,17 @@ impl TestProxy {
         };
         let metrics = Metrics::new(settings.workers);
         let current = Arc::new(Current::new(snapshot(routes, &metrics, 1)));
+        let access_log = access_log.map(|log| AccessLog::start(&log, &metrics).unwrap());
         let bound = Server::bind(&settings).unwrap();
         let Bind::Tcp(address) = bound.addresses()[0].clone() else {
             panic!("a TCP address was asked for");
         };
         let server = bound
-            .serve(Arc::clone(&current), Arc::clone(&metrics), None)
+            .serve(
+                Arc::clone(&current),
+                Arc::clone(&metrics),
+                access_log.as_ref(),
+            )
             .unwrap();
         Self {
             address,

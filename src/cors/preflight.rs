@@ -1,0 +1,52 @@
+//! An allowed preflight's fields as bytes: for the edge, which makes no map of them.
+
+use super::request::RequestedHeaders;
+use super::rule::Rule;
+
+/// The fields of an allowed preflight's response, ready to be written.
+#[derive(Debug)]
+pub struct PreflightFields<'p> {
+    pub(super) rule: &'p Rule,
+    /// The request's origin, or `*`.
+    pub(super) origin: &'p [u8],
+    pub(super) headers: RequestedHeaders<'p>,
+    pub(super) pattern: usize,
+}
+
+impl PreflightFields<'_> {
+    /// The pattern that matched, as an index into
+    /// [`Policy::origin_patterns`](super::Policy::origin_patterns).
+    #[must_use]
+    pub fn pattern(&self) -> usize {
+        self.pattern
+    }
+
+    /// Writes the fields in the order in which S3 sends them, `Vary` included: the same that
+    /// [`Policy::mark`](super::Policy::mark) sets on an empty map.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"access-control-allow-origin: ");
+        out.extend_from_slice(self.origin);
+        out.extend_from_slice(&self.rule.wire.methods);
+        if !self.headers.is_empty() {
+            out.extend_from_slice(b"access-control-allow-headers: ");
+            write_allow_headers(self.headers, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(&self.rule.wire.rest);
+    }
+}
+
+/// The value of `Access-Control-Allow-Headers`: the requested names in lower case, in request
+/// order.
+pub(super) fn write_allow_headers(requested: RequestedHeaders<'_>, out: &mut Vec<u8>) {
+    let mut separator: &[u8] = b"";
+    for name in requested.names() {
+        out.extend_from_slice(separator);
+        let start = out.len();
+        out.extend_from_slice(name);
+        if let Some(name) = out.get_mut(start..) {
+            name.make_ascii_lowercase();
+        }
+        separator = b", ";
+    }
+}

@@ -1,0 +1,91 @@
+//! What is counted and logged of a request, on the request path: kept handles, no look-ups.
+
+use std::time::Instant;
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderValue, Method, StatusCode, request};
+
+use crate::cors::Denial;
+use crate::cors::Kind;
+use crate::metrics::RouteMetrics;
+
+use super::refusals::Refusal;
+use super::snapshot::RoutePolicy;
+use super::{FoundRoute, Proxy};
+
+/// Who asks for what, as counts and logs tell it.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'r> {
+    pub(super) kind: Kind,
+    /// `Origin`, as it came.
+    pub(super) origin: &'r [u8],
+    /// The method that rules were asked for.
+    pub(super) method: &'r [u8],
+    pub(super) path: &'r str,
+}
+
+impl<'r> Asking<'r> {
+    pub(super) fn of(kind: Kind, request: &'r request::Parts) -> Self {
+        let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
+        let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
+        Self {
+            kind,
+            origin: field(ORIGIN).unwrap_or_default(),
+            method: requested.unwrap_or(request.method.as_str().as_bytes()),
+            path: request.uri.path(),
+        }
+    }
+}
+
+impl Proxy {
+    pub(super) fn count(
+        &self,
+        metrics: &RouteMetrics,
+        method: &Method,
+        status: StatusCode,
+        start: Instant,
+    ) {
+        metrics.request(self.worker, method, status, start.elapsed());
+    }
+
+    pub(super) fn count_allowed(
+        &self,
+        found: &FoundRoute<'_>,
+        policy: &RoutePolicy,
+        kind: Kind,
+        pattern: usize,
+    ) {
+        found.route.metrics.decision(self.worker, kind, Ok(()));
+        if let Some(counter) = policy.allowed.get(pattern) {
+            counter.inc(self.worker);
+        }
+    }
+
+    /// Counts a refusal and logs it, a few a second. `request_id` is empty where the client is not
+    /// told one.
+    pub(super) fn count_denied(
+        &self,
+        found: &FoundRoute<'_>,
+        policy: &RoutePolicy,
+        denial: &Denial,
+        asking: Asking<'_>,
+        request_id: &str,
+    ) {
+        let metrics = &found.route.metrics;
+        metrics.decision(self.worker, asking.kind, Err(denial.reason()));
+        if !asking.origin.is_empty() {
+            metrics.denied_origin(asking.origin);
+        }
+        let refusal = Refusal {
+            route: &found.route.name,
+            kind: asking.kind,
+            denial,
+            policy: Some(policy),
+            origin: asking.origin,
+            method: asking.method,
+            path: asking.path,
+            request_id,
+        };
+        self.refusals.log(&refusal, Instant::now());
+    }
+}

@@ -1,0 +1,170 @@
+//! The edge lane answers as hyper's path does.
+//!
+//! The same bytes are sent to two proxies: one as usual, and one with an access log, which has the
+//! edge lane leave everything to hyper. Answers must be equal in status, body and every field, ids
+//! and the clock apart.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use s3cors::cors::{Options, Semantics};
+
+use crate::support::client::RawClient;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+const POLICY: &str = "<CORSConfiguration>\
+     <CORSRule><AllowedOrigin>https://app.example</AllowedOrigin><AllowedOrigin>https://*.app.example</AllowedOrigin>\
+     <AllowedMethod>PUT</AllowedMethod><AllowedMethod>GET</AllowedMethod><AllowedHeader>x-amz-*</AllowedHeader>\
+     <AllowedHeader>Content-Type</AllowedHeader><ExposeHeader>ETag</ExposeHeader><MaxAgeSeconds>60</MaxAgeSeconds></CORSRule>\
+     <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
+
+fn routes(semantics: Semantics) -> [TestRoute; 3] {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let mut route = TestRoute::new(upstream.address, POLICY);
+    route.options = Options {
+        semantics,
+        ..Options::default()
+    };
+    let mut transparent = TestRoute::transparent(upstream.address);
+    transparent.hosts = vec!["plain.example"];
+    let mut without = TestRoute::new(upstream.address, "");
+    without.hosts = vec!["without.example"];
+    without.cors = None;
+    [route, transparent, without]
+}
+
+fn proxy(semantics: Semantics) -> TestProxy {
+    TestProxy::start(&routes(semantics))
+}
+
+/// An answer without what differs from one request to the next.
+fn answer(client: &mut RawClient) -> (u16, Vec<(String, String)>, String, bool) {
+    let response = client.receive("OPTIONS");
+    let id = response
+        .values("x-amz-request-id")
+        .first()
+        .copied()
+        .unwrap_or("-")
+        .to_owned();
+    let mut fields: Vec<_> = response
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "date")
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().replace(&id, "ID")))
+        .collect();
+    fields.sort();
+    assert!(response.headers.contains_key("date"));
+    let closes = response.values("connection") == ["close"];
+    (
+        response.status,
+        fields,
+        response.text().replace(&id, "ID"),
+        closes,
+    )
+}
+
+fn differ(edge: SocketAddr, hyper: SocketAddr, request: &[u8]) -> Result<(), TestCaseError> {
+    let mut clients = [edge, hyper].map(RawClient::connect);
+    let [edge, hyper] = clients
+        .each_mut()
+        .map(|client| answer(client.send(request)));
+    prop_assert_eq!(&edge, &hyper, "{}", String::from_utf8_lossy(request));
+    if edge.3 {
+        prop_assert!(clients.iter_mut().all(RawClient::is_closed));
+    }
+    Ok(())
+}
+
+fn one_of(values: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(values)
+}
+
+prop_compose! {
+    fn requests()(
+        method in one_of(&["OPTIONS", "OPTIONS", "OPTIONS", "OPTIONS", "options"]),
+        target in one_of(&["/", "/k", "/a%2Fb//c?x=%20&acl", "/k?q#f", "/\"k", "http://photos.example/k", "*"]),
+        version in one_of(&["1.1", "1.1", "1.1", "1.0"]),
+        host in one_of(&["photos.example", "photos.example", "Photos.Example:80", "plain.example", "without.example", "other.example", "a b", ""]),
+        fields in prop::collection::vec(prop_oneof![
+            4 => one_of(&["https://app.example", "https://a.app.example", "null", "https://evil.example", "a,b", "a b", "h\u{e9}", ""])
+                .prop_map(|value| ("Origin", value)),
+            4 => one_of(&["PUT", "GET", "HEAD", "DELETE", "PATCH", "put", "", "P T"])
+                .prop_map(|value| ("Access-Control-Request-Method", value)),
+            3 => one_of(&["x-amz-date", "Content-Type,x-amz-a", "cookie", "a,,b ,", "a b", "", "*"])
+                .prop_map(|value| ("access-control-request-HEADERS", value)),
+            1 => one_of(&["keep-alive", "close", "upgrade", "origin"]).prop_map(|value| ("Connection", value)),
+            1 => Just(("Content-Length", "0")),
+            1 => Just(("Expect", "100-continue")),
+            1 => Just(("Accept", "*/*")),
+            1 => Just(("X-Odd", "\u{e9}")),
+        ], 0..7),
+    ) -> Vec<u8> {
+        let mut request = format!("{method} {target} HTTP/{version}\r\nHost: {host}\r\n");
+        for (name, value) in fields {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.into_bytes()
+    }
+}
+
+#[test]
+fn the_edge_lane_and_hyper_agree() {
+    for semantics in [Semantics::Safe, Semantics::S3Exact] {
+        let edge = proxy(semantics);
+        let hyper = TestProxy::logged(&routes(semantics));
+        let cases = std::env::var("S3CORS_EDGE_CASES").ok();
+        let cases = cases.map_or(300, |cases| cases.parse().unwrap());
+        let mut runner = TestRunner::new(Config {
+            failure_persistence: None,
+            ..Config::with_cases(cases)
+        });
+        let same = |request: Vec<u8>| differ(edge.address, hyper.address, &request);
+        runner.run(&requests(), same).unwrap();
+    }
+}
+
+const ALLOWED: &str = "OPTIONS /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: https://app.example\r\n\
+     Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: X-Amz-Date,content-type\r\n\r\n";
+
+#[test]
+fn preflights_in_a_row_are_answered_in_order_and_the_rest_is_hypers() {
+    let proxy = proxy(Semantics::Safe);
+    let mut client = RawClient::connect(proxy.address);
+    let refused = ALLOWED.replace("PUT", "DELETE");
+    let get = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+    client.send(format!("{ALLOWED}{refused}{get}{ALLOWED}"));
+    let statuses =
+        ["OPTIONS", "OPTIONS", "GET", "OPTIONS"].map(|method| client.receive(method).status);
+    assert_eq!(statuses, [200, 403, 200, 200]);
+    assert_eq!(
+        client
+            .send(&ALLOWED[..50])
+            .send(&ALLOWED[50..])
+            .receive("OPTIONS")
+            .status,
+        200
+    );
+}
+
+#[test]
+fn the_edge_lane_counts_what_it_answers() {
+    let proxy = proxy(Semantics::Safe);
+    let mut client = RawClient::connect(proxy.address);
+    for request in [ALLOWED, &ALLOWED.replace("app.", "evil.")] {
+        client.send(request).receive("OPTIONS");
+    }
+    let metrics = proxy.metrics.encode();
+    for line in [
+        "s3cors_requests_total{route=\"photos.example\",method=\"OPTIONS\",status=\"200\"} 1",
+        "s3cors_requests_total{route=\"photos.example\",method=\"OPTIONS\",status=\"403\"} 1",
+        "s3cors_cors_decisions_total{route=\"photos.example\",request=\"preflight\",outcome=\"allowed\",reason=\"matched\"} 1",
+        "s3cors_cors_decisions_total{route=\"photos.example\",request=\"preflight\",outcome=\"denied\",reason=\"origin\"} 1",
+        "s3cors_allowed_origins_total{route=\"photos.example\",origin=\"https://app.example\"} 1",
+        "s3cors_denied_origins_total{route=\"photos.example\",origin=\"https://evil.example\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
