@@ -161,7 +161,7 @@ fn the_edge_lane_counts_what_it_answers() {
         "s3cors_requests_total{route=\"photos.example\",method=\"OPTIONS\",status=\"200\"} 1",
         "s3cors_requests_total{route=\"photos.example\",method=\"OPTIONS\",status=\"403\"} 1",
         "s3cors_cors_decisions_total{route=\"photos.example\",request=\"preflight\",outcome=\"allowed\",reason=\"matched\"} 1",
-        "s3cors_cors_decisions_total{route=\"photos.example\",request=\"preflight\",outcome=\"denied\",reason=\"origin\"} 1",
+        "s3cors_cors_decisions_total{route=\"photos.example\",request=\"preflight\",outcome=\"denied\",reason=\"method\"} 1",
         "s3cors_allowed_origins_total{route=\"photos.example\",origin=\"https://app.example\"} 1",
         "s3cors_denied_origins_total{route=\"photos.example\",origin=\"https://evil.example\"} 1",
     ] {
