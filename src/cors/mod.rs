@@ -33,7 +33,7 @@ pub use origin::{ClosestOrigin, OriginDifference};
 pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};
 pub use preflight::PreflightFields;
-pub use request::{CorsRequest, Kind, RequestedHeaders, is_preflight};
+pub use request::{CorsRequest, Kind, Names, RequestedHeaders, is_preflight};
 pub use rule::Mismatch;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
 pub use validation::{MALFORMED_XML, MAX_ID, MAX_RULES, RuleError, RuleErrorKind, S3_METHODS};

@@ -1,6 +1,8 @@
 //! What a CORS request asks for, read from its head.
 
-use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, ValueIter,
+};
 use http::{HeaderMap, HeaderValue, Method};
 
 /// The longest `Origin` that is looked at, in bytes. A serialised origin has a scheme, a host of
@@ -75,20 +77,17 @@ impl<'r> RequestedHeaders<'r> {
     /// ([RFC 9110 §5.6.1]).
     ///
     /// [RFC 9110 §5.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1
-    pub fn names(self) -> impl Iterator<Item = &'r [u8]> {
-        let (one, several) = match self.0 {
-            Lines::One(line) => (Some(line), None),
-            Lines::Several(fields) => (None, Some(fields)),
-        };
-        let lines = several
-            .into_iter()
-            .flat_map(|fields| fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS))
-            .map(HeaderValue::as_bytes);
-        one.into_iter()
-            .chain(lines)
-            .flat_map(|line| line.split(|&byte| byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .filter(|name| !name.is_empty())
+    pub fn names(self) -> Names<'r> {
+        match self.0 {
+            Lines::One(line) => Names {
+                rest: line,
+                lines: None,
+            },
+            Lines::Several(fields) => Names {
+                rest: b"",
+                lines: Some(fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter()),
+            },
+        }
     }
 
     /// Whether any name is asked for.
@@ -97,6 +96,38 @@ impl<'r> RequestedHeaders<'r> {
         match self.0 {
             Lines::One(b"") => true,
             _ => self.names().next().is_none(),
+        }
+    }
+}
+
+/// The names of a list, one after the other.
+#[derive(Debug)]
+pub struct Names<'r> {
+    /// Of the line that is being read.
+    rest: &'r [u8],
+    /// Those after it.
+    lines: Option<ValueIter<'r, HeaderValue>>,
+}
+
+impl<'r> Iterator for Names<'r> {
+    type Item = &'r [u8];
+
+    fn next(&mut self) -> Option<&'r [u8]> {
+        loop {
+            if self.rest.is_empty() {
+                self.rest = self.lines.as_mut()?.next()?.as_bytes();
+                continue;
+            }
+            let comma = self.rest.iter().position(|&byte| byte == b',');
+            let (name, rest) = match comma.and_then(|comma| self.rest.split_at_checked(comma)) {
+                Some((name, rest)) => (name, rest.get(1..).unwrap_or_default()),
+                None => (self.rest, &b""[..]),
+            };
+            self.rest = rest;
+            let name = name.trim_ascii();
+            if !name.is_empty() {
+                return Some(name);
+            }
         }
     }
 }
@@ -156,11 +187,26 @@ pub fn is_preflight(method: &Method, fields: &HeaderMap) -> bool {
 /// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty()
-        && bytes.iter().all(|byte| {
-            matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%'
-                | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-        })
+        && bytes
+            .iter()
+            .all(|&byte| TOKEN.get(usize::from(byte)).copied().unwrap_or_default())
 }
+
+/// Which bytes a token may have.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "what is out of bounds here does not compile"
+)]
+static TOKEN: [bool; 256] = {
+    let mut token = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        token[byte] = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'
+            | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        byte += 1;
+    }
+    token
+};
 
 #[cfg(test)]
 mod tests {

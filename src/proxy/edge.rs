@@ -5,7 +5,7 @@
 //! unread. Its answers are those of hyper's path; `tests/integration/edge.rs` holds the two equal.
 
 use std::cell::RefCell;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode};
 
@@ -87,13 +87,13 @@ impl Proxy {
                 let close = denial.status() == StatusCode::BAD_REQUEST;
                 let vary = policy.policy.semantics() == Semantics::Safe;
                 let body = write_denial(denial, found.resource, id, vary, out);
-                self.date.write(out);
+                self.date.write(start, out);
                 out.extend_from_slice(body.as_bytes());
                 (denial.status(), close)
             }
         };
         if decision.is_ok() {
-            self.date.write(out);
+            self.date.write(start, out);
         }
         self.count(&found.route.metrics, &Method::OPTIONS, status, start);
         Edge::Answered {
@@ -202,19 +202,35 @@ fn is_plain_target(target: &str) -> bool {
 
 /// `Date` as the last field of a head, and the head's end; formatted once a second.
 #[derive(Debug, Default)]
-pub(super) struct DateLine(RefCell<(u64, Vec<u8>)>);
+pub(super) struct DateLine(RefCell<Option<Second>>);
+
+/// A second as text, and when it is over.
+#[derive(Debug)]
+struct Second {
+    text: Vec<u8>,
+    end: Instant,
+}
 
 impl DateLine {
-    fn write(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now();
-        let second = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let mut line = self.0.borrow_mut();
-        if line.0 != second || line.1.is_empty() {
-            let date = httpdate::HttpDate::from(now);
-            *line = (second, format!("date: {date}\r\n\r\n").into_bytes());
+    fn write(&self, now: Instant, out: &mut Vec<u8>) {
+        let mut second = self.0.borrow_mut();
+        let second = match &mut *second {
+            Some(second) if now < second.end => second,
+            stale => stale.insert(Second::at(now)),
+        };
+        out.extend_from_slice(&second.text);
+    }
+}
+
+impl Second {
+    fn at(now: Instant) -> Self {
+        let time = SystemTime::now();
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_secs(1)
+            .saturating_sub(Duration::from_nanos(since.subsec_nanos().into()));
+        Self {
+            text: format!("date: {}\r\n\r\n", httpdate::HttpDate::from(time)).into_bytes(),
+            end: now + left,
         }
-        out.extend_from_slice(&line.1);
     }
 }

@@ -177,36 +177,40 @@ impl<'r> Host<'r> {
     ///
     /// [RFC 9110 §7.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.2
     pub fn parse(authority: &'r [u8]) -> Result<Self, InvalidHost> {
-        let authority = std::str::from_utf8(authority).map_err(|_| InvalidHost)?;
-        let (name, port) = match authority.find(']') {
-            Some(end) => authority.split_at(end + 1),
-            None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+        let end = match authority {
+            [b'[', ..] => authority
+                .iter()
+                .position(|&byte| byte == b']')
+                .map(|end| end + 1),
+            _ => authority.iter().position(|&byte| byte == b':'),
         };
-        check_port(port.as_bytes())?;
-        let name = match bracketed(name) {
-            Some(address) => {
-                let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
-                name
-            }
-            None => {
-                let name = name.strip_suffix('.').unwrap_or(name);
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-                if !name.bytes().all(is_name) || name.starts_with('.') {
-                    return Err(InvalidHost);
-                }
-                name
-            }
-        };
-        if name.is_empty() || name.len() >= MAX_HOST {
+        let (name, port) = authority
+            .split_at_checked(end.unwrap_or(authority.len()))
+            .ok_or(InvalidHost)?;
+        check_port(port)?;
+        let is_address = name.starts_with(b"[");
+        let name = name.strip_suffix(b".").unwrap_or(name);
+        if name.is_empty() || name.len() >= MAX_HOST || name.starts_with(b".") {
             return Err(InvalidHost);
         }
-        Ok(Self(
-            if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                Cow::Owned(name.to_ascii_lowercase())
-            } else {
-                Cow::Borrowed(name)
-            },
-        ))
+        let mut upper = false;
+        for &byte in name {
+            upper |= byte.is_ascii_uppercase();
+            let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            if !(is_name || is_address) {
+                return Err(InvalidHost);
+            }
+        }
+        let name = std::str::from_utf8(name).map_err(|_| InvalidHost)?;
+        if is_address {
+            let address = bracketed(name).ok_or(InvalidHost)?;
+            let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
+        }
+        Ok(Self(if upper {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        }))
     }
 
     /// The host's name.

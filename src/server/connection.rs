@@ -7,9 +7,11 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep};
 
 use crate::proxy::Client;
 use crate::proxy::Edge;
@@ -97,9 +100,16 @@ impl Protocols {
         proxy: Rc<Proxy>,
         drain: DrainSignal,
     ) {
-        let mut wait = self.limits.head_read;
+        let mut watch = Watch {
+            drain: &drain,
+            closing: pin!(drain.closing()),
+            silence: pin!(tokio::time::sleep(self.limits.head_read)),
+            keep_alive_idle: self.limits.keep_alive_idle,
+            asked: false,
+            heard: false,
+        };
         let (first, is_http2) = loop {
-            if !is_readable(&stream, wait, &drain).await {
+            if !poll_fn(|cx| watch.poll_readable(&stream, cx)).await {
                 return;
             }
             match self.look(&stream, &proxy, &drain) {
@@ -123,13 +133,12 @@ impl Protocols {
                     }
                 }
             }
-            wait = self.limits.keep_alive_idle;
         };
         let stream = Prefixed::new(first, stream);
         if is_http2 {
-            self.http2(stream, client, proxy, drain).await;
+            self.http2(stream, client, proxy, &drain).await;
         } else {
-            self.http1(stream, client, proxy, drain).await;
+            self.http1(stream, client, proxy, &drain).await;
         }
     }
 
@@ -188,7 +197,7 @@ impl Protocols {
         stream: Prefixed<S>,
         client: Client,
         proxy: Rc<Proxy>,
-        drain: DrainSignal,
+        drain: &DrainSignal,
     ) {
         let service = service_fn(move |request| {
             let proxy = Rc::clone(&proxy);
@@ -212,7 +221,7 @@ impl Protocols {
         stream: Prefixed<S>,
         client: Client,
         proxy: Rc<Proxy>,
-        drain: DrainSignal,
+        drain: &DrainSignal,
     ) {
         let service = service_fn(move |request| {
             let proxy = Rc::clone(&proxy);
@@ -238,12 +247,43 @@ fn log_end(result: hyper::Result<()>) {
     }
 }
 
-/// Waits until bytes are there. False: none came in time, or we drain.
-async fn is_readable<S: Socket>(stream: &S, limit: Duration, drain: &DrainSignal) -> bool {
-    tokio::select! {
-        biased;
-        readable = tokio::time::timeout(limit, stream.readable()) => matches!(readable, Ok(Ok(()))),
-        () = drain.closing() => false,
+/// Waits for bytes, for as long as a client may be silent and nobody stops the server.
+///
+/// Both limits are asked once, which has them wake the task, and then only when they may have
+/// come: a request costs no timer and no lock.
+struct Watch<'w, C> {
+    drain: &'w DrainSignal,
+    closing: Pin<&'w mut C>,
+    silence: Pin<&'w mut Sleep>,
+    keep_alive_idle: Duration,
+    asked: bool,
+    /// Whether something came since the silence began to be timed.
+    heard: bool,
+}
+
+impl<C: Future<Output = ()>> Watch<'_, C> {
+    /// True: there are bytes. False: none came in time, or the server stops.
+    fn poll_readable<S: Socket>(&mut self, stream: &S, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
+            self.heard = true;
+            return Poll::Ready(ready.is_ok());
+        }
+        if (!self.asked || self.drain.has_begun()) && self.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        if !self.asked || self.silence.is_elapsed() {
+            while self.silence.as_mut().poll(cx).is_ready() {
+                if !self.heard {
+                    return Poll::Ready(false);
+                }
+                self.heard = false;
+                self.silence
+                    .as_mut()
+                    .reset(Instant::now() + self.keep_alive_idle);
+            }
+        }
+        self.asked = true;
+        Poll::Pending
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
+use std::task::{Context, Poll};
 
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -108,8 +109,8 @@ pub(super) enum Accepted {
 
 /// What a connection is, whichever socket it came from.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Waits until there is something to read.
-    fn readable(&self) -> impl Future<Output = io::Result<()>>;
+    /// Is ready when there is something to read.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Reads what is there, without waiting.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -121,8 +122,8 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 macro_rules! socket {
     ($stream:ty) => {
         impl Socket for $stream {
-            fn readable(&self) -> impl Future<Output = io::Result<()>> {
-                self.readable()
+            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                self.poll_read_ready(cx)
             }
 
             fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
