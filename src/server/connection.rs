@@ -205,15 +205,10 @@ impl Protocols {
         });
         let connection = self.http1.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection.with_upgrades());
-        let result = tokio::select! {
-            biased;
-            result = connection.as_mut() => result,
-            () = drain.closing() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        log_end(result);
+        if until_closing(connection.as_mut(), drain).await {
+            connection.as_mut().graceful_shutdown();
+            log_end(connection.await);
+        }
     }
 
     async fn http2<S: Socket>(
@@ -229,16 +224,34 @@ impl Protocols {
         });
         let connection = self.http2.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
-        let result = tokio::select! {
-            biased;
-            result = connection.as_mut() => result,
-            () = drain.closing() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        log_end(result);
+        if until_closing(connection.as_mut(), drain).await {
+            connection.as_mut().graceful_shutdown();
+            log_end(connection.await);
+        }
     }
+}
+
+/// Polls a connection to its end; true: the server stops before that.
+///
+/// The drain is asked once, which has it wake the task, and then only when it has begun.
+async fn until_closing<C>(mut connection: Pin<&mut C>, drain: &DrainSignal) -> bool
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut closing = pin!(drain.closing());
+    let mut asked = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            log_end(result);
+            return Poll::Ready(false);
+        }
+        if (!asked || drain.has_begun()) && closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        asked = true;
+        Poll::Pending
+    })
+    .await
 }
 
 fn log_end(result: hyper::Result<()>) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
+use crate::metrics::Gauge;
 use crate::metrics::Metrics;
 use crate::metrics::Worker;
 use crate::proxy::Client;
@@ -59,6 +60,7 @@ struct Shared {
     worker: Worker,
     protocols: Protocols,
     proxy: Rc<Proxy>,
+    metrics: Arc<Metrics>,
     room: usize,
     drain: DrainSignal,
 }
@@ -79,6 +81,7 @@ async fn serve(start: Start) -> io::Result<usize> {
             &start.metrics,
             start.access_log,
         )),
+        metrics: Arc::clone(&start.metrics),
         room: start.connections,
         drain: start.drain.clone(),
     });
@@ -113,12 +116,7 @@ async fn serve(start: Start) -> io::Result<usize> {
 
 /// Accepts until closing, and then whoever waits already: a queue that is closed unread is reset
 /// connections. Returns the connections that are still open.
-async fn accept(
-    listener: Listener,
-    gauge: crate::metrics::Gauge,
-    shared: Rc<Shared>,
-    open: Rc<()>,
-) -> JoinSet<()> {
+async fn accept(listener: Listener, gauge: Gauge, shared: Rc<Shared>, open: Rc<()>) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -126,16 +124,18 @@ async fn accept(
             accepted = listener.accept() => accepted,
             () = shared.drain.closing() => return connections,
         };
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                shared.metrics.panicked();
+            }
+        }
         match accepted {
             Ok(accepted) if Rc::strong_count(&open) > shared.room => refuse(accepted).await,
             Ok(accepted) => {
                 let (shared, open, gauge) = (Rc::clone(&shared), Rc::clone(&open), gauge.clone());
                 connections.spawn_local(async move {
-                    gauge.inc(shared.worker);
+                    let _open = Open::new(gauge, shared.worker, open);
                     converse(accepted, &shared).await;
-                    gauge.dec(shared.worker);
-                    drop(open);
                 });
             }
             Err(error) if is_about_one_connection(&error) => {}
@@ -144,6 +144,31 @@ async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// A connection as it is counted: gone when dropped, by a panic too.
+struct Open {
+    gauge: Gauge,
+    worker: Worker,
+    /// The worker's own count of them.
+    _one: Rc<()>,
+}
+
+impl Open {
+    fn new(gauge: Gauge, worker: Worker, one: Rc<()>) -> Self {
+        gauge.inc(worker);
+        Self {
+            gauge,
+            worker,
+            _one: one,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec(self.worker);
     }
 }
 
