@@ -66,6 +66,8 @@
 
 #[cfg(feature = "proxy")]
 pub mod admin;
+#[cfg(feature = "proxy")]
+pub mod config;
 pub mod cors;
 
 #[cfg(feature = "proxy")]

@@ -36,5 +36,7 @@ pub use preflight::PreflightFields;
 pub use request::{CorsRequest, Kind, Names, RequestedHeaders, is_preflight};
 pub use rule::Mismatch;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
+#[cfg(feature = "proxy")]
+pub(crate) use spelling::nearest;
 pub use validation::{MALFORMED_XML, MAX_ID, MAX_RULES, RuleError, RuleErrorKind, S3_METHODS};
 pub use xml::{MAX_DOCUMENT, NAMESPACE, XmlError, locate};

@@ -4,7 +4,7 @@
 const LONGEST: usize = 64;
 
 /// The one of `known` that `written` is probably a misspelling of.
-pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     if written.is_empty() || written.len() > LONGEST {
         return None;
     }

@@ -25,7 +25,7 @@ pub struct Upstream {
 }
 
 /// What the config says of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamSettings {
     /// Where it listens.
     pub address: Address,
@@ -38,7 +38,7 @@ pub struct UpstreamSettings {
 }
 
 /// Where an upstream listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A TCP port of a host name or address.
     Tcp {
@@ -52,7 +52,7 @@ pub enum Address {
 }
 
 /// How long the proxy waits for an upstream, step by step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
     /// Name lookup, TCP and TLS handshake together.
     pub connect: Duration,

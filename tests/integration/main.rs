@@ -9,10 +9,12 @@
 )]
 
 mod admin;
+mod diagnostics;
 mod drain;
 mod edge;
 mod explain;
 mod forwarding;
 mod http2;
+mod reload;
 mod support;
 mod vectors;

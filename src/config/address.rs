@@ -1,0 +1,273 @@
+//! Addresses as a config or a flag writes them: where to listen, what to forward to.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use http::Uri;
+use thiserror::Error;
+
+use crate::proxy::upstream::Address;
+use crate::server::Bind;
+
+/// The port that a scheme means where none is written.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
+/// What is written is no address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{problem}")]
+pub(super) struct InvalidAddress {
+    problem: String,
+    /// How to mend it.
+    pub(super) help: Option<String>,
+}
+
+impl InvalidAddress {
+    fn new(problem: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            help: Some(help.into()),
+        }
+    }
+}
+
+/// Where to listen, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Listen {
+    Bind(Bind),
+    /// A socket of this name that systemd passes.
+    Systemd(String),
+}
+
+/// Reads `address:port`, `unix:path` or `systemd:name`; paths are relative to `base`.
+pub(super) fn listen(text: &str, base: &Path) -> Result<Listen, InvalidAddress> {
+    if let Some(name) = text.strip_prefix("systemd:") {
+        return if name.is_empty() {
+            Err(InvalidAddress::new(
+                "the socket has no name",
+                "write systemd:NAME, its FileDescriptorName",
+            ))
+        } else {
+            Ok(Listen::Systemd(name.to_owned()))
+        };
+    }
+    bind(text, base).map(Listen::Bind)
+}
+
+/// Reads `address:port` or `unix:path`; paths are relative to `base`.
+///
+/// # Errors
+///
+/// What is wrong with it, and what was probably meant.
+pub(super) fn bind(text: &str, base: &Path) -> Result<Bind, InvalidAddress> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() {
+            Err(InvalidAddress::new(
+                "the Unix socket has no path",
+                "write unix:/run/s3cors/http.sock",
+            ))
+        } else {
+            Ok(Bind::Unix(base.join(path)))
+        };
+    }
+    text.parse().map(Bind::Tcp).map_err(|_| {
+        let problem = format!("`{text}` is no address to listen on");
+        InvalidAddress {
+            problem,
+            help: listen_help(text),
+        }
+    })
+}
+
+fn listen_help(text: &str) -> Option<String> {
+    let meant = |host: &str, port: &str| {
+        let meant = format!("{host}:{port}");
+        meant.parse::<SocketAddr>().ok().map(|_| meant)
+    };
+    let is_port = |port: &str| port.parse::<u16>().is_ok();
+    if is_port(text) {
+        return meant("127.0.0.1", text)
+            .map(|meant| format!("write {meant}, or 0.0.0.0:{text} for every interface"));
+    }
+    if let Some(rest) = text.split_once("://").map(|(_, rest)| rest) {
+        let rest = rest.trim_end_matches('/');
+        return Some(match rest.parse::<SocketAddr>() {
+            Ok(_) => format!("write {rest}, without a scheme"),
+            Err(_) => "write ADDRESS:PORT, without a scheme".into(),
+        });
+    }
+    if text.starts_with('/') {
+        return Some(format!("write unix:{text}"));
+    }
+    match text.rsplit_once(':') {
+        Some(("" | "*", port)) if is_port(port) => {
+            Some(format!("write 0.0.0.0:{port}, or [::]:{port} for IPv6 too"))
+        }
+        Some(("localhost", port)) if is_port(port) => Some(format!("write 127.0.0.1:{port}")),
+        Some((_, port)) if is_port(port) => {
+            Some("write the address itself, not a name for it".into())
+        }
+        _ => Some("write ADDRESS:PORT, as in 127.0.0.1:8080, or unix:PATH".into()),
+    }
+}
+
+/// Reads `http://host:port`, `https://host:port` or `unix:path`; the path is relative to `base`.
+/// Says also whether TLS is spoken.
+///
+/// # Errors
+///
+/// What is wrong with it, and what was probably meant.
+pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), InvalidAddress> {
+    const FORMS: &str = "write http://HOST:PORT, https://HOST:PORT or unix:PATH";
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() {
+            Err(InvalidAddress::new(
+                "the Unix socket has no path",
+                "write unix:/run/minio.sock",
+            ))
+        } else {
+            Ok((Address::Unix(base.join(path)), false))
+        };
+    }
+    let problem = |problem: &str, help: String| Err(InvalidAddress::new(problem, help));
+    let Some((scheme, rest)) = text.split_once("://") else {
+        let problem = "an upstream has a scheme";
+        let is_address = !text.is_empty() && format!("http://{text}").parse::<Uri>().is_ok();
+        return Err(if text.starts_with('/') {
+            InvalidAddress::new(problem, format!("write unix:{text}"))
+        } else if is_address {
+            InvalidAddress::new(problem, format!("write http://{text}"))
+        } else {
+            InvalidAddress::new(problem, FORMS)
+        });
+    };
+    let tls = match &*scheme.to_ascii_lowercase() {
+        "http" => false,
+        "https" => true,
+        _ => return problem("an upstream's scheme is http or https", FORMS.into()),
+    };
+    let scheme = if tls { "https" } else { "http" };
+    let (authority, after) = match rest.find(['/', '?', '#']) {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    if authority.contains('@') {
+        return problem(
+            "an upstream has no user information",
+            "remove what stands before the `@`: requests are forwarded with the client's own credentials".into(),
+        );
+    }
+    if !matches!(after, "" | "/") {
+        let what = match after.chars().next() {
+            Some('/') => "an upstream has no path: requests are forwarded under their own",
+            Some('?') => "an upstream has no query",
+            _ => "an upstream has no fragment",
+        };
+        return problem(what, format!("write {scheme}://{authority}"));
+    }
+    let Ok(uri) = format!("http://{authority}").parse::<Uri>() else {
+        return problem("an upstream has a host, and perhaps a port", FORMS.into());
+    };
+    let host = uri.host().unwrap_or_default();
+    let port = match authority
+        .strip_prefix(host)
+        .unwrap_or_default()
+        .strip_prefix(':')
+    {
+        None if tls => HTTPS_PORT,
+        None => HTTP_PORT,
+        Some(port) => match port.parse() {
+            Ok(port) if port != 0 => port,
+            Ok(_) | Err(_) => return problem("a port is a number from 1 to 65535", FORMS.into()),
+        },
+    };
+    if host.is_empty() || host.contains('*') {
+        return problem("an upstream has one host", FORMS.into());
+    }
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = bracketed.unwrap_or(host).to_ascii_lowercase();
+    Ok((Address::Tcp { host, port }, tls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_a_host_a_port_and_a_scheme() {
+        let base = Path::new("/etc/s3cors");
+        for (text, expected, tls) in [
+            ("http://127.0.0.1:9000", "127.0.0.1:9000", false),
+            ("http://minio/", "minio:80", false),
+            ("HTTPS://S3.Example.com", "s3.example.com:443", true),
+            ("http://[::1]:9000", "[::1]:9000", false),
+            ("unix:minio.sock", "unix:/etc/s3cors/minio.sock", false),
+            ("unix:/run/minio.sock", "unix:/run/minio.sock", false),
+        ] {
+            let (address, found) = upstream(text, base).unwrap();
+            assert_eq!(
+                (address.to_string(), found),
+                (expected.to_owned(), tls),
+                "{text}"
+            );
+        }
+        for (text, problem, help) in [
+            (
+                "127.0.0.1:9000",
+                "an upstream has a scheme",
+                "write http://127.0.0.1:9000",
+            ),
+            ("/run/s", "an upstream has a scheme", "write unix:/run/s"),
+            ("", "an upstream has a scheme", "HOST:PORT"),
+            ("unix:", "no path", "unix:/"),
+            ("ftp://minio", "http or https", "HOST:PORT"),
+            ("http://u:p@minio", "no user information", "before the `@`"),
+            ("http://minio/bucket", "no path", "write http://minio"),
+            ("https://minio?x", "no query", "write https://minio"),
+            ("http://minio#x", "no fragment", "write http://minio"),
+            ("http://", "has a host", "HOST:PORT"),
+            ("http://:9000", "host", "HOST:PORT"),
+            ("http://a b", "has a host", "HOST:PORT"),
+            ("http://minio:0", "1 to 65535", "HOST:PORT"),
+            ("http://minio:99999", "1 to 65535", "HOST:PORT"),
+            ("http://minio:", "1 to 65535", "HOST:PORT"),
+            ("http://*.minio", "one host", "HOST:PORT"),
+        ] {
+            let error = upstream(text, base).unwrap_err();
+            assert!(error.to_string().contains(problem), "{text}: {error}");
+            let found = error.help.unwrap();
+            assert!(found.contains(help), "{text}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_was_probably_meant_to_be_listened_on_is_told() {
+        let base = Path::new("/etc/s3cors");
+        assert_eq!(
+            listen("systemd:http", base),
+            Ok(Listen::Systemd("http".into()))
+        );
+        assert_eq!(bind("unix:a", base), Ok(Bind::Unix("/etc/s3cors/a".into())));
+        assert_eq!(
+            bind("[::1]:1", base),
+            Ok(Bind::Tcp("[::1]:1".parse().unwrap()))
+        );
+        for (text, help) in [
+            ("8080", "127.0.0.1:8080"),
+            (":8080", "0.0.0.0:8080"),
+            ("*:8080", "0.0.0.0:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("http://127.0.0.1:8080/", "write 127.0.0.1:8080, without"),
+            ("example.com:8080", "the address itself"),
+            ("/run/x", "unix:/run/x"),
+            ("", "ADDRESS:PORT"),
+            ("unix:", "unix:/"),
+            ("systemd:", "systemd:NAME"),
+        ] {
+            let found = listen(text, base).unwrap_err().help.unwrap();
+            assert!(found.contains(help), "{text}: {found}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! A loaded config made into what requests are answered from, with all that did not change kept.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::cors::Options;
+use crate::cors::Policy;
+use crate::cors::Semantics;
+use crate::metrics::Metrics;
+use crate::metrics::RouteMetrics;
+use crate::proxy::host::{HostMap, HostPattern};
+use crate::proxy::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
+use crate::proxy::upstream::{Upstream, UpstreamSettings};
+
+use super::Loaded;
+use super::policies::{Document, PolicyFile, RoutePolicies};
+use super::route::RouteConfig;
+
+impl Loaded {
+    /// What requests are answered from; `None`: the config does not check out.
+    ///
+    /// Upstreams and policies that are as they were in `previous` are the same objects, so that
+    /// connections and counters live on. Where a policy does not check out, the one of `previous`
+    /// stays in force. Where there is none: with `keep_going` the route serves without CORS,
+    /// else it is left out.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        metrics: &Metrics,
+        previous: Option<&Snapshot>,
+        generation: u64,
+        keep_going: bool,
+    ) -> Option<Snapshot> {
+        let config = self.config.as_ref()?;
+        let mut builder = Builder::new(metrics, previous, keep_going);
+        let mut snapshot = Snapshot {
+            generation,
+            hosts: HostMap::default(),
+            routes: Vec::with_capacity(config.routes.len()),
+        };
+        for (route, policies) in config.routes.iter().zip(&self.policies) {
+            let Some(route) = builder.route(route, policies) else {
+                continue;
+            };
+            for host in &route.hosts {
+                // Checked: no host is there twice.
+                let _ = snapshot.hosts.insert(host.clone(), Arc::clone(&route));
+            }
+            snapshot.routes.push(route);
+        }
+        Some(snapshot)
+    }
+}
+
+struct Builder<'b> {
+    metrics: &'b Metrics,
+    keep_going: bool,
+    by_name: HashMap<&'b str, &'b Arc<Route>>,
+    by_host: HashMap<&'b HostPattern, &'b Arc<Route>>,
+    upstreams: HashMap<UpstreamSettings, Arc<Upstream>>,
+    not_enabled: HashMap<(Semantics, Vec<Method>), Arc<RoutePolicy>>,
+}
+
+impl<'b> Builder<'b> {
+    fn new(metrics: &'b Metrics, previous: Option<&'b Snapshot>, keep_going: bool) -> Self {
+        let routes = previous.map_or(&[][..], |snapshot| &snapshot.routes);
+        let upstreams = routes.iter().flat_map(|route| &route.upstreams);
+        let by_host = |route: &'b Arc<Route>| route.hosts.iter().map(move |host| (host, route));
+        Self {
+            metrics,
+            keep_going,
+            by_name: routes.iter().map(|route| (&*route.name, route)).collect(),
+            by_host: routes.iter().flat_map(by_host).collect(),
+            upstreams: upstreams
+                .map(|upstream| (upstream.settings.clone(), Arc::clone(upstream)))
+                .collect(),
+            not_enabled: HashMap::new(),
+        }
+    }
+
+    fn route(&mut self, config: &RouteConfig, files: &RoutePolicies) -> Option<Arc<Route>> {
+        let before = self.by_name.get(&*config.name).copied();
+        let before = before.or_else(|| {
+            config
+                .hosts
+                .iter()
+                .find_map(|host| self.by_host.get(host).copied())
+        });
+        let metrics = self.metrics.route(&config.name);
+        let policies = self.policies(config, files, before, &metrics)?;
+        let upstreams = config.upstreams.iter();
+        Some(Arc::new(Route {
+            name: config.name.clone(),
+            hosts: config.hosts.iter().cloned().collect(),
+            policies,
+            upstreams: upstreams
+                .filter_map(|settings| self.upstream(settings))
+                .collect(),
+            host_header: config.host_header,
+            forwarding: config.forwarding,
+            metrics,
+        }))
+    }
+
+    fn upstream(&mut self, settings: &UpstreamSettings) -> Option<Arc<Upstream>> {
+        if let Some(known) = self.upstreams.get(settings) {
+            return Some(Arc::clone(known));
+        }
+        // Checked: the config has none that cannot be made.
+        let upstream = Arc::new(Upstream::new(settings.clone()).ok()?);
+        self.upstreams
+            .insert(settings.clone(), Arc::clone(&upstream));
+        Some(upstream)
+    }
+
+    fn not_enabled(&mut self, options: &Options) -> Arc<RoutePolicy> {
+        let key = (options.semantics, options.extra_methods.clone());
+        let make = || Arc::new(without_cors(options, Source::default()));
+        Arc::clone(self.not_enabled.entry(key).or_insert_with(make))
+    }
+
+    /// `None`: there is nothing that the route could safely be served with.
+    fn policies(
+        &mut self,
+        config: &RouteConfig,
+        files: &RoutePolicies,
+        before: Option<&'b Arc<Route>>,
+        metrics: &Arc<RouteMetrics>,
+    ) -> Option<Policies> {
+        let last_good = before.map(|route| &route.policies);
+        let policy = Maker {
+            options: &config.options,
+            metrics,
+            before_metrics: before.map(|route| &route.metrics),
+        };
+        let mut policies = Policies {
+            route: None,
+            buckets: None,
+            not_enabled: config
+                .is_managed()
+                .then(|| self.not_enabled(&config.options)),
+        };
+        if let Some(file) = &files.own {
+            let own = last_good.and_then(|policies| policies.route.as_ref());
+            policies.route = match (&file.document, own) {
+                (Ok(document), own) => Some(policy.good(document, &file.path, own)),
+                (Err(error), Some(own)) => Some(policy.kept(own, error)),
+                (Err(error), None) => match last_good {
+                    // It had none, and goes on without.
+                    Some(last_good) => {
+                        policies.not_enabled.clone_from(&last_good.not_enabled);
+                        None
+                    }
+                    None if self.keep_going => Some(policy.missing(file, error)),
+                    None => return None,
+                },
+            };
+        }
+        let Some((files, buckets)) = files.buckets.as_ref().zip(config.buckets.as_ref()) else {
+            return Some(policies);
+        };
+        let before = last_good.and_then(|policies| policies.buckets.as_ref());
+        policies.buckets = match (files, before) {
+            (Ok(files), before) => {
+                let of = |name: &str| before.and_then(|before| before.policies.get(name));
+                let made = files.iter().filter_map(|(name, file)| {
+                    let made = match (&file.document, of(name)) {
+                        (Ok(document), before) => policy.good(document, &file.path, before),
+                        (Err(error), Some(before)) => policy.kept(before, error),
+                        // New and broken: at a reload nothing changes for the bucket; at a start
+                        // it must not fall to the route's policy, which may allow more.
+                        (Err(error), None) if last_good.is_none() => policy.missing(file, error),
+                        (Err(_), None) => return None,
+                    };
+                    Some((name.clone(), made))
+                });
+                Some(Buckets {
+                    addressing: buckets.addressing,
+                    policies: made.collect(),
+                })
+            }
+            (Err(error), Some(before)) => {
+                let kept = before
+                    .policies
+                    .iter()
+                    .map(|(name, before)| (name.clone(), policy.kept(before, error)));
+                Some(Buckets {
+                    addressing: buckets.addressing,
+                    policies: kept.collect(),
+                })
+            }
+            (Err(_), None) if last_good.is_some() => None,
+            (Err(error), None) if self.keep_going => {
+                // Not even the route's own: it may allow more than the buckets'.
+                let source = source_of(&buckets.directory.path, error);
+                policies.route = Some(Arc::new(without_cors(&config.options, source)));
+                None
+            }
+            (Err(_), None) => return None,
+        };
+        Some(policies)
+    }
+}
+
+/// Makes a route's policies.
+struct Maker<'m> {
+    options: &'m Options,
+    metrics: &'m Arc<RouteMetrics>,
+    /// Of the route whose policies are kept: a policy holds counters of its route.
+    before_metrics: Option<&'m Arc<RouteMetrics>>,
+}
+
+impl Maker<'_> {
+    /// The policy of a file that checks out; `before` where it is the same.
+    fn good(
+        &self,
+        document: &Document,
+        path: &Path,
+        before: Option<&Arc<RoutePolicy>>,
+    ) -> Arc<RoutePolicy> {
+        let is_same = |before: &&Arc<RoutePolicy>| {
+            let source = &before.source;
+            source.content_hash == document.content_hash
+                && source.last_error.is_none()
+                && source.file.as_deref() == Some(path)
+                && before.policy.is_enabled()
+                && before.policy.options() == self.options
+                && self.has_same_counters()
+        };
+        if let Some(before) = before.filter(is_same) {
+            return Arc::clone(before);
+        }
+        let policy = Policy::compile(&document.configuration, self.options.clone());
+        self.with_counters(
+            // Checked: it compiles with these options.
+            policy.unwrap_or_else(|_| Policy::not_enabled(self.options.clone())),
+            Source {
+                file: Some(path.to_owned()),
+                content_hash: document.content_hash.clone(),
+                loaded_at: Some(document.read_at),
+                last_error: None,
+            },
+        )
+    }
+
+    /// The policy that stays in force because its file does not check out any more.
+    fn kept(&self, before: &Arc<RoutePolicy>, error: &str) -> Arc<RoutePolicy> {
+        let is_said = before.source.last_error.as_deref() == Some(error);
+        if is_said && before.policy.options() == self.options && self.has_same_counters() {
+            return Arc::clone(before);
+        }
+        let policy = match &before.configuration {
+            None => Policy::not_enabled(self.options.clone()),
+            Some(configuration) => Policy::compile(configuration, self.options.clone())
+                .or_else(|_| Policy::compile(configuration, before.policy.options().clone()))
+                .unwrap_or_else(|_| Policy::not_enabled(self.options.clone())),
+        };
+        let last_error = Some(error.to_owned());
+        self.with_counters(
+            policy,
+            Source {
+                last_error,
+                ..before.source.clone()
+            },
+        )
+    }
+
+    /// No policy at all, because its file does not check out.
+    fn missing(&self, file: &PolicyFile, error: &str) -> Arc<RoutePolicy> {
+        Arc::new(without_cors(self.options, source_of(&file.path, error)))
+    }
+
+    fn with_counters(&self, policy: Policy, source: Source) -> Arc<RoutePolicy> {
+        let patterns = policy.origin_patterns().iter();
+        Arc::new(RoutePolicy {
+            allowed: patterns
+                .map(|pattern| self.metrics.allowed_origin(pattern))
+                .collect(),
+            configuration: policy.configuration().cloned(),
+            policy,
+            source,
+        })
+    }
+
+    fn has_same_counters(&self) -> bool {
+        let before = self.before_metrics;
+        before.is_some_and(|before| Arc::ptr_eq(before, self.metrics))
+    }
+}
+
+fn source_of(path: &Path, error: &str) -> Source {
+    Source {
+        file: Some(path.to_owned()),
+        last_error: Some(error.to_owned()),
+        ..Source::default()
+    }
+}
+
+fn without_cors(options: &Options, source: Source) -> RoutePolicy {
+    RoutePolicy {
+        policy: Policy::not_enabled(options.clone()),
+        configuration: None,
+        allowed: Box::default(),
+        source,
+    }
+}
+
+/// Whether requests are answered from both alike.
+pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
+    let same_policy =
+        |one: &Option<Arc<RoutePolicy>>, other: &Option<Arc<RoutePolicy>>| match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => policies_alike(one, other),
+            _ => false,
+        };
+    let same_buckets = |one: &Option<Buckets>, other: &Option<Buckets>| match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            one.addressing == other.addressing
+                && one.policies.len() == other.policies.len()
+                && one.policies.iter().all(|(name, policy)| {
+                    let other = other.policies.get(name);
+                    other.is_some_and(|other| policies_alike(policy, other))
+                })
+        }
+        _ => false,
+    };
+    let same_route = |(one, other): (&Arc<Route>, &Arc<Route>)| {
+        one.name == other.name
+            && one.hosts == other.hosts
+            && one.host_header == other.host_header
+            && one.forwarding == other.forwarding
+            && one.upstreams.len() == other.upstreams.len()
+            && one
+                .upstreams
+                .iter()
+                .zip(&other.upstreams)
+                .all(|(one, other)| Arc::ptr_eq(one, other))
+            && same_policy(&one.policies.route, &other.policies.route)
+            && same_policy(&one.policies.not_enabled, &other.policies.not_enabled)
+            && same_buckets(&one.policies.buckets, &other.policies.buckets)
+    };
+    one.routes.len() == other.routes.len() && one.routes.iter().zip(&other.routes).all(same_route)
+}
+
+fn policies_alike(one: &Arc<RoutePolicy>, other: &Arc<RoutePolicy>) -> bool {
+    Arc::ptr_eq(one, other)
+        || (one.configuration == other.configuration
+            && one.policy.options() == other.policy.options())
+}

@@ -1,0 +1,335 @@
+//! A config file with its meaning: what is read is checked, and what is wrong goes to the report.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::admin;
+use crate::proxy::access_log::AccessLogSettings;
+use crate::proxy::access_log::Destination;
+use crate::proxy::access_log::Format;
+use crate::proxy::host::Host;
+use crate::server;
+use crate::server::Bind;
+use crate::server::DrainSettings;
+use crate::server::Limits;
+use crate::server::ListenerSettings;
+
+use super::address;
+use super::address::{InvalidAddress, Listen};
+use super::diagnostic::{Diagnostic, Report, SourceFile};
+use super::file::{self, Reader, Table};
+use super::route::{self, RouteConfig};
+use super::unsupported;
+
+/// Where clients connect to, unless the config says otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+
+/// Where the operator connects to, unless the config says otherwise.
+const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
+
+/// A config that was checked, and nothing in it was wrong.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Threads, listeners, limits: what needs a restart to change.
+    pub server: server::Settings,
+    /// The operator's listener.
+    pub admin: admin::Settings,
+    /// Whether the operator's listener was asked for, or is there because nothing was said of it.
+    pub admin_asked_for: bool,
+    /// The access log; `None`: off.
+    pub access_log: Option<AccessLogSettings>,
+    /// What serves which hosts.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// Flags that go before what the config says.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Where clients connect to.
+    pub listen: Option<String>,
+    /// Where the operator connects to, or `off`.
+    pub admin: Option<String>,
+}
+
+/// Reads and checks a config; says whether it is good. If not, it is what could be made of it.
+pub(super) fn check(
+    file: &Arc<SourceFile>,
+    base: &Path,
+    overrides: &Overrides,
+    report: &mut Report,
+) -> (Config, bool) {
+    let mut found = Report::default();
+    let mut reader = Reader {
+        file,
+        report: &mut found,
+    };
+    let document = file::parse(file.text(), &mut reader);
+    let mut root = Table::new(document.get_ref(), 0..0);
+
+    let workers = root.integer("workers", 1, 1024, &mut reader);
+    let listeners = listeners(&mut root, base, &mut reader);
+    let (admin, admin_asked_for) = admin(&mut root, base, &mut reader);
+    let access_log = access_log(&mut root, base, &mut reader);
+    let routes = route::routes(&mut root, base, &mut reader);
+    let limits = limits(&mut root, &mut reader);
+    let drain = drain(&mut root, &mut reader);
+    root.finish(&mut reader);
+
+    found.drop_followers();
+    found.sort_by_place();
+    let mut config = Config {
+        server: server::Settings {
+            workers: workers.map_or_else(default_workers, |workers| usize_of(*workers.get_ref())),
+            listeners,
+            limits,
+            drain,
+        },
+        admin,
+        admin_asked_for,
+        access_log,
+        routes,
+    };
+    config.apply(overrides, &mut found);
+    let is_good = found.errors() == 0;
+    report.extend(found);
+    (config, is_good)
+}
+
+impl Config {
+    /// A config that says nothing, for these routes.
+    pub(super) fn with(
+        routes: Vec<RouteConfig>,
+        overrides: &Overrides,
+        report: &mut Report,
+    ) -> Self {
+        let mut config = Self {
+            server: server::Settings {
+                workers: default_workers(),
+                listeners: default_listeners(),
+                limits: Limits::default(),
+                drain: DrainSettings::default(),
+            },
+            admin: default_admin(),
+            admin_asked_for: false,
+            access_log: None,
+            routes,
+        };
+        config.apply(overrides, report);
+        config
+    }
+
+    fn apply(&mut self, overrides: &Overrides, report: &mut Report) {
+        // What a flag names is relative to where it was typed.
+        let here = Path::new("");
+        if let Some(text) = &overrides.listen {
+            match address::bind(text, here) {
+                Ok(address) => self.server.listeners = vec![ListenerSettings { address }],
+                Err(error) => report.push(flag_error("--listen", error)),
+            }
+        }
+        if let Some(text) = &overrides.admin {
+            self.admin_asked_for = true;
+            match admin_address(text, here) {
+                Ok(address) => self.admin.address = address,
+                Err(error) => report.push(flag_error("--admin", error)),
+            }
+        }
+    }
+}
+
+/// An error in a flag or in the environment variable that stands for it.
+fn flag_error(flag: &str, error: InvalidAddress) -> Diagnostic {
+    let diagnostic = Diagnostic::error("invalid-address", error.to_string());
+    with_help(diagnostic, error.help).of_flag(flag)
+}
+
+pub(super) fn with_help(diagnostic: Diagnostic, help: Option<String>) -> Diagnostic {
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+/// One for each core that the process may use: [`std::thread::available_parallelism`] knows of
+/// the cgroup's quota and of the CPU mask.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn default_listeners() -> Vec<ListenerSettings> {
+    let address = DEFAULT_LISTEN.parse().expect("the default address is one");
+    vec![ListenerSettings {
+        address: Bind::Tcp(address),
+    }]
+}
+
+fn default_admin() -> admin::Settings {
+    let address = DEFAULT_ADMIN.parse().expect("the default address is one");
+    admin::Settings {
+        address: Some(Bind::Tcp(address)),
+        hosts: Vec::new(),
+    }
+}
+
+fn listeners(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Vec<ListenerSettings> {
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    let mut places = Vec::new();
+    let tables = root.tables("listen", reader);
+    if tables.is_empty() {
+        return default_listeners();
+    }
+    for mut table in tables {
+        let address = table.string("address", reader);
+        unsupported::listener(&mut table, reader);
+        match &address {
+            None if table.key_span("address").is_none() => {
+                let diagnostic = Diagnostic::error("missing-key", "a listener has an `address`");
+                reader.push(
+                    diagnostic.help("add address = \"0.0.0.0:8080\""),
+                    table.span(),
+                );
+            }
+            None => {}
+            Some(text) => match address::listen(text.get_ref(), base) {
+                Err(error) => invalid_address(text, error, reader),
+                Ok(Listen::Systemd(_)) => unsupported::systemd(text.span(), reader),
+                Ok(Listen::Bind(bind)) => {
+                    let same = listeners.iter().position(|known| known.address == bind);
+                    let is_free_port = matches!(bind, Bind::Tcp(address) if address.port() == 0);
+                    if let Some(first) = same
+                        .and_then(|index| places.get(index).cloned())
+                        .filter(|_| !is_free_port)
+                    {
+                        let diagnostic = Diagnostic::error(
+                            "duplicate-address",
+                            format!("`{bind}` is listened on twice"),
+                        )
+                        .also(reader.file, first, "first here");
+                        reader.push(diagnostic, text.span());
+                    }
+                    places.push(text.span());
+                    listeners.push(ListenerSettings { address: bind });
+                }
+            },
+        }
+        table.finish(reader);
+    }
+    listeners
+}
+
+fn invalid_address(text: &Spanned<&str>, error: InvalidAddress, reader: &mut Reader<'_>) {
+    let diagnostic = Diagnostic::error("invalid-address", error.to_string());
+    reader.push(with_help(diagnostic, error.help), text.span());
+}
+
+/// The operator's listener, and whether the config asks for it.
+fn admin(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> (admin::Settings, bool) {
+    let mut settings = default_admin();
+    let Some(mut table) = root.table("admin", reader) else {
+        return (settings, false);
+    };
+    if let Some(text) = table.string("address", reader) {
+        match admin_address(text.get_ref(), base) {
+            Ok(address) => settings.address = address,
+            Err(error) => invalid_address(&text, error, reader),
+        }
+    }
+    for host in table
+        .strings("hosts", reader)
+        .map(Spanned::into_inner)
+        .unwrap_or_default()
+    {
+        if Host::parse(host.get_ref().as_bytes()).is_err() {
+            let message = format!("`{}` is no host name", host.get_ref());
+            reader.error("invalid-host", host.span(), message);
+        }
+        settings.hosts.push((*host.get_ref()).to_owned());
+    }
+    table.finish(reader);
+    (settings, true)
+}
+
+fn admin_address(text: &str, base: &Path) -> Result<Option<Bind>, InvalidAddress> {
+    if text == "off" {
+        return Ok(None);
+    }
+    address::bind(text, base).map(Some)
+}
+
+fn access_log(
+    root: &mut Table<'_>,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> Option<AccessLogSettings> {
+    let mut table = root.table("access_log", reader)?;
+    let formats = [
+        ("off", None),
+        ("json", Some(Format::Json)),
+        ("combined", Some(Format::Combined)),
+    ];
+    let format = table.choice("format", &formats, reader);
+    let path = table.string("path", reader);
+    table.finish(reader);
+    let path = match path.as_ref().map(|path| *path.get_ref()) {
+        None | Some("-") => Destination::StandardOutput,
+        Some(path) => Destination::File(base.join(path)),
+    };
+    let format = format.and_then(Spanned::into_inner)?;
+    Some(AccessLogSettings { format, path })
+}
+
+fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut table) = root.table("limits", reader) else {
+        return limits;
+    };
+    let mut size = |key, least, most, limit: &mut usize| {
+        if let Some(value) = table.integer(key, least, most, reader) {
+            *limit = usize_of(*value.get_ref());
+        }
+    };
+    // hyper reads at least 8 KiB at a time, and no longer target than 65534 bytes.
+    size(
+        "request_head_bytes",
+        8 * 1024,
+        16 * 1024 * 1024,
+        &mut limits.request_head_bytes,
+    );
+    size("header_count", 1, 10_000, &mut limits.header_count);
+    size("uri_bytes", 64, 65_534, &mut limits.uri_bytes);
+    size("connections", 1, 10_000_000, &mut limits.connections);
+    let mut streams = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
+    size("http2_streams", 1, 10_000, &mut streams);
+    limits.http2_streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    let least = Duration::from_millis(100);
+    if let Some(seconds) = table.seconds("head_read_seconds", least, reader) {
+        limits.head_read = seconds;
+    }
+    if let Some(seconds) = table.seconds("keep_alive_idle_seconds", least, reader) {
+        limits.keep_alive_idle = seconds;
+    }
+    table.finish(reader);
+    limits
+}
+
+fn drain(root: &mut Table<'_>, reader: &mut Reader<'_>) -> DrainSettings {
+    let mut drain = DrainSettings::default();
+    let Some(mut table) = root.table("drain", reader) else {
+        return drain;
+    };
+    if let Some(seconds) = table.seconds("delay_seconds", Duration::ZERO, reader) {
+        drain.delay = seconds;
+    }
+    if let Some(seconds) = table.seconds("deadline_seconds", Duration::ZERO, reader) {
+        drain.deadline = seconds;
+    }
+    table.finish(reader);
+    drain
+}
+
+fn usize_of(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

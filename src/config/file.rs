@@ -1,0 +1,309 @@
+//! The TOML as it was written: tables, keys and typed values, each with its place.
+//!
+//! Knows nothing of what a key means. Whoever reads a [`Table`] asks for each key that it may
+//! have; what is left over in the end is unknown, and said to be.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::cors;
+
+use super::diagnostic::{Diagnostic, Report, SourceFile};
+
+/// A file that is read, and what was found wrong with it so far.
+#[derive(Debug)]
+pub(super) struct Reader<'r> {
+    pub(super) file: &'r Arc<SourceFile>,
+    pub(super) report: &'r mut Report,
+}
+
+impl Reader<'_> {
+    /// An error at a place of the file.
+    pub(super) fn error(
+        &mut self,
+        code: &'static str,
+        span: Range<usize>,
+        message: impl Into<String>,
+    ) {
+        self.push(Diagnostic::error(code, message), span);
+    }
+
+    /// A diagnostic at a place of the file.
+    pub(super) fn push(&mut self, diagnostic: Diagnostic, span: Range<usize>) {
+        self.report.push(diagnostic.at(self.file, span));
+    }
+
+    fn wrong_type(&mut self, key: &str, expected: &str, found: &Spanned<DeValue<'_>>) {
+        let type_name = match found.get_ref() {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let message = format!("`{key}` is {expected}, not {type_name}");
+        self.error("wrong-type", found.span(), message);
+    }
+}
+
+/// The code of an error in the TOML itself.
+pub(super) const SYNTAX: &str = "toml";
+
+/// Reads TOML as far as it can be read; every error of syntax is reported.
+pub(super) fn parse<'t>(text: &'t str, reader: &mut Reader<'_>) -> Spanned<DeTable<'t>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        let mut message = error.message().trim_end().replace('\n', ", ");
+        if message == "duplicate key"
+            && let Some(key) = text.get(span.clone())
+        {
+            message = format!("{message} `{key}`");
+        }
+        reader.error(SYNTAX, span, message);
+    }
+    document
+}
+
+/// A table whose keys are asked for one by one.
+#[derive(Debug)]
+pub(super) struct Table<'t> {
+    table: &'t DeTable<'t>,
+    /// Where the table begins.
+    span: Range<usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'t> Table<'t> {
+    pub(super) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
+        Self {
+            table,
+            span,
+            known: Vec::with_capacity(16),
+        }
+    }
+
+    /// Where the table begins.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Where a key stands, if it does.
+    pub(super) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        let (key, _) = self.table.get_key_value(key)?;
+        Some(key.span())
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    /// A string.
+    pub(super) fn string(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<&'t str>> {
+        let value = self.value(key)?;
+        string(key, "a string", value, reader)
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<T>> {
+        let value = self.string(key, reader)?;
+        let chosen = choices.iter().find(|(name, _)| name == value.get_ref());
+        if let Some((_, choice)) = chosen {
+            return Some(Spanned::new(value.span(), *choice));
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let message = format!("`{key}` cannot be \"{}\"", value.get_ref());
+        let mut diagnostic = Diagnostic::error("invalid-value", message)
+            .detail(format!("one of {}", quoted(&names)));
+        if let Some(name) = cors::nearest(value.get_ref(), &names) {
+            diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
+        }
+        reader.push(diagnostic, value.span());
+        None
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<bool>> {
+        let value = self.value(key)?;
+        let Some(boolean) = value.get_ref().as_bool() else {
+            reader.wrong_type(key, "true or false", value);
+            return None;
+        };
+        Some(Spanned::new(value.span(), boolean))
+    }
+
+    /// An integer between two others, both included.
+    pub(super) fn integer(
+        &mut self,
+        key: &'static str,
+        least: u64,
+        most: u64,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<u64>> {
+        let value = self.value(key)?;
+        let Some(written) = value.get_ref().as_integer() else {
+            reader.wrong_type(key, "an integer", value);
+            return None;
+        };
+        let integer = u64::from_str_radix(written.as_str(), written.radix()).ok();
+        let integer = integer.filter(|integer| (least..=most).contains(integer));
+        if integer.is_none() {
+            let message = format!("`{key}` is an integer from {least} to {most}");
+            reader.error("out-of-range", value.span(), message);
+        }
+        Some(Spanned::new(value.span(), integer?))
+    }
+
+    /// A number of seconds, whole or not, of at least `least` and at most a year.
+    pub(super) fn seconds(
+        &mut self,
+        key: &'static str,
+        least: Duration,
+        reader: &mut Reader<'_>,
+    ) -> Option<Duration> {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        let value = self.value(key)?;
+        let duration = match value.get_ref() {
+            DeValue::Integer(written) => u64::from_str_radix(written.as_str(), written.radix())
+                .ok()
+                .map(Duration::from_secs),
+            DeValue::Float(written) => written
+                .as_str()
+                .parse()
+                .ok()
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            _ => {
+                reader.wrong_type(key, "a number of seconds", value);
+                return None;
+            }
+        };
+        let duration = duration.filter(|duration| (least..=YEAR).contains(duration));
+        if duration.is_none() {
+            let (least, most) = (least.as_secs_f64(), YEAR.as_secs());
+            let message = format!("`{key}` is a number of seconds from {least} to {most}");
+            reader.error("out-of-range", value.span(), message);
+        }
+        duration
+    }
+
+    /// Strings; one alone may stand without brackets.
+    pub(super) fn strings(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<Vec<Spanned<&'t str>>>> {
+        const EXPECTED: &str = "a string or an array of strings";
+        let value = self.value(key)?;
+        let strings = match value.get_ref() {
+            DeValue::Array(array) => array
+                .iter()
+                .filter_map(|value| string(key, EXPECTED, value, reader))
+                .collect(),
+            _ => vec![string(key, EXPECTED, value, reader)?],
+        };
+        Some(Spanned::new(value.span(), strings))
+    }
+
+    /// A table of its own.
+    pub(super) fn table(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Option<Self> {
+        let value = self.value(key)?;
+        let span = self.key_span(key).unwrap_or_else(|| value.span());
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self::new(table, span)),
+            DeValue::Array(array) if array.iter().all(|value| value.get_ref().is_table()) => {
+                let diagnostic =
+                    Diagnostic::error("wrong-type", format!("there is one `{key}`, not several"));
+                reader.push(diagnostic.help(format!("write [{key}]")), span);
+                None
+            }
+            _ => {
+                reader.wrong_type(key, "a table", value);
+                None
+            }
+        }
+    }
+
+    /// Tables, as `[[key]]` writes them.
+    pub(super) fn tables(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Vec<Self> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        match value.get_ref() {
+            DeValue::Array(array) => array
+                .iter()
+                .filter_map(|value| match value.get_ref() {
+                    DeValue::Table(table) => Some(Self::new(table, value.span())),
+                    _ => {
+                        reader.wrong_type(key, "an array of tables", value);
+                        None
+                    }
+                })
+                .collect(),
+            DeValue::Table(_) => {
+                let diagnostic =
+                    Diagnostic::error("wrong-type", format!("there may be several `{key}`"));
+                let span = self.key_span(key).unwrap_or_else(|| value.span());
+                reader.push(diagnostic.help(format!("write [[{key}]]")), span);
+                Vec::new()
+            }
+            _ => {
+                reader.wrong_type(key, "an array of tables", value);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Says of every key that was not asked for that it is unknown.
+    pub(super) fn finish(self, reader: &mut Reader<'_>) {
+        for key in self.table.keys() {
+            let name = &**key.get_ref();
+            if self.known.contains(&name) {
+                continue;
+            }
+            let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}`"));
+            let help = match cors::nearest(name, &self.known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            reader.push(diagnostic.help(help), key.span());
+        }
+    }
+}
+
+fn string<'t>(
+    key: &str,
+    expected: &str,
+    value: &'t Spanned<DeValue<'t>>,
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<&'t str>> {
+    let Some(text) = value.get_ref().as_str() else {
+        reader.wrong_type(key, expected, value);
+        return None;
+    };
+    Some(Spanned::new(value.span(), text))
+}
+
+fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}

@@ -1,0 +1,201 @@
+//! Files in, snapshot out: the config, the policies that it names, and changes of either.
+//!
+//! [`load`] is what a start, a reload and `s3cors check` share: it reads and checks everything
+//! and reports everything. [`Loaded::snapshot`] makes of it what requests are answered from,
+//! [`Reloader`](reload::Reloader) does both when files change. May use all rooms but `cli`.
+
+mod address;
+mod build;
+mod check;
+mod diagnostic;
+mod digest;
+mod file;
+mod policies;
+mod read;
+pub mod reload;
+
+mod route;
+mod unsupported;
+mod watch;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use check::{Config, Overrides};
+pub use diagnostic::{Diagnostic, Position, Report, SourceFile};
+pub use digest::sha256;
+pub use policies::check_policy_file;
+pub use route::{BucketsConfig, NamedPath, RouteConfig};
+pub use watch::watch;
+
+use policies::{Files, RoutePolicies};
+
+/// The largest config that is read, in bytes.
+const MAX_CONFIG: u64 = 16 * 1024 * 1024;
+
+/// How often a load begins anew because files changed under it.
+const ATTEMPTS: u32 = 20;
+
+/// What a proxy is told to serve.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Where its routes come from.
+    pub source: Source,
+    /// What flags say besides.
+    pub overrides: Overrides,
+}
+
+/// Where routes come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A config file.
+    File(PathBuf),
+    /// Flags: one route for every host.
+    Flags {
+        /// What it forwards to.
+        upstreams: Vec<String>,
+        /// The file of its policy.
+        cors: PathBuf,
+    },
+}
+
+/// A config and its policies, read and checked.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Everything there is to say.
+    pub report: Report,
+    /// The config; `None`: it does not check out.
+    pub config: Option<Config>,
+    /// The policies of each of the config's routes.
+    policies: Vec<RoutePolicies>,
+    /// What was read.
+    files: Files,
+}
+
+impl Input {
+    /// A config file.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self {
+            source: Source::File(path.into()),
+            overrides: Overrides::default(),
+        }
+    }
+}
+
+impl Loaded {
+    /// Whether there are errors in the config or in a policy.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.report.errors() > 0
+    }
+
+    /// How many policies were read that check out.
+    #[must_use]
+    pub fn policy_count(&self) -> usize {
+        self.policies.iter().map(RoutePolicies::count).sum()
+    }
+}
+
+/// Reads and checks a config and everything that it names.
+///
+/// All of it belongs together: where a file changed while another one was read (Kubernetes
+/// replaces a whole folder at once), everything is read again.
+#[must_use]
+pub fn load(input: &Input) -> Loaded {
+    let mut loaded = attempt(input);
+    for _ in 1..ATTEMPTS {
+        if loaded.files.changed().is_none() {
+            return loaded;
+        }
+        // Whoever writes gets a moment to finish.
+        std::thread::sleep(Duration::from_millis(5));
+        loaded = attempt(input);
+    }
+    // A file that never rests must not keep the others from being read. What matters is that all
+    // are of one folder's generation.
+    let folders = loaded.files.real_folders();
+    loaded = attempt(input);
+    if loaded.files.real_folders() != folders {
+        let message = "the files' folder keeps changing while they are read";
+        loaded
+            .report
+            .push(Diagnostic::error("unreadable-file", message));
+        loaded.config = None;
+    }
+    loaded
+}
+
+fn attempt(input: &Input) -> Loaded {
+    let mut report = Report::default();
+    let mut files = Files::default();
+    let (config, is_good, file) = match &input.source {
+        Source::File(path) => {
+            let Some(file) = read_config(path, &mut files, &mut report) else {
+                return Loaded {
+                    report,
+                    config: None,
+                    policies: Vec::new(),
+                    files,
+                };
+            };
+            let base = path.parent().unwrap_or(Path::new(""));
+            let (config, is_good) = check::check(&file, base, &input.overrides, &mut report);
+            (config, is_good, Some(file))
+        }
+        Source::Flags { upstreams, cors } => {
+            let config = from_flags(upstreams, cors, &input.overrides, &mut report);
+            (config, report.errors() == 0, None)
+        }
+    };
+    let policies = policies::load(&config.routes, file.as_ref(), &mut files, &mut report);
+    Loaded {
+        report,
+        config: is_good.then_some(config),
+        policies,
+        files,
+    }
+}
+
+fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Arc<SourceFile>> {
+    let bytes = match files.read(path, MAX_CONFIG) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("the config {error}");
+            report
+                .push(Diagnostic::error("unreadable-file", message).of(&SourceFile::unread(path)));
+            return None;
+        }
+    };
+    let file = SourceFile::new(path, &bytes);
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        let at = error.valid_up_to();
+        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is not UTF-8");
+        let byte = bytes.get(at).map(|byte| format!("byte 0x{byte:02x}"));
+        report.push(
+            diagnostic
+                .detail(byte.unwrap_or_default())
+                .at(&file, at..at),
+        );
+        return None;
+    }
+    Some(file)
+}
+
+fn from_flags(
+    upstreams: &[String],
+    cors: &Path,
+    overrides: &Overrides,
+    report: &mut Report,
+) -> Config {
+    let mut settings = Vec::new();
+    for text in upstreams {
+        match route::upstream(text, Path::new(""), false, Default::default()) {
+            Ok(upstream) => settings.push(upstream),
+            Err(diagnostic) => report.push(diagnostic.of_flag("--upstream")),
+        }
+    }
+    let route = RouteConfig::catch_all(settings, cors.to_owned());
+    Config::with(vec![route], overrides, report)
+}

@@ -1,0 +1,462 @@
+//! A config's routes, checked.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use http::Method;
+use toml::Spanned;
+
+use crate::cors::Options;
+use crate::cors::S3_METHODS;
+use crate::cors::Semantics;
+use crate::metrics::NO_ROUTE;
+use crate::proxy::bucket::Addressing;
+use crate::proxy::host::HostPattern;
+use crate::proxy::snapshot::{Forwarding, HostHeader};
+use crate::proxy::upstream::{Timeouts, Upstream, UpstreamSettings};
+
+use super::address;
+use super::check::with_help;
+use super::diagnostic::Diagnostic;
+use super::file::{Reader, Table};
+
+/// The longest name of a route, in bytes: it is a label of every metric.
+const MAX_NAME: usize = 256;
+
+/// A route of the config.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// The `route` label of metrics.
+    pub name: Box<str>,
+    /// Whom it serves.
+    pub hosts: Vec<HostPattern>,
+    /// What it forwards to.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// The file of the route's own policy.
+    pub cors: Option<NamedPath>,
+    /// The policies of its buckets.
+    pub buckets: Option<BucketsConfig>,
+    /// What its policies are compiled with.
+    pub options: Options,
+    /// What `Host` the upstream gets.
+    pub host_header: HostHeader,
+    /// What is added to forwarded messages.
+    pub forwarding: Forwarding,
+}
+
+/// Where the policies of a route's buckets are.
+#[derive(Clone, Debug)]
+pub struct BucketsConfig {
+    /// The folder of `<bucket>.xml`.
+    pub directory: NamedPath,
+    /// How a request names its bucket.
+    pub addressing: Addressing,
+}
+
+/// A path, and where the config names it.
+#[derive(Clone, Debug)]
+pub struct NamedPath {
+    /// The path, with the config's folder before it where it was relative.
+    pub path: PathBuf,
+    /// Where the config names it; `None`: a flag did.
+    pub(super) span: Option<Range<usize>>,
+}
+
+impl RouteConfig {
+    /// Whether the proxy answers for CORS here; else CORS is the upstream's business.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        let has_policy = self.cors.is_some() || self.buckets.is_some();
+        has_policy || self.options.semantics == Semantics::S3Exact
+    }
+
+    /// The route of `run --upstream … --cors …`: every host.
+    pub(super) fn catch_all(upstreams: Vec<UpstreamSettings>, cors: PathBuf) -> Self {
+        Self {
+            name: "*".into(),
+            hosts: vec![HostPattern::Any],
+            upstreams,
+            cors: Some(NamedPath {
+                path: cors,
+                span: None,
+            }),
+            buckets: None,
+            options: Options::default(),
+            host_header: HostHeader::default(),
+            forwarding: Forwarding::default(),
+        }
+    }
+}
+
+/// What was seen before, and where: names and hosts belong to one route.
+#[derive(Debug, Default)]
+struct Seen {
+    names: HashMap<Box<str>, Range<usize>>,
+    hosts: HashMap<HostPattern, Range<usize>>,
+}
+
+/// Reads and checks every `[[route]]`.
+pub(super) fn routes(
+    root: &mut Table<'_>,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> Vec<RouteConfig> {
+    let tables = root.tables("route", reader);
+    if tables.is_empty() && root.key_span("route").is_none() {
+        let diagnostic = Diagnostic::error("no-route", "the config has no route");
+        let help = "add one: [[route]] host = [\"*\"] upstream = [\"http://127.0.0.1:9000\"] cors = \"cors.xml\"";
+        reader.push(diagnostic.help(help), 0..0);
+    }
+    let mut seen = Seen::default();
+    let mut routes = Vec::with_capacity(tables.len());
+    for mut table in tables {
+        routes.extend(route(&mut table, base, &mut seen, reader));
+        table.finish(reader);
+    }
+    routes
+}
+
+/// `None`: it lacks what it cannot be without, which was reported.
+fn route(
+    table: &mut Table<'_>,
+    base: &Path,
+    seen: &mut Seen,
+    reader: &mut Reader<'_>,
+) -> Option<RouteConfig> {
+    let hosts = hosts(table, seen, reader);
+    let name = name(table, hosts.first(), seen, reader);
+    let timeouts = timeouts(table, reader);
+    let http2 = table
+        .boolean("upstream_http2", reader)
+        .is_some_and(Spanned::into_inner);
+    let upstreams = upstreams(table, base, http2, timeouts, reader);
+    let path = |text: Spanned<&str>| NamedPath {
+        path: base.join(text.get_ref()),
+        span: Some(text.span()),
+    };
+    let cors = table.string("cors", reader).map(path);
+    let buckets = buckets(table, base, &hosts, reader);
+    let semantics = [("safe", Semantics::Safe), ("s3-exact", Semantics::S3Exact)];
+    let options = Options {
+        semantics: table
+            .choice("semantics", &semantics, reader)
+            .map(Spanned::into_inner)
+            .unwrap_or_default(),
+        extra_methods: extra_methods(table, reader),
+    };
+    let host_header = [
+        ("preserve", HostHeader::Preserve),
+        ("upstream", HostHeader::Upstream),
+    ];
+    let host_header = table
+        .choice("host_header", &host_header, reader)
+        .map(Spanned::into_inner)
+        .unwrap_or_default();
+    let forwarding = forwarding(table, reader);
+    Some(RouteConfig {
+        name: name?,
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+        upstreams,
+        cors,
+        buckets,
+        options,
+        host_header,
+        forwarding,
+    })
+}
+
+/// A route's hosts, each with where it stands.
+fn hosts(
+    table: &mut Table<'_>,
+    seen: &mut Seen,
+    reader: &mut Reader<'_>,
+) -> Vec<(HostPattern, Range<usize>)> {
+    let Some(written) = table.strings("host", reader) else {
+        if table.key_span("host").is_none() {
+            let diagnostic = Diagnostic::error("missing-key", "a route has a `host`");
+            reader.push(
+                diagnostic.help("add host = [\"photos.example.com\"], or [\"*\"] for every host"),
+                table.span(),
+            );
+        }
+        return Vec::new();
+    };
+    if written.get_ref().is_empty() {
+        reader.error(
+            "missing-host",
+            written.span(),
+            "a route has at least one host",
+        );
+    }
+    let mut hosts = Vec::with_capacity(written.get_ref().len());
+    for text in written.into_inner() {
+        let host: HostPattern = match text.get_ref().parse() {
+            Ok(host) => host,
+            Err(error) => {
+                let error =
+                    Diagnostic::error("invalid-host", format!("`{}`: {error}", text.get_ref()));
+                reader.push(with_help(error, host_help(text.get_ref())), text.span());
+                continue;
+            }
+        };
+        match seen.hosts.get(&host) {
+            Some(first) => {
+                let diagnostic =
+                    Diagnostic::error("duplicate-host", format!("`{host}` is served already"))
+                        .help("a host belongs to one route")
+                        .also(reader.file, first.clone(), "first here");
+                reader.push(diagnostic, text.span());
+            }
+            None => {
+                seen.hosts.insert(host.clone(), text.span());
+                hosts.push((host, text.span()));
+            }
+        }
+    }
+    hosts
+}
+
+/// The host that was probably meant.
+fn host_help(text: &str) -> Option<String> {
+    let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = host
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default()
+        .trim();
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let host = host
+        .strip_prefix('.')
+        .map_or_else(|| host.to_owned(), |rest| format!("*.{rest}"));
+    (host != text && host.parse::<HostPattern>().is_ok()).then(|| format!("write \"{host}\""))
+}
+
+fn name(
+    table: &mut Table<'_>,
+    first: Option<&(HostPattern, Range<usize>)>,
+    seen: &mut Seen,
+    reader: &mut Reader<'_>,
+) -> Option<Box<str>> {
+    let written = table.string("name", reader);
+    let (name, span) = match &written {
+        Some(name) => (Box::<str>::from(*name.get_ref()), name.span()),
+        None => {
+            let (host, span) = first?;
+            (host.to_string().into(), span.clone())
+        }
+    };
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || name.chars().any(char::is_control)
+        || *name == *NO_ROUTE
+    {
+        let message = format!(
+            "a route's name has 1 to {MAX_NAME} bytes, none of them a control character, and is not \"{NO_ROUTE}\""
+        );
+        reader.error("invalid-name", span, message);
+        return None;
+    }
+    if let Some(first) = seen.names.get(&name) {
+        let diagnostic = Diagnostic::error("duplicate-name", format!("two routes are named `{name}`"))
+            .help("a name is how metrics and /status tell routes apart; unless given, it is the first host")
+            .also(reader.file, first.clone(), "first here");
+        reader.push(diagnostic, span);
+        return Some(name);
+    }
+    seen.names.insert(name.clone(), span);
+    Some(name)
+}
+
+fn upstreams(
+    table: &mut Table<'_>,
+    base: &Path,
+    http2: bool,
+    timeouts: Timeouts,
+    reader: &mut Reader<'_>,
+) -> Vec<UpstreamSettings> {
+    let Some(written) = table.strings("upstream", reader) else {
+        if table.key_span("upstream").is_none() {
+            let diagnostic = Diagnostic::error("missing-key", "a route has an `upstream`");
+            reader.push(
+                diagnostic.help("add upstream = [\"http://127.0.0.1:9000\"]"),
+                table.span(),
+            );
+        }
+        return Vec::new();
+    };
+    if written.get_ref().is_empty() {
+        reader.error(
+            "missing-upstream",
+            written.span(),
+            "a route has at least one upstream",
+        );
+    }
+    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
+    for text in written.into_inner() {
+        match upstream(text.get_ref(), base, http2, timeouts) {
+            Ok(settings) if upstreams.contains(&settings) => {
+                let diagnostic =
+                    Diagnostic::warning("duplicate-upstream", "the upstream is there twice");
+                reader.push(diagnostic, text.span());
+            }
+            Ok(settings) => upstreams.push(settings),
+            Err(diagnostic) => reader.push(*diagnostic, text.span()),
+        }
+    }
+    upstreams
+}
+
+/// An upstream as the config or a flag writes it.
+pub(super) fn upstream(
+    text: &str,
+    base: &Path,
+    http2: bool,
+    timeouts: Timeouts,
+) -> Result<UpstreamSettings, Box<Diagnostic>> {
+    let invalid = |message: String| Diagnostic::error("invalid-upstream", message);
+    let (address, tls) = address::upstream(text, base)
+        .map_err(|error| Box::new(with_help(invalid(error.to_string()), error.help)))?;
+    let settings = UpstreamSettings {
+        address,
+        tls,
+        http2,
+        timeouts,
+    };
+    match Upstream::new(settings.clone()) {
+        Ok(_) => Ok(settings),
+        Err(error) => Err(Box::new(invalid(error.to_string()))),
+    }
+}
+
+fn timeouts(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Timeouts {
+    use std::time::Duration;
+    const LEAST: Duration = Duration::from_millis(1);
+    let mut timeouts = Timeouts::default();
+    let Some(mut table) = table.table("timeouts", reader) else {
+        return timeouts;
+    };
+    for (key, timeout) in [
+        ("connect_seconds", &mut timeouts.connect),
+        ("response_head_seconds", &mut timeouts.response_head),
+        ("body_idle_seconds", &mut timeouts.body_idle),
+    ] {
+        if let Some(seconds) = table.seconds(key, LEAST, reader) {
+            *timeout = seconds;
+        }
+    }
+    table.finish(reader);
+    timeouts
+}
+
+fn buckets(
+    table: &mut Table<'_>,
+    base: &Path,
+    hosts: &[(HostPattern, Range<usize>)],
+    reader: &mut Reader<'_>,
+) -> Option<BucketsConfig> {
+    let mut table = table.table("buckets", reader)?;
+    let directory = table.string("directory", reader);
+    if directory.is_none() && table.key_span("directory").is_none() {
+        let diagnostic = Diagnostic::error("missing-key", "`buckets` has a `directory`");
+        reader.push(
+            diagnostic.help("it holds a file for each bucket: photos.xml is bucket \"photos\""),
+            table.span(),
+        );
+    }
+    let forms = [
+        ("path", Addressing::Path),
+        ("host", Addressing::Host),
+        ("both", Addressing::Both),
+    ];
+    let written = table.choice("address", &forms, reader);
+    table.finish(reader);
+    let addressing = written
+        .as_ref()
+        .map_or(Addressing::Path, |written| *written.get_ref());
+    let has_wildcard = hosts
+        .iter()
+        .any(|(host, _)| matches!(host, HostPattern::Below(_)));
+    if let Some(written) = written.filter(|_| !has_wildcard) {
+        let help = "add one: in photos.s3.example.com, \"*.s3.example.com\" finds bucket photos";
+        match addressing {
+            Addressing::Path => {}
+            Addressing::Host => {
+                let message = "no host of the route has a wildcard that could stand for a bucket";
+                reader.push(
+                    Diagnostic::error("no-wildcard-host", message).help(help),
+                    written.span(),
+                );
+            }
+            Addressing::Both => {
+                let message =
+                    "no host of the route has a wildcard, so buckets are found in paths only";
+                reader.push(
+                    Diagnostic::warning("no-wildcard-host", message).help(help),
+                    written.span(),
+                );
+            }
+        }
+    }
+    let directory = directory?;
+    Some(BucketsConfig {
+        directory: NamedPath {
+            path: base.join(directory.get_ref()),
+            span: Some(directory.span()),
+        },
+        addressing,
+    })
+}
+
+fn extra_methods(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Vec<Method> {
+    let written = table
+        .strings("extra_methods", reader)
+        .map(Spanned::into_inner);
+    let mut methods = Vec::new();
+    for text in written.unwrap_or_default() {
+        let name = *text.get_ref();
+        let upper = name.to_ascii_uppercase();
+        let invalid = |message: String| Diagnostic::error("invalid-method", message);
+        let diagnostic = match Method::from_bytes(name.as_bytes()) {
+            Err(_) => invalid(format!("`{name}` is no method")),
+            Ok(_) if ["CONNECT", "TRACE", "TRACK"].contains(&&*upper) => {
+                invalid(format!("no browser lets a script use {upper}"))
+            }
+            Ok(_) if S3_METHODS.contains(&&*upper) || (upper != name && upper == "PATCH") => {
+                let known = S3_METHODS.contains(&name);
+                let diagnostic = invalid(format!("`{name}` is no method beyond S3's own"));
+                diagnostic.help(if known {
+                    "remove it: rules may name it anyway".to_owned()
+                } else {
+                    format!("methods are case-sensitive; {upper} is written in upper case")
+                })
+            }
+            Ok(method) => {
+                methods.push(method);
+                continue;
+            }
+        };
+        reader.push(diagnostic, text.span());
+    }
+    methods
+}
+
+fn forwarding(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Forwarding {
+    let mut forwarding = Forwarding::default();
+    if let Some(via) = table.boolean("via", reader) {
+        forwarding.via = via.into_inner();
+    }
+    let forms = [
+        ("off", (false, false)),
+        ("x-forwarded", (true, false)),
+        ("forwarded", (false, true)),
+        ("both", (true, true)),
+    ];
+    if let Some(chosen) = table.choice("forwarded", &forms, reader) {
+        (forwarding.x_forwarded, forwarding.forwarded) = chosen.into_inner();
+    }
+    forwarding
+}

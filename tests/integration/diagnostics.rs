@@ -1,0 +1,71 @@
+//! What `check` says of a config: each `tests/data/diagnostics/x.toml` has its `x.expected`.
+//!
+//! With `UPDATE_EXPECTED` in the environment, what is said is written down instead.
+
+use std::fs;
+use std::path::Path;
+
+use s3cors::config::{Input, load};
+
+const FOLDER: &str = "tests/data/diagnostics";
+
+#[test]
+fn every_problem_is_told_with_its_place_and_a_way_out() {
+    let mut configs: Vec<_> = fs::read_dir(FOLDER)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    configs.sort();
+    assert!(configs.len() >= 14, "{}", configs.len());
+    for config in configs {
+        let loaded = load(&Input::file(&config));
+        let said = loaded.report.render(false);
+        let expected = config.with_extension("expected");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(said, expected, "{}", config.display());
+        assert!(loaded.has_errors(), "{}", config.display());
+    }
+}
+
+#[test]
+fn programs_get_the_same_as_json() {
+    let loaded = load(&Input::file(Path::new(FOLDER).join("policies.toml")));
+    let report = loaded.report.json();
+    let unsupported = report
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|there| there["code"] == "InvalidRequest")
+        .unwrap();
+    assert_eq!(
+        unsupported["file"],
+        "tests/data/diagnostics/policies/broken.xml"
+    );
+    assert_eq!(unsupported["line"], 3);
+    assert_eq!(unsupported["column"], 20);
+    assert_eq!(unsupported["severity"], "error");
+    assert_eq!(
+        unsupported["message"],
+        "AllowedOrigin \"https://*.example.*\" can not have more than one wildcard."
+    );
+    let all = report.as_array().unwrap();
+    for there in all {
+        for key in [
+            "file", "line", "column", "severity", "code", "message", "detail", "help",
+        ] {
+            assert!(there.get(key).is_some(), "{key} in {there}");
+        }
+    }
+    // A file that two routes share is told of once.
+    let broken = all
+        .iter()
+        .filter(|there| there["file"] == unsupported["file"]);
+    assert_eq!(broken.count(), 3);
+}

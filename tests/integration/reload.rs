@@ -1,0 +1,603 @@
+//! Changed files come into force: by each way in which files are changed, and only what checks
+//! out.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method};
+use s3cors::admin::Reloads;
+use s3cors::config::reload::{Outcome, Progress, Reloader};
+use s3cors::config::{Input, load, watch};
+use s3cors::cors::Decision;
+use s3cors::metrics::Metrics;
+use s3cors::proxy::host::Host;
+use s3cors::proxy::snapshot::{Current, Route, RoutePolicy};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+/// A folder of its own, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("s3cors-reload-{}-{number}", std::process::id());
+        let path = fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Writes beside it and renames over it, as most editors do.
+    fn replace(&self, name: &str, text: &str) {
+        let beside = self.path(&format!("{name}~"));
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, self.path(name)).unwrap();
+    }
+
+    /// What Kubernetes does with a ConfigMap: a new folder, and the link `..data` swapped to it.
+    fn swap(&self, version: u32, files: &[(&str, &str)]) {
+        let folder = format!("..{version}");
+        for (name, text) in files {
+            self.write(&format!("{folder}/{name}"), text);
+            let link = self.path(name);
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(format!("..data/{name}"), link).unwrap();
+            }
+        }
+        let before = fs::read_link(self.path("..data"));
+        symlink(&folder, self.path("..data_tmp")).unwrap();
+        fs::rename(self.path("..data_tmp"), self.path("..data")).unwrap();
+        if let Ok(before) = before {
+            fs::remove_dir_all(self.path(before.to_str().unwrap())).unwrap();
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a proxy serves from, and its reloads.
+struct Served {
+    current: Arc<Current>,
+    metrics: Arc<Metrics>,
+}
+
+impl Served {
+    fn start(config: &Path, keep_going: bool) -> (Self, Reloader) {
+        let input = Input::file(config);
+        let loaded = load(&input);
+        let metrics = Metrics::new(1);
+        let snapshot = loaded.snapshot(&metrics, None, 1, keep_going);
+        let current = Arc::new(Current::new(snapshot.unwrap()));
+        let (to, of) = (Arc::clone(&current), Arc::clone(&metrics));
+        let reloads = Reloads::default();
+        let reloader = Reloader::new(input, keep_going, loaded, to, of, reloads);
+        (Self { current, metrics }, reloader.unwrap())
+    }
+
+    fn route(&self, host: &str) -> Option<Arc<Route>> {
+        let host = Host::parse(host.as_bytes()).unwrap();
+        let snapshot = self.current.get();
+        snapshot
+            .hosts
+            .get(&host)
+            .map(|found| Arc::clone(found.value))
+    }
+
+    /// Whether the route of a host allows an origin.
+    fn allows(&self, host: &str, origin: &str) -> bool {
+        let route = self.route(host).unwrap();
+        allows(
+            route
+                .policies
+                .route
+                .as_ref()
+                .or(route.policies.not_enabled.as_ref()),
+            origin,
+        )
+    }
+
+    fn bucket(&self, host: &str, bucket: &str) -> Option<Arc<RoutePolicy>> {
+        let route = self.route(host).unwrap();
+        route
+            .policies
+            .buckets
+            .as_ref()
+            .unwrap()
+            .policies
+            .get(bucket)
+            .cloned()
+    }
+
+    fn generation(&self) -> u64 {
+        self.current.get().generation
+    }
+
+    fn metric(&self, line: &str) -> u64 {
+        let text = self.metrics.encode();
+        let value = text.lines().find_map(|there| there.strip_prefix(line));
+        value
+            .unwrap_or_else(|| panic!("{line} in {text}"))
+            .trim()
+            .parse()
+            .unwrap()
+    }
+}
+
+fn allows(policy: Option<&Arc<RoutePolicy>>, origin: &str) -> bool {
+    let mut fields = HeaderMap::new();
+    fields.insert("origin", origin.parse().unwrap());
+    let decision = policy.unwrap().policy.decide(&Method::GET, &fields);
+    matches!(decision, Decision::Actual(Ok(_)))
+}
+
+/// A policy that allows one origin.
+fn policy(origin: &str) -> String {
+    format!(
+        "<CORSConfiguration><CORSRule><AllowedOrigin>{origin}</AllowedOrigin>\
+         <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>\n"
+    )
+}
+
+fn origin(number: u32) -> String {
+    format!("https://n{number}.example")
+}
+
+fn config(routes: &[(&str, &str)]) -> String {
+    let routes = routes.iter().map(|(host, rest)| {
+        format!("[[route]]\nhost = \"{host}\"\nupstream = \"http://127.0.0.1:9000\"\n{rest}\n")
+    });
+    routes.collect()
+}
+
+/// Changes something 20 times and waits each time until it is in force.
+async fn twenty_times(folder: &Folder, mut change: impl FnMut(u32, &str)) {
+    let (served, reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    let mut progress = reloader.progress();
+    let local = LocalSet::new();
+    local.spawn_local(watch(reloader, Arc::new(Notify::new())));
+    local
+        .run_until(async {
+            for number in 1..=20 {
+                let origin = origin(number);
+                let start = Instant::now();
+                change(number, &origin);
+                let live = progress.wait_for(|_| served.allows("a.example", &origin));
+                let live = tokio::time::timeout(Duration::from_secs(10), live).await;
+                assert!(live.is_ok(), "change {number} is never live");
+                let took = start.elapsed();
+                assert!(took < Duration::from_secs(1), "{number}: {took:?}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_file_rewritten_in_place_is_live_within_a_second() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    twenty_times(&folder, |_, origin| folder.write("a.xml", &policy(origin))).await;
+}
+
+#[tokio::test]
+async fn a_file_renamed_over_is_live_within_a_second() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    twenty_times(&folder, |_, origin| {
+        folder.replace("a.xml", &policy(origin))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_deleted_and_created_again_is_live_within_a_second() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    twenty_times(&folder, |_, origin| {
+        fs::remove_file(folder.path("a.xml")).unwrap();
+        folder.write("a.xml", &policy(origin));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_swap_of_kubernetes_link_is_live_within_a_second() {
+    let folder = Folder::new();
+    let toml = config(&[("a.example", "cors = 'a.xml'")]);
+    folder.swap(0, &[("s3cors.toml", &toml), ("a.xml", &policy(&origin(0)))]);
+    twenty_times(&folder, |number, origin| {
+        folder.swap(
+            number,
+            &[("s3cors.toml", &toml), ("a.xml", &policy(origin))],
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_replaced_is_live_within_a_second() {
+    let folder = Folder::new();
+    folder.write(
+        "s3cors.toml",
+        &config(&[("a.example", "cors = 'cors/a.xml'")]),
+    );
+    folder.write("cors/a.xml", &policy(&origin(0)));
+    twenty_times(&folder, |number, origin| {
+        fs::rename(folder.path("cors"), folder.path(&format!("old{number}"))).unwrap();
+        folder.write("cors/a.xml", &policy(origin));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_config_itself_is_live_within_a_second() {
+    let folder = Folder::new();
+    let toml = |number: u32| config(&[("a.example", &format!("cors = '{number}.xml'"))]);
+    for number in 0..=20 {
+        folder.write(&format!("{number}.xml"), &policy(&origin(number)));
+    }
+    folder.write("s3cors.toml", &toml(0));
+    twenty_times(&folder, |number, _| {
+        folder.write("s3cors.toml", &toml(number))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_file_that_never_rests_does_not_keep_the_others_from_being_live() {
+    let folder = Folder::new();
+    let routes = [
+        ("a.example", "cors = 'a.xml'"),
+        ("b.example", "buckets = { directory = 'buckets' }"),
+    ];
+    folder.write("s3cors.toml", &config(&routes));
+    folder.write("a.xml", &policy(&origin(0)));
+    folder.write("buckets/noise.xml", &policy(&origin(0)));
+    let stop = Arc::new(AtomicBool::new(false));
+    let noise = {
+        let (stop, path) = (Arc::clone(&stop), folder.path("buckets/noise.xml"));
+        std::thread::spawn(move || {
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                fs::write(&path, policy(&origin(number))).unwrap();
+                std::thread::yield_now();
+            }
+        })
+    };
+    twenty_times(&folder, |_, origin| {
+        folder.replace("a.xml", &policy(origin))
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    noise.join().unwrap();
+}
+
+/// Two files of one folder's generation are never mixed with another's.
+#[test]
+fn a_swap_in_the_middle_of_a_load_mixes_nothing() {
+    let folder = Folder::new();
+    let toml = config(&[
+        ("a.example", "cors = 'a.xml'"),
+        ("b.example", "cors = 'b.xml'"),
+    ]);
+    let swap = |folder: &Folder, number: u32| {
+        let policy = policy(&origin(number));
+        let files = [
+            ("s3cors.toml", &*toml),
+            ("a.xml", &policy),
+            ("b.xml", &policy),
+        ];
+        folder.swap(number, &files);
+    };
+    swap(&folder, 0);
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    let mut applied = 0;
+    std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| (1..=300).for_each(|number| swap(&folder, number)));
+        while !swapping.is_finished() {
+            if reloader.reload(false) == Outcome::Applied {
+                applied += 1;
+            }
+            let snapshot = served.current.get();
+            let [a, b] = &snapshot.routes[..] else {
+                panic!("two routes");
+            };
+            let hash = |route: &Route| {
+                route
+                    .policies
+                    .route
+                    .as_ref()
+                    .unwrap()
+                    .source
+                    .content_hash
+                    .clone()
+            };
+            assert_eq!(hash(a), hash(b));
+        }
+    });
+    reloader.reload(false);
+    assert!(served.allows("a.example", &origin(300)));
+    assert!(applied > 0);
+}
+
+#[tokio::test]
+async fn a_forced_reload_is_applied_although_nothing_changed() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    let (served, reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    let before = served.route("a.example").unwrap();
+    let mut progress = reloader.progress();
+    let forced = Arc::new(Notify::new());
+    let local = LocalSet::new();
+    local.spawn_local(watch(reloader, Arc::clone(&forced)));
+    forced.notify_one();
+    local.run_until(progress.changed()).await.unwrap();
+    let expected = Progress {
+        reloads: 1,
+        generation: 2,
+        last: Outcome::Applied,
+    };
+    assert_eq!(*progress.borrow(), expected);
+    assert_eq!(served.metric("s3cors_config_generation"), 2);
+    let after = served.route("a.example").unwrap();
+    assert!(Arc::ptr_eq(&before.upstreams[0], &after.upstreams[0]));
+    let (before, after) = (&before.policies.route, &after.policies.route);
+    assert!(Arc::ptr_eq(
+        before.as_ref().unwrap(),
+        after.as_ref().unwrap()
+    ));
+}
+
+#[test]
+fn what_does_not_check_out_changes_nothing_for_its_route_and_the_others_take_their_changes() {
+    let folder = Folder::new();
+    let toml = config(&[
+        ("a.example", "cors = 'a.xml'"),
+        ("b.example", "cors = 'b.xml'"),
+    ]);
+    folder.write("s3cors.toml", &toml);
+    folder.write("a.xml", &policy(&origin(0)));
+    folder.write("b.xml", &policy(&origin(0)));
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    assert_eq!(reloader.reload(false), Outcome::Unchanged);
+
+    folder.write("a.xml", "<CORSConfiguration>");
+    folder.write("b.xml", &policy(&origin(1)));
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(served.allows("a.example", &origin(0)));
+    assert!(served.allows("b.example", &origin(1)));
+    assert_eq!(served.generation(), 2);
+    assert_eq!(
+        served.metric("s3cors_config_reloads_total{result=\"rejected\"}"),
+        1
+    );
+    assert_eq!(
+        served.metric("s3cors_config_reloads_total{result=\"applied\"}"),
+        1
+    );
+    assert_eq!(served.metric("s3cors_config_last_reload_successful"), 0);
+    let last_error = |host: &str| {
+        let route = served.route(host).unwrap();
+        route
+            .policies
+            .route
+            .as_ref()
+            .unwrap()
+            .source
+            .last_error
+            .clone()
+    };
+    assert!(last_error("a.example").unwrap().contains("a.xml:1:"));
+    assert_eq!(last_error("b.example"), None);
+
+    // The same again is no news.
+    assert_eq!(reloader.reload(false), Outcome::Unchanged);
+
+    // Gone is no better than broken.
+    fs::remove_file(folder.path("a.xml")).unwrap();
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert!(served.allows("a.example", &origin(0)));
+    assert_eq!(served.generation(), 2);
+    assert!(last_error("a.example").unwrap().contains("No such file"));
+
+    folder.write("a.xml", &policy(&origin(2)));
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(served.allows("a.example", &origin(2)));
+    assert!(!served.allows("a.example", &origin(0)));
+    assert_eq!(last_error("a.example"), None);
+    assert_eq!(served.metric("s3cors_config_last_reload_successful"), 1);
+}
+
+#[test]
+fn a_config_that_does_not_check_out_changes_nothing() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    for broken in ["", "[[route]]", "\u{0}", "workers = 0"] {
+        folder.write(
+            "s3cors.toml",
+            &format!(
+                "{}{broken}",
+                if broken.is_empty() {
+                    String::new()
+                } else {
+                    config(&[("b.example", "")]) + "\n"
+                }
+            ),
+        );
+        assert_eq!(reloader.reload(false), Outcome::Rejected, "{broken}");
+        assert!(served.allows("a.example", &origin(0)));
+        assert!(served.route("b.example").is_none());
+        assert_eq!(served.generation(), 1);
+    }
+    fs::remove_file(folder.path("s3cors.toml")).unwrap();
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert_eq!(
+        served.metric("s3cors_config_reloads_total{result=\"rejected\"}"),
+        5
+    );
+}
+
+#[test]
+fn buckets_come_and_go_with_their_files() {
+    let folder = Folder::new();
+    let buckets = "cors = 'route.xml'\nbuckets = { directory = 'buckets' }";
+    folder.write("s3cors.toml", &config(&[("a.example", buckets)]));
+    folder.write("route.xml", &policy(&origin(0)));
+    folder.write("buckets/photos.xml", &policy(&origin(1)));
+    folder.write("buckets/.hidden.xml", "none of ours");
+    folder.write("buckets/README", "none of ours");
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    let photos = served.bucket("a.example", "photos").unwrap();
+    assert!(allows(Some(&photos), &origin(1)));
+
+    folder.write("buckets/videos.xml", &policy(&origin(2)));
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(allows(
+        served.bucket("a.example", "videos").as_ref(),
+        &origin(2)
+    ));
+    assert!(Arc::ptr_eq(
+        &photos,
+        &served.bucket("a.example", "photos").unwrap()
+    ));
+
+    fs::remove_file(folder.path("buckets/videos.xml")).unwrap();
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(served.bucket("a.example", "videos").is_none());
+
+    // New and broken: nothing changes for the bucket. Known and broken: the last good one stays.
+    folder.write("buckets/music.xml", "<");
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert!(served.bucket("a.example", "music").is_none());
+    folder.write("buckets/photos.xml", "<");
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    let photos = served.bucket("a.example", "photos").unwrap();
+    assert!(allows(Some(&photos), &origin(1)));
+    assert!(photos.source.last_error.is_some());
+
+    // The whole folder gone: so is every bucket's newest file, but not what was in force.
+    fs::rename(folder.path("buckets"), folder.path("elsewhere")).unwrap();
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert!(allows(
+        served.bucket("a.example", "photos").as_ref(),
+        &origin(1)
+    ));
+}
+
+#[test]
+fn a_new_route_whose_policy_is_broken_is_left_out() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
+    folder.write("a.xml", &policy(&origin(0)));
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    folder.write("b.xml", "<");
+    let toml = config(&[
+        ("a.example", "cors = 'a.xml'"),
+        ("b.example", "cors = 'b.xml'"),
+    ]);
+    folder.write("s3cors.toml", &toml);
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert!(served.route("b.example").is_none());
+    folder.write("b.xml", &policy(&origin(0)));
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(served.allows("b.example", &origin(0)));
+}
+
+#[test]
+fn a_route_that_is_renamed_with_a_broken_policy_goes_on_as_it_was() {
+    let folder = Folder::new();
+    folder.write(
+        "s3cors.toml",
+        &config(&[("a.example", "name = 'one'\ncors = 'a.xml'")]),
+    );
+    folder.write("a.xml", &policy(&origin(0)));
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    folder.write("a.xml", "<");
+    folder.write(
+        "s3cors.toml",
+        &config(&[("a.example", "name = 'two'\ncors = 'a.xml'")]),
+    );
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(served.allows("a.example", &origin(0)));
+    let route = served.route("a.example").unwrap();
+    assert_eq!(&*route.name, "two");
+}
+
+#[test]
+fn with_keep_going_what_is_broken_at_the_start_serves_without_cors_and_says_so() {
+    let folder = Folder::new();
+    let toml = config(&[
+        ("a.example", "cors = 'a.xml'"),
+        (
+            "b.example",
+            "cors = 'b.xml'\nbuckets = { directory = 'buckets' }",
+        ),
+        (
+            "c.example",
+            "cors = 'b.xml'\nbuckets = { directory = 'missing' }",
+        ),
+    ]);
+    folder.write("s3cors.toml", &toml);
+    folder.write("a.xml", "<");
+    folder.write("b.xml", &policy("*"));
+    folder.write("buckets/photos.xml", "<");
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), true);
+    assert!(!served.allows("a.example", &origin(0)));
+    assert!(served.allows("b.example", &origin(0)));
+    // Never the route's wider policy instead of a bucket's own.
+    let photos = served.bucket("b.example", "photos").unwrap();
+    assert!(!allows(Some(&photos), &origin(0)));
+    assert!(photos.source.last_error.is_some());
+    assert!(!served.allows("c.example", &origin(0)));
+    for host in ["a.example", "c.example"] {
+        let route = served.route(host).unwrap();
+        assert!(
+            route
+                .policies
+                .route
+                .as_ref()
+                .unwrap()
+                .source
+                .last_error
+                .is_some()
+        );
+    }
+
+    folder.write("a.xml", &policy(&origin(0)));
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(served.allows("a.example", &origin(0)));
+    folder.write("buckets/photos.xml", &policy(&origin(1)));
+    fs::create_dir(folder.path("missing")).unwrap();
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(served.allows("c.example", &origin(0)));
+    assert!(allows(
+        served.bucket("b.example", "photos").as_ref(),
+        &origin(1)
+    ));
+}
