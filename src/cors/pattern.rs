@@ -46,10 +46,13 @@ impl Wildcard {
     pub fn matches(&self, value: &[u8]) -> bool {
         match &self.suffix {
             None => value == self.prefix.as_bytes(),
-            // What the prefix took is not there for the suffix: the ends never overlap.
-            Some(suffix) => value
-                .strip_prefix(self.prefix.as_bytes())
-                .is_some_and(|rest| rest.ends_with(suffix.as_bytes())),
+            // What the prefix takes is not there for the suffix: the ends never overlap. Origins
+            // differ at their ends sooner than at their beginnings.
+            Some(suffix) => {
+                value.len() >= self.prefix.len() + suffix.len()
+                    && value.ends_with(suffix.as_bytes())
+                    && value.starts_with(self.prefix.as_bytes())
+            }
         }
     }
 

@@ -326,7 +326,9 @@ fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
     if requested.is_empty() {
         return None;
     }
-    let mut list = Vec::with_capacity(128);
+    // Exactly as long as it will be: a field value takes over such a buffer as it is.
+    let length: usize = requested.names().map(|name| name.len() + ", ".len()).sum();
+    let mut list = Vec::with_capacity(length - ", ".len());
     write_allow_headers(requested, &mut list);
     Some(HeaderValue::try_from(list).expect("tokens make a field value"))
 }

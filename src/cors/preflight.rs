@@ -39,14 +39,14 @@ impl PreflightFields<'_> {
 /// The value of `Access-Control-Allow-Headers`: the requested names in lower case, in request
 /// order.
 pub(super) fn write_allow_headers(requested: RequestedHeaders<'_>, out: &mut Vec<u8>) {
-    let mut separator: &[u8] = b"";
+    let start = out.len();
     for name in requested.names() {
-        out.extend_from_slice(separator);
-        let start = out.len();
-        out.extend_from_slice(name);
-        if let Some(name) = out.get_mut(start..) {
-            name.make_ascii_lowercase();
+        if out.len() > start {
+            out.extend_from_slice(b", ");
         }
-        separator = b", ";
+        out.extend_from_slice(name);
+    }
+    if let Some(list) = out.get_mut(start..) {
+        list.make_ascii_lowercase();
     }
 }

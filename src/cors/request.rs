@@ -145,17 +145,15 @@ pub(crate) enum OriginField<'r> {
 
 impl<'r> OriginField<'r> {
     pub(crate) fn of(fields: &'r HeaderMap) -> Self {
-        // One look-up where there is no Origin, which is the common case of a proxy.
-        let Some(first) = fields.get(ORIGIN) else {
-            return Self::Missing;
-        };
-        if fields.get_all(ORIGIN).iter().nth(1).is_some() {
-            return Self::Malformed;
-        }
-        match first.as_bytes() {
-            b"" => Self::Missing,
-            bytes if is_origin(bytes) => Self::One(first),
-            _ => Self::Malformed,
+        let mut lines = fields.get_all(ORIGIN).iter();
+        match (lines.next(), lines.next()) {
+            (None, _) => Self::Missing,
+            (Some(_), Some(_)) => Self::Malformed,
+            (Some(line), None) => match line.as_bytes() {
+                b"" => Self::Missing,
+                bytes if is_origin(bytes) => Self::One(line),
+                _ => Self::Malformed,
+            },
         }
     }
 }
@@ -165,10 +163,9 @@ impl<'r> OriginField<'r> {
 ///
 /// [Fetch, «Origin header»]: https://fetch.spec.whatwg.org/#origin-header
 pub(crate) fn is_origin(bytes: &[u8]) -> bool {
-    bytes.len() <= MAX_ORIGIN
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && *byte != b',')
+    // All of them, without a way out at the first: that is what a vector unit does at once.
+    let visible = |every, byte: &u8| every & byte.is_ascii_graphic() & (*byte != b',');
+    bytes.len() <= MAX_ORIGIN && bytes.iter().fold(true, visible)
 }
 
 /// Whether a request asks for a CORS preflight: `OPTIONS` with `Origin` and
