@@ -14,6 +14,7 @@ mod drain;
 mod edge;
 mod explain;
 mod forwarding;
+mod fuzz_smoke;
 mod http2;
 mod reload;
 mod support;

@@ -1,0 +1,168 @@
+//! What has to hold of the engine whatever bytes come: one function for each fuzz target.
+//!
+//! The ordinary tests run the same functions on generated input (`fuzz_smoke`).
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN,
+};
+use http::{HeaderMap, Method};
+use s3cors::cors::{
+    Advice, CorsConfiguration, Decision, Options, Outcome, Policy, Semantics, check_document,
+    locate,
+};
+
+/// A document: reading it never panics, what it is read as is written so that it reads back the
+/// same, every problem and every place lies within it, and checking it agrees with reading it.
+pub fn xml(bytes: &[u8]) {
+    let read = CorsConfiguration::from_xml(bytes);
+    let checked = check_document(bytes, Options::default());
+    for problem in &checked.problems {
+        let span = problem.span.clone().expect("every problem has its place");
+        assert!(bytes.get(span.clone()).is_some(), "{span:?}");
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            assert!(
+                text.get(span.clone()).is_some(),
+                "{span:?} cuts a character"
+            );
+        }
+    }
+    let Ok(configuration) = read else {
+        assert!(checked.policy.is_none() && !checked.problems.is_empty());
+        return;
+    };
+    let written = configuration.to_xml();
+    // White space makes a document longer, and one at the limit too long.
+    if written.len() <= s3cors::cors::MAX_DOCUMENT {
+        assert_eq!(
+            CorsConfiguration::from_xml(written.as_bytes()).as_ref(),
+            Ok(&configuration)
+        );
+    }
+    let text = std::str::from_utf8(bytes).expect("what is read is UTF-8");
+    for rule in 0..configuration.rules.len() {
+        let path = s3cors::cors::ElementPath::Rule(rule);
+        let place = locate(text, path).expect("what is read has a place");
+        assert!(text[place].starts_with("<CORSRule"));
+    }
+    if let Some(policy) = &checked.policy {
+        assert_eq!(policy.configuration(), Some(&configuration));
+    }
+}
+
+/// A document, a NUL, and a request (method, then `name: value` lines): the decision keeps the
+/// rules of CORS, and the explanation agrees with it.
+pub fn decide(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let (Some(document), Some(request)) = (parts.next(), parts.next()) else {
+        return;
+    };
+    let mut lines = request.split(|byte| *byte == b'\n');
+    let Some(Ok(method)) = lines.next().map(Method::from_bytes) else {
+        return;
+    };
+    let mut fields = HeaderMap::new();
+    for line in lines {
+        let name = match line.first() {
+            Some(b'o') => ORIGIN,
+            Some(b'm') => ACCESS_CONTROL_REQUEST_METHOD,
+            Some(b'h') => ACCESS_CONTROL_REQUEST_HEADERS,
+            _ => continue,
+        };
+        if let Ok(value) = HeaderValue::from_bytes(&line[1..]) {
+            fields.append(name, value);
+        }
+    }
+    for semantics in [Semantics::Safe, Semantics::S3Exact] {
+        let options = Options {
+            semantics,
+            ..Options::default()
+        };
+        match check_document(document, options.clone()).policy {
+            Some(policy) => decided(&policy, &method, &fields),
+            None => decided(&Policy::not_enabled(options), &method, &fields),
+        }
+    }
+}
+
+/// What has to hold of a decision.
+pub fn decided(policy: &Policy, method: &Method, fields: &HeaderMap) {
+    let decision = policy.decide(method, fields);
+    let explanation = policy.explain(method, fields);
+    let allowed = match &decision {
+        Decision::NotCors => {
+            assert!(matches!(explanation.outcome, Outcome::NotCors));
+            false
+        }
+        Decision::Preflight(Ok(allowance)) | Decision::Actual(Ok(allowance)) => {
+            let Outcome::Allowed(matched) = &explanation.outcome else {
+                panic!("allowed, but explained as {:?}", explanation.outcome);
+            };
+            assert_eq!(matched.pattern_index, allowance.pattern());
+            let first = explanation
+                .rules
+                .iter()
+                .position(|rule| rule.failures.is_empty());
+            assert_eq!(first, Some(matched.rule));
+            true
+        }
+        Decision::Preflight(Err(denial)) | Decision::Actual(Err(denial)) => {
+            let Outcome::Refused(refusal) = &explanation.outcome else {
+                panic!("refused, but explained as {:?}", explanation.outcome);
+            };
+            assert_eq!(&refusal.denial, denial);
+            if let Advice::Change(change) = &refusal.advice {
+                let nothing = CorsConfiguration::default();
+                let changed = change.apply(policy.configuration().unwrap_or(&nothing));
+                let changed = Policy::compile(&changed, policy.options().clone())
+                    .expect("a suggested configuration is valid");
+                assert!(matches!(
+                    changed.decide(method, fields),
+                    Decision::Preflight(Ok(_)) | Decision::Actual(Ok(_))
+                ));
+            }
+            false
+        }
+    };
+
+    let mut marked = HeaderMap::new();
+    // What an upstream sends never gets through.
+    marked.insert(
+        ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("evil"),
+    );
+    marked.append(
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    policy.mark(decision, &mut marked);
+    let mut origins = marked.get_all(ACCESS_CONTROL_ALLOW_ORIGIN).iter();
+    let origin = origins.next();
+    assert!(origins.next().is_none());
+    assert_eq!(origin.is_some(), allowed);
+    let credentials = marked.get(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    if let Some(origin) = origin {
+        let any = origin == "*";
+        assert!(
+            any || Some(origin) == fields.get(ORIGIN),
+            "{origin:?} was never asked for"
+        );
+        assert_eq!(
+            credentials.is_some(),
+            !any,
+            "credentials and `*` exclude each other"
+        );
+    } else {
+        assert!(credentials.is_none());
+    }
+    if let Some(names) = marked.get(ACCESS_CONTROL_ALLOW_HEADERS) {
+        let asked: Vec<Vec<u8>> = fields
+            .get_all(ACCESS_CONTROL_REQUEST_HEADERS)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .map(|name| name.trim_ascii().to_ascii_lowercase())
+            .filter(|name| !name.is_empty())
+            .collect();
+        assert_eq!(names.as_bytes(), asked.join(&b", "[..]));
+    }
+}

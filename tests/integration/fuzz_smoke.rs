@@ -1,0 +1,135 @@
+//! The fuzz targets' functions on seeds and on generated input, for a bounded time.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::support::vectors::load;
+
+#[path = "../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "public in the crate it is shared with")]
+mod targets;
+
+/// Every configuration of S3's vectors, good and bad.
+fn documents() -> Vec<String> {
+    let vectors = load().vectors.into_iter();
+    vectors.filter_map(|vector| vector.config_xml).collect()
+}
+
+#[test]
+fn seeds() {
+    for document in documents() {
+        targets::xml(document.as_bytes());
+        // Cut anywhere, nothing breaks.
+        for end in 0..document.len().min(400) {
+            targets::xml(&document.as_bytes()[..end]);
+        }
+    }
+    for vector in load().vectors {
+        for request in &vector.requests {
+            let mut input = vector.config_xml.clone().unwrap_or_default().into_bytes();
+            input.push(0);
+            input.extend_from_slice(request.method.as_bytes());
+            for (name, value) in &request.headers {
+                let mark = match name.to_ascii_lowercase().as_str() {
+                    "origin" => "o",
+                    "access-control-request-method" => "m",
+                    "access-control-request-headers" => "h",
+                    _ => continue,
+                };
+                input.extend_from_slice(format!("\n{mark}{value}").as_bytes());
+            }
+            targets::decide(&input);
+        }
+    }
+}
+
+/// A seed with some of its bytes replaced by pieces that XML cares about.
+fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = select(
+        &[
+            "<",
+            ">",
+            "&",
+            ";",
+            "\"",
+            "'",
+            "]]>",
+            "<![CDATA[",
+            "<!--",
+            "-->",
+            "<?",
+            "?>",
+            "<!DOCTYPE",
+            "&#x2a;",
+            "&amp;",
+            "*",
+            "\0",
+            "\u{feff}",
+            "</CORSRule>",
+            "<CORSRule>",
+            "<ID/>",
+            " ",
+            "\r\n",
+            "\u{e9}",
+            "<MaxAgeSeconds>",
+            "=",
+            "/",
+        ][..],
+    );
+    let changes = vec((any::<Index>(), 0..12_usize, pieces), 0..5);
+    let raw = vec(any::<u8>(), 0..3);
+    (select(documents()), changes, raw).prop_map(|(document, changes, raw)| {
+        let mut bytes = document.into_bytes();
+        for (place, cut, piece) in changes {
+            let start = place.index(bytes.len() + 1);
+            let end = (start + cut).min(bytes.len());
+            bytes.splice(start..end, piece.bytes());
+        }
+        let middle = bytes.len() / 2;
+        bytes.splice(middle..middle, raw);
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+
+    #[test]
+    fn xml(bytes in mutated()) {
+        targets::xml(&bytes);
+    }
+
+    #[test]
+    fn decide(
+        rules in vec((
+            vec(select(&["*", "https://a.test", "https://*.a.test", "http*", "null", "a*b", "https://a.test/"][..]), 1..3),
+            vec(select(&["GET", "PUT", "HEAD", "DELETE"][..]), 1..3),
+            vec(select(&["*", "x-*", "a", "Content-Type"][..]), 0..3),
+        ), 0..4),
+        method in select(&["OPTIONS", "GET", "PUT", "PATCH"][..]),
+        lines in vec((
+            select(&["o", "o", "m", "h"][..]),
+            "(https://a\\.test|https://b\\.a\\.test|null|GET|PUT|get|a|x-1|content-type|[ -~]{0,6}|[ ,a-z*]{0,9})",
+        ), 0..5),
+    ) {
+        let mut input = String::from("<CORSConfiguration>");
+        for (origins, methods, headers) in rules {
+            input.push_str("<CORSRule>");
+            for (name, values) in [
+                ("AllowedOrigin", origins), ("AllowedMethod", methods), ("AllowedHeader", headers),
+            ] {
+                for value in values {
+                    input.push_str(&format!("<{name}>{value}</{name}>"));
+                }
+            }
+            input.push_str("</CORSRule>");
+        }
+        input.push_str("</CORSConfiguration>\0");
+        input.push_str(method);
+        for (mark, value) in lines {
+            input.push_str(&format!("\n{mark}{value}"));
+        }
+        targets::decide(input.as_bytes());
+    }
+}
