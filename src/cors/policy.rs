@@ -29,7 +29,7 @@ pub enum Semantics {
 pub struct Options {
     /// Safe, or exactly as S3.
     pub semantics: Semantics,
-    /// Methods beyond [`S3_METHODS`] that rules may allow, for upstreams that are not S3.
+    /// Methods beyond [`S3_METHODS`](super::S3_METHODS) that rules may allow, for upstreams that are not S3.
     pub extra_methods: Vec<Method>,
 }
 
