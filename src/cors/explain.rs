@@ -1,15 +1,13 @@
 //! Why a policy decided as it did: data for the command line, the console and the log.
 
-use std::fmt;
-
-use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::{HeaderMap, Method};
 
 use super::advice::Advice;
 use super::configuration::{CorsRule, Element};
 use super::decision::{Condition, Decision, Denial, Reason};
+use super::note::Note;
 use super::origin::ClosestOrigin;
-use super::policy::{Asked, Policy, Semantics};
+use super::policy::{Asked, Policy};
 use super::request::{CorsRequest, Kind};
 use super::rule::{Mismatch, Rule};
 
@@ -95,79 +93,6 @@ pub struct Failure {
     pub closest: Option<ClosestOrigin>,
 }
 
-/// Something worth knowing about a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// The answer is `*`.
-    NoCredentials,
-    /// The origin is `null`.
-    NullOrigin,
-    /// A page over plain HTTP gets credentials.
-    PlainHttp,
-    /// Uploads, but no `ETag` to read.
-    ETagNotExposed,
-    /// No `MaxAgeSeconds`.
-    NoMaxAge,
-    /// `Access-Control-Request-Method` on an actual request.
-    JudgedByRequestMethod,
-    /// `OPTIONS`, but no preflight.
-    NoPreflight,
-    /// The request goes on to the upstream although it is refused.
-    ForwardedAllTheSame,
-}
-
-impl Note {
-    /// A stable name.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no-credentials",
-            Self::NullOrigin => "null-origin",
-            Self::PlainHttp => "plain-http",
-            Self::ETagNotExposed => "etag-not-exposed",
-            Self::NoMaxAge => "no-max-age",
-            Self::JudgedByRequestMethod => "judged-by-request-method",
-            Self::NoPreflight => "no-preflight",
-            Self::ForwardedAllTheSame => "forwarded-all-the-same",
-        }
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoCredentials => {
-                "the answer is `*`: a browser keeps it from scripts that asked with credentials \
-                 (cookies, HTTP authentication)"
-            }
-            Self::NullOrigin => {
-                "`null` is the origin of sandboxed frames, data: and file: URLs: any site can \
-                 make such a page"
-            }
-            Self::PlainHttp => {
-                "the origin is plain HTTP: whoever controls the network can speak for it, with \
-                 credentials"
-            }
-            Self::ETagNotExposed => {
-                "ETag is not in ExposeHeader: scripts that upload in parts cannot read it"
-            }
-            Self::NoMaxAge => {
-                "the rule has no MaxAgeSeconds: a browser forgets this answer after 5 seconds"
-            }
-            Self::JudgedByRequestMethod => {
-                "the request carries Access-Control-Request-Method, so S3 judges it by that method"
-            }
-            Self::NoPreflight => {
-                "OPTIONS without Access-Control-Request-Method is no preflight: it is forwarded"
-            }
-            Self::ForwardedAllTheSame => {
-                "the request itself is forwarded all the same; only the script does not see the \
-                 response"
-            }
-        })
-    }
-}
-
 impl Policy {
     /// Explains what [`decide`](Self::decide) decides: it asks the same predicate.
     #[must_use]
@@ -235,69 +160,6 @@ impl Policy {
             })
             .collect()
     }
-
-    fn notes(
-        &self,
-        kind: Option<Kind>,
-        outcome: &Outcome,
-        method: &Method,
-        fields: &HeaderMap,
-    ) -> Vec<Note> {
-        let mut notes = Vec::new();
-        let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
-        if kind == Some(Kind::Actual) && requested.is_some() {
-            notes.push(Note::JudgedByRequestMethod);
-        }
-        if method == Method::OPTIONS
-            && kind != Some(Kind::Preflight)
-            && self.semantics() == Semantics::Safe
-        {
-            notes.push(Note::NoPreflight);
-        }
-        let matched = match outcome {
-            Outcome::NotCors => return notes,
-            Outcome::Refused(_) => {
-                if kind == Some(Kind::Actual) {
-                    notes.push(Note::ForwardedAllTheSame);
-                }
-                return notes;
-            }
-            Outcome::Allowed(matched) => matched,
-        };
-        let Some(rule) = self
-            .configuration()
-            .and_then(|all| all.rules.get(matched.rule))
-        else {
-            return notes;
-        };
-        let origin = fields
-            .get(http::header::ORIGIN)
-            .map(|value| value.as_bytes());
-        let origin = origin.unwrap_or_default();
-        if matched.any_origin {
-            notes.push(Note::NoCredentials);
-        } else if origin == b"null" {
-            notes.push(Note::NullOrigin);
-        } else if origin.starts_with(b"http://") && !is_local(origin) {
-            notes.push(Note::PlainHttp);
-        }
-        let asked = requested.map_or(method.as_str().as_bytes(), |method| method.as_bytes());
-        let exposed = |name: &String| name.eq_ignore_ascii_case("etag");
-        if matches!(asked, b"PUT" | b"POST") && !rule.expose_headers.iter().any(exposed) {
-            notes.push(Note::ETagNotExposed);
-        }
-        if kind == Some(Kind::Preflight) && rule.max_age_seconds.is_none() {
-            notes.push(Note::NoMaxAge);
-        }
-        notes
-    }
-}
-
-/// Whether a plain HTTP origin never leaves the machine.
-pub(super) fn is_local(origin: &[u8]) -> bool {
-    ["http://localhost", "http://127.", "http://[::1]"]
-        .iter()
-        .any(|local| origin.starts_with(local.as_bytes()))
 }
 
 /// Every condition of a rule that fails; the first is the rule's mismatch.
@@ -385,7 +247,7 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use http::header::ACCESS_CONTROL_REQUEST_HEADERS;
+    use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::{select, subsequence};

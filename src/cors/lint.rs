@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-use super::explain::is_local;
+use super::note::is_local;
 use super::origin::{OriginDifference, mended};
 use super::pattern::Wildcard;
 

@@ -4,6 +4,7 @@
 //! it takes two roots, an open one, stray text and any entity without a word.
 
 mod read;
+mod well_formed;
 mod write;
 
 use std::ops::Range;

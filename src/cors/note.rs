@@ -1,0 +1,147 @@
+//! What is worth knowing about a decision besides.
+
+use std::fmt;
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderMap, Method};
+
+use super::explain::Outcome;
+use super::policy::{Policy, Semantics};
+use super::request::Kind;
+
+/// Something worth knowing about a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The answer is `*`.
+    NoCredentials,
+    /// The origin is `null`.
+    NullOrigin,
+    /// A page over plain HTTP gets credentials.
+    PlainHttp,
+    /// Uploads, but no `ETag` to read.
+    ETagNotExposed,
+    /// No `MaxAgeSeconds`.
+    NoMaxAge,
+    /// `Access-Control-Request-Method` on an actual request.
+    JudgedByRequestMethod,
+    /// `OPTIONS`, but no preflight.
+    NoPreflight,
+    /// The request goes on to the upstream although it is refused.
+    ForwardedAllTheSame,
+}
+
+impl Note {
+    /// A stable name.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no-credentials",
+            Self::NullOrigin => "null-origin",
+            Self::PlainHttp => "plain-http",
+            Self::ETagNotExposed => "etag-not-exposed",
+            Self::NoMaxAge => "no-max-age",
+            Self::JudgedByRequestMethod => "judged-by-request-method",
+            Self::NoPreflight => "no-preflight",
+            Self::ForwardedAllTheSame => "forwarded-all-the-same",
+        }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoCredentials => {
+                "the answer is `*`: a browser keeps it from scripts that asked with credentials \
+                 (cookies, HTTP authentication)"
+            }
+            Self::NullOrigin => {
+                "`null` is the origin of sandboxed frames, data: and file: URLs: any site can \
+                 make such a page"
+            }
+            Self::PlainHttp => {
+                "the origin is plain HTTP: whoever controls the network can speak for it, with \
+                 credentials"
+            }
+            Self::ETagNotExposed => {
+                "ETag is not in ExposeHeader: scripts that upload in parts cannot read it"
+            }
+            Self::NoMaxAge => {
+                "the rule has no MaxAgeSeconds: a browser forgets this answer after 5 seconds"
+            }
+            Self::JudgedByRequestMethod => {
+                "the request carries Access-Control-Request-Method, so S3 judges it by that method"
+            }
+            Self::NoPreflight => {
+                "OPTIONS without Access-Control-Request-Method is no preflight: it is forwarded"
+            }
+            Self::ForwardedAllTheSame => {
+                "the request itself is forwarded all the same; only the script does not see the \
+                 response"
+            }
+        })
+    }
+}
+
+impl Policy {
+    /// What is worth knowing about the `outcome` of a request.
+    pub(super) fn notes(
+        &self,
+        kind: Option<Kind>,
+        outcome: &Outcome,
+        method: &Method,
+        fields: &HeaderMap,
+    ) -> Vec<Note> {
+        let mut notes = Vec::new();
+        let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
+        if kind == Some(Kind::Actual) && requested.is_some() {
+            notes.push(Note::JudgedByRequestMethod);
+        }
+        if method == Method::OPTIONS
+            && kind != Some(Kind::Preflight)
+            && self.semantics() == Semantics::Safe
+        {
+            notes.push(Note::NoPreflight);
+        }
+        let matched = match outcome {
+            Outcome::NotCors => return notes,
+            Outcome::Refused(_) => {
+                if kind == Some(Kind::Actual) {
+                    notes.push(Note::ForwardedAllTheSame);
+                }
+                return notes;
+            }
+            Outcome::Allowed(matched) => matched,
+        };
+        let Some(rule) = self
+            .configuration()
+            .and_then(|all| all.rules.get(matched.rule))
+        else {
+            return notes;
+        };
+        let origin = fields.get(ORIGIN).map(|value| value.as_bytes());
+        let origin = origin.unwrap_or_default();
+        if matched.any_origin {
+            notes.push(Note::NoCredentials);
+        } else if origin == b"null" {
+            notes.push(Note::NullOrigin);
+        } else if origin.starts_with(b"http://") && !is_local(origin) {
+            notes.push(Note::PlainHttp);
+        }
+        let asked = requested.map_or(method.as_str().as_bytes(), |method| method.as_bytes());
+        let exposed = |name: &String| name.eq_ignore_ascii_case("etag");
+        if matches!(asked, b"PUT" | b"POST") && !rule.expose_headers.iter().any(exposed) {
+            notes.push(Note::ETagNotExposed);
+        }
+        if kind == Some(Kind::Preflight) && rule.max_age_seconds.is_none() {
+            notes.push(Note::NoMaxAge);
+        }
+        notes
+    }
+}
+
+/// Whether a plain HTTP origin never leaves the machine.
+pub(super) fn is_local(origin: &[u8]) -> bool {
+    ["http://localhost", "http://127.", "http://[::1]"]
+        .iter()
+        .any(|local| origin.starts_with(local.as_bytes()))
+}
