@@ -1,0 +1,30 @@
+"""What the tests share: one S3 server for all of them, and a folder for each proxy."""
+
+import pathlib
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import seaweedfs  # noqa: E402 (found by the path just set)
+
+
+@pytest.fixture
+def folder():
+    """A folder of this test's own, gone when it ends, whether it passed or not."""
+    with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
+        yield pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def seaweed_port():
+    """The S3 port of a SeaweedFS that lives as long as the tests."""
+    with tempfile.TemporaryDirectory(prefix="s3cors-seaweedfs-") as path:
+        server, port = seaweedfs.start(pathlib.Path(path))
+        try:
+            yield port
+        finally:
+            # Asked politely it takes more than ten seconds.
+            server.kill()

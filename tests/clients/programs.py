@@ -1,0 +1,117 @@
+"""A program that a test starts, waits for by what it says, and stops by its process id."""
+
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+STOP_SECONDS = 60
+
+
+class Failed(AssertionError):
+    """A program did not do what the test waits for; its last words are in the message."""
+
+
+class Program:
+    """A running program whose output is kept, line by line."""
+
+    def __init__(self, name, command, **options):
+        self.name = name
+        self.lines = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self.process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            **options,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def output(self):
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern, seconds=30):
+        """The first match of `pattern` in a line of its output."""
+        found = re.compile(pattern)
+        deadline = time.monotonic() + seconds
+        seen = 0
+        with self._changed:
+            while True:
+                for line in self.lines[seen:]:
+                    if match := found.search(line):
+                        return match
+                seen = len(self.lines)
+                left = deadline - time.monotonic()
+                if self._closed or left <= 0 or not self._changed.wait(left):
+                    why = "ended" if self._closed else f"did not say so in {seconds} s"
+                    raise Failed(f"{self.name} {why}; waited for {pattern!r}:\n{self.output}")
+
+    def wait(self, seconds=STOP_SECONDS):
+        """Its exit code, once it has ended by itself and all of its output was read."""
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self):
+        """Asks it to stop and waits until it is gone; kills it where asking does not help."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.wait()
+
+    def kill(self):
+        """Ends it at once, for a program whose data nobody wants, and waits until it is gone."""
+        self.process.kill()
+        return self.wait()
+
+    def peak_memory(self):
+        """The most memory that it ever held, in bytes."""
+        return self._memory("VmHWM")
+
+    def memory(self):
+        """The memory that it holds now, in bytes."""
+        return self._memory("VmRSS")
+
+    def _memory(self, field):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) * 1024
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def free_ports(count):
+    """Ports that the system gave and that are free again, for programs that cannot ask for one."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

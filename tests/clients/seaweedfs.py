@@ -1,0 +1,75 @@
+"""SeaweedFS: a real S3 server that checks signatures."""
+
+import http.client
+import json
+import pathlib
+import sys
+import time
+
+from programs import Failed, Program, free_ports
+
+ACCESS_KEY = "AKIATEST"
+SECRET_KEY = "secrettest"
+# `BUCKET.s3.localhost` is BUCKET: addressing by host.
+DOMAIN = "s3.localhost"
+READY_SECONDS = 60
+# It has to be told its ports, so somebody else may be faster: then once more, with others.
+ATTEMPTS = 3
+
+
+def start(folder: pathlib.Path):
+    """A running server over an empty folder, and its S3 port."""
+    (folder / "data").mkdir(parents=True)
+    identities = {
+        "identities": [
+            {
+                "name": "test",
+                "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            },
+        ],
+    }
+    (folder / "s3.json").write_text(json.dumps(identities))
+    for attempt in range(ATTEMPTS):
+        server, port = _launch(folder)
+        try:
+            _wait_until_ready(server, port)
+            return server, port
+        except Failed:
+            server.kill()
+            if attempt + 1 == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _launch(folder):
+    names = ["master", "volume", "filer", "s3"]
+    ports = free_ports(2 * len(names))
+    command = [pathlib.Path(sys.executable).parent / "weed", "server", f"-dir={folder / 'data'}"]
+    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    for name, port, grpc in zip(names, ports[: len(names)], ports[len(names) :]):
+        command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
+    # Each bucket takes several volumes: with the default few, the third bucket answers 500.
+    command += ["-master.volumeSizeLimitMB=64", "-volume.max=100"]
+    command += ["-master.telemetry=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    command += [f"-s3.config={folder / 's3.json'}", f"-s3.domainName={DOMAIN}"]
+    return Program("SeaweedFS", command, cwd=folder), ports[names.index("s3")]
+
+
+def _wait_until_ready(server, port):
+    """Ready is when a signed-only answer comes: the S3 part is the last to be up."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise Failed(f"SeaweedFS ended:\n{server.output}")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            if connection.getresponse().status in (200, 403):
+                return
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        time.sleep(0.05)
+    raise Failed(f"SeaweedFS was not ready in {READY_SECONDS} s:\n{server.output}")

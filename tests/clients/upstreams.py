@@ -1,0 +1,132 @@
+"""Upstreams in this process, for what a real S3 server would hide."""
+
+import contextlib
+import hashlib
+import socket
+import socketserver
+import threading
+
+MIB = 1024 * 1024
+HEAD_BYTES = 64 * 1024
+BLOCK = hashlib.sha256(b"s3cors").digest() * (MIB // 32)
+
+
+class Connection(socketserver.StreamRequestHandler):
+    """Answers HTTP/1.1 requests on one connection, one after the other."""
+
+    rbufsize = MIB
+    disable_nagle_algorithm = True
+
+    def handle(self):
+        with contextlib.suppress(ConnectionError):
+            while head := self._read_head():
+                method, target, fields = head
+                self.server.upstream.answer(self, method, target, fields)
+
+    def _read_head(self):
+        line = self.rfile.readline(HEAD_BYTES)
+        if not line:
+            return None
+        method, target, _ = line.decode("latin-1").split(" ")
+        fields = {}
+        while (line := self.rfile.readline(HEAD_BYTES).rstrip(b"\r\n")):
+            name, _, value = line.decode("latin-1").partition(":")
+            fields[name.lower()] = value.strip()
+        return method, target, fields
+
+    def head(self, status, **fields):
+        """Sends the head of an answer."""
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
+        self.wfile.write("\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode())
+
+
+class Upstream:
+    """A server on a port that the system gave; what it answers is a subclass's business."""
+
+    def __init__(self):
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+            block_on_close = False
+            request_queue_size = 1024
+
+        self._server = Server(("127.0.0.1", 0), Connection)
+        self._server.upstream = self
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def answer(self, connection, method, target, fields):
+        raise NotImplementedError
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Small(Upstream):
+    """A short answer to everything."""
+
+    def answer(self, connection, method, target, fields):
+        connection.rfile.read(int(fields.get("content-length", 0)))
+        connection.head("200 OK", Content_Length=2)
+        connection.wfile.write(b"ok")
+
+
+class Bulk(Upstream):
+    """Sends `GET /SIZE` as that many bytes, and answers a PUT with the hash of what came."""
+
+    def __init__(self, block_timeout=None):
+        self.sent = 0
+        self.stalled = threading.Event()
+        self.block_timeout = block_timeout
+        super().__init__()
+
+    def answer(self, connection, method, target, fields):
+        if method == "GET":
+            self._send(connection, int(target.strip("/")))
+            return
+        digest = hashlib.sha256()
+        left = int(fields["content-length"])
+        if fields.get("expect") == "100-continue":
+            connection.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while left:
+            block = connection.rfile.read1(min(left, MIB))
+            if not block:
+                return
+            digest.update(block)
+            left -= len(block)
+        connection.head("200 OK", Content_Length=64)
+        connection.wfile.write(digest.hexdigest().encode())
+
+    def _send(self, connection, size):
+        connection.head("200 OK", Content_Length=size)
+        connection.connection.settimeout(self.block_timeout)
+        for block in blocks(size):
+            view = memoryview(block)
+            while view:
+                try:
+                    count = connection.connection.send(view)
+                except socket.timeout:
+                    self.stalled.set()
+                    continue
+                self.sent += count
+                view = view[count:]
+
+
+def blocks(size):
+    """`size` bytes in pieces; each piece begins with its number, so that order matters."""
+    for number in range(-(-size // MIB)):
+        left = min(MIB, size - number * MIB)
+        yield (number.to_bytes(8, "big") + BLOCK[8:])[:left]
+
+
+def hash_of(size):
+    """The hash of what `blocks` gives."""
+    digest = hashlib.sha256()
+    for block in blocks(size):
+        digest.update(block)
+    return digest.hexdigest()
