@@ -22,9 +22,5 @@ def folder():
 def seaweed_port():
     """The S3 port of a SeaweedFS that lives as long as the tests."""
     with tempfile.TemporaryDirectory(prefix="s3cors-seaweedfs-") as path:
-        server, port = seaweedfs.start(pathlib.Path(path))
-        try:
-            yield port
-        finally:
-            # Asked politely it takes more than ten seconds.
-            server.kill()
+        with seaweedfs.start(pathlib.Path(path)) as server:
+            yield server.port

@@ -83,11 +83,6 @@ class Program:
                 self.process.kill()
         return self.wait()
 
-    def kill(self):
-        """Ends it at once, for a program whose data nobody wants, and waits until it is gone."""
-        self.process.kill()
-        return self.wait()
-
     def peak_memory(self):
         """The most memory that it ever held, in bytes."""
         return self._memory("VmHWM")

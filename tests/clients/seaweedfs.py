@@ -13,12 +13,41 @@ SECRET_KEY = "secrettest"
 # `BUCKET.s3.localhost` is BUCKET: addressing by host.
 DOMAIN = "s3.localhost"
 READY_SECONDS = 60
+# Each has a port, and one more for gRPC.
+PARTS = ["master", "volume", "filer", "s3"]
 # It has to be told its ports, so somebody else may be faster: then once more, with others.
 ATTEMPTS = 3
 
 
+class SeaweedFS(Program):
+    """A running server, and its S3 port."""
+
+    def __init__(self, folder, ports):
+        self.ports = ports
+        self.port = ports[PARTS.index("s3")]
+        command = [pathlib.Path(sys.executable).parent / "weed", "server", f"-dir={folder / 'data'}"]
+        command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+        for part, port, grpc in zip(PARTS, ports, ports[len(PARTS) :]):
+            command += [f"-{part}.port={port}", f"-{part}.port.grpc={grpc}"]
+        # Each bucket takes several volumes: with the default few, the third bucket answers 500.
+        command += ["-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.telemetry=false"]
+        command += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+        command += [f"-s3.config={folder / 's3.json'}", f"-s3.domainName={DOMAIN}"]
+        super().__init__("SeaweedFS", command, cwd=folder)
+
+    def stop(self):
+        """Ends it at once: asked politely it takes more than ten seconds, and nobody wants its data."""
+        self.process.kill()
+        code = self.wait()
+        # It would have removed these itself.
+        for port in self.ports:
+            for left in pathlib.Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
+        return code
+
+
 def start(folder: pathlib.Path):
-    """A running server over an empty folder, and its S3 port."""
+    """A server over an empty folder that answers."""
     (folder / "data").mkdir(parents=True)
     identities = {
         "identities": [
@@ -31,38 +60,24 @@ def start(folder: pathlib.Path):
     }
     (folder / "s3.json").write_text(json.dumps(identities))
     for attempt in range(ATTEMPTS):
-        server, port = _launch(folder)
+        server = SeaweedFS(folder, free_ports(2 * len(PARTS)))
         try:
-            _wait_until_ready(server, port)
-            return server, port
+            _wait_until_ready(server)
+            return server
         except Failed:
-            server.kill()
+            server.stop()
             if attempt + 1 == ATTEMPTS:
                 raise
     raise AssertionError("unreachable")
 
 
-def _launch(folder):
-    names = ["master", "volume", "filer", "s3"]
-    ports = free_ports(2 * len(names))
-    command = [pathlib.Path(sys.executable).parent / "weed", "server", f"-dir={folder / 'data'}"]
-    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    for name, port, grpc in zip(names, ports[: len(names)], ports[len(names) :]):
-        command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
-    # Each bucket takes several volumes: with the default few, the third bucket answers 500.
-    command += ["-master.volumeSizeLimitMB=64", "-volume.max=100"]
-    command += ["-master.telemetry=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    command += [f"-s3.config={folder / 's3.json'}", f"-s3.domainName={DOMAIN}"]
-    return Program("SeaweedFS", command, cwd=folder), ports[names.index("s3")]
-
-
-def _wait_until_ready(server, port):
+def _wait_until_ready(server):
     """Ready is when a signed-only answer comes: the S3 part is the last to be up."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise Failed(f"SeaweedFS ended:\n{server.output}")
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
         try:
             connection.request("GET", "/")
             if connection.getresponse().status in (200, 403):

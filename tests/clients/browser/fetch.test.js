@@ -1,0 +1,204 @@
+// fetch() in Chromium, page on one origin, bucket behind the proxy on another.
+
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, beforeEach, test } from 'node:test';
+
+import { fetchIn, REFUSED, SITE, startBrowser, startPages } from './pages.js';
+import { freePorts } from './programs.js';
+import { startProxy } from './proxy.js';
+
+const stops = [];
+let proxy;
+let browser;
+let app;
+let stranger;
+/** What reached the upstream: "METHOD /target", with the cookie where there was one. */
+let arrived = [];
+
+const bucket = (name) => `http://${name}.${SITE}:${proxy.port}`;
+
+before(async () => {
+  const folder = await mkdtemp(join(tmpdir(), 's3cors-'));
+  stops.push(() => rm(folder, { recursive: true }));
+
+  const upstream = await startUpstream();
+  const [closed] = await freePorts(1);
+  const pages = await startPages();
+  stops.push(() => pages.stop());
+  const origins = [pages.origin('app')];
+  const all = { methods: ['GET', 'HEAD', 'PUT', 'DELETE'], headers: ['*'] };
+  const routes = [
+    { name: 'named', rules: [{ origins, ...all, expose: ['ETag'], maxAge: 600 }] },
+    { name: 'uncached', rules: [{ origins, ...all, maxAge: 0 }] },
+    { name: 'readonly', rules: [{ origins, methods: ['GET'] }] },
+    { name: 'open', rules: [{ origins: ['*'], methods: ['GET', 'PUT'] }] },
+    { name: 'sandboxed', rules: [{ origins: ['null'], methods: ['GET'] }] },
+    { name: 'gone', upstream: `http://127.0.0.1:${closed}`, rules: [{ origins, ...all }] },
+  ];
+  proxy = await startProxy(
+    folder,
+    routes.map((route) => ({ upstream, host: `${route.name}.${SITE}`, ...route })),
+  );
+  stops.push(() => proxy.program.stop());
+
+  browser = await startBrowser();
+  stops.push(() => browser.stop());
+  app = await browser.visit(pages.origin('app'));
+  stranger = await browser.visit(pages.origin('stranger'));
+});
+
+beforeEach(() => {
+  arrived = [];
+});
+
+after(async () => {
+  for (const stop of stops.reverse()) await stop();
+});
+
+/** An upstream that knows nothing of CORS but says a lot about it, all wrong. */
+async function startUpstream() {
+  const server = createServer((request, response) => {
+    const cookie = request.headers.cookie ? ` with ${request.headers.cookie}` : '';
+    arrived.push(`${request.method} ${request.url}${cookie}`);
+    response.setHeader('Access-Control-Allow-Origin', 'https://elsewhere.example');
+    response.setHeader('Access-Control-Expose-Headers', 'x-hidden');
+    response.setHeader('ETag', '"tag"');
+    response.setHeader('x-hidden', 'hidden');
+    if (request.url.startsWith('/cached')) response.setHeader('Cache-Control', 'max-age=600');
+    if (request.url.startsWith('/login')) response.setHeader('Set-Cookie', 'session=1; SameSite=Lax; Path=/');
+    if (request.url.startsWith('/missing')) response.statusCode = 404;
+    if (request.url.startsWith('/moved')) {
+      response.statusCode = 307;
+      response.setHeader('Location', '/object');
+    }
+    request.resume();
+    request.on('end', () => response.end(request.method === 'PUT' ? '' : `body of ${request.url}`));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  stops.push(async () => {
+    server.closeAllConnections();
+    server.close();
+    await once(server, 'close');
+  });
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+const put = (fields = {}) => ({ method: 'PUT', body: 'content', headers: { 'x-amz-meta-a': '1', ...fields } });
+const preflights = (route) =>
+  proxy.metric('s3cors_cors_decisions_total', { route, request: 'preflight', outcome: 'allowed' });
+
+test('a simple GET of an allowed origin is readable, and so is the field that is exposed', async () => {
+  const seen = await fetchIn(app, `${bucket('named')}/object`);
+  assert.equal(seen.text, 'body of /object');
+  assert.equal(seen.type, 'cors');
+  assert.equal(seen.fields.etag, '"tag"');
+  assert.equal(seen.fields['x-hidden'], undefined, 'the upstream exposed it, the policy does not');
+});
+
+test('a field that no rule exposes stays hidden', async () => {
+  const seen = await fetchIn(app, `${bucket('readonly')}/object`);
+  assert.equal(seen.status, 200);
+  assert.equal(seen.fields.etag, undefined);
+});
+
+test('a simple GET of another origin is carried out and its answer withheld', async () => {
+  assert.deepEqual(await fetchIn(stranger, `${bucket('named')}/object`), REFUSED);
+  assert.deepEqual(arrived, ['GET /object']);
+});
+
+test('a PUT is asked for first, by a preflight that the upstream never sees', async () => {
+  const seen = await fetchIn(app, `${bucket('named')}/new`, put());
+  assert.deepEqual([seen.status, seen.fields.etag], [200, '"tag"']);
+  assert.deepEqual(arrived, ['PUT /new']);
+});
+
+test('a PUT of another origin, of another method or with other fields never leaves the browser', async () => {
+  assert.deepEqual(await fetchIn(stranger, `${bucket('named')}/new`, put()), REFUSED);
+  assert.deepEqual(await fetchIn(app, `${bucket('readonly')}/new`, put()), REFUSED);
+  assert.deepEqual(await fetchIn(app, `${bucket('open')}/new`, put()), REFUSED);
+  assert.deepEqual(arrived, []);
+});
+
+test('a preflight is cached for as long as Max-Age says', async () => {
+  const before = await preflights('named');
+  for (let time = 0; time < 3; time += 1) {
+    assert.equal((await fetchIn(app, `${bucket('named')}/cached-preflight`, put())).status, 200);
+  }
+  assert.equal((await preflights('named')) - before, 1);
+  assert.equal(arrived.length, 3);
+});
+
+test('a preflight with Max-Age 0 is not cached', async () => {
+  const before = await preflights('uncached');
+  for (let time = 0; time < 3; time += 1) {
+    assert.equal((await fetchIn(app, `${bucket('uncached')}/object`, put())).status, 200);
+  }
+  assert.equal((await preflights('uncached')) - before, 3);
+});
+
+test('credentials travel to a bucket that names the origin, and its answer is readable', async () => {
+  const credentials = 'include';
+  assert.equal((await fetchIn(app, `${bucket('named')}/login`, { credentials })).status, 200);
+  const seen = await fetchIn(app, `${bucket('named')}/private`, { credentials });
+  assert.equal(seen.text, 'body of /private');
+  assert.deepEqual(arrived, ['GET /login', 'GET /private with session=1']);
+});
+
+test('an answer to a request with credentials is withheld where the policy says *', async () => {
+  assert.deepEqual(await fetchIn(app, `${bucket('open')}/object`, { credentials: 'include' }), REFUSED);
+  const anonymous = await fetchIn(app, `${bucket('open')}/object`, { credentials: 'omit' });
+  assert.equal(anonymous.text, 'body of /object');
+});
+
+test('a 404 of the upstream is readable by script', async () => {
+  const seen = await fetchIn(app, `${bucket('named')}/missing`);
+  assert.deepEqual([seen.status, seen.text], [404, 'body of /missing']);
+});
+
+test('a 502 of the proxy is readable by script, and says what S3 would', async () => {
+  const seen = await fetchIn(app, `${bucket('gone')}/object`);
+  assert.equal(seen.status, 502);
+  assert.match(seen.text, /<Error><Code>\w+<\/Code>/);
+  assert.deepEqual(await fetchIn(stranger, `${bucket('gone')}/object`), REFUSED);
+});
+
+test('a redirect within the bucket is followed', async () => {
+  const seen = await fetchIn(app, `${bucket('named')}/moved`);
+  assert.equal(seen.text, 'body of /object');
+});
+
+test('a sandboxed frame has the origin null, which is allowed where a rule says null or *', async () => {
+  await app.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const frame = document.createElement('iframe');
+        frame.sandbox = 'allow-scripts';
+        frame.srcdoc = '<title>sandboxed</title>';
+        frame.onload = resolve;
+        document.body.append(frame);
+      }),
+  );
+  const [frame] = app.frames().filter((each) => each !== app.mainFrame());
+  assert.equal(await frame.evaluate(() => globalThis.origin), 'null');
+  assert.equal((await fetchIn(frame, `${bucket('sandboxed')}/object`)).status, 200);
+  assert.equal((await fetchIn(frame, `${bucket('open')}/object`)).status, 200);
+  assert.deepEqual(await fetchIn(frame, `${bucket('named')}/object`), REFUSED);
+  assert.deepEqual(await fetchIn(app, `${bucket('sandboxed')}/object`), REFUSED);
+});
+
+test('an answer cached without Origin is not served to a script that needs one with it', async () => {
+  const url = `${bucket('named')}/cached`;
+  // What an <img> does: no Origin, so nothing of CORS in the answer but Vary.
+  await app.evaluate((url) => fetch(url, { mode: 'no-cors' }).then((response) => response.type), url);
+  const seen = await fetchIn(app, url);
+  assert.equal(seen.text, 'body of /cached');
+  assert.deepEqual(arrived, ['GET /cached', 'GET /cached']);
+  // The control: it can be cached.
+  await fetchIn(app, url);
+  assert.equal(arrived.length, 2);
+});

@@ -1,0 +1,90 @@
+// The web sites that the browser visits, and the browser.
+
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { chromium } from 'playwright-core';
+
+// One site, so that cookies with SameSite=Lax travel between its hosts. Chromium resolves every
+// name under localhost by itself.
+export const SITE = 'cors.localhost';
+
+const CHROMIUM = process.env.S3CORS_CHROMIUM ?? '/usr/bin/chromium';
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Nothing outside this machine is asked for, not even by the browser itself.
+  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1',
+];
+
+/** A server whose every host is a web site; `script` is what its pages may load. */
+export async function startPages(script = '') {
+  const server = createServer((request, response) => {
+    if (request.url === '/script.js') {
+      response.setHeader('Content-Type', 'text/javascript');
+      response.end(script);
+      return;
+    }
+    response.setHeader('Content-Type', 'text/html');
+    response.end('<!doctype html><title>A page</title>');
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  return {
+    origin: (name) => `http://${name}.${SITE}:${port}`,
+    async stop() {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+/** A browser with a profile that nobody used before. */
+export async function startBrowser() {
+  const profile = await mkdtemp(join(tmpdir(), 's3cors-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: CHROMIUM,
+    headless: true,
+    args: FLAGS,
+  });
+  return {
+    /** A page of that origin. */
+    async visit(origin) {
+      const page = await context.newPage();
+      await page.goto(origin);
+      return page;
+    },
+    async stop() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    },
+  };
+}
+
+/** What a script on the page, or in a frame of it, gets to see of a fetch. */
+export function fetchIn(page, url, options = {}) {
+  return page.evaluate(
+    async ([url, options]) => {
+      try {
+        const response = await fetch(url, options);
+        const fields = Object.fromEntries(response.headers);
+        return { status: response.status, type: response.type, fields, text: await response.text() };
+      } catch (error) {
+        return { refused: error.name };
+      }
+    },
+    [url, options],
+  );
+}
+
+/** The browser's way to say no: the script learns nothing but that it failed. */
+export const REFUSED = { refused: 'TypeError' };

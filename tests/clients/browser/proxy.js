@@ -1,0 +1,69 @@
+// The s3cors binary as a user runs it: a folder with a config, a process, its two listeners.
+
+import { writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { Program } from './programs.js';
+
+export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+
+const BINARY = process.env.S3CORS_BIN ?? join(ROOT, 'target/release/s3cors');
+
+/** One CORSRule of S3's document. */
+export function rule({ origins, methods = ['GET'], headers = [], expose = [], maxAge }) {
+  const many = (name, values) => values.map((value) => `<${name}>${value}</${name}>`).join('');
+  const age = maxAge === undefined ? '' : `<MaxAgeSeconds>${maxAge}</MaxAgeSeconds>`;
+  return (
+    '<CORSRule>' +
+    many('AllowedOrigin', origins) +
+    many('AllowedMethod', methods) +
+    many('AllowedHeader', headers) +
+    many('ExposeHeader', expose) +
+    age +
+    '</CORSRule>'
+  );
+}
+
+/**
+ * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules }`.
+ *
+ * Gives the program, its port, and `metric(name, labels)`.
+ */
+export async function startProxy(folder, routes) {
+  // JSON's strings and lists are TOML's too.
+  const toml = (value) => JSON.stringify(value);
+  let config = '[[listen]]\naddress = "127.0.0.1:0"\n\n[admin]\naddress = "127.0.0.1:0"\n';
+  for (const { name, host, upstream, rules } of routes) {
+    await writeFile(join(folder, `${name}.xml`), `<CORSConfiguration>${rules.map(rule).join('')}</CORSConfiguration>`);
+    config += `\n[[route]]\nname = ${toml(name)}\nhost = [${toml(host)}]\nupstream = [${toml(upstream)}]\n`;
+    config += `cors = ${toml(`${name}.xml`)}\n`;
+  }
+  await writeFile(join(folder, 's3cors.toml'), config);
+
+  const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('S3CORS_'));
+  const program = new Program('s3cors', BINARY, ['run', '--config', 's3cors.toml'], {
+    cwd: folder,
+    env: Object.fromEntries(environment),
+  });
+  try {
+    const [, admin] = await program.said(/admin.*?127\.0\.0\.1:(\d+)/);
+    const [, port] = await program.said(/listening.*?127\.0\.0\.1:(\d+)/);
+    return { program, port: Number(port), metric: (name, labels) => metric(admin, name, labels) };
+  } catch (error) {
+    await program.stop();
+    throw error;
+  }
+}
+
+/** The sum of the series of that name that have these labels. */
+async function metric(port, name, labels = {}) {
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+  const text = await response.text();
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+  return text
+    .split('\n')
+    .filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+    .filter((line) => wanted.every((label) => line.includes(label)))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+}
