@@ -1,5 +1,6 @@
 """What the tests share: one S3 server for all of them, and a folder for each proxy."""
 
+import os
 import pathlib
 import sys
 import tempfile
@@ -9,6 +10,11 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import seaweedfs  # noqa: E402 (found by the path just set)
+
+# What the machine has set for its own clients: profiles, certificates, a way out to the network.
+for variable in list(os.environ):
+    if variable.startswith("AWS_") or variable.lower().endswith("_proxy"):
+        del os.environ[variable]
 
 
 @pytest.fixture

@@ -70,7 +70,6 @@ def client(url, style="path", **keys):
         region_name="us-east-1",
         aws_access_key_id=seaweedfs.ACCESS_KEY,
         aws_secret_access_key=seaweedfs.SECRET_KEY,
-        verify=False,
         config=Config(
             s3={"addressing_style": style},
             signature_version="s3v4",
