@@ -24,6 +24,22 @@ def folder():
         yield pathlib.Path(path)
 
 
+FIGURES = []
+
+
+@pytest.fixture
+def figure(request):
+    """Keeps a figure that a test measured, to be shown at the end."""
+    return lambda text: FIGURES.append(f"{request.node.name}: {text}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if FIGURES:
+        terminalreporter.section("figures")
+        for text in FIGURES:
+            terminalreporter.write_line(text)
+
+
 @pytest.fixture(scope="session")
 def seaweed_port():
     """The S3 port of a SeaweedFS that lives as long as the tests."""

@@ -102,7 +102,7 @@ def pump(port, requests, status):
     return sum(pipeline.answers for pipeline in pipelines)
 
 
-def test_a_million_distinct_origins_change_neither_metrics_nor_memory(folder):
+def test_a_million_distinct_origins_change_neither_metrics_nor_memory(folder, figure):
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
     with upstreams.Small() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
@@ -122,7 +122,7 @@ def test_a_million_distinct_origins_change_neither_metrics_nor_memory(folder):
                 for name, value in series.items()
                 if name.startswith("s3cors_denied_origins_total{")
             }
-            print(f"growth {growth / MIB:.2f} MiB; {len(denied)} of {len(series)} series name a refused origin")
+            figure(f"growth {growth / MIB:.2f} MiB; {len(denied)} of {len(series)} series name a refused origin")
             assert growth < GROWTH_BYTES
             assert len(series) <= ALL_SERIES
             assert len(denied) <= DENIED_SERIES
