@@ -1,7 +1,8 @@
 // fetch() in Chromium, page on one origin, bucket behind the proxy on another.
 
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
+import { createHash } from 'node:crypto';
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -19,6 +20,8 @@ let app;
 let stranger;
 /** What reached the upstream: "METHOD /target", with the cookie where there was one. */
 let arrived = [];
+/** Says so when a client left a stream of events. */
+const left = new EventEmitter();
 
 const bucket = (name) => `http://${name}.${SITE}:${proxy.port}`;
 
@@ -76,9 +79,25 @@ async function startUpstream() {
       response.statusCode = 307;
       response.setHeader('Location', '/object');
     }
+    if (request.url.startsWith('/events')) {
+      response.setHeader('Content-Type', 'text/event-stream');
+      response.write('data: first\n\n');
+      response.on('close', () => left.emit('left'));
+      return;
+    }
     request.resume();
     request.on('end', () => response.end(request.method === 'PUT' ? '' : `body of ${request.url}`));
   }).listen(0, '127.0.0.1');
+  server.on('upgrade', (request, socket) => {
+    const key = `${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+    const accept = createHash('sha1').update(key).digest('base64');
+    const head = ['HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket'];
+    socket.write([...head, `Sec-WebSocket-Accept: ${accept}`, '', ''].join('\r\n'));
+    // One text frame, unmasked: five letters.
+    socket.write(Buffer.from([0x81, 5, ...Buffer.from('hello')]));
+    socket.on('error', () => {});
+    socket.on('data', () => socket.end());
+  });
   await once(server, 'listening');
   stops.push(async () => {
     server.closeAllConnections();
@@ -201,4 +220,55 @@ test('an answer cached without Origin is not served to a script that needs one w
   // The control: it can be cached.
   await fetchIn(app, url);
   assert.equal(arrived.length, 2);
+});
+
+test('an XMLHttpRequest reports how far its upload is, and sees the answer', async () => {
+  const seen = await app.evaluate(
+    (url) =>
+      new Promise((resolve) => {
+        const request = new XMLHttpRequest();
+        let sent = 0;
+        request.upload.onprogress = (event) => (sent = event.loaded);
+        request.onloadend = () => resolve([request.status, sent, request.getResponseHeader('ETag')]);
+        request.open('PUT', url);
+        request.send(new Uint8Array(3_000_000));
+      }),
+    `${bucket('named')}/upload`,
+  );
+  assert.deepEqual(seen, [200, 3_000_000, '"tag"']);
+});
+
+test('events arrive as they are sent, and the upstream hears when the page stops listening', async () => {
+  const gone = once(left, 'left');
+  const seen = await app.evaluate(
+    (url) =>
+      new Promise((resolve) => {
+        const source = new EventSource(url);
+        const end = (text) => {
+          source.close();
+          resolve(text);
+        };
+        source.onmessage = (event) => end(event.data);
+        source.onerror = () => end('an error');
+      }),
+    `${bucket('named')}/events`,
+  );
+  assert.equal(seen, 'first');
+  await gone;
+});
+
+test('a WebSocket is tunnelled', async () => {
+  const seen = await app.evaluate(
+    (url) =>
+      new Promise((resolve) => {
+        const socket = new WebSocket(url);
+        socket.onmessage = (event) => {
+          socket.close();
+          resolve(event.data);
+        };
+        socket.onerror = () => resolve('an error');
+      }),
+    bucket('named').replace('http:', 'ws:'),
+  );
+  assert.equal(seen, 'hello');
 });
