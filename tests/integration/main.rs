@@ -16,6 +16,7 @@ mod explain;
 mod forwarding;
 mod fuzz_smoke;
 mod http2;
+mod readme;
 mod reload;
 mod support;
 mod vectors;

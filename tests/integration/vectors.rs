@@ -181,15 +181,24 @@ fn running_proxy(
 
 /// Every answer under `s3-exact` is S3's.
 fn assert_s3_exact<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'static Upstream) -> F) {
+    let wrong = s3_exact_differences(under);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What is not as S3 answers: the vector's name, and what it is.
+fn s3_exact_differences<F: FnMut(&Request) -> Answer>(
+    under: impl Fn(&Vector, &'static Upstream) -> F,
+) -> Vec<(String, String)> {
     let vectors: &'static Vectors = Box::leak(Box::new(load()));
     let mut wrong = Vec::new();
     let mut count = 0;
     for vector in vectors.vectors.iter().filter(|vector| !vector.config_error) {
         let mut answer = under(vector, &vectors.upstream);
+        let mut note = |difference| wrong.push((vector.name.clone(), difference));
         for (index, request) in vector.requests.iter().enumerate() {
             let answer = answer(request);
             for difference in request.expect.differences(&answer, &vectors.constants) {
-                wrong.push(format!("{} {index}: {difference}", vector.name));
+                note(format!("{index}: {difference}"));
             }
             let order: Vec<_> = answer
                 .headers
@@ -200,13 +209,41 @@ fn assert_s3_exact<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'stati
                 })
                 .collect();
             if !order.is_sorted() {
-                wrong.push(format!("{} {index}: order of fields", vector.name));
+                note(format!("{index}: order of fields"));
             }
             count += 1;
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 200, "{count}");
+    wrong
+}
+
+/// The names of the vectors that the engine or the running proxy answers otherwise than S3.
+pub(crate) fn wrong_answers() -> Vec<String> {
+    let engine = s3_exact_differences(|vector, upstream| {
+        let policy = policy(vector, Semantics::S3Exact);
+        move |request| answer(&policy, request, upstream)
+    });
+    let proxy = s3_exact_differences(|vector, upstream| {
+        running_proxy(vector, upstream, Semantics::S3Exact)
+    });
+    let names = engine.into_iter().chain(proxy).map(|(name, _)| name);
+    names.chain(refused_otherwise()).collect()
+}
+
+/// The names of the vectors whose configuration is not refused as S3 refuses it.
+fn refused_otherwise() -> Vec<String> {
+    let vectors = load();
+    let wrong = vectors.vectors.iter().filter(|vector| {
+        vector.expected.as_ref().is_some_and(|expected| {
+            let xml = vector.config_xml.as_deref().unwrap();
+            let checked = check_document(xml.as_bytes(), options(Semantics::S3Exact));
+            let first = checked.problems.first();
+            checked.policy.is_some()
+                || first.is_none_or(|first| !expected.is(first.code, &first.message))
+        })
+    });
+    wrong.map(|vector| vector.name.clone()).collect()
 }
 
 /// Every answer under `safe` is S3's but for the differences that are meant, and those occur.

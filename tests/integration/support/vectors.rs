@@ -18,6 +18,8 @@ pub(crate) struct Vectors {
     pub(crate) schema_version: u32,
     pub(crate) upstream: Upstream,
     pub(crate) constants: Constants,
+    /// The grades of evidence, strongest first.
+    pub(crate) strengths: Vec<String>,
     pub(crate) vectors: Vec<Vector>,
 }
 
@@ -47,6 +49,10 @@ pub(crate) struct Constants {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Vector {
     pub(crate) name: String,
+    /// The group of behaviour that it belongs to.
+    pub(crate) family: String,
+    /// How good the evidence is.
+    pub(crate) strength: String,
     /// `None`: the host is served but has no CORS configuration.
     pub(crate) config_xml: Option<String>,
     pub(crate) config_error: bool,

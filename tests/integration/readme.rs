@@ -1,0 +1,121 @@
+//! The README says what is so: its tables of keys and metrics, and S3's conformance matrix.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::support::vectors::load;
+use crate::vectors::wrong_answers;
+
+fn path() -> String {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/README.md").to_owned()
+}
+
+/// The first column's code of the table after a mark.
+fn first_column(readme: &str, mark: &str) -> BTreeSet<String> {
+    let after = &readme[readme.find(mark).expect("the mark is there")..];
+    after
+        .lines()
+        .skip_while(|line| !line.starts_with("| `"))
+        .take_while(|line| line.starts_with("| `"))
+        .map(|line| line.split('`').nth(1).unwrap().to_owned())
+        .collect()
+}
+
+/// Every key of `config/s3cors.toml`, those in comments too.
+fn keys() -> BTreeSet<String> {
+    let toml =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/s3cors.toml")).unwrap();
+    let mut table = String::new();
+    let mut keys = BTreeSet::new();
+    for line in toml.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = format!("{}.", name.trim_matches(['[', ']']));
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key
+                .chars()
+                .all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter))
+        {
+            keys.insert(format!("{table}{key}"));
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_table_of_keys_has_every_key() {
+    let readme = fs::read_to_string(path()).unwrap();
+    assert_eq!(first_column(&readme, "<!-- keys:"), keys());
+}
+
+#[test]
+fn the_table_of_metrics_has_every_metric() {
+    let readme = fs::read_to_string(path()).unwrap();
+    let metrics = s3cors::metrics::Metrics::new(1);
+    let names: BTreeSet<_> = metrics
+        .encode()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE s3cors_"))
+        .map(|line| format!("s3cors_{}", line.split(' ').next().unwrap()))
+        .collect();
+    let table = first_column(&readme, "<!-- metrics:");
+    let unknown: Vec<_> = names.difference(&table).collect();
+    assert!(unknown.is_empty(), "not in the table: {unknown:?}");
+    assert!(table.len() >= 14);
+}
+
+/// The matrix as the vectors' run gives it.
+fn matrix() -> String {
+    let vectors = load();
+    let wrong = wrong_answers();
+    let mut families: Vec<&str> = Vec::new();
+    for vector in &vectors.vectors {
+        if !families.contains(&&*vector.family) {
+            families.push(&vector.family);
+        }
+    }
+    let mut matrix = String::from(
+        "| family | vectors | exchanges | as S3 | evidence |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for family in families {
+        let of = || {
+            vectors
+                .vectors
+                .iter()
+                .filter(|vector| vector.family == family)
+        };
+        let exchanges: usize = of().map(|vector| vector.requests.len().max(1)).sum();
+        let failed = wrong
+            .iter()
+            .filter(|name| of().any(|vector| vector.name == **name))
+            .count();
+        let strength = vectors
+            .strengths
+            .iter()
+            .find(|known| of().any(|vector| vector.strength == **known));
+        let passed = exchanges - failed;
+        matrix += &format!(
+            "| {family} | {} | {exchanges} | {passed} | {} |\n",
+            of().count(),
+            strength.unwrap()
+        );
+    }
+    matrix
+}
+
+#[test]
+fn the_conformance_matrix_is_what_the_vectors_run_gives() {
+    let readme = fs::read_to_string(path()).unwrap();
+    let start = readme.find("<!-- conformance:").unwrap();
+    let start = start + readme[start..].find('\n').unwrap() + 1;
+    let end = readme.find("<!-- end of conformance -->").unwrap();
+    let expected = format!("\n{}\n", matrix());
+    if std::env::var_os("UPDATE_README").is_some() {
+        fs::write(
+            path(),
+            format!("{}{expected}{}", &readme[..start], &readme[end..]),
+        )
+        .unwrap();
+    } else {
+        assert_eq!(&readme[start..end], expected);
+    }
+}
