@@ -54,6 +54,7 @@ use pool::Pool;
 use refusals::Refusals;
 use request_body::RequestBody;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
+use tunnel::Tunnels;
 
 pub use edge::Edge;
 pub use forward::Client;
@@ -81,6 +82,7 @@ pub struct Proxy {
     /// The snapshot in force when last looked.
     held: RefCell<Rc<Held>>,
     pool: Pool,
+    tunnels: Tunnels,
     ids: RequestIds,
     date: DateLine,
     /// Counts what no route serves.
@@ -108,6 +110,7 @@ impl Proxy {
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
             pool: Pool::default(),
+            tunnels: Tunnels::default(),
             ids: RequestIds::new(),
             date: DateLine::default(),
         }
@@ -197,10 +200,22 @@ impl Proxy {
     /// What is to be done now and then, apart from any request: once a second.
     pub fn tick(&self) {
         self.pool.evict();
+        self.tunnels.count();
         self.refusals.summarise(Instant::now());
         if let Some(log) = &self.access_log {
             log.flush();
         }
+    }
+
+    /// How many upgraded connections are tunnelled.
+    #[must_use]
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.count()
+    }
+
+    /// Ends when no upgraded connection is left.
+    pub async fn tunnels_ended(&self) {
+        self.tunnels.ended().await;
     }
 
     fn snapshot(&self) -> Rc<Held> {
@@ -285,7 +300,8 @@ impl Proxy {
             }
             Some(on_upgrade) => {
                 let request = |upstream: &_| build(Version::HTTP_11, upstream);
-                let sent = tunnel::send(&self.pool, &route.upstreams, on_upgrade, request);
+                let (tunnels, pool) = (&self.tunnels, &self.pool);
+                let sent = tunnel::send(tunnels, pool, &route.upstreams, on_upgrade, request);
                 Box::pin(sent).await?
             }
         };

@@ -111,7 +111,12 @@ async fn serve(start: Start) -> io::Result<usize> {
         }
         left += connections.len();
     }
-    Ok(left)
+    tokio::select! {
+        biased;
+        () = shared.proxy.tunnels_ended() => {}
+        () = start.drain.cut() => {}
+    }
+    Ok(left + shared.proxy.tunnels())
 }
 
 /// Accepts until closing, and then whoever waits already: a queue that is closed unread is reset

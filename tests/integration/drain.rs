@@ -84,6 +84,38 @@ fn what_is_left_at_the_deadline_is_cut_and_counted() {
 }
 
 #[test]
+fn a_tunnel_is_waited_for_until_the_deadline() {
+    let upstream = MockUpstream::scripted(false, |exchange| {
+        exchange
+            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        let last = exchange.read(3);
+        exchange.send(last);
+        false
+    });
+    for (ends, cut) in [(true, 0), (false, 1)] {
+        let drain = DrainSettings {
+            deadline: Duration::from_millis(if ends { 20_000 } else { 50 }),
+            ..DrainSettings::default()
+        };
+        let routes = [TestRoute::transparent(upstream.address)];
+        let proxy = TestProxy::with(&routes, Limits::default(), drain);
+        let mut client = RawClient::connect(proxy.address);
+        client.send(
+            "GET /k HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        );
+        assert_eq!(client.head().0, 101);
+        let drained = thread::spawn(|| proxy.drain());
+        if ends {
+            assert_eq!(client.send("bye").bytes(3), b"bye");
+        }
+        // The upstream has ended its side, or the deadline has ended both.
+        assert!(client.is_closed());
+        drop(client);
+        assert_eq!(drained.join().unwrap(), cut);
+    }
+}
+
+#[test]
 fn connections_are_counted_while_they_are_there() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
