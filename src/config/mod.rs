@@ -29,6 +29,8 @@ pub use policies::check_policy_file;
 pub use route::{BucketsConfig, NamedPath, RouteConfig};
 pub use watch::watch;
 
+pub(crate) use diagnostic::visible;
+
 use policies::{Files, RoutePolicies};
 
 /// The largest config that is read, in bytes.
@@ -57,6 +59,13 @@ pub enum Source {
         upstreams: Vec<String>,
         /// The file of its policy.
         cors: PathBuf,
+    },
+    /// No file at all: one route for every host.
+    Inline {
+        /// What it forwards to.
+        upstreams: Vec<String>,
+        /// Its policy.
+        cors: String,
     },
 }
 
@@ -147,6 +156,17 @@ fn attempt(input: &Input) -> Loaded {
         Source::Flags { upstreams, cors } => {
             let config = from_flags(upstreams, cors, &input.overrides, &mut report);
             (config, report.errors() == 0, None)
+        }
+        Source::Inline { upstreams, cors } => {
+            let path = Path::new("inline.xml");
+            let config = from_flags(upstreams, path, &input.overrides, &mut report);
+            let is_good = report.errors() == 0;
+            return Loaded {
+                config: is_good.then_some(config),
+                policies: vec![RoutePolicies::inline(path, cors, &mut report)],
+                report,
+                files,
+            };
         }
     };
     let policies = policies::load(&config.routes, file.as_ref(), &mut files, &mut report);

@@ -124,6 +124,16 @@ impl Files {
 }
 
 impl RoutePolicies {
+    /// A policy that is in no file.
+    pub(super) fn inline(path: &Path, cors: &str, report: &mut Report) -> Self {
+        let document = check(path, cors.as_bytes(), &Options::default(), report);
+        let path = path.to_owned();
+        Self {
+            own: Some(PolicyFile { path, document }),
+            buckets: None,
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         let buckets = self
             .buckets

@@ -1,0 +1,91 @@
+//! `s3cors check`: what a start and a reload do, without serving.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::Input;
+use crate::config::Report;
+use crate::config::check_policy_file;
+use crate::config::load;
+use crate::cors::Options;
+
+use super::{Failure, Format, NO, YES, count, has_colours, print};
+
+/// Check a config, or policy files, as a start would.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The config.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "files")]
+    config: Option<PathBuf>,
+    /// CORS configurations, as S3 has them.
+    #[arg(value_name = "FILE.xml")]
+    files: Vec<PathBuf>,
+    /// How problems are told.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Whether warnings count as errors.
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+impl Check {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let config = self.config.or_else(|| {
+            let named = std::env::var_os("S3CORS_CONFIG").filter(|path| !path.is_empty());
+            named.filter(|_| self.files.is_empty()).map(PathBuf::from)
+        });
+        let (report, checked) = match config {
+            Some(path) => {
+                let loaded = load(&Input::file(path));
+                let routes = loaded
+                    .config
+                    .as_ref()
+                    .map_or(0, |config| config.routes.len());
+                let policies = loaded.policy_count();
+                let checked = format!("{}, {}", count(routes, "route"), policies_text(policies));
+                (loaded.report, checked)
+            }
+            None if self.files.is_empty() => {
+                let usage = "nothing to check: name a config (--config FILE) or policy files";
+                return Err(Failure::Usage(usage.into()));
+            }
+            None => {
+                let mut report = Report::default();
+                let good = self.files.iter().filter(|path| {
+                    check_policy_file(path, &Options::default(), &mut report).is_some()
+                });
+                let checked = policies_text(good.count());
+                (report, checked)
+            }
+        };
+        let (errors, warnings) = (report.errors(), report.warnings());
+        match self.format {
+            Format::Json => print(&format!("{:#}\n", report.json()))?,
+            Format::Human => {
+                let mut text = report.render(has_colours(&io::stdout()));
+                text.push_str(&match (errors, warnings) {
+                    (0, 0) => format!("ok: {checked}\n"),
+                    (0, _) => format!("ok: {checked}; {}\n", count(warnings, "warning")),
+                    (_, 0) => format!("{}\n", count(errors, "error")),
+                    _ => format!(
+                        "{}, {}\n",
+                        count(errors, "error"),
+                        count(warnings, "warning")
+                    ),
+                });
+                print(&text)?;
+            }
+        }
+        let is_bad = errors > 0 || (self.deny_warnings && warnings > 0);
+        Ok(if is_bad { NO } else { YES })
+    }
+}
+
+fn policies_text(number: usize) -> String {
+    match number {
+        1 => "1 policy".to_owned(),
+        _ => format!("{number} policies"),
+    }
+}

@@ -1,0 +1,199 @@
+//! A process that serves: its threads and listeners, from the start to the end of the drain.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+use crate::admin;
+use crate::admin::Admin;
+use crate::admin::Health;
+use crate::admin::Phase;
+use crate::admin::Reloads;
+use crate::config;
+use crate::config::Config;
+use crate::config::reload::Reloader;
+use crate::metrics::Metrics;
+use crate::proxy::access_log::AccessLog;
+use crate::proxy::snapshot::Current;
+use crate::server::Bind;
+use crate::server::Server;
+
+use super::{Failure, NO, YES, chain};
+
+/// How long the access log's last lines are waited for.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A runtime for the control thread: the operator, signals, reloads.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// What serves.
+pub(super) struct Process {
+    server: Server,
+    /// Where clients connect to.
+    pub(super) addresses: Vec<Bind>,
+    /// Where the operator connects to.
+    pub(super) admin_address: Option<Bind>,
+    admin: Option<Admin>,
+    state: Arc<admin::State>,
+    access_log: Option<AccessLog>,
+    signals: Signals,
+}
+
+struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
+/// The signals that end the process.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Process {
+    /// Takes every address, then serves. Nothing is served where one cannot be had.
+    pub(super) fn start(
+        config: &Config,
+        current: Arc<Current>,
+        metrics: Arc<Metrics>,
+        reloads: Reloads,
+    ) -> Result<Self, Failure> {
+        let signals = Signals {
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
+            hangup: signal(SignalKind::hangup())?,
+        };
+        let bound = Server::bind(&config.server)?;
+        let addresses = bound.addresses();
+        let admin = match Admin::bind(&config.admin) {
+            Ok(admin) => admin,
+            Err(error) if config.admin_asked_for => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "there is no admin listener, for nobody chose an address and the default is taken"
+                );
+                None
+            }
+        };
+        let admin_address = admin.as_ref().map(Admin::address).transpose()?;
+        let settings = config.access_log.as_ref();
+        let access_log = settings
+            .map(|settings| AccessLog::start(settings, &metrics))
+            .transpose()?;
+        let health = Health::new();
+        let server = bound.serve(
+            Arc::clone(&current),
+            Arc::clone(&metrics),
+            access_log.as_ref(),
+        )?;
+        for address in &addresses {
+            tracing::info!(%address, "listening");
+        }
+        if let Some(address) = &admin_address {
+            tracing::info!(%address, "listening for the operator");
+        }
+        let state = admin::State {
+            current,
+            metrics,
+            health,
+            reloads,
+        };
+        Ok(Self {
+            server,
+            addresses,
+            admin_address,
+            admin,
+            state: Arc::new(state),
+            access_log,
+            signals,
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT and then drains; a second one ends it at once.
+    pub(super) async fn until_stopped(self, reloader: Option<Reloader>) -> Result<u8, Failure> {
+        let Self {
+            mut server,
+            admin,
+            state,
+            access_log,
+            signals: Signals {
+                mut stop,
+                mut hangup,
+            },
+            ..
+        } = self;
+        let local = LocalSet::new();
+        if let Some(admin) = admin {
+            let state = Arc::clone(&state);
+            local.spawn_local(async move {
+                let Err(error) = admin.serve(state).await;
+                tracing::error!(%error, "the admin listener failed");
+            });
+        }
+        let forced = Arc::new(Notify::new());
+        let watching = reloader
+            .map(|reloader| local.spawn_local(config::watch(reloader, Arc::clone(&forced))));
+        state.health.set(Phase::Serving);
+        let serve = async {
+            loop {
+                tokio::select! {
+                    () = stop.asked_for() => break,
+                    _ = hangup.recv() => {
+                        tracing::info!("SIGHUP: everything is read anew");
+                        forced.notify_one();
+                        if let Some(log) = &access_log {
+                            log.reopen();
+                        }
+                    }
+                    error = server.failed() => return Err(Failure::from(error)),
+                }
+            }
+            if let Some(watching) = watching {
+                watching.abort();
+            }
+            state.health.set(Phase::Draining);
+            tracing::info!("draining");
+            tokio::select! {
+                drained = server.drain() => Ok(Some(drained.cut)),
+                () = stop.asked_for() => Ok(None),
+            }
+        };
+        let cut = local.run_until(serve).await?;
+        match cut {
+            Some(0) => tracing::info!("drained"),
+            Some(cut) => tracing::warn!(
+                cut,
+                "drained, but some connections were cut at the deadline"
+            ),
+            None => {
+                tracing::warn!("stopped at once by a second signal");
+                return Ok(NO);
+            }
+        }
+        if access_log.is_some_and(|log| !log.finish(LOG_PATIENCE)) {
+            tracing::warn!("the last lines of the access log could not be written");
+        }
+        Ok(YES)
+    }
+}
+
+impl Stop {
+    async fn asked_for(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

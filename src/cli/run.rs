@@ -1,0 +1,117 @@
+//! `s3cors run`: serves until it is told to stop.
+
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::admin::Reloads;
+use crate::config::Input;
+use crate::config::Overrides;
+use crate::config::Source;
+use crate::config::load;
+use crate::config::reload;
+use crate::config::reload::Reloader;
+use crate::metrics::Metrics;
+use crate::proxy::snapshot::Current;
+
+use super::log::Log;
+use super::process::{self, Process};
+use super::{Failure, count, has_colours};
+
+/// Serve.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The config.
+    #[arg(long, short, env = "S3CORS_CONFIG", value_name = "FILE", conflicts_with_all = ["upstream", "cors"], required_unless_present_all = ["upstream", "cors"])]
+    config: Option<PathBuf>,
+    /// Without a config: what every request is forwarded to.
+    #[arg(
+        long,
+        env = "S3CORS_UPSTREAM",
+        value_name = "URL",
+        value_delimiter = ',',
+        requires = "cors"
+    )]
+    upstream: Vec<String>,
+    /// Without a config: the policy, as S3 has it.
+    #[arg(long, env = "S3CORS_CORS", value_name = "FILE", requires = "upstream")]
+    cors: Option<PathBuf>,
+    /// Where clients connect to [default: the config's, or 127.0.0.1:8080].
+    #[arg(long, env = "S3CORS_LISTEN", value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the operator connects to, or "off" [default: the config's, or 127.0.0.1:9901].
+    #[arg(long, env = "S3CORS_ADMIN", value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// Start although policies do not check out: their routes serve without CORS.
+    #[arg(long)]
+    keep_going: bool,
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        self.log.start()?;
+        let keep_going = self.keep_going;
+        process::runtime()?.block_on(serve(self.input(), keep_going))
+    }
+
+    fn input(self) -> Input {
+        let source = match self.config {
+            Some(path) => Source::File(path),
+            None => Source::Flags {
+                upstreams: self.upstream,
+                cors: self.cors.unwrap_or_default(),
+            },
+        };
+        Input {
+            source,
+            overrides: Overrides {
+                listen: self.listen,
+                admin: self.admin,
+            },
+        }
+    }
+}
+
+async fn serve(input: Input, keep_going: bool) -> Result<u8, Failure> {
+    let loaded = load(&input);
+    let refuse = || {
+        let text = loaded.report.render(has_colours(&io::stderr()));
+        // The exit code tells where this cannot.
+        let _ = io::stderr().write_all(text.as_bytes());
+        let errors = count(loaded.report.errors(), "error");
+        Failure::Usage(format!("{errors}: nothing is served"))
+    };
+    let Some(config) = loaded.config.clone() else {
+        return Err(refuse());
+    };
+    if loaded.has_errors() && !keep_going {
+        return Err(refuse());
+    }
+    let metrics = Metrics::new(config.server.workers);
+    let Some(snapshot) = loaded.snapshot(&metrics, None, 1, keep_going) else {
+        return Err(refuse());
+    };
+    reload::log(&loaded.report);
+    let reloads = Reloads::default();
+    if loaded.has_errors() {
+        metrics.reload_rejected();
+        tracing::error!(
+            errors = loaded.report.errors(),
+            "going on without CORS where a policy does not check out"
+        );
+    }
+    let current = Arc::new(Current::new(snapshot));
+    let process = Process::start(
+        &config,
+        Arc::clone(&current),
+        Arc::clone(&metrics),
+        reloads.clone(),
+    )?;
+    let reloader = Reloader::new(input, keep_going, loaded, current, metrics, reloads);
+    process.until_stopped(reloader).await
+}
