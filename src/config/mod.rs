@@ -158,7 +158,7 @@ fn attempt(input: &Input) -> Loaded {
             (config, report.errors() == 0, None)
         }
         Source::Inline { upstreams, cors } => {
-            let path = Path::new("inline.xml");
+            let path = Path::new("(inline)");
             let config = from_flags(upstreams, path, &input.overrides, &mut report);
             let is_good = report.errors() == 0;
             return Loaded {
