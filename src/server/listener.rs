@@ -46,11 +46,11 @@ impl BoundListener {
 
 /// Each worker gets a socket of its own on the same port; the kernel spreads connections.
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
-    let first = tcp_socket(address)?;
+    let first = tcp_socket(address, Port::Claim)?;
     let address = first.local_addr()?;
     let mut sockets = vec![BoundSocket::Tcp(first)];
     for _ in 1..workers {
-        sockets.push(BoundSocket::Tcp(tcp_socket(address)?));
+        sockets.push(BoundSocket::Tcp(tcp_socket(address, Port::Share)?));
     }
     Ok(BoundListener {
         address: Bind::Tcp(address),
@@ -58,16 +58,29 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
     })
 }
 
-fn tcp_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// How a socket comes to its port.
+#[derive(PartialEq, Eq)]
+enum Port {
+    /// It is nobody's yet, not even another s3cors'.
+    Claim,
+    /// It is ours already.
+    Share,
+}
+
+fn tcp_socket(address: SocketAddr, port: Port) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    // SO_REUSEPORT lets any process of the same user share the port: two proxies started by
+    // mistake would each get half of the connections. Bound without it, the first socket is
+    // refused where anybody listens; set before it listens, the other workers' may join.
+    socket.set_reuse_port(port == Port::Share)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }

@@ -129,5 +129,5 @@ def environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("S3CORS_")}
 
 
-LISTENING_SAID = r"listening.*?127\.0\.0\.1:(\d+)"
-ADMIN_SAID = r"admin.*?127\.0\.0\.1:(\d+)"
+LISTENING_SAID = r"listening address=127\.0\.0\.1:(\d+)"
+ADMIN_SAID = r"listening for the operator address=127\.0\.0\.1:(\d+)"

@@ -47,8 +47,8 @@ export async function startProxy(folder, routes) {
     env: Object.fromEntries(environment),
   });
   try {
-    const [, admin] = await program.said(/admin.*?127\.0\.0\.1:(\d+)/);
-    const [, port] = await program.said(/listening.*?127\.0\.0\.1:(\d+)/);
+    const [, admin] = await program.said(/listening for the operator address=127\.0\.0\.1:(\d+)/);
+    const [, port] = await program.said(/listening address=127\.0\.0\.1:(\d+)/);
     return { program, port: Number(port), metric: (name, labels) => metric(admin, name, labels) };
   } catch (error) {
     await program.stop();
