@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod cli;
 mod diagnostics;
 mod drain;
 mod edge;
@@ -18,5 +19,6 @@ mod fuzz_smoke;
 mod http2;
 mod readme;
 mod reload;
+mod shipped_files;
 mod support;
 mod vectors;

@@ -1,0 +1,510 @@
+//! The binary: its exit codes, what it prints, and what signals do.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::client::{RawClient, ask};
+use crate::support::upstream::MockUpstream;
+
+const GOOD: &str = "config/cors/spa-upload.xml";
+
+fn s3cors(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_s3cors"));
+    command
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env_remove("S3CORS_CONFIG")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = s3cors(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// A folder of a test, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("s3cors-cli-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A proxy in a process of its own; killed when dropped.
+struct Process {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        let mut child = s3cors(&[arguments, &ports].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut address = |what: &str| {
+            let line = line_with(&mut log, what);
+            let (_, address) = line.rsplit_once("address=").unwrap();
+            address.trim().parse().unwrap()
+        };
+        let (address, admin) = (address("listening"), address("for the operator"));
+        Self {
+            child,
+            log,
+            address,
+            admin,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill")
+            .args(["-s", name, &pid])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits for a line of the log.
+    fn logged(&mut self, what: &str) -> String {
+        line_with(&mut self.log, what)
+    }
+
+    fn exit_code(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+
+    fn status(&self) -> Value {
+        let response = ask(self.admin, "GET", "/status", &[("host", "localhost")]);
+        serde_json::from_slice(&response.body).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line_with(log: &mut impl BufRead, what: &str) -> String {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(
+            log.read_line(&mut line).unwrap() > 0,
+            "no `{what}` in {seen}"
+        );
+        if line.contains(what) {
+            return line;
+        }
+        seen.push_str(&line);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_answered_with_two() {
+    for (arguments, said) in [
+        (&[][..], "Usage"),
+        (&["serve"], "unrecognized"),
+        (&["run"], "--config"),
+        (
+            &["run", "--config", "a", "--upstream", "b", "--cors", "c"],
+            "cannot be used with",
+        ),
+        (&["run", "--upstream", "http://127.0.0.1:1"], "--cors"),
+        (&["run", "--config", "no-such-file"], "No such file"),
+        (
+            &["run", "--config", "config/minimal.toml", "--log", "x=y=z"],
+            "--log",
+        ),
+        (&["check"], "nothing to check"),
+        (&["check", "--config", "a", "b.xml"], "cannot be used with"),
+        (&["explain", "--cors", GOOD, "--method", "GET"], "--origin"),
+        (
+            &[
+                "explain",
+                "--config",
+                "config/minimal.toml",
+                "--origin",
+                "a",
+                "--method",
+                "GET",
+            ],
+            "--url",
+        ),
+        (
+            &[
+                "explain", "--cors", GOOD, "--origin", "a", "--method", "G T",
+            ],
+            "is no method",
+        ),
+        (
+            &[
+                "explain",
+                "--cors",
+                "no-such-file",
+                "--origin",
+                "a",
+                "--method",
+                "GET",
+            ],
+            "No such file",
+        ),
+    ] {
+        let (code, _, stderr) = run(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(said), "{arguments:?}: {stderr}");
+    }
+    for arguments in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        let (code, stdout, _) = run(arguments);
+        assert_eq!(code, 0);
+        assert!(!stdout.is_empty());
+    }
+}
+
+#[test]
+fn check_tells_good_from_bad_and_both_from_doubtful() {
+    let folder = Folder::new("check");
+    let doubtful = "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example/</AllowedOrigin>\
+                    <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+    let doubtful = &folder.write("doubtful.xml", doubtful);
+    let bad = "<CORSConfiguration>\n  <CORSRule>\n    <AllowedMethod>GET</AllowedMethod>\n  \
+               </CORSRule>\n</CORSConfiguration>";
+    let bad = &folder.write("bad.xml", bad);
+
+    assert_eq!(run(&["check", "--config", "config/s3cors.toml"]).0, 0);
+    let (code, stdout, _) = run(&["check", GOOD]);
+    assert_eq!((code, &*stdout), (0, "ok: 1 policy\n"));
+    assert_eq!(run(&["check", "--deny-warnings", GOOD]).0, 0);
+
+    let (code, stdout, _) = run(&["check", doubtful]);
+    assert_eq!(code, 0);
+    assert!(stdout.contains("warning["), "{stdout}");
+    assert_eq!(run(&["check", "--deny-warnings", doubtful]).0, 1);
+
+    let (code, stdout, _) = run(&["check", GOOD, doubtful, bad]);
+    assert_eq!(code, 1);
+    assert!(stdout.contains("error[MalformedXML]"), "{stdout}");
+    // Nobody gets colours who is no terminal.
+    assert!(!stdout.contains('\u{1b}'));
+
+    let (code, stdout, _) = run(&["check", "--format", "json", bad]);
+    assert_eq!(code, 1);
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report[0]["code"], "MalformedXML");
+    assert_eq!(
+        (&report[0]["line"], &report[0]["column"]),
+        (&2.into(), &3.into())
+    );
+    let (_, stdout, _) = run(&["check", "--format", "json", GOOD]);
+    assert_eq!(stdout, "[]\n");
+
+    let config = s3cors(&["check"])
+        .env("S3CORS_CONFIG", "config/minimal.toml")
+        .status();
+    assert_eq!(config.unwrap().code(), Some(0));
+}
+
+#[test]
+fn explain_tells_allowed_from_refused() {
+    let by_policy = |origin: &str, method: &str, format: &str| {
+        run(&[
+            "explain", "--cors", GOOD, "--origin", origin, "--method", method, "--format", format,
+        ])
+    };
+    let (code, stdout, _) = by_policy("https://app.example.com", "PUT", "human");
+    assert_eq!(code, 0);
+    assert!(stdout.starts_with("ALLOWED: rule 1 allows it"), "{stdout}");
+    assert!(stdout.contains("Access-Control-Allow-Origin: https://app.example.com"));
+    assert!(stdout.contains("rule 2 (everybody) does not match:"));
+
+    let (code, stdout, _) = by_policy("https://app.example.com.evil.example", "PUT", "human");
+    assert_eq!(code, 1);
+    for part in [
+        "REFUSED: the preflight is refused",
+        "rule 1 (application) does not match",
+        "answer: 403 AccessForbidden",
+        "To allow it: ",
+        "<AllowedOrigin>https://app.example.com.evil.example</AllowedOrigin>",
+        "That lets in:",
+    ] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
+    let (code, stdout, _) = by_policy("https://evil.example\u{1b}[31m", "PUT", "human");
+    assert!(code == 2 && !stdout.contains('\u{1b}'));
+
+    let (code, stdout, _) = by_policy("https://evil.example", "PUT", "json");
+    assert_eq!(code, 1);
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(document["verdict"], "refused");
+
+    let by_config = |url: &str| {
+        let request = ["--origin", "https://app.example.com", "--method", "DELETE"];
+        run(&[
+            &["explain", "--config", "config/minimal.toml", "--url", url],
+            &request[..],
+        ]
+        .concat())
+    };
+    let (code, stdout, _) = by_config("http://photos.example.com/cat.jpg");
+    assert_eq!(code, 1);
+    for part in [
+        "route    photos.example.com",
+        "public-read.xml",
+        "curl -s -i -X OPTIONS",
+    ] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
+    assert_eq!(by_config("http://anything.example/cat.jpg").0, 0);
+    assert_eq!(by_config("gopher://a").0, 2);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flags in [
+        ["--listen", &address, "--admin", "off"],
+        ["--listen", "127.0.0.1:0", "--admin", &address],
+    ] {
+        let (code, _, stderr) =
+            run(&[&["run", "--config", "config/minimal.toml"], &flags[..]].concat());
+        assert_eq!(code, 1, "{stderr}");
+        assert!(stderr.contains(&address), "{stderr}");
+        assert!(stderr.contains("Address already in use"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_config_that_does_not_check_out_is_not_started_with_and_every_problem_is_told() {
+    let (code, _, stderr) = run(&[
+        "run",
+        "--config",
+        "tests/data/diagnostics/every_kind_at_once.toml",
+    ]);
+    assert_eq!(code, 2);
+    let errors = stderr.matches("error[").count();
+    assert!(errors > 15, "{stderr}");
+    assert!(
+        stderr.contains(&format!("s3cors: {errors} errors: nothing is served")),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_proxy_of_flags_serves_reloads_and_drains() {
+    let folder = Folder::new("flags");
+    let cors = folder.write("cors.xml", &fs::read_to_string(GOOD).unwrap());
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let url = format!("http://{}", upstream.address);
+    let mut process = Process::start(&["run", "--upstream", &url, "--cors", &cors]);
+    let origin = [("origin", "https://app.example.com")];
+    let response = ask(
+        process.address,
+        "PUT",
+        "/a",
+        &[&origin[..], &[("content-length", "0")]].concat(),
+    );
+    assert_eq!(response.text(), "hi");
+    assert_eq!(
+        response.values("access-control-allow-origin"),
+        ["https://app.example.com"]
+    );
+    assert_eq!(
+        ask(process.admin, "GET", "/readyz", &[("host", "localhost")]).status,
+        200
+    );
+
+    fs::copy("config/cors/public-read.xml", &cors).unwrap();
+    process.logged("the config was reloaded");
+    let response = ask(process.address, "GET", "/a", &origin);
+    assert_eq!(response.values("access-control-allow-origin"), ["*"]);
+    assert_eq!(process.status()["generation"], 2);
+
+    fs::write(&cors, "<").unwrap();
+    process.logged("not all of it is in force");
+    assert_eq!(process.status()["last_reload"]["applied"], false);
+    let response = ask(process.address, "GET", "/a", &origin);
+    assert_eq!(response.values("access-control-allow-origin"), ["*"]);
+
+    fs::copy(GOOD, &cors).unwrap();
+    process.logged("the config was reloaded");
+    process.signal("HUP");
+    process.logged("the config was reloaded");
+    assert_eq!(process.status()["generation"], 4);
+
+    process.signal("TERM");
+    process.logged("drained");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let folder = Folder::new("second");
+    let upstream = MockUpstream::scripted(true, |_| {
+        std::thread::park();
+        false
+    });
+    let config = format!(
+        "[[route]]\nhost = '*'\nupstream = 'http://{}'\n[drain]\ndeadline_seconds = 600\n",
+        upstream.address
+    );
+    let config = folder.write("s3cors.toml", &config);
+    let mut process = Process::start(&["run", "--config", &config]);
+    let mut client = RawClient::connect(process.address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    upstream.wait_for_request();
+    process.signal("INT");
+    process.logged("draining");
+    assert_eq!(
+        ask(process.admin, "GET", "/readyz", &[("host", "localhost")]).status,
+        503
+    );
+    process.signal("TERM");
+    process.logged("second signal");
+    assert_eq!(process.exit_code(), 1);
+}
+
+#[test]
+fn keep_going_serves_a_broken_route_without_cors_and_says_so() {
+    let folder = Folder::new("keep-going");
+    folder.write("broken.xml", "<");
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let route = |host: &str, cors: &str| {
+        let address = upstream.address;
+        format!("[[route]]\nhost = '{host}'\nupstream = 'http://{address}'\ncors = '{cors}'\n")
+    };
+    let good = Path::new(env!("CARGO_MANIFEST_DIR")).join(GOOD);
+    let text = route("a.example", "broken.xml") + &route("b.example", good.to_str().unwrap());
+    let config = folder.write("s3cors.toml", &text);
+    assert_eq!(run(&["run", "--config", &config]).0, 2);
+
+    let mut process = Process::start(&["run", "--config", &config, "--keep-going"]);
+    let origin = |host: &'static str| [("host", host), ("origin", "https://app.example.com")];
+    let response = ask(process.address, "GET", "/", &origin("a.example"));
+    assert_eq!(response.text(), "hi");
+    assert!(response.values("access-control-allow-origin").is_empty());
+    let response = ask(process.address, "GET", "/", &origin("b.example"));
+    assert_eq!(response.values("access-control-allow-origin").len(), 1);
+    let problems = process.status()["problems"].clone();
+    assert_eq!(problems[0]["route"], "a.example");
+    assert!(
+        problems[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("broken.xml:1:")
+    );
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn the_environment_stands_for_flags() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let mut child = s3cors(&["run"])
+        .env("S3CORS_UPSTREAM", format!("http://{}", upstream.address))
+        .env("S3CORS_CORS", GOOD)
+        .env("S3CORS_LISTEN", "127.0.0.1:0")
+        .env("S3CORS_ADMIN", "off")
+        .env("S3CORS_LOG", "info")
+        .env("S3CORS_LOG_FORMAT", "json")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let line = line_with(&mut log, "listening");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let address = line["address"].as_str().unwrap().parse().unwrap();
+    assert_eq!(ask(address, "GET", "/", &[]).text(), "hi");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_demonstration_shows_what_it_says() {
+    let mut process = Process::start(&["demo"]);
+    let mut stdout = BufReader::new(process.child.stdout.take().unwrap());
+    let mut lines = Vec::new();
+    while lines.len() < 3 {
+        let line = line_with(&mut stdout, "  curl ");
+        lines.push(line);
+    }
+    let mut answers = Vec::new();
+    for line in &lines {
+        // A curl line as a request: its URL, its method, its fields.
+        let words: Vec<&str> = line.trim().split('\'').collect();
+        let options: Vec<&str> = words[0].split(' ').collect();
+        let url = options
+            .iter()
+            .find(|word| word.starts_with("http://"))
+            .unwrap();
+        let address = url.strip_prefix("http://").unwrap();
+        let (address, _) = address.split_once('/').unwrap();
+        let path = url.split_once(address).unwrap().1;
+        let fields: Vec<(&str, &str)> = words
+            .iter()
+            .filter_map(|word| word.split_once(": "))
+            .collect();
+        let method = if options.contains(&"OPTIONS") {
+            "OPTIONS"
+        } else {
+            "GET"
+        };
+        answers.push(ask(address.parse().unwrap(), method, path, &fields));
+    }
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 200, 403]);
+    let allowed = |index: usize| answers[index].values("access-control-allow-origin");
+    assert_eq!(allowed(0), ["https://app.example.com"]);
+    assert_eq!(allowed(1), ["https://app.example.com"]);
+    assert!(allowed(2).is_empty());
+    assert_eq!(answers[1].text(), "Hello from behind the proxy.\n");
+
+    let mut client = RawClient::connect(process.address);
+    let put = "PUT /b HTTP/1.1\r\nHost: a\r\nContent-Type: text/x\r\nContent-Length: 3\r\n\r\nabc";
+    assert_eq!(client.send(put).receive("PUT").status, 200);
+    let stored = ask(process.address, "GET", "/b", &[("range", "bytes=1-")]);
+    assert_eq!((stored.status, &*stored.text()), (206, "bc"));
+    assert_eq!(stored.values("content-type"), ["text/x"]);
+    assert_eq!(ask(process.address, "DELETE", "/b", &[]).status, 204);
+    assert_eq!(ask(process.address, "HEAD", "/b", &[]).status, 404);
+    drop(client);
+
+    process.signal("INT");
+    assert_eq!(process.exit_code(), 0);
+    let mut rest = String::new();
+    process.log.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("drained"), "{rest}");
+}
