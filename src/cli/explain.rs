@@ -114,7 +114,7 @@ fn usage(error: impl ToString) -> Failure {
 }
 
 fn refuse(report: &Report) -> Failure {
-    let text = report.render(has_colours(&io::stderr()));
+    let text = report.only_errors().render(has_colours(&io::stderr()));
     // The exit code tells where this cannot.
     let _ = io::stderr().write_all(text.as_bytes());
     Failure::Usage(format!(

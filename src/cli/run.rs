@@ -80,7 +80,10 @@ impl Run {
 async fn serve(input: Input, keep_going: bool) -> Result<u8, Failure> {
     let loaded = load(&input);
     let refuse = || {
-        let text = loaded.report.render(has_colours(&io::stderr()));
+        let text = loaded
+            .report
+            .only_errors()
+            .render(has_colours(&io::stderr()));
         // The exit code tells where this cannot.
         let _ = io::stderr().write_all(text.as_bytes());
         let errors = count(loaded.report.errors(), "error");

@@ -464,6 +464,15 @@ impl Report {
         self.diagnostics.len() - self.errors()
     }
 
+    /// The errors alone.
+    #[must_use]
+    pub fn only_errors(&self) -> Self {
+        let errors = self.diagnostics.iter().filter(|there| there.is_error());
+        Self {
+            diagnostics: errors.cloned().collect(),
+        }
+    }
+
     /// For people, in rustc's shape; empty where there is nothing to say.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {

@@ -78,7 +78,7 @@ impl Process {
             let (_, address) = line.rsplit_once("address=").unwrap();
             address.trim().parse().unwrap()
         };
-        let (address, admin) = (address("listening"), address("for the operator"));
+        let (address, admin) = (address("listening"), address("listening for the operator"));
         Self {
             child,
             log,
@@ -305,6 +305,16 @@ fn a_port_in_use_is_named() {
         assert!(stderr.contains(&address), "{stderr}");
         assert!(stderr.contains("Address already in use"), "{stderr}");
     }
+}
+
+#[test]
+fn a_port_that_another_proxy_serves_is_in_use_too() {
+    let running = Process::start(&["run", "--config", "config/minimal.toml"]);
+    let address = running.address.to_string();
+    let minimal = ["run", "--config", "config/minimal.toml", "--admin", "off"];
+    let (code, _, stderr) = run(&[&minimal[..], &["--listen", &address]].concat());
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&address), "{stderr}");
 }
 
 #[test]
