@@ -188,8 +188,12 @@ fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Ar
             return None;
         }
     };
-    let file = SourceFile::new(path, &bytes);
-    if let Err(error) = std::str::from_utf8(&bytes) {
+    decode(path, &bytes, report)
+}
+
+fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFile>> {
+    let file = SourceFile::new(path, bytes);
+    if let Err(error) = std::str::from_utf8(bytes) {
         let at = error.valid_up_to();
         let diagnostic = Diagnostic::error(file::SYNTAX, "the config is not UTF-8");
         let byte = bytes.get(at).map(|byte| format!("byte 0x{byte:02x}"));
@@ -201,6 +205,18 @@ fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Ar
         return None;
     }
     Some(file)
+}
+
+/// Checks the text of a config, and reads none of the files that it names.
+#[must_use]
+pub fn check_text(path: &Path, bytes: &[u8]) -> (Option<Config>, Report) {
+    let mut report = Report::default();
+    let Some(file) = decode(path, bytes, &mut report) else {
+        return (None, report);
+    };
+    let base = path.parent().unwrap_or(Path::new(""));
+    let (config, is_good) = check::check(&file, base, &Overrides::default(), &mut report);
+    (is_good.then_some(config), report)
 }
 
 fn from_flags(

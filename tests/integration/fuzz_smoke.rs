@@ -92,8 +92,84 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Every config that is shipped or has something wrong with it.
+fn configs() -> Vec<Vec<u8>> {
+    let folders = ["config", "tests/data/diagnostics"];
+    let entries = folders
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|there| there == "toml"))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+#[test]
+fn config_seeds() {
+    for config in configs() {
+        targets::config(&config);
+        // Cut anywhere, nothing breaks.
+        for end in (0..config.len()).step_by(7) {
+            targets::config(&config[..end]);
+        }
+    }
+}
+
+/// A config with some of its bytes replaced by pieces that TOML cares about.
+fn mutated_config() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = select(
+        &[
+            "[",
+            "]",
+            "[[",
+            "]]",
+            "{",
+            "}",
+            "=",
+            "\"",
+            "'''",
+            "\"\"\"",
+            "#",
+            ",",
+            ".",
+            "\n",
+            "\r",
+            "\\u001b",
+            "\0",
+            "\u{feff}",
+            "1_000",
+            "-1",
+            "1e9",
+            "inf",
+            "nan",
+            "true",
+            "1979-05-27",
+            "host",
+            "route",
+            "listen",
+            "\u{e9}",
+            "*",
+        ][..],
+    );
+    let changes = vec((any::<Index>(), 0..12_usize, pieces), 1..5);
+    (select(configs()), changes).prop_map(|(mut bytes, changes)| {
+        for (place, cut, piece) in changes {
+            let start = place.index(bytes.len() + 1);
+            let end = (start + cut).min(bytes.len());
+            bytes.splice(start..end, piece.bytes());
+        }
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
+
+    #[test]
+    fn config(bytes in mutated_config()) {
+        targets::config(&bytes);
+    }
 
     #[test]
     fn xml(bytes in mutated()) {

@@ -2,6 +2,8 @@
 //!
 //! The ordinary tests run the same functions on generated input (`fuzz_smoke`).
 
+mod config;
+
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN,
@@ -11,6 +13,8 @@ use s3cors::cors::{
     Advice, CorsConfiguration, Decision, Options, Outcome, Policy, RequestedHeaders, Semantics,
     check_document, locate,
 };
+
+pub use config::config;
 
 /// A document: reading it never panics, what it is read as is written so that it reads back the
 /// same, every problem and every place lies within it, and checking it agrees with reading it.
