@@ -2,6 +2,39 @@
 //!
 //! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
 //! `http`, `quick-xml` and `thiserror`; nothing else in this crate.
+//!
+//! ```
+//! use http::{HeaderMap, Method, header};
+//! use s3cors::cors::{Decision, Options, check_document};
+//!
+//! let document = br#"<CORSConfiguration>
+//!   <CORSRule>
+//!     <AllowedOrigin>https://*.example.com</AllowedOrigin>
+//!     <AllowedMethod>GET</AllowedMethod>
+//!     <ExposeHeader>ETag</ExposeHeader>
+//!   </CORSRule>
+//! </CORSConfiguration>"#;
+//! let checked = check_document(document, Options::default());
+//! let policy = checked.policy.expect("S3 takes this document");
+//!
+//! // A script's GET: forwarded, and the response marked.
+//! let mut request = HeaderMap::new();
+//! request.insert(header::ORIGIN, "https://app.example.com".parse()?);
+//! let decision = policy.decide(&Method::GET, &request);
+//! assert!(matches!(decision, Decision::Actual(Ok(_))));
+//! let mut response = HeaderMap::new();
+//! policy.mark(decision, &mut response);
+//! assert_eq!(response[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.com");
+//! assert_eq!(response[header::ACCESS_CONTROL_EXPOSE_HEADERS], "ETag");
+//!
+//! // A preflight for more than the rule allows: refused, as S3 refuses it.
+//! request.insert(header::ACCESS_CONTROL_REQUEST_METHOD, "PUT".parse()?);
+//! let decision = policy.decide(&Method::OPTIONS, &request);
+//! let denial = decision.denial().expect("no rule allows PUT");
+//! assert_eq!(denial.status(), 403);
+//! assert_eq!(denial.reason().as_str(), "method");
+//! # Ok::<(), http::header::InvalidHeaderValue>(())
+//! ```
 
 mod advice;
 mod change;
