@@ -1,0 +1,17 @@
+"""What the tests of deploy/ share: where things are, and a folder for each test."""
+
+import pathlib
+import sys
+import tempfile
+
+import pytest
+
+# `programs` and `proxy`, which start the binary and wait for what it says.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
+
+
+@pytest.fixture
+def folder():
+    """A folder of this test's own, gone when it ends, whether it passed or not."""
+    with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
+        yield pathlib.Path(path)

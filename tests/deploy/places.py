@@ -1,0 +1,50 @@
+"""Where the files under test are, and how a tool that checks them is run."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+
+
+def binary():
+    """The s3cors under test: `S3CORS_BIN`, else the release build, else the debug build."""
+    candidates = [ROOT / "target/release/s3cors", ROOT / "target/debug/s3cors"]
+    if chosen := os.environ.get("S3CORS_BIN"):
+        candidates = [pathlib.Path(chosen).resolve()]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise AssertionError(f"no binary to test; looked for {', '.join(map(str, candidates))}")
+
+
+def tool(name):
+    """A program's path: beside the Python that runs the tests, or wherever the shell finds it."""
+    beside = pathlib.Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    assert found, f"{name} is not installed"
+    return found
+
+
+def run(name, *arguments, **options):
+    """Runs a tool to its end; both of its outputs are one text."""
+    return subprocess.run(
+        [tool(name), *map(str, arguments)],
+        stdin=options.pop("stdin", subprocess.DEVNULL),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def passes(name, *arguments, **options):
+    """Runs a tool that must find nothing; its text."""
+    done = run(name, *arguments, **options)
+    assert done.returncode == 0, f"{name} exited with {done.returncode}:\n{done.stdout}"
+    return done.stdout

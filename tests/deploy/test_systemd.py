@@ -1,0 +1,82 @@
+"""The units, by the tool that systemd brings for them."""
+
+import re
+import shutil
+
+import pytest
+
+from places import DEPLOY, passes, run
+
+UNITS = DEPLOY / "systemd"
+SERVICE = UNITS / "s3cors.service"
+DROP_INS = sorted((UNITS / "examples").glob("*.conf"))
+
+
+def install(folder, *drop_ins):
+    """The units in a folder as they would be installed, with a program that is there."""
+    for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.socket")]:
+        text = unit.read_text().replace("/usr/bin/s3cors", shutil.which("true"))
+        (folder / unit.name).write_text(text)
+    for drop_in in drop_ins:
+        target = folder / "s3cors.service.d"
+        target.mkdir(exist_ok=True)
+        # The type that systemd 252, whose tool this may be, does not know yet.
+        text = drop_in.read_text().replace("Type=notify-reload", "Type=notify")
+        (target / drop_in.name).write_text(text.replace("/usr/bin/s3cors", shutil.which("true")))
+    return sorted([*folder.glob("*.service"), *folder.glob("*.socket")])
+
+
+def directives(path):
+    """The file's settings, in order; comments and sections left out."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return [line.split("=", 1) for line in lines if line and line[0] not in "#["]
+
+
+def test_systemd_takes_the_units_without_a_complaint(folder):
+    said = passes("systemd-analyze", "--man=no", "verify", *install(folder))
+    assert "s3cors" not in said, said
+
+
+@pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.stem)
+def test_systemd_takes_each_drop_in(folder, drop_in):
+    units = install(folder, drop_in)
+    said = passes("systemd-analyze", "--man=no", "verify", *units, cwd=folder)
+    assert "s3cors" not in said, said
+
+
+def test_a_misspelt_setting_would_be_noticed(folder):
+    install(folder)
+    service = folder / SERVICE.name
+    service.write_text(service.read_text().replace("PrivateTmp=", "PrivateTemp="))
+    assert "PrivateTemp" in run("systemd-analyze", "--man=no", "verify", service).stdout
+
+
+def test_its_exposure_is_below_1_5():
+    said = passes("systemd-analyze", "security", "--offline=yes", "--threshold=15", SERVICE)
+    exposure = float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1])
+    assert exposure < 1.5, said
+
+
+def test_a_stop_is_given_more_time_than_the_drain_takes_by_default():
+    settings = dict(directives(SERVICE))
+    server = (UNITS.parents[1] / "src/server/mod.rs").read_text()
+    defaults = server.split("impl Default for DrainSettings")[1]
+    delay, deadline = map(int, re.findall(r"Duration::from_secs\((\d+)\)", defaults)[:2])
+    assert int(settings["TimeoutStopSec"]) > delay + deadline
+
+
+def test_each_socket_has_the_name_that_its_comment_gives_the_config():
+    sockets = sorted(UNITS.glob("*.socket"))
+    assert len(sockets) == 2
+    for socket in sockets:
+        name = dict(directives(socket))["FileDescriptorName"]
+        assert f'address = "systemd:{name}"' in socket.read_text(), socket.name
+
+
+def test_what_the_readme_says_of_credentials_is_where_systemd_puts_them():
+    drop_in = UNITS / "examples/tls-credentials.conf"
+    names = [value.split(":")[0] for key, value in directives(drop_in) if key == "LoadCredential"]
+    assert names == ["site.crt", "site.key"]
+    https = (UNITS / "s3cors-https.socket").read_text()
+    for name in names:
+        assert f"/run/credentials/{SERVICE.name}/{name}" in https
