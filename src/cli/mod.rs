@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod explain;
 mod log;
+mod notify;
 mod process;
 mod run;
 mod store;

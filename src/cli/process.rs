@@ -23,6 +23,7 @@ use crate::proxy::snapshot::Current;
 use crate::server::Bind;
 use crate::server::Server;
 
+use super::notify;
 use super::{Failure, NO, YES, chain};
 
 /// How long the access log's last lines are waited for.
@@ -143,20 +144,25 @@ impl Process {
             });
         }
         let forced = Arc::new(Notify::new());
+        let mut reloads = notify::Reloads::of(reloader.as_ref());
         let watching = reloader
             .map(|reloader| local.spawn_local(config::watch(reloader, Arc::clone(&forced))));
+        local.spawn_local(notify::watchdog());
         state.health.set(Phase::Serving);
+        notify::ready(reloads.now());
         let serve = async {
             loop {
                 tokio::select! {
                     () = stop.asked_for() => break,
                     _ = hangup.recv() => {
                         tracing::info!("SIGHUP: everything is read anew");
+                        reloads.begin();
                         forced.notify_one();
                         if let Some(log) = &access_log {
                             log.reopen();
                         }
                     }
+                    () = reloads.done() => {}
                     error = server.failed() => return Err(Failure::from(error)),
                 }
             }
@@ -164,6 +170,7 @@ impl Process {
                 watching.abort();
             }
             state.health.set(Phase::Draining);
+            notify::stopping();
             tracing::info!("draining");
             tokio::select! {
                 drained = server.drain() => Ok(Some(drained.cut)),

@@ -39,6 +39,8 @@ pub struct Reloader {
 pub struct Progress {
     /// How many there were that found something changed, or were forced.
     pub reloads: u64,
+    /// How many of them were forced.
+    pub forced: u64,
     /// The generation in force.
     pub generation: u64,
     /// What became of the last one.
@@ -146,6 +148,7 @@ impl Reloader {
         self.files = loaded.files;
         self.progress.send_modify(|progress| {
             progress.reloads += 1;
+            progress.forced += u64::from(forced);
             progress.generation = self.current.get().generation;
             progress.last = outcome;
         });
