@@ -358,6 +358,7 @@ async fn a_forced_reload_is_applied_although_nothing_changed() {
     local.run_until(progress.changed()).await.unwrap();
     let expected = Progress {
         reloads: 1,
+        forced: 1,
         generation: 2,
         last: Outcome::Applied,
     };
