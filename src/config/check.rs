@@ -19,9 +19,11 @@ use crate::server::ListenerSettings;
 
 use super::address;
 use super::address::{InvalidAddress, Listen};
-use super::diagnostic::{Diagnostic, Report, SourceFile};
+use super::diagnostic::Diagnostic;
 use super::file::{self, Reader, Table};
+use super::report::Report;
 use super::route::{self, RouteConfig};
+use super::source::SourceFile;
 use super::unsupported;
 
 /// Where clients connect to, unless the config says otherwise.

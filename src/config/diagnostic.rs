@@ -1,161 +1,29 @@
 //! What is wrong with a file, where, and how to mend it; for people and for programs.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::OnceLock;
 
-use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use crate::cors;
 use crate::cors::Severity;
 
-use super::file::SYNTAX;
-
-/// The longest line that is shown, in bytes: minified files have lines of megabytes.
-const MAX_LINE: usize = 2000;
-
-/// The most lines of a span that are shown.
-const MAX_LINES: usize = 6;
-
-/// A file that diagnostics speak of.
-#[derive(Debug)]
-pub struct SourceFile {
-    path: PathBuf,
-    text: String,
-    /// Where each line begins.
-    lines: OnceLock<Vec<usize>>,
-}
+use super::source::{Place, Position, SourceFile, visible};
 
 /// Something to say of a file or of a setting.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
     severity: Severity,
-    code: &'static str,
+    pub(super) code: &'static str,
     message: String,
     detail: Option<String>,
     help: Option<String>,
     place: Option<Place>,
     /// Another place that it is about, and what is there.
     related: Option<(Place, String)>,
-}
-
-/// A place in a file, or a file as a whole.
-#[derive(Clone, Debug)]
-struct Place {
-    file: Arc<SourceFile>,
-    span: Option<Range<usize>>,
-}
-
-/// A line and a column, both counted from 1; columns in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
-
-/// Everything that there is to say of a config and its files.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    diagnostics: Vec<Diagnostic>,
-}
-
-impl SourceFile {
-    /// A file with its text; what is no UTF-8 is replaced.
-    #[must_use]
-    pub fn new(path: &Path, bytes: &[u8]) -> Arc<Self> {
-        Arc::new(Self {
-            path: path.to_owned(),
-            text: String::from_utf8_lossy(bytes).into_owned(),
-            lines: OnceLock::new(),
-        })
-    }
-
-    /// A file that could not be read.
-    #[must_use]
-    pub fn unread(path: &Path) -> Arc<Self> {
-        Self::new(path, b"")
-    }
-
-    /// Its text.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    fn lines(&self) -> &[usize] {
-        self.lines.get_or_init(|| {
-            let ends = self.text.bytes().enumerate();
-            let starts = ends
-                .filter(|(_, byte)| *byte == b'\n')
-                .map(|(at, _)| at + 1);
-            std::iter::once(0).chain(starts).collect()
-        })
-    }
-
-    /// Which line an offset lies in, counted from 0, and where that line begins.
-    fn line(&self, offset: usize) -> (usize, usize) {
-        let lines = self.lines();
-        let index = lines
-            .partition_point(|start| *start <= offset)
-            .saturating_sub(1);
-        (index, lines.get(index).copied().unwrap_or_default())
-    }
-
-    /// The offset nearest to this one, not behind it, at which a character begins.
-    fn floor(&self, offset: usize) -> usize {
-        let mut offset = offset.min(self.text.len());
-        while !self.text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        offset
-    }
-
-    fn between(&self, from: usize, to: usize) -> &str {
-        self.text.get(from..to).unwrap_or_default()
-    }
-}
-
-impl Place {
-    fn position(&self) -> Option<Position> {
-        let offset = self.file.floor(self.span.as_ref()?.start);
-        let (line, start) = self.file.line(offset);
-        Some(Position {
-            line: line + 1,
-            column: self.file.between(start, offset).chars().count() + 1,
-        })
-    }
-
-    fn path(&self) -> String {
-        visible(&self.file.path.display().to_string())
-    }
-
-    /// The lines to show, the first of them counted from 1, and the span in them; `None` where
-    /// there is nothing to show.
-    fn excerpt(&self) -> Option<(&str, usize, Range<usize>)> {
-        let file = &*self.file;
-        let span = self.span.as_ref()?;
-        let (start, end) = (file.floor(span.start), file.floor(span.end.max(span.start)));
-        let (first, from) = file.line(start);
-        let (last, _) = file.line(end.saturating_sub(1).max(start));
-        let last = last.min(first + MAX_LINES - 1);
-        let to = file.lines().get(last + 1).copied();
-        let text = file.between(from, to.unwrap_or(file.text.len()));
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        if text.is_empty() || text.split('\n').any(|line| line.len() > MAX_LINE) {
-            return None;
-        }
-        let start = (start - from).min(text.len());
-        let end = (end - from).clamp(start, text.len());
-        Some((text, first + 1, start..end))
-    }
 }
 
 impl Diagnostic {
@@ -285,13 +153,13 @@ impl Diagnostic {
         Some(&self.place.as_ref()?.file.path)
     }
 
-    fn offset(&self) -> Option<usize> {
+    pub(super) fn offset(&self) -> Option<usize> {
         let span = self.place.as_ref()?.span.as_ref()?;
         Some(span.start)
     }
 
     /// In rustc's shape.
-    fn render(&self, renderer: &Renderer) -> String {
+    pub(super) fn render(&self, renderer: &Renderer) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -350,7 +218,7 @@ impl Diagnostic {
         renderer.render(&groups)
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let position = self.position();
         json!({
             "file": self.place.as_ref().map(Place::path),
@@ -377,20 +245,6 @@ impl Diagnostic {
     }
 }
 
-impl Place {
-    /// This place in the excerpt of another one, where it is there.
-    fn within(&self, other: &Self) -> Option<Range<usize>> {
-        if !Arc::ptr_eq(&self.file, &other.file) {
-            return None;
-        }
-        let (text, first, _) = other.excerpt()?;
-        let from = self.file.lines().get(first - 1)?;
-        let span = self.span.as_ref()?;
-        let (start, end) = (span.start.checked_sub(*from)?, span.end.checked_sub(*from)?);
-        (end <= text.len()).then_some(start..end)
-    }
-}
-
 /// One line, for logs and `/status`: `s3cors.toml:3:8: unknown key: «hots»`.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -409,142 +263,13 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-impl Report {
-    /// Adds what there is to say.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
-    }
-
-    /// Adds all of another report.
-    pub fn extend(&mut self, other: Self) {
-        self.diagnostics.extend(other.diagnostics);
-    }
-
-    /// Brings what was said of one file into the order in which it stands there.
-    pub(super) fn sort_by_place(&mut self) {
-        self.diagnostics.sort_by_key(Diagnostic::offset);
-    }
-
-    /// Drops what only follows from the errors in the TOML itself: what is missing may be what
-    /// could not be read, and a value that could not be read has no type.
-    pub(super) fn drop_followers(&mut self) {
-        let is_syntax = |there: &&Diagnostic| there.code == SYNTAX;
-        let broken: HashSet<usize> = self
-            .diagnostics
-            .iter()
-            .filter(is_syntax)
-            .filter_map(Diagnostic::offset)
-            .collect();
-        if broken.is_empty() {
-            return;
-        }
-        self.diagnostics.retain(|there| {
-            let follows = matches!(there.code, "no-route" | "missing-key")
-                || there.offset().is_some_and(|at| broken.contains(&at));
-            is_syntax(&there) || !follows
-        });
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        &self.diagnostics
-    }
-
-    /// How many errors there are.
-    #[must_use]
-    pub fn errors(&self) -> usize {
-        let errors = self.diagnostics.iter().filter(|there| there.is_error());
-        errors.count()
-    }
-
-    /// How many warnings there are.
-    #[must_use]
-    pub fn warnings(&self) -> usize {
-        self.diagnostics.len() - self.errors()
-    }
-
-    /// The errors alone.
-    #[must_use]
-    pub fn only_errors(&self) -> Self {
-        let errors = self.diagnostics.iter().filter(|there| there.is_error());
-        Self {
-            diagnostics: errors.cloned().collect(),
-        }
-    }
-
-    /// For people, in rustc's shape; empty where there is nothing to say.
-    #[must_use]
-    pub fn render(&self, colours: bool) -> String {
-        let renderer = if colours {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let renderer = renderer.decor_style(DecorStyle::Ascii);
-        let mut text = String::new();
-        for diagnostic in &self.diagnostics {
-            text.push_str(&diagnostic.render(&renderer));
-            text.push_str("\n\n");
-        }
-        text
-    }
-
-    /// For programs: an array with an object for each diagnostic.
-    #[must_use]
-    pub fn json(&self) -> Value {
-        self.diagnostics.iter().map(Diagnostic::json).collect()
-    }
-}
-
-/// Text of files in one line, and nothing in it that a terminal obeys.
-pub(crate) fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for character in text.chars() {
-        let obeyed = character.is_control()
-            || matches!(
-                character,
-                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            );
-        if obeyed {
-            visible.extend(character.escape_default());
-        } else {
-            visible.push(character);
-        }
-    }
-    visible
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::report::Report;
 
     fn file(text: &str) -> Arc<SourceFile> {
         SourceFile::new(Path::new("a.toml"), text.as_bytes())
-    }
-
-    #[test]
-    fn places_are_counted_from_one_and_in_characters() {
-        let file = file("a\nß = x\r\n\n");
-        for (offset, line, column) in [
-            (0, 1, 1),
-            (1, 1, 2),
-            (2, 2, 1),
-            (3, 2, 1),
-            (4, 2, 2),
-            (10, 3, 1),
-            (99, 4, 1),
-        ] {
-            let place = Place {
-                file: Arc::clone(&file),
-                span: Some(offset..offset),
-            };
-            assert_eq!(
-                place.position(),
-                Some(Position { line, column }),
-                "{offset}"
-            );
-        }
     }
 
     #[test]
@@ -576,7 +301,7 @@ mod tests {
 
     #[test]
     fn any_place_can_be_shown() {
-        let text = "ab\r\n\r\nß\u{1b}[31m\n".to_owned() + &"x".repeat(3 * MAX_LINE) + "\n\n";
+        let text = "ab\r\n\r\nß\u{1b}[31m\n".to_owned() + &"x".repeat(3 * 2000) + "\n\n";
         let file = file(&text);
         for start in 0..30 {
             for length in [0, 1, 2, 5, 10_000] {

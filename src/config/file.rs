@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::cors;
 
-use super::diagnostic::{Diagnostic, Report, SourceFile};
+use super::diagnostic::Diagnostic;
+use super::report::Report;
+use super::source::SourceFile;
 
 /// A file that is read, and what was found wrong with it so far.
 #[derive(Debug)]

@@ -13,8 +13,9 @@ mod file;
 mod policies;
 mod read;
 pub mod reload;
-
+mod report;
 mod route;
+mod source;
 mod unsupported;
 mod watch;
 
@@ -23,13 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::{Config, Overrides};
-pub use diagnostic::{Diagnostic, Position, Report, SourceFile};
+pub use diagnostic::Diagnostic;
 pub use digest::sha256;
 pub use policies::check_policy_file;
+pub use report::Report;
 pub use route::{BucketsConfig, NamedPath, RouteConfig};
+pub use source::{Position, SourceFile};
 pub use watch::watch;
 
-pub(crate) use diagnostic::visible;
+pub(crate) use source::visible;
 
 use policies::{Files, RoutePolicies};
 

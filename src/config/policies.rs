@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::SystemTime;
 
 use http::Method;
@@ -16,14 +18,19 @@ use crate::cors::MALFORMED_XML;
 use crate::cors::MAX_DOCUMENT;
 use crate::cors::Options;
 
-use super::diagnostic::{Diagnostic, Report, SourceFile};
+use super::diagnostic::Diagnostic;
 use super::digest::sha256;
 use super::read::{self, ReadError, Stamp};
+use super::report::Report;
 use super::route::{BucketsConfig, NamedPath, RouteConfig};
+use super::source::SourceFile;
 
 /// The largest file that is handed to the engine, which then refuses it as S3 does; what is
 /// larger is not even read.
 const MAX_POLICY: u64 = 16 * MAX_DOCUMENT as u64;
+
+/// How many files it takes to be worth a thread.
+const FILES_A_THREAD: usize = 500;
 
 /// Everything that was looked at, so that a change is noticed.
 #[derive(Debug, Default)]
@@ -42,7 +49,7 @@ pub(super) struct RoutePolicies {
     /// The route's own.
     pub(super) own: Option<PolicyFile>,
     /// By bucket, in the order of their names; `Err`: why the folder cannot be read.
-    pub(super) buckets: Option<Result<BucketFiles, String>>,
+    pub(super) buckets: Option<Result<Arc<BucketFiles>, String>>,
 }
 
 /// The policy files of a folder, each with its bucket.
@@ -79,6 +86,12 @@ impl Files {
             Err(error) => error.to_string().hash(&mut self.digest),
         }
         result.map(|(bytes, _)| bytes)
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.seen.extend(other.seen);
+        self.folders.extend(other.folders);
+        other.digest.finish().hash(&mut self.digest);
     }
 
     /// The buckets that a folder has files of, in the order of their names.
@@ -135,12 +148,8 @@ impl RoutePolicies {
     }
 
     pub(super) fn count(&self) -> usize {
-        let buckets = self
-            .buckets
-            .iter()
-            .flatten()
-            .flatten()
-            .map(|(_, policy)| policy);
+        let buckets = self.buckets.iter().flatten();
+        let buckets = buckets.flat_map(|files| files.iter().map(|(_, policy)| policy));
         let all = self.own.iter().chain(buckets);
         all.filter(|policy| policy.document.is_ok()).count()
     }
@@ -171,12 +180,7 @@ pub(super) fn load(
     files: &mut Files,
     report: &mut Report,
 ) -> Vec<RoutePolicies> {
-    let mut loader = Loader {
-        config,
-        files,
-        report,
-        known: HashMap::new(),
-    };
+    let mut loader = Loader::new(config, files, report);
     routes.iter().map(|route| loader.route(route)).collect()
 }
 
@@ -187,9 +191,25 @@ struct Loader<'l> {
     report: &'l mut Report,
     /// By path, and by the methods that its rules may name.
     known: HashMap<(PathBuf, Vec<Method>), PolicyFile>,
+    /// As above.
+    known_folders: HashMap<(PathBuf, Vec<Method>), Arc<BucketFiles>>,
 }
 
-impl Loader<'_> {
+impl<'l> Loader<'l> {
+    fn new(
+        config: Option<&'l Arc<SourceFile>>,
+        files: &'l mut Files,
+        report: &'l mut Report,
+    ) -> Self {
+        Self {
+            config,
+            files,
+            report,
+            known: HashMap::new(),
+            known_folders: HashMap::new(),
+        }
+    }
+
     fn route(&mut self, route: &RouteConfig) -> RoutePolicies {
         let own = route.cors.as_ref();
         let buckets = route.buckets.as_ref();
@@ -203,23 +223,60 @@ impl Loader<'_> {
         &mut self,
         buckets: &BucketsConfig,
         options: &Options,
-    ) -> Result<BucketFiles, String> {
+    ) -> Result<Arc<BucketFiles>, String> {
         let folder = &buckets.directory.path;
-        match self.files.list(folder) {
-            Ok(listed) => Ok(listed
-                .into_iter()
-                .map(|(bucket, path)| (bucket, self.policy(&path, None, options)))
-                .collect()),
-            Err(error) => {
-                let message = format!(
-                    "the folder of buckets `{}` cannot be read",
-                    folder.display()
-                );
-                let diagnostic =
-                    Diagnostic::error("unreadable-folder", message).detail(error.to_string());
-                Err(self.refuse(diagnostic, Some(&buckets.directory), folder))
-            }
+        let key = (folder.clone(), options.extra_methods.clone());
+        if let Some(known) = self.known_folders.get(&key) {
+            return Ok(Arc::clone(known));
         }
+        let listed = self.files.list(folder).map_err(|error| {
+            let folder_name = folder.display();
+            let message = format!("the folder of buckets `{folder_name}` cannot be read");
+            let diagnostic = Diagnostic::error("unreadable-folder", message);
+            let diagnostic = diagnostic.detail(error.to_string());
+            self.refuse(diagnostic, Some(&buckets.directory), folder)
+        })?;
+        let files = Arc::new(self.folder(&listed, options));
+        self.known_folders.insert(key, Arc::clone(&files));
+        Ok(files)
+    }
+
+    /// Reads the files of a folder; many of them on several threads.
+    fn folder(&mut self, listed: &[(Box<str>, PathBuf)], options: &Options) -> BucketFiles {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.min(listed.len() / FILES_A_THREAD);
+        if threads < 2 {
+            return self.each(listed, options);
+        }
+        let shares = listed.chunks(listed.len().div_ceil(threads));
+        let read = |share| {
+            let (mut files, mut report) = (Files::default(), Report::default());
+            let read = Loader::new(None, &mut files, &mut report).each(share, options);
+            (read, files, report)
+        };
+        let parts: Vec<_> = thread::scope(|scope| {
+            let started: Vec<_> = shares
+                .map(|share| scope.spawn(move || read(share)))
+                .collect();
+            let parts = started.into_iter().map(thread::ScopedJoinHandle::join);
+            parts
+                .map(|part| part.unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        let mut all = Vec::with_capacity(listed.len());
+        for (read, files, report) in parts {
+            all.extend(read);
+            self.files.extend(files);
+            self.report.extend(report);
+        }
+        all
+    }
+
+    fn each(&mut self, listed: &[(Box<str>, PathBuf)], options: &Options) -> BucketFiles {
+        let listed = listed.iter();
+        listed
+            .map(|(bucket, path)| (bucket.clone(), self.policy(path, None, options)))
+            .collect()
     }
 
     /// `named` is where the config names it.
@@ -299,13 +356,7 @@ pub fn check_policy_file(
     report: &mut Report,
 ) -> Option<CorsConfiguration> {
     let mut files = Files::default();
-    let mut loader = Loader {
-        config: None,
-        files: &mut files,
-        report,
-        known: HashMap::new(),
-    };
-    let document = loader.policy(path, None, options).document.ok()?;
-    drop(loader);
+    let read = Loader::new(None, &mut files, report).policy(path, None, options);
+    let document = read.document.ok()?;
     Arc::into_inner(document).map(|document| document.configuration)
 }

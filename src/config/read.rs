@@ -68,7 +68,8 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadErro
         .take(before.len().saturating_add(1))
         .read_to_end(&mut bytes)?;
     let stamp = Stamp::from(&before);
-    if bytes.len() as u64 != before.len() || Stamp::from(&file.metadata()?) != stamp {
+    // Whether it changed since is asked when all files are read.
+    if bytes.len() as u64 != before.len() {
         return Err(ReadError::Changing);
     }
     Ok((bytes, stamp))

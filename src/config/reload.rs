@@ -9,8 +9,9 @@ use crate::metrics::Metrics;
 use crate::proxy::snapshot::{Current, Snapshot};
 
 use super::check::Config;
-use super::diagnostic::{Diagnostic, Report};
+use super::diagnostic::Diagnostic;
 use super::policies::Files;
+use super::report::Report;
 use super::{Input, Loaded, build, load};
 
 /// The most problems of a reload that are logged one by one.
@@ -196,16 +197,19 @@ impl Reloader {
     }
 }
 
-/// Logs what there is to say, a line each.
+/// Logs what there is to say, a line each; errors first.
 pub fn log(report: &Report) {
-    for diagnostic in report.diagnostics().iter().take(MAX_LOGGED) {
+    let all = report.diagnostics();
+    let errors = all.iter().filter(|there| there.is_error());
+    let warnings = all.iter().filter(|there| !there.is_error());
+    for diagnostic in errors.chain(warnings).take(MAX_LOGGED) {
         if diagnostic.is_error() {
             tracing::error!(code = diagnostic.code(), "{diagnostic}");
         } else {
             tracing::warn!(code = diagnostic.code(), "{diagnostic}");
         }
     }
-    let more = report.diagnostics().len().saturating_sub(MAX_LOGGED);
+    let more = all.len().saturating_sub(MAX_LOGGED);
     if more > 0 {
         tracing::warn!(more, "there is more: `s3cors check` shows all of it");
     }

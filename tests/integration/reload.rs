@@ -511,6 +511,47 @@ fn buckets_come_and_go_with_their_files() {
     ));
 }
 
+/// So many that several threads read them.
+#[test]
+fn thousands_of_buckets_are_read_all_in_their_order() {
+    let folder = Folder::new();
+    let route = "buckets = { directory = 'buckets' }";
+    let routes = [("a.example", route), ("b.example", route)];
+    folder.write("s3cors.toml", &config(&routes));
+    for number in 0..5000 {
+        folder.write(&format!("buckets/b{number}.xml"), &policy(&origin(number)));
+    }
+    folder.write("buckets/b1500.xml", "<");
+    folder.write("buckets/b4500.xml", "<");
+    let loaded = load(&Input::file(folder.path("s3cors.toml")));
+    let broken = loaded
+        .report
+        .diagnostics()
+        .iter()
+        .map(|there| there.file().unwrap());
+    let broken: Vec<_> = broken
+        .map(|path| path.file_stem().unwrap().to_owned())
+        .collect();
+    // Two routes share the folder, and what is wrong in it is told once.
+    assert_eq!(broken, ["b1500", "b4500"]);
+    assert_eq!(loaded.policy_count(), 2 * 4998);
+
+    folder.write("buckets/b1500.xml", &policy(&origin(1500)));
+    folder.write("buckets/b4500.xml", &policy(&origin(4500)));
+    let (served, mut reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    for number in [0, 1500, 4500, 4999] {
+        let bucket = served.bucket("b.example", &format!("b{number}"));
+        assert!(allows(bucket.as_ref(), &origin(number)), "{number}");
+    }
+    assert_eq!(reloader.reload(false), Outcome::Unchanged);
+    folder.write("buckets/b4999.xml", &policy(&origin(0)));
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(allows(
+        served.bucket("a.example", "b4999").as_ref(),
+        &origin(0)
+    ));
+}
+
 #[test]
 fn a_new_route_whose_policy_is_broken_is_left_out() {
     let folder = Folder::new();

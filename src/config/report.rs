@@ -1,0 +1,104 @@
+//! Everything that there is to say of a config, for people and for programs.
+
+use std::collections::HashSet;
+
+use annotate_snippets::Renderer;
+use annotate_snippets::renderer::DecorStyle;
+use serde_json::Value;
+
+use super::diagnostic::Diagnostic;
+use super::file::SYNTAX;
+
+/// Everything that there is to say of a config and its files.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// Adds what there is to say.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.diagnostics.push(diagnostic);
+    }
+
+    /// Adds all of another report.
+    pub fn extend(&mut self, other: Self) {
+        self.diagnostics.extend(other.diagnostics);
+    }
+
+    /// Brings what was said of one file into the order in which it stands there.
+    pub(super) fn sort_by_place(&mut self) {
+        self.diagnostics.sort_by_key(Diagnostic::offset);
+    }
+
+    /// Drops what only follows from the errors in the TOML itself: what is missing may be what
+    /// could not be read, and a value that could not be read has no type.
+    pub(super) fn drop_followers(&mut self) {
+        let is_syntax = |there: &&Diagnostic| there.code == SYNTAX;
+        let broken: HashSet<usize> = self
+            .diagnostics
+            .iter()
+            .filter(is_syntax)
+            .filter_map(Diagnostic::offset)
+            .collect();
+        if broken.is_empty() {
+            return;
+        }
+        self.diagnostics.retain(|there| {
+            let follows = matches!(there.code, "no-route" | "missing-key")
+                || there.offset().is_some_and(|at| broken.contains(&at));
+            is_syntax(&there) || !follows
+        });
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.diagnostics
+    }
+
+    /// How many errors there are.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        let errors = self.diagnostics.iter().filter(|there| there.is_error());
+        errors.count()
+    }
+
+    /// How many warnings there are.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors()
+    }
+
+    /// The errors alone.
+    #[must_use]
+    pub fn only_errors(&self) -> Self {
+        let errors = self.diagnostics.iter().filter(|there| there.is_error());
+        Self {
+            diagnostics: errors.cloned().collect(),
+        }
+    }
+
+    /// For people, in rustc's shape; empty where there is nothing to say.
+    #[must_use]
+    pub fn render(&self, colours: bool) -> String {
+        let renderer = if colours {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let mut text = String::new();
+        for diagnostic in &self.diagnostics {
+            text.push_str(&diagnostic.render(&renderer));
+            text.push_str("\n\n");
+        }
+        text
+    }
+
+    /// For programs: an array with an object for each diagnostic.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        self.diagnostics.iter().map(Diagnostic::json).collect()
+    }
+}
