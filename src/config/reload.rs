@@ -135,12 +135,11 @@ impl Reloader {
             Outcome::Unchanged | Outcome::Applied => self.reloads.applied(),
             Outcome::InPart | Outcome::Rejected => {
                 self.metrics.reload_rejected();
-                let summary = summary(&loaded.report);
+                self.reloads.rejected(summary(&loaded.report));
                 tracing::error!(
                     errors = loaded.report.errors(),
                     "the config was reloaded, but not all of it is in force"
                 );
-                self.reloads.rejected(summary);
             }
         }
         if let Some(config) = &loaded.config {
