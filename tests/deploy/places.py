@@ -22,7 +22,9 @@ def binary():
 
 
 def tool(name):
-    """A program's path: beside the Python that runs the tests, or wherever the shell finds it."""
+    """A program's path: as it is, beside the Python that runs the tests, or wherever the shell finds it."""
+    if isinstance(name, pathlib.Path):
+        return str(name)
     beside = pathlib.Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
     assert found, f"{name} is not installed"

@@ -1,0 +1,152 @@
+"""The image: its stages built by hand, and its program run where there is nothing else."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from places import DEPLOY, ROOT, passes, run
+from programs import Program
+from proxy import environment, policy, rule
+
+CONTAINER = DEPLOY / "container"
+DOCKERFILE = CONTAINER / "Dockerfile"
+MEBIBYTE = 1024 * 1024
+
+
+def instructions():
+    """The Dockerfile's instructions, continued lines joined, comments left out."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+    text = "\n".join(lines).replace("\\\n", " ")
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
+
+
+def stages():
+    """The instructions of each stage, FROM first."""
+    found = []
+    for instruction in instructions():
+        if instruction[0] == "FROM":
+            found.append([])
+        found[-1].append(instruction)
+    return found
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The folder that the last stage copies: built by the very commands of the first one."""
+    work = ROOT / "target/container"
+    image, source = work / "image", work / "src"
+    for folder in (image, source):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    variables = dict(os.environ, CARGO_TARGET_DIR=str(work / "target"))
+    build, _ = stages()
+    for word, rest in build:
+        if word == "COPY":
+            *files, _ = shlex.split(rest)
+            for name in files:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+                copy(ROOT / name, source / name)
+        elif word == "ENV":
+            variables |= dict(each.split("=", 1) for each in shlex.split(rest))
+        elif word == "RUN":
+            command = rest.replace(" /image/", f" {image}/").replace('"target/', f'"{work}/target/')
+            subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=source, env=variables, check=True)
+    return image
+
+
+def empty_root(image, folder):
+    """The image in a folder of its own, with a policy beside it; and what runs a program there."""
+    root = folder / "root"
+    shutil.copytree(image, root)
+    (root / "etc/s3cors").mkdir(parents=True)
+    (root / "etc/s3cors/cors.xml").write_text(policy(rule(["https://a.example"])))
+    # A container has these as well; nothing reads them but the process' own metrics.
+    command = ["chroot", "--userspec=65532:65532", str(root)]
+    if os.geteuid() == 0:
+        return command
+    command = ["unshare", "--user", "--map-root-user", "chroot", str(root)]
+    if subprocess.run(["unshare", "--user", "--map-root-user", "true"], check=False).returncode:
+        pytest.skip("not root, and the kernel lets nobody else have a user namespace")
+    return command
+
+
+def test_hadolint_finds_nothing():
+    assert passes("hadolint", DOCKERFILE) == ""
+
+
+def test_hadolint_would_find_something(folder):
+    (folder / "Dockerfile").write_text("FROM debian\nRUN cd /tmp && apt-get install curl\n")
+    assert run("hadolint", folder / "Dockerfile").returncode == 1
+
+
+def test_the_last_stage_is_empty_and_not_roots():
+    _, last = stages()
+    assert last[0] == ("FROM", "scratch")
+    assert ("USER", "65532:65532") in last
+
+
+def test_the_build_sees_all_that_it_copies():
+    ignored = (CONTAINER / "Dockerfile.dockerignore").read_text().split()
+    build, _ = stages()
+    copied = {name for word, rest in build if word == "COPY" for name in shlex.split(rest)[:-1]}
+    assert copied == {line[1:] for line in ignored if line.startswith("!")}
+
+
+def test_the_ports_are_those_of_the_readme():
+    _, last = stages()
+    (ports,) = [rest.split() for word, rest in last if word == "EXPOSE"]
+    readme = (CONTAINER / "README.md").read_text()
+    assert all(f'"0.0.0.0:{port}"' in readme for port in ports), ports
+
+
+def test_compose_names_files_and_variables_that_there_are():
+    compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text())
+    service = compose["services"]["s3cors"]
+    build = service["build"]
+    assert (CONTAINER / build["context"] / build["dockerfile"]).resolve() == DOCKERFILE
+    source, target, _ = service["volumes"][0].split(":")
+    policy_file = pathlib.PurePath(service["environment"]["S3CORS_CORS"])
+    assert str(policy_file.parent) == target
+    assert (CONTAINER / source / policy_file.name).is_file()
+    flags = (ROOT / "src/cli/run.rs").read_text()
+    assert all(f'"{name}"' in flags for name in service["environment"])
+
+
+def test_it_is_one_small_program_without_libraries(image):
+    files = [path for path in image.rglob("*") if path.is_file()]
+    names = sorted(str(path.relative_to(image)) for path in files)
+    assert names == ["etc/ssl/certs/ca-certificates.crt", "s3cors"]
+    assert sum(path.stat().st_size for path in files) < 15 * MEBIBYTE
+    headers = passes("readelf", "--program-headers", "--dynamic", image / "s3cors")
+    assert "INTERP" not in headers and "(NEEDED)" not in headers
+
+
+def test_it_serves_in_an_empty_root_and_takes_little_memory(image, folder):
+    command = [
+        *empty_root(image, folder),
+        *("/s3cors", "run", "--upstream=http://127.0.0.1:9", "--cors=/etc/s3cors/cors.xml"),
+        *("--listen=127.0.0.1:0", "--admin=127.0.0.1:0"),
+    ]
+    with Program("s3cors", command, env=environment()) as served:
+        port = served.wait_for(r"listening address=127\.0\.0\.1:(\d+)")[1]
+        preflight = passes(
+            "curl", "--silent", "--show-error", "--include", "--noproxy", "*", "-X", "OPTIONS",
+            "-H", "Origin: https://a.example", "-H", "Access-Control-Request-Method: GET",
+            f"http://127.0.0.1:{port}/photos/1.jpg",
+        )
+        assert re.match(r"HTTP/1\.1 200 ", preflight), preflight
+        assert "access-control-allow-origin: https://a.example" in preflight.lower()
+        assert served.memory() < 12 * MEBIBYTE, served.memory() / MEBIBYTE
+        assert served.stop() == 0, served.output
+
+
+def test_its_version_is_told_there_too(image, folder):
+    root = [*empty_root(image, folder), "/s3cors"]
+    done = subprocess.run([*root, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"s3cors \d+\.\d+\.\d+\n", done.stdout)
