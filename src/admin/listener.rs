@@ -52,12 +52,11 @@ impl Bound {
             Bind::Tcp(address) => std::net::TcpListener::bind(address)
                 .and_then(|listener| listener.set_nonblocking(true).map(|()| Self::Tcp(listener))),
             Bind::Unix(path) => bind_unix(path),
+            // The config has no way to say so.
+            Bind::Systemd(_) => Err(io::ErrorKind::Unsupported.into()),
         };
         bound.map_err(|source| BindError {
-            address: match address {
-                Bind::Tcp(address) => address.to_string(),
-                Bind::Unix(path) => format!("unix:{}", path.display()),
-            },
+            address: address.to_string(),
             source,
         })
     }

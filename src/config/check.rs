@@ -128,7 +128,7 @@ impl Config {
         let here = Path::new("");
         if let Some(text) = &overrides.listen {
             match address::bind(text, here) {
-                Ok(address) => self.server.listeners = vec![ListenerSettings { address }],
+                Ok(address) => self.server.listeners = vec![ListenerSettings::plain(address)],
                 Err(error) => report.push(flag_error("--listen", error)),
             }
         }
@@ -163,9 +163,7 @@ fn default_workers() -> usize {
 
 fn default_listeners() -> Vec<ListenerSettings> {
     let address = DEFAULT_LISTEN.parse().expect("the default address is one");
-    vec![ListenerSettings {
-        address: Bind::Tcp(address),
-    }]
+    vec![ListenerSettings::plain(Bind::Tcp(address))]
 }
 
 fn default_admin() -> admin::Settings {
@@ -213,7 +211,7 @@ fn listeners(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Vec<
                         reader.push(diagnostic, text.span());
                     }
                     places.push(text.span());
-                    listeners.push(ListenerSettings { address: bind });
+                    listeners.push(ListenerSettings::plain(bind));
                 }
             },
         }

@@ -112,7 +112,7 @@ fn decision_labels(
     ]
 }
 
-fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 1] {
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 2] {
     let mut connections = Family::gauge("s3cors_connections", "Open connections, by listener.");
     let listeners = metrics
         .listeners
@@ -121,7 +121,19 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 1] {
     for (name, gauge) in &*listeners {
         connections.value(&[("listener", name)], gauge.get() as f64);
     }
-    [connections.finish()]
+    let mut ends = Family::gauge(
+        "s3cors_tls_certificate_expiry_timestamp_seconds",
+        "When a listener's certificate ends, in seconds since 1970.",
+    );
+    let certificates = metrics.certificates.lock();
+    let certificates = certificates.unwrap_or_else(PoisonError::into_inner);
+    for (listener, certificates) in &*certificates {
+        for (name, end) in certificates {
+            let labels = [("listener", &**listener), ("certificate", name)];
+            ends.value(&labels, unix_seconds(*end));
+        }
+    }
+    [connections.finish(), ends.finish()]
 }
 
 fn config(metrics: &Metrics) -> [proto::MetricFamily; 4] {

@@ -18,10 +18,10 @@ mod heavy_hitters;
 mod process;
 mod route;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 #[expect(
     clippy::disallowed_types,
-    reason = "guards the lists of routes and listeners, asked for at a start, a reload or a scrape"
+    reason = "guards the lists of routes, listeners and certificates, asked for at a start, a reload or a scrape"
 )]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -92,6 +92,9 @@ impl UpstreamFailure {
     }
 }
 
+/// When certificates end, by their names.
+pub type CertificateEnds = Vec<(Box<str>, SystemTime)>;
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -101,6 +104,8 @@ pub struct Metrics {
     routes: Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
     listeners: Mutex<Vec<(Box<str>, Gauge)>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
     config: Config,
     access_log_dropped: AtomicU64,
     panics: AtomicU64,
@@ -127,6 +132,7 @@ impl Metrics {
             started,
             routes: Default::default(),
             listeners: Default::default(),
+            certificates: Default::default(),
             config: Config {
                 generation: AtomicU64::new(1),
                 applied: AtomicU64::new(0),
@@ -169,6 +175,14 @@ impl Metrics {
         let gauge = Gauge::new(self.workers);
         listeners.push((name.into(), gauge.clone()));
         gauge
+    }
+
+    /// When the certificates of the listener named `listener` end, by the certificates' names;
+    /// replaces what was said of them before.
+    pub fn certificates(&self, listener: &str, ends: CertificateEnds) {
+        let certificates = self.certificates.lock();
+        let mut certificates = certificates.unwrap_or_else(PoisonError::into_inner);
+        certificates.insert(listener.into(), ends);
     }
 
     /// A reload was applied: `generation` is in force.

@@ -135,11 +135,29 @@ impl Protocols {
             }
         };
         let stream = Prefixed::new(first, stream);
+        self.serve_as(is_http2, stream, client, proxy, &drain).await;
+    }
+
+    /// Serves a connection to its end whose handshake told what is spoken.
+    pub(super) async fn serve_as<S>(
+        &self,
+        is_http2: bool,
+        stream: S,
+        client: Client,
+        proxy: Rc<Proxy>,
+        drain: &DrainSignal,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         if is_http2 {
-            self.http2(stream, client, proxy, &drain).await;
+            self.http2(stream, client, proxy, drain).await;
         } else {
-            self.http1(stream, client, proxy, &drain).await;
+            self.http1(stream, client, proxy, drain).await;
         }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Reads what is there and answers what can be answered at once.
@@ -192,13 +210,10 @@ impl Protocols {
         }
     }
 
-    async fn http1<S: Socket>(
-        &self,
-        stream: Prefixed<S>,
-        client: Client,
-        proxy: Rc<Proxy>,
-        drain: &DrainSignal,
-    ) {
+    async fn http1<S>(&self, stream: S, client: Client, proxy: Rc<Proxy>, drain: &DrainSignal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(move |request| {
             let proxy = Rc::clone(&proxy);
             async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }
@@ -211,13 +226,10 @@ impl Protocols {
         }
     }
 
-    async fn http2<S: Socket>(
-        &self,
-        stream: Prefixed<S>,
-        client: Client,
-        proxy: Rc<Proxy>,
-        drain: &DrainSignal,
-    ) {
+    async fn http2<S>(&self, stream: S, client: Client, proxy: Rc<Proxy>, drain: &DrainSignal)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(move |request| {
             let proxy = Rc::clone(&proxy);
             async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::inherited;
 use super::{Bind, StartError};
 
 /// How many connections may wait to be accepted.
@@ -32,16 +33,28 @@ pub(super) enum BoundSocket {
 }
 
 impl BoundListener {
-    pub(super) fn bind(address: &Bind, workers: usize) -> Result<Self, StartError> {
+    /// Binds an address; several sockets may have been passed under one name.
+    pub(super) fn bind(address: &Bind, workers: usize) -> Result<Vec<Self>, StartError> {
         match address {
-            Bind::Tcp(address) => bind_tcp(*address, workers),
-            Bind::Unix(path) => bind_unix(path.clone(), workers),
+            Bind::Tcp(address) => bind_tcp(*address, workers).map(|bound| vec![bound]),
+            Bind::Unix(path) => bind_unix(path.clone(), workers).map(|bound| vec![bound]),
+            Bind::Systemd(name) => take_over(name, workers),
         }
         .map_err(|source| StartError::Bind {
             address: address.to_string(),
             source,
         })
     }
+}
+
+/// All workers accept from one socket, which is not ours alone.
+fn take_over(name: &str, workers: usize) -> io::Result<Vec<BoundListener>> {
+    let passed = inherited::sockets(name, workers)?.into_iter();
+    let bound = passed.map(|sockets| BoundListener {
+        address: Bind::Systemd(name.to_owned()),
+        sockets,
+    });
+    Ok(bound.collect())
 }
 
 /// Each worker gets a socket of its own on the same port; the kernel spreads connections.

@@ -5,8 +5,12 @@
 
 mod connection;
 mod drain;
+mod entrance;
+mod inherited;
 mod listener;
 mod prefixed;
+mod proxy_protocol;
+pub mod tls;
 mod worker;
 
 use std::fmt;
@@ -26,7 +30,9 @@ use crate::proxy::access_log::AccessLog;
 use crate::proxy::snapshot::Current;
 
 use drain::{Drain, Phase};
+use entrance::Entrance;
 use listener::BoundListener;
+use tls::TlsCell;
 
 /// What needs a restart to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +52,22 @@ pub struct Settings {
 pub struct ListenerSettings {
     /// Where it listens.
     pub address: Bind,
+    /// Whether TLS is spoken, and with which certificates.
+    pub tls: Option<TlsCell>,
+    /// Whether each connection begins with a PROXY protocol header, which it then has to.
+    pub proxy_protocol: bool,
+}
+
+impl ListenerSettings {
+    /// A listener for plain HTTP.
+    #[must_use]
+    pub fn plain(address: Bind) -> Self {
+        Self {
+            address,
+            tls: None,
+            proxy_protocol: false,
+        }
+    }
 }
 
 /// Where to listen.
@@ -55,6 +77,8 @@ pub enum Bind {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// What systemd passed under this name.
+    Systemd(String),
 }
 
 /// Limits on what clients send and hold.
@@ -68,6 +92,8 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// How many connections a listener holds at a time, over all workers.
     pub connections: usize,
+    /// How long a client may take over the PROXY protocol's header and a TLS handshake together.
+    pub handshake: Duration,
     /// How long a client may take to send a request's head.
     pub head_read: Duration,
     /// How long a kept-alive connection may stay without a request.
@@ -83,6 +109,7 @@ impl Default for Limits {
             header_count: 100,
             uri_bytes: 32 * 1024,
             connections: 20_000,
+            handshake: Duration::from_secs(10),
             head_read: Duration::from_secs(30),
             keep_alive_idle: Duration::from_secs(75),
             http2_streams: 128,
@@ -113,6 +140,7 @@ impl fmt::Display for Bind {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -137,7 +165,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
-    listeners: Vec<BoundListener>,
+    listeners: Vec<(ListenerSettings, BoundListener)>,
 }
 
 /// The running data plane.
@@ -164,11 +192,11 @@ impl Server {
     ///
     /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
     pub fn bind(settings: &Settings) -> Result<Bound, StartError> {
-        let listeners = settings
-            .listeners
-            .iter()
-            .map(|listener| BoundListener::bind(&listener.address, settings.workers.max(1)))
-            .collect::<Result<_, _>>()?;
+        let mut listeners = Vec::with_capacity(settings.listeners.len());
+        for listener in &settings.listeners {
+            let bound = BoundListener::bind(&listener.address, settings.workers.max(1))?;
+            listeners.extend(bound.into_iter().map(|bound| (listener.clone(), bound)));
+        }
         Ok(Bound {
             settings: settings.clone(),
             listeners,
@@ -220,7 +248,7 @@ impl Bound {
     #[must_use]
     pub fn addresses(&self) -> Vec<Bind> {
         let listeners = self.listeners.iter();
-        listeners.map(|listener| listener.address.clone()).collect()
+        listeners.map(|(_, bound)| bound.address.clone()).collect()
     }
 
     /// Starts the workers.
@@ -239,13 +267,21 @@ impl Bound {
         let workers = self.settings.workers.max(1);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut paths = Vec::new();
-        for listener in self.listeners {
-            let name = listener.address.to_string();
-            if let Bind::Unix(path) = listener.address {
+        for (settings, bound) in self.listeners {
+            let entrance = Entrance {
+                listener: bound.address.to_string(),
+                tls: settings.tls,
+                proxy_protocol: settings.proxy_protocol,
+                is_shared: matches!(bound.address, Bind::Systemd(_)),
+            };
+            if let Some(cell) = &entrance.tls {
+                cell.show_in(&metrics, &entrance.listener);
+            }
+            if let Bind::Unix(path) = bound.address {
                 paths.push(path);
             }
-            for (sockets, socket) in sockets_of.iter_mut().zip(listener.sockets) {
-                sockets.push((name.clone(), socket));
+            for (sockets, socket) in sockets_of.iter_mut().zip(bound.sockets) {
+                sockets.push((entrance.clone(), socket));
             }
         }
         for (index, sockets) in sockets_of.into_iter().enumerate() {

@@ -1,7 +1,6 @@
 //! One thread: a runtime, an accept loop for each listener, and the connections they bring.
 
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,6 @@ use tokio::task::JoinSet;
 use crate::metrics::Gauge;
 use crate::metrics::Metrics;
 use crate::metrics::Worker;
-use crate::proxy::Client;
 use crate::proxy::HeadLimits;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::AccessLogger;
@@ -21,6 +19,7 @@ use crate::proxy::snapshot::Current;
 use super::Limits;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
+use super::entrance::Entrance;
 use super::listener::{Accepted, BoundSocket, Listener};
 
 /// How often what is apart from any request is done.
@@ -36,7 +35,7 @@ const NO_ROOM: &[u8] =
 /// What a worker's thread is started with.
 pub(super) struct Start {
     pub(super) worker: Worker,
-    pub(super) sockets: Vec<(String, BoundSocket)>,
+    pub(super) sockets: Vec<(Entrance, BoundSocket)>,
     pub(super) limits: Limits,
     /// This worker's share of the connections.
     pub(super) connections: usize,
@@ -87,11 +86,11 @@ async fn serve(start: Start) -> io::Result<usize> {
     });
     let open = Rc::new(());
     let mut listeners = JoinSet::new();
-    for (name, socket) in start.sockets {
-        let gauge = start.metrics.listener(&name);
+    for (entrance, socket) in start.sockets {
+        let gauge = start.metrics.listener(&entrance.listener);
         let listener = Listener::new(socket)?;
         let (shared, open) = (Rc::clone(&shared), Rc::clone(&open));
-        listeners.spawn_local(accept(listener, gauge, shared, open));
+        listeners.spawn_local(accept(listener, Rc::new(entrance), gauge, shared, open));
     }
     let proxy = Rc::clone(&shared.proxy);
     tokio::task::spawn_local(async move {
@@ -121,11 +120,19 @@ async fn serve(start: Start) -> io::Result<usize> {
 
 /// Accepts until closing, and then whoever waits already: a queue that is closed unread is reset
 /// connections. Returns the connections that are still open.
-async fn accept(listener: Listener, gauge: Gauge, shared: Rc<Shared>, open: Rc<()>) -> JoinSet<()> {
+async fn accept(
+    listener: Listener,
+    entrance: Rc<Entrance>,
+    gauge: Gauge,
+    shared: Rc<Shared>,
+    open: Rc<()>,
+) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             biased;
+            // Who waits in a socket that is not ours alone is left to whoever comes after us.
+            () = shared.drain.closing(), if entrance.is_shared => return connections,
             accepted = listener.accept() => accepted,
             () = shared.drain.closing() => return connections,
         };
@@ -135,12 +142,15 @@ async fn accept(listener: Listener, gauge: Gauge, shared: Rc<Shared>, open: Rc<(
             }
         }
         match accepted {
-            Ok(accepted) if Rc::strong_count(&open) > shared.room => refuse(accepted).await,
+            Ok(accepted) if Rc::strong_count(&open) > shared.room => {
+                refuse(accepted, &entrance).await;
+            }
             Ok(accepted) => {
                 let (shared, open, gauge) = (Rc::clone(&shared), Rc::clone(&open), gauge.clone());
+                let entrance = Rc::clone(&entrance);
                 connections.spawn_local(async move {
                     let _open = Open::new(gauge, shared.worker, open);
-                    converse(accepted, &shared).await;
+                    converse(accepted, &entrance, &shared).await;
                 });
             }
             Err(error) if is_about_one_connection(&error) => {}
@@ -177,30 +187,27 @@ impl Drop for Open {
     }
 }
 
-async fn converse(accepted: Accepted, shared: &Shared) {
+async fn converse(accepted: Accepted, entrance: &Entrance, shared: &Shared) {
+    let protocols = &shared.protocols;
     let (proxy, drain) = (Rc::clone(&shared.proxy), shared.drain.clone());
     match accepted {
         Accepted::Tcp(stream, address) => {
-            let client = client(Some(address.ip()));
-            shared.protocols.serve(stream, client, proxy, drain).await;
+            let address = Some(address.ip());
+            let served = entrance.serve(stream, address, protocols, proxy, drain);
+            served.await;
         }
         Accepted::Unix(stream) => {
-            shared
-                .protocols
-                .serve(stream, client(None), proxy, drain)
-                .await;
+            let served = entrance.serve(stream, None, protocols, proxy, drain);
+            served.await;
         }
     }
 }
 
-fn client(address: Option<IpAddr>) -> Client {
-    Client {
-        address: address.map(|address| address.to_canonical()),
-        tls: false,
+async fn refuse(accepted: Accepted, entrance: &Entrance) {
+    if entrance.tls.is_some() {
+        // Whoever waits for a handshake could not read it.
+        return;
     }
-}
-
-async fn refuse(accepted: Accepted) {
     // Whether it arrives is not waited for: there is no room.
     let _ = match accepted {
         Accepted::Tcp(mut stream, _) => stream.write_all(NO_ROOM).await,

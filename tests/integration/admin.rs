@@ -64,6 +64,7 @@ impl TestAdmin {
                 exchange(TcpStream::connect(address).await.unwrap(), request).await
             }
             Bind::Unix(path) => exchange(UnixStream::connect(path).await.unwrap(), request).await,
+            Bind::Systemd(name) => panic!("nothing was passed as {name}"),
         }
     }
 }

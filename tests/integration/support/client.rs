@@ -1,6 +1,6 @@
 //! A raw client: bytes in, bytes out, over one connection.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to the proxy.
-pub(crate) struct RawClient {
-    stream: BufReader<TcpStream>,
+pub(crate) struct RawClient<S: Read + Write = TcpStream> {
+    stream: BufReader<S>,
 }
 
 /// A response as it came.
@@ -30,9 +30,20 @@ impl RawClient {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<S: Read + Write> RawClient<S> {
+    /// A client over any stream.
+    pub(crate) fn over(stream: S) -> Self {
         Self {
             stream: BufReader::new(stream),
         }
+    }
+
+    pub(crate) fn stream(&mut self) -> &mut S {
+        self.stream.get_mut()
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -91,6 +102,19 @@ impl RawClient {
     /// Whether the other side closes now, having sent nothing more.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
+    /// The connection ends, after an answer with this status at most.
+    pub(crate) fn assert_ends(&mut self, status: u16) {
+        let mut rest = Vec::new();
+        // A reset is an end too; what never ends is an error of another kind.
+        if let Err(error) = self.stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
+        let rest = String::from_utf8_lossy(&rest);
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(rest.is_empty() || rest.starts_with(&expected), "{rest}");
+        assert!(rest.matches("HTTP/1.1 ").count() <= 1, "{rest}");
     }
 
     fn line(&mut self) -> Option<String> {

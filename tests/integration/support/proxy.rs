@@ -171,29 +171,30 @@ impl TestProxy {
             format: Format::Json,
             path: Destination::File("/dev/null".into()),
         };
-        Self::build(
-            routes,
-            Limits::default(),
-            DrainSettings::default(),
-            Some(settings),
-        )
+        let settings = Some(settings);
+        let drain = DrainSettings::default();
+        Self::build(routes, listener(), Limits::default(), drain, settings)
     }
 
     pub(crate) fn with(routes: &[TestRoute], limits: Limits, drain: DrainSettings) -> Self {
-        Self::build(routes, limits, drain, None)
+        Self::build(routes, listener(), limits, drain, None)
+    }
+
+    /// With a listener that is more than plain.
+    pub(crate) fn on(listener: ListenerSettings, routes: &[TestRoute], limits: Limits) -> Self {
+        Self::build(routes, listener, limits, DrainSettings::default(), None)
     }
 
     fn build(
         routes: &[TestRoute],
+        listener: ListenerSettings,
         limits: Limits,
         drain: DrainSettings,
         access_log: Option<AccessLogSettings>,
     ) -> Self {
         let settings = Settings {
             workers: 1,
-            listeners: vec![ListenerSettings {
-                address: Bind::Tcp("127.0.0.1:0".parse().unwrap()),
-            }],
+            listeners: vec![listener],
             limits,
             drain,
         };
@@ -217,4 +218,9 @@ impl TestProxy {
             server,
         }
     }
+}
+
+/// A plain listener on a port that the system gives.
+pub(crate) fn listener() -> ListenerSettings {
+    ListenerSettings::plain(Bind::Tcp("127.0.0.1:0".parse().unwrap()))
 }

@@ -1,0 +1,120 @@
+//! What comes before HTTP on a connection: the PROXY protocol's header, then the TLS handshake,
+//! both within one limit of time.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio_rustls::TlsAcceptor;
+
+use crate::proxy::Client;
+use crate::proxy::Proxy;
+
+use super::connection::Protocols;
+use super::drain::DrainSignal;
+use super::listener::Socket;
+use super::proxy_protocol::{self, Source};
+use super::tls::{self, TlsCell};
+
+/// How connections of a listener begin.
+#[derive(Clone, Debug)]
+pub(super) struct Entrance {
+    /// The listener's name in metrics.
+    pub(super) listener: String,
+    pub(super) tls: Option<TlsCell>,
+    pub(super) proxy_protocol: bool,
+    /// Whether somebody else has the listener's socket too, and with it who waits there.
+    pub(super) is_shared: bool,
+}
+
+impl Entrance {
+    /// Serves a connection to its end.
+    pub(super) async fn serve<S: Socket>(
+        &self,
+        stream: S,
+        address: Option<IpAddr>,
+        protocols: &Protocols,
+        proxy: Rc<Proxy>,
+        drain: DrainSignal,
+    ) {
+        let client = Client {
+            address: address.map(|address| address.to_canonical()),
+            tls: self.tls.is_some(),
+        };
+        if self.tls.is_none() && !self.proxy_protocol {
+            return protocols.serve(stream, client, proxy, drain).await;
+        }
+        // Boxed, so that what is plain needs no room for a handshake.
+        Box::pin(self.serve_after_handshake(stream, client, protocols, proxy, drain)).await;
+    }
+
+    async fn serve_after_handshake<S: Socket>(
+        &self,
+        mut stream: S,
+        mut client: Client,
+        protocols: &Protocols,
+        proxy: Rc<Proxy>,
+        drain: DrainSignal,
+    ) {
+        let handshake = async {
+            if self.proxy_protocol {
+                match proxy_protocol::read(&mut stream).await? {
+                    Source::Socket => {}
+                    Source::Address(address) => client.address = Some(address.to_canonical()),
+                    Source::Unix => client.address = None,
+                }
+            }
+            Ok(match &self.tls {
+                None => Entered::Plain(stream),
+                Some(cell) => {
+                    let acceptor = TlsAcceptor::from(cell.config());
+                    Entered::Tls(Box::new(acceptor.accept(stream).await?))
+                }
+            })
+        };
+        let limit = protocols.limits().handshake;
+        let entered = match unless_closing(tokio::time::timeout(limit, handshake), &drain).await {
+            Some(Ok(Ok(entered))) => entered,
+            Some(result) => {
+                let error = match result {
+                    Ok(result) => result.err(),
+                    Err(elapsed) => Some(elapsed.into()),
+                };
+                let error = error.map(|error: io::Error| error.to_string());
+                tracing::debug!(listener = self.listener, error, "a handshake failed");
+                return;
+            }
+            None => return,
+        };
+        match entered {
+            Entered::Plain(stream) => protocols.serve(stream, client, proxy, drain).await,
+            Entered::Tls(stream) => {
+                let is_http2 = tls::is_http2(stream.get_ref().1);
+                let served = protocols.serve_as(is_http2, stream, client, proxy, &drain);
+                served.await;
+            }
+        }
+    }
+}
+
+/// A connection that is ready for HTTP.
+enum Entered<S> {
+    Plain(S),
+    Tls(Box<tokio_rustls::server::TlsStream<S>>),
+}
+
+/// `None`: the server closes before it is done, and nothing was asked yet.
+async fn unless_closing<F: Future>(future: F, drain: &DrainSignal) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut closing = pin!(drain.closing());
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        closing.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}

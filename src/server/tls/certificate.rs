@@ -1,0 +1,373 @@
+//! Certificates with their keys, and the authorities that clients' certificates come from: read
+//! from PEM, checked when they are read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+use thiserror::Error;
+use webpki::EndEntityCert;
+
+use super::pem::{self, PemError, Section};
+use super::validity;
+
+/// A chain of certificates and the key of the first one.
+#[derive(Clone)]
+pub struct Certificate {
+    name: Arc<str>,
+    pub(super) key: Arc<CertifiedKey>,
+    /// What it is valid for, in lower case.
+    pub(super) names: Arc<[Box<str>]>,
+    not_before: SystemTime,
+    not_after: SystemTime,
+}
+
+/// The authorities that clients' certificates come from.
+#[derive(Clone, Debug)]
+pub struct ClientAuthorities {
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    certificates: Arc<[CertificateDer<'static>]>,
+}
+
+/// Which of a pair's two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairFile {
+    /// The chain of certificates.
+    Certificate,
+    /// The key.
+    Key,
+}
+
+/// Why a certificate cannot be served.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// A file is no PEM.
+    #[error("{source}")]
+    Pem {
+        /// Which file.
+        file: PairFile,
+        /// Where and what.
+        source: PemError,
+    },
+    /// The first file has no certificate.
+    #[error("no certificate in it")]
+    NoCertificate,
+    /// The second file has no key.
+    #[error("no private key in it")]
+    NoKey,
+    /// The key needs a passphrase.
+    #[error("the private key is under a passphrase, which nobody is there to type")]
+    EncryptedKey,
+    /// The second file has several keys.
+    #[error("line {line}: a second private key")]
+    SecondKey {
+        /// Where it begins.
+        line: usize,
+    },
+    /// A certificate cannot be read.
+    #[error("line {line}: no X.509 certificate that can be served")]
+    InvalidCertificate {
+        /// Where it begins.
+        line: usize,
+    },
+    /// The key cannot be read.
+    #[error("line {line}: no RSA (of 2048 bits or more), ECDSA or Ed25519 key that can be used")]
+    InvalidKey {
+        /// Where it begins.
+        line: usize,
+    },
+    /// The key is another certificate's.
+    #[error("the key is not the one of the first certificate")]
+    Mismatch,
+}
+
+/// What is odd about a certificate that can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateWarning {
+    /// It is past its end.
+    Expired,
+    /// It is not valid yet.
+    NotYetValid,
+    /// It names no host, so it is only served to those that ask for a name that no other has.
+    NoNames,
+}
+
+/// Why clients' certificates cannot be checked.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuthoritiesError {
+    /// The file is no PEM.
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    /// The file has no certificate.
+    #[error("no certificate in it")]
+    NoCertificate,
+    /// A certificate cannot be read.
+    #[error("line {line}: no X.509 certificate that can be trusted")]
+    InvalidCertificate {
+        /// Where it begins.
+        line: usize,
+    },
+}
+
+impl CertificateError {
+    /// Which file it is about.
+    #[must_use]
+    pub fn file(&self) -> PairFile {
+        match self {
+            Self::Pem { file, .. } => *file,
+            Self::NoCertificate | Self::InvalidCertificate { .. } => PairFile::Certificate,
+            Self::NoKey
+            | Self::EncryptedKey
+            | Self::SecondKey { .. }
+            | Self::InvalidKey { .. }
+            | Self::Mismatch => PairFile::Key,
+        }
+    }
+}
+
+impl Certificate {
+    /// Reads a chain, the server's own certificate first, and its key. `name` is what metrics
+    /// call it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with the files, or with the two together.
+    pub fn from_pem(name: &str, chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
+        let in_file = |file| move |source| CertificateError::Pem { file, source };
+        let sections = pem::sections(chain).map_err(in_file(PairFile::Certificate))?;
+        let chain = certificates(sections);
+        for (certificate, line) in &chain {
+            let invalid = CertificateError::InvalidCertificate { line: *line };
+            if EndEntityCert::try_from(certificate).is_err() {
+                return Err(invalid);
+            }
+        }
+        let (first, line) = chain.first().ok_or(CertificateError::NoCertificate)?;
+        let invalid = || CertificateError::InvalidCertificate { line: *line };
+        let (not_before, not_after) = validity::of(first).ok_or_else(invalid)?;
+        let parsed = EndEntityCert::try_from(first).map_err(|_| invalid())?;
+        let names = parsed.valid_dns_names().map(str::to_ascii_lowercase);
+        let names = names.map(String::into_boxed_str).collect();
+
+        let sections = pem::sections(key).map_err(in_file(PairFile::Key))?;
+        let (key, line) = private_key(sections, pem::has_encrypted_key(key))?;
+        let key = any_supported_type(&key).map_err(|_| CertificateError::InvalidKey { line })?;
+        let chain = chain.into_iter().map(|(certificate, _)| certificate);
+        let key = CertifiedKey::new(chain.collect(), key);
+        match key.keys_match() {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(_) => return Err(CertificateError::Mismatch),
+        }
+        Ok(Self {
+            name: name.into(),
+            key: Arc::new(key),
+            names,
+            not_before,
+            not_after,
+        })
+    }
+
+    /// What metrics call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// What is odd about it at this time.
+    #[must_use]
+    pub fn warning(&self, now: SystemTime) -> Option<CertificateWarning> {
+        if self.not_after < now {
+            Some(CertificateWarning::Expired)
+        } else if now < self.not_before {
+            Some(CertificateWarning::NotYetValid)
+        } else if self.names.is_empty() {
+            Some(CertificateWarning::NoNames)
+        } else {
+            None
+        }
+    }
+}
+
+impl CertificateWarning {
+    /// Its code in diagnostics.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Expired => "certificate-expired",
+            Self::NotYetValid => "certificate-not-yet-valid",
+            Self::NoNames => "certificate-without-names",
+        }
+    }
+}
+
+impl fmt::Display for CertificateWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the certificate is past its end: clients will refuse it",
+            Self::NotYetValid => "the certificate is not valid yet: clients will refuse it",
+            Self::NoNames => "the certificate names no host: clients will refuse it",
+        })
+    }
+}
+
+impl ClientAuthorities {
+    /// Reads the certificates of authorities.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with the file.
+    pub fn from_pem(text: &[u8]) -> Result<Self, AuthoritiesError> {
+        let certificates = certificates(pem::sections(text)?);
+        let mut roots = RootCertStore::empty();
+        for (certificate, line) in &certificates {
+            roots
+                .add(certificate.clone())
+                .map_err(|_| AuthoritiesError::InvalidCertificate { line: *line })?;
+        }
+        let provider = Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            // Of what the builder may object to, there are no lists of revocations.
+            .map_err(|_| AuthoritiesError::NoCertificate)?;
+        Ok(Self {
+            verifier,
+            certificates: certificates.into_iter().map(|(one, _)| one).collect(),
+        })
+    }
+}
+
+/// The same authorities in the same order.
+impl PartialEq for ClientAuthorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificates == other.certificates
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("name", &self.name)
+            .field("names", &self.names)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+fn certificates(sections: Vec<Section>) -> Vec<(CertificateDer<'static>, usize)> {
+    let certificates = sections.into_iter();
+    certificates
+        .filter(|section| section.kind == SectionKind::Certificate)
+        .map(|section| (section.der.into(), section.line))
+        .collect()
+}
+
+/// The one key of a file, and its line. One file may hold both the key and the chain.
+fn private_key(
+    sections: Vec<Section>,
+    encrypted: bool,
+) -> Result<(PrivateKeyDer<'static>, usize), CertificateError> {
+    if encrypted {
+        return Err(CertificateError::EncryptedKey);
+    }
+    let mut keys = sections.into_iter().filter_map(|section| {
+        let key = PrivateKeyDer::from_pem(section.kind, section.der)?;
+        Some((key, section.line))
+    });
+    let key = keys.next().ok_or(CertificateError::NoKey)?;
+    match keys.next() {
+        Some((_, line)) => Err(CertificateError::SecondKey { line }),
+        None => Ok(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn pair(names: &[&str]) -> (String, String) {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().self_signed(&key);
+        (certificate.unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_pair_knows_its_names_and_its_end() {
+        let (chain, key) = pair(&["A.example", "*.b.example", "127.0.0.1"]);
+        let both = format!("{key}{chain}");
+        let one = Certificate::from_pem("site.crt", both.as_bytes(), both.as_bytes()).unwrap();
+        assert_eq!(
+            one.names.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["a.example", "*.b.example"]
+        );
+        let now = SystemTime::now();
+        assert_eq!(one.warning(now), None);
+        let second = Duration::from_secs(1);
+        let ended = one.not_after() + second;
+        assert_eq!(one.warning(ended), Some(CertificateWarning::Expired));
+        let early = one.not_before - second;
+        assert_eq!(one.warning(early), Some(CertificateWarning::NotYetValid));
+        let (chain, key) = pair(&[]);
+        let nameless = Certificate::from_pem("", chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(nameless.warning(now), Some(CertificateWarning::NoNames));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pair_is_told_with_its_place() {
+        let (chain, key) = pair(&["a.example"]);
+        let (other, _) = pair(&["a.example"]);
+        let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let broken_key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let cases = [
+            (String::new(), key.clone(), "no certificate in it"),
+            (key.clone(), key.clone(), "no certificate in it"),
+            (chain.clone(), chain.clone(), "no private key in it"),
+            (other, key.clone(), "not the one of the first certificate"),
+            (chain.clone(), format!("{key}{key}"), "line 6: a second"),
+            (broken.into(), key.clone(), "line 1: no X.509"),
+            (format!("{chain}{broken}"), key.clone(), ": no X.509"),
+            (chain.clone(), broken_key.into(), "line 1: no RSA"),
+            (chain.clone(), encrypted.into(), "passphrase"),
+            (chain.clone(), key[..60].into(), "line 1: a section without"),
+            (chain[..60].into(), key, "line 1: a section without"),
+        ];
+        for (chain, key, expected) in cases {
+            let error = Certificate::from_pem("x", chain.as_bytes(), key.as_bytes());
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(expected), "{error} ~ {expected}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_certificates_and_at_least_one() {
+        let (authority, key) = pair(&[]);
+        let one = ClientAuthorities::from_pem(authority.as_bytes()).unwrap();
+        let same = ClientAuthorities::from_pem(authority.as_bytes()).unwrap();
+        let other = ClientAuthorities::from_pem(pair(&[]).0.as_bytes()).unwrap();
+        assert!(one == same && one != other);
+        let error = ClientAuthorities::from_pem(key.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "no certificate in it");
+    }
+}

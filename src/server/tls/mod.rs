@@ -1,0 +1,177 @@
+//! TLS for clients: a listener's certificates, chosen by name, replaced while connections go on.
+//!
+//! A connection keeps what its handshake found; the next handshake finds what was published
+//! last. TLS 1.2 and 1.3 with the library's suites, none of which is weak; no renegotiation, no
+//! early data (it could be replayed).
+//!
+//! The name that a client asked the handshake for (SNI) chooses a certificate and nothing else:
+//! routes and policies go by the request's host alone, and all names of a listener are behind the
+//! same `client_ca`. So a host other than the handshake's name gains nobody anything, and browsers
+//! that use one HTTP/2 connection for several names of a certificate are served; a host that no
+//! route serves gets 421 as ever ([RFC 9110 §15.5.20]).
+//!
+//! [RFC 9110 §15.5.20]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
+
+mod by_name;
+mod certificate;
+mod pem;
+mod validity;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+
+use crate::metrics::Metrics;
+
+use by_name::ByName;
+
+pub use certificate::{
+    AuthoritiesError, Certificate, CertificateError, CertificateWarning, ClientAuthorities,
+    PairFile,
+};
+pub use pem::PemError;
+
+/// The protocols that are spoken over TLS, the one that is liked best first.
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+
+/// HTTP/2 in a handshake ([RFC 9113 §3.2]).
+///
+/// [RFC 9113 §3.2]: https://www.rfc-editor.org/rfc/rfc9113#section-3.2
+const HTTP2: &[u8] = b"h2";
+
+/// What a listener shows its clients, and asks of them.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// At least one; chosen by name, the first where none has it.
+    pub certificates: Vec<Certificate>,
+    /// Clients without a certificate of these authorities are refused.
+    pub clients: Option<ClientAuthorities>,
+}
+
+/// A listener's TLS, to be replaced at any time.
+///
+/// All cells are equal: that a listener speaks TLS is a setting that needs a restart to change,
+/// with which certificates is none.
+#[derive(Clone)]
+pub struct TlsCell(Arc<Cell>);
+
+struct Cell {
+    published: ArcSwap<Published>,
+    /// Where the certificates' ends are shown, once somebody serves.
+    shown: OnceLock<(Arc<Metrics>, Box<str>)>,
+}
+
+struct Published {
+    tls: Tls,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsCell {
+    /// A cell with what is served first.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no random bytes.
+    pub fn new(tls: Tls) -> Result<Self, rustls::Error> {
+        let published = Published::new(tls, Ticketer::new()?);
+        Ok(Self(Arc::new(Cell {
+            published: ArcSwap::from_pointee(published),
+            shown: OnceLock::new(),
+        })))
+    }
+
+    /// Makes `tls` what new handshakes find; connections go on with what theirs found.
+    ///
+    /// Sessions can be resumed across it, unless the authorities change: a resumed session does
+    /// not show its certificate again.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no random bytes; what was published before stays.
+    pub fn publish(&self, tls: Tls) -> Result<(), rustls::Error> {
+        let before = self.0.published.load_full();
+        let tickets = if before.tls.clients == tls.clients {
+            Arc::clone(&before.config.ticketer)
+        } else {
+            Ticketer::new()?
+        };
+        self.0
+            .published
+            .store(Arc::new(Published::new(tls, tickets)));
+        self.show();
+        Ok(())
+    }
+
+    /// What new handshakes find.
+    #[must_use]
+    pub fn current(&self) -> Tls {
+        self.0.published.load().tls.clone()
+    }
+
+    /// The library's settings for one handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.published.load().config)
+    }
+
+    /// Shows the certificates' ends under this listener's name, from now on.
+    pub(super) fn show_in(&self, metrics: &Arc<Metrics>, listener: &str) {
+        self.0
+            .shown
+            .get_or_init(|| (Arc::clone(metrics), listener.into()));
+        self.show();
+    }
+
+    fn show(&self) {
+        let Some((metrics, listener)) = self.0.shown.get() else {
+            return;
+        };
+        let published = self.0.published.load();
+        let certificates = published.tls.certificates.iter();
+        let ends = certificates.map(|one| (one.name().into(), one.not_after()));
+        metrics.certificates(listener, ends.collect());
+    }
+}
+
+impl Published {
+    fn new(tls: Tls, tickets: Arc<dyn ProducesTickets>) -> Self {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has suites for TLS 1.2 and 1.3");
+        let verifier = match &tls.clients {
+            Some(authorities) => Arc::clone(&authorities.verifier),
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut config = builder
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(ByName::new(&tls.certificates)));
+        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        config.ticketer = tickets;
+        Self {
+            tls,
+            config: Arc::new(config),
+        }
+    }
+}
+
+/// Whether a handshake agreed on HTTP/2.
+pub(super) fn is_http2(connection: &rustls::ServerConnection) -> bool {
+    connection.alpn_protocol() == Some(HTTP2)
+}
+
+impl PartialEq for TlsCell {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for TlsCell {}
+
+impl fmt::Debug for TlsCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.published.load().tls.fmt(f)
+    }
+}

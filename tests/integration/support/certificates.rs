@@ -1,0 +1,123 @@
+//! Certificates made for one test, and a TLS client that trusts them.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use s3cors::server::tls::{Certificate, ClientAuthorities};
+
+use super::client::RawClient;
+
+/// A stream of TLS over TCP.
+pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Who signs certificates.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn sign(&self, names: &[&str]) -> Pair {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Pair {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn of_clients(&self) -> ClientAuthorities {
+        ClientAuthorities::from_pem(self.pem().as_bytes()).unwrap()
+    }
+
+    /// A client that trusts this authority; with `versions` and a certificate of its own.
+    pub(crate) fn client(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        own: Option<&Pair>,
+    ) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots);
+        match own {
+            None => builder.with_no_client_auth(),
+            Some(pair) => builder
+                .with_client_auth_cert(vec![pair.der()], pair.key())
+                .unwrap(),
+        }
+    }
+}
+
+impl Pair {
+    pub(crate) fn read(&self, name: &str) -> Certificate {
+        Certificate::from_pem(name, self.certificate.as_bytes(), self.key.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+
+    pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+/// Shakes hands over `tcp`, asking for `name`.
+pub(crate) fn handshake_over(
+    mut tcp: TcpStream,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<RawClient<TlsStream>> {
+    tcp.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut tcp)?;
+    }
+    Ok(RawClient::over(StreamOwned::new(connection, tcp)))
+}
+
+/// Connects and shakes hands.
+pub(crate) fn handshake(
+    address: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<RawClient<TlsStream>> {
+    handshake_over(TcpStream::connect(address)?, name, config)
+}
+
+/// Asks and reads the answer's beginning: in TLS 1.3 a client learns only so that its certificate
+/// was refused.
+pub(crate) fn ask_first(client: &mut RawClient<TlsStream>) -> io::Result<String> {
+    let stream = client.stream();
+    stream.write_all(b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n")?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start)?;
+    Ok(String::from_utf8_lossy(&start).into_owned())
+}

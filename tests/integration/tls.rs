@@ -1,0 +1,316 @@
+//! TLS from clients: certificates by name, protocols, resumption, clients' certificates, swaps.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind};
+use s3cors::proxy::LocalExecutor;
+use s3cors::proxy::snapshot::Forwarding;
+use s3cors::server::tls::{Tls, TlsCell};
+use s3cors::server::{Limits, ListenerSettings};
+
+use crate::support::certificates::{Authority, Pair, ask_first, handshake};
+use crate::support::client::RawClient;
+use crate::support::proxy::{TestProxy, TestRoute, listener};
+use crate::support::upstream::MockUpstream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+
+/// A proxy that speaks TLS with these certificates.
+fn proxy(certificates: &[&Pair], upstream: &MockUpstream) -> (TestProxy, TlsCell) {
+    proxy_with(tls(certificates), upstream, Limits::default())
+}
+
+fn proxy_with(tls: Tls, upstream: &MockUpstream, limits: Limits) -> (TestProxy, TlsCell) {
+    let cell = TlsCell::new(tls).unwrap();
+    let listener = ListenerSettings {
+        tls: Some(cell.clone()),
+        ..listener()
+    };
+    let mut route = TestRoute::transparent(upstream.address);
+    route.forwarding = Forwarding {
+        x_forwarded: true,
+        ..Forwarding::default()
+    };
+    (TestProxy::on(listener, &[route], limits), cell)
+}
+
+fn tls(pairs: &[&Pair]) -> Tls {
+    let names = ["first.crt", "second.crt", "third.crt"];
+    let certificates = pairs.iter().zip(names);
+    Tls {
+        certificates: certificates.map(|(pair, name)| pair.read(name)).collect(),
+        clients: None,
+    }
+}
+
+/// The first certificate that a server shows.
+fn shown(client: &mut RawClient<crate::support::certificates::TlsStream>) -> Vec<u8> {
+    let certificates = client.stream().conn.peer_certificates().unwrap();
+    certificates[0].to_vec()
+}
+
+#[test]
+fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
+    let authority = Authority::new();
+    let first = authority.sign(&["first.example", "photos.example"]);
+    let wild = authority.sign(&["*.a.example"]);
+    let exact = authority.sign(&["exact.a.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let (proxy, _) = proxy(&[&first, &wild, &exact], &upstream);
+    for versions in [[&TLS12], [&TLS13]] {
+        let config = Arc::new(authority.client(&versions, None));
+        for (name, expected) in [
+            ("first.example", &first),
+            ("x.a.example", &wild),
+            ("exact.a.example", &exact),
+        ] {
+            let mut client = handshake(proxy.address, name, &config).unwrap();
+            assert_eq!(shown(&mut client), expected.der().to_vec(), "{name}");
+            let response = client.send(GET).receive("GET");
+            assert_eq!((response.status, response.text()), (200, "ok".into()));
+        }
+        // Nobody has that name: the first is shown, and the client refuses it.
+        let error = handshake(proxy.address, "other.example", &config);
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("not valid for name"), "{error}");
+    }
+    for request in upstream.requests() {
+        assert_eq!(request.values("x-forwarded-proto"), ["https"]);
+    }
+}
+
+#[test]
+fn http2_is_chosen_in_the_handshake() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let (proxy, _) = proxy(&[&pair], &upstream);
+    for (offered, expected) in [
+        (&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])),
+        (&[b"http/1.1", b"h2"], Some(b"h2")),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let mut config = authority.client(&[&TLS13], None);
+        config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let mut client = handshake(proxy.address, "photos.example", &Arc::new(config)).unwrap();
+        assert_eq!(client.stream().conn.alpn_protocol(), expected);
+        if expected != Some(b"h2") {
+            assert_eq!(client.send(GET).receive("GET").status, 200);
+        }
+    }
+    let mut config = authority.client(&[&TLS13], None);
+    config.alpn_protocols = vec![b"spdy/3".to_vec()];
+    let refused = handshake(proxy.address, "photos.example", &Arc::new(config));
+    assert!(refused.err().unwrap().to_string().contains("alert"));
+
+    let seen = upstream.requests().len();
+    let mut config = authority.client(&[&TLS13], None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let tcp = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("photos.example").unwrap();
+        let stream = connector.connect(name, tcp).await.unwrap();
+        let io = TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(LocalExecutor, io)
+            .await
+            .unwrap();
+        tokio::task::spawn_local(connection);
+        let request = Request::get("https://photos.example/k").body(Full::<Bytes>::default());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "ok");
+    });
+    let request = upstream.requests()[seen].clone();
+    assert_eq!(request.values("via"), ["2.0 s3cors"]);
+    assert_eq!(request.values("x-forwarded-proto"), ["https"]);
+}
+
+/// Shakes hands, asks once, and says how the handshake went. TLS 1.3 brings tickets only then.
+fn kind(proxy: &TestProxy, config: &Arc<ClientConfig>) -> HandshakeKind {
+    let mut client = handshake(proxy.address, "photos.example", config).unwrap();
+    assert_eq!(client.send(GET).receive("GET").status, 200);
+    client.stream().conn.handshake_kind().unwrap()
+}
+
+#[test]
+fn sessions_are_resumed_also_after_a_swap_but_not_past_new_authorities() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let own = authority.sign(&[]);
+    let upstream = MockUpstream::answering(OK);
+    for versions in [[&TLS12], [&TLS13]] {
+        let (proxy, cell) = proxy(&[&pair], &upstream);
+        let config = Arc::new(authority.client(&versions, Some(&own)));
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+        cell.publish(tls(&[&pair])).unwrap();
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+        let asked = Tls {
+            clients: Some(authority.of_clients()),
+            ..tls(&[&pair])
+        };
+        cell.publish(asked.clone()).unwrap();
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+        cell.publish(asked).unwrap();
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+    }
+}
+
+#[test]
+fn clients_need_a_certificate_of_the_listed_authorities() {
+    let authority = Authority::new();
+    let (clients, strangers) = (Authority::new(), Authority::new());
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let tls = Tls {
+        clients: Some(clients.of_clients()),
+        ..tls(&[&pair])
+    };
+    let (proxy, _) = proxy_with(tls, &upstream, Limits::default());
+    for versions in [[&TLS12], [&TLS13]] {
+        let known = clients.sign(&[]);
+        let config = Arc::new(authority.client(&versions, Some(&known)));
+        let mut client = handshake(proxy.address, "photos.example", &config).unwrap();
+        assert_eq!(client.send(GET).receive("GET").status, 200);
+        let before = upstream.requests().len();
+        let stranger = strangers.sign(&[]);
+        for own in [None, Some(&stranger)] {
+            let config = Arc::new(authority.client(&versions, own));
+            let answer = handshake(proxy.address, "photos.example", &config)
+                .and_then(|mut client| ask_first(&mut client));
+            assert!(answer.is_err(), "{answer:?}");
+        }
+        assert_eq!(upstream.requests().len(), before);
+    }
+}
+
+#[test]
+fn a_swap_fails_no_request_and_serves_the_new_certificate_at_once() {
+    let authority = Authority::new();
+    let (old, new) = (
+        authority.sign(&["photos.example"]),
+        authority.sign(&["photos.example"]),
+    );
+    let upstream = MockUpstream::answering(OK);
+    let (proxy, cell) = proxy(&[&old], &upstream);
+    let config = Arc::new(authority.client(&[&TLS13], None));
+    let stop = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let (stop, asked, config) = (&stop, &asked, &config);
+        let address = proxy.address;
+        for kept_alive in [true, false] {
+            scope.spawn(move || {
+                let mut client = handshake(address, "photos.example", config).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let response = client.send(GET).receive("GET");
+                    assert_eq!((response.status, response.text()), (200, "ok".into()));
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if !kept_alive {
+                        client = handshake(address, "photos.example", config).unwrap();
+                    }
+                }
+            });
+        }
+        for turn in 0..20 {
+            let pair = if turn % 2 == 0 { &new } else { &old };
+            cell.publish(tls(&[pair])).unwrap();
+            // Without tickets: a resumed session shows no certificate.
+            let fresh = Arc::new(authority.client(&[&TLS13], None));
+            let mut client = handshake(address, "photos.example", &fresh).unwrap();
+            assert_eq!(shown(&mut client), pair.der().to_vec(), "{turn}");
+            let before = asked.load(Ordering::Relaxed);
+            while asked.load(Ordering::Relaxed) < before + 4 {
+                thread::yield_now();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.into_inner() >= 80);
+}
+
+#[test]
+fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let limits = Limits {
+        handshake: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let (proxy, _) = proxy_with(tls(&[&pair]), &upstream, limits);
+    // SSL 3.0, and TLS 1.0 and 1.1, whose hello names no later version.
+    let old = |minor: u8| {
+        let hello = [&[3, minor][..], &[7; 32], &[0, 0, 2, 0x00, 0x2f, 1, 0][..]].concat();
+        let length = u8::try_from(hello.len()).unwrap();
+        let handshake = [&[1, 0, 0, length][..], &hello].concat();
+        [&[0x16, 3, minor, 0, length + 4][..], &handshake].concat()
+    };
+    for start in [
+        GET.as_bytes().to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        old(0),
+        old(1),
+        old(2),
+        // Half a record, and nothing: both by the limit of time.
+        b"\x16\x03\x01\x02\x00\x01".to_vec(),
+        Vec::new(),
+    ] {
+        let mut stream = TcpStream::connect(proxy.address).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).unwrap();
+        stream.write_all(&start).unwrap();
+        let mut answer = Vec::new();
+        // A reset is an end too.
+        let _ = stream.read_to_end(&mut answer);
+        // An alert (21) at most.
+        assert!(answer.is_empty() || answer[0] == 21, "{answer:?}");
+    }
+    assert!(upstream.requests().is_empty());
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn certificates_ends_are_metrics_and_follow_a_swap() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let (proxy, cell) = proxy(&[&pair, &pair], &upstream);
+    let line = |certificate: &str| {
+        let address = proxy.address;
+        format!(
+            "s3cors_tls_certificate_expiry_timestamp_seconds\
+             {{listener=\"{address}\",certificate=\"{certificate}\"}} "
+        )
+    };
+    let text = proxy.metrics.encode();
+    let end = |text: &str, certificate: &str| {
+        let line = line(certificate);
+        let found = text.lines().find_map(|there| there.strip_prefix(&line));
+        found.map(|value| value.parse::<f64>().unwrap())
+    };
+    // rcgen's default: the first of January 4096.
+    assert_eq!(end(&text, "first.crt"), Some(67_090_118_400.0));
+    assert!(end(&text, "second.crt").is_some());
+    cell.publish(tls(&[&pair])).unwrap();
+    assert_eq!(end(&proxy.metrics.encode(), "second.crt"), None);
+}
