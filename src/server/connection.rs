@@ -27,7 +27,7 @@ use crate::proxy::LocalExecutor;
 use crate::proxy::Proxy;
 
 use super::Limits;
-use super::drain::DrainSignal;
+use super::drain::{DrainSignal, GRACE};
 use super::listener::Socket;
 use super::prefixed::Prefixed;
 
@@ -103,6 +103,9 @@ impl Protocols {
         let mut watch = Watch {
             drain: &drain,
             closing: pin!(drain.closing()),
+            is_closing: false,
+            is_hurried: false,
+            is_fresh: true,
             silence: pin!(tokio::time::sleep(self.limits.head_read)),
             keep_alive_idle: self.limits.keep_alive_idle,
             asked: false,
@@ -281,6 +284,11 @@ struct Watch<'w, C> {
     closing: Pin<&'w mut C>,
     silence: Pin<&'w mut Sleep>,
     keep_alive_idle: Duration,
+    is_closing: bool,
+    /// Whether the silence is limited by the grace.
+    is_hurried: bool,
+    /// Whether nothing came yet: who has just connected is about to ask something.
+    is_fresh: bool,
     asked: bool,
     /// Whether something came since the silence began to be timed.
     heard: bool,
@@ -291,10 +299,18 @@ impl<C: Future<Output = ()>> Watch<'_, C> {
     fn poll_readable<S: Socket>(&mut self, stream: &S, cx: &mut Context<'_>) -> Poll<bool> {
         if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
             self.heard = true;
+            self.is_fresh = false;
             return Poll::Ready(ready.is_ok());
         }
-        if (!self.asked || self.drain.has_begun()) && self.closing.as_mut().poll(cx).is_ready() {
+        self.is_closing = self.is_closing
+            || (!self.asked || self.drain.has_begun()) && self.closing.as_mut().poll(cx).is_ready();
+        if self.is_closing && !self.is_fresh {
             return Poll::Ready(false);
+        }
+        if self.is_closing && !self.is_hurried {
+            self.is_hurried = true;
+            self.asked = false;
+            self.silence.as_mut().reset(Instant::now() + GRACE);
         }
         if !self.asked || self.silence.is_elapsed() {
             while self.silence.as_mut().poll(cx).is_ready() {

@@ -1,6 +1,12 @@
 //! Drain: serving, then draining, then closing; told to every thread and connection by one cell.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+
+/// How long a connection that is there, but has asked nothing yet, may still do so when the server
+/// closes: who has just connected meets no closed door.
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// How far a stop has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +49,12 @@ impl DrainSignal {
     /// Ends when connections are to close.
     pub(super) async fn closing(&self) {
         self.reached(Phase::Closing).await;
+    }
+
+    /// Ends when a connection that has asked nothing yet is to close.
+    pub(super) async fn grace_over(&self) {
+        self.closing().await;
+        tokio::time::sleep(GRACE).await;
     }
 
     /// Ends when what is left is to be cut.

@@ -76,7 +76,7 @@ impl Entrance {
             })
         };
         let limit = protocols.limits().handshake;
-        let entered = match unless_closing(tokio::time::timeout(limit, handshake), &drain).await {
+        let entered = match unless_too_late(tokio::time::timeout(limit, handshake), &drain).await {
             Some(Ok(Ok(entered))) => entered,
             Some(result) => {
                 let error = match result {
@@ -106,10 +106,10 @@ enum Entered<S> {
     Tls(Box<tokio_rustls::server::TlsStream<S>>),
 }
 
-/// `None`: the server closes before it is done, and nothing was asked yet.
-async fn unless_closing<F: Future>(future: F, drain: &DrainSignal) -> Option<F::Output> {
+/// `None`: the server closes, and it took too long.
+async fn unless_too_late<F: Future>(future: F, drain: &DrainSignal) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut closing = pin!(drain.closing());
+    let mut closing = pin!(drain.grace_over());
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));

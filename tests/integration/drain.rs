@@ -68,6 +68,24 @@ fn an_idle_connection_is_closed_at_once() {
 }
 
 #[test]
+fn who_has_just_connected_may_still_ask() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let address = proxy.address;
+    let mut asks = RawClient::connect(address);
+    let mut is_silent = RawClient::connect(address);
+    let drained = thread::spawn(|| proxy.drain());
+    while TcpStream::connect(address).is_ok() {
+        thread::yield_now();
+    }
+    let response = asks.send(GET).receive("GET");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.values("connection"), ["close"]);
+    assert!(is_silent.is_closed());
+    assert_eq!(drained.join().unwrap(), 0);
+}
+
+#[test]
 fn what_is_left_at_the_deadline_is_cut_and_counted() {
     let (upstream, _go) = waiting_upstream();
     let drain = DrainSettings {
