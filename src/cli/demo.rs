@@ -95,7 +95,8 @@ fn introduction(process: &Process, upstream: SocketAddr) -> String {
             "http://localhost".to_owned(),
         ),
         Some(Bind::Tcp(address)) => ("curl -i".to_owned(), format!("http://{address}")),
-        None => return String::new(),
+        // Started by hand, it was passed none.
+        Some(Bind::Systemd(_)) | None => return String::new(),
     };
     let object = format!("{url}/photos/hello.txt");
     let proxy = address.map(ToString::to_string).unwrap_or_default();

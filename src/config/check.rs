@@ -18,13 +18,13 @@ use crate::server::Limits;
 use crate::server::ListenerSettings;
 
 use super::address;
-use super::address::{InvalidAddress, Listen};
+use super::address::InvalidAddress;
 use super::diagnostic::Diagnostic;
 use super::file::{self, Reader, Table};
+use super::listener::{self, TlsFiles};
 use super::report::Report;
 use super::route::{self, RouteConfig};
 use super::source::SourceFile;
-use super::unsupported;
 
 /// Where clients connect to, unless the config says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -37,6 +37,8 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
 pub struct Config {
     /// Threads, listeners, limits: what needs a restart to change.
     pub server: server::Settings,
+    /// The files of each listener's TLS.
+    pub(super) tls: Vec<Option<TlsFiles>>,
     /// The operator's listener.
     pub admin: admin::Settings,
     /// Whether the operator's listener was asked for, or is there because nothing was said of it.
@@ -72,7 +74,7 @@ pub(super) fn check(
     let mut root = Table::new(document.get_ref(), 0..0);
 
     let workers = root.integer("workers", 1, 1024, &mut reader);
-    let listeners = listeners(&mut root, base, &mut reader);
+    let listeners = listener::listeners(&mut root, base, &mut reader);
     let (admin, admin_asked_for) = admin(&mut root, base, &mut reader);
     let access_log = access_log(&mut root, base, &mut reader);
     let routes = route::routes(&mut root, base, &mut reader);
@@ -82,6 +84,11 @@ pub(super) fn check(
 
     found.drop_followers();
     found.sort_by_place();
+    let (listeners, tls) = if listeners.is_empty() {
+        (default_listeners(), vec![None])
+    } else {
+        listeners.into_iter().unzip()
+    };
     let mut config = Config {
         server: server::Settings {
             workers: workers.map_or_else(default_workers, |workers| usize_of(*workers.get_ref())),
@@ -89,6 +96,7 @@ pub(super) fn check(
             limits,
             drain,
         },
+        tls,
         admin,
         admin_asked_for,
         access_log,
@@ -114,6 +122,7 @@ impl Config {
                 limits: Limits::default(),
                 drain: DrainSettings::default(),
             },
+            tls: vec![None],
             admin: default_admin(),
             admin_asked_for: false,
             access_log: None,
@@ -128,7 +137,10 @@ impl Config {
         let here = Path::new("");
         if let Some(text) = &overrides.listen {
             match address::bind(text, here) {
-                Ok(address) => self.server.listeners = vec![ListenerSettings::plain(address)],
+                Ok(address) => {
+                    self.server.listeners = vec![ListenerSettings::plain(address)];
+                    self.tls = vec![None];
+                }
                 Err(error) => report.push(flag_error("--listen", error)),
             }
         }
@@ -174,53 +186,11 @@ fn default_admin() -> admin::Settings {
     }
 }
 
-fn listeners(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Vec<ListenerSettings> {
-    let mut listeners: Vec<ListenerSettings> = Vec::new();
-    let mut places = Vec::new();
-    let tables = root.tables("listen", reader);
-    if tables.is_empty() {
-        return default_listeners();
-    }
-    for mut table in tables {
-        let address = table.string("address", reader);
-        unsupported::listener(&mut table, reader);
-        match &address {
-            None if table.key_span("address").is_none() => {
-                let diagnostic = Diagnostic::error("missing-key", "a listener has an `address`");
-                reader.push(
-                    diagnostic.help("add address = \"0.0.0.0:8080\""),
-                    table.span(),
-                );
-            }
-            None => {}
-            Some(text) => match address::listen(text.get_ref(), base) {
-                Err(error) => invalid_address(text, error, reader),
-                Ok(Listen::Systemd(_)) => unsupported::systemd(text.span(), reader),
-                Ok(Listen::Bind(bind)) => {
-                    let same = listeners.iter().position(|known| known.address == bind);
-                    let is_free_port = matches!(bind, Bind::Tcp(address) if address.port() == 0);
-                    if let Some(first) = same
-                        .and_then(|index| places.get(index).cloned())
-                        .filter(|_| !is_free_port)
-                    {
-                        let diagnostic = Diagnostic::error(
-                            "duplicate-address",
-                            format!("`{bind}` is listened on twice"),
-                        )
-                        .also(reader.file, first, "first here");
-                        reader.push(diagnostic, text.span());
-                    }
-                    places.push(text.span());
-                    listeners.push(ListenerSettings::plain(bind));
-                }
-            },
-        }
-        table.finish(reader);
-    }
-    listeners
-}
-
-fn invalid_address(text: &Spanned<&str>, error: InvalidAddress, reader: &mut Reader<'_>) {
+pub(super) fn invalid_address(
+    text: &Spanned<&str>,
+    error: InvalidAddress,
+    reader: &mut Reader<'_>,
+) {
     let diagnostic = Diagnostic::error("invalid-address", error.to_string());
     reader.push(with_help(diagnostic, error.help), text.span());
 }
@@ -305,6 +275,9 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
     size("http2_streams", 1, 10_000, &mut streams);
     limits.http2_streams = u32::try_from(streams).unwrap_or(u32::MAX);
     let least = Duration::from_millis(100);
+    if let Some(seconds) = table.seconds("handshake_seconds", least, reader) {
+        limits.handshake = seconds;
+    }
     if let Some(seconds) = table.seconds("head_read_seconds", least, reader) {
         limits.head_read = seconds;
     }

@@ -6,17 +6,18 @@
 
 mod address;
 mod build;
+mod certificates;
 mod check;
 mod diagnostic;
 mod digest;
 mod file;
+mod listener;
 mod policies;
 mod read;
 pub mod reload;
 mod report;
 mod route;
 mod source;
-mod unsupported;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub use watch::watch;
 
 pub(crate) use source::visible;
 
+use certificates::TlsLoaded;
 use policies::{Files, RoutePolicies};
 
 /// The largest config that is read, in bytes.
@@ -81,6 +83,8 @@ pub struct Loaded {
     pub config: Option<Config>,
     /// The policies of each of the config's routes.
     policies: Vec<RoutePolicies>,
+    /// The certificates of each of the config's listeners.
+    tls: Vec<Option<TlsLoaded>>,
     /// What was read.
     files: Files,
 }
@@ -142,13 +146,14 @@ pub fn load(input: &Input) -> Loaded {
 fn attempt(input: &Input) -> Loaded {
     let mut report = Report::default();
     let mut files = Files::default();
-    let (config, is_good, file) = match &input.source {
+    let (mut config, is_good, file) = match &input.source {
         Source::File(path) => {
             let Some(file) = read_config(path, &mut files, &mut report) else {
                 return Loaded {
                     report,
                     config: None,
                     policies: Vec::new(),
+                    tls: Vec::new(),
                     files,
                 };
             };
@@ -167,16 +172,21 @@ fn attempt(input: &Input) -> Loaded {
             return Loaded {
                 config: is_good.then_some(config),
                 policies: vec![RoutePolicies::inline(path, cors, &mut report)],
+                tls: vec![None],
                 report,
                 files,
             };
         }
     };
+    let listeners = &mut config.server.listeners;
+    let named_in = file.as_ref();
+    let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
     let policies = policies::load(&config.routes, file.as_ref(), &mut files, &mut report);
     Loaded {
         report,
         config: is_good.then_some(config),
         policies,
+        tls,
         files,
     }
 }

@@ -12,7 +12,7 @@ use super::check::Config;
 use super::diagnostic::Diagnostic;
 use super::policies::Files;
 use super::report::Report;
-use super::{Input, Loaded, build, load};
+use super::{Input, Loaded, build, certificates, load};
 
 /// The most problems of a reload that are logged one by one.
 const MAX_LOGGED: usize = 20;
@@ -123,9 +123,12 @@ impl Reloader {
             self.keep_going,
         );
         log(&loaded.report);
+        let has_swapped = self.swap_certificates(&loaded);
         let outcome = match snapshot {
             None => Outcome::Rejected,
-            Some(snapshot) if loaded.has_errors() => self.apply_in_part(&before, snapshot),
+            Some(snapshot) if loaded.has_errors() => {
+                self.apply_in_part(&before, snapshot, has_swapped)
+            }
             Some(snapshot) => {
                 self.publish(snapshot);
                 Outcome::Applied
@@ -155,10 +158,31 @@ impl Reloader {
         outcome
     }
 
+    /// Has each listener serve the certificates that check out. True: some are others than before.
+    fn swap_certificates(&self, loaded: &Loaded) -> bool {
+        let Some(config) = &loaded.config else {
+            return false;
+        };
+        let mut has_swapped = false;
+        for (listener, tls) in config.server.listeners.iter().zip(&loaded.tls) {
+            let mut running = self.started.server.listeners.iter();
+            let running = running.find(|running| running.address == listener.address);
+            if let (Some(running), Some(tls)) = (running.and_then(|one| one.tls.as_ref()), tls) {
+                has_swapped |= certificates::publish(running, tls);
+            }
+        }
+        has_swapped
+    }
+
     /// Publishes what checks out. Even where that changes nothing for requests, `/status` has to
     /// tell what is wrong with the rest.
-    fn apply_in_part(&self, before: &Snapshot, mut snapshot: Snapshot) -> Outcome {
-        if build::serve_alike(before, &snapshot) {
+    fn apply_in_part(
+        &self,
+        before: &Snapshot,
+        mut snapshot: Snapshot,
+        has_swapped: bool,
+    ) -> Outcome {
+        if !has_swapped && build::serve_alike(before, &snapshot) {
             snapshot.generation = before.generation;
             self.current.publish(snapshot);
             return Outcome::Rejected;

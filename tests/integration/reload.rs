@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method};
 use s3cors::admin::Reloads;
 use s3cors::config::reload::{Outcome, Progress, Reloader};
-use s3cors::config::{Input, load, watch};
+use s3cors::config::{Input, Loaded, load, watch};
 use s3cors::cors::Decision;
 use s3cors::metrics::Metrics;
 use s3cors::proxy::host::Host;
 use s3cors::proxy::snapshot::{Current, Route, RoutePolicy};
+use s3cors::server::tls::Certificate;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
+
+use crate::support::certificates::{Authority, Pair};
 
 /// A folder of its own, removed when dropped.
 struct Folder(PathBuf);
@@ -83,7 +86,10 @@ struct Served {
 impl Served {
     fn start(config: &Path, keep_going: bool) -> (Self, Reloader) {
         let input = Input::file(config);
-        let loaded = load(&input);
+        Self::of(load(&input), input, keep_going)
+    }
+
+    fn of(loaded: Loaded, input: Input, keep_going: bool) -> (Self, Reloader) {
         let metrics = Metrics::new(1);
         let snapshot = loaded.snapshot(&metrics, None, 1, keep_going);
         let current = Arc::new(Current::new(snapshot.unwrap()));
@@ -642,4 +648,90 @@ fn with_keep_going_what_is_broken_at_the_start_serves_without_cors_and_says_so()
         served.bucket("b.example", "photos").as_ref(),
         &origin(1)
     ));
+}
+
+/// Certificates follow their files, pair by pair; what does not check out changes nothing.
+#[test]
+fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_good_one() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    let write = |name: &str, pair: &Pair| {
+        folder.write(&format!("{name}.crt"), &pair.certificate);
+        folder.write(&format!("{name}.key"), &pair.key);
+    };
+    let [first, second, third] = [(); 3].map(|()| authority.sign(&["a.example"]));
+    let other = authority.sign(&["b.example"]);
+    write("a", &first);
+    write("b", &other);
+    let tls = "[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         tls = [{ certificate = 'a.crt', key = 'a.key' }, { certificate = 'b.crt', key = 'b.key' }]\n";
+    let toml = format!("{tls}{}", config(&[("a.example", "")]));
+    folder.write("s3cors.toml", &toml);
+    let input = Input::file(folder.path("s3cors.toml"));
+    let loaded = load(&input);
+    let listener = loaded.config.as_ref().unwrap().server.listeners[0].clone();
+    let cell = listener.tls.unwrap();
+    let (served, mut reloader) = Served::of(loaded, input, false);
+    let chains = || {
+        let certificates = cell.current().certificates;
+        let chain = |one: &Certificate| one.chain()[0].to_vec();
+        certificates.iter().map(chain).collect::<Vec<_>>()
+    };
+    let expected = |pairs: [&Pair; 2]| pairs.map(|pair| pair.der().to_vec());
+    assert_eq!(reloader.reload(false), Outcome::Unchanged);
+    assert_eq!(chains(), expected([&first, &other]));
+
+    write("a", &second);
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert_eq!(chains(), expected([&second, &other]));
+    assert_eq!(served.generation(), 2);
+
+    // Half of a change: the new chain with the old key.
+    folder.write("a.crt", &third.certificate);
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert_eq!(chains(), expected([&second, &other]));
+    // Meanwhile the other pair takes its change.
+    let newer = authority.sign(&["b.example"]);
+    write("b", &newer);
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert_eq!(chains(), expected([&second, &newer]));
+    folder.write("a.key", &third.key);
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert_eq!(chains(), expected([&third, &newer]));
+
+    // Authorities that cannot be read never make the check weaker.
+    folder.write(
+        "s3cors.toml",
+        &toml.replace("tls =", "client_ca = 'ca.pem'\ntls ="),
+    );
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    assert!(cell.current().clients.is_none());
+    folder.write("ca.pem", &authority.pem());
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(cell.current().clients == Some(authority.of_clients()));
+    folder.write("ca.pem", "");
+    write("b", &other);
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(cell.current().clients == Some(authority.of_clients()));
+    assert_eq!(chains(), expected([&third, &other]));
+}
+
+/// With `run --keep-going`, what does not check out at the start serves nobody.
+#[test]
+fn a_start_without_readable_authorities_serves_no_certificate() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    let pair = authority.sign(&["a.example"]);
+    folder.write("a.crt", &pair.certificate);
+    folder.write("a.key", &pair.key);
+    let tls = "[[listen]]\naddress = \"127.0.0.1:0\"\nclient_ca = 'ca.pem'\n\
+         tls = [{ certificate = 'a.crt', key = 'a.key' }]\n";
+    folder.write(
+        "s3cors.toml",
+        &format!("{tls}{}", config(&[("a.example", "")])),
+    );
+    let loaded = load(&Input::file(folder.path("s3cors.toml")));
+    assert!(loaded.has_errors());
+    let listener = loaded.config.as_ref().unwrap().server.listeners[0].clone();
+    assert!(listener.tls.unwrap().current().certificates.is_empty());
 }

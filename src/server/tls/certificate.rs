@@ -183,6 +183,12 @@ impl Certificate {
         &self.name
     }
 
+    /// The server's own certificate first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
     /// When it ends.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
@@ -249,6 +255,13 @@ impl ClientAuthorities {
             verifier,
             certificates: certificates.into_iter().map(|(one, _)| one).collect(),
         })
+    }
+}
+
+/// The same chain under the same name: a chain's key is the only one that it has.
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.key.cert == other.key.cert
     }
 }
 

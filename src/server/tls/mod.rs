@@ -52,6 +52,14 @@ pub struct Tls {
     pub clients: Option<ClientAuthorities>,
 }
 
+impl Tls {
+    /// Whether clients are shown and asked the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.clients == other.clients && self.certificates == other.certificates
+    }
+}
+
 /// A listener's TLS, to be replaced at any time.
 ///
 /// All cells are equal: that a listener speaks TLS is a setting that needs a restart to change,

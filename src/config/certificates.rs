@@ -1,0 +1,198 @@
+//! The certificates that a config names: read and checked; at a reload, the last good one of each
+//! pair stays where the new one does not check out.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::server::ListenerSettings;
+use crate::server::tls::{Certificate, ClientAuthorities, PairFile, Tls, TlsCell};
+
+use super::diagnostic::Diagnostic;
+use super::listener::{PairFiles, TlsFiles};
+use super::policies::Files;
+use super::read::ReadError;
+use super::report::Report;
+use super::route::NamedPath;
+use super::source::SourceFile;
+
+/// The largest file of certificates that is read, in bytes: some lists of authorities have
+/// hundreds.
+const MAX_PEM: u64 = 4 * 1024 * 1024;
+
+/// How many days before its end a certificate is warned of.
+const SOON: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A listener's TLS as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct TlsLoaded {
+    /// By name; `None`: the pair does not check out.
+    pairs: Vec<(Box<str>, Option<Certificate>)>,
+    /// `Err`: there are some, but they cannot be read.
+    clients: Result<Option<ClientAuthorities>, ()>,
+}
+
+impl TlsLoaded {
+    /// What can be served of it, with what was served `before` in the place of what does not check
+    /// out. `None`: nothing.
+    fn serve(&self, before: Option<&Tls>) -> Option<Tls> {
+        let kept = |name: &str| {
+            let certificates = &before?.certificates;
+            let mut certificates = certificates.iter();
+            certificates.find(|one| one.name() == name).cloned()
+        };
+        let pairs = self.pairs.iter();
+        let pairs = pairs.filter_map(|(name, pair)| pair.clone().or_else(|| kept(name)));
+        let certificates: Vec<_> = pairs.collect();
+        let clients = match (&self.clients, before) {
+            (Ok(clients), _) => clients.clone(),
+            // Never a weaker check than is asked for.
+            (Err(()), None) => return None,
+            (Err(()), Some(before)) => Some(before.clients.clone()?),
+        };
+        (!certificates.is_empty()).then_some(Tls {
+            certificates,
+            clients,
+        })
+    }
+}
+
+/// Reads and checks the certificates of every listener, and gives each a cell with what checks
+/// out.
+pub(super) fn load(
+    listeners: &mut [ListenerSettings],
+    tls: &[Option<TlsFiles>],
+    config: Option<&Arc<SourceFile>>,
+    files: &mut Files,
+    report: &mut Report,
+) -> Vec<Option<TlsLoaded>> {
+    let mut loader = Loader {
+        config,
+        files,
+        report,
+    };
+    let listeners = listeners.iter_mut().zip(tls);
+    listeners
+        .map(|(listener, tls)| {
+            let loaded = loader.listener(tls.as_ref()?);
+            let served = loaded.serve(None).unwrap_or(Tls {
+                certificates: Vec::new(),
+                clients: None,
+            });
+            match TlsCell::new(served) {
+                Ok(cell) => listener.tls = Some(cell),
+                Err(error) => loader
+                    .report
+                    .push(Diagnostic::error("tls", "no TLS can be had").detail(error.to_string())),
+            }
+            Some(loaded)
+        })
+        .collect()
+}
+
+/// Publishes what was read of a listener where it is served already. True: what is served changed.
+pub(super) fn publish(running: &TlsCell, loaded: &TlsLoaded) -> bool {
+    let before = running.current();
+    let Some(tls) = loaded.serve(Some(&before)) else {
+        return false;
+    };
+    if tls.is_same(&before) {
+        return false;
+    }
+    if let Err(error) = running.publish(tls) {
+        tracing::error!(%error, "certificates cannot be put in force");
+        return false;
+    }
+    true
+}
+
+/// Reads certificates; what is wrong with them goes to the report.
+struct Loader<'l> {
+    config: Option<&'l Arc<SourceFile>>,
+    files: &'l mut Files,
+    report: &'l mut Report,
+}
+
+impl Loader<'_> {
+    fn listener(&mut self, files: &TlsFiles) -> TlsLoaded {
+        let pairs = files.pairs.iter();
+        TlsLoaded {
+            pairs: pairs
+                .map(|files| (files.name.clone(), self.pair(files)))
+                .collect(),
+            clients: match &files.client_ca {
+                None => Ok(None),
+                Some(file) => self.authorities(file).map(Some).ok_or(()),
+            },
+        }
+    }
+
+    fn pair(&mut self, files: &PairFiles) -> Option<Certificate> {
+        let (chain, key) = (self.read(&files.certificate), self.read(&files.key));
+        self.warn_of_readable_key(&files.key);
+        let certificate = match Certificate::from_pem(&files.name, &chain?, &key?) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                let (code, file) = match error.file() {
+                    PairFile::Certificate => ("invalid-certificate", &files.certificate),
+                    PairFile::Key => ("invalid-key", &files.key),
+                };
+                let message = format!("`{}`: {error}", file.path.display());
+                self.report(Diagnostic::error(code, message), file);
+                return None;
+            }
+        };
+        let now = SystemTime::now();
+        if let Some(warning) = certificate.warning(now) {
+            let message = format!("`{}`: {warning}", files.certificate.path.display());
+            let diagnostic = Diagnostic::warning(warning.code(), message);
+            self.report(diagnostic, &files.certificate);
+        } else if certificate.not_after() < now + SOON {
+            let path = files.certificate.path.display();
+            let message = format!("`{path}`: the certificate ends within a week");
+            let diagnostic = Diagnostic::warning("certificate-ends-soon", message);
+            self.report(diagnostic, &files.certificate);
+        }
+        Some(certificate)
+    }
+
+    fn authorities(&mut self, file: &NamedPath) -> Option<ClientAuthorities> {
+        let text = self.read(file)?;
+        ClientAuthorities::from_pem(&text)
+            .inspect_err(|error| {
+                let message = format!("`{}`: {error}", file.path.display());
+                self.report(Diagnostic::error("invalid-certificate", message), file);
+            })
+            .ok()
+    }
+
+    fn read(&mut self, file: &NamedPath) -> Option<Vec<u8>> {
+        let read = self.files.read(&file.path, MAX_PEM);
+        read.inspect_err(|error: &ReadError| {
+            let message = format!("`{}` {error}", file.path.display());
+            self.report(Diagnostic::error("unreadable-file", message), file);
+        })
+        .ok()
+    }
+
+    fn warn_of_readable_key(&mut self, file: &NamedPath) {
+        const BY_EVERYBODY: u32 = 0o004;
+        let metadata = fs::metadata(&file.path);
+        if metadata.is_ok_and(|metadata| metadata.mode() & BY_EVERYBODY != 0) {
+            let path = file.path.display();
+            let message = format!("`{path}`: every user of this machine can read the key");
+            let diagnostic = Diagnostic::warning("readable-key", message);
+            self.report(diagnostic.help(format!("chmod o-rwx {path}")), file);
+        }
+    }
+
+    /// At the place where the config names the file: a key's own lines are never shown.
+    fn report(&mut self, diagnostic: Diagnostic, file: &NamedPath) {
+        let diagnostic = match (self.config, file.span.clone()) {
+            (Some(config), Some(span)) => diagnostic.at(config, span),
+            _ => diagnostic.of(&SourceFile::unread(&file.path)),
+        };
+        self.report.push(diagnostic);
+    }
+}

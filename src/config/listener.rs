@@ -1,0 +1,134 @@
+//! A config's listeners, checked: where clients connect to, and how a connection begins.
+
+use std::path::Path;
+
+use toml::Spanned;
+
+use crate::server::Bind;
+use crate::server::ListenerSettings;
+
+use super::address;
+use super::address::Listen;
+use super::check::invalid_address;
+use super::diagnostic::Diagnostic;
+use super::file::{Reader, Table};
+use super::route::NamedPath;
+
+/// The files of a listener's TLS.
+#[derive(Clone, Debug)]
+pub(super) struct TlsFiles {
+    /// At least one.
+    pub(super) pairs: Vec<PairFiles>,
+    /// The authorities of clients' certificates.
+    pub(super) client_ca: Option<NamedPath>,
+}
+
+/// A chain of certificates and its key.
+#[derive(Clone, Debug)]
+pub(super) struct PairFiles {
+    /// The chain's path as it is written: the `certificate` label of metrics.
+    pub(super) name: Box<str>,
+    pub(super) certificate: NamedPath,
+    pub(super) key: NamedPath,
+}
+
+/// Listeners, each with the files of its TLS, which are not read yet.
+pub(super) type Listeners = Vec<(ListenerSettings, Option<TlsFiles>)>;
+
+/// Reads `[[listen]]`.
+pub(super) fn listeners(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Listeners {
+    let mut listeners = Listeners::new();
+    let mut places = Vec::new();
+    for mut table in root.tables("listen", reader) {
+        let address = table.string("address", reader);
+        let proxy_protocol = table.boolean("proxy_protocol", reader);
+        let tls = tls(&mut table, base, reader);
+        if address.is_none() && table.key_span("address").is_none() {
+            let diagnostic = Diagnostic::error("missing-key", "a listener has an `address`");
+            let help = "add address = \"0.0.0.0:8080\"";
+            reader.push(diagnostic.help(help), table.span());
+        }
+        let bind = address
+            .as_ref()
+            .and_then(|text| bind(text, base, reader).map(|bind| (bind, text.span())));
+        if let Some((bind, span)) = bind {
+            let mut known = listeners.iter();
+            let same = known.position(|(known, _)| known.address == bind);
+            let is_free_port = matches!(bind, Bind::Tcp(address) if address.port() == 0);
+            if let Some(first) = same
+                .and_then(|index| places.get(index).cloned())
+                .filter(|_| !is_free_port)
+            {
+                let message = format!("`{bind}` is listened on twice");
+                let diagnostic = Diagnostic::error("duplicate-address", message);
+                let diagnostic = diagnostic.also(reader.file, first, "first here");
+                reader.push(diagnostic, span.clone());
+            }
+            places.push(span);
+            let settings = ListenerSettings {
+                proxy_protocol: proxy_protocol.is_some_and(Spanned::into_inner),
+                ..ListenerSettings::plain(bind)
+            };
+            listeners.push((settings, tls));
+        }
+        table.finish(reader);
+    }
+    listeners
+}
+
+fn bind(text: &Spanned<&str>, base: &Path, reader: &mut Reader<'_>) -> Option<Bind> {
+    match address::listen(text.get_ref(), base) {
+        Ok(Listen::Bind(bind)) => Some(bind),
+        Ok(Listen::Systemd(name)) => Some(Bind::Systemd(name)),
+        Err(error) => {
+            invalid_address(text, error, reader);
+            None
+        }
+    }
+}
+
+fn tls(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    let pairs = table.tables("tls", reader).into_iter();
+    let pairs: Vec<_> = pairs
+        .filter_map(|pair| pair_files(pair, base, reader))
+        .collect();
+    let client_ca = table.string("client_ca", reader);
+    if let Some(span) = table.key_span("client_ca")
+        && table.key_span("tls").is_none()
+    {
+        let message = "`client_ca` is for TLS, and this listener has no certificate";
+        let diagnostic = Diagnostic::error("missing-key", message);
+        let help = "add tls = [{ certificate = \"site.crt\", key = \"site.key\" }]";
+        reader.push(diagnostic.help(help), span);
+    }
+    let files = TlsFiles {
+        pairs,
+        client_ca: client_ca.map(|text| named(&text, base)),
+    };
+    (!files.pairs.is_empty()).then_some(files)
+}
+
+fn pair_files(mut table: Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<PairFiles> {
+    let [certificate, key] = ["certificate", "key"].map(|key| {
+        let value = table.string(key, reader);
+        if value.is_none() && table.key_span(key).is_none() {
+            let message = format!("a certificate has a `{key}`, the path of its file");
+            reader.error("missing-key", table.span(), message);
+        }
+        value
+    });
+    table.finish(reader);
+    let (certificate, key) = certificate.zip(key)?;
+    Some(PairFiles {
+        name: (*certificate.get_ref()).into(),
+        certificate: named(&certificate, base),
+        key: named(&key, base),
+    })
+}
+
+fn named(text: &Spanned<&str>, base: &Path) -> NamedPath {
+    NamedPath {
+        path: base.join(text.get_ref()),
+        span: Some(text.span()),
+    }
+}
