@@ -16,6 +16,7 @@ mod edge;
 mod explain;
 mod forwarding;
 mod fuzz_smoke;
+mod handover;
 mod http2;
 mod proxy_protocol;
 mod readme;
