@@ -55,6 +55,8 @@ struct Scratch {
 
 /// What is to be done after bytes were looked at.
 enum Next {
+    /// There was nothing yet: sockets are said to be ready once too often.
+    Nothing,
     /// All was answered: wait for more.
     Wait,
     /// Write the rest of the answer, which the socket did not take.
@@ -116,8 +118,10 @@ impl Protocols {
                 return;
             }
             match self.look(&stream, &proxy, &drain) {
-                Next::Wait => {}
+                Next::Nothing => {}
+                Next::Wait => watch.heard(),
                 Next::Write(rest) => {
+                    watch.heard();
                     if write(&mut stream, &rest, self.limits.head_read)
                         .await
                         .is_err()
@@ -169,7 +173,7 @@ impl Protocols {
         let read = match stream.try_read(&mut scratch.input) {
             Ok(0) => return Next::End,
             Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
             Err(_) => return Next::End,
         };
         let mut bytes = scratch.input.get(..read).unwrap_or_default();
@@ -295,11 +299,15 @@ struct Watch<'w, C> {
 }
 
 impl<C: Future<Output = ()>> Watch<'_, C> {
-    /// True: there are bytes. False: none came in time, or the server stops.
+    /// Something was asked, and answered.
+    fn heard(&mut self) {
+        self.heard = true;
+        self.is_fresh = false;
+    }
+
+    /// True: there may be bytes. False: none came in time, or the server stops.
     fn poll_readable<S: Socket>(&mut self, stream: &S, cx: &mut Context<'_>) -> Poll<bool> {
         if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-            self.heard = true;
-            self.is_fresh = false;
             return Poll::Ready(ready.is_ok());
         }
         self.is_closing = self.is_closing

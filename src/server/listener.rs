@@ -174,6 +174,33 @@ impl Listener {
         }
     }
 
+    /// Closes it, and gives whoever waits already. The system is asked itself: the runtime learns
+    /// of a connection only when it turns to the system the next time.
+    pub(super) fn into_waiting(self) -> Vec<Accepted> {
+        let backlog = usize::try_from(BACKLOG).unwrap_or_default();
+        let accepted: io::Result<Vec<_>> = match self {
+            Self::Tcp(listener) => listener.into_std().map(|listener| {
+                let waiting = std::iter::from_fn(|| listener.accept().ok());
+                let waiting = waiting.filter_map(|(stream, address)| {
+                    stream.set_nonblocking(true).ok()?;
+                    stream.set_nodelay(true).ok()?;
+                    let stream = TcpStream::from_std(stream).ok()?;
+                    Some(Accepted::Tcp(stream, address))
+                });
+                waiting.take(backlog).collect()
+            }),
+            Self::Unix(listener) => listener.into_std().map(|listener| {
+                let waiting = std::iter::from_fn(|| listener.accept().ok());
+                let waiting = waiting.filter_map(|(stream, _)| {
+                    stream.set_nonblocking(true).ok()?;
+                    UnixStream::from_std(stream).ok().map(Accepted::Unix)
+                });
+                waiting.take(backlog).collect()
+            }),
+        };
+        accepted.unwrap_or_default()
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {

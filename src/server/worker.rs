@@ -1,6 +1,7 @@
 //! One thread: a runtime, an accept loop for each listener, and the connections they bring.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,38 +128,63 @@ async fn accept(
     shared: Rc<Shared>,
     open: Rc<()>,
 ) -> JoinSet<()> {
-    let mut connections = JoinSet::new();
+    let mut hall = Hall {
+        entrance,
+        gauge,
+        shared: Rc::clone(&shared),
+        open,
+        connections: JoinSet::new(),
+    };
+    let mut closing = pin!(shared.drain.closing());
     loop {
         let accepted = tokio::select! {
             biased;
-            // Who waits in a socket that is not ours alone is left to whoever comes after us.
-            () = shared.drain.closing(), if entrance.is_shared => return connections,
+            () = &mut closing => break,
             accepted = listener.accept() => accepted,
-            () = shared.drain.closing() => return connections,
         };
-        while let Some(ended) = connections.try_join_next() {
-            if ended.is_err_and(|error| error.is_panic()) {
-                shared.metrics.panicked();
-            }
-        }
         match accepted {
-            Ok(accepted) if Rc::strong_count(&open) > shared.room => {
-                refuse(accepted, &entrance).await;
-            }
-            Ok(accepted) => {
-                let (shared, open, gauge) = (Rc::clone(&shared), Rc::clone(&open), gauge.clone());
-                let entrance = Rc::clone(&entrance);
-                connections.spawn_local(async move {
-                    let _open = Open::new(gauge, shared.worker, open);
-                    converse(accepted, &entrance, &shared).await;
-                });
-            }
+            Ok(accepted) => hall.admit(accepted).await,
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections for now");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    // Who waits in a socket that is not ours alone is left to whoever comes after us.
+    if !hall.entrance.is_shared {
+        for accepted in listener.into_waiting() {
+            hall.admit(accepted).await;
+        }
+    }
+    hall.connections
+}
+
+/// A listener's connections.
+struct Hall {
+    entrance: Rc<Entrance>,
+    gauge: Gauge,
+    shared: Rc<Shared>,
+    open: Rc<()>,
+    connections: JoinSet<()>,
+}
+
+impl Hall {
+    async fn admit(&mut self, accepted: Accepted) {
+        while let Some(ended) = self.connections.try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                self.shared.metrics.panicked();
+            }
+        }
+        if Rc::strong_count(&self.open) > self.shared.room {
+            return refuse(accepted, &self.entrance).await;
+        }
+        let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
+        let (gauge, open) = (self.gauge.clone(), Rc::clone(&self.open));
+        self.connections.spawn_local(async move {
+            let _open = Open::new(gauge, shared.worker, open);
+            converse(accepted, &entrance, &shared).await;
+        });
     }
 }
 

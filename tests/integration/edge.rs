@@ -5,10 +5,12 @@
 //! and the clock apart.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use s3cors::cors::{Options, Semantics};
+use s3cors::server::Limits;
 
 use crate::support::client::RawClient;
 use crate::support::proxy::{TestProxy, TestRoute};
@@ -167,4 +169,18 @@ fn the_edge_lane_counts_what_it_answers() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+}
+
+#[test]
+fn a_client_that_never_says_a_word_is_cut_at_the_heads_limit() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let limits = Limits {
+        head_read: Duration::from_millis(100),
+        // Longer than any test waits.
+        keep_alive_idle: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    let routes = [TestRoute::transparent(upstream.address)];
+    let proxy = TestProxy::with_limits(&routes, limits);
+    assert!(RawClient::connect(proxy.address).is_closed());
 }
