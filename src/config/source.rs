@@ -1,5 +1,6 @@
 //! Places in files: found by bytes, told by line and column, shown with their lines.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +109,7 @@ impl Place {
 
     /// The lines to show, the first of them counted from 1, and the span in them; `None` where
     /// there is nothing to show.
-    pub(super) fn excerpt(&self) -> Option<(&str, usize, Range<usize>)> {
+    pub(super) fn excerpt(&self) -> Option<(Cow<'_, str>, usize, Range<usize>)> {
         let file = &*self.file;
         let span = self.span.as_ref()?;
         let (start, end) = (file.floor(span.start), file.floor(span.end.max(span.start)));
@@ -124,7 +125,7 @@ impl Place {
         }
         let start = (start - from).min(text.len());
         let end = (end - from).clamp(start, text.len());
-        Some((text, first + 1, start..end))
+        Some((without_c1_controls(text), first + 1, start..end))
     }
 }
 
@@ -139,6 +140,17 @@ impl Place {
         let span = self.span.as_ref()?;
         let (start, end) = (span.start.checked_sub(*from)?, span.end.checked_sub(*from)?);
         (end <= text.len()).then_some(start..end)
+    }
+}
+
+/// Lines in which no terminal finds a C1 control (U+0080 to U+009F), which the renderer lets
+/// through: dots stand for them, as long in UTF-8, so that spans keep their places.
+fn without_c1_controls(text: &str) -> Cow<'_, str> {
+    let is_c1 = |character| matches!(character, '\u{80}'..='\u{9f}');
+    if text.contains(is_c1) {
+        text.replace(is_c1, "·").into()
+    } else {
+        text.into()
     }
 }
 
