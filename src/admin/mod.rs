@@ -71,6 +71,14 @@ pub struct State {
     pub reloads: Reloads,
 }
 
+impl State {
+    /// Enters a phase: `/readyz`, `/status` and the metrics tell of it.
+    pub fn enter(&self, phase: Phase) {
+        self.health.set(phase);
+        self.metrics.ready(phase == Phase::Serving);
+    }
+}
+
 /// The operator's listener, bound.
 #[derive(Debug)]
 pub struct Admin {

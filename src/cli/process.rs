@@ -148,7 +148,7 @@ impl Process {
         let watching = reloader
             .map(|reloader| local.spawn_local(config::watch(reloader, Arc::clone(&forced))));
         local.spawn_local(notify::watchdog());
-        state.health.set(Phase::Serving);
+        state.enter(Phase::Serving);
         notify::ready(reloads.now());
         let serve = async {
             loop {
@@ -169,7 +169,7 @@ impl Process {
             if let Some(watching) = watching {
                 watching.abort();
             }
-            state.health.set(Phase::Draining);
+            state.enter(Phase::Draining);
             notify::stopping();
             tracing::info!("draining");
             tokio::select! {

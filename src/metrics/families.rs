@@ -112,7 +112,21 @@ fn decision_labels(
     ]
 }
 
-fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 2] {
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 4] {
+    let mut ready = Family::gauge(
+        "s3cors_ready",
+        "Whether requests are served: 1, or 0 while starting and draining.",
+    );
+    let is_ready = metrics.ready.load(Ordering::Relaxed);
+    ready.value(&[], f64::from(u8::from(is_ready)));
+    let mut limit = Family::gauge(
+        "s3cors_connections_limit",
+        "How many connections all listeners together may hold.",
+    );
+    limit.value(
+        &[],
+        metrics.connections_limit.load(Ordering::Relaxed) as f64,
+    );
     let mut connections = Family::gauge("s3cors_connections", "Open connections, by listener.");
     let listeners = metrics
         .listeners
@@ -133,7 +147,7 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 2] {
             ends.value(&labels, unix_seconds(*end));
         }
     }
-    [connections.finish(), ends.finish()]
+    [ready, limit, connections, ends].map(Family::finish)
 }
 
 fn config(metrics: &Metrics) -> [proto::MetricFamily; 4] {

@@ -107,6 +107,8 @@ pub struct Metrics {
     #[expect(clippy::disallowed_types, reason = "as above")]
     certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
     config: Config,
+    ready: AtomicBool,
+    connections_limit: AtomicU64,
     access_log_dropped: AtomicU64,
     panics: AtomicU64,
 }
@@ -140,6 +142,8 @@ impl Metrics {
                 last_successful: AtomicBool::new(true),
                 last_success: AtomicU64::new(process::unix_seconds(started) as u64),
             },
+            ready: AtomicBool::new(false),
+            connections_limit: AtomicU64::new(0),
             access_log_dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
@@ -199,6 +203,17 @@ impl Metrics {
     pub fn reload_rejected(&self) {
         self.config.rejected.fetch_add(1, Ordering::Relaxed);
         self.config.last_successful.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether requests are served: not while the process starts or drains.
+    pub fn ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// How many connections all listeners together may hold.
+    pub fn connections_limit(&self, connections: usize) {
+        self.connections_limit
+            .store(connections as u64, Ordering::Relaxed);
     }
 
     /// So many lines of the access log could not be written.

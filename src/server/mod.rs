@@ -265,6 +265,8 @@ impl Bound {
         let (drain, signal) = Drain::new();
         let (done, ended) = mpsc::unbounded_channel();
         let workers = self.settings.workers.max(1);
+        let connections = self.settings.limits.connections.div_ceil(workers);
+        metrics.connections_limit(connections * workers);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut paths = Vec::new();
         for (settings, bound) in self.listeners {
@@ -289,7 +291,7 @@ impl Bound {
                 worker: Worker(index),
                 sockets,
                 limits: self.settings.limits.clone(),
-                connections: self.settings.limits.connections.div_ceil(workers),
+                connections,
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),

@@ -14,7 +14,7 @@ from places import DEPLOY, binary, passes, run
 
 KUBERNETES = DEPLOY / "kubernetes"
 # Of extensions of the API, whose schema the validator does not have.
-EXTENSIONS = {"HTTPRoute", "ServiceMonitor"}
+EXTENSIONS = {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}
 # What the plain manifests are made of: chart, release, file.
 PLAIN = {
     KUBERNETES / "standalone": (CHART, "s3cors", "s3cors.yaml"),
@@ -165,6 +165,11 @@ def test_the_values_files_turn_everything_on_somewhere():
         "Service",
         "ServiceAccount",
     }
+
+
+def test_its_prometheus_rule_has_the_rules_that_promtool_checks():
+    found = documents(render(CHART, {"prometheusRule": {"enabled": True}}))
+    assert one(found, "PrometheusRule")["spec"] == values_of(DEPLOY / "prometheus/rules.yaml")
 
 
 @pytest.mark.parametrize(

@@ -203,13 +203,16 @@ fn readiness_follows_the_phase_and_liveness_does_not() {
             (Phase::Draining, 503),
         ];
         for (phase, expected) in phases {
-            admin.state.health.set(phase);
+            admin.state.enter(phase);
             let ready = admin.get("/readyz").await;
             assert_eq!(
                 (ready.status, ready.body.trim_end()),
                 (expected, phase.as_str())
             );
             assert_eq!(admin.get("/livez").await.status, 200);
+            let metrics = admin.get("/metrics").await.body;
+            let shown = format!("\ns3cors_ready {}\n", u8::from(expected == 200));
+            assert!(metrics.contains(&shown), "{metrics}");
         }
     });
 }

@@ -134,9 +134,16 @@ fn a_tunnel_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn connections_are_counted_while_they_are_there() {
+fn connections_are_counted_while_they_are_there_beside_their_limit() {
+    // A multiple of the workers, among whom it is divided.
+    const LIMIT: usize = 1000;
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let limits = Limits {
+        connections: LIMIT,
+        ..Limits::default()
+    };
+    let routes = [TestRoute::transparent(upstream.address)];
+    let proxy = TestProxy::with(&routes, limits, DrainSettings::default());
     let mut client = RawClient::connect(proxy.address);
     assert_eq!(client.send(GET).receive("GET").status, 200);
     let metrics = proxy.metrics.encode();
@@ -144,5 +151,7 @@ fn connections_are_counted_while_they_are_there() {
         .lines()
         .find(|line| line.starts_with("s3cors_connections{"));
     assert!(connections.unwrap().ends_with(" 1"), "{metrics}");
+    let limit = format!("\ns3cors_connections_limit {LIMIT}\n");
+    assert!(metrics.contains(&limit), "{metrics}");
     assert_eq!(proxy.drain(), 0);
 }
