@@ -1,0 +1,254 @@
+"""Prometheus and the dashboard, on the running program: what they ask for is there."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+import urllib.error
+
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+import proxy
+from places import DEPLOY, ROOT, tool
+from prometheus import Alertmanager, Prometheus
+from proxy import policy, route, rule
+from test_prometheus_rules import RULES, rules
+from upstreams import Small
+
+DASHBOARD = DEPLOY / "grafana/dashboard.json"
+PROVISIONING = DEPLOY / "grafana/provisioning"
+ALLOWED = "https://app.example"
+
+# What Grafana puts in place of its variables.
+VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$route": ".*"}
+
+# Keys of plugins that Grafana's schema leaves open.
+OPEN_KEYS = {"/templating/list/definition", "/annotations/list/titleFormat", "/annotations/list/textFormat"}
+
+
+def dashboard():
+    return json.loads(DASHBOARD.read_text())
+
+
+def panels():
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def queries():
+    """Every query of the dashboard with where it stands."""
+    found = {}
+    for panel in panels():
+        for target in panel["targets"]:
+            found[f"{panel['title']} {target['refId']}"] = target["expr"]
+    for annotation in dashboard()["annotations"]["list"]:
+        found[f"annotation {annotation['name']}"] = annotation["expr"]
+    for name, text in VARIABLES.items():
+        found = {where: query.replace(name, text) for where, query in found.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def alertmanager():
+    with Alertmanager() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    return tmp_path_factory.mktemp("prometheus")
+
+
+@pytest.fixture(scope="module")
+def served(workplace):
+    """A proxy with something to tell of everything: two listeners, one with TLS, and an upstream that is down."""
+    subprocess.run(
+        [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", "/CN=s3.example", "-addext", "subjectAltName=DNS:s3.example", "-days", "30",
+         "-keyout", "site.key", "-out", "site.crt"],
+        cwd=workplace, check=True, capture_output=True,
+    )  # fmt: skip
+    (workplace / "cors.xml").write_text(policy(rule([ALLOWED])))
+    # Nobody listens there as long as the socket is bound and does not.
+    with Small() as upstream, socket.socket() as down:
+        down.bind(("127.0.0.1", 0))
+        listener = '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "site.crt", key = "site.key" }]\n'
+        routes = [
+            route("photos", ["photos.example"], upstream.url, cors="cors.xml"),
+            route("down", ["down.example"], f"http://127.0.0.1:{down.getsockname()[1]}"),
+        ]
+        config = proxy.config(*routes).replace("[admin]", f"{listener}\n[admin]")
+        (workplace / "s3cors.toml").write_text(config)
+        with proxy.S3cors(workplace) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def prometheus(workplace, served, alertmanager):
+    """Prometheus with the rules that are shipped, but for how long an alert has to hold."""
+    hasty = workplace / "rules.yaml"
+    hasty.write_text(re.sub(r"(?m)^ +for: .*\n", "", RULES.read_text()))
+    # The same words on what is always so, to see what becomes of their templates.
+    certain = [alert | {"alert": f"Words{name}", "expr": "vector(1)"} for name, alert in rules("alert").items()]
+    certain = [{key: value for key, value in alert.items() if key != "for"} for alert in certain]
+    words = workplace / "words.yaml"
+    words.write_text(yaml.safe_dump({"groups": [{"name": "words", "rules": certain}]}))
+    target = f"127.0.0.1:{served.admin_port}"
+    with Prometheus(workplace, target, [hasty, words], alertmanager) as running:
+        yield running
+
+
+def one_of_each(served):
+    """Requests that are allowed, refused for each reason, and failing."""
+    for origin, method, headers in [
+        (ALLOWED, "GET", ""),
+        (ALLOWED, "DELETE", ""),
+        (ALLOWED, "GET", "x-nobody"),
+        ("https://evil.example", "GET", ""),
+    ]:
+        fields = {"Host": "photos.example", "Origin": origin, "Access-Control-Request-Method": method}
+        served.request("OPTIONS", "/cat.jpg", fields | ({"Access-Control-Request-Headers": headers} if headers else {}))
+    served.request("GET", "/cat.jpg", {"Host": "photos.example", "Origin": ALLOWED})
+    served.request("GET", "/cat.jpg", {"Host": "photos.example", "Origin": "https://evil.example"})
+    status, _, _ = served.request("GET", "/cat.jpg", {"Host": "down.example"})
+    assert status == 502
+
+
+def until(true, served, seconds=60):
+    """Sends requests and looks again until it is so: rates are of what rises while Prometheus looks."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        one_of_each(served)
+    return True
+
+
+@pytest.mark.parametrize("where", queries())
+def test_every_query_of_the_dashboard_returns_data(where, served, prometheus):
+    query = queries()[where]
+    if where == "annotation Reloads":
+        # There is nothing to annotate before a reload was applied.
+        query = query.removesuffix(" > 0")
+    assert until(lambda: prometheus.query(query), served), query
+
+
+@pytest.mark.parametrize("name", rules("record"))
+def test_every_recording_rule_records(name, served, prometheus):
+    assert until(lambda: prometheus.query(name), served)
+
+
+def test_every_metric_that_is_named_anywhere_is_there(served, prometheus):
+    """In alerts and what they say, in the dashboard, in every README."""
+    texts = [RULES, DASHBOARD, ROOT / "README.md", ROOT / "CHANGELOG.md", *DEPLOY.rglob("*.md")]
+    assert len(texts) > 8
+    named = {name: text for text in texts for name in re.findall(METRIC, text.read_text())}
+    assert {"s3cors_ready", "process_open_fds", "route:s3cors_requests:rate5m"} <= set(named)
+    for name, text in named.items():
+        # A histogram is named without what its series end in.
+        histogram = [name, f"{name}_count"]
+        assert until(lambda: any(map(prometheus.query, histogram)), served), f"{name} in {text}"
+
+
+METRIC = r"\b(?:(?:s3cors|process)_[a-z0-9_]+|route(?:_reason)?:[a-z0-9_:]+)"
+
+
+def test_an_alert_for_a_broken_reload_fires_and_clears(workplace, served, prometheus, alertmanager):
+    file = workplace / "cors.xml"
+    good = file.read_text()
+    file.write_text(good.replace("GET", "FETCH"))
+    alert = alertmanager.next("S3corsConfigRejected", ended=False)
+    assert alert["labels"]["severity"] == "warning"
+    assert alert["labels"]["instance"] == f"127.0.0.1:{served.admin_port}"
+    assert alert["annotations"]["summary"].endswith("goes on with the last good one")
+    # What the alert tells to look at names the file.
+    (problem,) = served.status()["problems"]
+    assert problem["file"].endswith("cors.xml") and "FETCH" in problem["error"]
+    file.write_text(good)
+    alertmanager.next("S3corsConfigRejected", ended=True)
+    assert prometheus.query('ALERTS{alertname="S3corsConfigRejected"}') == []
+
+
+def test_the_words_of_every_alert_can_be_written(served, prometheus):
+    def written():
+        alerts = prometheus.ask("alerts")["alerts"]
+        return [alert for alert in alerts if alert["labels"]["alertname"].startswith("Words")]
+
+    assert until(lambda: len(written()) == len(rules("alert")), served)
+    for alert in written():
+        assert "<error" not in json.dumps(alert["annotations"]), alert
+
+
+def test_a_query_that_is_none_would_be_noticed(prometheus):
+    with pytest.raises(urllib.error.HTTPError):
+        prometheus.query("sum by (route (s3cors_requests_total)")
+    assert prometheus.query("s3cors_no_such_metric") == []
+
+
+def test_the_dashboard_is_what_grafanas_schema_says():
+    register_default_plugins()
+    raw = dashboard()
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
+    assert set(differences(raw, known)) <= OPEN_KEYS
+
+
+def test_a_misspelt_key_of_the_dashboard_would_be_noticed():
+    raw = dashboard()
+    raw["panels"][1]["fieldConfig"]["defaults"]["unti"] = "s"
+    known = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
+    assert "/panels/fieldConfig/defaults/unti" in set(differences(raw, known))
+
+
+def differences(raw, known, path=""):
+    """Where a document lost something on its way through the schema's types."""
+    if isinstance(raw, dict) and isinstance(known, dict):
+        for key, value in raw.items():
+            if key in known:
+                yield from differences(value, known[key], f"{path}/{key}")
+            else:
+                yield f"{path}/{key}"
+    elif isinstance(raw, list) and isinstance(known, list) and len(raw) == len(known):
+        for one, other in zip(raw, known):
+            yield from differences(one, other, path)
+    elif raw != known:
+        yield path
+
+
+def test_the_dashboards_panels_have_ids_places_and_units_of_their_own():
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(set(ids)) == len(ids) > 20
+    taken = set()
+    for panel in dashboard()["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    for panel in panels():
+        overrides = [each for override in panel["fieldConfig"]["overrides"] for each in override["properties"]]
+        units = [each["value"] for each in overrides if each["id"] == "unit"]
+        assert panel["fieldConfig"]["defaults"].get("unit") or units, panel["title"]
+
+
+def test_the_dashboard_takes_data_source_and_routes_from_its_variables():
+    variables = {each["name"]: each for each in dashboard()["templating"]["list"]}
+    assert set(variables) == {"datasource", "route"}
+    assert variables["datasource"]["type"] == "datasource"
+    for panel in panels():
+        for source in [panel["datasource"], *[target["datasource"] for target in panel["targets"]]]:
+            assert source == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+    by_route = [target["expr"] for panel in panels() for target in panel["targets"]]
+    by_route = [query for query in by_route if re.search(r"s3cors_(requests|cors|request|denied|allowed|upstream)_", query)]
+    assert by_route and all('route=~"$route"' in query for query in by_route)
+
+
+def test_provisioning_files_name_each_other_and_the_shipped_prometheus():
+    (provider,) = yaml.safe_load((PROVISIONING / "dashboards/s3cors.yaml").read_text())["providers"]
+    assert provider["options"]["path"] in (DEPLOY / "grafana/README.md").read_text()
+    (source,) = yaml.safe_load((PROVISIONING / "datasources/prometheus.yaml").read_text())["datasources"]
+    shipped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
+    assert source["jsonData"]["timeInterval"] == shipped["global"]["scrape_interval"]
