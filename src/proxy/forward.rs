@@ -9,9 +9,12 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request, response};
+use http_body::Body;
 
 use super::error::Error;
+use super::host::Host;
+use super::request_body::RequestBody;
 use super::snapshot::{Forwarding, HostHeader};
 use super::upstream::Upstream;
 
@@ -30,8 +33,8 @@ pub struct Client {
 ///
 /// # Errors
 ///
-/// [`Error::InvalidHost`] where there is none, where there are several, and where HTTP/2's two
-/// ways to say it differ ([RFC 9113 §8.3.1]).
+/// [`Error::InvalidHost`] where HTTP/1.1 has no `Host`, where there are several or one that is none,
+/// whatever the target says, and where HTTP/2's two ways to say it differ ([RFC 9113 §8.3.1]).
 ///
 /// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
 /// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
@@ -45,22 +48,29 @@ pub(super) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
         return host.ok_or(Error::InvalidHost);
     };
     let authority = authority.as_str().as_bytes();
-    if request.version == Version::HTTP_2
-        && host.is_some_and(|host| !host.eq_ignore_ascii_case(authority))
-    {
-        return Err(Error::InvalidHost);
-    }
-    Ok(authority)
+    let may_be = match host {
+        Some(host) if request.version == Version::HTTP_2 => host.eq_ignore_ascii_case(authority),
+        Some(host) => Host::parse(host).is_ok(),
+        None => request.version != Version::HTTP_11,
+    };
+    may_be.then_some(authority).ok_or(Error::InvalidHost)
 }
 
 /// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
-/// http or https, or `*`.
+/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]).
+///
+/// [RFC 9112 §3.2.4]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
 pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
-    let served = match request.uri.scheme() {
+    let form_is_served = match request.uri.scheme() {
         Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
         None => request.uri.authority().is_none(),
     };
-    if served && request.method != http::Method::CONNECT {
+    let method_is_served = match request.method {
+        Method::CONNECT => false,
+        Method::OPTIONS => true,
+        _ => request.uri.path() != "*",
+    };
+    if form_is_served && method_is_served {
         Ok(())
     } else {
         Err(Error::InvalidTarget)
@@ -69,21 +79,24 @@ pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
 
 /// Whether the client asks to leave HTTP for a protocol that can be tunnelled.
 ///
-/// `h2c` is none: a request could be smuggled behind the upgrade.
+/// `h2c` is none, not even as one choice of several: a request could be smuggled behind the
+/// upgrade.
 pub(super) fn wants_upgrade(request: &request::Parts) -> bool {
     request.version == Version::HTTP_11
-        && request
-            .headers
-            .get(UPGRADE)
-            .is_some_and(|protocol| !protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2c"))
+        && request.headers.contains_key(UPGRADE)
+        && !elements(&request.headers, &UPGRADE)
+            .any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2c"))
         && lists(&request.headers, &CONNECTION, b"upgrade")
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body.
+/// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 nobody does
+/// ([RFC 9110 §10.1.1]).
+///
+/// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 pub(super) fn expects_continue(request: &request::Parts) -> bool {
-    request
-        .headers
-        .get(EXPECT)
+    let expected = request.headers.get(EXPECT);
+    expected
+        .filter(|_| request.version != Version::HTTP_10)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -104,6 +117,9 @@ pub(super) fn to_upstream(
     let protocol = request.headers.get(UPGRADE).filter(|_| upgrade).cloned();
     let received = request.version;
     remove_connection_fields(&mut request.headers);
+    if received == Version::HTTP_10 {
+        request.headers.remove(EXPECT);
+    }
     if let Some(protocol) = protocol {
         request.headers.insert(UPGRADE, protocol);
         request
@@ -124,6 +140,16 @@ pub(super) fn to_upstream(
         name_client(&mut request.headers, client, forwarding);
     }
     request.version = Version::HTTP_11;
+}
+
+/// Says that a body of unknown length comes in chunks. hyper would say it for the methods that
+/// usually have a body, and for the others leave the body out.
+pub(super) fn say_chunked(request: &mut request::Parts, body: &RequestBody) {
+    let is_chunked = !body.is_empty() && body.size_hint().exact().is_none();
+    if is_chunked && request.version == Version::HTTP_11 {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers.insert(TRANSFER_ENCODING, chunked);
+    }
 }
 
 /// Sets what depends on the upstream that was chosen: `Host`, and the target's form.
@@ -220,11 +246,8 @@ pub(super) fn remove_connection_fields(fields: &mut HeaderMap) {
 
 /// Removes the fields that `Connection` names.
 fn remove_listed(fields: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = fields
-        .get_all(CONNECTION)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+    let listed: Vec<HeaderName> = elements(fields, &CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !is_end_to_end(name))
         .collect();
     for name in listed {
@@ -245,11 +268,14 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// Whether a list field has an element, in any letter case.
 fn lists(fields: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
-    fields
-        .get_all(name)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(element))
+    elements(fields, name).any(|listed| listed.eq_ignore_ascii_case(element))
+}
+
+/// The elements of a list field, over all its lines.
+fn elements<'f>(fields: &'f HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
+    let lines = fields.get_all(name).iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    elements.map(<[u8]>::trim_ascii)
 }
 
 /// `Via`: the version in which the message was received, and a pseudonym for us
@@ -357,6 +383,17 @@ mod tests {
         let doubled = fields(&[("host", "a"), ("host", "a")]);
         assert!(authority(&parts("/x", Version::HTTP_11, doubled)).is_err());
         assert!(authority(&parts("/x", Version::HTTP_11, HeaderMap::new())).is_err());
+        // Only before HTTP/1.1 and behind it, a target is enough.
+        for (version, is_enough) in [
+            (Version::HTTP_10, true),
+            (Version::HTTP_11, false),
+            (Version::HTTP_2, true),
+        ] {
+            let request = parts("http://a.example/x", version, HeaderMap::new());
+            assert_eq!(authority(&request).is_ok(), is_enough, "{version:?}");
+        }
+        let odd = fields(&[("host", "b@example")]);
+        assert!(authority(&parts("http://a.example/x", Version::HTTP_11, odd)).is_err());
     }
 
     #[test]
@@ -381,6 +418,7 @@ mod tests {
             ("websocket", true),
             ("h2c", false),
             ("H2C, websocket", false),
+            ("websocket, H2C", false),
         ] {
             let headers = fields(&[("connection", "Upgrade")]);
             let mut request = parts("/", Version::HTTP_11, headers);

@@ -281,6 +281,7 @@ impl Proxy {
         let build = |version, upstream: &upstream::Upstream| {
             forward::address_to(&mut parts, upstream, route.host_header, version);
             let mut body = RequestBody::new(body);
+            forward::say_chunked(&mut parts, &body);
             if expects_continue && !body.is_empty() {
                 let continued = body.hold(CONTINUE_PATIENCE);
                 let mut request = Request::from_parts(parts, body);

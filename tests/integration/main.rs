@@ -22,6 +22,7 @@ mod proxy_protocol;
 mod readme;
 mod reload;
 mod shipped_files;
+mod smuggling;
 mod support;
 mod tls;
 mod vectors;
