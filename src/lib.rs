@@ -29,6 +29,7 @@
 //! | room | what it is | may use |
 //! | --- | --- | --- |
 //! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations | nothing here |
+//! | `import` | other systems' CORS settings in, S3's rules out, and what that loses | `cors` |
 //! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
 //! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics` |
 //! | `server` | threads and sockets | `metrics`, `proxy` |
@@ -71,7 +72,8 @@ pub mod cli;
 #[cfg(feature = "proxy")]
 pub mod config;
 pub mod cors;
-
+#[cfg(feature = "proxy")]
+pub mod import;
 #[cfg(feature = "proxy")]
 pub mod metrics;
 #[cfg(feature = "proxy")]

@@ -10,8 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in order, and what each may use of this crate.
-const ROOMS: [(&str, &[&str]); 7] = [
+const ROOMS: [(&str, &[&str]); 8] = [
     ("cors", &[]),
+    ("import", &["cors"]),
     ("metrics", &["cors"]),
     ("proxy", &["cors", "metrics"]),
     ("server", &["metrics", "proxy"]),
@@ -19,7 +20,9 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("config", &["admin", "cors", "metrics", "proxy", "server"]),
     (
         "cli",
-        &["admin", "config", "cors", "metrics", "proxy", "server"],
+        &[
+            "admin", "config", "cors", "import", "metrics", "proxy", "server",
+        ],
     ),
 ];
 

@@ -1,4 +1,4 @@
-//! The commands: `run`, `check`, `explain` and `demo`. May use all rooms.
+//! The commands: `run`, `check`, `explain`, `import` and `demo`. May use all rooms.
 //!
 //! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
 //! was wrong (usage, config).
@@ -6,6 +6,7 @@
 mod check;
 mod demo;
 mod explain;
+mod import;
 mod log;
 mod notify;
 mod process;
@@ -43,6 +44,8 @@ enum Command {
     Check(check::Check),
     /// Say what would become of a script's request, rule by rule, and why.
     Explain(explain::Explain),
+    /// Turn other systems' CORS settings into S3's XML, and say what that loses.
+    Import(import::Import),
     /// Serve an object store in memory behind a policy, to try things out.
     Demo(demo::Demo),
 }
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
     };
     let (code, message) = match result {

@@ -69,6 +69,8 @@ pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};
 pub use preflight::PreflightFields;
 pub use request::{CorsRequest, Kind, Names, RequestedHeaders, is_preflight};
+#[cfg(feature = "proxy")]
+pub(crate) use request::{is_origin, is_token};
 pub use rule::Mismatch;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
 #[cfg(feature = "proxy")]

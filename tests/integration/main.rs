@@ -18,6 +18,7 @@ mod forwarding;
 mod fuzz_smoke;
 mod handover;
 mod http2;
+mod import;
 mod proxy_protocol;
 mod readme;
 mod reload;

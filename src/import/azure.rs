@@ -1,0 +1,207 @@
+//! Azure Storage: a service's properties in XML, the same in ARM's JSON, and what
+//! `az storage cors list` prints.
+//!
+//! The first rule with the request's origin and method answers, even if it then refuses a
+//! header: no later rule is asked. Origins are whole or the lone `*`, headers are whole, a
+//! prefix with `*`, or the lone `*`; credentials are allowed to every origin that is named
+//! (<https://learn.microsoft.com/en-us/rest/api/storageservices/cross-origin-resource-sharing--cors--support-for-the-azure-storage-services>,
+//! <https://learn.microsoft.com/en-us/rest/api/storageservices/preflight-blob-request>).
+
+use crate::cors::{CorsRule, Wildcard};
+
+use super::Unreadable;
+use super::document::{Node, Value, Word};
+use super::draft::{Draft, Stars};
+use super::note::Note;
+
+/// A rule's elements, in lower case: JSON begins them with a small letter, XML with a capital.
+const KEYS: [&str; 7] = [
+    "allowedorigins",
+    "allowedmethods",
+    "allowedheaders",
+    "exposedheaders",
+    "maxageinseconds",
+    // What `az storage cors list` adds.
+    "service",
+    "$schema",
+];
+
+/// A rule as it was written.
+struct AzureRule {
+    origins: Vec<Word>,
+    methods: Vec<Word>,
+    headers: Vec<Word>,
+}
+
+pub(super) fn is_rule(node: &Node) -> bool {
+    let keys = |key: &str| get(node, key).is_some();
+    keys("allowedorigins") && (keys("maxageinseconds") || keys("exposedheaders"))
+}
+
+/// The rules of a document, where it has a place for them.
+pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
+    if let Value::List(items) = &document.value {
+        let are_rules = !items.is_empty() && items.iter().all(is_rule);
+        return are_rules.then(|| items.iter().collect());
+    }
+    for entry in document.entries() {
+        match &*entry.key.text {
+            // XML: a name for each rule.
+            "CorsRule" => {
+                let entries = document.entries().iter();
+                let rules = entries.filter(|entry| entry.key.text == "CorsRule");
+                return Some(rules.map(|entry| &entry.node).collect());
+            }
+            "corsRules" => return Some(entry.node.items().iter().collect()),
+            "StorageServiceProperties" | "Cors" | "cors" | "properties" => {
+                if let Some(rules) = rules(&entry.node) {
+                    return Some(rules);
+                }
+                // A service without rules.
+                if entry.key.text == "Cors" {
+                    return Some(Vec::new());
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
+    let Some(rules) = rules(document) else {
+        let message = "there are no CORS rules in it: no `Cors` with `CorsRule`, no `corsRules`";
+        return Err(Unreadable::at(document.span.clone(), message));
+    };
+    let mut earlier: Vec<AzureRule> = Vec::new();
+    for node in rules {
+        draft_rule(node, &mut earlier, draft)?;
+    }
+    Ok(())
+}
+
+fn draft_rule(
+    node: &Node,
+    earlier: &mut Vec<AzureRule>,
+    draft: &mut Draft<'_>,
+) -> Result<(), Unreadable> {
+    if !matches!(node.value, Value::Map(_)) {
+        return Err(Unreadable::at(node.span.clone(), "a rule has elements"));
+    }
+    for entry in node.entries() {
+        let key = &*entry.key.text;
+        if !KEYS.contains(&&*key.to_ascii_lowercase()) {
+            let message = format!("`{key}` is not known here and has no effect");
+            let span = entry.key.span.clone();
+            draft.note(Note::new("unknown-key", span, Some(key), message));
+        }
+    }
+    let source = draft.source;
+    let list = |key| list(node, key, source);
+    let exposed = list("exposedheaders")?;
+    let rule = AzureRule {
+        origins: list("allowedorigins")?,
+        methods: list("allowedmethods")?,
+        headers: list("allowedheaders")?,
+    };
+    let whole = CorsRule {
+        id: None,
+        allowed_origins: draft.origins(&rule.origins, Stars::Literal),
+        allowed_methods: draft.methods(&rule.methods),
+        allowed_headers: draft.headers(&rule.headers),
+        expose_headers: draft.exposed(&exposed),
+        max_age_seconds: get(node, "maxageinseconds")
+            .and_then(Node::word)
+            .and_then(|seconds| draft.max_age(&seconds)),
+    };
+    // What an earlier rule answers, this one never does.
+    let mut parts: Vec<CorsRule> = Vec::new();
+    let mut is_whole = true;
+    for origin in &whole.allowed_origins {
+        let mut methods = whole.allowed_methods.clone();
+        methods.retain(|method| !earlier.iter().any(|before| before.answers(origin, method)));
+        is_whole &= methods.len() == whole.allowed_methods.len();
+        match parts
+            .iter_mut()
+            .find(|part| part.allowed_methods == methods)
+        {
+            Some(part) => part.allowed_origins.push(origin.clone()),
+            None => parts.push(CorsRule {
+                allowed_origins: vec![origin.clone()],
+                allowed_methods: methods,
+                ..whole.clone()
+            }),
+        }
+    }
+    if whole.allowed_origins.iter().any(|origin| origin == "*") {
+        for before in &*earlier {
+            before.may_be_passed_over(&rule, draft);
+        }
+    }
+    if is_whole {
+        draft.push(whole, node.span.clone());
+    } else {
+        parts.retain(|part| !part.allowed_methods.is_empty());
+        for part in parts {
+            draft.push(part, node.span.clone());
+        }
+    }
+    earlier.push(rule);
+    Ok(())
+}
+
+impl AzureRule {
+    /// Whether it is this rule that answers `origin`, or every origin where that is `*`.
+    fn answers(&self, origin: &str, method: &str) -> bool {
+        let mut origins = self.origins.iter();
+        let named = origins.any(|word| word.text == "*" || word.text == origin);
+        named && self.methods.iter().any(|word| word.text == method)
+    }
+
+    /// Notes the origins that S3 would let go on to `later`, a rule for every origin, with
+    /// headers that this one refuses.
+    fn may_be_passed_over(&self, later: &Self, draft: &mut Draft<'_>) {
+        let patterns = |words: &[Word]| -> Vec<Wildcard> {
+            let texts = words.iter().map(|word| word.text.to_ascii_lowercase());
+            texts
+                .filter_map(|text| Wildcard::parse(&text).ok())
+                .collect()
+        };
+        let (mine, theirs) = (patterns(&self.headers), patterns(&later.headers));
+        let all_taken = theirs
+            .iter()
+            .all(|name| mine.iter().any(|pattern| pattern.covers(name)));
+        let mut methods = self.methods.iter();
+        let shared = methods.any(|word| later.methods.iter().any(|other| other.text == word.text));
+        if all_taken || !shared || self.origins.iter().any(|word| word.text == "*") {
+            return;
+        }
+        for origin in &self.origins {
+            let message = format!(
+                "headers that this rule refuses to `{}` are asked of a later rule for every \
+                 origin in S3, and allowed there",
+                origin.text
+            );
+            let hint = "S3 takes the first rule that allows origin, method and headers; Azure the \
+                        first with the origin and method";
+            let span = origin.span.clone();
+            draft.note(Note::new("next-rule-asked", span, Some(&origin.text), message).hint(hint));
+        }
+    }
+}
+
+fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    let mut entries = node.entries().iter();
+    let entry = entries.find(|entry| entry.key.text.eq_ignore_ascii_case(key))?;
+    Some(&entry.node)
+}
+
+/// A list: with commas in XML and from `az`, a list in ARM's JSON.
+fn list(node: &Node, key: &str, source: &str) -> Result<Vec<Word>, Unreadable> {
+    let Some(list) = get(node, key) else {
+        return Ok(Vec::new());
+    };
+    let words = list.words()?;
+    let parts = words.iter().flat_map(|word| word.split(source));
+    Ok(parts.filter(|part| !part.text.is_empty()).collect())
+}

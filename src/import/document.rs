@@ -1,0 +1,129 @@
+//! What a source says, whatever its syntax: scalars, lists and maps, each with its place.
+
+use std::ops::Range;
+
+use super::Unreadable;
+
+/// Values inside one another; no source has ten.
+pub(super) const MAX_DEPTH: usize = 64;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    /// In bytes of the source.
+    pub(super) span: Range<usize>,
+}
+
+#[derive(Debug)]
+pub(super) enum Value {
+    /// Nothing: YAML's and JSON's null.
+    Null,
+    Scalar(String),
+    List(Vec<Node>),
+    /// In XML, a name may be there several times.
+    Map(Vec<Entry>),
+}
+
+/// One line of a map.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) key: Word,
+    pub(super) node: Node,
+}
+
+/// A text and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    pub(super) text: String,
+    pub(super) span: Range<usize>,
+}
+
+impl Node {
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let mut entries = self.entries().iter();
+        entries
+            .find(|entry| entry.key.text == key)
+            .map(|entry| &entry.node)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(super) fn word(&self) -> Option<Word> {
+        match &self.value {
+            Value::Scalar(text) => Some(Word {
+                text: text.clone(),
+                span: self.span.clone(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The words of a list; a single scalar is a list of one.
+    ///
+    /// # Errors
+    ///
+    /// Where there is something else than words in it.
+    pub(super) fn words(&self) -> Result<Vec<Word>, Unreadable> {
+        let no_text = |node: &Self| Unreadable::at(node.span.clone(), "this should be text");
+        match &self.value {
+            Value::Null => Ok(Vec::new()),
+            Value::Scalar(_) => Ok(self.word().into_iter().collect()),
+            Value::List(items) => {
+                let words = items.iter();
+                words
+                    .map(|item| item.word().ok_or_else(|| no_text(item)))
+                    .collect()
+            }
+            Value::Map(_) => Err(no_text(self)),
+        }
+    }
+}
+
+impl Word {
+    /// The parts between commas, without the white space around them.
+    pub(super) fn split(&self, source: &str) -> Vec<Self> {
+        // Quotes, and whatever else stands around the text itself.
+        let written = source.get(self.span.clone()).unwrap_or_default();
+        let before = written.find(&self.text);
+        let mut at = 0;
+        let parts = self.text.split(',').map(|part| {
+            let start = at + (part.len() - part.trim_start().len());
+            at += part.len() + 1;
+            let part = part.trim();
+            let span = match before {
+                Some(before) => {
+                    let start = self.span.start + before + start;
+                    start..start + part.len()
+                }
+                // It is not written as it reads: with escapes, or over several lines.
+                None => self.span.clone(),
+            };
+            Self {
+                text: part.to_owned(),
+                span,
+            }
+        });
+        parts.collect()
+    }
+
+    pub(super) fn trimmed(&self) -> &str {
+        self.text.trim()
+    }
+}

@@ -1,0 +1,172 @@
+//! MinIO's one setting for all of its buckets: `cors_allow_origin`, a list with commas.
+//!
+//! Each of the list is a pattern in which every `*` is any run of characters; the default is
+//! `*`. Whatever matches is answered with its own origin and with credentials, may use any of
+//! seven methods and any header, and may read any field
+//! (<https://min.io/docs/minio/linux/reference/minio-server/settings/core.html>; the handler is
+//! `corsHandler` in minio/minio, `cmd/api-router.go`, over rs/cors).
+
+use std::ops::Range;
+
+use crate::cors::CorsRule;
+
+use super::document::Word;
+use super::draft::{Draft, Stars};
+use super::note::Note;
+
+/// How the setting is called: in `mc admin config`, and in the environment.
+const NAMES: [&str; 2] = ["cors_allow_origin", "MINIO_API_CORS_ALLOW_ORIGIN"];
+
+/// What MinIO lets every origin use.
+const METHODS: [&str; 7] = ["GET", "PUT", "HEAD", "POST", "DELETE", "OPTIONS", "PATCH"];
+
+/// What it exposes by name; it adds `X-Amz*`, and `*`, which is any field.
+const EXPOSED: [&str; 16] = [
+    "Date",
+    "ETag",
+    "Server",
+    "Connection",
+    "Accept-Ranges",
+    "Content-Range",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "Content-Disposition",
+    "Last-Modified",
+    "Content-Language",
+    "Cache-Control",
+    "Retry-After",
+    "X-Amz-Bucket-Region",
+    "Expires",
+];
+
+/// Where a source sets the origins; comments do not.
+pub(super) fn settings(source: &str) -> Vec<Range<usize>> {
+    let mut settings = Vec::new();
+    let mut start = 0;
+    for line in source.split_inclusive('\n') {
+        let found = NAMES
+            .iter()
+            .filter_map(|name| Some((line.find(name)?, name.len())))
+            .find_map(|(at, length)| Some(value(line, at + length)?).filter(|_| !is_comment(line)));
+        if let Some(value) = found {
+            settings.push(start + value.start..start + value.end);
+        }
+        start += line.len();
+    }
+    settings
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
+/// What a line assigns behind a name: `=value`, `: value`, perhaps in quotes.
+fn value(line: &str, name_end: usize) -> Option<Range<usize>> {
+    let rest = line.get(name_end..)?;
+    let behind = rest.trim_start_matches(['"', '\'', ' ', '\t']);
+    let behind = behind
+        .strip_prefix(['=', ':'])?
+        .trim_start_matches([' ', '\t']);
+    let quote = behind
+        .chars()
+        .next()
+        .filter(|one| ['"', '\''].contains(one));
+    let inner = quote.map_or(behind, |quote| behind.trim_start_matches(quote));
+    let start = line.len() - inner.len();
+    let end = match quote {
+        Some(quote) => inner.find(quote),
+        None => inner.find(char::is_whitespace),
+    };
+    Some(start..start + end.unwrap_or(inner.len()))
+}
+
+pub(super) fn import(draft: &mut Draft<'_>) {
+    let source = draft.source;
+    let settings = settings(source);
+    let trimmed = source.trim();
+    let start = source.len() - source.trim_start().len();
+    let span = settings
+        .first()
+        .cloned()
+        .unwrap_or(start..start + trimmed.len());
+    let text = source.get(span.clone()).unwrap_or_default();
+    for other in settings.iter().skip(1) {
+        if source.get(other.clone()) != Some(text) {
+            let message = "the origins are set twice; only the first setting is taken";
+            draft.note(Note::new("other-setting", other.clone(), None, message));
+        }
+    }
+    let list = Word {
+        text: text.to_owned(),
+        span: span.clone(),
+    };
+    let mut origins = list.split(source);
+    if text.is_empty() {
+        // MinIO's default.
+        origins
+            .iter_mut()
+            .for_each(|word| word.text = "*".to_owned());
+    }
+    let everywhere = |names: &[&str]| -> Vec<Word> {
+        let words = names.iter().map(|name| Word {
+            text: (*name).to_owned(),
+            span: span.clone(),
+        });
+        words.collect()
+    };
+    let rule = CorsRule {
+        id: None,
+        allowed_origins: draft.origins(&origins, Stars::AnyRun),
+        allowed_methods: draft.methods(&everywhere(&METHODS)),
+        allowed_headers: vec!["*".to_owned()],
+        expose_headers: draft.exposed(&everywhere(&EXPOSED)),
+        max_age_seconds: None,
+    };
+    let message = "MinIO lets scripts read every field; S3 takes no `*` in ExposeHeader, so only \
+                   those that MinIO names are left";
+    let note = Note::new("expose-wildcard", span.clone(), Some("*"), message);
+    draft.note(note.hint("add an ExposeHeader for each x-amz-meta-… that scripts read"));
+    if let Some(any) = origins.iter().find(|word| word.text == "*") {
+        let of_minio = "MinIO answers every origin by its name and with credentials";
+        draft.credentials_are_lost(any.span.clone(), of_minio);
+    }
+    draft.push_with_credentials(rule, span);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_setting_is_found_however_it_is_kept() {
+        for (source, expected) in [
+            (
+                "api requests_max=0 cors_allow_origin=https://a.test,https://b.test x=1\n",
+                "https://a.test,https://b.test",
+            ),
+            (
+                "export MINIO_API_CORS_ALLOW_ORIGIN=\"https://a.test\"\n",
+                "https://a.test",
+            ),
+            (
+                "# MINIO_API_CORS_ALLOW_ORIGIN=https://b.test\nMINIO_API_CORS_ALLOW_ORIGIN='https://a.test'",
+                "https://a.test",
+            ),
+            (
+                "environment:\n  MINIO_API_CORS_ALLOW_ORIGIN: https://a.test\n",
+                "https://a.test",
+            ),
+            (
+                "{\"cors_allow_origin\": \"https://a.test\"}",
+                "https://a.test",
+            ),
+            ("cors_allow_origin=", ""),
+        ] {
+            let found = settings(source);
+            assert_eq!(found.len(), 1, "{source}");
+            assert_eq!(&source[found[0].clone()], expected, "{source}");
+        }
+        assert!(settings("cors_allow_origins are good").is_empty());
+    }
+}

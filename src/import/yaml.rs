@@ -1,0 +1,169 @@
+//! Reads YAML, and with it JSON, which is a part of YAML.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use granit_parser::{Event, Parser, ScalarStyle};
+
+use super::Unreadable;
+use super::document::{Entry, MAX_DEPTH, Node, Value, Word};
+
+/// The documents of a text, one after the other.
+///
+/// # Errors
+///
+/// The first thing that is no YAML, or that no CORS setting needs: an alias, a key twice, values
+/// nested without end.
+pub(super) fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
+    let mut reading = Reading::default();
+    for next in Parser::new_from_str(text) {
+        let (event, span) = next.map_err(|error| {
+            let at = error.marker().byte_offset().unwrap_or_default();
+            Unreadable::at(at..at, format!("this is no YAML: {}", error.info()))
+        })?;
+        let span = span.byte_range().unwrap_or_default();
+        reading.event(event, span)?;
+    }
+    Ok(reading.documents)
+}
+
+#[derive(Default)]
+struct Reading {
+    documents: Vec<Node>,
+    /// The lists and maps that are open, the outermost first.
+    open: Vec<Open>,
+}
+
+struct Open {
+    start: usize,
+    inside: Inside,
+}
+
+enum Inside {
+    List(Vec<Node>),
+    Map {
+        entries: Vec<Entry>,
+        keys: HashSet<String>,
+        /// What was read of the next entry.
+        key: Option<Word>,
+    },
+}
+
+impl Reading {
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Unreadable> {
+        match event {
+            Event::Scalar(text, style, _, _) => {
+                let plain = style == ScalarStyle::Plain;
+                let value = if plain && ["", "~", "null", "Null", "NULL"].contains(&&*text) {
+                    Value::Null
+                } else {
+                    Value::Scalar(text.into_owned())
+                };
+                self.value(Node { value, span })
+            }
+            Event::SequenceStart(..) => self.start(Inside::List(Vec::new()), span),
+            Event::MappingStart(..) => {
+                let map = Inside::Map {
+                    entries: Vec::new(),
+                    keys: HashSet::new(),
+                    key: None,
+                };
+                self.start(map, span)
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(Open { start, inside }) = self.open.pop() else {
+                    return Ok(());
+                };
+                let (value, last) = match inside {
+                    Inside::List(items) => {
+                        let last = items.last().map(|item| item.span.end);
+                        (Value::List(items), last)
+                    }
+                    Inside::Map { entries, .. } => {
+                        let last = entries.last().map(|entry| entry.node.span.end);
+                        (Value::Map(entries), last)
+                    }
+                };
+                // Without a bracket, the end is where the next thing begins.
+                let end = last.filter(|_| span.is_empty()).unwrap_or(span.end);
+                let span = start..end.max(start);
+                self.value(Node { value, span })
+            }
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                let error = Unreadable::at(span, "aliases are not followed here");
+                Err(error.hint("write the value itself in its place"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, inside: Inside, span: Range<usize>) -> Result<(), Unreadable> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(Unreadable::at(span, "values are nested too deeply"));
+        }
+        let start = span.start;
+        self.open.push(Open { start, inside });
+        Ok(())
+    }
+
+    fn value(&mut self, node: Node) -> Result<(), Unreadable> {
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            None => self.documents.push(node),
+            Some(Inside::List(items)) => items.push(node),
+            Some(Inside::Map { entries, keys, key }) => match key.take() {
+                Some(key) => entries.push(Entry { key, node }),
+                None => {
+                    let Value::Scalar(text) = node.value else {
+                        return Err(Unreadable::at(node.span, "this cannot be a key"));
+                    };
+                    if !keys.insert(text.clone()) {
+                        let message = format!("the key `{text}` is here twice");
+                        return Err(Unreadable::at(node.span, message));
+                    }
+                    let span = node.span;
+                    *key = Some(Word { text, span });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_and_json_read_the_same_and_every_value_has_its_place() {
+        for text in [
+            "a:\n  - b\n  - \"c\"\nd: 1\n",
+            "{\"a\": [\"b\", \"c\"], \"d\": 1}",
+            "{\n\t\"a\": [\n\t\t\"b\",\n\t\t\"c\"\n\t],\n\t\"d\": 1\n}\n",
+            "{\"a\":[\"b\",\"\\u0063\"],\"d\":1}",
+        ] {
+            let documents = read(text).unwrap();
+            assert_eq!(documents.len(), 1, "{text}");
+            let words = documents[0].get("a").unwrap().words().unwrap();
+            let texts: Vec<&str> = words.iter().map(|word| &*word.text).collect();
+            assert_eq!(texts, ["b", "c"]);
+            assert!(text[words[0].span.clone()].contains('b'));
+            assert_eq!(documents[0].get("d").unwrap().word().unwrap().text, "1");
+        }
+    }
+
+    #[test]
+    fn what_no_setting_needs_is_refused_at_its_place() {
+        let deep = "[".repeat(MAX_DEPTH + 1) + &"]".repeat(MAX_DEPTH + 1);
+        for (text, place, said) in [
+            ("a: &x [b]\nc: *x\n", "*x", "aliases"),
+            ("a: 1\na: 2\n", "a", "twice"),
+            ("? [a]\n: b\n", "[a]", "key"),
+            ("a: [b\n", "", "YAML"),
+            (&deep, "[", "deeply"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains(said), "{text}: {error:?}");
+            assert_eq!(&text[error.span.unwrap()], place, "{text}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `s3cors import`: what it says of real settings, and each importer against a model of the
+//! system that it imports from.
+//!
+//! With `UPDATE_EXPECTED` in the environment, what is said is written down instead.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use s3cors::cors::{Options, check_document};
+use s3cors::import::{CODES, Dialect, import};
+use serde_json::Value;
+
+const FOLDER: &str = "tests/data/import";
+
+/// Every file of the folder that is no expectation.
+fn sources() -> Vec<PathBuf> {
+    let entries = fs::read_dir(FOLDER).unwrap();
+    let mut sources: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|there| there != "expected"));
+    sources.sort();
+    sources
+}
+
+fn s3cors(arguments: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_s3cors"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Each source has an expectation: the exit code, the XML, and what is said besides.
+#[test]
+fn whatever_becomes_of_a_setting_is_said_at_its_place() {
+    let sources = sources();
+    assert!(sources.len() >= 18, "{}", sources.len());
+    for source in sources {
+        let (code, xml, said) = s3cors(&["import", source.to_str().unwrap()]);
+        let is = format!("exit {code}\n\n{xml}\n{said}");
+        let expected = format!("{}.expected", source.display());
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, &is).unwrap();
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        assert_eq!(is, expected, "{}", source.display());
+    }
+}
+
+#[test]
+fn what_comes_out_checks_out() {
+    for source in sources() {
+        let Ok(imported) = import(&fs::read(&source).unwrap(), None, &Options::default()) else {
+            continue;
+        };
+        if imported.configuration.rules.is_empty() {
+            continue;
+        }
+        let xml = imported.configuration.to_xml();
+        let checked = check_document(xml.as_bytes(), Options::default());
+        assert_eq!(
+            checked.configuration.as_ref(),
+            Some(&imported.configuration)
+        );
+    }
+}
+
+#[test]
+fn the_exit_code_tells_whether_anything_was_lost() {
+    for (arguments, expected) in [
+        (&["tests/data/import/s3-console.json"][..], 0),
+        (&["tests/data/import/minio.env"], 1),
+        (&["--lossy", "tests/data/import/minio.env"], 0),
+        (&["--lossy", "tests/data/import/nothing-ingress.yaml"], 1),
+        (
+            &["--from", "gcs", "tests/data/import/unreadable-empty.json"],
+            1,
+        ),
+        (&["--from", "azure", "tests/data/import/gcs.json"], 2),
+        (&["--from", "swift", "tests/data/import/gcs.json"], 2),
+        (&["no-such-file"], 2),
+        (&["tests"], 2),
+        (&["/dev/zero"], 2),
+        (&[], 2),
+    ] {
+        let (code, xml, said) = s3cors(&[&["import"], arguments].concat());
+        assert_eq!(code, expected, "{arguments:?}: {said}");
+        assert_eq!(
+            xml.is_empty(),
+            code == 2 || said.contains("allow nothing"),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn methods_that_the_route_adds_are_not_lost() {
+    let source = "tests/data/import/ingress.yaml";
+    let (_, xml, said) = s3cors(&["import", "--extra-method", "PATCH", source]);
+    assert!(
+        xml.contains("<AllowedMethod>PATCH</AllowedMethod>"),
+        "{xml}"
+    );
+    assert!(
+        !said.contains("PATCH, OPTIONS`") && !said.contains("no rules for PATCH"),
+        "{said}"
+    );
+    assert!(said.contains("no rules for OPTIONS"), "{said}");
+}
+
+#[test]
+fn programs_get_the_notes_as_json() {
+    let (code, xml, said) = s3cors(&[
+        "import",
+        "--format",
+        "json",
+        "tests/data/import/ingress.yaml",
+    ]);
+    assert_eq!(code, 1);
+    assert!(xml.starts_with("<?xml"));
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["from"], "ingress-nginx");
+    let notes = said["notes"].as_array().unwrap();
+    let patch = notes
+        .iter()
+        .find(|note| note["subject"] == "PATCH")
+        .unwrap();
+    assert_eq!(patch["code"], "method-unsupported");
+    assert_eq!(patch["effect"], "lost");
+    assert_eq!((&patch["line"], &patch["column"]), (&8.into(), &78.into()));
+    assert!(
+        patch["help"]
+            .as_str()
+            .unwrap()
+            .contains("--extra-method PATCH")
+    );
+}
+
+/// What an unmistakable source is, it is without being asked.
+#[test]
+fn every_dialect_and_every_code_has_a_source() {
+    let (mut dialects, mut codes) = (BTreeSet::new(), BTreeSet::new());
+    for source in sources() {
+        if let Ok(imported) = import(&fs::read(&source).unwrap(), None, &Options::default()) {
+            let file = source.file_name().unwrap().to_str().unwrap();
+            let name = imported.dialect.as_str();
+            let begins = [
+                "s3",
+                "gcs",
+                "azure",
+                "ingress",
+                "httproute",
+                "minio",
+                "nothing",
+            ];
+            assert!(begins.iter().any(|begin| file.starts_with(begin)), "{file}");
+            dialects.insert(name);
+            codes.extend(imported.notes.iter().map(|note| note.code));
+        }
+    }
+    let all: BTreeSet<_> = Dialect::ALL
+        .iter()
+        .map(|dialect| dialect.as_str())
+        .collect();
+    assert_eq!(dialects, all);
+    let all: BTreeSet<_> = CODES.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, all);
+}
