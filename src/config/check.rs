@@ -271,9 +271,25 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
     size("header_count", 1, 10_000, &mut limits.header_count);
     size("uri_bytes", 64, 65_534, &mut limits.uri_bytes);
     size("connections", 1, 10_000_000, &mut limits.connections);
-    let mut streams = usize::try_from(limits.http2_streams).unwrap_or(usize::MAX);
-    size("http2_streams", 1, 10_000, &mut streams);
-    limits.http2_streams = u32::try_from(streams).unwrap_or(u32::MAX);
+    for (key, most, limit) in [
+        ("http2_streams", 10_000, &mut limits.http2_streams),
+        ("http2_resets", 1_000_000, &mut limits.http2_resets),
+        (
+            "http2_control_frames",
+            1_000_000,
+            &mut limits.http2_control_frames,
+        ),
+    ] {
+        let mut value = usize::try_from(*limit).unwrap_or(usize::MAX);
+        size(key, 1, most, &mut value);
+        *limit = u32::try_from(value).unwrap_or(u32::MAX);
+    }
+    size(
+        "http2_send_buffer_bytes",
+        16 * 1024,
+        16 * 1024 * 1024,
+        &mut limits.http2_send_buffer_bytes,
+    );
     let least = Duration::from_millis(100);
     if let Some(seconds) = table.seconds("handshake_seconds", least, reader) {
         limits.handshake = seconds;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::logged::Logged;
 use super::pool::{Http1, Lease};
-use super::upstream::Upstream;
+use super::upstream::{Timeouts, Upstream};
 
 /// A response's body.
 pub struct Body {
@@ -64,6 +64,14 @@ impl Body {
     pub(super) fn logged(mut self, logged: Box<Logged>) -> Self {
         self.logged = Some(logged);
         self
+    }
+
+    /// How long its receiver may leave a piece of it.
+    pub fn patience(&self) -> Duration {
+        match &self.kind {
+            Kind::Fixed(_) => Timeouts::default().body_idle,
+            Kind::Upstream(body) => body.limit(),
+        }
     }
 
     /// The upstream that it comes from; `None`: it was made here.

@@ -242,7 +242,11 @@ impl Proxy {
             return Err(Error::UriTooLong);
         }
         if request.version == Version::HTTP_2 {
-            return Ok(());
+            // hyper has counted the bytes of HTTP/2's heads, and the fields of HTTP/1's.
+            return match request.headers.len() > self.limits.header_count {
+                true => Err(Error::HeadTooLarge),
+                false => Ok(()),
+            };
         }
         let fields = request.headers.iter();
         let bytes: usize = fields

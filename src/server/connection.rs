@@ -11,23 +11,25 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
+use crate::metrics::Metrics;
 use crate::proxy::Client;
 use crate::proxy::Edge;
-use crate::proxy::LocalExecutor;
 use crate::proxy::Proxy;
 
 use super::Limits;
 use super::drain::{DrainSignal, GRACE};
+use super::http2::Http2;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
 
@@ -42,7 +44,7 @@ const SCRATCH: usize = 16 * 1024;
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<LocalExecutor>,
+    http2: Http2,
     limits: Limits,
     scratch: RefCell<Scratch>,
 }
@@ -71,21 +73,16 @@ enum Next {
 }
 
 impl Protocols {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_read)
             .max_headers(limits.header_count)
             .max_header_size(limits.request_head_bytes);
-        let mut http2 = http2::Builder::new(LocalExecutor);
-        http2
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.http2_streams)
-            .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX));
         Self {
             http1,
-            http2,
+            http2: Http2::new(limits, metrics),
             limits: limits.clone(),
             scratch: RefCell::new(Scratch {
                 input: vec![0; SCRATCH].into(),
@@ -157,7 +154,7 @@ impl Protocols {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if is_http2 {
-            self.http2(stream, client, proxy, drain).await;
+            self.http2.serve(stream, client, proxy, drain).await;
         } else {
             self.http1(stream, client, proxy, drain).await;
         }
@@ -227,22 +224,6 @@ impl Protocols {
         });
         let connection = self.http1.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection.with_upgrades());
-        if until_closing(connection.as_mut(), drain).await {
-            connection.as_mut().graceful_shutdown();
-            log_end(connection.await);
-        }
-    }
-
-    async fn http2<S>(&self, stream: S, client: Client, proxy: Rc<Proxy>, drain: &DrainSignal)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(move |request| {
-            let proxy = Rc::clone(&proxy);
-            async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }
-        });
-        let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
         if until_closing(connection.as_mut(), drain).await {
             connection.as_mut().graceful_shutdown();
             log_end(connection.await);

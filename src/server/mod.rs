@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod entrance;
+mod http2;
 mod inherited;
 mod listener;
 mod prefixed;
@@ -100,6 +101,14 @@ pub struct Limits {
     pub keep_alive_idle: Duration,
     /// How many requests an HTTP/2 connection may have under way.
     pub http2_streams: u32,
+    /// How many more requests than it lets be answered the client of an HTTP/2 connection may take
+    /// back, before the connection ends.
+    pub http2_resets: u32,
+    /// How many frames a second that carry no part of a request (PING, SETTINGS, PRIORITY and the
+    /// like) the client of an HTTP/2 connection may send beyond what its traffic explains.
+    pub http2_control_frames: u32,
+    /// How much of a response waits in memory for the client of an HTTP/2 connection, in bytes.
+    pub http2_send_buffer_bytes: usize,
 }
 
 impl Default for Limits {
@@ -113,6 +122,9 @@ impl Default for Limits {
             head_read: Duration::from_secs(30),
             keep_alive_idle: Duration::from_secs(75),
             http2_streams: 128,
+            http2_resets: 100,
+            http2_control_frames: 1_000,
+            http2_send_buffer_bytes: 64 * 1024,
         }
     }
 }

@@ -73,7 +73,7 @@ async fn serve(start: Start) -> io::Result<usize> {
     };
     let shared = Rc::new(Shared {
         worker: start.worker,
-        protocols: Protocols::new(&start.limits),
+        protocols: Protocols::new(&start.limits, &start.metrics),
         proxy: Rc::new(Proxy::new(
             start.worker,
             limits,

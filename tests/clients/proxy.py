@@ -39,24 +39,38 @@ def route(name, hosts, upstream, **keys):
 
 
 def _toml(value):
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
     return json.dumps(value)
 
 
-def config(*routes, listen="127.0.0.1:0", admin="127.0.0.1:0"):
+def config(*routes, listen="127.0.0.1:0", admin="127.0.0.1:0", workers=2, listener=None, limits=None):
     """A whole config file; the system chooses the ports unless the test does."""
-    head = f'workers = 2\n\n[[listen]]\naddress = "{listen}"\n\n[admin]\naddress = "{admin}"\n'
-    return head + "".join(routes)
+    tables = {
+        "[[listen]]": {"address": listen, **(listener or {})},
+        "[admin]": {"address": admin},
+        "[limits]": limits or {},
+    }
+    lines = [f"workers = {workers}"]
+    for header, keys in tables.items():
+        lines += ["", header, *(f"{key} = {_toml(value)}" for key, value in keys.items())]
+    return "\n".join([*lines, ""]) + "".join(routes)
 
 
 class S3cors(Program):
-    """`s3cors run` in a folder, with a config of these routes or with the one that is there."""
+    """`s3cors run` in a folder, with a config of these routes or with the one that is there.
 
-    def __init__(self, folder: pathlib.Path, *routes, arguments=("--config", "s3cors.toml"), ready=True):
+    Other settings are those of `config`.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, *routes, arguments=("--config", "s3cors.toml"), ready=True, **settings
+    ):
         self.config = folder / "s3cors.toml"
         if routes:
-            self.config.write_text(config(*routes))
+            self.config.write_text(config(*routes, **settings))
         super().__init__("s3cors", [BINARY, "run", *arguments], cwd=folder, env=environment())
         self.port = None
         self.admin_port = None

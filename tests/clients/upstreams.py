@@ -1,6 +1,7 @@
 """Upstreams in this process, for what a real S3 server would hide."""
 
 import contextlib
+import dataclasses
 import hashlib
 import socket
 import socketserver
@@ -76,6 +77,13 @@ class Small(Upstream):
         connection.wfile.write(b"ok")
 
 
+class Silent(Upstream):
+    """Reads requests, and answers none."""
+
+    def answer(self, connection, method, target, fields):
+        connection.rfile.read()
+
+
 class Bulk(Upstream):
     """Sends `GET /SIZE` as that many bytes, and answers a PUT with the hash of what came."""
 
@@ -130,3 +138,46 @@ def hash_of(size):
     for block in blocks(size):
         digest.update(block)
     return digest.hexdigest()
+
+
+@dataclasses.dataclass
+class Recorded:
+    """A request as it came; a body that did not come to its end is `None`."""
+
+    method: str
+    target: str
+    fields: dict
+    body: bytes | None = None
+
+
+class Recorder(Upstream):
+    """Answers everything, and keeps what came."""
+
+    def __init__(self):
+        self.requests = []
+        super().__init__()
+
+    def answer(self, connection, method, target, fields):
+        request = Recorded(method, target, fields)
+        self.requests.append(request)
+        if fields.get("transfer-encoding") == "chunked":
+            request.body = self._chunked(connection)
+        else:
+            length = int(fields.get("content-length", 0))
+            body = connection.rfile.read(length)
+            request.body = body if len(body) == length else None
+        connection.head("200 OK", Content_Length=2)
+        connection.wfile.write(b"ok")
+
+    @staticmethod
+    def _chunked(connection):
+        body = b""
+        while line := connection.rfile.readline():
+            size = int(line, 16)
+            body += connection.rfile.read(size)
+            end = connection.rfile.readline()
+            if size == 0:
+                while end not in (b"\r\n", b""):
+                    end = connection.rfile.readline()
+                return body if end else None
+        return None

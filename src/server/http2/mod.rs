@@ -1,0 +1,131 @@
+//! HTTP/2 from a client: one connection, until it ends, is of no use any more, or we drain.
+//!
+//! hyper keeps the protocol. What it leaves to us is time and abuse: a connection on which nobody
+//! asks anything, a stream whose client takes nothing of its response, and a client that
+//! keeps us busy for nothing.
+
+mod calm;
+mod streams;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::metrics::Metrics;
+use crate::proxy::Client;
+use crate::proxy::Proxy;
+
+use super::Limits;
+use super::drain::DrainSignal;
+use calm::Calm;
+use streams::{Streams, Tasks};
+
+/// How long a connection without a request may go on once its client was told that it ends.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Serves connections of HTTP/2: one worker's settings.
+pub(super) struct Http2 {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+}
+
+impl Http2 {
+    pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            limits: limits.clone(),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Serves a connection to its end.
+    pub(super) async fn serve<S>(
+        &self,
+        stream: S,
+        client: Client,
+        proxy: Rc<Proxy>,
+        drain: &DrainSignal,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let streams = Rc::new(Streams::new(Arc::clone(&self.metrics)));
+        let service = service_fn(|request| {
+            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin());
+            async move {
+                let response = proxy.respond(request, client).await;
+                Ok::<_, Infallible>(response.map(|body| exchange.answer_with(body)))
+            }
+        });
+        let connection = self.protocol(Tasks(Rc::clone(&streams)));
+        let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
+        let connection = connection.serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        let limits = &self.limits;
+        let quiet = streams.quiet_for(|has_begun| match has_begun {
+            true => limits.keep_alive_idle,
+            false => limits.head_read,
+        });
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => Some(ended),
+            () = quiet => None,
+            () = closing(drain) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                let quiet = async {
+                    tokio::time::sleep(GOODBYE).await;
+                    streams.quiet_for(|_| GOODBYE).await;
+                };
+                tokio::select! {
+                    biased;
+                    ended = connection => ended,
+                    () = quiet => return tracing::debug!("a client does not let go"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a client's connection ended early");
+        }
+    }
+
+    fn protocol(&self, tasks: Tasks) -> http2::Builder<Tasks> {
+        let limits = &self.limits;
+        let resets = usize::try_from(limits.http2_resets).unwrap_or(usize::MAX);
+        let mut protocol = http2::Builder::new(tasks);
+        protocol
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(limits.http2_streams)
+            .max_local_error_reset_streams(resets)
+            .max_send_buf_size(limits.http2_send_buffer_bytes)
+            .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX));
+        protocol
+    }
+}
+
+/// Ends when the server closes.
+///
+/// The drain is asked once, which has it wake the task, and then only when it has begun: a frame
+/// costs no lock.
+async fn closing(drain: &DrainSignal) {
+    let mut closing = pin!(drain.closing());
+    let mut asked = false;
+    poll_fn(|cx| {
+        if asked && !drain.has_begun() {
+            return Poll::Pending;
+        }
+        asked = true;
+        closing.as_mut().poll(cx)
+    })
+    .await;
+}

@@ -1,0 +1,145 @@
+"""What ends a connection of HTTP/2, or a stream, when its client is of no use to anybody."""
+
+import pytest
+
+import proxy
+import upstreams
+from frames import *
+
+SHORT = 0.3
+LONG = 600
+MIB = 1024 * 1024
+
+GET = request()
+
+
+@pytest.fixture
+def started(folder):
+    """Starts a proxy with these limits before an upstream; both are stopped when the test ends."""
+    (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["*"], ["GET", "PUT"])))
+    running = []
+
+    def start(upstream, timeouts=None, **limits):
+        running.append(upstream)
+        route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml", timeouts=timeouts or {})
+        running.append(proxy.S3cors(folder, route, limits=limits))
+        return running[-1]
+
+    yield start
+    for each in reversed(running):
+        each.__exit__()
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"",
+        PREFACE[:10],
+        PREFACE,
+        PREFACE + settings(),
+        PREFACE + settings() + frame(HEADERS, END_STREAM, 1, block(GET)),
+    ],
+    ids=["nothing", "half a preface", "no settings", "no request", "a request without its end"],
+)
+def test_a_connection_without_a_request_ends_at_the_heads_limit(started, begin):
+    running = started(upstreams.Small(), head_read_seconds=SHORT, keep_alive_idle_seconds=LONG)
+    with Connection(running.port, start=False) as client:
+        assert client.send(begin).is_closed()
+
+
+def test_an_idle_connection_is_told_to_go_and_ends(started):
+    running = started(upstreams.Small(), keep_alive_idle_seconds=SHORT)
+    with Connection(running.port) as client:
+        assert client.get(1) == "200"
+        assert client.until(GOAWAY).error == "NO_ERROR"
+        client.send(ping(client.until(PING).payload, ACK))
+        assert client.is_closed()
+
+
+def test_an_idle_connection_whose_client_answers_nothing_ends_too(started):
+    running = started(upstreams.Small(), keep_alive_idle_seconds=SHORT)
+    with Connection(running.port) as client:
+        assert client.get(1) == "200"
+        # Reads what comes, and acknowledges no PING: the connection is cut.
+        assert client.is_closed()
+    assert not [received for received in client.seen if received.kind == PING and received.flags & ACK]
+
+
+def test_a_connection_on_which_something_is_asked_now_and_then_goes_on(started):
+    running = started(upstreams.Small(), keep_alive_idle_seconds=2, head_read_seconds=1)
+    with Connection(running.port) as client:
+        for stream in range(1, 401, 2):
+            assert client.get(stream) == "200"
+
+
+def test_a_response_that_its_client_does_not_take_is_reset_and_the_others_go_on(started):
+    running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": SHORT})
+    # Windows of nothing, but for the stream that is read.
+    with Connection(running.port, (INITIAL_WINDOW_SIZE, 0)) as client:
+        client.send(headers(1, request("GET", f"/{MIB}")), headers(3, request("GET", "/8")))
+        client.send(window_update(3, 8))
+        assert client.outcome(3) == "200"
+        assert client.outcome(1) == "reset CANCEL"
+        client.send(headers(5, request("GET", "/8")), window_update(5, 8))
+        assert client.outcome(5) == "200"
+
+
+def test_a_response_that_is_taken_slowly_is_not_reset(started):
+    running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": 1})
+    size = 8 * MIB
+    with Connection(running.port) as client:
+        client.send(headers(1, request("GET", f"/{size}")))
+        received = 0
+        while received < size:
+            piece = client.until(DATA, 1)
+            received += len(piece.payload)
+            # The proxy waits for the client nearly all the time, but never for long.
+            client.send(window_update(0, len(piece.payload)), window_update(1, len(piece.payload)))
+        assert received == size
+
+
+def test_a_client_that_takes_back_what_it_asks_for_is_cut(started):
+    running = started(upstreams.Silent(), http2_resets=20)
+    with Connection(running.port) as client:
+        taken_back = 0
+        for stream in range(1, 4001, 2):
+            client.send(headers(stream, GET), ping())
+            try:
+                # The request is under way when it is taken back.
+                client.until(PING, 0, ACK)
+            except Closed:
+                break
+            client.send(reset(stream))
+            taken_back += 1
+        assert client.is_closed()
+        assert 20 <= taken_back <= 25
+
+
+def test_a_client_may_take_back_as_much_as_it_lets_be_answered(started):
+    running = started(upstreams.Small(), http2_resets=20)
+    with Connection(running.port) as client:
+        for stream in range(1, 401, 4):
+            client.send(headers(stream, GET), reset(stream))
+            assert client.get(stream + 2) == "200"
+
+
+def test_resets_that_a_client_provokes_are_counted_too(started):
+    running = started(upstreams.Silent(), http2_resets=20)
+    with Connection(running.port) as client:
+        for stream in range(1, 101, 2):
+            client.send(headers(stream, GET), window_update(stream, MAX_WINDOW))
+        resets = 0
+        while (received := client.next()).kind != GOAWAY:
+            resets += received.kind == RST_STREAM
+        assert received.error == "ENHANCE_YOUR_CALM"
+        assert client.is_closed()
+        assert resets <= 20
+
+
+def test_a_client_that_does_not_let_go_holds_up_no_stop(started):
+    running = started(upstreams.Small())
+    with Connection(running.port) as client:
+        assert client.get(1) == "200"
+        assert running.stop() == 0, running.output
+        assert "were cut" not in running.output
+        assert client.is_closed()
