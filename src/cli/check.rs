@@ -11,12 +11,43 @@ use crate::config::check_policy_file;
 use crate::config::load;
 use crate::cors::Options;
 
+use super::manual::Manual;
 use super::{Failure, Format, NO, YES, count, has_colours, print};
 
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "A config and all that it names",
+            "s3cors check --config s3cors.toml",
+        ),
+        (
+            "Policies, before they are put to S3 or to a route",
+            "s3cors check cors.xml buckets/photos.xml",
+        ),
+        (
+            "In a pipeline: warnings fail it, and a program reads them",
+            "s3cors check --deny-warnings --format json cors.xml",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "nothing is wrong; there may be warnings"),
+        ("1", "there are errors, or warnings with --deny-warnings"),
+        ("2", "bad usage"),
+    ],
+    environment: &[("S3CORS_CONFIG", "the config, where no file is named")],
+    files: &[],
+};
+
 /// Check a config, or policy files, as a start would.
+///
+/// Every error and warning is told with its file, line and column and how to mend it: what S3
+/// rejects by S3's own code, and what S3 accepts though hardly anybody means it.
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+s3cors check [OPTIONS] --config <FILE>
+       s3cors check [OPTIONS] <FILE.xml>...")]
 pub(super) struct Check {
-    /// The config.
+    /// The config, which is checked with all that it names.
     #[arg(long, short, value_name = "FILE", conflicts_with = "files")]
     config: Option<PathBuf>,
     /// CORS configurations, as S3 has them.

@@ -17,6 +17,7 @@ use crate::proxy::snapshot::Current;
 use crate::server::Bind;
 
 use super::log::Log;
+use super::manual::Manual;
 use super::process::{self, Process};
 use super::store::Store;
 use super::{Failure, print};
@@ -24,7 +25,23 @@ use super::{Failure, print};
 /// The policy that the demonstration is under.
 const POLICY: &str = include_str!("../../config/cors/spa-upload.xml");
 
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        ("Start it, and try the lines that it prints", "s3cors demo"),
+        ("Without the log between them", "s3cors demo --log off"),
+    ],
+    exit_codes: &[
+        ("0", "drained after a signal"),
+        ("1", "an address is taken"),
+        ("2", "bad usage"),
+    ],
+    environment: &[],
+    files: &[],
+};
+
 /// Serve an object store in memory behind a policy, to try things out.
+///
+/// It needs nothing installed and writes nothing. Ctrl-C ends it.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// Where clients connect to [default: 127.0.0.1:8080, or where there is room].

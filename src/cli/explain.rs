@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use crate::config::Input;
@@ -19,15 +20,43 @@ use crate::proxy::explain::Exchange;
 use crate::proxy::explain::Hypothetical;
 use crate::proxy::explain::Verdict;
 
+use super::manual::Manual;
 use super::{Failure, Format, NO, YES, count, has_colours, print};
+
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "What `run` would decide, of the URL, page and method that the browser names",
+            "s3cors explain --config s3cors.toml --url http://photos.example.com/cat.jpg \\\n      \
+             --origin https://app.example.com --method PUT --header content-type",
+        ),
+        (
+            "A policy by itself",
+            "s3cors explain --cors cors.xml --origin https://app.example.com --method GET",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "allowed"),
+        ("1", "refused"),
+        ("2", "bad usage, or a config that does not check out"),
+    ],
+    environment: &[],
+    files: &[],
+};
 
 /// Where a policy without a route would be asked.
 const SOME_URL: &str = "http://HOST/KEY";
 
 /// Say what would become of a script's request, rule by rule, and why.
+///
+/// Where the answer is no, it names the condition that the nearest rule misses, the smallest
+/// change of the policy that would allow the request, and what else that would let in.
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+s3cors explain [OPTIONS] --config <FILE> --url <URL> --origin <ORIGIN> --method <METHOD>
+       s3cors explain [OPTIONS] --cors <FILE> --origin <ORIGIN> --method <METHOD>")]
 pub(super) struct Explain {
-    /// The config.
+    /// The config; the URL tells the route and the bucket.
     #[arg(
         long,
         short,
@@ -36,13 +65,13 @@ pub(super) struct Explain {
         requires = "url"
     )]
     config: Option<PathBuf>,
-    /// Without a config: the policy, as S3 has it.
+    /// Without a config: the policy, S3's CORSConfiguration.
     #[arg(long, value_name = "FILE", required_unless_present = "config")]
     cors: Option<PathBuf>,
     /// What the script asks for: http://HOST/PATH.
     #[arg(long)]
     url: Option<String>,
-    /// Where the script's page comes from.
+    /// Where the script's page comes from: scheme, host and port.
     #[arg(long)]
     origin: String,
     /// The method that the script uses.
@@ -76,7 +105,7 @@ impl Explain {
         };
         print(&match self.format {
             Format::Json => format!("{document:#}\n"),
-            Format::Human => human(&document, has_url),
+            Format::Human => human(&document, has_url, has_colours(&io::stdout())),
         })?;
         Ok(if is_refused { NO } else { YES })
     }
@@ -124,19 +153,22 @@ fn refuse(report: &Report) -> Failure {
 }
 
 /// The explanation for people, made of the one for programs, so that both say the same.
-fn human(document: &Value, has_url: bool) -> String {
-    let mut text = Text::default();
-    let verdict = document["verdict"]
-        .as_str()
-        .unwrap_or_default()
-        .replace('_', " ");
-    text.line(
+fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
+    let mut text = Text {
+        has_colours,
+        ..Text::default()
+    };
+    let verdict = string(&document["verdict"]);
+    let colour = match verdict {
+        "allowed" => AnsiColor::Green,
+        "refused" => AnsiColor::Red,
+        _ => AnsiColor::Yellow,
+    };
+    let verdict = verdict.replace('_', " ").to_uppercase();
+    text.styled(
+        colour.on_default().bold(),
         0,
-        format!(
-            "{}: {}",
-            verdict.to_uppercase(),
-            string(&document["summary"])
-        ),
+        format!("{verdict}: {}", string(&document["summary"])),
     );
     if document["same_origin"] == true {
         text.line(
@@ -154,13 +186,10 @@ fn human(document: &Value, has_url: bool) -> String {
     if needed {
         let reasons: Vec<_> = items(&preflight["reasons"]).map(string).collect();
         text.blank();
-        text.line(
-            0,
-            format!(
-                "The browser asks first (preflight), for {}:",
-                reasons.join("; ")
-            ),
-        );
+        text.title(format!(
+            "The browser asks first (preflight), for {}:",
+            reasons.join("; ")
+        ));
         text.decision(preflight);
     }
     let is_sent = !needed || preflight["outcome"] != "refused";
@@ -171,10 +200,7 @@ fn human(document: &Value, has_url: bool) -> String {
         } else {
             "Without a preflight, the browser sends"
         };
-        text.line(
-            0,
-            format!("{when} the {} itself:", string(&actual["method"])),
-        );
+        text.title(format!("{when} the {} itself:", string(&actual["method"])));
         text.decision(actual);
     }
     let forbidden: Vec<_> = items(&preflight["forbidden_headers"]).map(string).collect();
@@ -190,25 +216,42 @@ fn human(document: &Value, has_url: bool) -> String {
     let curl = deciding["curl"].as_str().filter(|_| has_url);
     if let Some(curl) = curl {
         text.blank();
-        text.line(0, "See for yourself:");
+        text.title("See for yourself:");
         text.line(1, curl);
     }
-    text.0
+    text.written
 }
 
-/// Lines, each with nothing in it that a terminal obeys.
+/// Lines, each with nothing in it that a terminal obeys but the styles that are given here.
 #[derive(Default)]
-struct Text(String);
+struct Text {
+    written: String,
+    has_colours: bool,
+}
 
 impl Text {
     fn blank(&mut self) {
-        self.0.push('\n');
+        self.written.push('\n');
     }
 
     fn line(&mut self, depth: usize, line: impl AsRef<str>) {
+        self.styled(Style::new(), depth, line);
+    }
+
+    fn title(&mut self, line: impl AsRef<str>) {
+        self.styled(Style::new().bold(), 0, line);
+    }
+
+    fn styled(&mut self, style: Style, depth: usize, line: impl AsRef<str>) {
+        let style = if self.has_colours {
+            style
+        } else {
+            Style::new()
+        };
         for line in line.as_ref().lines() {
             let line = crate::config::visible(line);
-            let written = writeln!(self.0, "{:depth$}{line}", "", depth = 2 * depth);
+            let indent = 2 * depth;
+            let written = writeln!(self.written, "{:indent$}{style}{line}{style:#}", "");
             written.expect("a string takes every text");
         }
     }
@@ -255,12 +298,12 @@ impl Text {
             let title = format!("rule {}{}", rule["rule"], id.unwrap_or_default());
             if rule["matches"] == true {
                 let is_first = matched["rule"] == rule["rule"];
-                let answer = if is_first {
-                    "matches"
+                if is_first {
+                    let green = AnsiColor::Green.on_default();
+                    self.styled(green, 1, format!("{title} matches"));
                 } else {
-                    "would match, but an earlier one did"
-                };
-                self.line(1, format!("{title} {answer}"));
+                    self.line(1, format!("{title} would match, but an earlier one did"));
+                }
                 continue;
             }
             let is_nearest = decision["nearest_rule"] == rule["rule"];
@@ -308,14 +351,15 @@ impl Text {
             return;
         };
         self.blank();
-        self.line(0, format!("To allow it: {what}"));
+        self.title(format!("To allow it: {what}"));
         for edit in items(&advice["edits"]) {
             self.line(1, format!("{}:", string(&edit["text"])));
-            self.line(2, string(&edit["xml"]));
+            let green = AnsiColor::Green.on_default();
+            self.styled(green, 2, string(&edit["xml"]));
         }
         let lets_in: Vec<_> = items(&advice["lets_in"]).map(string).collect();
         if !lets_in.is_empty() {
-            self.line(0, "That lets in:");
+            self.title("That lets in:");
             for one in lets_in {
                 self.line(1, one);
             }

@@ -19,14 +19,54 @@ use crate::import::Note;
 use crate::import::Unreadable;
 use crate::import::import;
 
+use super::manual::Manual;
 use super::{Failure, Format, NO, YES, count, has_colours, print};
+
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "S3's own JSON",
+            "aws s3api get-bucket-cors --bucket photos | s3cors import - > photos.xml",
+        ),
+        (
+            "Google Cloud Storage",
+            "gcloud storage buckets describe gs://photos --format=json | s3cors import - > photos.xml",
+        ),
+        (
+            "Azure Storage",
+            "az storage cors list --services b | s3cors import - > photos.xml",
+        ),
+        (
+            "ingress-nginx",
+            "kubectl get ingress photos -o yaml | s3cors import - > photos.xml",
+        ),
+        (
+            "Gateway API",
+            "kubectl get httproute photos -o yaml | s3cors import --extra-method PATCH - > photos.xml",
+        ),
+        (
+            "MinIO, by its client or by the value alone",
+            "mc admin config get minio api | s3cors import - > photos.xml\n    \
+             echo 'https://app.example.com' | s3cors import --from minio - > photos.xml",
+        ),
+    ],
+    exit_codes: &[
+        (
+            "0",
+            "the XML says what the settings say, or --lossy was given",
+        ),
+        ("1", "it does not in everything, or no rule is left"),
+        ("2", "bad usage, or settings that cannot be read"),
+    ],
+    environment: &[],
+    files: &[],
+};
 
 /// Turn other systems' CORS settings into S3's XML, and say what that loses.
 ///
 /// The XML goes to standard output. What S3's rules cannot say (lost), what they let in besides
 /// (widened) and how the ambiguous was read goes to standard error, each with its place.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
 pub(super) struct Import {
     /// The settings; `-` is standard input.
     #[arg(value_name = "FILE")]
@@ -45,19 +85,6 @@ pub(super) struct Import {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  aws s3api get-bucket-cors --bucket photos | s3cors import - > photos.xml
-  gcloud storage buckets describe gs://photos --format=json | s3cors import - > photos.xml
-  az storage cors list --services b | s3cors import - > photos.xml
-  kubectl get ingress photos -o yaml | s3cors import - > photos.xml
-  kubectl get httproute photos -o yaml | s3cors import --extra-method PATCH - > photos.xml
-  mc admin config get minio api | s3cors import - > photos.xml
-  echo 'https://app.example.com' | s3cors import --from minio - > photos.xml
-
-Exit codes: 0 the XML says what the settings say; 1 not in everything (0 with --lossy), or no rule
-is left; 2 usage, or settings that cannot be read.";
 
 impl clap::ValueEnum for Dialect {
     fn value_variants<'a>() -> &'a [Self] {

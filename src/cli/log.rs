@@ -10,7 +10,7 @@ use super::Failure;
 /// What is logged, and how.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Log {
-    /// What is logged: off, error, warn, info, debug, trace, or by module.
+    /// What is logged: off, error, warn, info, debug or trace, or by module.
     #[arg(
         long = "log",
         env = "S3CORS_LOG",
@@ -19,7 +19,13 @@ pub(super) struct Log {
     )]
     filter: String,
     /// How a line of the log looks.
-    #[arg(long, env = "S3CORS_LOG_FORMAT", value_enum, default_value_t)]
+    #[arg(
+        long,
+        env = "S3CORS_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
     log_format: LogFormat,
 }
 

@@ -1,23 +1,33 @@
-//! The commands: `run`, `check`, `explain`, `import` and `demo`. May use all rooms.
+//! The commands. May use all rooms.
 //!
 //! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
 //! was wrong (usage, config).
 
 mod check;
+mod completions;
+mod config;
 mod demo;
 mod explain;
 mod import;
 mod log;
+mod man;
+mod manual;
+mod next_step;
 mod notify;
 mod process;
 mod run;
 mod store;
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use manual::Manual;
 
 /// Everything went as asked.
 const YES: u8 = 0;
@@ -28,9 +38,69 @@ const NO: u8 = 1;
 /// It was not understood.
 const USAGE: u8 = 2;
 
+const MANUAL: Manual = Manual {
+    examples: &[
+        ("See it work, with nothing else installed", "s3cors demo"),
+        (
+            "Put S3's CORS in front of a server, under one policy",
+            "s3cors run --upstream http://127.0.0.1:9000 --cors cors.xml",
+        ),
+        (
+            "Find out why a browser was refused",
+            "s3cors explain --cors cors.xml --origin https://app.example --method PUT",
+        ),
+        (
+            "Begin a config, and check it",
+            "s3cors config defaults > s3cors.toml && s3cors check --config s3cors.toml",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "yes: drained, valid, allowed"),
+        ("1", "no: failed, invalid, refused"),
+        (
+            "2",
+            "the question was wrong: usage, or a config that does not check out",
+        ),
+    ],
+    environment: &[
+        (
+            "S3CORS_*",
+            "stand for flags; each command's help names them",
+        ),
+        ("NO_COLOR", "if set, nothing has colours"),
+        (
+            "CLICOLOR_FORCE",
+            "if set, colours go to files and pipes too",
+        ),
+    ],
+    files: &[("/etc/s3cors/s3cors.toml", "the config of the service")],
+};
+
+/// What each command's help says beside its flags, by the command's words.
+const MANUALS: [(&str, Manual); 10] = [
+    ("", MANUAL),
+    ("run", run::MANUAL),
+    ("check", check::MANUAL),
+    ("explain", explain::MANUAL),
+    ("import", import::MANUAL),
+    ("demo", demo::MANUAL),
+    ("config", config::MANUAL),
+    ("config defaults", config::MANUAL),
+    ("completions", completions::MANUAL),
+    ("man", man::MANUAL),
+];
+
 /// S3's CORS in front of any upstream.
+///
+/// A reverse proxy that reads Amazon S3's own CORS configuration, answers preflights as S3 does,
+/// forwards everything else and marks the responses; and that says why a browser was refused.
 #[derive(Debug, Parser)]
-#[command(name = "s3cors", version, about, long_about = None, disable_help_subcommand = true)]
+#[command(
+    name = "s3cors",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,16 +108,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve.
     Run(run::Run),
-    /// Check a config, or policy files, as a start would.
     Check(check::Check),
-    /// Say what would become of a script's request, rule by rule, and why.
     Explain(explain::Explain),
-    /// Turn other systems' CORS settings into S3's XML, and say what that loses.
     Import(import::Import),
-    /// Serve an object store in memory behind a policy, to try things out.
     Demo(demo::Demo),
+    Config(config::Config),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// How an answer is written.
@@ -79,7 +147,9 @@ impl<E: Error + 'static> From<E> for Failure {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = match Cli::try_parse() {
+    let parsed = command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+    let command = match parsed {
         Ok(cli) => cli.command,
         Err(error) => {
             // Nobody is left to tell where that fails.
@@ -93,15 +163,39 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
+        Command::Config(config) => config.execute(),
+        Command::Completions(completions) => completions.execute(),
+        Command::Man(man) => man.execute(),
     };
-    let (code, message) = match result {
+    let (code, message, next) = match result {
         Ok(code) => return ExitCode::from(code),
-        Err(Failure::Usage(message)) => (USAGE, message),
-        Err(Failure::Failed(error)) => (NO, chain(&*error)),
+        Err(Failure::Usage(message)) => (USAGE, message, None),
+        Err(Failure::Failed(error)) => (NO, chain(&*error), next_step::after(&*error)),
     };
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "s3cors: {message}");
+    if let Some(next) = next {
+        let _ = writeln!(stderr, " = help: {next}");
+    }
     ExitCode::from(code)
+}
+
+/// The command line, with what is to be said of each command.
+fn command() -> clap::Command {
+    MANUALS
+        .iter()
+        .fold(Cli::command(), |command, (words, manual)| {
+            let help = manual.help(command.get_styles());
+            let words: Vec<&str> = words.split_whitespace().collect();
+            with_help(command, &words, help)
+        })
+}
+
+fn with_help(command: clap::Command, words: &[&str], help: StyledStr) -> clap::Command {
+    match words {
+        [] => command.after_long_help(help),
+        [first, rest @ ..] => command.mut_subcommand(first, |below| with_help(below, rest, help)),
+    }
 }
 
 /// An error and what it comes from.
@@ -117,10 +211,10 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Whether what is written there may have colours: it is a terminal, and nobody minds
-/// (<https://no-color.org>).
-fn has_colours(stream: &impl IsTerminal) -> bool {
-    let minds = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stream.is_terminal() && !minds
+/// (<https://no-color.org>), or somebody insists (<https://bixense.com/clicolors>). The rule is
+/// the one that the help follows.
+fn has_colours(stream: &impl RawStream) -> bool {
+    AutoStream::choice(stream) != ColorChoice::Never
 }
 
 /// Writes an answer. That nobody reads it to its end (`| head`) is no failure.
@@ -139,4 +233,56 @@ fn print(text: &str) -> Result<(), Failure> {
 fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of every command, the commands below it included.
+    fn words_of(command: &clap::Command, words: &str, found: &mut Vec<String>) {
+        found.push(words.to_owned());
+        for below in command.get_subcommands() {
+            let words = format!("{words} {}", below.get_name());
+            words_of(below, words.trim_start(), found);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_manual() {
+        let mut commands = Vec::new();
+        words_of(&Cli::command(), "", &mut commands);
+        commands.sort();
+        let mut manuals = MANUALS.map(|(words, _)| words.to_owned());
+        manuals.sort();
+        assert_eq!(commands, manuals);
+        for (words, manual) in MANUALS {
+            assert!(!manual.examples.is_empty(), "{words}");
+            assert!(!manual.exit_codes.is_empty(), "{words}");
+        }
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        for (_, manual) in MANUALS {
+            for (_, line) in manual.examples {
+                let line = line.replace("\\\n", "");
+                let programs = line.split(['|', '>', '&']).map(str::trim);
+                let mut ours = programs
+                    .filter(|line| line.starts_with("s3cors "))
+                    .peekable();
+                assert!(ours.peek().is_some(), "{line}");
+                for line in ours {
+                    let parsed = command().try_get_matches_from(line.split_whitespace());
+                    let parsed = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+                    assert!(parsed.is_ok(), "{line}: {parsed:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
 }

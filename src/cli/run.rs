@@ -18,13 +18,72 @@ use crate::metrics::Metrics;
 use crate::proxy::snapshot::Current;
 
 use super::log::Log;
+use super::manual::Manual;
 use super::process::{self, Process};
 use super::{Failure, count, has_colours};
 
-/// Serve.
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "The sidecar: all that reaches port 8080 goes to port 9000, under one policy",
+            "s3cors run --upstream http://127.0.0.1:9000 --cors cors.xml",
+        ),
+        (
+            "Several hosts, a policy for each bucket, TLS: by a config",
+            "s3cors run --config s3cors.toml",
+        ),
+        (
+            "The same, from anywhere on the network, and logged as JSON",
+            "s3cors run --config s3cors.toml --listen 0.0.0.0:8080 --log-format json",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "drained after a signal"),
+        (
+            "1",
+            "an address is taken, or something failed while serving",
+        ),
+        (
+            "2",
+            "bad usage, or a config that does not check out: nothing was served",
+        ),
+    ],
+    environment: &[
+        (
+            "SSL_CERT_FILE",
+            "the authorities that upstreams are trusted by",
+        ),
+        (
+            "NOTIFY_SOCKET",
+            "systemd's: told of READY, RELOADING, STOPPING, STATUS",
+        ),
+        (
+            "WATCHDOG_USEC",
+            "systemd's: told that it is alive, twice in this time",
+        ),
+        (
+            "LISTEN_FDS",
+            "systemd's: the sockets that \"systemd:NAME\" takes",
+        ),
+    ],
+    files: &[
+        ("/etc/s3cors/s3cors.toml", "the config of the service"),
+        ("/run/s3cors", "the service's place for \"unix:\" addresses"),
+        ("/var/log/s3cors", "the service's place for the access log"),
+    ],
+};
+
+/// Serve: answer preflights, forward everything else, mark the responses.
+///
+/// A changed config, policy or certificate is in force within a second; what does not check out
+/// changes nothing. SIGHUP reads everything anew and opens the access log again. SIGTERM and
+/// SIGINT drain: requests under way get their answer, and a second signal ends it at once.
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+s3cors run [OPTIONS] --config <FILE>
+       s3cors run [OPTIONS] --upstream <URL> --cors <FILE>")]
 pub(super) struct Run {
-    /// The config.
+    /// The config: listeners, routes, limits.
     #[arg(long, short, env = "S3CORS_CONFIG", value_name = "FILE", conflicts_with_all = ["upstream", "cors"], required_unless_present_all = ["upstream", "cors"])]
     config: Option<PathBuf>,
     /// Without a config: what every request is forwarded to.
@@ -36,7 +95,7 @@ pub(super) struct Run {
         requires = "cors"
     )]
     upstream: Vec<String>,
-    /// Without a config: the policy, as S3 has it.
+    /// Without a config: the policy, S3's CORSConfiguration.
     #[arg(long, env = "S3CORS_CORS", value_name = "FILE", requires = "upstream")]
     cors: Option<PathBuf>,
     /// Where clients connect to [default: the config's, or 127.0.0.1:8080].
@@ -87,7 +146,9 @@ async fn serve(input: Input, keep_going: bool) -> Result<u8, Failure> {
         // The exit code tells where this cannot.
         let _ = io::stderr().write_all(text.as_bytes());
         let errors = count(loaded.report.errors(), "error");
-        Failure::Usage(format!("{errors}: nothing is served"))
+        Failure::Usage(format!(
+            "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
+        ))
     };
     let Some(config) = loaded.config.clone() else {
         return Err(refuse());

@@ -37,6 +37,7 @@ pub(crate) use source::visible;
 
 use certificates::TlsLoaded;
 use policies::{Files, RoutePolicies};
+use read::ReadError;
 
 /// The largest config that is read, in bytes.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -196,12 +197,28 @@ fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Ar
         Ok(bytes) => bytes,
         Err(error) => {
             let message = format!("the config {error}");
-            report
-                .push(Diagnostic::error("unreadable-file", message).of(&SourceFile::unread(path)));
+            let diagnostic = Diagnostic::error("unreadable-file", message);
+            let diagnostic = diagnostic.of(&SourceFile::unread(path));
+            report.push(if error.is_not_found() {
+                diagnostic.help("`s3cors config defaults` prints one to begin with")
+            } else {
+                readable(diagnostic, &error)
+            });
             return None;
         }
     };
     decode(path, &bytes, report)
+}
+
+/// Says of a file that the process may not read how it comes to be read.
+fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
+    if error.is_denied() {
+        diagnostic.help(
+            "the user that s3cors runs as has to be able to read it, and to enter its folders",
+        )
+    } else {
+        diagnostic
+    }
 }
 
 fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFile>> {

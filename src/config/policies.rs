@@ -318,7 +318,8 @@ fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
             path.display()
         ));
     }
-    Diagnostic::error("unreadable-file", format!("`{}` {error}", path.display()))
+    let message = format!("`{}` {error}", path.display());
+    super::readable(Diagnostic::error("unreadable-file", message), error)
 }
 
 fn check(

@@ -30,6 +30,18 @@ pub(super) enum ReadError {
     Changing,
 }
 
+impl ReadError {
+    /// Whether there is nothing at that path.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the process may not read what is there.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl Stamp {
     /// Of what a path leads to now, through links; `None` where it leads nowhere.
     pub(super) fn of(path: &Path) -> Option<Self> {

@@ -195,6 +195,196 @@ fn what_makes_no_sense_is_answered_with_two() {
 }
 
 #[test]
+fn a_config_that_is_not_there_is_no_dead_end() {
+    let (code, _, stderr) = run(&["run", "--config", "no-such-file"]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("help: `s3cors config defaults` prints one to begin with"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("`s3cors check` tells"), "{stderr}");
+}
+
+#[test]
+fn the_defaults_are_the_shipped_config() {
+    let (code, stdout, _) = run(&["config", "defaults"]);
+    assert_eq!(code, 0);
+    assert_eq!(stdout, fs::read_to_string("config/s3cors.toml").unwrap());
+}
+
+#[test]
+fn help_teaches_with_examples_and_exit_codes() {
+    for (arguments, line) in [
+        (&["--help"][..], "s3cors demo"),
+        (&["run", "--help"], "s3cors run --config s3cors.toml"),
+        (
+            &["check", "--help"],
+            "s3cors check cors.xml buckets/photos.xml",
+        ),
+        (
+            &["config", "defaults", "--help"],
+            "s3cors config defaults > s3cors.toml",
+        ),
+    ] {
+        let (code, stdout, _) = run(arguments);
+        assert_eq!(code, 0);
+        for part in ["\nExamples:\n", line, "\nExit codes:\n"] {
+            assert!(
+                stdout.contains(part),
+                "{arguments:?} has no {part}: {stdout}"
+            );
+        }
+    }
+}
+
+/// The rule of <https://no-color.org> and <https://bixense.com/clicolors>, for every output.
+#[test]
+fn colours_are_for_terminals_and_for_who_insists() {
+    let folder = Folder::new("colours");
+    let bad = &folder.write("bad.xml", "<");
+    let origin = ["--origin", "https://a.example", "--method", "GET"];
+    let explain = [&["explain", "--cors", GOOD][..], &origin].concat();
+    // It logs a warning of the policy, and ends for want of the operator's address.
+    let doubtful = "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example/</AllowedOrigin>\
+                    <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+    let doubtful = &folder.write("doubtful.xml", doubtful);
+    let logs = [
+        "run",
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--cors",
+        doubtful,
+    ];
+    let addresses = ["--listen", "127.0.0.1:0", "--admin", "192.0.2.1:1"];
+    let logs = [&logs[..], &addresses].concat();
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", bad],
+        &explain,
+        &logs,
+    ] {
+        let is_coloured = |variables: &[(&str, &str)]| {
+            let output = s3cors(arguments)
+                .env_remove("NO_COLOR")
+                .env_remove("CLICOLOR_FORCE")
+                .envs(variables.iter().copied())
+                .output()
+                .unwrap();
+            [output.stdout, output.stderr].concat().contains(&0x1b)
+        };
+        assert!(!is_coloured(&[]), "{arguments:?}");
+        let insists = ("CLICOLOR_FORCE", "1");
+        assert!(is_coloured(&[insists]), "{arguments:?}");
+        assert!(!is_coloured(&[insists, ("NO_COLOR", "1")]), "{arguments:?}");
+    }
+}
+
+#[test]
+fn nobody_reading_on_is_no_failure() {
+    for arguments in [
+        &["--help"][..],
+        &["config", "defaults"],
+        &["completions", "bash"],
+        &["man", "run"],
+        &["check", GOOD],
+        &["check", "--format", "json", GOOD],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = s3cors(arguments).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    let (code, script, _) = run(&["completions", "bash"]);
+    assert_eq!(code, 0);
+    for (words, expected) in [
+        (&["s3cors", "ch"][..], "check"),
+        (&["s3cors", "run", "--ups"], "--upstream"),
+        (&["s3cors", "check", "--format", "j"], "json"),
+        (&["s3cors", "config", "d"], "defaults"),
+    ] {
+        let last = words.len() - 1;
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({}) COMP_CWORD={last}\n_s3cors s3cors '{}' '{}'\n\
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            words.join(" "),
+            words[last],
+            words[last - 1],
+        );
+        let output = Command::new("bash").args(["-c", &ask]).output().unwrap();
+        let completed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(completed.trim(), expected, "{words:?}");
+    }
+}
+
+#[test]
+fn zsh_and_fish_have_their_scripts_too() {
+    for (shell, start) in [("zsh", "#compdef s3cors"), ("fish", "# Print")] {
+        let (code, script, _) = run(&["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(script.starts_with(start), "{script}");
+        assert!(script.contains("keep-going"));
+    }
+    assert_eq!(run(&["completions", "cmd.exe"]).0, 2);
+}
+
+#[test]
+fn every_command_has_a_page_of_the_manual() {
+    let folder = Folder::new("man");
+    let path = folder.0.to_str().unwrap();
+    assert_eq!(
+        run(&["man", "--all", path]),
+        (0, String::new(), String::new())
+    );
+    let mut names: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.contains(&"s3cors.1".to_owned()), "{names:?}");
+    assert!(
+        names.contains(&"s3cors-config-defaults.1".to_owned()),
+        "{names:?}"
+    );
+    for name in &names {
+        let page = fs::read_to_string(folder.0.join(name)).unwrap();
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "\"EXIT STATUS\"",
+            "EXAMPLES",
+        ] {
+            assert!(
+                page.contains(&format!(".SH {section}\n")),
+                "{name}: {section}"
+            );
+        }
+    }
+    let (code, page, _) = run(&["man", "run"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        page,
+        fs::read_to_string(folder.0.join("s3cors-run.1")).unwrap()
+    );
+
+    let (code, _, stderr) = run(&["man", "serve"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("no command `serve`"), "{stderr}");
+    let (code, _, stderr) = run(&["man", "--all", "no-such-folder"]);
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("cannot write no-such-folder/s3cors.1: "),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn check_tells_good_from_bad_and_both_from_doubtful() {
     let folder = Folder::new("check");
     let doubtful = "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example/</AllowedOrigin>\
@@ -304,6 +494,7 @@ fn a_port_in_use_is_named() {
         assert_eq!(code, 1, "{stderr}");
         assert!(stderr.contains(&address), "{stderr}");
         assert!(stderr.contains("Address already in use"), "{stderr}");
+        assert!(stderr.contains("help: `ss -ltnp` names"), "{stderr}");
     }
 }
 

@@ -1,0 +1,45 @@
+//! `s3cors completions`: what a shell needs to complete commands and flags.
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::manual::Manual;
+use super::{Failure, YES, command, print};
+
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "bash, for one user",
+            "s3cors completions bash > ~/.local/share/bash-completion/completions/s3cors",
+        ),
+        (
+            "zsh, in a folder of $fpath",
+            "s3cors completions zsh > ~/.zfunc/_s3cors",
+        ),
+        (
+            "fish",
+            "s3cors completions fish > ~/.config/fish/completions/s3cors.fish",
+        ),
+    ],
+    exit_codes: &[("0", "printed"), ("2", "no such shell")],
+    environment: &[],
+    files: &[],
+};
+
+/// Print a script that makes a shell complete commands and flags.
+///
+/// The Debian package has those of bash, zsh and fish in place already.
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell.
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command(), "s3cors", &mut script);
+        print(&String::from_utf8_lossy(&script))?;
+        Ok(YES)
+    }
+}

@@ -1,0 +1,84 @@
+//! `s3cors man`: the manual pages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, CommandFactory};
+
+use super::manual::{self, Manual};
+use super::{Cli, Failure, MANUALS, YES, print};
+
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        ("Read the page of a command", "s3cors man run | man -l -"),
+        (
+            "Install every page",
+            "s3cors man --all /usr/local/share/man/man1",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "printed, or written"),
+        ("1", "a page cannot be written"),
+        ("2", "no such command"),
+    ],
+    environment: &[],
+    files: &[],
+};
+
+/// Print a manual page, or write them all to a folder.
+///
+/// The pages say what `--help` says, and are made of the same. The Debian package has them in
+/// place already: `man s3cors`, `man s3cors-run`.
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Whose page: `run`, or `config defaults`. That of s3cors itself where none is named.
+    #[arg(value_name = "COMMAND", conflicts_with = "all")]
+    words: Vec<String>,
+    /// Write every page to a folder that is there: s3cors.1, s3cors-run.1, and so on.
+    #[arg(long, value_name = "FOLDER")]
+    all: Option<PathBuf>,
+}
+
+impl Man {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let mut command = Cli::command();
+        command.build();
+        match &self.all {
+            Some(folder) => write_all(&command, "", folder)?,
+            None => {
+                let asked_for = self.words.iter().try_fold(&command, |command, word| {
+                    command.find_subcommand(word).ok_or_else(|| {
+                        let name = self.words.join(" ");
+                        Failure::Usage(format!(
+                            "there is no command `{name}`; `s3cors --help` lists those that there are"
+                        ))
+                    })
+                })?;
+                let page = manual::page(asked_for, manual_of(&self.words.join(" ")))?;
+                print(&page)?;
+            }
+        }
+        Ok(YES)
+    }
+}
+
+/// Writes the page of a command, and those of the commands below it.
+fn write_all(command: &Command, words: &str, folder: &Path) -> Result<(), Failure> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let path = folder.join(format!("{name}.1"));
+    let page = manual::page(command, manual_of(words))?;
+    fs::write(&path, page).map_err(|error| {
+        Failure::Failed(format!("cannot write {}: {error}", path.display()).into())
+    })?;
+    for below in command.get_subcommands() {
+        let words = format!("{words} {}", below.get_name());
+        write_all(below, words.trim_start(), folder)?;
+    }
+    Ok(())
+}
+
+fn manual_of(words: &str) -> Option<&'static Manual> {
+    MANUALS
+        .iter()
+        .find_map(|(name, manual)| (*name == words).then_some(manual))
+}
