@@ -15,6 +15,7 @@ use super::access_log::{AccessLogger, Record};
 use super::answer;
 use super::body::Body;
 use super::forward::{self, Client};
+use super::trace_context::{TraceId, TraceParent};
 use super::upstream::Upstream;
 
 /// What is known of a request at its head. Written when dropped: at the end of the response's
@@ -36,6 +37,7 @@ pub(super) struct Logged {
     status: StatusCode,
     upstream: Option<Arc<Upstream>>,
     request_id: Option<HeaderValue>,
+    trace_id: Option<TraceId>,
     bytes: u64,
 }
 
@@ -63,6 +65,7 @@ impl Logged {
             status: client_left(),
             upstream: None,
             request_id: None,
+            trace_id: TraceParent::of(&request.headers).map(|parent| parent.trace_id),
             bytes: 0,
         })
     }
@@ -112,6 +115,7 @@ impl Drop for Logged {
             duration: self.start.elapsed(),
             upstream: self.upstream.as_deref(),
             request_id: id.unwrap_or(""),
+            trace_id: self.trace_id,
             origin: self.origin.as_ref().map(HeaderValue::as_bytes),
             decision: self.decision,
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),

@@ -20,6 +20,7 @@ mod request_body;
 pub mod snapshot;
 mod stream;
 pub mod timestamp;
+pub mod trace_context;
 mod tunnel;
 pub mod upstream;
 

@@ -8,6 +8,7 @@
     reason = "a test that goes wrong shall say so, and its scripts share what they saw"
 )]
 
+mod access_log;
 mod admin;
 mod cli;
 mod diagnostics;

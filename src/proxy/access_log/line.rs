@@ -11,6 +11,7 @@ use crate::cors::Reason;
 
 use super::super::escape::{Escaped, Json, cut};
 use super::super::timestamp::{CommonLog, Timestamp};
+use super::super::trace_context::TraceId;
 use super::super::upstream::Upstream;
 
 /// A request that was answered, or whose client left before.
@@ -42,6 +43,8 @@ pub struct Record<'r> {
     pub upstream: Option<&'r Upstream>,
     /// Under which the client knows the request; empty where it does not.
     pub request_id: &'r str,
+    /// The trace that it belongs to, by its `traceparent`.
+    pub trace_id: Option<TraceId>,
     /// The value of `Origin`.
     pub origin: Option<&'r [u8]>,
     /// The CORS decision; `None` for what is no CORS request.
@@ -115,7 +118,12 @@ impl Record<'_> {
         if let Some(upstream) = self.upstream {
             string(out, "upstream", upstream.to_string().as_bytes());
         }
-        string(out, "request_id", self.request_id.as_bytes());
+        if !self.request_id.is_empty() {
+            string(out, "request_id", self.request_id.as_bytes());
+        }
+        if let Some(trace_id) = self.trace_id {
+            put(out, format_args!(",\"trace_id\":\"{trace_id}\""));
+        }
         if let Some(origin) = self.origin {
             string(out, "origin", origin);
         }
@@ -253,6 +261,7 @@ pub(super) mod tests {
             duration: Duration::from_micros(1_002_003),
             upstream: None,
             request_id: "0A1B",
+            trace_id: Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736)),
             origin: Some(b"https://app.example"),
             decision: Some((Kind::Actual, Err(Reason::Method))),
             referer: None,
@@ -289,6 +298,7 @@ pub(super) mod tests {
                 "bytes": 1234,
                 "duration_seconds": 1.002003,
                 "request_id": "0A1B",
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
                 "origin": "https://app.example",
                 "cors": { "request": "actual", "outcome": "denied", "reason": "method" },
                 "user_agent": "curl/8",

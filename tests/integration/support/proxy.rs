@@ -1,6 +1,7 @@
 //! A proxy in this process, on a port that the system gives.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
@@ -167,9 +168,14 @@ impl TestProxy {
 
     /// With an access log, which nobody reads.
     pub(crate) fn logged(routes: &[TestRoute]) -> Self {
+        Self::logged_to(Path::new("/dev/null"), routes)
+    }
+
+    /// With an access log of JSON in a file.
+    pub(crate) fn logged_to(path: &Path, routes: &[TestRoute]) -> Self {
         let settings = AccessLogSettings {
             format: Format::Json,
-            path: Destination::File("/dev/null".into()),
+            path: Destination::File(path.to_owned()),
         };
         let settings = Some(settings);
         let drain = DrainSettings::default();
