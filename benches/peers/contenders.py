@@ -1,0 +1,164 @@
+"""Who is measured: how each is configured and started, and what it can do.
+
+All do one job: rule `https://*.example.com` for five methods and two request headers; preflights
+answered at the edge, 403 where refused; anything else passed on over kept connections and marked;
+no access log unless the scenario is about it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
+
+import install
+import process
+from client import wait_until_served
+from testbed import HERE, render
+
+CONFIGS = HERE / "configs"
+# What scenarios ask for: small requests, CORS, big bodies, TLS, HTTP/2, an access log, idle
+# connections, and to be one process that valgrind can run.
+EVERYTHING = frozenset({"small", "cors", "bulk", "tls", "http2", "log", "idle", "counted"})
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`command` fills in configs and says how the program is started."""
+
+    program: str
+    command: Callable
+    does: frozenset = EVERYTHING
+    # Whether it sends `/upload` to the sink by itself; else the sink is its only upstream then.
+    routes_uploads: bool = False
+    binary: Path | None = None
+
+    def path(self):
+        return self.binary or install.path(self.program)
+
+
+def nginx(place):
+    log = f"access_log {place.folder}/access.log;" if place.has_log else "access_log off;"
+    # Valgrind counts one process.
+    alone = "master_process off;" if place.workers == 1 else ""
+    config = place.write("nginx.conf", LOG=log, PROCESS=alone)
+    return ["-p", place.folder, "-c", config]
+
+
+def haproxy(place, splice=""):
+    log = ("log global\n    option httplog", "log stdout format raw local0") if place.has_log else ("", "")
+    config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice)
+    return ["-q", "-f", config]
+
+
+def haproxy_splice(place):
+    return haproxy(place, "option splice-request\n    option splice-response")
+
+
+def envoy(place):
+    log = f"""access_log: [ {{ name: f, typed_config: {{ "@type": "type.googleapis.com/\
+envoy.extensions.access_loggers.file.v3.FileAccessLog", path: "{place.folder}/access.log" }} }} ]"""
+    config = place.write("envoy.yaml", LOG=log if place.has_log else "")
+    return ["-c", config, "--concurrency", place.workers, "--disable-hot-restart", "--log-level", "error"]
+
+
+def caddy(place):
+    log = f"log {{\n\t\toutput file {place.folder}/access.log\n\t}}" if place.has_log else ""
+    return ["run", "--adapter", "caddyfile", "--config", place.write("Caddyfile", LOG=log)]
+
+
+def s3cors(place, policy="cors = \"cors.xml\""):
+    (place.folder / "cors.xml").write_text((CONFIGS / "cors.xml").read_text())
+    log = f'[access_log]\nformat = "combined"\npath = "{place.folder}/access.log"' if place.has_log else ""
+    config = place.write("s3cors.toml", LOG=log, CORS=policy, ADMIN_PORT=process.free_port())
+    return ["run", "--config", config]
+
+
+def s3cors_bare(place):
+    return s3cors(place, "via = false")
+
+
+def reference(place, *more):
+    return ["--listen", f"127.0.0.1:{place.port}", "--tls-listen", f"127.0.0.1:{place.tls_port}",
+            "--upstream", f"127.0.0.1:{place.upstream_port}", "--cert", place.testbed.certificate,
+            "--key", place.testbed.key, "--threads", place.workers, *more]
+
+
+def reference_splice(place):
+    return reference(place, "--splice")
+
+
+CONTENDERS = {
+    "nginx": Contender("nginx", nginx, routes_uploads=True),
+    "haproxy": Contender("haproxy", haproxy, routes_uploads=True),
+    "haproxy-splice": Contender("haproxy", haproxy_splice, frozenset({"cors", "bulk"}), routes_uploads=True),
+    "envoy": Contender("envoy", envoy, EVERYTHING - {"counted"}, routes_uploads=True),
+    "caddy": Contender("caddy", caddy, EVERYTHING - {"counted"}, routes_uploads=True),
+    "pingora": Contender("pingora-cors", reference, EVERYTHING - {"log", "counted"}),
+    "hyper": Contender("hyper-forwarder", reference, EVERYTHING - {"log"}),
+    "raw-http": Contender("raw-http", reference, EVERYTHING - {"log", "http2"}),
+    "raw-splice": Contender("raw-http", reference_splice, frozenset({"cors", "bulk"})),
+    "raw-relay": Contender("raw-relay", reference, frozenset({"small", "bulk", "counted"})),
+}
+# The best of these is what is meant by «the best peer».
+PEERS = ["nginx", "haproxy", "envoy", "caddy", "pingora"]
+
+
+def add_s3cors(name, binary):
+    CONTENDERS[name] = Contender("s3cors", s3cors, binary=binary)
+    # Transparent, without a policy: what the proxy costs apart from CORS.
+    CONTENDERS[f"{name}-bare"] = Contender("s3cors", s3cors_bare, frozenset({"counted"}), binary=binary)
+
+
+@dataclass
+class Place:
+    """Where an instance runs: its folder, ports and upstream."""
+
+    testbed: object
+    folder: Path
+    workers: int
+    has_log: bool
+    upstream_port: int
+    port: int = field(default_factory=process.free_port)
+    tls_port: int = field(default_factory=process.free_port)
+
+    def write(self, template, **more):
+        config = self.folder / template
+        config.write_text(render(CONFIGS / template, {
+            **more, "DIR": self.folder, "PORT": self.port, "TLS_PORT": self.tls_port,
+            "UPSTREAM_PORT": self.upstream_port, "SINK_PORT": self.testbed.sink_port,
+            "CERT": self.testbed.certificate, "KEY": self.testbed.key, "PEM": self.testbed.pem,
+            "WORKERS": self.workers}))
+        return config
+
+
+class Instance:
+    """A contender that runs and has answered once."""
+
+    count = 0
+
+    def __init__(self, testbed, name, variant="plain", workers=2, under=()):
+        Instance.count += 1
+        contender = CONTENDERS[name]
+        self.testbed, self.does = testbed, contender.does
+        self.folder = testbed.folder / f"{Instance.count}-{name}-{variant}"
+        self.folder.mkdir()
+        self.folder.chmod(0o777)
+        has_sink = variant == "uploads" and not contender.routes_uploads
+        place = Place(testbed, self.folder, workers, variant == "log",
+                      testbed.sink_port if has_sink else testbed.upstream_port)
+        self.port, self.tls_port = place.port, place.tls_port
+        command = [*under, contender.path(), *contender.command(place)]
+        log = self.folder / "log"
+        self.process = process.start(command, log, cwd=self.folder)
+        try:
+            path = "/upload" if has_sink else "/1k"
+            wait_until_served(self.port, path, self.process, 60 if under else 20)
+        except Exception as error:
+            process.stop(self.process)
+            words = " ".join(map(str, command))
+            raise RuntimeError(f"{words}: {error}\n{log.read_text(errors='replace')[-2000:]}") from error
+
+    def pids(self):
+        return process.tree(self.process.pid)
+
+    def stop(self):
+        process.stop(self.process)

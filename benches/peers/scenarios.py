@@ -1,0 +1,64 @@
+"""What is measured: each scenario's load, who can take part, and which figures it has."""
+
+from dataclasses import dataclass
+from typing import Callable
+
+import counting
+import load
+
+REQUESTS = ["cpu_us", "rps", "p50_us", "p99_us", "kernel", "switches", "cores", "noise"]
+BODIES = ["cpu_s_gib", "mib_s", "peak_mib", "kernel", "noise"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A load on a contender that runs; the first figure is the one to rank by."""
+
+    means: str
+    run: Callable
+    needs: frozenset = frozenset({"small"})
+    figures: tuple = tuple(REQUESTS)
+    # What the instance is started as.
+    variant: str = "plain"
+
+
+@dataclass(frozen=True)
+class OfItsOwn:
+    """A measurement that starts the contender itself."""
+
+    means: str
+    run: Callable
+    needs: frozenset
+    figures: tuple
+    most_rounds: int
+
+
+def tls(instance, seconds):
+    return load.get(instance, seconds, tls=True)
+
+
+def get100k(instance, seconds):
+    return load.get(instance, seconds, "/100k")
+
+
+SMALL, CORS, BULK = frozenset({"small"}), frozenset({"small", "cors"}), frozenset({"bulk"})
+SCENARIOS = {
+    "preflight": Scenario("allowed preflight, 64 connections", load.allowed, CORS),
+    "preflight-refused": Scenario("refused preflight, 64 connections", load.refused, CORS),
+    "get1k": Scenario("GET 1 KiB, 64 connections", load.get),
+    "get1k-no-origin": Scenario("GET 1 KiB without Origin, 64 connections", load.without_origin),
+    "get1k-rate": Scenario("GET 1 KiB, 16 connections, 4,000 requests/s in all", load.at_a_rate),
+    "get1k-log": Scenario("GET 1 KiB, access log on", load.get, SMALL | {"log"}, variant="log"),
+    "get100k": Scenario("GET 100 KiB, 64 connections", get100k),
+    "tls1k-h1": Scenario("GET 1 KiB over TLS, HTTP/1.1, 64 connections", tls, SMALL | {"tls"}),
+    "tls1k-h2": Scenario("GET 1 KiB over TLS, HTTP/2, 8 connections of 8 streams", load.http2,
+                         SMALL | {"http2"}),
+    "get1g": Scenario("GET 1 GiB", load.download, BULK, tuple(BODIES)),
+    "put64m": Scenario("PUT 64 MiB, eight times", load.upload, BULK, tuple(BODIES), "uploads"),
+    "memory": OfItsOwn("fresh, and with 10,000 idle connections", load.memory, frozenset({"idle"}),
+                       ("kib_connection", "fresh_mib", "full_mib"), most_rounds=1),
+    "start": OfItsOwn("start to first answer", load.start, frozenset({"idle"}),
+                      ("start_ms", "start_cpu_ms"), most_rounds=5),
+    "instructions": OfItsOwn("user-space instructions of a request", counting.instructions,
+                             frozenset({"counted"}), tuple(counting.REQUESTS), most_rounds=1),
+}
