@@ -92,13 +92,16 @@ impl<'b> Builder<'b> {
         let metrics = self.metrics.route(&config.name);
         let policies = self.policies(config, files, before, &metrics)?;
         let upstreams = config.upstreams.iter();
+        let upstreams: Box<[_]> = upstreams
+            .filter_map(|settings| self.upstream(settings))
+            .collect();
+        let healths = upstreams.iter().map(|upstream| upstream.shown_health());
+        metrics.show_upstreams(healths.collect());
         Some(Arc::new(Route {
             name: config.name.clone(),
             hosts: config.hosts.iter().cloned().collect(),
             policies,
-            upstreams: upstreams
-                .filter_map(|settings| self.upstream(settings))
-                .collect(),
+            upstreams,
             host_header: config.host_header,
             forwarding: config.forwarding,
             metrics,

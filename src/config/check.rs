@@ -319,6 +319,6 @@ fn drain(root: &mut Table<'_>, reader: &mut Reader<'_>) -> DrainSettings {
     drain
 }
 
-fn usize_of(value: u64) -> usize {
+pub(super) fn usize_of(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }

@@ -18,6 +18,7 @@ pub mod reload;
 mod report;
 mod route;
 mod source;
+mod upstream;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -257,7 +258,7 @@ fn from_flags(
 ) -> Config {
     let mut settings = Vec::new();
     for text in upstreams {
-        match route::upstream(text, Path::new(""), false, Default::default()) {
+        match upstream::upstream(text, Path::new("")) {
             Ok(upstream) => settings.push(upstream),
             Err(diagnostic) => report.push(diagnostic.of_flag("--upstream")),
         }

@@ -14,12 +14,12 @@ use crate::metrics::NO_ROUTE;
 use crate::proxy::bucket::Addressing;
 use crate::proxy::host::HostPattern;
 use crate::proxy::snapshot::{Forwarding, HostHeader};
-use crate::proxy::upstream::{Timeouts, Upstream, UpstreamSettings};
+use crate::proxy::upstream::UpstreamSettings;
 
-use super::address;
 use super::check::with_help;
 use super::diagnostic::Diagnostic;
 use super::file::{Reader, Table};
+use super::upstream;
 
 /// The longest name of a route, in bytes: it is a label of every metric.
 const MAX_NAME: usize = 256;
@@ -126,11 +126,7 @@ fn route(
 ) -> Option<RouteConfig> {
     let hosts = hosts(table, seen, reader);
     let name = name(table, hosts.first(), seen, reader);
-    let timeouts = timeouts(table, reader);
-    let http2 = table
-        .boolean("upstream_http2", reader)
-        .is_some_and(Spanned::into_inner);
-    let upstreams = upstreams(table, base, http2, timeouts, reader);
+    let upstreams = upstream::upstreams(table, base, reader);
     let path = |text: Spanned<&str>| NamedPath {
         path: base.join(text.get_ref()),
         span: Some(text.span()),
@@ -269,87 +265,6 @@ fn name(
     }
     seen.names.insert(name.clone(), span);
     Some(name)
-}
-
-fn upstreams(
-    table: &mut Table<'_>,
-    base: &Path,
-    http2: bool,
-    timeouts: Timeouts,
-    reader: &mut Reader<'_>,
-) -> Vec<UpstreamSettings> {
-    let Some(written) = table.strings("upstream", reader) else {
-        if table.key_span("upstream").is_none() {
-            let diagnostic = Diagnostic::error("missing-key", "a route has an `upstream`");
-            reader.push(
-                diagnostic.help("add upstream = [\"http://127.0.0.1:9000\"]"),
-                table.span(),
-            );
-        }
-        return Vec::new();
-    };
-    if written.get_ref().is_empty() {
-        reader.error(
-            "missing-upstream",
-            written.span(),
-            "a route has at least one upstream",
-        );
-    }
-    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
-    for text in written.into_inner() {
-        match upstream(text.get_ref(), base, http2, timeouts) {
-            Ok(settings) if upstreams.contains(&settings) => {
-                let diagnostic =
-                    Diagnostic::warning("duplicate-upstream", "the upstream is there twice");
-                reader.push(diagnostic, text.span());
-            }
-            Ok(settings) => upstreams.push(settings),
-            Err(diagnostic) => reader.push(*diagnostic, text.span()),
-        }
-    }
-    upstreams
-}
-
-/// An upstream as the config or a flag writes it.
-pub(super) fn upstream(
-    text: &str,
-    base: &Path,
-    http2: bool,
-    timeouts: Timeouts,
-) -> Result<UpstreamSettings, Box<Diagnostic>> {
-    let invalid = |message: String| Diagnostic::error("invalid-upstream", message);
-    let (address, tls) = address::upstream(text, base)
-        .map_err(|error| Box::new(with_help(invalid(error.to_string()), error.help)))?;
-    let settings = UpstreamSettings {
-        address,
-        tls,
-        http2,
-        timeouts,
-    };
-    match Upstream::new(settings.clone()) {
-        Ok(_) => Ok(settings),
-        Err(error) => Err(Box::new(invalid(error.to_string()))),
-    }
-}
-
-fn timeouts(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Timeouts {
-    use std::time::Duration;
-    const LEAST: Duration = Duration::from_millis(1);
-    let mut timeouts = Timeouts::default();
-    let Some(mut table) = table.table("timeouts", reader) else {
-        return timeouts;
-    };
-    for (key, timeout) in [
-        ("connect_seconds", &mut timeouts.connect),
-        ("response_head_seconds", &mut timeouts.response_head),
-        ("body_idle_seconds", &mut timeouts.body_idle),
-    ] {
-        if let Some(seconds) = table.seconds(key, LEAST, reader) {
-            *timeout = seconds;
-        }
-    }
-    table.finish(reader);
-    timeouts
 }
 
 fn buckets(

@@ -31,7 +31,7 @@ pub(super) fn encode(metrics: &Metrics) -> String {
     text
 }
 
-fn routes(metrics: &Metrics) -> [proto::MetricFamily; 6] {
+fn routes(metrics: &Metrics) -> [proto::MetricFamily; 7] {
     let mut requests = Family::counter(
         "s3cors_requests_total",
         "Requests that were answered, by method and status.",
@@ -56,6 +56,10 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 6] {
     let mut failures = Family::counter(
         "s3cors_upstream_errors_total",
         "Requests that got no whole response from their upstream, by reason.",
+    );
+    let mut healthy = Family::gauge(
+        "s3cors_upstream_healthy",
+        "Whether an upstream gets requests: 1, or 0 while it is left out.",
     );
     for route in metrics.routes() {
         let name = route.name();
@@ -86,9 +90,16 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 6] {
         for (failure, count) in UpstreamFailure::ALL.iter().zip(totals.failures) {
             failures.count(&[("route", name), ("reason", failure.as_str())], count);
         }
+        for (upstream, is_healthy) in route.upstreams() {
+            let labels = [("route", name), ("upstream", &upstream)];
+            healthy.value(&labels, f64::from(u8::from(is_healthy)));
+        }
         durations.histogram(&[("route", name)], &totals);
     }
-    [requests, decisions, allowed, denied, durations, failures].map(Family::finish)
+    [
+        requests, decisions, allowed, denied, durations, failures, healthy,
+    ]
+    .map(Family::finish)
 }
 
 fn decision_labels(
@@ -234,11 +245,12 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use http::{Method, StatusCode};
 
-    use super::super::Worker;
+    use super::super::{UpstreamHealth, Worker};
     use super::*;
 
     fn some_of_everything() -> String {
@@ -257,6 +269,10 @@ mod tests {
             route.upstream_failure(worker, UpstreamFailure::Closed);
             route.denied_origin(b"https://evil.example");
         }
+        route.show_upstreams(vec![UpstreamHealth {
+            label: "http://minio:9000".into(),
+            is_healthy: Arc::default(),
+        }]);
         let pattern = route.allowed_origin("https://*.example");
         pattern.inc(Worker(0));
         metrics.reload_applied(2);
@@ -365,6 +381,10 @@ mod tests {
             (
                 format!(r#"s3cors_upstream_errors_total{{{route},reason="closed"}}"#),
                 2.0,
+            ),
+            (
+                format!(r#"s3cors_upstream_healthy{{{route},upstream="http://minio:9000"}}"#),
+                0.0,
             ),
             (r#"s3cors_connections{listener="http"}"#.to_owned(), 1.0),
             ("s3cors_config_generation".to_owned(), 2.0),

@@ -29,7 +29,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use counter::{Counter, Gauge};
-pub use route::RouteMetrics;
+pub use route::{RouteMetrics, UpstreamHealth};
 
 /// The `route` label of requests that found no route: an unknown host, no valid request at all.
 /// Ask [`Metrics::route`] for it and keep the handle.
@@ -45,6 +45,8 @@ pub struct Worker(pub usize);
 /// Why a request got no whole response from its upstream: the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamFailure {
+    /// No connection was free, and no more may be opened or waited for.
+    Busy,
     /// The name could not be looked up.
     Dns,
     /// No connection in time.
@@ -65,7 +67,8 @@ pub enum UpstreamFailure {
 
 impl UpstreamFailure {
     /// Every failure.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Busy,
         Self::Dns,
         Self::ConnectTimeout,
         Self::Connect,
@@ -80,6 +83,7 @@ impl UpstreamFailure {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Busy => "busy",
             Self::Dns => "dns",
             Self::ConnectTimeout => "connect_timeout",
             Self::Connect => "connect",
@@ -147,6 +151,12 @@ impl Metrics {
             access_log_dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
+    }
+
+    /// How many workers count.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
     }
 
     /// The counters of the route named `name`; the same ones at each call as long as somebody

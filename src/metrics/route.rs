@@ -7,9 +7,11 @@ use std::hash::{BuildHasher, RandomState};
     reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
 )]
 use std::sync::Mutex;
-use std::sync::{OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::{Method, StatusCode};
 
 use crate::cors::Kind;
@@ -35,6 +37,16 @@ pub struct RouteMetrics {
     /// million patterns is to be expected once in 10⁷ processes.
     #[expect(clippy::disallowed_types, reason = "as above")]
     allowed: Mutex<HashMap<u64, WeakCounter>>,
+    upstreams: ArcSwapOption<Vec<UpstreamHealth>>,
+}
+
+/// One of a route's upstreams, as a scrape shows it.
+#[derive(Clone, Debug)]
+pub struct UpstreamHealth {
+    /// The `upstream` label.
+    pub label: Box<str>,
+    /// Kept by whoever finds out.
+    pub is_healthy: Arc<AtomicBool>,
 }
 
 impl RouteMetrics {
@@ -45,6 +57,7 @@ impl RouteMetrics {
             cells: OnceLock::new(),
             denied: OnceLock::new(),
             allowed: Default::default(),
+            upstreams: ArcSwapOption::empty(),
         }
     }
 
@@ -78,6 +91,20 @@ impl RouteMetrics {
         if let Some(cells) = self.cells(worker) {
             cells.failure(failure);
         }
+    }
+
+    /// Shows these upstreams' health; replaces what was shown before.
+    pub fn show_upstreams(&self, upstreams: Vec<UpstreamHealth>) {
+        self.upstreams.store(Some(Arc::new(upstreams)));
+    }
+
+    /// The labels of the upstreams, and whether each fares well.
+    pub(super) fn upstreams(&self) -> Vec<(Box<str>, bool)> {
+        let upstreams = self.upstreams.load();
+        let upstreams = upstreams.iter().flat_map(|upstreams| upstreams.iter());
+        upstreams
+            .map(|one| (one.label.clone(), one.is_healthy.load(Ordering::Relaxed)))
+            .collect()
     }
 
     /// The counter of requests that an `AllowedOrigin` pattern matched; the same one for the

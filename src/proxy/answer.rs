@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::cors::Denial;
@@ -99,6 +99,11 @@ pub(super) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> 
         identify(&mut response, id);
         response
     };
+    if let Some(seconds) = answer.retry_after {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if answer.close {
         close(&mut response);
     }
@@ -125,13 +130,16 @@ fn public_message(error: &Error) -> &'static str {
         Error::UriTooLong => "The request's target is too long.",
         Error::RequestBodyTimeout => "The request's body stopped coming.",
         Error::RequestBody(_) => "The request's body broke off.",
+        Error::Busy { .. } => "Too many requests are under way: please reduce your request rate.",
         Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {
             "The upstream could not be reached."
         }
         Error::ConnectTimeout { .. } => "The upstream could not be reached in time.",
         Error::ResponseHeadTimeout { .. } => "The upstream did not answer in time.",
         Error::Closed { .. } => "The upstream closed the connection without an answer.",
-        Error::InvalidResponse { .. } => "The upstream's answer is not valid HTTP.",
+        Error::InvalidResponse { .. } | Error::InterimResponses { .. } => {
+            "The upstream's answer is not valid HTTP."
+        }
     }
 }
 

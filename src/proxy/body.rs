@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
+use super::balance::Lease;
 use super::logged::Logged;
-use super::pool::{Http1, Lease};
+use super::pool::Http1;
 use super::upstream::{Timeouts, Upstream};
 
 /// A response's body.
@@ -211,7 +212,7 @@ impl Drop for UpstreamBody {
         if let Some(connection) = self.connection.take()
             && (self.ended || self.inner.is_end_stream())
         {
-            self.lease.give_back(connection);
+            connection.give_back();
         }
     }
 }

@@ -34,6 +34,12 @@ pub enum Error {
     /// The request's body failed: the client left, or sent what is no body.
     #[error("the request's body failed")]
     RequestBody(#[source] hyper::Error),
+    /// All of the upstream's connections are in use, and no more may be opened or waited for.
+    #[error("upstream {upstream} has no connection to spare")]
+    Busy {
+        /// Its address in the config.
+        upstream: String,
+    },
     /// The upstream's name could not be looked up.
     #[error("cannot look up upstream {upstream}")]
     Dns {
@@ -86,6 +92,12 @@ pub enum Error {
         /// What the parser said.
         source: hyper::Error,
     },
+    /// The upstream sent interim responses (1xx) without end.
+    #[error("upstream {upstream} sent too many interim responses")]
+    InterimResponses {
+        /// Its address in the config.
+        upstream: String,
+    },
 }
 
 /// Whose fault an error is; the log level follows from it.
@@ -106,6 +118,8 @@ pub struct Answer {
     pub code: &'static str,
     /// Who is to blame.
     pub blame: Blame,
+    /// After how many seconds it is worth to ask again; `None`: that is not known.
+    pub retry_after: Option<u32>,
     /// Whether the connection may go on: a request that was misread may have left bytes behind.
     pub close: bool,
 }
@@ -120,12 +134,14 @@ impl Error {
             status,
             code,
             blame: Blame::Client,
+            retry_after: None,
             close,
         };
         let upstream = |status, code, failure| Answer {
             status,
             code,
             blame: Blame::Upstream(failure),
+            retry_after: None,
             close: false,
         };
         let bad_gateway = |failure| upstream(StatusCode::BAD_GATEWAY, "BadGateway", failure);
@@ -143,13 +159,31 @@ impl Error {
             Self::UriTooLong => client(StatusCode::URI_TOO_LONG, "URITooLong", true),
             Self::RequestBodyTimeout => client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true),
             Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
+            Self::Busy { .. } => Answer {
+                retry_after: Some(1),
+                ..upstream(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "SlowDown",
+                    UpstreamFailure::Busy,
+                )
+            },
             Self::Dns { .. } => bad_gateway(UpstreamFailure::Dns),
             Self::Connect { .. } => bad_gateway(UpstreamFailure::Connect),
             Self::ConnectTimeout { .. } => too_slow(UpstreamFailure::ConnectTimeout),
             Self::Tls { .. } => bad_gateway(UpstreamFailure::Tls),
             Self::ResponseHeadTimeout { .. } => too_slow(UpstreamFailure::ResponseHeadTimeout),
             Self::Closed { .. } => bad_gateway(UpstreamFailure::Closed),
-            Self::InvalidResponse { .. } => bad_gateway(UpstreamFailure::InvalidResponse),
+            Self::InvalidResponse { .. } | Self::InterimResponses { .. } => {
+                bad_gateway(UpstreamFailure::InvalidResponse)
+            }
+        }
+    }
+
+    /// Whether it tells that the upstream fares badly: that it is asked too much does not.
+    pub(super) fn is_upstreams_fault(&self) -> bool {
+        match self.answer().blame {
+            Blame::Client | Blame::Upstream(UpstreamFailure::Busy) => false,
+            Blame::Upstream(_) => true,
         }
     }
 }

@@ -9,7 +9,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request, response};
 use http_body::Body;
 
 use super::error::Error;
@@ -142,52 +142,56 @@ pub(super) fn to_upstream(
     request.version = Version::HTTP_11;
 }
 
-/// Says that a body of unknown length comes in chunks. hyper would say it for the methods that
-/// usually have a body, and for the others leave the body out.
-pub(super) fn say_chunked(request: &mut request::Parts, body: &RequestBody) {
-    let is_chunked = !body.is_empty() && body.size_hint().exact().is_none();
-    if is_chunked && request.version == Version::HTTP_11 {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers.insert(TRANSFER_ENCODING, chunked);
-    }
-}
-
-/// Sets what depends on the upstream that was chosen: `Host`, and the target's form.
+/// Sets what depends on the upstream that was chosen: `Host`, the target's form, the framing.
 pub(super) fn address_to(
-    request: &mut request::Parts,
+    request: &mut Request<RequestBody>,
     upstream: &Upstream,
     host: HostHeader,
     version: Version,
 ) {
     if host == HostHeader::Upstream {
-        request.headers.insert(HOST, upstream.authority.clone());
+        let authority = upstream.authority.clone();
+        request.headers_mut().insert(HOST, authority);
     }
     if version == Version::HTTP_2 {
-        to_http2(request, upstream);
-    } else if request.uri.authority().is_some() {
+        return to_http2(request, upstream);
+    }
+    if request.uri().authority().is_some() {
         // Only an absolute-form target has one.
-        request.uri = origin_form(&request.uri);
+        *request.uri_mut() = origin_form(request.uri());
+    }
+    say_chunked(request);
+}
+
+/// Says that a body of unknown length comes in chunks. hyper would say it for the methods that
+/// usually have a body, and for the others leave the body out.
+fn say_chunked(request: &mut Request<RequestBody>) {
+    let body = request.body();
+    if !body.is_empty() && body.size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 
-fn to_http2(request: &mut request::Parts, upstream: &Upstream) {
-    request.headers.remove(CONNECTION);
-    let host = request.headers.remove(HOST);
+fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(TRANSFER_ENCODING);
+    let host = request.headers_mut().remove(HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let scheme = if upstream.settings.tls {
         Scheme::HTTPS
     } else {
         Scheme::HTTP
     };
-    let mut parts = origin_form(&request.uri).into_parts();
+    let mut parts = origin_form(request.uri()).into_parts();
     if authority.is_some() {
         parts.authority = authority;
         parts.scheme = Some(scheme);
     }
     if let Ok(uri) = Uri::from_parts(parts) {
-        request.uri = uri;
+        *request.uri_mut() = uri;
     }
-    request.version = Version::HTTP_2;
+    *request.version_mut() = Version::HTTP_2;
 }
 
 fn origin_form(uri: &Uri) -> Uri {

@@ -5,6 +5,7 @@
 pub mod access_log;
 mod account;
 mod answer;
+mod balance;
 pub mod body;
 pub mod bucket;
 mod edge;
@@ -12,7 +13,9 @@ pub mod error;
 pub mod escape;
 pub mod explain;
 mod forward;
+pub mod health;
 pub mod host;
+mod interim;
 mod logged;
 mod pool;
 pub mod refusals;
@@ -110,7 +113,7 @@ impl Proxy {
             refusals: Refusals::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
-            pool: Pool::default(),
+            pool: Pool::new(metrics.workers()),
             tunnels: Tunnels::default(),
             ids: RequestIds::new(),
             date: DateLine::default(),
@@ -283,31 +286,20 @@ impl Proxy {
         let expects_continue = forward::expects_continue(&parts);
         forward::to_upstream(&mut parts, client, route.forwarding, on_upgrade.is_some());
         parts.extensions.clear();
-        let build = |version, upstream: &upstream::Upstream| {
-            forward::address_to(&mut parts, upstream, route.host_header, version);
-            let mut body = RequestBody::new(body);
-            forward::say_chunked(&mut parts, &body);
-            if expects_continue && !body.is_empty() {
-                let continued = body.hold(CONTINUE_PATIENCE);
-                let mut request = Request::from_parts(parts, body);
-                hyper::ext::on_informational(&mut request, move |response| {
-                    if response.status() == StatusCode::CONTINUE {
-                        continued.notify_one();
-                    }
-                });
-                return request;
-            }
-            Request::from_parts(parts, body)
+        let mut body = RequestBody::new(body);
+        if expects_continue && !body.is_empty() {
+            body.hold(CONTINUE_PATIENCE);
+        }
+        let request = Request::from_parts(parts, body);
+        let address = |request: &mut _, upstream: &_, version| {
+            forward::address_to(request, upstream, route.host_header, version);
         };
+        let upstreams = &route.upstreams;
         let response = match on_upgrade {
-            None => {
-                let request = |upstream: &_, version| build(version, upstream);
-                self.pool.send(&route.upstreams, request).await?
-            }
+            None => self.pool.send(upstreams, request, address).await?,
             Some(on_upgrade) => {
-                let request = |upstream: &_| build(Version::HTTP_11, upstream);
                 let (tunnels, pool) = (&self.tunnels, &self.pool);
-                let sent = tunnel::send(tunnels, pool, &route.upstreams, on_upgrade, request);
+                let sent = tunnel::send(tunnels, pool, upstreams, on_upgrade, request, address);
                 Box::pin(sent).await?
             }
         };

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -19,8 +19,10 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use super::balance::{Account, Lease, Seat, Turn};
 use super::body::UpstreamBody;
 use super::error::Error;
+use super::interim::Interim;
 use super::request_body::{Progress, RequestBody, Stage};
 use super::stream::Stream;
 use super::upstream::Upstream;
@@ -31,19 +33,27 @@ const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
 /// The most idle connections a worker keeps to one upstream.
 const MAX_IDLE: usize = 1024;
 
+/// How much of a body is read at once, in bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// How many fields hyper reads without memory of its own for them.
+const HYPER_HEADER_COUNT: usize = 100;
+
 /// One worker's connections, by upstream.
-#[derive(Default)]
 pub(super) struct Pool {
     upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>>>,
+    /// How many workers share an upstream's limits.
+    workers: usize,
+    /// Upstreams that are asked equally much take turns.
+    turn: Cell<usize>,
 }
 
 /// One worker's connections to one upstream.
 pub(super) struct UpstreamPool {
-    upstream: Arc<Upstream>,
+    account: Rc<Account>,
     /// Newest last: the newest is taken first, so that the rest can age out.
     idle: RefCell<Vec<Http1>>,
     http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
-    outstanding: Cell<usize>,
 }
 
 type Http1Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
@@ -53,6 +63,9 @@ pub(super) struct Http1 {
     sender: http1::SendRequest<RequestBody>,
     connection: Pin<Box<Http1Connection>>,
     idle_since: Instant,
+    /// Where it goes when it is idle.
+    home: Weak<UpstreamPool>,
+    _seat: Seat,
 }
 
 /// A connection that is ready for a request.
@@ -61,43 +74,19 @@ enum Ready {
     Http2(http2::SendRequest<RequestBody>),
 }
 
-/// Counts a request as outstanding for as long as it lives.
-pub(super) struct Lease(Rc<UpstreamPool>);
-
-impl Lease {
-    fn new(pool: Rc<UpstreamPool>) -> Self {
-        pool.outstanding.set(pool.outstanding.get() + 1);
-        Self(pool)
-    }
-
-    pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.0.upstream
-    }
-
-    /// One more for the same request: a tunnel outlives its response.
-    pub(super) fn share(&self) -> Self {
-        Self::new(Rc::clone(&self.0))
-    }
-
-    /// Keeps a connection that has carried its response to the end.
-    pub(super) fn give_back(&self, mut connection: Http1) {
-        let mut idle = self.0.idle.borrow_mut();
-        if idle.len() < MAX_IDLE && connection.is_usable() {
-            connection.idle_since = Instant::now();
-            idle.push(connection);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.0.outstanding.set(self.0.outstanding.get() - 1);
-    }
+/// What has become of a request's tries so far, by the upstreams' ids.
+#[derive(Default)]
+struct Tries {
+    /// No connection could be had.
+    refused: Vec<u64>,
+    /// An idle connection turned out to be closed, so the next one is a new one.
+    stale: Vec<u64>,
 }
 
 impl Http1 {
-    async fn open(stream: Stream, upstream: &Upstream) -> Result<Self, Error> {
-        let (sender, connection) = http1::Builder::new()
+    async fn open(stream: Stream, pool: &Rc<UpstreamPool>, seat: Seat) -> Result<Self, Error> {
+        let upstream = pool.account.upstream();
+        let (sender, connection) = http1_builder(upstream)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| from_hyper(error, upstream))?;
@@ -105,6 +94,8 @@ impl Http1 {
             sender,
             connection: Box::pin(connection),
             idle_since: Instant::now(),
+            home: Rc::downgrade(pool),
+            _seat: seat,
         };
         opened.is_usable();
         Ok(opened)
@@ -120,32 +111,66 @@ impl Http1 {
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {
         self.connection.as_mut().poll(cx).is_ready()
     }
+
+    /// Keeps a connection that has carried its response to the end.
+    pub(super) fn give_back(mut self) {
+        if let Some(home) = self.home.upgrade()
+            && home.idle.borrow().len() < MAX_IDLE
+            && self.is_usable()
+        {
+            self.idle_since = Instant::now();
+            home.idle.borrow_mut().push(self);
+            home.account.freed();
+        }
+    }
 }
 
 impl Pool {
-    /// Sends a request to the upstream with the fewest requests outstanding. Where none can be
-    /// connected to, the error is the last one's.
+    /// No connections yet; each of `workers` has its share of an upstream's limits.
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            upstreams: RefCell::default(),
+            workers,
+            turn: Cell::new(0),
+        }
+    }
+
+    /// Sends a request to the upstream that [`Account::rank`] puts first, and to the next one as
+    /// long as none of it was sent. Where none can be connected to, the error is the last one's.
+    ///
+    /// `address` makes it a request to one upstream in one version; it may be called again for
+    /// the next one.
     pub(super) async fn send(
         &self,
         upstreams: &[Arc<Upstream>],
-        request: impl FnOnce(&Upstream, Version) -> Request<RequestBody>,
+        mut request: Request<RequestBody>,
+        address: impl Fn(&mut Request<RequestBody>, &Upstream, Version),
     ) -> Result<Response<UpstreamBody>, Error> {
-        let (lease, ready) = match self.idle(upstreams) {
-            Some(ready) => ready,
-            // Boxed, as all that is rare here: a request's future is moved about and kept for
-            // each connection, so what it seldom needs should not be part of it.
-            None => Box::pin(self.checkout(upstreams)).await?,
-        };
-        let version = match ready {
-            Ready::Http1 { .. } => Version::HTTP_11,
-            Ready::Http2(_) => Version::HTTP_2,
-        };
-        let request = request(lease.upstream(), version);
-        match ready {
-            Ready::Http1 { connection, reused } => {
-                http1_exchange(lease, connection, reused, request).await
+        let mut tries = Tries::default();
+        let mut idle = self.idle(upstreams);
+        loop {
+            let (lease, ready) = match idle.take() {
+                Some(ready) => ready,
+                // Boxed, as all that is rare here: a request's future is moved about and kept for
+                // each connection, so what it seldom needs should not be part of it.
+                None => Box::pin(self.checkout(upstreams, &mut tries)).await?,
+            };
+            let id = lease.upstream().id;
+            match ready {
+                Ready::Http2(sender) => {
+                    address(&mut request, lease.upstream(), Version::HTTP_2);
+                    return Box::pin(http2_exchange(lease, sender, request)).await;
+                }
+                Ready::Http1 { connection, reused } => {
+                    address(&mut request, lease.upstream(), Version::HTTP_11);
+                    match http1_exchange(lease, connection, reused, request).await {
+                        Ok(response) => return Ok(response),
+                        Err(NoResponse::Failed(error)) => return Err(error),
+                        Err(NoResponse::Stale(again)) => request = *again,
+                    }
+                    tries.stale.push(id);
+                }
             }
-            Ready::Http2(sender) => Box::pin(http2_exchange(lease, sender, request)).await,
         }
     }
 
@@ -155,54 +180,80 @@ impl Pool {
             return None;
         };
         let pool = self.of(upstream);
+        if pool.account.has_queue() {
+            return None;
+        }
         let connection = pool.take_idle()?;
         let reused = true;
-        Some((Lease::new(pool), Ready::Http1 { connection, reused }))
+        Some((
+            Lease::new(&pool.account),
+            Ready::Http1 { connection, reused },
+        ))
     }
 
     /// A connection of its own for a request that may leave HTTP (an upgrade).
-    pub(super) async fn open(&self, upstreams: &[Arc<Upstream>]) -> Result<(Lease, Stream), Error> {
+    pub(super) async fn open(
+        &self,
+        upstreams: &[Arc<Upstream>],
+    ) -> Result<(Lease, Stream, Seat), Error> {
+        let mut tries = Tries::default();
+        self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
+            .await
+            .map(|(lease, (stream, seat))| (lease, stream, seat))
+    }
+
+    async fn checkout(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+    ) -> Result<(Lease, Ready), Error> {
+        self.try_each(upstreams, tries, async |pool, tries| {
+            let is_stale = tries.stale.contains(&pool.account.upstream().id);
+            pool.ready(is_stale).await
+        })
+        .await
+    }
+
+    /// What can first be had of the upstreams that did not refuse before.
+    async fn try_each<T>(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+        have: impl AsyncFn(&Rc<UpstreamPool>, &Tries) -> Result<T, Error>,
+    ) -> Result<(Lease, T), Error> {
         let mut failure = None;
-        for pool in self.by_load(upstreams) {
-            match Stream::connect(&pool.upstream).await {
-                Ok(stream) => return Ok((Lease::new(pool), stream)),
-                Err(error) => failure = Some(error),
+        while let Some(pool) = self.next(upstreams, &tries.refused) {
+            let lease = Lease::new(&pool.account);
+            match have(&pool, tries).await {
+                Ok(had) => return Ok((lease, had)),
+                Err(error) => {
+                    lease.failed(&error);
+                    tries.refused.push(lease.upstream().id);
+                    failure = Some(error);
+                }
             }
         }
         Err(failure.unwrap_or(Error::UnknownHost))
     }
 
-    async fn checkout(&self, upstreams: &[Arc<Upstream>]) -> Result<(Lease, Ready), Error> {
-        if let [upstream] = upstreams {
-            let pool = self.of(upstream);
-            let ready = pool.ready().await?;
-            return Ok((Lease::new(pool), ready));
-        }
-        let mut failure = None;
-        for pool in self.by_load(upstreams) {
-            let lease = Lease::new(Rc::clone(&pool));
-            match pool.ready().await {
-                Ok(ready) => return Ok((lease, ready)),
-                Err(error) => failure = Some(error),
-            }
-        }
-        Err(failure.unwrap_or(Error::UnknownHost))
-    }
-
-    fn by_load(&self, upstreams: &[Arc<Upstream>]) -> Vec<Rc<UpstreamPool>> {
-        let mut pools: Vec<_> = upstreams.iter().map(|upstream| self.of(upstream)).collect();
-        pools.sort_by_key(|pool| pool.outstanding.get());
-        pools
+    /// The upstream to try next.
+    fn next(&self, upstreams: &[Arc<Upstream>], refused: &[u64]) -> Option<Rc<UpstreamPool>> {
+        let turn = self.turn.get().checked_rem(upstreams.len())?;
+        self.turn.set(turn + 1);
+        let (before, from) = upstreams.split_at(turn);
+        let left = from.iter().chain(before);
+        left.filter(|upstream| !refused.contains(&upstream.id))
+            .map(|upstream| self.of(upstream))
+            .min_by_key(|pool| pool.account.rank())
     }
 
     fn of(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamPool> {
         let mut upstreams = self.upstreams.borrow_mut();
         let pool = upstreams.entry(upstream.id).or_insert_with(|| {
             Rc::new(UpstreamPool {
-                upstream: Arc::clone(upstream),
+                account: Account::new(upstream, self.workers),
                 idle: RefCell::default(),
                 http2: RefCell::default(),
-                outstanding: Cell::new(0),
             })
         });
         Rc::clone(pool)
@@ -215,46 +266,98 @@ impl Pool {
             pool.idle
                 .borrow_mut()
                 .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
-            let gone = Arc::strong_count(&pool.upstream) == 1 && pool.outstanding.get() == 0;
-            !gone
+            let is_known = Arc::strong_count(pool.account.upstream()) > 1;
+            is_known || !pool.account.is_idle()
         });
     }
 }
 
 impl UpstreamPool {
-    async fn ready(&self) -> Result<Ready, Error> {
-        if self.upstream.settings.http2
-            && let Some(sender) = self.http2().await
-        {
-            return Ok(Ready::Http2(sender));
+    /// A connection that is ready for a request, a new one where `fresh` is asked for.
+    async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
+        let mut turn = None;
+        let seat = loop {
+            if turn.is_some() || !self.account.has_queue() {
+                if !fresh && let Some(ready) = self.take().await {
+                    return Ok(ready);
+                }
+                if let Some(seat) = self.seat(fresh) {
+                    break seat;
+                }
+            }
+            self.wait(&mut turn).await?;
+        };
+        drop(turn);
+        let settings = &self.account.upstream().settings;
+        let stream = Stream::connect(self.account.upstream()).await?;
+        if settings.http2 && (!settings.tls || stream.negotiated_http2()) {
+            return self.open_http2(stream, seat).await.map(Ready::Http2);
         }
-        if let Some(connection) = self.take_idle() {
-            return Ok(Ready::Http1 {
-                connection,
-                reused: true,
-            });
-        }
-        let stream = Stream::connect(&self.upstream).await?;
-        if self.upstream.settings.http2
-            && (!self.upstream.settings.tls || stream.negotiated_http2())
-        {
-            return self.open_http2(stream).await.map(Ready::Http2);
-        }
-        let connection = Http1::open(stream, &self.upstream).await?;
+        let connection = Http1::open(stream, self, seat).await?;
         Ok(Ready::Http1 {
             connection,
             reused: false,
         })
     }
 
+    /// A new connection that nothing was sent on.
+    async fn stream(&self) -> Result<(Stream, Seat), Error> {
+        let mut turn = None;
+        let seat = loop {
+            if (turn.is_some() || !self.account.has_queue())
+                && let Some(seat) = self.seat(true)
+            {
+                break seat;
+            }
+            self.wait(&mut turn).await?;
+        };
+        drop(turn);
+        let stream = Stream::connect(self.account.upstream()).await?;
+        Ok((stream, seat))
+    }
+
+    /// Waits for a connection that becomes free; one request's wait has one limit.
+    async fn wait<'a>(&'a self, turn: &mut Option<Turn<'a>>) -> Result<(), Error> {
+        if turn.is_none() {
+            *turn = Some(self.account.queue()?);
+        }
+        match turn {
+            Some(turn) => turn.come().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Room for a new connection; for one that has to be new, an idle one makes room.
+    fn seat(&self, fresh: bool) -> Option<Seat> {
+        let seat = self.account.seat();
+        if seat.is_none() && fresh {
+            self.idle.borrow_mut().pop()?;
+            return self.account.seat();
+        }
+        seat
+    }
+
+    /// A connection that is open already.
+    async fn take(&self) -> Option<Ready> {
+        if self.account.upstream().settings.http2
+            && let Some(sender) = self.http2().await
+        {
+            return Some(Ready::Http2(sender));
+        }
+        let connection = self.take_idle()?;
+        Some(Ready::Http1 {
+            connection,
+            reused: true,
+        })
+    }
+
     fn take_idle(&self) -> Option<Http1> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(mut connection) = idle.pop() {
+        loop {
+            let mut connection = self.idle.borrow_mut().pop()?;
             if connection.is_usable() {
                 return Some(connection);
             }
         }
-        None
     }
 
     async fn http2(&self) -> Option<http2::SendRequest<RequestBody>> {
@@ -266,18 +369,28 @@ impl UpstreamPool {
         None
     }
 
-    async fn open_http2(&self, stream: Stream) -> Result<http2::SendRequest<RequestBody>, Error> {
+    async fn open_http2(
+        &self,
+        stream: Stream,
+        seat: Seat,
+    ) -> Result<http2::SendRequest<RequestBody>, Error> {
+        let upstream = self.account.upstream();
+        let head = u32::try_from(upstream.settings.limits.response_head_bytes);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
+            .max_header_list_size(head.unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| from_hyper(error, &self.upstream))?;
+            .map_err(|error| from_hyper(error, upstream))?;
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
+            drop(seat);
         });
         self.http2.replace(Some(sender.clone()));
+        // It carries the requests of all who wait.
+        self.account.freed();
         Ok(sender)
     }
 }
@@ -294,45 +407,52 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     }
 }
 
+/// HTTP/1.1 with an upstream, under its limits.
+pub(super) fn http1_builder(upstream: &Upstream) -> http1::Builder {
+    let limits = &upstream.settings.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        .max_header_size(limits.response_head_bytes)
+        .max_buf_size(limits.response_head_bytes.max(BUFFER));
+    if limits.response_header_count != HYPER_HEADER_COUNT {
+        builder.max_headers(limits.response_header_count);
+    }
+    builder
+}
+
+/// Why a request got no response on an HTTP/1.1 connection.
+enum NoResponse {
+    /// The connection had been closed; the request may be sent on another one.
+    Stale(Box<Request<RequestBody>>),
+    Failed(Error),
+}
+
 async fn http1_exchange(
     lease: Lease,
     connection: Http1,
     reused: bool,
     request: Request<RequestBody>,
-) -> Result<Response<UpstreamBody>, Error> {
+) -> Result<Response<UpstreamBody>, NoResponse> {
     // An upstream may close a kept-alive connection at the moment that it is used again. A
-    // request without a body that may be repeated is then sent once more, on a new connection
-    // (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    // request of which nothing was sent, or one without a body that may be repeated, is then sent
+    // once more, on another connection (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
     let replay = (reused && request.body().is_empty() && request.method().is_idempotent())
         .then(|| copy_of(&request));
-    match exchange(&lease, connection, request).await {
-        Ok(response) => Ok(finish(response, lease)),
-        Err(Failure::Final(error)) => Err(error),
-        Err(Failure::Sent(error)) if !reused => Err(from_hyper(error, lease.upstream())),
+    let error = match exchange(&lease, connection, request).await {
+        Ok((response, connection)) => {
+            lease.answered();
+            return Ok(response.map(|body| UpstreamBody::new(body, connection, lease)));
+        }
+        Err(Failure::Unsent(_, request)) if reused => return Err(NoResponse::Stale(request)),
         Err(Failure::Sent(error)) => match replay {
-            Some(request) => Box::pin(fresh_exchange(lease, request)).await,
-            None => Err(from_hyper(error, lease.upstream())),
+            Some(request) => return Err(NoResponse::Stale(Box::new(request))),
+            None => from_hyper(error, lease.upstream()),
         },
-        Err(Failure::Unsent(_, request)) if reused => {
-            Box::pin(fresh_exchange(lease, *request)).await
-        }
-        Err(Failure::Unsent(error, _)) => Err(from_hyper(error, lease.upstream())),
-    }
-}
-
-async fn fresh_exchange(
-    lease: Lease,
-    request: Request<RequestBody>,
-) -> Result<Response<UpstreamBody>, Error> {
-    let stream = Stream::connect(lease.upstream()).await?;
-    let connection = Http1::open(stream, lease.upstream()).await?;
-    match exchange(&lease, connection, request).await {
-        Ok(response) => Ok(finish(response, lease)),
-        Err(Failure::Final(error)) => Err(error),
-        Err(Failure::Sent(error) | Failure::Unsent(error, _)) => {
-            Err(from_hyper(error, lease.upstream()))
-        }
-    }
+        Err(Failure::Unsent(error, _)) => from_hyper(error, lease.upstream()),
+        Err(Failure::Final(error)) => error,
+    };
+    lease.failed(&error);
+    Err(NoResponse::Failed(error))
 }
 
 fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
@@ -341,13 +461,6 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
     copy
-}
-
-fn finish(
-    (response, connection): (Response<Incoming>, Option<Http1>),
-    lease: Lease,
-) -> Response<UpstreamBody> {
-    response.map(|body| UpstreamBody::new(body, connection, lease))
 }
 
 /// Why an exchange brought no response.
@@ -363,24 +476,26 @@ enum Failure {
 /// Sends a request and moves the connection's bytes until the response's head is there.
 async fn exchange(
     lease: &Lease,
-    connection: Http1,
-    request: Request<RequestBody>,
+    mut connection: Http1,
+    mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Option<Http1>), Failure> {
-    let Http1 {
-        mut sender,
-        connection,
-        ..
-    } = connection;
-    let progress = request.body().progress();
+    let upstream = lease.upstream();
+    let interim = Interim::watch(&mut request);
+    let progress = request.body().begin();
+    let mut response = pin!(connection.sender.try_send_request(request));
     let mut connection = Some(connection);
-    let mut response = pin!(sender.try_send_request(request));
-    let mut patience = pin!(patience(lease.upstream(), progress.as_deref()));
+    let mut patience = pin!(patience(upstream, progress.as_deref()));
     let result = poll_fn(|cx| {
         if let Some(driver) = &mut connection
-            && driver.as_mut().poll(cx).is_ready()
+            && driver.poll_ended(cx)
         {
             // Dropped, so that a response that cannot come any more is an error now.
             connection = None;
+        }
+        if interim.count() > upstream.settings.limits.interim_responses {
+            return Poll::Ready(Err(Error::InterimResponses {
+                upstream: upstream.to_string(),
+            }));
         }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(Ok(result));
@@ -389,15 +504,8 @@ async fn exchange(
     })
     .await;
     match result {
-        Ok(Ok(response)) => {
-            let connection = connection.map(|connection| Http1 {
-                sender,
-                connection,
-                idle_since: Instant::now(),
-            });
-            Ok((response, connection))
-        }
-        Ok(Err(error)) => Err(failure(error, progress.as_deref(), lease.upstream())),
+        Ok(Ok(response)) => Ok((response, connection)),
+        Ok(Err(error)) => Err(failure(error, progress.as_deref(), upstream)),
         Err(error) => Err(Failure::Final(error)),
     }
 }
@@ -407,7 +515,7 @@ async fn http2_exchange(
     mut sender: http2::SendRequest<RequestBody>,
     request: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, Error> {
-    let progress = request.body().progress();
+    let progress = request.body().begin();
     let result = {
         let mut response = pin!(sender.try_send_request(request));
         let mut patience = pin!(patience(lease.upstream(), progress.as_deref()));
@@ -415,19 +523,21 @@ async fn http2_exchange(
             Poll::Ready(result) => Poll::Ready(Ok(result)),
             Poll::Pending => patience.as_mut().poll(cx).map(Err),
         })
-        .await?
+        .await
     };
-    match result {
-        Ok(response) => Ok(response.map(|body| UpstreamBody::new(body, None, lease))),
-        Err(error) => Err(
-            match failure(error, progress.as_deref(), lease.upstream()) {
-                Failure::Final(error) => error,
-                Failure::Sent(error) | Failure::Unsent(error, _) => {
-                    from_hyper(error, lease.upstream())
-                }
-            },
-        ),
-    }
+    let error = match result {
+        Ok(Ok(response)) => {
+            lease.answered();
+            return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
+        }
+        Ok(Err(error)) => match failure(error, progress.as_deref(), lease.upstream()) {
+            Failure::Final(error) => error,
+            Failure::Sent(error) | Failure::Unsent(error, _) => from_hyper(error, lease.upstream()),
+        },
+        Err(error) => error,
+    };
+    lease.failed(&error);
+    Err(error)
 }
 
 /// Ends when there is no use in waiting for a response any longer, and says why.

@@ -4,15 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
-use tokio::time::Sleep;
 
 /// A request's body.
 pub(super) struct RequestBody {
@@ -30,9 +28,9 @@ pub(super) struct RequestBody {
 ///
 /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 struct Hold {
-    continued: Pin<Box<OwnedNotified>>,
-    /// Some upstreams never say 100.
-    patience: Pin<Box<Sleep>>,
+    continued: Arc<Notify>,
+    /// Ends at 100, or some time after the body was first asked for: some upstreams never say it.
+    released: Pin<Box<dyn Future<Output = ()>>>,
 }
 
 /// How far a request's body has got. Shared with whoever waits for the response.
@@ -110,19 +108,29 @@ impl RequestBody {
         }
     }
 
-    /// Holds the body until the notification comes, `patience` at most.
-    pub(super) fn hold(&mut self, patience: Duration) -> Arc<Notify> {
+    /// Holds the body until the upstream says 100, `patience` at most.
+    pub(super) fn hold(&mut self, patience: Duration) {
         let continued = Arc::new(Notify::new());
+        let notified = Arc::clone(&continued).notified_owned();
         self.hold = Some(Hold {
-            continued: Box::pin(Arc::clone(&continued).notified_owned()),
-            patience: Box::pin(tokio::time::sleep(patience)),
+            continued,
+            released: Box::pin(async move {
+                // That it took too long is as good.
+                let _ = tokio::time::timeout(patience, notified).await;
+            }),
         });
-        continued
     }
 
-    /// `None` where there is no body to wait for.
-    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
-        self.progress.clone()
+    /// What lets a held body go; `None`: it is not held.
+    pub(super) fn continued(&self) -> Option<Arc<Notify>> {
+        self.hold.as_ref().map(|hold| Arc::clone(&hold.continued))
+    }
+
+    /// Begins to measure how far it gets; `None` where there is no body to wait for.
+    pub(super) fn begin(&self) -> Option<Arc<Progress>> {
+        let progress = self.progress.clone()?;
+        progress.moved_to(Stage::WaitsForUpstream);
+        Some(progress)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -140,11 +148,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
         if let Some(hold) = &mut this.hold {
-            let released = hold.continued.as_mut().poll(cx).is_ready()
-                || hold.patience.as_mut().poll(cx).is_ready();
-            if !released {
-                return Poll::Pending;
-            }
+            ready!(hold.released.as_mut().poll(cx));
             this.hold = None;
         }
         let Some(inner) = &mut this.inner else {

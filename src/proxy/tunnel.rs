@@ -5,19 +5,22 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::{Request, Response, StatusCode};
-use hyper::client::conn::http1;
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
+use super::balance::{Lease, Seat};
 use super::body::UpstreamBody;
 use super::error::Error;
-use super::pool::{self, Lease, Pool};
+use super::pool::{self, Pool};
 use super::request_body::RequestBody;
+use super::stream::Stream;
 use super::upstream::Upstream;
 
 /// One worker's tunnels.
@@ -58,29 +61,55 @@ pub(super) async fn send(
     pool: &Pool,
     upstreams: &[Arc<Upstream>],
     client: OnUpgrade,
-    request: impl FnOnce(&Upstream) -> Request<RequestBody>,
+    mut request: Request<RequestBody>,
+    address: impl Fn(&mut Request<RequestBody>, &Upstream, Version),
 ) -> Result<Response<UpstreamBody>, Error> {
-    let (lease, stream) = pool.open(upstreams).await?;
-    let request = request(lease.upstream());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| pool::from_hyper(error, lease.upstream()))?;
-    tokio::task::spawn_local(connection.with_upgrades());
-    let limit = lease.upstream().settings.timeouts.response_head;
-    let mut response = tokio::time::timeout(limit, sender.send_request(request))
-        .await
-        .map_err(|_| Error::ResponseHeadTimeout {
-            upstream: lease.upstream().to_string(),
-        })?
-        .map_err(|error| pool::from_hyper(error, lease.upstream()))?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let upstream = hyper::upgrade::on(&mut response);
-        tunnels.spawn(carry(client, upstream, lease.share()));
+    let (lease, stream, seat) = pool.open(upstreams).await?;
+    address(&mut request, lease.upstream(), Version::HTTP_11);
+    match exchange(&lease, stream, seat, request).await {
+        Ok((mut response, seat)) => {
+            lease.answered();
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let upstream = hyper::upgrade::on(&mut response);
+                tunnels.spawn(carry(client, upstream, lease.share(), seat));
+            }
+            Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
+        }
+        Err(error) => {
+            lease.failed(&error);
+            Err(error)
+        }
     }
-    Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
 }
 
-async fn carry(client: OnUpgrade, upstream: OnUpgrade, lease: Lease) {
+async fn exchange(
+    lease: &Lease,
+    stream: Stream,
+    seat: Seat,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Rc<Seat>), Error> {
+    let upstream = lease.upstream();
+    let from_hyper = |error| pool::from_hyper(error, upstream);
+    let handshake = pool::http1_builder(upstream).handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(from_hyper)?;
+    let seat = Rc::new(seat);
+    let held = Rc::clone(&seat);
+    tokio::task::spawn_local(async move {
+        // What fails here fails the response or the tunnel.
+        let _ = connection.with_upgrades().await;
+        drop(held);
+    });
+    let limit = upstream.settings.timeouts.response_head;
+    let response = tokio::time::timeout(limit, sender.send_request(request))
+        .await
+        .map_err(|_| Error::ResponseHeadTimeout {
+            upstream: upstream.to_string(),
+        })?
+        .map_err(from_hyper)?;
+    Ok((response, seat))
+}
+
+async fn carry(client: OnUpgrade, upstream: OnUpgrade, lease: Lease, seat: Rc<Seat>) {
     let ends = match tokio::try_join!(client, upstream) {
         Ok(ends) => ends,
         Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
@@ -89,5 +118,5 @@ async fn carry(client: OnUpgrade, upstream: OnUpgrade, lease: Lease) {
     if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
         tracing::debug!(%error, "a tunnel broke off");
     }
-    drop(lease);
+    drop((lease, seat));
 }

@@ -8,6 +8,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
+use crate::metrics::UpstreamHealth;
+
+use super::health::{Health, HealthSettings};
+
 /// A server that requests are forwarded to.
 ///
 /// Equality covers all that makes two connections differ, so that a reload can keep the
@@ -22,6 +26,8 @@ pub struct Upstream {
     pub(crate) authority: HeaderValue,
     /// The name in its certificate, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
+    /// How it fares, over all workers.
+    pub(crate) health: Health,
 }
 
 /// What the config says of an upstream.
@@ -35,6 +41,25 @@ pub struct UpstreamSettings {
     pub http2: bool,
     /// How long to wait for it.
     pub timeouts: Timeouts,
+    /// How much it may send, and how many may ask it.
+    pub limits: UpstreamLimits,
+    /// When it is left out.
+    pub health: HealthSettings,
+}
+
+impl UpstreamSettings {
+    /// An upstream that speaks HTTP/1.1 without TLS, under the default limits.
+    #[must_use]
+    pub fn plain(address: Address) -> Self {
+        Self {
+            address,
+            tls: false,
+            http2: false,
+            timeouts: Timeouts::default(),
+            limits: UpstreamLimits::default(),
+            health: HealthSettings::default(),
+        }
+    }
 }
 
 /// Where an upstream listens.
@@ -54,6 +79,8 @@ pub enum Address {
 /// How long the proxy waits for an upstream, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
+    /// For a connection to become free, where no more may be opened.
+    pub queue: Duration,
     /// Name lookup, TCP and TLS handshake together.
     pub connect: Duration,
     /// From the end of the request to the head of the response.
@@ -65,9 +92,37 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            queue: Duration::from_secs(1),
             connect: Duration::from_secs(5),
             response_head: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How much an upstream may send before a response's body, and how many may ask it at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamLimits {
+    /// A response's line and fields, in bytes.
+    pub response_head_bytes: usize,
+    /// How many fields a response may have.
+    pub response_header_count: usize,
+    /// How many interim responses (1xx) may come before the response.
+    pub interim_responses: usize,
+    /// Connections at a time, over all workers, each of which has its share.
+    pub connections: usize,
+    /// Requests that wait for a connection at a time, over all workers.
+    pub queue: usize,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            response_head_bytes: 64 * 1024,
+            response_header_count: 100,
+            interim_responses: 16,
+            connections: 4096,
+            queue: 1024,
         }
     }
 }
@@ -101,8 +156,22 @@ impl Upstream {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
             server_name: server_name.filter(|_| settings.tls),
+            health: Health::default(),
             settings,
         })
+    }
+}
+
+impl Upstream {
+    /// Its health, as metrics show it: under its address as the config has it.
+    #[must_use]
+    pub fn shown_health(&self) -> UpstreamHealth {
+        let scheme = match (&self.settings.address, self.settings.tls) {
+            (Address::Unix(_), _) => "",
+            (Address::Tcp { .. }, false) => "http://",
+            (Address::Tcp { .. }, true) => "https://",
+        };
+        self.health.shown(format!("{scheme}{self}"))
     }
 }
 

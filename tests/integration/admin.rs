@@ -12,7 +12,7 @@ use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
 };
-use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamSettings};
+use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
 use s3cors::server::Bind;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -134,15 +134,10 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
 }
 
 fn route(name: &str, hosts: &[&str], policies: Policies) -> Route {
-    let upstream = UpstreamSettings {
-        address: Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: 9000,
-        },
-        tls: false,
-        http2: false,
-        timeouts: Timeouts::default(),
-    };
+    let upstream = UpstreamSettings::plain(Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 9000,
+    });
     Route {
         name: name.into(),
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),

@@ -27,4 +27,5 @@ mod shipped_files;
 mod smuggling;
 mod support;
 mod tls;
+mod upstreams;
 mod vectors;

@@ -7,7 +7,7 @@ use crate::cors::{CorsConfiguration, CorsRule, Options};
 use crate::metrics::Metrics;
 use crate::proxy::host::HostMap;
 use crate::proxy::snapshot::{Buckets, Forwarding, HostHeader, Policies, Source};
-use crate::proxy::upstream::{Address, Timeouts, Upstream, UpstreamSettings};
+use crate::proxy::upstream::{Address, Upstream, UpstreamSettings};
 
 fn policy(file: &str, rules: Vec<CorsRule>) -> Arc<RoutePolicy> {
     let configuration = CorsConfiguration { rules };
@@ -35,15 +35,10 @@ fn rule(origins: &[&str], methods: &[&str], headers: &[&str]) -> CorsRule {
 }
 
 fn route(name: &str, hosts: &[&str], policies: Policies) -> Arc<Route> {
-    let upstream = UpstreamSettings {
-        address: Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: 9000,
-        },
-        tls: false,
-        http2: false,
-        timeouts: Timeouts::default(),
-    };
+    let upstream = UpstreamSettings::plain(Address::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 9000,
+    });
     Arc::new(Route {
         name: name.into(),
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),

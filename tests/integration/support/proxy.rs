@@ -7,11 +7,12 @@ use std::sync::Arc;
 use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
 use s3cors::metrics::Metrics;
 use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
+use s3cors::proxy::health::HealthSettings;
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
 };
-use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamSettings};
+use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
 use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
 
 /// A running proxy; it stops when dropped.
@@ -38,6 +39,8 @@ pub(crate) struct TestRoute {
     pub(crate) host_header: HostHeader,
     pub(crate) forwarding: Forwarding,
     pub(crate) timeouts: Timeouts,
+    pub(crate) limits: UpstreamLimits,
+    pub(crate) health: HealthSettings,
 }
 
 impl TestRoute {
@@ -54,6 +57,8 @@ impl TestRoute {
             host_header: HostHeader::default(),
             forwarding: Forwarding::default(),
             timeouts: Timeouts::default(),
+            limits: UpstreamLimits::default(),
+            health: HealthSettings::default(),
         }
     }
 
@@ -91,17 +96,21 @@ impl TestRoute {
         let upstreams = self.upstreams.iter().map(|address| {
             Arc::new(
                 Upstream::new(UpstreamSettings {
-                    address: Address::Tcp {
-                        host: address.ip().to_string(),
-                        port: address.port(),
-                    },
-                    tls: false,
                     http2: self.http2,
                     timeouts: self.timeouts,
+                    limits: self.limits,
+                    health: self.health,
+                    ..UpstreamSettings::plain(Address::Tcp {
+                        host: address.ip().to_string(),
+                        port: address.port(),
+                    })
                 })
                 .unwrap(),
             )
         });
+        let upstreams: Box<[_]> = upstreams.collect();
+        let healths = upstreams.iter().map(|upstream| upstream.shown_health());
+        counters.show_upstreams(healths.collect());
         Route {
             name: name.into(),
             hosts: self
@@ -120,7 +129,7 @@ impl TestRoute {
                 }),
                 not_enabled: self.managed.then(|| policy(None)),
             },
-            upstreams: upstreams.collect(),
+            upstreams,
             host_header: self.host_header,
             forwarding: self.forwarding,
             metrics: Arc::clone(&counters),

@@ -87,7 +87,15 @@ impl MockUpstream {
         read_body: bool,
         script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), read_body, script)
+    }
+
+    /// The same on a listener that is there already.
+    pub(crate) fn on(
+        listener: TcpListener,
+        read_body: bool,
+        script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(Mutex::new(0));

@@ -1,0 +1,176 @@
+//! A route's upstreams, checked: where they listen, and what holds for all of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::proxy::health::HealthSettings;
+use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
+
+use super::address;
+use super::check::{usize_of, with_help};
+use super::diagnostic::Diagnostic;
+use super::file::{Reader, Table};
+
+/// The least time that may be waited for something.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// What holds for all upstreams of a route.
+struct Common {
+    http2: bool,
+    timeouts: Timeouts,
+    limits: UpstreamLimits,
+    health: HealthSettings,
+}
+
+/// Reads `upstream` and the keys about it.
+pub(super) fn upstreams(
+    table: &mut Table<'_>,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> Vec<UpstreamSettings> {
+    let common = Common {
+        http2: table
+            .boolean("upstream_http2", reader)
+            .is_some_and(Spanned::into_inner),
+        timeouts: timeouts(table, reader),
+        limits: limits(table, reader),
+        health: health(table, reader),
+    };
+    let Some(written) = table.strings("upstream", reader) else {
+        if table.key_span("upstream").is_none() {
+            let diagnostic = Diagnostic::error("missing-key", "a route has an `upstream`");
+            reader.push(
+                diagnostic.help("add upstream = [\"http://127.0.0.1:9000\"]"),
+                table.span(),
+            );
+        }
+        return Vec::new();
+    };
+    if written.get_ref().is_empty() {
+        reader.error(
+            "missing-upstream",
+            written.span(),
+            "a route has at least one upstream",
+        );
+    }
+    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
+    for text in written.into_inner() {
+        match upstream(text.get_ref(), base).map(|settings| common.with(settings)) {
+            Ok(settings) if upstreams.contains(&settings) => {
+                let diagnostic =
+                    Diagnostic::warning("duplicate-upstream", "the upstream is there twice");
+                reader.push(diagnostic, text.span());
+            }
+            Ok(settings) => upstreams.push(settings),
+            Err(diagnostic) => reader.push(*diagnostic, text.span()),
+        }
+    }
+    upstreams
+}
+
+impl Common {
+    fn with(&self, upstream: UpstreamSettings) -> UpstreamSettings {
+        UpstreamSettings {
+            http2: self.http2,
+            timeouts: self.timeouts,
+            limits: self.limits,
+            health: self.health,
+            ..upstream
+        }
+    }
+}
+
+/// An upstream as the config or a flag writes it.
+pub(super) fn upstream(text: &str, base: &Path) -> Result<UpstreamSettings, Box<Diagnostic>> {
+    let invalid = |message: String| Diagnostic::error("invalid-upstream", message);
+    let (address, tls) = address::upstream(text, base)
+        .map_err(|error| Box::new(with_help(invalid(error.to_string()), error.help)))?;
+    let settings = UpstreamSettings {
+        tls,
+        ..UpstreamSettings::plain(address)
+    };
+    match Upstream::new(settings.clone()) {
+        Ok(_) => Ok(settings),
+        Err(error) => Err(Box::new(invalid(error.to_string()))),
+    }
+}
+
+fn timeouts(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(mut table) = table.table("timeouts", reader) else {
+        return timeouts;
+    };
+    for (key, timeout) in [
+        ("queue_seconds", &mut timeouts.queue),
+        ("connect_seconds", &mut timeouts.connect),
+        ("response_head_seconds", &mut timeouts.response_head),
+        ("body_idle_seconds", &mut timeouts.body_idle),
+    ] {
+        if let Some(seconds) = table.seconds(key, LEAST, reader) {
+            *timeout = seconds;
+        }
+    }
+    table.finish(reader);
+    timeouts
+}
+
+fn limits(table: &mut Table<'_>, reader: &mut Reader<'_>) -> UpstreamLimits {
+    let mut limits = UpstreamLimits::default();
+    let Some(mut table) = table.table("limits", reader) else {
+        return limits;
+    };
+    for (key, least, most, limit) in [
+        (
+            "response_head_bytes",
+            1024,
+            16 * 1024 * 1024,
+            &mut limits.response_head_bytes,
+        ),
+        (
+            "response_header_count",
+            1,
+            10_000,
+            &mut limits.response_header_count,
+        ),
+        (
+            "interim_responses",
+            1,
+            10_000,
+            &mut limits.interim_responses,
+        ),
+        ("connections", 1, 1_000_000, &mut limits.connections),
+        ("queue", 0, 1_000_000, &mut limits.queue),
+    ] {
+        if let Some(value) = table.integer(key, least, most, reader) {
+            *limit = usize_of(*value.get_ref());
+        }
+    }
+    table.finish(reader);
+    limits
+}
+
+fn health(table: &mut Table<'_>, reader: &mut Reader<'_>) -> HealthSettings {
+    let mut health = HealthSettings::default();
+    let Some(mut table) = table.table("health", reader) else {
+        return health;
+    };
+    if let Some(failures) = table.integer("failures", 1, 1_000_000, reader) {
+        health.failures = usize_of(*failures.get_ref());
+    }
+    if let Some(seconds) = table.seconds("ejection_seconds", LEAST, reader) {
+        health.ejection = seconds;
+        health.max_ejection = health.max_ejection.max(seconds);
+    }
+    let span = table.key_span("max_ejection_seconds");
+    if let Some(seconds) = table.seconds("max_ejection_seconds", LEAST, reader) {
+        if seconds < health.ejection {
+            let message = "`max_ejection_seconds` is no less than `ejection_seconds`";
+            reader.error("out-of-range", span.unwrap_or_default(), message);
+        }
+        health.max_ejection = seconds;
+    }
+    table.finish(reader);
+    health
+}

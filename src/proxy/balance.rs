@@ -1,0 +1,277 @@
+//! Which upstream a request goes to, and one worker's account of each: requests under way, open
+//! connections, and who waits for one.
+//!
+//! What a connection is (HTTP/1.1, HTTP/2, a tunnel) is none of its business. Whoever opens one
+//! holds a [`Seat`] for as long as it is open; a request holds a [`Lease`] until its response's
+//! body has ended, and says with it how the upstream fared.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::Error;
+use super::health;
+use super::upstream::Upstream;
+
+/// One worker's account of one upstream.
+pub(super) struct Account {
+    upstream: Arc<Upstream>,
+    /// Requests under way.
+    outstanding: Cell<usize>,
+    /// Open connections, idle ones included.
+    connections: Cell<usize>,
+    /// The most of them: this worker's share.
+    room: usize,
+    /// Requests that wait for a connection.
+    waiting: Cell<usize>,
+    /// The most of them: this worker's share.
+    most_waiting: usize,
+    /// Wakes the first who waits.
+    freed: Notify,
+}
+
+impl Account {
+    /// An account with nothing in it, for one of `workers`.
+    pub(super) fn new(upstream: &Arc<Upstream>, workers: usize) -> Rc<Self> {
+        let limits = &upstream.settings.limits;
+        Rc::new(Self {
+            outstanding: Cell::new(0),
+            connections: Cell::new(0),
+            room: limits.connections.div_ceil(workers.max(1)),
+            waiting: Cell::new(0),
+            most_waiting: limits.queue.div_ceil(workers.max(1)),
+            freed: Notify::new(),
+            upstream: Arc::clone(upstream),
+        })
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The order in which upstreams are tried, the least first: those that fare well, then those
+    /// that have room, then by the requests under way.
+    ///
+    /// One that is ejected comes last but is never left out: where there is no other, it is tried.
+    pub(super) fn rank(&self) -> impl Ord + use<> {
+        let is_full = self.connections.get() >= self.room && self.outstanding.get() >= self.room;
+        let is_ejected = !self.upstream.health.is_healthy();
+        (is_ejected, is_full, self.outstanding.get())
+    }
+
+    /// Whether nobody would miss the account.
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.get() == 0
+    }
+
+    /// A place for one more connection; `None`: there are as many as there may be.
+    pub(super) fn seat(self: &Rc<Self>) -> Option<Seat> {
+        (self.connections.get() < self.room).then(|| {
+            self.connections.set(self.connections.get() + 1);
+            Seat(Rc::clone(self))
+        })
+    }
+
+    /// Whether somebody waits for a connection: who comes later takes none before them.
+    pub(super) fn has_queue(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Begins to wait for a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where too many wait already.
+    pub(super) fn queue(&self) -> Result<Turn<'_>, Error> {
+        if self.waiting.get() >= self.most_waiting {
+            return Err(self.busy());
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        Ok(Turn {
+            account: self,
+            deadline: Instant::now() + self.upstream.settings.timeouts.queue,
+        })
+    }
+
+    /// A connection can be had: whoever waits first looks for it.
+    pub(super) fn freed(&self) {
+        if self.has_queue() {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Counts a failure, of a connection or of a request, for the upstream's health.
+    pub(super) fn failed(&self, error: &Error) {
+        if error.is_upstreams_fault()
+            && let Some(ejection) = self.upstream.health.failed(&self.upstream.settings.health)
+        {
+            tracing::warn!(
+                upstream = %self.upstream,
+                seconds = ejection.as_secs_f64(),
+                "an upstream failed too often in a row and is left out"
+            );
+            health::reinstate_after(ejection, &self.upstream);
+        }
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy {
+            upstream: self.upstream.to_string(),
+        }
+    }
+}
+
+/// Counts a request as under way to an upstream for as long as it lives.
+pub(super) struct Lease(Rc<Account>);
+
+impl Lease {
+    pub(super) fn new(account: &Rc<Account>) -> Self {
+        account.outstanding.set(account.outstanding.get() + 1);
+        Self(Rc::clone(account))
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.0.upstream
+    }
+
+    /// One more for the same request: a tunnel outlives its response.
+    pub(super) fn share(&self) -> Self {
+        Self::new(&self.0)
+    }
+
+    /// The upstream answered: whatever failed before is forgotten.
+    pub(super) fn answered(&self) {
+        self.0.upstream.health.answered();
+    }
+
+    /// The upstream did not answer.
+    pub(super) fn failed(&self, error: &Error) {
+        self.0.failed(error);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.outstanding.set(self.0.outstanding.get() - 1);
+    }
+}
+
+/// Counts a connection as open for as long as it lives.
+pub(super) struct Seat(Rc<Account>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.freed();
+    }
+}
+
+/// A request's place among those that wait for a connection.
+pub(super) struct Turn<'a> {
+    account: &'a Account,
+    deadline: Instant,
+}
+
+impl Turn<'_> {
+    /// Ends when there may be a connection. Whoever finds none waits on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where that took too long.
+    pub(super) async fn come(&self) -> Result<(), Error> {
+        timeout_at(self.deadline, self.account.freed.notified())
+            .await
+            .map_err(|_| self.account.busy())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.account.waiting.set(self.account.waiting.get() - 1);
+        // There may be more than one to be had.
+        self.account.freed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::upstream::{Address, UpstreamSettings};
+    use super::*;
+
+    fn account(connections: usize, queue: usize) -> Rc<Account> {
+        patient(connections, queue, Duration::from_secs(60))
+    }
+
+    fn patient(connections: usize, queue: usize, patience: Duration) -> Rc<Account> {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = connections;
+        settings.limits.queue = queue;
+        settings.timeouts.queue = patience;
+        Account::new(&Arc::new(Upstream::new(settings).unwrap()), 1)
+    }
+
+    #[test]
+    fn the_fewest_requests_under_way_win_and_who_is_full_or_ejected_comes_last() {
+        let (calm, loaded, full, ejected) =
+            (account(9, 0), account(9, 0), account(1, 0), account(9, 0));
+        let _leases = [&loaded, &loaded, &full].map(Lease::new);
+        let _seat = full.seat();
+        let threshold = ejected.upstream.settings.health.failures;
+        (0..threshold).for_each(|_| {
+            let settings = &ejected.upstream.settings.health;
+            ejected.upstream.health.failed(settings);
+        });
+        let mut accounts = [&ejected, &full, &loaded, &calm];
+        accounts.sort_by_key(|account| account.rank());
+        let order = [&calm, &loaded, &full, &ejected];
+        for (account, expected) in accounts.iter().zip(order) {
+            assert!(Rc::ptr_eq(account, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_first_gets_the_next_connection() {
+        let account = account(1, 2);
+        let seat = account.seat().unwrap();
+        assert!(account.seat().is_none());
+        let (first, second) = (account.queue().unwrap(), account.queue().unwrap());
+        assert!(account.queue().is_err(), "a third is sent away at once");
+        let freed = async {
+            drop(seat);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            came = first.come() => came.unwrap(),
+            () = freed => {}
+        }
+        assert!(account.seat().is_some() && account.has_queue());
+        drop(first);
+        second.come().await.unwrap();
+        drop(second);
+        assert!(!account.has_queue());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let account = patient(1, 1, Duration::from_millis(1));
+        let _seat = account.seat().unwrap();
+        let error = account.queue().unwrap().come().await.unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }) && !error.is_upstreams_fault());
+        assert!(!account.has_queue());
+    }
+
+    #[test]
+    fn workers_share_the_room() {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = 5;
+        let account = Account::new(&Arc::new(Upstream::new(settings).unwrap()), 2);
+        let seats: Vec<_> = std::iter::from_fn(|| account.seat()).collect();
+        assert_eq!(seats.len(), 3);
+    }
+}

@@ -1,0 +1,153 @@
+//! How an upstream fares, as seen from the requests that it answers or does not: shared by all
+//! workers, without a lock.
+//!
+//! After some failures in a row an upstream is ejected: it is tried only where there is no other
+//! one. It comes back after a time, and no sooner than a connection to it can be made, so that no
+//! client's request has to find out. Each further ejection before an answer takes twice as long,
+//! up to a limit.
+
+use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::metrics::UpstreamHealth;
+
+use super::stream::Stream;
+use super::upstream::Upstream;
+
+/// Between two tries to connect to an ejected upstream.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// When an upstream is left out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HealthSettings {
+    /// After how many failures in a row.
+    pub failures: usize,
+    /// For how long, the first time.
+    pub ejection: Duration,
+    /// For how long at most.
+    pub max_ejection: Duration,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            ejection: Duration::from_secs(1),
+            max_ejection: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How an upstream fares.
+#[derive(Debug)]
+pub(crate) struct Health {
+    /// Failures since the last answer.
+    failures: AtomicUsize,
+    /// Ejections since the last answer.
+    ejections: AtomicU32,
+    /// Shared with the metrics.
+    is_healthy: Arc<AtomicBool>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            failures: AtomicUsize::new(0),
+            ejections: AtomicU32::new(0),
+            is_healthy: Arc::new(AtomicBool::new(true)),
+        }
+    }
+}
+
+impl Health {
+    /// Whether requests go to it without need.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    /// As the metrics show it.
+    pub(super) fn shown(&self, label: String) -> UpstreamHealth {
+        UpstreamHealth {
+            label: label.into(),
+            is_healthy: Arc::clone(&self.is_healthy),
+        }
+    }
+
+    /// Counts an answer.
+    pub(super) fn answered(&self) {
+        // The usual case writes nothing: workers share the cache line.
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.ejections.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a failure. `Some`: with it, the upstream is ejected, and whoever was told has to
+    /// [reinstate](reinstate_after) it after that time.
+    pub(super) fn failed(&self, settings: &HealthSettings) -> Option<Duration> {
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        let is_on_trial = self.ejections.load(Ordering::Relaxed) > 0;
+        if failures < settings.failures && !is_on_trial {
+            return None;
+        }
+        if !self.is_healthy.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let before = self.ejections.fetch_add(1, Ordering::Relaxed);
+        let doubled = settings.ejection.saturating_mul(1 << before.min(30));
+        Some(doubled.min(settings.max_ejection))
+    }
+
+    fn reinstate(&self) {
+        self.is_healthy.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reinstates an upstream after a time, as soon as a connection to it can be made.
+pub(super) fn reinstate_after(ejection: Duration, upstream: &Arc<Upstream>) {
+    // Weak: a reload may remove it meanwhile.
+    let upstream = Arc::downgrade(upstream);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(ejection).await;
+        while let Some(upstream) = Weak::upgrade(&upstream) {
+            if Stream::connect(&upstream).await.is_ok() {
+                upstream.health.reinstate();
+                tracing::info!(%upstream, "an upstream can be connected to again");
+                return;
+            }
+            drop(upstream);
+            tokio::time::sleep(RETRY).await;
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_ejected_after_failures_in_a_row_and_longer_each_time() {
+        let settings = HealthSettings::default();
+        let health = Health::default();
+        assert_eq!(health.failed(&settings), None);
+        assert_eq!(health.failed(&settings), None);
+        health.answered();
+        assert_eq!(health.failed(&settings), None);
+        assert_eq!(health.failed(&settings), None);
+        assert!(health.is_healthy());
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let ejection = health.failed(&settings);
+            assert_eq!(ejection, Some(Duration::from_secs(seconds)));
+            assert!(!health.is_healthy());
+            assert_eq!(health.failed(&settings), None, "it is ejected already");
+            health.reinstate();
+        }
+        health.answered();
+        assert_eq!(health.failed(&settings), None, "all is forgotten");
+    }
+}

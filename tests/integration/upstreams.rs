@@ -1,0 +1,182 @@
+//! Which upstream a request goes to, how many it gets at a time, and when it is left out.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::client::{RawClient, RawResponse, ask};
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+const ORIGIN: (&str, &str) = ("Origin", "https://app.example");
+
+const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+    <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// What nothing here takes longer than.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An address that refuses connections.
+fn refusing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// An upstream that answers a request for each word it is sent.
+fn holding() -> (MockUpstream, mpsc::Sender<()>) {
+    let (go, going) = mpsc::channel();
+    let going = Mutex::new(going);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        let gone = going.lock().unwrap().recv();
+        exchange.send(OK);
+        gone.is_ok()
+    });
+    (upstream, go)
+}
+
+fn get(proxy: &TestProxy) -> RawResponse {
+    ask(proxy.address, "GET", "/k", &[ORIGIN])
+}
+
+fn value(proxy: &TestProxy, series: &str) -> Option<f64> {
+    let text = proxy.metrics.encode();
+    let line = text.lines().find(|line| line.starts_with(series))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+fn errors(proxy: &TestProxy, reason: &str) -> Option<f64> {
+    let labels = format!("{{route=\"photos.example\",reason=\"{reason}\"}}");
+    value(proxy, &format!("s3cors_upstream_errors_total{labels}"))
+}
+
+fn is_healthy(proxy: &TestProxy, upstream: SocketAddr) -> bool {
+    let labels = format!("{{route=\"photos.example\",upstream=\"http://{upstream}\"}}");
+    value(proxy, &format!("s3cors_upstream_healthy{labels}")) == Some(1.0)
+}
+
+#[test]
+fn past_its_connections_and_its_queue_an_upstream_is_not_asked() {
+    let (upstream, go) = holding();
+    let mut route = TestRoute::new(upstream.address, POLICY);
+    route.limits.connections = 1;
+    route.limits.queue = 1;
+    route.timeouts.queue = PATIENCE;
+    let proxy = TestProxy::start(&[route]);
+    let request = "GET /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: https://app.example\r\n\r\n";
+
+    let mut first = RawClient::connect(proxy.address);
+    first.send(request);
+    upstream.wait_for_request();
+    // One of the next two waits, whichever comes first; the other one is sent away.
+    let (told, answers) = mpsc::channel();
+    for _ in 0..2 {
+        let (address, told) = (proxy.address, told.clone());
+        thread::spawn(move || told.send(ask(address, "GET", "/k", &[ORIGIN])).unwrap());
+    }
+    let refused = answers.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.values("retry-after"), ["1"]);
+    assert_eq!(refused.values("access-control-allow-origin"), [ORIGIN.1]);
+    assert!(refused.text().contains("<Code>SlowDown</Code>"));
+    assert_eq!(errors(&proxy, "busy"), Some(1.0));
+
+    go.send(()).unwrap();
+    assert_eq!(first.receive("GET").status, 200);
+    upstream.wait_for_request();
+    go.send(()).unwrap();
+    assert_eq!(answers.recv_timeout(PATIENCE).unwrap().status, 200);
+    assert_eq!((upstream.connections(), upstream.requests().len()), (1, 2));
+    assert!(
+        is_healthy(&proxy, upstream.address),
+        "asked too much is not ill"
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_connection_longer_than_told() {
+    let (upstream, go) = holding();
+    let mut route = TestRoute::new(upstream.address, POLICY);
+    route.limits.connections = 1;
+    route.timeouts.queue = Duration::from_millis(1);
+    let proxy = TestProxy::start(&[route]);
+    let mut first = RawClient::connect(proxy.address);
+    first.send("GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n");
+    upstream.wait_for_request();
+    assert_eq!(get(&proxy).status, 503);
+    go.send(()).unwrap();
+    assert_eq!(first.receive("GET").status, 200);
+}
+
+#[test]
+fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
+    let (dead, alive) = (refusing(), MockUpstream::answering(OK));
+    let mut route = TestRoute::new(dead, POLICY);
+    route.upstreams.push(alive.address);
+    let proxy = TestProxy::start(&[route]);
+    // Nobody notices: what cannot be sent to the one goes to the other.
+    let begin = Instant::now();
+    while is_healthy(&proxy, dead) || alive.requests().is_empty() {
+        assert_eq!(get(&proxy).status, 200);
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    assert_eq!(errors(&proxy, "connect"), Some(0.0));
+
+    let revived = MockUpstream::on(TcpListener::bind(dead).unwrap(), true, |exchange| {
+        exchange.send(OK);
+        true
+    });
+    while revived.requests().is_empty() {
+        assert_eq!(get(&proxy).status, 200);
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    assert!(is_healthy(&proxy, dead));
+}
+
+#[test]
+fn the_only_upstream_is_asked_however_it_fares() {
+    let upstream = MockUpstream::scripted(true, |exchange| {
+        if exchange.request.target() == "/good" {
+            exchange.send(OK);
+        }
+        false
+    });
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    let threshold = s3cors::proxy::health::HealthSettings::default().failures;
+    for _ in 0..threshold {
+        assert_eq!(get(&proxy).status, 502);
+    }
+    assert!(!is_healthy(&proxy, upstream.address));
+    assert_eq!(ask(proxy.address, "GET", "/good", &[]).status, 200);
+}
+
+#[test]
+fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
+    let alive = MockUpstream::answering(OK);
+    // Closes its connection, and listens no more, after one answer.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut route = TestRoute::new(address, POLICY);
+    route.upstreams.push(alive.address);
+    let proxy = TestProxy::start(&[route]);
+    let closing = thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(OK.as_bytes()).unwrap();
+    });
+    while !closing.is_finished() {
+        assert_eq!(get(&proxy).status, 200);
+    }
+    for _ in 0..6 {
+        assert_eq!(get(&proxy).status, 200);
+    }
+}
