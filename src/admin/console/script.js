@@ -22,6 +22,15 @@ const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 const code = (text) => make("code", {}, text);
 
+/** Text whose `code` stands between backticks. */
+const prose = (text) => text.split("`").map((part, index) => (index % 2 ? code(part) : part));
+
+/** A time as people read it, to the second. */
+const moment = (time) => time.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+
+/** A command a field a line; a shell reads it all the same. */
+const lines = (command) => command.replaceAll(" -H '", " \\\n  -H '").replace(/ ('https?:[^']*')$/, " \\\n  $1");
+
 function copyable(text) {
   const button = make("button", { type: "button", "aria-label": "Copy" }, "Copy");
   button.addEventListener("click", async () => {
@@ -80,7 +89,7 @@ function verdict(kind, title, text) {
   const [sign, word] = VERDICTS[kind];
   return make("div", { class: "verdict " + kind },
     make("span", { class: "sign", "aria-hidden": "true" }, sign),
-    make("div", {}, make("strong", {}, title || word), make("p", {}, sentence(text))));
+    make("div", {}, make("strong", {}, title || word), make("p", {}, prose(sentence(text)))));
 }
 
 function explained(answer) {
@@ -111,7 +120,7 @@ function served(answer) {
   const policy = answer.policy;
   if (policy) {
     row("Policy", policy.file === null ? "none: CORS is not enabled" : code(policy.file),
-      ` · semantics ${policy.semantics}`, policy.loaded_at ? ` · read ${policy.loaded_at}` : null);
+      ` · semantics ${policy.semantics}`, policy.loaded_at ? ` · read ${moment(policy.loaded_at)}` : null);
     if (policy.last_error) row("Newer file", make("span", { class: "no" }, "not in force: " + policy.last_error));
   }
   return make("dl", {}, rows);
@@ -156,7 +165,7 @@ function preflightStep(preflight) {
   if (preflight.error) {
     parts.push(make("p", {}, code(preflight.error.code), " ", preflight.error.message));
   }
-  parts.push(fields(preflight.fields), make("h3", {}, "See for yourself"), copyable(preflight.curl));
+  parts.push(fields(preflight.fields), make("h3", {}, "See for yourself"), copyable(lines(preflight.curl)));
   return parts;
 }
 
@@ -167,7 +176,7 @@ function actualStep(preflight, actual) {
   }
   parts.push(...decided(actual));
   parts.push(make("h3", {}, "Fields that the proxy sets on the response"), fields(actual.fields));
-  if (actual.curl) parts.push(make("h3", {}, "See for yourself"), copyable(actual.curl));
+  if (actual.curl) parts.push(make("h3", {}, "See for yourself"), copyable(lines(actual.curl)));
   return parts;
 }
 
@@ -191,7 +200,7 @@ function decided(decision) {
     parts.push(make("p", {}, "No rule was asked: " + decision.message + "."));
   }
   if (decision.notes.length) {
-    parts.push(make("ul", { class: "hint" }, decision.notes.map((note) => make("li", {}, sentence(note.text)))));
+    parts.push(make("ul", { class: "hint" }, decision.notes.map((note) => make("li", {}, prose(sentence(note.text))))));
   }
   return parts;
 }
@@ -312,25 +321,28 @@ async function status() {
     const policy = route.policy ? code(route.policy.file || "built in")
       : route.transparent ? "transparent" : route.buckets ? "by bucket" : "CORS not enabled";
     const refused = route.denied_origins.filter((denied) => denied.origin !== "other").slice(0, 5).map((denied) =>
-      make("div", {},
+      make("div", { class: "counted" },
         make("button", { type: "button", class: "link mono", title: "Explain this origin", onclick: () => {
           form.elements.origin.value = denied.origin;
-          if (!form.elements.url.value) form.elements.url.value = sample(route);
+          if (!form.elements.url.value) form.elements.url.value = sample(route.hosts[0]);
           form.elements.origin.focus();
         } }, denied.origin),
-        ` ${denied.count}`));
+        make("span", {}, denied.count.toLocaleString("en"))));
+    const hosts = route.hosts.map((host) =>
+      make("div", {}, make("button", { type: "button", class: "link mono", title: "Ask for this host", onclick: () => {
+        form.elements.url.value = sample(host);
+        form.elements.url.focus();
+      } }, host)));
     return make("tr", {},
       make("th", { scope: "row" }, route.name),
-      make("td", { "data-label": "Hosts" }, make("button", { type: "button", class: "link mono", title: "Ask for this host", onclick: () => {
-        form.elements.url.value = sample(route);
-        form.elements.url.focus();
-      } }, route.hosts.join(", "))),
+      make("td", { "data-label": "Hosts" }, hosts),
       make("td", { "data-label": "Policy" }, policy,
         route.buckets ? make("div", { class: "hint" }, `${route.buckets.count} ${route.buckets.count === 1 ? "bucket has its" : "buckets have their"} own, by ${BY[route.buckets.address]}`) : null),
       make("td", { "data-label": "Refused most" }, refused.length ? refused : "–"));
   });
   const head = ["Route", "Hosts", "Policy", "Refused most"];
   byId("routes").replaceChildren(make("table", { class: "routes" },
+    make("caption", {}, "Choose a host or a refused origin to ask about it."),
     make("thead", {}, make("tr", {}, head.map((name) => make("th", { scope: "col" }, name)))),
     make("tbody", {}, rows)));
   if (state.route_count > state.routes.length) {
@@ -342,14 +354,14 @@ async function status() {
   const problems = state.problems.map((problem) =>
     make("li", {}, `${problem.route}${problem.bucket ? ", bucket " + problem.bucket : ""}: `, code(problem.file || ""), " ", problem.error));
   const reload = state.last_reload;
-  if (reload && reload.error) problems.unshift(make("li", {}, `${reload.at}: `, reload.error));
+  if (reload && reload.error) problems.unshift(make("li", {}, `${moment(reload.at)}: `, reload.error));
   const box = byId("problems");
   box.hidden = problems.length === 0;
   box.replaceChildren(make("strong", { class: "no" }, "Not in force"), make("ul", {}, problems));
 }
 
-function sample(route) {
-  const host = (route.hosts[0] || "").replace(/^\*\./, "bucket.").replace(/^\*$/, "photos.example.com");
+function sample(pattern = "") {
+  const host = pattern.replace(/^\*\./, "bucket.").replace(/^\*$/, "photos.example.com");
   return `http://${host}/`;
 }
 
