@@ -27,5 +27,6 @@ mod shipped_files;
 mod smuggling;
 mod support;
 mod tls;
+mod troubleshooting;
 mod upstreams;
 mod vectors;
