@@ -75,6 +75,9 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     };
     let mut earlier: Vec<AzureRule> = Vec::new();
     for node in rules {
+        if draft.is_full(node.span.clone()) {
+            break;
+        }
         draft_rule(node, &mut earlier, draft)?;
     }
     Ok(())
@@ -117,7 +120,10 @@ fn draft_rule(
     // What an earlier rule answers, this one never does.
     let mut parts: Vec<CorsRule> = Vec::new();
     let mut is_whole = true;
-    for origin in &whole.allowed_origins {
+    let any = whole.allowed_origins.iter().find(|origin| *origin == "*");
+    // `*` speaks for those beside it.
+    let origins = any.map_or(&*whole.allowed_origins, std::slice::from_ref);
+    for origin in origins {
         let mut methods = whole.allowed_methods.clone();
         methods.retain(|method| !earlier.iter().any(|before| before.answers(origin, method)));
         is_whole &= methods.len() == whole.allowed_methods.len();
@@ -133,7 +139,7 @@ fn draft_rule(
             }),
         }
     }
-    if whole.allowed_origins.iter().any(|origin| origin == "*") {
+    if any.is_some() {
         for before in &*earlier {
             before.may_be_passed_over(&rule, draft);
         }

@@ -1,5 +1,6 @@
 //! S3's rules while they are written: takes what S3 takes, and notes everything else.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::cors::{CorsConfiguration, CorsRule, MAX_ID, MAX_RULES, Options, S3_METHODS};
@@ -49,16 +50,24 @@ impl<'s> Draft<'s> {
         self.notes.push(note);
     }
 
+    /// Whether S3 takes no more rules; notes that what stands at `span` and after it is left out.
+    pub(super) fn is_full(&mut self, span: Range<usize>) -> bool {
+        let is_full = self.rules.len() >= MAX_RULES;
+        if is_full {
+            let message =
+                format!("S3 takes {MAX_RULES} rules; this one and those after it are left out");
+            let note = Note::new("other-setting", span, None, message);
+            self.note(note.hint("put origins that share a rule's methods into one rule"));
+        }
+        is_full
+    }
+
     /// Adds a rule, unless nothing could ever match it.
     pub(super) fn push(&mut self, rule: CorsRule, span: Range<usize>) {
         let lacking = match (&*rule.allowed_origins, &*rule.allowed_methods) {
             ([], _) => "origin",
             (_, []) => "method",
-            _ if self.rules.len() == MAX_RULES => {
-                let message = format!("S3 takes {MAX_RULES} rules; this one is left out");
-                let note = Note::new("other-setting", span, None, message);
-                return self.note(note.hint("put origins that share a rule's methods into it"));
-            }
+            _ if self.is_full(span.clone()) => return,
             _ => return self.rules.push(rule),
         };
         let message = format!("no {lacking} is left in this rule, so it is left out");
@@ -89,7 +98,7 @@ impl<'s> Draft<'s> {
 
     /// `AllowedOrigin`s.
     pub(super) fn origins(&mut self, words: &[Word], stars: Stars) -> Vec<String> {
-        let mut origins = Vec::new();
+        let mut origins = Distinct::default();
         for word in words {
             let origin = &*word.text;
             let note =
@@ -121,26 +130,26 @@ impl<'s> Draft<'s> {
                     let hint = "name the sub-domains if strangers can have one below them";
                     self.note(note("origin-pattern-wider", message).hint(hint));
                 }
-                add(&mut origins, origin);
+                origins.add(origin);
             }
         }
-        origins
+        origins.values
     }
 
     /// `AllowedMethod`s; the caller has seen to `*`.
     pub(super) fn methods(&mut self, words: &[Word]) -> Vec<String> {
-        let mut methods = Vec::new();
+        let mut methods = Distinct::default();
         for word in words {
             let method = &*word.text;
             let note =
                 |code, message: String| Note::new(code, word.span.clone(), Some(method), message);
             let upper = method.to_ascii_uppercase();
             if self.may_name(method) {
-                add(&mut methods, method);
+                methods.add(method);
             } else if S3_METHODS.contains(&&*upper) {
                 let message = format!("methods are case-sensitive; `{method}` is taken as {upper}");
                 self.note(note("method-case", message));
-                add(&mut methods, &upper);
+                methods.add(&upper);
             } else if method.is_empty() {
                 let message = "an empty method is left out";
                 self.note(note("empty-value", message.to_owned()));
@@ -159,7 +168,7 @@ impl<'s> Draft<'s> {
                 self.note(if usable { note.hint(hint) } else { note });
             }
         }
-        methods
+        methods.values
     }
 
     /// Every method that a rule may name, where the source allows whatever there is.
@@ -211,7 +220,7 @@ impl<'s> Draft<'s> {
 
     /// `AllowedHeader`s.
     pub(super) fn headers(&mut self, words: &[Word]) -> Vec<String> {
-        let mut headers = Vec::new();
+        let mut headers = Distinct::default();
         for word in words {
             if !self.is_field_name(word) {
                 continue;
@@ -227,14 +236,14 @@ impl<'s> Draft<'s> {
                 ));
                 continue;
             }
-            add(&mut headers, &word.text);
+            headers.add(&word.text);
         }
-        headers
+        headers.values
     }
 
     /// `ExposeHeader`s.
     pub(super) fn exposed(&mut self, words: &[Word]) -> Vec<String> {
-        let mut exposed = Vec::new();
+        let mut exposed = Distinct::default();
         for word in words {
             if !self.is_field_name(word) {
                 continue;
@@ -249,9 +258,9 @@ impl<'s> Draft<'s> {
                 self.note(Note::new("expose-wildcard", span, Some(&word.text), message).hint(hint));
                 continue;
             }
-            add(&mut exposed, &word.text);
+            exposed.add(&word.text);
         }
-        exposed
+        exposed.values
     }
 
     fn is_field_name(&mut self, word: &Word) -> bool {
@@ -333,9 +342,17 @@ impl<'s> Draft<'s> {
     }
 }
 
-/// Adds what is not there yet.
-fn add(values: &mut Vec<String>, value: &str) {
-    if !values.iter().any(|there| there == value) {
-        values.push(value.to_owned());
+/// Values, each of them once.
+#[derive(Default)]
+struct Distinct {
+    values: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Distinct {
+    fn add(&mut self, value: &str) {
+        if self.seen.insert(value.to_owned()) {
+            self.values.push(value.to_owned());
+        }
     }
 }

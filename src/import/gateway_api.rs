@@ -156,7 +156,8 @@ fn as_browsers_send(word: &mut Word) {
 
 /// Notes a pattern that ends in `*`: there it is any host, here any host and port.
 fn any_port(word: &Word, draft: &mut Draft<'_>) {
-    if word.text.ends_with('*') && word.text != "*" {
+    let stars = word.text.matches('*').count();
+    if word.text.ends_with('*') && word.text != "*" && stars == 1 {
         let message = format!(
             "`{}` is any host at the scheme's own port there, and at any port in S3",
             word.text

@@ -36,6 +36,9 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     };
     let mut asked: Vec<(Vec<Word>, Vec<Word>)> = Vec::new();
     for entry in entries {
+        if draft.is_full(entry.span.clone()) {
+            break;
+        }
         if !matches!(entry.value, Value::Map(_)) {
             return Err(Unreadable::at(entry.span.clone(), "an entry is an object"));
         }
@@ -43,6 +46,18 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         let words = |key| entry.get(key).map_or_else(|| Ok(Vec::new()), Node::words);
         let (origins, methods, headers) =
             (words("origin")?, words("method")?, words("responseHeader")?);
+        for word in headers
+            .iter()
+            .filter(|word| word.text.contains('*') && word.text != "*")
+        {
+            let message = format!(
+                "`*` is documented only by itself; `{}` is taken as a pattern of names that may be \
+                 sent",
+                word.text
+            );
+            let span = word.span.clone();
+            draft.note(Note::new("header-pattern", span, Some(&word.text), message));
+        }
         let any_method = methods.iter().find(|word| word.text == "*");
         let rule = CorsRule {
             id: None,

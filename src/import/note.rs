@@ -69,7 +69,7 @@ impl Note {
 }
 
 /// Every code that a [`Note`] may have, and its effect.
-pub const CODES: [(&str, Effect); 23] = [
+pub const CODES: [(&str, Effect); 24] = [
     ("annotation-refused", Effect::Ambiguous),
     ("any-method", Effect::Lost),
     ("credentials-added", Effect::Widened),
@@ -78,6 +78,7 @@ pub const CODES: [(&str, Effect); 23] = [
     ("expose-wildcard", Effect::Lost),
     ("header-authorization", Effect::Widened),
     ("header-malformed", Effect::Lost),
+    ("header-pattern", Effect::Ambiguous),
     ("header-two-wildcards", Effect::Lost),
     ("id-unusable", Effect::Lost),
     ("max-age-unusable", Effect::Lost),

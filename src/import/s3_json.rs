@@ -26,6 +26,9 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         return Err(Unreadable::at(rules.span.clone(), message));
     };
     for rule in rules {
+        if draft.is_full(rule.span.clone()) {
+            break;
+        }
         if !matches!(rule.value, Value::Map(_)) {
             return Err(Unreadable::at(rule.span.clone(), "a rule is an object"));
         }

@@ -163,8 +163,100 @@ fn mutated_config() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Settings of every dialect that can be imported.
+fn settings() -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir("tests/data/import").unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|there| there != "expected"))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
+}
+
+#[test]
+fn import_seeds() {
+    for settings in settings() {
+        targets::import(&settings);
+        // Cut anywhere, nothing breaks.
+        for end in (0..settings.len()).step_by(13) {
+            targets::import(&settings[..end]);
+        }
+    }
+}
+
+/// Settings with some of their bytes replaced by pieces that JSON, YAML, XML and the systems
+/// themselves care about.
+fn mutated_settings() -> impl Strategy<Value = Vec<u8>> {
+    let pieces = select(
+        &[
+            "[",
+            "]",
+            "{",
+            "}",
+            ":",
+            ": ",
+            ",",
+            "\"",
+            "'",
+            "\n",
+            "\n  ",
+            "- ",
+            "? ",
+            "|\n",
+            "&a ",
+            "*a",
+            "*",
+            "**",
+            "!!str ",
+            "---\n",
+            "%",
+            "#",
+            "<",
+            ">",
+            "</Cors>",
+            "<CorsRule>",
+            "&amp;",
+            "&#0;",
+            "<!DOCTYPE a>",
+            "<![CDATA[",
+            "\\ud800",
+            "\\u0000",
+            "\0",
+            "\u{feff}",
+            "\u{85}",
+            "\u{e9}",
+            "null",
+            "-1",
+            "1e9",
+            "true",
+            "cors",
+            "items",
+            "allowOrigins",
+            "CORSRules",
+            "nginx.ingress.kubernetes.io/",
+            "cors_allow_origin=",
+            "OPTIONS",
+            "https://*.a.*",
+        ][..],
+    );
+    let changes = vec((any::<Index>(), 0..12_usize, pieces), 1..5);
+    (select(settings()), changes).prop_map(|(mut bytes, changes)| {
+        for (place, cut, piece) in changes {
+            let start = place.index(bytes.len() + 1);
+            let end = (start + cut).min(bytes.len());
+            bytes.splice(start..end, piece.bytes());
+        }
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
+
+    #[test]
+    fn import(bytes in mutated_settings()) {
+        targets::import(&bytes);
+    }
 
     #[test]
     fn config(bytes in mutated_config()) {

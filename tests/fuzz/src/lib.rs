@@ -3,6 +3,7 @@
 //! The ordinary tests run the same functions on generated input (`fuzz_smoke`).
 
 mod config;
+mod import;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -15,6 +16,7 @@ use s3cors::cors::{
 };
 
 pub use config::config;
+pub use import::import;
 
 /// A document: reading it never panics, what it is read as is written so that it reads back the
 /// same, every problem and every place lies within it, and checking it agrees with reading it.

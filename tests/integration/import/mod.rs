@@ -3,6 +3,15 @@
 //!
 //! With `UPDATE_EXPECTED` in the environment, what is said is written down instead.
 
+mod azure;
+mod browser;
+mod gateway_api;
+mod gcs;
+mod ingress_nginx;
+mod minio;
+mod model;
+mod s3_json;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
