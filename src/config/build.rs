@@ -40,6 +40,7 @@ impl Loaded {
             generation,
             hosts: HostMap::default(),
             routes: Vec::with_capacity(config.routes.len()),
+            trusted_proxies: config.trusted_proxies.clone(),
         };
         for (route, policies) in config.routes.iter().zip(&self.policies) {
             let Some(route) = builder.route(route, policies) else {

@@ -10,6 +10,7 @@ use crate::admin;
 use crate::proxy::access_log::AccessLogSettings;
 use crate::proxy::access_log::Destination;
 use crate::proxy::access_log::Format;
+use crate::proxy::client::TrustedProxies;
 use crate::proxy::host::Host;
 use crate::server;
 use crate::server::Bind;
@@ -45,6 +46,8 @@ pub struct Config {
     pub admin_asked_for: bool,
     /// The access log; `None`: off.
     pub access_log: Option<AccessLogSettings>,
+    /// Who is believed whom they speak for.
+    pub trusted_proxies: TrustedProxies,
     /// What serves which hosts.
     pub routes: Vec<RouteConfig>,
 }
@@ -74,7 +77,8 @@ pub(super) fn check(
     let mut root = Table::new(document.get_ref(), 0..0);
 
     let workers = root.integer("workers", 1, 1024, &mut reader);
-    let listeners = listener::listeners(&mut root, base, &mut reader);
+    let trusted_proxies = listener::trusted_proxies(&mut root, &mut reader);
+    let listeners = listener::listeners(&mut root, base, &trusted_proxies, &mut reader);
     let (admin, admin_asked_for) = admin(&mut root, base, &mut reader);
     let access_log = access_log(&mut root, base, &mut reader);
     let routes = route::routes(&mut root, base, &mut reader);
@@ -100,6 +104,7 @@ pub(super) fn check(
         admin,
         admin_asked_for,
         access_log,
+        trusted_proxies,
         routes,
     };
     config.apply(overrides, &mut found);
@@ -126,6 +131,7 @@ impl Config {
             admin: default_admin(),
             admin_asked_for: false,
             access_log: None,
+            trusted_proxies: TrustedProxies::default(),
             routes,
         };
         config.apply(overrides, report);

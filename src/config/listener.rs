@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::Spanned;
 
+use crate::proxy::client::{InvalidProxy, TrustedProxies, TrustedProxy};
 use crate::server::Bind;
 use crate::server::ListenerSettings;
 
@@ -35,13 +36,54 @@ pub(super) struct PairFiles {
 /// Listeners, each with the files of its TLS, which are not read yet.
 pub(super) type Listeners = Vec<(ListenerSettings, Option<TlsFiles>)>;
 
+/// Reads `trusted_proxies`.
+pub(super) fn trusted_proxies(root: &mut Table<'_>, reader: &mut Reader<'_>) -> TrustedProxies {
+    let written = root.strings("trusted_proxies", reader);
+    let written = written.map(Spanned::into_inner).unwrap_or_default();
+    let read = written.into_iter().filter_map(|text| {
+        let proxy: Result<TrustedProxy, _> = text.get_ref().parse();
+        match &proxy {
+            Ok(proxy) if proxy.is_everybody() => {
+                let message = "everybody is believed whom they speak for";
+                let diagnostic = Diagnostic::warning("trusts-everybody", message);
+                let help = "list the addresses of the proxies in front of this one";
+                reader.push(diagnostic.help(help), text.span());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let help = match error {
+                    InvalidProxy::Form(_) => "write 192.0.2.1, 192.0.2.0/24 or unix".to_owned(),
+                    InvalidProxy::Within { network, .. } => format!("write {network}"),
+                };
+                let diagnostic = Diagnostic::error("invalid-proxy", error.to_string());
+                reader.push(diagnostic.help(help), text.span());
+            }
+        }
+        proxy.ok()
+    });
+    read.collect()
+}
+
 /// Reads `[[listen]]`.
-pub(super) fn listeners(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Listeners {
+pub(super) fn listeners(
+    root: &mut Table<'_>,
+    base: &Path,
+    trusted_proxies: &TrustedProxies,
+    reader: &mut Reader<'_>,
+) -> Listeners {
     let mut listeners = Listeners::new();
     let mut places = Vec::new();
     for mut table in root.tables("listen", reader) {
         let address = table.string("address", reader);
         let proxy_protocol = table.boolean("proxy_protocol", reader);
+        if let Some(asked) = proxy_protocol.as_ref().filter(|asked| *asked.get_ref())
+            && trusted_proxies.is_empty()
+        {
+            let message = "`proxy_protocol` is for listed proxies, and none is listed";
+            let diagnostic = Diagnostic::error("missing-key", message);
+            let help = "add trusted_proxies = [\"192.0.2.0/24\"] before the first table";
+            reader.push(diagnostic.help(help), asked.span());
+        }
         let tls = tls(&mut table, base, reader);
         if address.is_none() && table.key_span("address").is_none() {
             let diagnostic = Diagnostic::error("missing-key", "a listener has an `address`");

@@ -2,8 +2,6 @@
 //!
 //! Everything else stays as it came, byte for byte: path, query and `Host` are what SigV4 signs.
 
-use std::net::IpAddr;
-
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
@@ -12,20 +10,12 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request, response};
 use http_body::Body;
 
+use super::client::{self, Client};
 use super::error::Error;
 use super::host::Host;
 use super::request_body::RequestBody;
 use super::snapshot::{Forwarding, HostHeader};
 use super::upstream::Upstream;
-
-/// The other end of a client's connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Its address; `None` over a Unix socket.
-    pub address: Option<IpAddr>,
-    /// Whether it speaks TLS to us.
-    pub tls: bool,
-}
 
 /// How a request names its host.
 ///
@@ -136,9 +126,7 @@ pub(super) fn to_upstream(
     if forwarding.via {
         request.headers.append(VIA, via(received));
     }
-    if forwarding.x_forwarded || forwarding.forwarded {
-        name_client(&mut request.headers, client, forwarding);
-    }
+    client::tell(&mut request.headers, client, forwarding);
     request.version = Version::HTTP_11;
 }
 
@@ -294,49 +282,6 @@ fn via(received: Version) -> HeaderValue {
     })
 }
 
-/// Tells the upstream who the client is. What the client said of that itself is replaced: it may
-/// be anything.
-fn name_client(fields: &mut HeaderMap, client: Client, forwarding: Forwarding) {
-    let host = fields.get(HOST).cloned();
-    let proto = if client.tls { "https" } else { "http" };
-    if forwarding.x_forwarded {
-        set(
-            fields,
-            "x-forwarded-for",
-            client.address.map(|address| address.to_string()),
-        );
-        set(fields, "x-forwarded-proto", Some(proto.to_owned()));
-        fields.remove("x-forwarded-host");
-        if let Some(host) = &host {
-            fields.insert("x-forwarded-host", host.clone());
-        }
-    }
-    if forwarding.forwarded {
-        // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
-        let node = match client.address {
-            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            None => "unknown".to_owned(),
-        };
-        let host = host.as_ref().and_then(|host| host.to_str().ok());
-        let host = host
-            .map(|host| format!(";host=\"{host}\""))
-            .unwrap_or_default();
-        set(
-            fields,
-            "forwarded",
-            Some(format!("for={node};proto={proto}{host}")),
-        );
-    }
-}
-
-fn set(fields: &mut HeaderMap, name: &'static str, value: Option<String>) {
-    fields.remove(name);
-    if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
-        fields.insert(name, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,6 +355,7 @@ mod tests {
         let client = Client {
             address: None,
             tls: false,
+            trusted: false,
         };
         to_upstream(&mut request, client, Forwarding::default(), false);
         assert_eq!(request.headers[HOST], "a.example");

@@ -1,5 +1,6 @@
 //! A request that the access log will tell of when its response has ended.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -14,7 +15,7 @@ use crate::cors::Reason;
 use super::access_log::{AccessLogger, Record};
 use super::answer;
 use super::body::Body;
-use super::forward::{self, Client};
+use super::forward;
 use super::trace_context::{TraceId, TraceParent};
 use super::upstream::Upstream;
 
@@ -24,7 +25,8 @@ pub(super) struct Logged {
     logger: Rc<AccessLogger>,
     time: SystemTime,
     start: Instant,
-    client: Client,
+    /// Whose request it is; `None` on a Unix socket.
+    address: Option<IpAddr>,
     method: Method,
     target: Uri,
     version: Version,
@@ -45,14 +47,14 @@ impl Logged {
     pub(super) fn new(
         logger: Rc<AccessLogger>,
         request: &request::Parts,
-        client: Client,
+        address: Option<IpAddr>,
     ) -> Box<Self> {
         let field = |name: HeaderName| request.headers.get(name).cloned();
         Box::new(Self {
             logger,
             time: SystemTime::now(),
             start: Instant::now(),
-            client,
+            address,
             method: request.method.clone(),
             target: request.uri.clone(),
             version: request.version,
@@ -105,7 +107,7 @@ impl Drop for Logged {
         self.logger.log(&Record {
             time: self.time,
             route: self.route.as_deref(),
-            client: self.client.address,
+            client: self.address,
             method: &self.method,
             host: &self.host,
             target: target.map_or("", |target| target.as_str()),

@@ -8,6 +8,7 @@ mod answer;
 mod balance;
 pub mod body;
 pub mod bucket;
+pub mod client;
 mod edge;
 pub mod error;
 pub mod escape;
@@ -28,6 +29,7 @@ mod tunnel;
 pub mod upstream;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,8 +62,8 @@ use request_body::RequestBody;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
 use tunnel::Tunnels;
 
+pub use client::Client;
 pub use edge::Edge;
-pub use forward::Client;
 pub use pool::LocalExecutor;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.
@@ -126,7 +128,9 @@ impl Proxy {
         let Some(logger) = &self.access_log else {
             return self.answer(parts, body, client, None).await;
         };
-        let mut logged = Logged::new(Rc::clone(logger), &parts, client);
+        let proxies = &self.snapshot().0.trusted_proxies;
+        let address = client::address_behind(&parts.headers, client, proxies);
+        let mut logged = Logged::new(Rc::clone(logger), &parts, address);
         let response = self.answer(parts, body, client, Some(&mut logged)).await;
         logged.end_with(response)
     }
@@ -199,6 +203,12 @@ impl Proxy {
         }
         self.count(&route.metrics, &method, response.status(), start);
         response
+    }
+
+    /// Whether somebody is a listed proxy; `None` connects over a Unix socket.
+    #[must_use]
+    pub fn trusts(&self, address: Option<IpAddr>) -> bool {
+        self.snapshot().0.trusted_proxies.contains(address)
     }
 
     /// What is to be done now and then, apart from any request: once a second.

@@ -12,6 +12,7 @@ use crate::metrics::Counter;
 use crate::metrics::RouteMetrics;
 
 use super::bucket::Addressing;
+use super::client::TrustedProxies;
 use super::host::{HostMap, HostPattern};
 use super::upstream::Upstream;
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub hosts: HostMap<Arc<Route>>,
     /// The routes in config order.
     pub routes: Vec<Arc<Route>>,
+    /// Who is believed whom they speak for.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Where the requests for some hosts go, and what CORS policy they are under.
@@ -107,7 +110,7 @@ pub enum HostHeader {
 pub struct Forwarding {
     /// `Via`, on requests and responses (RFC 9110 §7.6.3).
     pub via: bool,
-    /// `X-Forwarded-For`, `-Host`, `-Proto`.
+    /// `X-Forwarded-For`, and `-Host` and `-Proto` unless a listed proxy says them.
     pub x_forwarded: bool,
     /// `Forwarded` (RFC 7239).
     pub forwarded: bool,

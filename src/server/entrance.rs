@@ -40,9 +40,11 @@ impl Entrance {
         proxy: Rc<Proxy>,
         drain: DrainSignal,
     ) {
+        let address = address.map(|address| address.to_canonical());
         let client = Client {
-            address: address.map(|address| address.to_canonical()),
+            address,
             tls: self.tls.is_some(),
+            trusted: proxy.trusts(address),
         };
         if self.tls.is_none() && !self.proxy_protocol {
             return protocols.serve(stream, client, proxy, drain).await;
@@ -61,9 +63,17 @@ impl Entrance {
     ) {
         let handshake = async {
             if self.proxy_protocol {
+                if !client.trusted {
+                    return Err(io::Error::other("it is no listed proxy"));
+                }
+                // What follows is the client's own, whoever speaks for it.
+                client.trusted = false;
                 match proxy_protocol::read(&mut stream).await? {
                     Source::Socket => {}
-                    Source::Address(address) => client.address = Some(address.to_canonical()),
+                    Source::Address(address) => {
+                        client.address = Some(address.to_canonical());
+                        client.trusted = proxy.trusts(client.address);
+                    }
                     Source::Unix => client.address = None,
                 }
             }

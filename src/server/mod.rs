@@ -55,7 +55,8 @@ pub struct ListenerSettings {
     pub address: Bind,
     /// Whether TLS is spoken, and with which certificates.
     pub tls: Option<TlsCell>,
-    /// Whether each connection begins with a PROXY protocol header, which it then has to.
+    /// Whether each connection begins with a PROXY protocol header, which it then has to, and only
+    /// from a listed proxy.
     pub proxy_protocol: bool,
 }
 

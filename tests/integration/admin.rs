@@ -130,6 +130,7 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
         generation: 7,
         hosts,
         routes,
+        trusted_proxies: Default::default(),
     }
 }
 

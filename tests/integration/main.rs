@@ -28,5 +28,6 @@ mod smuggling;
 mod support;
 mod tls;
 mod troubleshooting;
+mod trust;
 mod upstreams;
 mod vectors;

@@ -20,6 +20,10 @@ const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n";
 
 fn proxy(tls: Option<TlsCell>, upstream: &MockUpstream) -> TestProxy {
+    trusting(&["127.0.0.1"], tls, upstream)
+}
+
+fn trusting(proxies: &[&str], tls: Option<TlsCell>, upstream: &MockUpstream) -> TestProxy {
     let listener = ListenerSettings {
         tls,
         proxy_protocol: true,
@@ -34,7 +38,7 @@ fn proxy(tls: Option<TlsCell>, upstream: &MockUpstream) -> TestProxy {
         handshake: Duration::from_millis(200),
         ..Limits::default()
     };
-    TestProxy::on(listener, &[route], limits)
+    TestProxy::trusting(proxies, listener, &[route], limits, None)
 }
 
 #[test]
@@ -93,6 +97,42 @@ fn without_a_header_nothing_is_served() {
         client.assert_ends(400);
     }
     assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn only_a_listed_proxy_may_speak_for_others() {
+    let upstream = MockUpstream::answering(OK);
+    let proxy = trusting(&["127.0.0.2", "192.0.2.0/24", "unix"], None, &upstream);
+    // Who is not listed is not served, whether it speaks for somebody or for itself.
+    for start in [[LINE, GET.as_bytes()].concat(), GET.as_bytes().to_vec()] {
+        let mut client = RawClient::connect(proxy.address);
+        // It may be closed already.
+        let _ = client.stream().write_all(&start);
+        client.assert_ends(400);
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn whom_a_proxy_names_is_believed_only_if_it_is_a_listed_proxy_itself() {
+    let upstream = MockUpstream::answering(OK);
+    let proxy = trusting(&["127.0.0.1", "192.0.2.0/24"], None, &upstream);
+    let get = GET.replace("\r\n\r\n", "\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n");
+    for (header, expected) in [
+        (LINE, "203.0.113.9, 192.0.2.1"),
+        (
+            b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n",
+            "203.0.113.7",
+        ),
+        // It speaks for somebody, and does not say for whom.
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+    ] {
+        let mut client = RawClient::connect(proxy.address);
+        client.send([header, get.as_bytes()].concat());
+        assert_eq!(client.receive("GET").status, 200);
+        let request = upstream.requests().pop().unwrap();
+        assert_eq!(request.values("x-forwarded-for"), [expected]);
+    }
 }
 
 #[test]

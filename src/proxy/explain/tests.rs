@@ -94,6 +94,7 @@ fn snapshot() -> Snapshot {
         generation: 1,
         hosts,
         routes,
+        trusted_proxies: Default::default(),
     }
 }
 

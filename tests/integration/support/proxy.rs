@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
 use s3cors::metrics::Metrics;
 use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
+use s3cors::proxy::client::TrustedProxies;
 use s3cors::proxy::health::HealthSettings;
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
@@ -21,6 +23,7 @@ pub(crate) struct TestProxy {
     pub(crate) metrics: Arc<Metrics>,
     /// Dropping it ends the workers.
     server: Server,
+    access_log: Option<AccessLog>,
 }
 
 /// A route as a test wants it; `photos.example` unless it says otherwise.
@@ -154,6 +157,7 @@ pub(crate) fn snapshot(routes: &[TestRoute], metrics: &Metrics, generation: u64)
         generation,
         hosts,
         routes,
+        trusted_proxies: TrustedProxies::default(),
     }
 }
 
@@ -165,6 +169,13 @@ impl TestProxy {
             .build()
             .unwrap();
         runtime.block_on(self.server.drain()).cut
+    }
+
+    /// Stops, and waits until the access log is written.
+    pub(crate) fn finish_log(mut self) {
+        let log = self.access_log.take().unwrap();
+        self.drain();
+        assert!(log.finish(Duration::from_secs(20)));
     }
 
     pub(crate) fn start(routes: &[TestRoute]) -> Self {
@@ -182,22 +193,39 @@ impl TestProxy {
 
     /// With an access log of JSON in a file.
     pub(crate) fn logged_to(path: &Path, routes: &[TestRoute]) -> Self {
-        let settings = AccessLogSettings {
-            format: Format::Json,
-            path: Destination::File(path.to_owned()),
-        };
-        let settings = Some(settings);
-        let drain = DrainSettings::default();
-        Self::build(routes, listener(), Limits::default(), drain, settings)
+        Self::trusting(&[], listener(), routes, Limits::default(), Some(path))
     }
 
     pub(crate) fn with(routes: &[TestRoute], limits: Limits, drain: DrainSettings) -> Self {
-        Self::build(routes, listener(), limits, drain, None)
+        Self::build(routes, listener(), limits, drain, None, &[])
     }
 
     /// With a listener that is more than plain.
     pub(crate) fn on(listener: ListenerSettings, routes: &[TestRoute], limits: Limits) -> Self {
-        Self::build(routes, listener, limits, DrainSettings::default(), None)
+        Self::build(
+            routes,
+            listener,
+            limits,
+            DrainSettings::default(),
+            None,
+            &[],
+        )
+    }
+
+    /// With listed proxies, and an access log of JSON in a file.
+    pub(crate) fn trusting(
+        proxies: &[&str],
+        listener: ListenerSettings,
+        routes: &[TestRoute],
+        limits: Limits,
+        access_log: Option<&Path>,
+    ) -> Self {
+        let access_log = access_log.map(|path| AccessLogSettings {
+            format: Format::Json,
+            path: Destination::File(path.to_owned()),
+        });
+        let drain = DrainSettings::default();
+        Self::build(routes, listener, limits, drain, access_log, proxies)
     }
 
     fn build(
@@ -206,6 +234,7 @@ impl TestProxy {
         limits: Limits,
         drain: DrainSettings,
         access_log: Option<AccessLogSettings>,
+        trusted_proxies: &[&str],
     ) -> Self {
         let settings = Settings {
             workers: 1,
@@ -214,7 +243,12 @@ impl TestProxy {
             drain,
         };
         let metrics = Metrics::new(settings.workers);
-        let current = Arc::new(Current::new(snapshot(routes, &metrics, 1)));
+        let mut snapshot = snapshot(routes, &metrics, 1);
+        snapshot.trusted_proxies = trusted_proxies
+            .iter()
+            .map(|proxy| proxy.parse().unwrap())
+            .collect();
+        let current = Arc::new(Current::new(snapshot));
         let access_log = access_log.map(|log| AccessLog::start(&log, &metrics).unwrap());
         let bound = Server::bind(&settings).unwrap();
         let Bind::Tcp(address) = bound.addresses()[0].clone() else {
@@ -231,6 +265,7 @@ impl TestProxy {
             address,
             metrics,
             server,
+            access_log,
         }
     }
 }

@@ -1,0 +1,370 @@
+//! Who a request comes from: whom to believe what they say of it, and what the upstream is told.
+//!
+//! Anybody can send `X-Forwarded-For`. What a request says of where it comes from is kept only
+//! from listed proxies, and taken out otherwise, so that an upstream may believe what it gets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use http::header::{FORWARDED, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::snapshot::Forwarding;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The other end of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address; `None` over a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Whether it speaks TLS to us.
+    pub tls: bool,
+    /// Whether it is a listed proxy, which is believed whom it speaks for.
+    pub trusted: bool,
+}
+
+/// The proxies that are believed whom they speak for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<TrustedProxy>);
+
+/// Who is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustedProxy {
+    /// Who has an address of this network.
+    Network(IpNet),
+    /// Who connects over a Unix socket.
+    Unix,
+}
+
+/// What is written names no proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidProxy {
+    /// It has another form.
+    #[error("`{0}` is no address, no network and not \"unix\"")]
+    Form(String),
+    /// Behind the prefix, an address has bits that are passed over.
+    #[error("`{written}` is an address within a network")]
+    Within {
+        /// As it is written.
+        written: String,
+        /// The network.
+        network: IpNet,
+    },
+}
+
+impl FromStr for TrustedProxy {
+    type Err = InvalidProxy;
+
+    /// Reads `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/32` or `unix`.
+    fn from_str(text: &str) -> Result<Self, InvalidProxy> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address
+            .or_else(|_| text.parse::<IpNet>())
+            .map_err(|_| InvalidProxy::Form(text.to_owned()))?;
+        if network.addr() == network.network() {
+            return Ok(Self::Network(network));
+        }
+        Err(InvalidProxy::Within {
+            written: text.to_owned(),
+            network: network.trunc(),
+        })
+    }
+}
+
+impl TrustedProxy {
+    /// Whether this is everybody.
+    #[must_use]
+    pub fn is_everybody(&self) -> bool {
+        matches!(self, Self::Network(network) if network.prefix_len() == 0)
+    }
+}
+
+impl TrustedProxies {
+    /// Whether nobody is listed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether somebody is listed; `None` connects over a Unix socket.
+    #[must_use]
+    pub fn contains(&self, address: Option<IpAddr>) -> bool {
+        self.0.iter().any(|proxy| match (proxy, address) {
+            (TrustedProxy::Network(network), Some(address)) => network.contains(&address),
+            (TrustedProxy::Unix, None) => true,
+            (TrustedProxy::Network(_), None) | (TrustedProxy::Unix, Some(_)) => false,
+        })
+    }
+}
+
+impl FromIterator<TrustedProxy> for TrustedProxies {
+    fn from_iter<P: IntoIterator<Item = TrustedProxy>>(proxies: P) -> Self {
+        Self(proxies.into_iter().collect())
+    }
+}
+
+/// The address that a request comes from: of those in `X-Forwarded-For` the last that no listed
+/// proxy has, for each proxy adds whom it was connected to.
+pub(super) fn address_behind(
+    fields: &HeaderMap,
+    client: Client,
+    proxies: &TrustedProxies,
+) -> Option<IpAddr> {
+    let mut nearest = client.address;
+    if !client.trusted {
+        return nearest;
+    }
+    let lines = fields.get_all(X_FORWARDED_FOR).iter().rev();
+    for node in lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')) {
+        let Some(address) = address(node) else { break };
+        nearest = Some(address);
+        if !proxies.contains(nearest) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// An address, with or without a port.
+fn address(node: &[u8]) -> Option<IpAddr> {
+    let node = std::str::from_utf8(node.trim_ascii()).ok()?;
+    let bare = node.parse::<IpAddr>().ok();
+    let address = bare.or_else(|| node.parse::<SocketAddr>().ok().map(|node| node.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// Makes the fields about where a request comes from what the upstream may believe: what the
+/// client says of it goes unless it is a listed proxy, and what the route wants is added.
+pub(super) fn tell(fields: &mut HeaderMap, client: Client, forwarding: Forwarding) {
+    if !client.trusted {
+        remove_claims(fields);
+    }
+    if !forwarding.x_forwarded && !forwarding.forwarded {
+        return;
+    }
+    let host = fields.get(HOST).cloned();
+    let proto = if client.tls { "https" } else { "http" };
+    if forwarding.forwarded {
+        // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
+        let node = match client.address {
+            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+            Some(IpAddr::V4(address)) => address.to_string(),
+            None => "unknown".to_owned(),
+        };
+        let host = host.as_ref().and_then(|host| host.to_str().ok());
+        let host = host.map(|host| format!(";host=\"{host}\""));
+        let host = host.unwrap_or_default();
+        add(
+            fields,
+            FORWARDED,
+            &format!("for={node};proto={proto}{host}"),
+        );
+    }
+    if forwarding.x_forwarded {
+        if let Some(address) = client.address {
+            add(fields, X_FORWARDED_FOR, &address.to_string());
+        }
+        let unless_said = fields.entry(X_FORWARDED_PROTO);
+        unless_said.or_insert(HeaderValue::from_static(proto));
+        if let Some(host) = host {
+            fields.entry(X_FORWARDED_HOST).or_insert(host);
+        }
+    }
+}
+
+/// Removes what a request says of where it comes from, and what only we may say.
+fn remove_claims(fields: &mut HeaderMap) {
+    let is_claim = |name: &HeaderName| {
+        let of_ours = ["x-forwarded-", "x-s3cors-"];
+        *name == FORWARDED || of_ours.iter().any(|start| name.as_str().starts_with(start))
+    };
+    while let Some(claim) = fields.keys().find(|name| is_claim(name)) {
+        let claim = claim.clone();
+        fields.remove(claim);
+    }
+}
+
+/// Adds an element to a list field, all of which then stands in one line.
+fn add(fields: &mut HeaderMap, name: HeaderName, element: &str) {
+    let lines = fields.get_all(&name).iter().map(HeaderValue::as_bytes);
+    let elements: Vec<&[u8]> = lines.chain([element.as_bytes()]).collect();
+    // What field values have, a field value may have.
+    if let Ok(list) = HeaderValue::from_bytes(&elements.join(&b", "[..])) {
+        fields.insert(name, list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(written: &[&str]) -> TrustedProxies {
+        written.iter().map(|proxy| proxy.parse().unwrap()).collect()
+    }
+
+    fn client(address: Option<&str>, trusted: bool) -> Client {
+        Client {
+            address: address.map(|address| address.parse().unwrap()),
+            tls: true,
+            trusted,
+        }
+    }
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn an_address_a_network_and_unix_are_listed_and_nothing_else() {
+        let listed = proxies(&["192.0.2.1", "198.51.100.0/24", "2001:db8::/32"]);
+        for (address, is_listed) in [
+            ("192.0.2.1", true),
+            ("192.0.2.2", false),
+            ("198.51.100.255", true),
+            ("198.51.101.0", false),
+            ("2001:db8:1::1", true),
+            ("2001:db9::1", false),
+            ("::ffff:192.0.2.1", false), // Clients' addresses are canonical.
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(listed.contains(Some(address)), is_listed, "{address}");
+        }
+        assert!(!listed.contains(None));
+        assert!(proxies(&["unix"]).contains(None));
+        assert!(!proxies(&["unix"]).contains(Some(IpAddr::from([127, 0, 0, 1]))));
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "a.example",
+            "10.0.0.0/",
+            "*",
+            "Unix",
+        ] {
+            let form = InvalidProxy::Form(bad.to_owned());
+            assert_eq!(bad.parse::<TrustedProxy>(), Err(form));
+        }
+        let within = InvalidProxy::Within {
+            written: "10.1.2.3/8".to_owned(),
+            network: "10.0.0.0/8".parse().unwrap(),
+        };
+        assert_eq!("10.1.2.3/8".parse::<TrustedProxy>(), Err(within));
+    }
+
+    #[test]
+    fn the_client_is_the_last_who_is_no_listed_proxy() {
+        let listed = proxies(&["10.0.0.0/8"]);
+        for (lines, expected) in [
+            (&["6.6.6.6, 192.0.2.1"][..], "192.0.2.1"),
+            (&["6.6.6.6, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["6.6.6.6", "192.0.2.1", "10.0.0.2,10.0.0.3"], "192.0.2.1"),
+            (&["10.0.0.2"], "10.0.0.2"),
+            (&["192.0.2.1:56324"], "192.0.2.1"),
+            (&["[2001:db8::1]:1"], "2001:db8::1"),
+            (&["::ffff:192.0.2.1"], "192.0.2.1"),
+            (&["6.6.6.6, unknown"], "10.0.0.1"),
+            (&["6.6.6.6, unknown, 10.0.0.2"], "10.0.0.2"),
+            (&[""], "10.0.0.1"),
+            (&[], "10.0.0.1"),
+        ] {
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|line| ("x-forwarded-for", *line))
+                .collect();
+            let fields = fields(&lines);
+            let address = |client| address_behind(&fields, client, &listed);
+            let peer = "10.0.0.1";
+            let found = address(client(Some(peer), true));
+            assert_eq!(found, Some(expected.parse().unwrap()), "{lines:?}");
+            assert_eq!(address(client(Some(peer), false)), peer.parse().ok());
+        }
+    }
+
+    #[test]
+    fn what_only_a_listed_proxy_may_say_goes_otherwise_and_is_added_to_from_one() {
+        let said = [
+            ("host", "a.example"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-anything", "1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-s3cors-anything", "1"),
+            ("x-forwarded", "not ours"),
+        ];
+        let told = |trusted, x_forwarded, forwarded| {
+            let mut fields = fields(&said);
+            let forwarding = Forwarding {
+                via: false,
+                x_forwarded,
+                forwarded,
+            };
+            tell(&mut fields, client(Some("10.0.0.1"), trusted), forwarding);
+            let mut lines: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            lines.sort();
+            lines.join("\n")
+        };
+        assert_eq!(
+            told(false, false, false),
+            "host: a.example\nx-forwarded: not ours"
+        );
+        assert_eq!(
+            told(false, true, true),
+            "forwarded: for=10.0.0.1;proto=https;host=\"a.example\"\n\
+             host: a.example\n\
+             x-forwarded-for: 10.0.0.1\n\
+             x-forwarded-host: a.example\n\
+             x-forwarded-proto: https\n\
+             x-forwarded: not ours"
+        );
+        assert_eq!(
+            told(true, true, true),
+            "forwarded: for=192.0.2.1, for=10.0.0.1;proto=https;host=\"a.example\"\n\
+             host: a.example\n\
+             x-forwarded-anything: 1\n\
+             x-forwarded-for: 192.0.2.1, 10.0.0.2, 10.0.0.1\n\
+             x-forwarded-host: a.example\n\
+             x-forwarded-proto: http\n\
+             x-forwarded: not ours\n\
+             x-s3cors-anything: 1"
+        );
+        let mut kept: Vec<_> = said
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        kept.sort();
+        assert_eq!(told(true, false, false), kept.join("\n"));
+    }
+
+    #[test]
+    fn who_has_no_address_is_named_as_far_as_there_is_a_name() {
+        let mut fields = HeaderMap::new();
+        let forwarding = Forwarding {
+            via: false,
+            x_forwarded: true,
+            forwarded: true,
+        };
+        tell(&mut fields, client(None, false), forwarding);
+        assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
+        assert!(!fields.contains_key(X_FORWARDED_FOR));
+        let mut fields = HeaderMap::new();
+        tell(&mut fields, client(Some("2001:db8::1"), false), forwarding);
+        assert_eq!(fields[FORWARDED], "for=\"[2001:db8::1]\";proto=https");
+        assert_eq!(fields[X_FORWARDED_FOR], "2001:db8::1");
+    }
+}
