@@ -14,13 +14,15 @@ from places import binary
 class Supervised(Program):
     """`s3cors run` under a supervisor that listens at NOTIFY_SOCKET and may pass sockets on."""
 
-    def __init__(self, folder: pathlib.Path, *arguments, watchdog_seconds=None, sockets=None):
-        """`sockets`: a FileDescriptorName for each listening socket that is passed on."""
+    def __init__(
+        self, folder: pathlib.Path, *arguments, command=None, variables=None, watchdog_seconds=None, sockets=None
+    ):
+        """`command`: a unit's ExecStart; `sockets`: a FileDescriptorName for each that is passed on."""
         address = str(folder / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address)
         self.messages = []
-        variables = environment() | {"NOTIFY_SOCKET": address}
+        variables = environment() | {"NOTIFY_SOCKET": address} | (variables or {})
         if watchdog_seconds:
             variables["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1_000_000))
         sockets = sockets or {}
@@ -33,7 +35,8 @@ class Supervised(Program):
         exports = "export WATCHDOG_PID=$$; "
         if sockets:
             exports += f"export LISTEN_PID=$$ LISTEN_FDS={len(sockets)} LISTEN_FDNAMES={':'.join(sockets)}; "
-        command = ["bash", "-c", f'{exports}exec "$@"{script}', "-", binary(), "run", *arguments]
+        command = [*(command or [binary(), "run"]), *arguments]
+        command = ["bash", "-c", f'{exports}exec "$@"{script}', "-", *command]
         super().__init__("s3cors", command, cwd=folder, env=variables, pass_fds=fds)
 
     def next_message(self, seconds=20):
