@@ -108,7 +108,8 @@ pub struct Limits {
     /// How many frames a second that carry no part of a request (PING, SETTINGS, PRIORITY and the
     /// like) the client of an HTTP/2 connection may send beyond what its traffic explains.
     pub http2_control_frames: u32,
-    /// How much of a response waits in memory for the client of an HTTP/2 connection, in bytes.
+    /// How much of all responses waits in memory for the client of an HTTP/2 connection, in bytes,
+    /// beyond one piece of each.
     pub http2_send_buffer_bytes: usize,
 }
 
@@ -125,7 +126,7 @@ impl Default for Limits {
             http2_streams: 128,
             http2_resets: 100,
             http2_control_frames: 1_000,
-            http2_send_buffer_bytes: 64 * 1024,
+            http2_send_buffer_bytes: 256 * 1024,
         }
     }
 }

@@ -23,9 +23,9 @@ class Program:
         self.lines = []
         self._changed = threading.Condition()
         self._closed = False
+        options.setdefault("stdin", subprocess.DEVNULL)
         self.process = subprocess.Popen(
             [str(word) for word in command],
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -56,7 +56,11 @@ impl Http2 {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let streams = Rc::new(Streams::new(Arc::clone(&self.metrics)));
+        let streams = Streams::new(
+            Arc::clone(&self.metrics),
+            self.limits.http2_send_buffer_bytes,
+        );
+        let streams = Rc::new(streams);
         let service = service_fn(|request| {
             let (proxy, exchange) = (Rc::clone(&proxy), streams.begin());
             async move {
@@ -107,7 +111,6 @@ impl Http2 {
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
             .max_local_error_reset_streams(resets)
-            .max_send_buf_size(limits.http2_send_buffer_bytes)
             .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX));
         protocol
     }

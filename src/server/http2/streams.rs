@@ -1,23 +1,24 @@
-//! The streams of one connection: how many there are, whether their clients still want them, and
-//! an end for those whose clients take nothing of what they asked for.
+//! The streams of one connection: how many there are, how much of their responses waits for their
+//! client, and an end for those of which it takes nothing.
 //!
 //! hyper spawns a task for each stream, and says nothing of it afterwards. So the task is wrapped
 //! ([`Tasks`]), and so is the response's body ([`Answer`]): a body that has given a piece and is
 //! not asked for the next one waits for its client, who has no room for it (flow control, [RFC
-//! 9113 §5.2]).
+//! 9113 §5.2]). A piece ([`Piece`]) is counted for as long as anybody has it.
 //!
 //! [RFC 9113 §5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-5.2
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
@@ -36,10 +37,15 @@ pub(super) struct Streams {
     abandoned: Cell<u32>,
     /// Of the stream that is being polled: until when its client may leave what it was given.
     untaken_until: Cell<Option<Instant>>,
+    /// How much of all responses waits for the client, in bytes, and how much may.
+    waiting: Cell<usize>,
+    most_waiting: usize,
+    /// The streams that wait until less does.
+    held: RefCell<Vec<Waker>>,
 }
 
 impl Streams {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, most_waiting: usize) -> Self {
         Self {
             metrics,
             open: Cell::new(0),
@@ -47,6 +53,9 @@ impl Streams {
             has_begun: Cell::new(false),
             abandoned: Cell::new(0),
             untaken_until: Cell::new(None),
+            waiting: Cell::new(0),
+            most_waiting,
+            held: RefCell::default(),
         }
     }
 
@@ -96,6 +105,8 @@ impl Exchange {
         Answer {
             body,
             exchange: self,
+            waiting: Rc::default(),
+            untaken_until: None,
         }
     }
 }
@@ -122,30 +133,62 @@ impl Drop for Exchange {
 pub(super) struct Answer {
     body: body::Body,
     exchange: Exchange,
+    /// How much of it waits for the client, in bytes.
+    waiting: Rc<Cell<usize>>,
+    /// Until when the client may leave what it was given last.
+    untaken_until: Option<Instant>,
+}
+
+impl Answer {
+    /// Whether it is not its turn: something of it waits already, and too much of all.
+    fn is_held(&self) -> bool {
+        let streams = &self.exchange.streams;
+        self.waiting.get() > 0 && streams.waiting.get() > streams.most_waiting
+    }
+
+    fn piece(&self, bytes: Bytes) -> Piece {
+        let piece = Piece {
+            length: bytes.len(),
+            bytes,
+            streams: Rc::clone(&self.exchange.streams),
+            waiting: Rc::clone(&self.waiting),
+        };
+        piece.count(usize::saturating_add);
+        piece
+    }
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = body::BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, body::BodyError>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let untaken_until = match &frame {
-            Poll::Ready(Some(Ok(_))) => {
-                self.exchange.is_whole = self.body.is_end_stream();
-                Some(Instant::now() + self.body.patience())
-            }
-            Poll::Ready(Some(Err(_)) | None) => {
-                self.exchange.is_whole = true;
-                None
-            }
-            Poll::Pending => None,
+    ) -> Poll<Option<Result<Frame<Piece>, body::BodyError>>> {
+        let this = &mut *self;
+        let frame = if this.is_held() {
+            let mut held = this.exchange.streams.held.borrow_mut();
+            held.push(cx.waker().clone());
+            Poll::Pending
+        } else {
+            let frame = Pin::new(&mut this.body).poll_frame(cx);
+            this.untaken_until = match &frame {
+                Poll::Ready(Some(Ok(_))) => {
+                    this.exchange.is_whole = this.body.is_end_stream();
+                    Some(Instant::now() + this.body.patience())
+                }
+                Poll::Ready(Some(Err(_)) | None) => {
+                    this.exchange.is_whole = true;
+                    None
+                }
+                Poll::Pending => None,
+            };
+            frame
         };
-        self.exchange.streams.untaken_until.set(untaken_until);
-        frame
+        let streams = &this.exchange.streams;
+        streams.untaken_until.set(this.untaken_until);
+        frame.map_ok(|frame| frame.map_data(|bytes| this.piece(bytes)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -154,6 +197,53 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// A piece of a response, which is counted until it is sent or thrown away.
+pub(super) struct Piece {
+    bytes: Bytes,
+    length: usize,
+    streams: Rc<Streams>,
+    /// Of its stream.
+    waiting: Rc<Cell<usize>>,
+}
+
+impl Piece {
+    fn count(&self, add: impl Fn(usize, usize) -> usize) {
+        for waiting in [&self.streams.waiting, &*self.waiting] {
+            waiting.set(add(waiting.get(), self.length));
+        }
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.count(usize::saturating_sub);
+        let streams = &self.streams;
+        if self.waiting.get() == 0 || streams.waiting.get() <= streams.most_waiting {
+            for held in streams.held.take() {
+                held.wake();
+            }
+        }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.bytes.chunks_vectored(slices)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
     }
 }
 

