@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::metrics::TEXT_FORMAT;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
+use crate::server::socket::Claim;
 
 use answer::Answer;
 use host::Local;
@@ -87,17 +88,17 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the listener; `None` where the config wants none.
+    /// Binds the listener; `None` where the config wants none. `claim` says whose the address may be.
     ///
     /// # Errors
     ///
     /// [`BindError`], which names the address.
-    pub fn bind(settings: &Settings) -> Result<Option<Self>, BindError> {
+    pub fn bind(settings: &Settings, claim: Claim) -> Result<Option<Self>, BindError> {
         let Some(address) = &settings.address else {
             return Ok(None);
         };
         Ok(Some(Self {
-            bound: Bound::new(address)?,
+            bound: Bound::new(address, claim)?,
             hosts: settings
                 .hosts
                 .iter()

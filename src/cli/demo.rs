@@ -15,6 +15,7 @@ use crate::config::load;
 use crate::metrics::Metrics;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
+use crate::server::socket::Claim;
 
 use super::log::Log;
 use super::manual::Manual;
@@ -88,7 +89,7 @@ impl Demo {
             .snapshot(&metrics, None, 1, false)
             .unwrap_or_default();
         let current = Arc::new(Current::new(snapshot));
-        let process = Process::start(config, current, metrics, Reloads::default())?;
+        let process = Process::start(config, current, metrics, Reloads::default(), Claim::Free)?;
         print(&introduction(&process, upstream))?;
         let result = process.until_stopped(None).await;
         serving.abort();

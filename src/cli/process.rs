@@ -22,6 +22,7 @@ use crate::proxy::access_log::AccessLog;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
 use crate::server::Server;
+use crate::server::socket::Claim;
 
 use super::notify;
 use super::{Failure, NO, YES, chain};
@@ -67,6 +68,7 @@ impl Process {
         current: Arc<Current>,
         metrics: Arc<Metrics>,
         reloads: Reloads,
+        claim: Claim,
     ) -> Result<Self, Failure> {
         let signals = Signals {
             stop: Stop {
@@ -75,9 +77,9 @@ impl Process {
             },
             hangup: signal(SignalKind::hangup())?,
         };
-        let bound = Server::bind(&config.server)?;
+        let bound = Server::bind(&config.server, claim)?;
         let addresses = bound.addresses();
-        let admin = match Admin::bind(&config.admin) {
+        let admin = match Admin::bind(&config.admin, claim) {
             Ok(admin) => admin,
             Err(error) if config.admin_asked_for => return Err(error.into()),
             Err(error) => {

@@ -16,6 +16,7 @@ use crate::config::reload;
 use crate::config::reload::Reloader;
 use crate::metrics::Metrics;
 use crate::proxy::snapshot::Current;
+use crate::server::socket::Claim;
 
 use super::log::Log;
 use super::manual::Manual;
@@ -107,6 +108,9 @@ pub(super) struct Run {
     /// Start although policies do not check out: their routes serve without CORS.
     #[arg(long)]
     keep_going: bool,
+    /// Take over the addresses that another s3cors of this user serves, which is to be stopped then.
+    #[arg(long)]
+    takeover: bool,
     #[command(flatten)]
     log: Log,
 }
@@ -115,7 +119,12 @@ impl Run {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         self.log.start()?;
         let keep_going = self.keep_going;
-        process::runtime()?.block_on(serve(self.input(), keep_going))
+        let claim = if self.takeover {
+            Claim::Shared
+        } else {
+            Claim::Free
+        };
+        process::runtime()?.block_on(serve(self.input(), keep_going, claim))
     }
 
     fn input(self) -> Input {
@@ -136,7 +145,7 @@ impl Run {
     }
 }
 
-async fn serve(input: Input, keep_going: bool) -> Result<u8, Failure> {
+async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failure> {
     let loaded = load(&input);
     let refuse = || {
         let text = loaded
@@ -175,6 +184,7 @@ async fn serve(input: Input, keep_going: bool) -> Result<u8, Failure> {
         Arc::clone(&current),
         Arc::clone(&metrics),
         reloads.clone(),
+        claim,
     )?;
     let reloader = Reloader::new(input, keep_going, loaded, current, metrics, reloads);
     process.until_stopped(reloader).await

@@ -3,18 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::task::{Context, Poll};
 
-use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::inherited;
+use super::socket::{self, BACKLOG, Claim, SocketFile};
 use super::{Bind, StartError};
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// One address, bound once for each worker.
 #[derive(Debug)]
@@ -23,6 +20,8 @@ pub(super) struct BoundListener {
     pub(super) address: Bind,
     /// One for each worker.
     pub(super) sockets: Vec<BoundSocket>,
+    /// Where the address is a path.
+    pub(super) file: Option<SocketFile>,
 }
 
 /// A bound socket, not yet of any runtime.
@@ -34,10 +33,14 @@ pub(super) enum BoundSocket {
 
 impl BoundListener {
     /// Binds an address; several sockets may have been passed under one name.
-    pub(super) fn bind(address: &Bind, workers: usize) -> Result<Vec<Self>, StartError> {
+    pub(super) fn bind(
+        address: &Bind,
+        workers: usize,
+        claim: Claim,
+    ) -> Result<Vec<Self>, StartError> {
         match address {
-            Bind::Tcp(address) => bind_tcp(*address, workers).map(|bound| vec![bound]),
-            Bind::Unix(path) => bind_unix(path.clone(), workers).map(|bound| vec![bound]),
+            Bind::Tcp(address) => bind_tcp(*address, workers, claim).map(|bound| vec![bound]),
+            Bind::Unix(path) => bind_unix(path, workers, claim).map(|bound| vec![bound]),
             Bind::Systemd(name) => take_over(name, workers),
         }
         .map_err(|source| StartError::Bind {
@@ -53,71 +56,38 @@ fn take_over(name: &str, workers: usize) -> io::Result<Vec<BoundListener>> {
     let bound = passed.map(|sockets| BoundListener {
         address: Bind::Systemd(name.to_owned()),
         sockets,
+        file: None,
     });
     Ok(bound.collect())
 }
 
 /// Each worker gets a socket of its own on the same port; the kernel spreads connections.
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<BoundListener> {
-    let first = tcp_socket(address, Port::Claim)?;
+fn bind_tcp(address: SocketAddr, workers: usize, claim: Claim) -> io::Result<BoundListener> {
+    let first = socket::tcp(address, claim)?;
     let address = first.local_addr()?;
     let mut sockets = vec![BoundSocket::Tcp(first)];
     for _ in 1..workers {
-        sockets.push(BoundSocket::Tcp(tcp_socket(address, Port::Share)?));
+        sockets.push(BoundSocket::Tcp(socket::tcp(address, Claim::Shared)?));
     }
     Ok(BoundListener {
         address: Bind::Tcp(address),
         sockets,
+        file: None,
     })
 }
 
-/// How a socket comes to its port.
-#[derive(PartialEq, Eq)]
-enum Port {
-    /// It is nobody's yet, not even another s3cors'.
-    Claim,
-    /// It is ours already.
-    Share,
-}
-
-fn tcp_socket(address: SocketAddr, port: Port) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // SO_REUSEPORT lets any process of the same user share the port: two proxies started by
-    // mistake would each get half of the connections. Bound without it, the first socket is
-    // refused where anybody listens; set before it listens, the other workers' may join.
-    socket.set_reuse_port(port == Port::Share)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.set_reuse_port(true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// All workers accept from one socket: Unix sockets cannot share a path.
-fn bind_unix(path: PathBuf, workers: usize) -> io::Result<BoundListener> {
-    // A path left behind by a process that is gone is ours to take; one that answers is not.
-    match std::os::unix::net::UnixStream::connect(&path) {
-        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(&path)?;
-        }
-        Err(_) => {}
-    }
-    let first = StdUnixListener::bind(&path)?;
-    first.set_nonblocking(true)?;
+fn bind_unix(path: &Path, workers: usize, claim: Claim) -> io::Result<BoundListener> {
+    let (first, file) = socket::unix(path, claim)?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         sockets.push(BoundSocket::Unix(first.try_clone()?));
     }
     sockets.push(BoundSocket::Unix(first));
     Ok(BoundListener {
-        address: Bind::Unix(path),
+        address: Bind::Unix(path.to_owned()),
         sockets,
+        file: Some(file),
     })
 }
 

@@ -11,6 +11,7 @@ mod inherited;
 mod listener;
 mod prefixed;
 mod proxy_protocol;
+pub mod socket;
 pub mod tls;
 mod worker;
 
@@ -33,6 +34,7 @@ use crate::proxy::snapshot::Current;
 use drain::{Drain, Phase};
 use entrance::Entrance;
 use listener::BoundListener;
+use socket::{Claim, SocketFile};
 use tls::TlsCell;
 
 /// What needs a restart to change.
@@ -189,7 +191,8 @@ pub struct Server {
     settings: DrainSettings,
     workers: usize,
     ended: mpsc::UnboundedReceiver<io::Result<usize>>,
-    sockets: Vec<PathBuf>,
+    #[expect(dead_code, reason = "removed when dropped")]
+    files: Vec<SocketFile>,
 }
 
 /// How a stop went.
@@ -200,15 +203,16 @@ pub struct Drained {
 }
 
 impl Server {
-    /// Binds every address, once for each worker.
+    /// Binds every address, once for each worker; `claim` says whose they may be.
     ///
     /// # Errors
     ///
     /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
-    pub fn bind(settings: &Settings) -> Result<Bound, StartError> {
+    pub fn bind(settings: &Settings, claim: Claim) -> Result<Bound, StartError> {
         let mut listeners = Vec::with_capacity(settings.listeners.len());
         for listener in &settings.listeners {
-            let bound = BoundListener::bind(&listener.address, settings.workers.max(1))?;
+            let workers = settings.workers.max(1);
+            let bound = BoundListener::bind(&listener.address, workers, claim)?;
             listeners.extend(bound.into_iter().map(|bound| (listener.clone(), bound)));
         }
         Ok(Bound {
@@ -240,10 +244,6 @@ impl Server {
                 None => break,
             }
             ended += 1;
-        }
-        for path in &self.sockets {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(path);
         }
         Drained { cut }
     }
@@ -282,7 +282,7 @@ impl Bound {
         let connections = self.settings.limits.connections.div_ceil(workers);
         metrics.connections_limit(connections * workers);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut paths = Vec::new();
+        let mut files = Vec::new();
         for (settings, bound) in self.listeners {
             let entrance = Entrance {
                 listener: bound.address.to_string(),
@@ -293,9 +293,7 @@ impl Bound {
             if let Some(cell) = &entrance.tls {
                 cell.show_in(&metrics, &entrance.listener);
             }
-            if let Bind::Unix(path) = bound.address {
-                paths.push(path);
-            }
+            files.extend(bound.file);
             for (sockets, socket) in sockets_of.iter_mut().zip(bound.sockets) {
                 sockets.push((entrance.clone(), socket));
             }
@@ -325,7 +323,7 @@ impl Bound {
             settings: self.settings.drain,
             workers,
             ended,
-            sockets: paths,
+            files,
         })
     }
 }

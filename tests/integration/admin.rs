@@ -14,6 +14,7 @@ use s3cors::proxy::snapshot::{
 };
 use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
 use s3cors::server::Bind;
+use s3cors::server::socket::Claim;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
@@ -30,7 +31,7 @@ impl TestAdmin {
             address: Some(bind),
             hosts: vec!["Admin.example".to_owned()],
         };
-        let admin = Admin::bind(&settings).unwrap().unwrap();
+        let admin = Admin::bind(&settings, Claim::Free).unwrap().unwrap();
         let address = admin.address().unwrap();
         let state = Arc::new(State {
             current: Arc::new(Current::new(snapshot(routes))),
@@ -427,9 +428,13 @@ fn a_taken_address_is_named() {
         address: Some(Bind::Tcp(address)),
         hosts: vec![],
     };
-    let error = Admin::bind(&settings).unwrap_err();
+    let error = Admin::bind(&settings, Claim::Free).unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
-    assert!(Admin::bind(&Settings::default()).unwrap().is_none());
+    assert!(
+        Admin::bind(&Settings::default(), Claim::Free)
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ use s3cors::proxy::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
 };
 use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
+use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
 
 /// A running proxy; it stops when dropped.
@@ -250,7 +251,7 @@ impl TestProxy {
             .collect();
         let current = Arc::new(Current::new(snapshot));
         let access_log = access_log.map(|log| AccessLog::start(&log, &metrics).unwrap());
-        let bound = Server::bind(&settings).unwrap();
+        let bound = Server::bind(&settings, Claim::Free).unwrap();
         let Bind::Tcp(address) = bound.addresses()[0].clone() else {
             panic!("a TCP address was asked for");
         };
