@@ -55,8 +55,8 @@
 //!
 //! # A reload
 //!
-//! `config::watch` notices a change, `config::load` reads and checks everything again, and
-//! `Current::publish` swaps one pointer. Requests under way finish on the snapshot that they began
+//! `config::watch` notices a change, `config::load` reads the config and the policy files that
+//! changed and checks everything, and `Current::publish` swaps one pointer. Requests under way finish on the snapshot that they began
 //! with. What does not check out changes nothing for its route.
 //!
 //! # A stop

@@ -237,7 +237,8 @@ impl Maker<'_> {
         if let Some(before) = before.filter(is_same) {
             return Arc::clone(before);
         }
-        let policy = Policy::compile(&document.configuration, self.options.clone());
+        let policy =
+            Policy::compile_shared(Arc::clone(&document.configuration), self.options.clone());
         self.with_counters(
             // Checked: it compiles with these options.
             policy.unwrap_or_else(|_| Policy::not_enabled(self.options.clone())),

@@ -10,8 +10,8 @@ use crate::server::ListenerSettings;
 use crate::server::tls::{Certificate, ClientAuthorities, PairFile, Tls, TlsCell};
 
 use super::diagnostic::Diagnostic;
+use super::files::Files;
 use super::listener::{PairFiles, TlsFiles};
-use super::policies::Files;
 use super::read::ReadError;
 use super::report::Report;
 use super::route::NamedPath;

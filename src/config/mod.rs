@@ -11,6 +11,7 @@ mod check;
 mod diagnostic;
 mod digest;
 mod file;
+mod files;
 mod listener;
 mod policies;
 mod read;
@@ -37,7 +38,8 @@ pub use watch::watch;
 pub(crate) use source::visible;
 
 use certificates::TlsLoaded;
-use policies::{Files, RoutePolicies};
+use files::Files;
+use policies::RoutePolicies;
 use read::ReadError;
 
 /// The largest config that is read, in bytes.
@@ -122,19 +124,24 @@ impl Loaded {
 /// replaces a whole folder at once), everything is read again.
 #[must_use]
 pub fn load(input: &Input) -> Loaded {
-    let mut loaded = attempt(input);
+    load_changes(input, None)
+}
+
+/// As [`load`], but policy files that are as they were in `before` are not read again.
+fn load_changes(input: &Input, before: Option<&Files>) -> Loaded {
+    let mut loaded = attempt(input, before);
     for _ in 1..ATTEMPTS {
         if loaded.files.changed().is_none() {
             return loaded;
         }
         // Whoever writes gets a moment to finish.
         std::thread::sleep(Duration::from_millis(5));
-        loaded = attempt(input);
+        loaded = attempt(input, before);
     }
     // A file that never rests must not keep the others from being read. What matters is that all
     // are of one folder's generation.
     let folders = loaded.files.real_folders();
-    loaded = attempt(input);
+    loaded = attempt(input, before);
     if loaded.files.real_folders() != folders {
         let message = "the files' folder keeps changing while they are read";
         loaded
@@ -145,7 +152,7 @@ pub fn load(input: &Input) -> Loaded {
     loaded
 }
 
-fn attempt(input: &Input) -> Loaded {
+fn attempt(input: &Input, before: Option<&Files>) -> Loaded {
     let mut report = Report::default();
     let mut files = Files::default();
     let (mut config, is_good, file) = match &input.source {
@@ -183,7 +190,7 @@ fn attempt(input: &Input) -> Loaded {
     let listeners = &mut config.server.listeners;
     let named_in = file.as_ref();
     let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
-    let policies = policies::load(&config.routes, file.as_ref(), &mut files, &mut report);
+    let policies = policies::load(&config.routes, named_in, before, &mut files, &mut report);
     Loaded {
         report,
         config: is_good.then_some(config),

@@ -1,9 +1,6 @@
 //! The policy files that a config names: read, checked, and remembered with what was read.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +17,8 @@ use crate::cors::Options;
 
 use super::diagnostic::Diagnostic;
 use super::digest::sha256;
-use super::read::{self, ReadError, Stamp};
+use super::files::{Files, PolicyKey, ReadPolicy};
+use super::read::ReadError;
 use super::report::Report;
 use super::route::{BucketsConfig, NamedPath, RouteConfig};
 use super::source::SourceFile;
@@ -31,17 +29,6 @@ const MAX_POLICY: u64 = 16 * MAX_DOCUMENT as u64;
 
 /// How many files it takes to be worth a thread.
 const FILES_A_THREAD: usize = 500;
-
-/// Everything that was looked at, so that a change is noticed.
-#[derive(Debug, Default)]
-pub(super) struct Files {
-    /// What each path led to when it was read; `None`: nowhere.
-    seen: Vec<(PathBuf, Option<Stamp>)>,
-    /// The folders of buckets.
-    folders: Vec<PathBuf>,
-    /// Of all contents and failures.
-    digest: DefaultHasher,
-}
 
 /// The policies of a route.
 #[derive(Debug, Default)]
@@ -58,7 +45,7 @@ pub(super) type BucketFiles = Vec<(Box<str>, PolicyFile)>;
 /// A policy file that was read.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyFile {
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     /// `Err`: the first thing that is wrong with it, in one line.
     pub(super) document: Result<Arc<Document>, String>,
 }
@@ -66,81 +53,17 @@ pub(super) struct PolicyFile {
 /// A policy file that checks out.
 #[derive(Debug)]
 pub(super) struct Document {
-    pub(super) configuration: CorsConfiguration,
+    pub(super) configuration: Arc<CorsConfiguration>,
     pub(super) content_hash: String,
     pub(super) read_at: SystemTime,
-}
-
-impl Files {
-    /// Reads a file of at most `limit` bytes.
-    pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-        let result = read::read(path, limit);
-        let stamp = match &result {
-            Ok((_, stamp)) => Some(*stamp),
-            Err(_) => Stamp::of(path),
-        };
-        self.seen.push((path.to_owned(), stamp));
-        path.hash(&mut self.digest);
-        match &result {
-            Ok((bytes, _)) => bytes.hash(&mut self.digest),
-            Err(error) => error.to_string().hash(&mut self.digest),
-        }
-        result.map(|(bytes, _)| bytes)
-    }
-
-    fn extend(&mut self, other: Self) {
-        self.seen.extend(other.seen);
-        self.folders.extend(other.folders);
-        other.digest.finish().hash(&mut self.digest);
-    }
-
-    /// The buckets that a folder has files of, in the order of their names.
-    fn list(&mut self, folder: &Path) -> io::Result<Vec<(Box<str>, PathBuf)>> {
-        self.seen.push((folder.to_owned(), Stamp::of(folder)));
-        self.folders.push(folder.to_owned());
-        let listed = list(folder);
-        match &listed {
-            Ok(buckets) => buckets.hash(&mut self.digest),
-            Err(error) => error.to_string().hash(&mut self.digest),
-        }
-        listed
-    }
-
-    /// A path that leads to something else than when it was read.
-    pub(super) fn changed(&self) -> Option<&Path> {
-        let mut seen = self.seen.iter();
-        let (path, _) = seen.find(|(path, stamp)| Stamp::of(path) != *stamp)?;
-        Some(path)
-    }
-
-    /// The folders that the files are in, links followed.
-    pub(super) fn real_folders(&self) -> BTreeSet<PathBuf> {
-        let real = self.paths().filter_map(|path| fs::canonicalize(path).ok());
-        real.filter_map(|path| Some(path.parent()?.to_owned()))
-            .collect()
-    }
-
-    /// Of all contents and failures: equal for two loads that read the same.
-    pub(super) fn digest(&self) -> u64 {
-        self.digest.finish()
-    }
-
-    /// Every path that was looked at.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.seen.iter().map(|(path, _)| &**path)
-    }
-
-    /// The folders of buckets.
-    pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.folders.iter().map(|path| &**path)
-    }
 }
 
 impl RoutePolicies {
     /// A policy that is in no file.
     pub(super) fn inline(path: &Path, cors: &str, report: &mut Report) -> Self {
-        let document = check(path, cors.as_bytes(), &Options::default(), report);
-        let path = path.to_owned();
+        let (document, problems) = check(path, cors.as_bytes(), &Options::default());
+        report.push_all(&problems);
+        let path = path.into();
         Self {
             own: Some(PolicyFile { path, document }),
             buckets: None,
@@ -155,57 +78,41 @@ impl RoutePolicies {
     }
 }
 
-fn list(folder: &Path) -> io::Result<Vec<(Box<str>, PathBuf)>> {
-    let mut buckets = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        // Editors' and Kubernetes' own files begin with a dot.
-        let bucket = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .filter(|name| !name.starts_with('.'))
-            .and_then(|name| name.strip_suffix(".xml"));
-        if let Some(bucket) = bucket {
-            buckets.push((bucket.into(), path));
-        }
-    }
-    buckets.sort();
-    Ok(buckets)
-}
-
-/// Reads and checks the policies of every route; `config` is the file that names them.
+/// Reads and checks the policies of every route; `config` is the file that names them. What is as
+/// it was in `before` is not read again.
 pub(super) fn load(
     routes: &[RouteConfig],
     config: Option<&Arc<SourceFile>>,
+    before: Option<&Files>,
     files: &mut Files,
     report: &mut Report,
 ) -> Vec<RoutePolicies> {
-    let mut loader = Loader::new(config, files, report);
+    let mut loader = Loader::new(config, before, files, report);
     routes.iter().map(|route| loader.route(route)).collect()
 }
 
 /// Reads policies, each file once.
 struct Loader<'l> {
     config: Option<&'l Arc<SourceFile>>,
+    before: Option<&'l Files>,
     files: &'l mut Files,
     report: &'l mut Report,
-    /// By path, and by the methods that its rules may name.
-    known: HashMap<(PathBuf, Vec<Method>), PolicyFile>,
-    /// As above.
+    /// By path, and by the methods that rules may name.
     known_folders: HashMap<(PathBuf, Vec<Method>), Arc<BucketFiles>>,
 }
 
 impl<'l> Loader<'l> {
     fn new(
         config: Option<&'l Arc<SourceFile>>,
+        before: Option<&'l Files>,
         files: &'l mut Files,
         report: &'l mut Report,
     ) -> Self {
         Self {
             config,
+            before,
             files,
             report,
-            known: HashMap::new(),
             known_folders: HashMap::new(),
         }
     }
@@ -249,9 +156,10 @@ impl<'l> Loader<'l> {
             return self.each(listed, options);
         }
         let shares = listed.chunks(listed.len().div_ceil(threads));
+        let before = self.before;
         let read = |share| {
             let (mut files, mut report) = (Files::default(), Report::default());
-            let read = Loader::new(None, &mut files, &mut report).each(share, options);
+            let read = Loader::new(None, before, &mut files, &mut report).each(share, options);
             (read, files, report)
         };
         let parts: Vec<_> = thread::scope(|scope| {
@@ -281,20 +189,27 @@ impl<'l> Loader<'l> {
 
     /// `named` is where the config names it.
     fn policy(&mut self, path: &Path, named: Option<&NamedPath>, options: &Options) -> PolicyFile {
-        let key = (path.to_owned(), options.extra_methods.clone());
-        if let Some(known) = self.known.get(&key) {
+        let key = PolicyKey::new(path, &options.extra_methods);
+        if let Some(known) = self.files.policy(&key) {
             return known.clone();
         }
-        let document = match self.files.read(path, MAX_POLICY) {
-            Ok(bytes) => check(path, &bytes, options, self.report),
-            Err(error) => Err(self.refuse(unreadable(path, &error), named, path)),
+        if let Some(same) = self.before.and_then(|before| before.unchanged(&key)) {
+            self.report.push_all(&same.problems);
+            return self.files.keep(key, same.clone());
+        }
+        let read = self.files.open(path, MAX_POLICY);
+        let (document, problems) = match &read.contents {
+            Ok(bytes) => check(path, bytes, options),
+            Err(error) => (
+                Err(self.refuse(unreadable(path, error), named, path)),
+                Vec::new(),
+            ),
         };
-        let policy = PolicyFile {
-            path: path.to_owned(),
-            document,
-        };
-        self.known.insert(key, policy.clone());
-        policy
+        self.report.push_all(&problems);
+        let path = Arc::clone(&key.path);
+        let policy = PolicyFile { path, document };
+        self.files
+            .keep(key, ReadPolicy::new(&read, policy, problems))
     }
 
     /// Reports an error where the config names the file, or else at the file itself.
@@ -322,32 +237,31 @@ fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
     super::readable(Diagnostic::error("unreadable-file", message), error)
 }
 
+/// What a file says, or the first thing that is wrong with it; and all there is to say of it.
 fn check(
     path: &Path,
     bytes: &[u8],
     options: &Options,
-    report: &mut Report,
-) -> Result<Arc<Document>, String> {
+) -> (Result<Arc<Document>, String>, Vec<Diagnostic>) {
     let checked = cors::check_document(bytes, options.clone());
-    let mut first_error = None;
+    let mut problems = Vec::new();
     if !checked.problems.is_empty() {
         let file = SourceFile::new(path, bytes);
-        for problem in checked.problems {
-            let diagnostic = Diagnostic::problem(&file, problem);
-            if diagnostic.is_error() && first_error.is_none() {
-                first_error = Some(diagnostic.to_string());
-            }
-            report.push(diagnostic);
-        }
+        let each = checked.problems.into_iter();
+        problems.extend(each.map(|problem| Diagnostic::problem(&file, problem)));
     }
-    match checked.configuration {
+    let document = match checked.configuration {
         Some(configuration) => Ok(Arc::new(Document {
-            configuration,
+            configuration: Arc::new(configuration),
             content_hash: sha256(bytes),
             read_at: SystemTime::now(),
         })),
-        None => Err(first_error.unwrap_or_else(|| format!("{}: {MALFORMED_XML}", path.display()))),
-    }
+        None => Err(problems.iter().find(|there| there.is_error()).map_or_else(
+            || format!("{}: {MALFORMED_XML}", path.display()),
+            Diagnostic::to_string,
+        )),
+    };
+    (document, problems)
 }
 
 /// Reads and checks one policy file, as `s3cors check FILE.xml` does.
@@ -357,7 +271,7 @@ pub fn check_policy_file(
     report: &mut Report,
 ) -> Option<CorsConfiguration> {
     let mut files = Files::default();
-    let read = Loader::new(None, &mut files, report).policy(path, None, options);
+    let read = Loader::new(None, None, &mut files, report).policy(path, None, options);
     let document = read.document.ok()?;
-    Arc::into_inner(document).map(|document| document.configuration)
+    Some(CorsConfiguration::clone(&document.configuration))
 }

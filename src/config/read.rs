@@ -4,8 +4,12 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
+
+/// The coarsest clock that a file system stamps changes with (FAT's).
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
 /// What tells whether a file is still the one it was, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,16 @@ impl Stamp {
     /// Of what a path leads to now, through links; `None` where it leads nowhere.
     pub(super) fn of(path: &Path) -> Option<Self> {
         Some(Self::from(&fs::metadata(path).ok()?))
+    }
+
+    /// Whether every change after `now` gives the file another stamp. A file that was written just
+    /// before may be written again within the same tick of its file system's clock.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanoseconds) = self.changed;
+        let changed = u64::try_from(seconds).unwrap_or_default();
+        let changed = Duration::new(changed, u32::try_from(nanoseconds).unwrap_or_default());
+        changed + COARSEST_CLOCK < since_epoch
     }
 
     /// Whether it is one file, whatever became of its contents.
@@ -151,5 +165,25 @@ mod tests {
         }
         assert_eq!(read(&path("good"), 5).unwrap().0, b"12345");
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_stamp_is_trusted_once_the_clock_must_have_gone_on() {
+        let stamp = Stamp {
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified: (0, 0),
+            changed: (1000, 500_000_000),
+        };
+        for (milliseconds, expected) in [
+            (0, false),
+            (1_000_000, false),
+            (1_002_400, false),
+            (1_002_501, true),
+        ] {
+            let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            assert_eq!(stamp.is_settled(now), expected, "{milliseconds}");
+        }
     }
 }

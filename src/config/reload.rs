@@ -10,9 +10,9 @@ use crate::proxy::snapshot::{Current, Snapshot};
 
 use super::check::Config;
 use super::diagnostic::Diagnostic;
-use super::policies::Files;
+use super::files::Files;
 use super::report::Report;
-use super::{Input, Loaded, build, certificates, load};
+use super::{Input, Loaded, build, certificates, load_changes};
 
 /// The most problems of a reload that are logged one by one.
 const MAX_LOGGED: usize = 20;
@@ -104,12 +104,14 @@ impl Reloader {
         &self.files
     }
 
-    /// Loads everything anew and puts in force what checks out. Where no file changed, nothing
-    /// happens unless `forced`.
+    /// Loads what changed and puts in force what checks out. Where no file changed, nothing
+    /// happens unless `forced`, which reads every file again.
     ///
     /// Reads files: not for a thread that has something better to do.
     pub fn reload(&mut self, forced: bool) -> Outcome {
-        let loaded = load(&self.input);
+        let before = (!forced).then_some(&self.files);
+        let loaded = load_changes(&self.input, before);
+        tracing::debug!(read = loaded.files.reads(), "files were read");
         let is_changed = loaded.files.digest() != self.files.digest();
         if !is_changed && !forced {
             self.files = loaded.files;

@@ -21,6 +21,11 @@ impl Report {
         self.diagnostics.push(diagnostic);
     }
 
+    /// Adds what is kept elsewhere too.
+    pub(super) fn push_all(&mut self, diagnostics: &[Diagnostic]) {
+        self.diagnostics.extend_from_slice(diagnostics);
+    }
+
     /// Adds all of another report.
     pub fn extend(&mut self, other: Self) {
         self.diagnostics.extend(other.diagnostics);

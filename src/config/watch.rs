@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-use super::policies::Files;
+use super::files::Files;
 use super::read::Stamp;
 use super::reload::Reloader;
 

@@ -1,5 +1,7 @@
 //! A CORS configuration, checked and compiled.
 
+use std::sync::Arc;
+
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -42,7 +44,7 @@ pub struct Policy {
     /// Every rule's origins, one after the other.
     origin_patterns: Box<[Box<str>]>,
     /// What it was compiled from, for people.
-    configuration: Option<CorsConfiguration>,
+    configuration: Option<Arc<CorsConfiguration>>,
 }
 
 /// What a request asks of a policy.
@@ -67,7 +69,19 @@ impl Policy {
         configuration: &CorsConfiguration,
         options: Options,
     ) -> Result<Self, Vec<RuleError>> {
-        let errors = validation::errors(configuration, &options.extra_methods);
+        Self::compile_shared(Arc::new(configuration.clone()), options)
+    }
+
+    /// As [`compile`](Self::compile), for who keeps the configuration too: it is not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile`](Self::compile).
+    pub fn compile_shared(
+        configuration: Arc<CorsConfiguration>,
+        options: Options,
+    ) -> Result<Self, Vec<RuleError>> {
+        let errors = validation::errors(&configuration, &options.extra_methods);
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -86,7 +100,7 @@ impl Policy {
             rules: Some(rules),
             options,
             origin_patterns: origin_patterns.into(),
-            configuration: Some(configuration.clone()),
+            configuration: Some(configuration),
         })
     }
 
@@ -123,7 +137,7 @@ impl Policy {
     /// What it was compiled from; `None` where there is no CORS configuration.
     #[must_use]
     pub fn configuration(&self) -> Option<&CorsConfiguration> {
-        self.configuration.as_ref()
+        self.configuration.as_deref()
     }
 
     /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] is an index into it.
