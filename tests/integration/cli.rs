@@ -524,6 +524,53 @@ fn a_config_that_does_not_check_out_is_not_started_with_and_every_problem_is_tol
     );
 }
 
+/// S3 takes documents of 64 KiB and 100 rules (PutBucketCors).
+#[test]
+fn the_largest_policy_serves_and_a_larger_one_is_refused_as_s3_does() {
+    let folder = Folder::new("largest");
+    let document = |rules: usize, bytes: usize| {
+        let rules: String = (1..=rules)
+            .map(|number| {
+                format!(
+                    "<CORSRule><AllowedOrigin>https://r{number}.example</AllowedOrigin>\
+                     <AllowedMethod>GET</AllowedMethod></CORSRule>"
+                )
+            })
+            .collect();
+        let ends = ("<CORSConfiguration>", "</CORSConfiguration>");
+        let room = bytes - ends.0.len() - ends.1.len();
+        format!("{}{rules:room$}{}", ends.0, ends.1)
+    };
+    const KIB_64: usize = 64 * 1024;
+    let largest = folder.write("largest.xml", &document(100, KIB_64));
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+    let url = format!("http://{}", upstream.address);
+    let mut process = Process::start(&["run", "--upstream", &url, "--cors", &largest]);
+    let last = [("origin", "https://r100.example")];
+    let response = ask(process.address, "GET", "/", &last);
+    assert_eq!(
+        response.values("access-control-allow-origin"),
+        ["https://r100.example"]
+    );
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
+
+    for (rules, bytes, error) in [
+        (
+            101,
+            KIB_64,
+            "error[InvalidRequest]: The number of CORS rules should not exceed",
+        ),
+        (100, KIB_64 + 1, "error[MalformedXML]"),
+    ] {
+        let refused = folder.write("refused.xml", &document(rules, bytes));
+        let (code, _, stderr) = run(&["run", "--upstream", &url, "--cors", &refused]);
+        assert_eq!(code, 2);
+        assert!(stderr.contains(error), "{stderr}");
+        assert_eq!(run(&["check", &refused]).0, 1);
+    }
+}
+
 #[test]
 fn a_proxy_of_flags_serves_reloads_and_drains() {
     let folder = Folder::new("flags");
