@@ -29,7 +29,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use counter::{Counter, Gauge};
-pub use route::{RouteMetrics, UpstreamHealth};
+pub use route::{RouteMetrics, UpstreamFailures, UpstreamHealth};
 
 /// The `route` label of requests that found no route: an unknown host, no valid request at all.
 /// Ask [`Metrics::route`] for it and keep the handle.

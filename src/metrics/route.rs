@@ -31,13 +31,28 @@ pub struct RouteMetrics {
     name: Box<str>,
     workers: usize,
     /// Made at the first request; each worker's cells at that worker's first request, by itself.
-    cells: OnceLock<Box<[OnceLock<Box<Cells>>]>>,
+    cells: OnceLock<Box<[OnceLock<Arc<Cells>>]>>,
     denied: OnceLock<Box<DeniedOrigins>>,
     /// By the hash of the pattern: two that share one would share a counter, which among a
     /// million patterns is to be expected once in 10⁷ processes.
     #[expect(clippy::disallowed_types, reason = "as above")]
     allowed: Mutex<HashMap<u64, WeakCounter>>,
     upstreams: ArcSwapOption<Vec<UpstreamHealth>>,
+}
+
+/// Counts one worker's upstream failures of a route.
+///
+/// Of that worker's cells, so that no two cores count who holds it.
+#[derive(Debug)]
+pub struct UpstreamFailures(Option<Arc<Cells>>);
+
+impl UpstreamFailures {
+    /// Counts a request that got no whole response from its upstream.
+    pub fn count(&self, failure: UpstreamFailure) {
+        if let Some(cells) = &self.0 {
+            cells.failure(failure);
+        }
+    }
 }
 
 /// One of a route's upstreams, as a scrape shows it.
@@ -107,6 +122,12 @@ impl RouteMetrics {
             .collect()
     }
 
+    /// What counts a worker's failures after a response's head, for whoever outlives the request.
+    #[must_use]
+    pub fn upstream_failures(&self, worker: Worker) -> UpstreamFailures {
+        UpstreamFailures(self.cells(worker).map(Arc::clone))
+    }
+
     /// The counter of requests that an `AllowedOrigin` pattern matched; the same one for the
     /// same text, as long as somebody holds it.
     #[must_use]
@@ -156,12 +177,12 @@ impl RouteMetrics {
         Some(totals)
     }
 
-    fn cells(&self, worker: Worker) -> Option<&Cells> {
+    fn cells(&self, worker: Worker) -> Option<&Arc<Cells>> {
         let make = || (0..self.workers.max(1)).map(|_| OnceLock::new()).collect();
         let workers = self.cells.get_or_init(make);
         // Who is no worker counts in the first one's.
         let cells = workers.get(worker.0).or_else(|| workers.first())?;
-        Some(cells.get_or_init(Box::default))
+        Some(cells.get_or_init(Arc::default))
     }
 }
 

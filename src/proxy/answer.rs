@@ -137,7 +137,7 @@ fn public_message(error: &Error) -> &'static str {
         Error::ConnectTimeout { .. } => "The upstream could not be reached in time.",
         Error::ResponseHeadTimeout { .. } => "The upstream did not answer in time.",
         Error::Closed { .. } => "The upstream closed the connection without an answer.",
-        Error::InvalidResponse { .. } | Error::InterimResponses { .. } => {
+        Error::InvalidResponse { .. } | Error::Unacceptable { .. } => {
             "The upstream's answer is not valid HTTP."
         }
     }

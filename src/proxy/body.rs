@@ -11,6 +11,9 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Instant, Sleep};
 
+use crate::metrics::UpstreamFailure;
+use crate::metrics::UpstreamFailures;
+
 use super::balance::Lease;
 use super::logged::Logged;
 use super::pool::Http1;
@@ -54,7 +57,9 @@ impl Body {
         }
     }
 
-    pub(super) fn upstream(body: UpstreamBody) -> Self {
+    /// One that comes from an upstream; should it break off, `failures` counts it.
+    pub(super) fn upstream(mut body: UpstreamBody, failures: UpstreamFailures) -> Self {
+        body.failures = Some(failures);
         Self {
             kind: Kind::Upstream(Box::new(body)),
             logged: None,
@@ -130,6 +135,7 @@ pub(super) struct UpstreamBody {
     /// What it broke off with, while what came before is still being written.
     broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
+    failures: Option<UpstreamFailures>,
 }
 
 impl UpstreamBody {
@@ -141,6 +147,7 @@ impl UpstreamBody {
             ended: false,
             broken: None,
             patience: None,
+            failures: None,
         }
     }
 
@@ -171,6 +178,7 @@ impl UpstreamBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
+                self.failed(&error);
                 // hyper throws away what it has not written yet when a body fails. Told one turn
                 // later, it has: the client gets the head and all that came, and then the cut.
                 self.broken = Some(BodyError::Upstream(error));
@@ -190,8 +198,17 @@ impl UpstreamBody {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 self.connection = None;
+                self.failed(&BodyError::Idle);
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) {
+        let upstream = self.lease.upstream();
+        tracing::warn!(%upstream, %error, "an upstream's response was cut");
+        if let Some(failures) = &self.failures {
+            failures.count(UpstreamFailure::Body);
         }
     }
 

@@ -92,11 +92,13 @@ pub enum Error {
         /// What the parser said.
         source: hyper::Error,
     },
-    /// The upstream sent interim responses (1xx) without end.
-    #[error("upstream {upstream} sent too many interim responses")]
-    InterimResponses {
+    /// The upstream sent what is HTTP but cannot be passed on.
+    #[error("upstream {upstream} sent {what}")]
+    Unacceptable {
         /// Its address in the config.
         upstream: String,
+        /// What it sent.
+        what: &'static str,
     },
 }
 
@@ -173,7 +175,7 @@ impl Error {
             Self::Tls { .. } => bad_gateway(UpstreamFailure::Tls),
             Self::ResponseHeadTimeout { .. } => too_slow(UpstreamFailure::ResponseHeadTimeout),
             Self::Closed { .. } => bad_gateway(UpstreamFailure::Closed),
-            Self::InvalidResponse { .. } | Self::InterimResponses { .. } => {
+            Self::InvalidResponse { .. } | Self::Unacceptable { .. } => {
                 bad_gateway(UpstreamFailure::InvalidResponse)
             }
         }

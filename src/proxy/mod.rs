@@ -317,7 +317,8 @@ impl Proxy {
         if parts.status != StatusCode::SWITCHING_PROTOCOLS {
             forward::to_client(&mut parts, route.forwarding);
         }
-        Ok(Response::from_parts(parts, Body::upstream(body)))
+        let failures = route.metrics.upstream_failures(self.worker);
+        Ok(Response::from_parts(parts, Body::upstream(body, failures)))
     }
 
     fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {

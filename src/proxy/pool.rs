@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -493,8 +494,9 @@ async fn exchange(
             connection = None;
         }
         if interim.count() > upstream.settings.limits.interim_responses {
-            return Poll::Ready(Err(Error::InterimResponses {
+            return Poll::Ready(Err(Error::Unacceptable {
                 upstream: upstream.to_string(),
+                what: "interim responses without end",
             }));
         }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
@@ -504,7 +506,10 @@ async fn exchange(
     })
     .await;
     match result {
-        Ok(Ok(response)) => Ok((response, connection)),
+        Ok(Ok(response)) => match check(&response, upstream) {
+            Ok(()) => Ok((response, connection)),
+            Err(error) => Err(Failure::Final(error)),
+        },
         Ok(Err(error)) => Err(failure(error, progress.as_deref(), upstream)),
         Err(error) => Err(Failure::Final(error)),
     }
@@ -526,10 +531,13 @@ async fn http2_exchange(
         .await
     };
     let error = match result {
-        Ok(Ok(response)) => {
-            lease.answered();
-            return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
-        }
+        Ok(Ok(response)) => match check(&response, lease.upstream()) {
+            Ok(()) => {
+                lease.answered();
+                return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
+            }
+            Err(error) => error,
+        },
         Ok(Err(error)) => match failure(error, progress.as_deref(), lease.upstream()) {
             Failure::Final(error) => error,
             Failure::Sent(error) | Failure::Unsent(error, _) => from_hyper(error, lease.upstream()),
@@ -538,6 +546,32 @@ async fn http2_exchange(
     };
     lease.failed(&error);
     Err(error)
+}
+
+/// Refuses a response that cannot be passed on as what it is.
+///
+/// Where it says its length twice, whoever stands behind us may take the other one ([RFC 9112
+/// §6.3]). We decode no transfer coding but `chunked`. Nobody asked for another protocol.
+///
+/// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
+    let fields = response.headers();
+    let coding = fields.get(TRANSFER_ENCODING);
+    let lengths = fields.get_all(CONTENT_LENGTH).iter().count();
+    let is_chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let what = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        "101 to a request that asked for no other protocol"
+    } else if lengths + fields.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        "a response that says its length twice"
+    } else if !is_chunked {
+        "a response in a transfer coding that is not chunked"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unacceptable {
+        upstream: upstream.to_string(),
+        what,
+    })
 }
 
 /// Ends when there is no use in waiting for a response any longer, and says why.

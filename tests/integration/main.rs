@@ -15,6 +15,7 @@ mod diagnostics;
 mod drain;
 mod edge;
 mod explain;
+mod faults;
 mod forwarding;
 mod fuzz_smoke;
 mod handover;

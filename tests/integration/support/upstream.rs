@@ -63,6 +63,11 @@ impl Exchange<'_> {
         let _ = self.stream.get_mut().write_all(bytes.as_ref());
     }
 
+    /// Whether the proxy still takes what is sent.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
     /// Reads the body that was not read yet, `length` bytes.
     pub(crate) fn read(&mut self, length: usize) -> Vec<u8> {
         let mut body = vec![0; length];
