@@ -92,10 +92,14 @@ impl<'b> Builder<'b> {
         });
         let metrics = self.metrics.route(&config.name);
         let policies = self.policies(config, files, before, &metrics)?;
-        let upstreams = config.upstreams.iter();
-        let upstreams: Box<[_]> = upstreams
-            .filter_map(|settings| self.upstream(settings))
-            .collect();
+        let upstreams: Box<[_]> = if config.keeps_upstreams {
+            before?.upstreams.clone()
+        } else {
+            let upstreams = config.upstreams.iter();
+            upstreams
+                .filter_map(|settings| self.upstream(settings))
+                .collect()
+        };
         let healths = upstreams.iter().map(|upstream| upstream.shown_health());
         metrics.show_upstreams(healths.collect());
         Some(Arc::new(Route {

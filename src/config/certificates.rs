@@ -6,16 +6,22 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::proxy::upstream_tls::Identity;
+use crate::proxy::upstream_tls::UpstreamTls;
 use crate::server::ListenerSettings;
-use crate::server::tls::{Certificate, ClientAuthorities, PairFile, Tls, TlsCell};
+use crate::server::tls::{
+    self, AuthoritiesError, Certificate, CertificateWarning, ClientAuthorities, PairFile, Tls,
+    TlsCell,
+};
 
 use super::diagnostic::Diagnostic;
 use super::files::Files;
 use super::listener::{PairFiles, TlsFiles};
 use super::read::ReadError;
 use super::report::Report;
-use super::route::NamedPath;
+use super::route::{NamedPath, RouteConfig};
 use super::source::SourceFile;
+use super::upstream::UpstreamTlsFiles;
 
 /// The largest file of certificates that is read, in bytes: some lists of authorities have
 /// hundreds.
@@ -91,6 +97,34 @@ pub(super) fn load(
         .collect()
 }
 
+/// Reads and checks the certificates that the routes' upstreams are trusted by and shown.
+pub(super) fn load_for_upstreams(
+    routes: &mut [RouteConfig],
+    config: Option<&Arc<SourceFile>>,
+    files: &mut Files,
+    report: &mut Report,
+) {
+    let mut loader = Loader {
+        config,
+        files,
+        report,
+    };
+    for route in routes {
+        let Some(files) = &route.upstream_tls else {
+            continue;
+        };
+        let Some(read) = loader.for_upstreams(files) else {
+            route.keeps_upstreams = true;
+            continue;
+        };
+        let upstreams = route.upstreams.iter_mut();
+        for tls in upstreams.filter_map(|upstream| upstream.tls.as_mut()) {
+            tls.authorities.clone_from(&read.authorities);
+            tls.identity.clone_from(&read.identity);
+        }
+    }
+}
+
 /// Publishes what was read of a listener where it is served already. True: what is served changed.
 pub(super) fn publish(running: &TlsCell, loaded: &TlsLoaded) -> bool {
     let before = running.current();
@@ -128,7 +162,34 @@ impl Loader<'_> {
         }
     }
 
-    fn pair(&mut self, files: &PairFiles) -> Option<Certificate> {
+    /// `None`: some of it does not check out.
+    fn for_upstreams(&mut self, files: &UpstreamTlsFiles) -> Option<UpstreamTls> {
+        let authorities = files.ca.as_ref().map(|file| {
+            let text = self.read(file)?;
+            let certificates = tls::authorities(&text);
+            let certificates = certificates.map_err(|error| self.invalid(file, &error));
+            Some(Arc::from(certificates.ok()?))
+        });
+        let identity = files.pair.as_ref().map(|files| {
+            let certificate = self.certificate(files)?;
+            let warning = certificate.warning(SystemTime::now());
+            if let Some(warning) = warning.filter(|it| *it != CertificateWarning::NoNames) {
+                let path = files.certificate.path.display();
+                let message = format!("`{path}`: the upstream will refuse it: it is not valid now");
+                let diagnostic = Diagnostic::warning(warning.code(), message);
+                self.report(diagnostic, &files.certificate);
+            }
+            Some(Identity(Arc::clone(certificate.certified_key())))
+        });
+        // Both were read, so that all is told that is wrong. What there is none of is fine.
+        Some(UpstreamTls {
+            authorities: authorities.map_or(Some(None), |read| read.map(Some))?,
+            identity: identity.map_or(Some(None), |read| read.map(Some))?,
+            server_name: None,
+        })
+    }
+
+    fn certificate(&mut self, files: &PairFiles) -> Option<Certificate> {
         let (chain, key) = (self.read(&files.certificate), self.read(&files.key));
         self.warn_of_readable_key(&files.key);
         let certificate = match Certificate::from_pem(&files.name, &chain?, &key?) {
@@ -143,6 +204,11 @@ impl Loader<'_> {
                 return None;
             }
         };
+        Some(certificate)
+    }
+
+    fn pair(&mut self, files: &PairFiles) -> Option<Certificate> {
+        let certificate = self.certificate(files)?;
         let now = SystemTime::now();
         if let Some(warning) = certificate.warning(now) {
             let message = format!("`{}`: {warning}", files.certificate.path.display());
@@ -160,11 +226,13 @@ impl Loader<'_> {
     fn authorities(&mut self, file: &NamedPath) -> Option<ClientAuthorities> {
         let text = self.read(file)?;
         ClientAuthorities::from_pem(&text)
-            .inspect_err(|error| {
-                let message = format!("`{}`: {error}", file.path.display());
-                self.report(Diagnostic::error("invalid-certificate", message), file);
-            })
+            .map_err(|error| self.invalid(file, &error))
             .ok()
+    }
+
+    fn invalid(&mut self, file: &NamedPath, error: &AuthoritiesError) {
+        let message = format!("`{}`: {error}", file.path.display());
+        self.report(Diagnostic::error("invalid-certificate", message), file);
     }
 
     fn read(&mut self, file: &NamedPath) -> Option<Vec<u8>> {

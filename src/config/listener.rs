@@ -145,7 +145,7 @@ fn tls(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<Tl
     }
     let files = TlsFiles {
         pairs,
-        client_ca: client_ca.map(|text| named(&text, base)),
+        client_ca: client_ca.map(|text| NamedPath::new(&text, base)),
     };
     (!files.pairs.is_empty()).then_some(files)
 }
@@ -161,16 +161,15 @@ fn pair_files(mut table: Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Opt
     });
     table.finish(reader);
     let (certificate, key) = certificate.zip(key)?;
-    Some(PairFiles {
-        name: (*certificate.get_ref()).into(),
-        certificate: named(&certificate, base),
-        key: named(&key, base),
-    })
+    Some(PairFiles::new(&certificate, &key, base))
 }
 
-fn named(text: &Spanned<&str>, base: &Path) -> NamedPath {
-    NamedPath {
-        path: base.join(text.get_ref()),
-        span: Some(text.span()),
+impl PairFiles {
+    pub(super) fn new(certificate: &Spanned<&str>, key: &Spanned<&str>, base: &Path) -> Self {
+        Self {
+            name: (*certificate.get_ref()).into(),
+            certificate: NamedPath::new(certificate, base),
+            key: NamedPath::new(key, base),
+        }
     }
 }

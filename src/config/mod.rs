@@ -190,6 +190,8 @@ fn attempt(input: &Input, before: Option<&Files>) -> Loaded {
     let listeners = &mut config.server.listeners;
     let named_in = file.as_ref();
     let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
+    let routes = &mut config.routes;
+    certificates::load_for_upstreams(routes, named_in, &mut files, &mut report);
     let policies = policies::load(&config.routes, named_in, before, &mut files, &mut report);
     Loaded {
         report,

@@ -19,7 +19,7 @@ use crate::proxy::upstream::UpstreamSettings;
 use super::check::with_help;
 use super::diagnostic::Diagnostic;
 use super::file::{Reader, Table};
-use super::upstream;
+use super::upstream::{self, UpstreamTlsFiles};
 
 /// The longest name of a route, in bytes: it is a label of every metric.
 const MAX_NAME: usize = 256;
@@ -33,6 +33,10 @@ pub struct RouteConfig {
     pub hosts: Vec<HostPattern>,
     /// What it forwards to.
     pub upstreams: Vec<UpstreamSettings>,
+    /// The files of TLS to them.
+    pub(super) upstream_tls: Option<UpstreamTlsFiles>,
+    /// Whether these files do not check out, so that the last good upstreams stay.
+    pub(super) keeps_upstreams: bool,
     /// The file of the route's own policy.
     pub cors: Option<NamedPath>,
     /// The policies of its buckets.
@@ -63,6 +67,15 @@ pub struct NamedPath {
     pub(super) span: Option<Range<usize>>,
 }
 
+impl NamedPath {
+    pub(super) fn new(text: &Spanned<&str>, base: &Path) -> Self {
+        Self {
+            path: base.join(text.get_ref()),
+            span: Some(text.span()),
+        }
+    }
+}
+
 impl RouteConfig {
     /// Whether the proxy answers for CORS here; else CORS is the upstream's business.
     #[must_use]
@@ -77,6 +90,8 @@ impl RouteConfig {
             name: "*".into(),
             hosts: vec![HostPattern::Any],
             upstreams,
+            upstream_tls: None,
+            keeps_upstreams: false,
             cors: Some(NamedPath {
                 path: cors,
                 span: None,
@@ -126,12 +141,9 @@ fn route(
 ) -> Option<RouteConfig> {
     let hosts = hosts(table, seen, reader);
     let name = name(table, hosts.first(), seen, reader);
-    let upstreams = upstream::upstreams(table, base, reader);
-    let path = |text: Spanned<&str>| NamedPath {
-        path: base.join(text.get_ref()),
-        span: Some(text.span()),
-    };
-    let cors = table.string("cors", reader).map(path);
+    let (upstreams, upstream_tls) = upstream::upstreams(table, base, reader);
+    let cors = table.string("cors", reader);
+    let cors = cors.map(|text| NamedPath::new(&text, base));
     let buckets = buckets(table, base, &hosts, reader);
     let semantics = [("safe", Semantics::Safe), ("s3-exact", Semantics::S3Exact)];
     let options = Options {
@@ -154,6 +166,8 @@ fn route(
         name: name?,
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
         upstreams,
+        upstream_tls,
+        keeps_upstreams: false,
         cors,
         buckets,
         options,
@@ -318,10 +332,7 @@ fn buckets(
     }
     let directory = directory?;
     Some(BucketsConfig {
-        directory: NamedPath {
-            path: base.join(directory.get_ref()),
-            span: Some(directory.span()),
-        },
+        directory: NamedPath::new(&directory, base),
         addressing,
     })
 }

@@ -3,18 +3,34 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use toml::Spanned;
 
 use crate::proxy::health::HealthSettings;
 use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
+use crate::proxy::upstream_tls::UpstreamTls;
 
 use super::address;
 use super::check::{usize_of, with_help};
 use super::diagnostic::Diagnostic;
 use super::file::{Reader, Table};
+use super::listener::PairFiles;
+use super::route::NamedPath;
 
 /// The least time that may be waited for something.
 const LEAST: Duration = Duration::from_millis(1);
+
+/// A route's upstreams, and the files of their TLS, which are not read yet.
+pub(super) type Upstreams = (Vec<UpstreamSettings>, Option<UpstreamTlsFiles>);
+
+/// The files of TLS to a route's upstreams.
+#[derive(Clone, Debug)]
+pub(super) struct UpstreamTlsFiles {
+    /// Whose certificates are trusted.
+    pub(super) ca: Option<NamedPath>,
+    /// What is shown.
+    pub(super) pair: Option<PairFiles>,
+}
 
 /// What holds for all upstreams of a route.
 struct Common {
@@ -22,15 +38,15 @@ struct Common {
     timeouts: Timeouts,
     limits: UpstreamLimits,
     health: HealthSettings,
+    server_name: Option<ServerName<'static>>,
 }
 
 /// Reads `upstream` and the keys about it.
-pub(super) fn upstreams(
-    table: &mut Table<'_>,
-    base: &Path,
-    reader: &mut Reader<'_>,
-) -> Vec<UpstreamSettings> {
+pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Upstreams {
+    let tls_span = table.key_span("upstream_tls");
+    let (files, server_name) = tls(table, base, reader);
     let common = Common {
+        server_name,
         http2: table
             .boolean("upstream_http2", reader)
             .is_some_and(Spanned::into_inner),
@@ -46,7 +62,7 @@ pub(super) fn upstreams(
                 table.span(),
             );
         }
-        return Vec::new();
+        return (Vec::new(), files);
     };
     if written.get_ref().is_empty() {
         reader.error(
@@ -67,12 +83,56 @@ pub(super) fn upstreams(
             Err(diagnostic) => reader.push(*diagnostic, text.span()),
         }
     }
-    upstreams
+    if let Some(span) = tls_span
+        && upstreams.iter().all(|upstream| upstream.tls.is_none())
+        && !upstreams.is_empty()
+    {
+        let message = "`upstream_tls` is for https, and no upstream of the route speaks it";
+        reader.push(Diagnostic::warning("no-https-upstream", message), span);
+    }
+    (upstreams, files)
+}
+
+fn tls(
+    table: &mut Table<'_>,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> (Option<UpstreamTlsFiles>, Option<ServerName<'static>>) {
+    let Some(mut table) = table.table("upstream_tls", reader) else {
+        return (None, None);
+    };
+    let ca = table.string("ca", reader);
+    let [certificate, key] = ["certificate", "key"].map(|key| table.string(key, reader));
+    for (there, missing) in [("certificate", "key"), ("key", "certificate")] {
+        if let (Some(span), None) = (table.key_span(there), table.key_span(missing)) {
+            let message = format!("a `{there}` is of no use without a `{missing}`");
+            reader.error("missing-key", span, message);
+        }
+    }
+    let server_name = table.string("server_name", reader).and_then(|text| {
+        let name = ServerName::try_from((*text.get_ref()).to_owned());
+        if name.is_err() {
+            let message = format!("`{}` is no host name or address", text.get_ref());
+            reader.error("invalid-host", text.span(), message);
+        }
+        name.ok()
+    });
+    table.finish(reader);
+    let pair = certificate
+        .zip(key)
+        .map(|(certificate, key)| PairFiles::new(&certificate, &key, base));
+    let ca = ca.map(|text| NamedPath::new(&text, base));
+    let files = (ca.is_some() || pair.is_some()).then_some(UpstreamTlsFiles { ca, pair });
+    (files, server_name)
 }
 
 impl Common {
     fn with(&self, upstream: UpstreamSettings) -> UpstreamSettings {
         UpstreamSettings {
+            tls: upstream.tls.map(|tls| UpstreamTls {
+                server_name: self.server_name.clone(),
+                ..tls
+            }),
             http2: self.http2,
             timeouts: self.timeouts,
             limits: self.limits,
@@ -88,7 +148,7 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<UpstreamSettings, Box<
     let (address, tls) = address::upstream(text, base)
         .map_err(|error| Box::new(with_help(invalid(error.to_string()), error.help)))?;
     let settings = UpstreamSettings {
-        tls,
+        tls: tls.then(UpstreamTls::default),
         ..UpstreamSettings::plain(address)
     };
     match Upstream::new(settings.clone()) {

@@ -166,7 +166,7 @@ fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
     request.headers_mut().remove(TRANSFER_ENCODING);
     let host = request.headers_mut().remove(HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let scheme = if upstream.settings.tls {
+    let scheme = if upstream.settings.tls.is_some() {
         Scheme::HTTPS
     } else {
         Scheme::HTTP

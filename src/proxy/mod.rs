@@ -18,6 +18,7 @@ pub mod health;
 pub mod host;
 mod interim;
 mod logged;
+mod names;
 mod pool;
 pub mod refusals;
 mod request_body;
@@ -27,6 +28,7 @@ pub mod timestamp;
 pub mod trace_context;
 mod tunnel;
 pub mod upstream;
+pub mod upstream_tls;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -214,6 +216,7 @@ impl Proxy {
     /// What is to be done now and then, apart from any request: once a second.
     pub fn tick(&self) {
         self.pool.evict();
+        self.pool.refresh_names();
         self.tunnels.count();
         self.refusals.summarise(Instant::now());
         if let Some(log) = &self.access_log {

@@ -260,6 +260,13 @@ impl Pool {
         Rc::clone(pool)
     }
 
+    /// Looks names up anew that are due.
+    pub(super) fn refresh_names(&self) {
+        for pool in self.upstreams.borrow().values() {
+            pool.account.upstream().refresh_names();
+        }
+    }
+
     /// Closes connections that were idle for too long, and forgets upstreams that no snapshot
     /// knows any more.
     pub(super) fn evict(&self) {
@@ -291,7 +298,7 @@ impl UpstreamPool {
         drop(turn);
         let settings = &self.account.upstream().settings;
         let stream = Stream::connect(self.account.upstream()).await?;
-        if settings.http2 && (!settings.tls || stream.negotiated_http2()) {
+        if settings.http2 && (settings.tls.is_none() || stream.negotiated_http2()) {
             return self.open_http2(stream, seat).await.map(Ready::Http2);
         }
         let connection = Http1::open(stream, self, seat).await?;

@@ -1,19 +1,22 @@
 //! A connection to an upstream: TCP, a Unix socket, or TLS over TCP.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
 use super::upstream::{Address, Upstream};
+
+/// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A connection to an upstream.
 pub(super) enum Stream {
@@ -49,28 +52,26 @@ impl Stream {
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
         let tcp = match host.parse() {
-            Ok(address) => TcpStream::connect(std::net::SocketAddr::new(address, port)).await,
+            Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await,
             Err(_) => {
-                let addresses: Vec<_> = tokio::net::lookup_host((host, port))
-                    .await
-                    .map_err(|source| Error::Dns {
-                        upstream: upstream.to_string(),
-                        source,
-                    })?
-                    .collect();
-                TcpStream::connect(&addresses[..]).await
+                let addresses = upstream.names.addresses(host, port).await;
+                connect_any(&addresses.map_err(|source| Error::Dns {
+                    upstream: upstream.to_string(),
+                    source,
+                })?)
+                .await
             }
         }
         .map_err(connect_error)?;
         tcp.set_nodelay(true).map_err(connect_error)?;
-        let Some(name) = &upstream.server_name else {
+        let (Some(name), Some(config)) = (&upstream.server_name, upstream.tls_config()) else {
             return Ok(Self::Tcp(tcp));
         };
         let tls_error = |source| Error::Tls {
             upstream: upstream.to_string(),
             source,
         };
-        let config = client_config(upstream.settings.http2).map_err(tls_error)?;
+        let config = config.map_err(|error| tls_error(io::Error::other(error)))?;
         TlsConnector::from(config)
             .connect(name.clone(), tcp)
             .await
@@ -87,26 +88,36 @@ impl Stream {
     }
 }
 
-/// TLS to upstreams trusts what the platform trusts.
-fn client_config(http2: bool) -> io::Result<Arc<ClientConfig>> {
-    static HTTP1: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    static HTTP2: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let cell = if http2 { &HTTP2 } else { &HTTP1 };
-    if let Some(config) = cell.get() {
-        return Ok(Arc::clone(config));
+/// Connects to whichever address answers first. One that does not answer holds nobody up for long:
+/// the next one is tried beside it, as [RFC 8305 §5] has it.
+///
+/// [RFC 8305 §5]: https://www.rfc-editor.org/rfc/rfc8305#section-5
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut left = addresses.iter();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(address) = left.next() {
+            attempts.spawn_local(TcpStream::connect(*address));
+        }
+        let pause = async {
+            if left.as_slice().is_empty() {
+                std::future::pending().await
+            } else {
+                tokio::time::sleep(ATTEMPT_DELAY).await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = pause => continue,
+        };
+        match ended {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => failure = error,
+            Some(Err(error)) => failure = io::Error::other(error),
+            None => return Err(failure),
+        }
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(io::Error::other)?
-        .with_no_client_auth();
-    config.alpn_protocols = if http2 {
-        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-    } else {
-        vec![b"http/1.1".to_vec()]
-    };
-    Ok(Arc::clone(cell.get_or_init(|| Arc::new(config))))
 }
 
 macro_rules! delegate {

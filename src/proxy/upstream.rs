@@ -3,14 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::metrics::UpstreamHealth;
 
 use super::health::{Health, HealthSettings};
+use super::names::Names;
+use super::upstream_tls::UpstreamTls;
 
 /// A server that requests are forwarded to.
 ///
@@ -26,8 +30,11 @@ pub struct Upstream {
     pub(crate) authority: HeaderValue,
     /// The name in its certificate, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
+    tls_config: OnceLock<Arc<ClientConfig>>,
     /// How it fares, over all workers.
     pub(crate) health: Health,
+    /// Its addresses, where the config names it.
+    pub(crate) names: Names,
 }
 
 /// What the config says of an upstream.
@@ -35,8 +42,8 @@ pub struct Upstream {
 pub struct UpstreamSettings {
     /// Where it listens.
     pub address: Address,
-    /// Whether TLS is spoken to it (`https`).
-    pub tls: bool,
+    /// How TLS is spoken to it; `None`: it is not.
+    pub tls: Option<UpstreamTls>,
     /// HTTP/2: by prior knowledge over plain TCP, by ALPN over TLS.
     pub http2: bool,
     /// How long to wait for it.
@@ -53,7 +60,7 @@ impl UpstreamSettings {
     pub fn plain(address: Address) -> Self {
         Self {
             address,
-            tls: false,
+            tls: None,
             http2: false,
             timeouts: Timeouts::default(),
             limits: UpstreamLimits::default(),
@@ -67,7 +74,7 @@ impl UpstreamSettings {
 pub enum Address {
     /// A TCP port of a host name or address.
     Tcp {
-        /// A name, looked up at each connection, or an address (IPv6 without brackets).
+        /// A name, looked up now and then, or an address (IPv6 without brackets).
         host: String,
         /// The port.
         port: u16,
@@ -144,7 +151,7 @@ impl Upstream {
         let (authority, server_name) = match &settings.address {
             Address::Unix(_) => ("localhost".to_owned(), None),
             Address::Tcp { host, port } => {
-                let authority = match (settings.tls, *port) {
+                let authority = match (settings.tls.is_some(), *port) {
                     (false, 80) | (true, 443) => bracketed(host),
                     (_, port) => format!("{}:{port}", bracketed(host)),
                 };
@@ -152,21 +159,50 @@ impl Upstream {
                 (authority, Some(name))
             }
         };
+        let server_name = settings.tls.as_ref().and_then(|tls| {
+            // The host, unless the config says otherwise.
+            tls.server_name.clone().or(server_name)
+        });
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
-            server_name: server_name.filter(|_| settings.tls),
+            server_name,
+            tls_config: OnceLock::new(),
             health: Health::default(),
+            names: Names::default(),
             settings,
         })
     }
 }
 
 impl Upstream {
+    /// Looks its name up anew where that is due; nobody waits for it.
+    pub(super) fn refresh_names(self: &Arc<Self>) {
+        if !self.names.is_due() {
+            return;
+        }
+        let upstream = Arc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Address::Tcp { host, port } = &upstream.settings.address {
+                upstream.names.refresh(host, *port).await;
+            }
+        });
+    }
+
+    /// The library's settings for a handshake; `None`: TLS is not spoken.
+    pub(super) fn tls_config(&self) -> Option<Result<Arc<ClientConfig>, rustls::Error>> {
+        let tls = self.settings.tls.as_ref()?;
+        if let Some(config) = self.tls_config.get() {
+            return Some(Ok(Arc::clone(config)));
+        }
+        let config = tls.config(self.settings.http2);
+        Some(config.map(|config| Arc::clone(self.tls_config.get_or_init(|| config))))
+    }
+
     /// Its health, as metrics show it: under its address as the config has it.
     #[must_use]
     pub fn shown_health(&self) -> UpstreamHealth {
-        let scheme = match (&self.settings.address, self.settings.tls) {
+        let scheme = match (&self.settings.address, self.settings.tls.is_some()) {
             (Address::Unix(_), _) => "",
             (Address::Tcp { .. }, false) => "http://",
             (Address::Tcp { .. }, true) => "https://",

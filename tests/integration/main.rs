@@ -30,5 +30,6 @@ mod support;
 mod tls;
 mod troubleshooting;
 mod trust;
+mod upstream_tls;
 mod upstreams;
 mod vectors;

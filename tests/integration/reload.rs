@@ -2,10 +2,9 @@
 //! out.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
@@ -21,61 +20,7 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::support::certificates::{Authority, Pair};
-
-/// A folder of its own, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("s3cors-reload-{}-{number}", std::process::id());
-        let path = fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    /// Writes beside it and renames over it, as most editors do.
-    fn replace(&self, name: &str, text: &str) {
-        let beside = self.path(&format!("{name}~"));
-        fs::write(&beside, text).unwrap();
-        fs::rename(beside, self.path(name)).unwrap();
-    }
-
-    /// What Kubernetes does with a ConfigMap: a new folder, and the link `..data` swapped to it.
-    fn swap(&self, version: u32, files: &[(&str, &str)]) {
-        let folder = format!("..{version}");
-        for (name, text) in files {
-            self.write(&format!("{folder}/{name}"), text);
-            let link = self.path(name);
-            if fs::symlink_metadata(&link).is_err() {
-                symlink(format!("..data/{name}"), link).unwrap();
-            }
-        }
-        let before = fs::read_link(self.path("..data"));
-        symlink(&folder, self.path("..data_tmp")).unwrap();
-        fs::rename(self.path("..data_tmp"), self.path("..data")).unwrap();
-        if let Ok(before) = before {
-            fs::remove_dir_all(self.path(before.to_str().unwrap())).unwrap();
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::folder::Folder;
 
 /// What a proxy serves from, and its reloads.
 struct Served {

@@ -1,12 +1,16 @@
 //! Which upstream a request goes to, how many it gets at a time, and when it is left out.
 
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::client::{RawClient, RawResponse, ask};
+use crate::support::configured::Configured;
+use crate::support::folder::Folder;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
 
@@ -16,6 +20,9 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
     <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+const UNIX: &str = "workers = 1\n[[listen]]\naddress = 'unix:down.sock'\n\
+    [[route]]\nhost = '*'\nupstream = 'unix:up.sock'\n";
 
 /// What nothing here takes longer than.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,7 +170,6 @@ fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
     route.upstreams.push(alive.address);
     let proxy = TestProxy::start(&[route]);
     let closing = thread::spawn(move || {
-        use std::io::{Read, Write};
         let (mut stream, _) = listener.accept().unwrap();
         let mut byte = [0];
         let mut head = Vec::new();
@@ -179,4 +185,29 @@ fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
     for _ in 0..6 {
         assert_eq!(get(&proxy).status, 200);
     }
+}
+
+#[test]
+fn unix_sockets_serve_both_ways() {
+    let folder = Folder::new();
+    folder.write("s3cors.toml", UNIX);
+    let listener = UnixListener::bind(folder.path("up.sock")).unwrap();
+    let upstream = thread::spawn(move || {
+        let mut stream = BufReader::new(listener.accept().unwrap().0);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            stream.read_line(&mut head).unwrap();
+        }
+        stream.get_mut().write_all(OK.as_bytes()).unwrap();
+        head
+    });
+    let _proxy = Configured::start(&folder.path("s3cors.toml"));
+    let stream = UnixStream::connect(folder.path("down.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = RawClient::over(stream);
+    client.send("GET /a%2Fb HTTP/1.1\r\nHost: photos.example\r\n\r\n");
+    assert_eq!(client.receive("GET").text(), "ok");
+    let head = upstream.join().unwrap();
+    assert!(head.starts_with("GET /a%2Fb HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nhost: photos.example\r\n"), "{head}");
 }

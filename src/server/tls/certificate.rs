@@ -189,6 +189,12 @@ impl Certificate {
         &self.key.cert
     }
 
+    /// The chain with its key, as the library wants it.
+    #[must_use]
+    pub fn certified_key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
     /// When it ends.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
@@ -239,13 +245,7 @@ impl ClientAuthorities {
     ///
     /// The first thing that is wrong with the file.
     pub fn from_pem(text: &[u8]) -> Result<Self, AuthoritiesError> {
-        let certificates = certificates(pem::sections(text)?);
-        let mut roots = RootCertStore::empty();
-        for (certificate, line) in &certificates {
-            roots
-                .add(certificate.clone())
-                .map_err(|_| AuthoritiesError::InvalidCertificate { line: *line })?;
-        }
+        let (certificates, roots) = roots(text)?;
         let provider = Arc::new(default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
@@ -253,9 +253,33 @@ impl ClientAuthorities {
             .map_err(|_| AuthoritiesError::NoCertificate)?;
         Ok(Self {
             verifier,
-            certificates: certificates.into_iter().map(|(one, _)| one).collect(),
+            certificates: certificates.into(),
         })
     }
+}
+
+/// Reads the certificates of authorities, whomever they vouch for.
+///
+/// # Errors
+///
+/// The first thing that is wrong with the file.
+pub fn authorities(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
+    roots(text).map(|(certificates, _)| certificates)
+}
+
+fn roots(text: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), AuthoritiesError> {
+    let mut certificates_read = Vec::new();
+    let mut roots = RootCertStore::empty();
+    for (certificate, line) in certificates(pem::sections(text)?) {
+        roots
+            .add(certificate.clone())
+            .map_err(|_| AuthoritiesError::InvalidCertificate { line })?;
+        certificates_read.push(certificate);
+    }
+    if roots.is_empty() {
+        return Err(AuthoritiesError::NoCertificate);
+    }
+    Ok((certificates_read, roots))
 }
 
 /// The same chain under the same name: a chain's key is the only one that it has.

@@ -31,7 +31,7 @@ use by_name::ByName;
 
 pub use certificate::{
     AuthoritiesError, Certificate, CertificateError, CertificateWarning, ClientAuthorities,
-    PairFile,
+    PairFile, authorities,
 };
 pub use pem::PemError;
 

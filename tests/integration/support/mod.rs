@@ -2,6 +2,8 @@
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod configured;
+pub(crate) mod folder;
 pub(crate) mod proxy;
 pub(crate) mod upstream;
 pub(crate) mod vectors;

@@ -1,0 +1,208 @@
+//! TLS to upstreams: whom the proxy trusts, what it shows, and what becomes of changed files.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use s3cors::config::reload::Outcome;
+use s3cors::proxy::LocalExecutor;
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::certificates::{Authority, Pair};
+use crate::support::client::{RawResponse, ask};
+use crate::support::configured::Configured;
+use crate::support::folder::Folder;
+
+/// An upstream that speaks TLS, and answers with what the handshake showed: the protocol, the
+/// name that was asked for, and how many certificates the client has.
+fn upstream(pair: &Pair, clients: Option<&Authority>, protocols: &[&[u8]]) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            let authority = CertificateDer::from_pem_slice(authority.pem().as_bytes());
+            roots.add(authority.unwrap()).unwrap();
+            let roots = Arc::new(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let mut config = builder
+        .with_single_cert(vec![pair.der()], pair.key())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let (told, address) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            told.send(listener.local_addr().unwrap()).unwrap();
+            let acceptor = TlsAcceptor::from(Arc::new(config));
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::task::spawn_local(serve(acceptor.clone(), stream));
+            }
+        });
+    });
+    address.recv().unwrap()
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream) {
+    // Whom the proxy does not trust, or who does not trust it, is for the test to notice.
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let (_, tls) = stream.get_ref();
+    let is_http2 = tls.alpn_protocol() == Some(b"h2");
+    let shown = format!(
+        "{} {} {}",
+        String::from_utf8_lossy(tls.alpn_protocol().unwrap_or_default()),
+        tls.server_name().unwrap_or("-"),
+        tls.peer_certificates().map_or(0, <[_]>::len)
+    );
+    let service = service_fn(move |_| {
+        let body = Full::new(Bytes::from(shown.clone()));
+        std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+    });
+    let stream = TokioIo::new(stream);
+    let _ = if is_http2 {
+        let builder = http2::Builder::new(LocalExecutor);
+        builder.serve_connection(stream, service).await
+    } else {
+        let builder = http1::Builder::new();
+        builder.serve_connection(stream, service).await
+    };
+}
+
+/// A proxy with one route to `upstream`, under these further keys.
+fn proxy(folder: &Folder, upstream: &str, keys: &str) -> Configured {
+    folder.write(
+        "s3cors.toml",
+        &format!(
+            "workers = 1\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+             [[route]]\nname = \"r\"\nhost = \"*\"\nupstream = \"https://{upstream}\"\n{keys}\n"
+        ),
+    );
+    Configured::start(&folder.path("s3cors.toml"))
+}
+
+fn get(proxy: &Configured) -> RawResponse {
+    ask(proxy.address(), "GET", "/k", &[])
+}
+
+fn errors(proxy: &Configured, reason: &str) -> Option<String> {
+    let text = proxy.metrics.encode();
+    let series = format!("s3cors_upstream_errors_total{{route=\"r\",reason=\"{reason}\"}} ");
+    let count = text.lines().find_map(|line| line.strip_prefix(&*series))?;
+    Some(count.to_owned())
+}
+
+#[test]
+fn an_upstream_is_trusted_by_its_authority_and_its_name() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    folder.write("other.pem", &stranger.pem());
+    let here = upstream(&authority.sign(&["127.0.0.1"]), None, &[]);
+    let named = upstream(&authority.sign(&["minio.internal"]), None, &[b"http/1.1"]);
+    let ca = "upstream_tls = { ca = \"ca.pem\" }";
+    let other = "upstream_tls = { ca = \"other.pem\" }";
+    let name = "upstream_tls = { ca = \"ca.pem\", server_name = \"minio.internal\" }";
+    for (upstream, keys, expected) in [
+        (here, ca, Some(" - 0")),
+        (here, other, None),
+        // The system's authorities know nothing of it.
+        (here, "", None),
+        (named, ca, None),
+        (named, name, Some("http/1.1 minio.internal 0")),
+        (here, name, None),
+    ] {
+        let proxy = proxy(&folder, &upstream.to_string(), keys);
+        let answer = get(&proxy);
+        match expected {
+            Some(shown) => assert_eq!((answer.status, &*answer.text()), (200, shown), "{keys}"),
+            None => {
+                assert_eq!(answer.status, 502, "{keys}: {}", answer.text());
+                assert_eq!(errors(&proxy, "tls").as_deref(), Some("1"), "{keys}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_upstream_that_asks_for_a_certificate_is_shown_one() {
+    let authority = Authority::new();
+    let own = authority.sign(&[]);
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    folder.write("own.crt", &own.certificate);
+    folder.write("own.key", &own.key);
+    let upstream = upstream(&authority.sign(&["127.0.0.1"]), Some(&authority), &[]);
+    let upstream = upstream.to_string();
+    let without = proxy(&folder, &upstream, "upstream_tls = { ca = \"ca.pem\" }");
+    assert_eq!(get(&without).status, 502);
+    let shown = "upstream_tls = { ca = \"ca.pem\", certificate = \"own.crt\", key = \"own.key\" }";
+    let with = proxy(&folder, &upstream, shown);
+    let answer = get(&with);
+    assert_eq!((answer.status, &*answer.text()), (200, " - 1"));
+}
+
+#[test]
+fn http2_is_spoken_where_both_want_it() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    let pair = authority.sign(&["127.0.0.1"]);
+    let both = upstream(&pair, None, &[b"h2", b"http/1.1"]);
+    let old = upstream(&pair, None, &[b"http/1.1"]);
+    for (upstream, http2, expected) in [
+        (both, true, "h2 - 0"),
+        (both, false, "http/1.1 - 0"),
+        (old, true, "http/1.1 - 0"),
+    ] {
+        let keys = format!("upstream_http2 = {http2}\nupstream_tls = {{ ca = \"ca.pem\" }}");
+        let proxy = proxy(&folder, &upstream.to_string(), &keys);
+        let answer = get(&proxy);
+        assert_eq!((answer.status, &*answer.text()), (200, expected), "{keys}");
+    }
+}
+
+#[test]
+fn changed_files_are_trusted_at_once_and_broken_ones_change_nothing() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let folder = Folder::new();
+    folder.write("ca.pem", &old.pem());
+    let upstream = upstream(&old.sign(&["127.0.0.1"]), None, &[]).to_string();
+    let mut proxy = proxy(&folder, &upstream, "upstream_tls = { ca = \"ca.pem\" }");
+    assert_eq!(get(&proxy).status, 200);
+
+    folder.replace("ca.pem", "no certificate");
+    assert_eq!(proxy.reloader.reload(false), Outcome::Rejected);
+    assert_eq!(get(&proxy).status, 200);
+
+    folder.replace("ca.pem", &new.pem());
+    assert_eq!(proxy.reloader.reload(false), Outcome::Applied);
+    assert_eq!(get(&proxy).status, 502);
+
+    folder.replace("ca.pem", &format!("{}{}", new.pem(), old.pem()));
+    assert_eq!(proxy.reloader.reload(false), Outcome::Applied);
+    assert_eq!(get(&proxy).status, 200);
+}
