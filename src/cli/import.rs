@@ -1,6 +1,7 @@
 //! `s3cors import`: other systems' CORS settings, as S3's XML.
 
 use std::io::{self, Read as _, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,13 +15,13 @@ use crate::config::Report;
 use crate::config::SourceFile;
 use crate::cors::Options;
 use crate::import::Dialect;
+use crate::import::Import as Imported;
 use crate::import::MAX_SOURCE;
-use crate::import::Note;
 use crate::import::Unreadable;
 use crate::import::import;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, count, has_colours, print};
+use super::{Failure, Format, NO, USAGE, YES, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -99,63 +100,46 @@ impl clap::ValueEnum for Dialect {
 impl Import {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         let source = read(&self.file)?;
-        let file = SourceFile::new(&self.file, &source);
+        let name = if is_stdin(&self.file) {
+            Path::new("<stdin>")
+        } else {
+            &self.file
+        };
+        let file = SourceFile::new(name, &source);
         let options = Options {
             extra_methods: self.extra_methods,
             ..Options::default()
         };
-        let imported = match import(&source, self.from, &options) {
-            Ok(imported) => imported,
-            Err(unreadable) => {
-                tell(&unreadable_report(&file, unreadable));
-                return Err(Failure::Usage("nothing is imported".into()));
-            }
+        let result = import(&source, self.from, &options);
+        if let Ok(imported) = &result
+            && !imported.configuration.rules.is_empty()
+        {
+            print(&imported.configuration.to_xml())?;
+        }
+        let told = match self.format {
+            Format::Human => human(&file, &result),
+            Format::Json => format!("{:#}\n", to_json(&file, &result)),
         };
-        match self.format {
-            Format::Human => {
-                tell(&notes_report(&file, &imported.notes));
-            }
-            Format::Json => {
-                let notes: Value = imported
-                    .notes
-                    .iter()
-                    .map(|note| to_json(&file, note))
-                    .collect();
-                let document = json!({ "from": imported.dialect.as_str(), "notes": notes });
-                let _ = io::stderr().write_all(format!("{document:#}\n").as_bytes());
-            }
-        }
-        if imported.configuration.rules.is_empty() {
-            let _ = writeln!(
-                io::stderr(),
-                "s3cors: the settings allow nothing that a rule could say; a bucket without CORS \
-                 needs no file"
-            );
-            return Ok(NO);
-        }
-        print(&imported.configuration.to_xml())?;
-        if self.format == Format::Human {
-            let _ = writeln!(
-                io::stderr(),
-                "{} from {}; {}",
-                count(imported.configuration.rules.len(), "rule"),
-                imported.dialect.as_str(),
-                match imported.notes.len() {
-                    0 => "they say what the settings say".to_owned(),
-                    notes => format!("{} above", count(notes, "note")),
-                }
-            );
-        }
-        let is_same = imported.notes.is_empty();
-        Ok(if is_same || self.lossy { YES } else { NO })
+        // The exit code tells where this cannot.
+        let _ = io::stderr().write_all(told.as_bytes());
+        Ok(match result {
+            Err(_) => USAGE,
+            Ok(imported) if imported.configuration.rules.is_empty() => NO,
+            Ok(imported) if imported.notes.is_empty() || self.lossy => YES,
+            Ok(_) => NO,
+        })
     }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// Reads a file or standard input, no further than what is too large.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let limit = MAX_SOURCE as u64 + 1;
     let mut bytes = Vec::new();
-    let read = if path == Path::new("-") {
+    let read = if is_stdin(path) {
         io::stdin().lock().take(limit).read_to_end(&mut bytes)
     } else {
         std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
@@ -166,49 +150,89 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Where an answer goes that is not the XML. Nobody is left to tell where that fails.
-fn tell(report: &Report) {
-    let text = report.render(has_colours(&io::stderr()));
-    let _ = io::stderr().write_all(text.as_bytes());
+/// What there is to say, for people: a diagnostic for each note, and what came of it all.
+fn human(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> String {
+    let mut report = Report::default();
+    let outcome = match result {
+        Err(unreadable) => {
+            let diagnostic = Diagnostic::error("unreadable", &unreadable.message);
+            let diagnostic = match &unreadable.span {
+                Some(span) => diagnostic.at(file, span.clone()),
+                None => diagnostic.of(file),
+            };
+            report.push(with_help(diagnostic, unreadable.hint.as_deref()));
+            "nothing is imported".to_owned()
+        }
+        Ok(imported) => {
+            for note in &imported.notes {
+                let message = format!("{}: {}", note.effect.as_str(), note.message);
+                let diagnostic = Diagnostic::warning(note.code, message);
+                let diagnostic = diagnostic.at(file, note.span.clone());
+                report.push(with_help(diagnostic, note.hint.as_deref()));
+            }
+            let from = imported.dialect.as_str();
+            let notes = count(imported.notes.len(), "note");
+            match (imported.configuration.rules.len(), imported.notes.len()) {
+                (0, 0) => {
+                    format!("{from}: no CORS is set up; a bucket without CORS needs no file")
+                }
+                (0, _) => format!("{from}: no rule is left; {notes}"),
+                (rules, 0) => {
+                    format!("{} from {from}, with nothing lost", count(rules, "rule"))
+                }
+                (rules, _) => format!("{} from {from}; {notes}", count(rules, "rule")),
+            }
+        }
+    };
+    report.render(has_colours(&io::stderr())) + &outcome + "\n"
 }
 
-fn unreadable_report(file: &Arc<SourceFile>, unreadable: Unreadable) -> Report {
-    let diagnostic = Diagnostic::error("unreadable", unreadable.message);
-    let diagnostic = match unreadable.span {
-        Some(span) => diagnostic.at(file, span),
-        None => diagnostic.of(file),
-    };
-    let mut report = Report::default();
-    report.push(match unreadable.hint {
+fn with_help(diagnostic: Diagnostic, hint: Option<&str>) -> Diagnostic {
+    match hint {
         Some(hint) => diagnostic.help(hint),
         None => diagnostic,
-    });
-    report
-}
-
-fn notes_report(file: &Arc<SourceFile>, notes: &[Note]) -> Report {
-    let mut report = Report::default();
-    for note in notes {
-        let message = format!("{}: {}", note.effect.as_str(), note.message);
-        let diagnostic = Diagnostic::warning(note.code, message).at(file, note.span.clone());
-        report.push(match &note.hint {
-            Some(hint) => diagnostic.help(hint),
-            None => diagnostic,
-        });
     }
-    report
 }
 
-fn to_json(file: &Arc<SourceFile>, note: &Note) -> Value {
-    let place = Diagnostic::warning(note.code, "").at(file, note.span.clone());
-    let position = place.position();
-    json!({
-        "effect": note.effect.as_str(),
-        "code": note.code,
-        "message": note.message,
-        "help": note.hint,
-        "subject": note.subject,
-        "line": position.map(|position| position.line),
-        "column": position.map(|position| position.column),
-    })
+/// The same for programs.
+fn to_json(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Value {
+    let place = |span: &Range<usize>| {
+        let place = Diagnostic::warning("", "").at(file, span.clone());
+        let position = place.position();
+        let line = position.map(|position| position.line);
+        let column = position.map(|position| position.column);
+        (line, column)
+    };
+    match result {
+        Err(unreadable) => {
+            let (line, column) = unreadable.span.as_ref().map(place).unwrap_or_default();
+            json!({
+                "error": {
+                    "message": unreadable.message,
+                    "help": unreadable.hint,
+                    "line": line,
+                    "column": column,
+                },
+            })
+        }
+        Ok(imported) => {
+            let notes = imported.notes.iter().map(|note| {
+                let (line, column) = place(&note.span);
+                json!({
+                    "effect": note.effect.as_str(),
+                    "code": note.code,
+                    "message": note.message,
+                    "help": note.hint,
+                    "subject": note.subject,
+                    "line": line,
+                    "column": column,
+                })
+            });
+            json!({
+                "from": imported.dialect.as_str(),
+                "rules": imported.configuration.rules.len(),
+                "notes": notes.collect::<Value>(),
+            })
+        }
+    }
 }

@@ -195,6 +195,16 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
             .collect();
         return Err(error.hint(format!("say so: --from {}", names.join("|"))));
     };
+    let takes_all = matches!(dialect, Dialect::IngressNginx | Dialect::GatewayApi);
+    if let Some(second) = documents.get(1).filter(|_| !takes_all) {
+        let message = "only the first document is taken";
+        draft.note(Note::new(
+            "other-setting",
+            second.span.clone(),
+            None,
+            message,
+        ));
+    }
     match dialect {
         Dialect::S3Json => s3_json::import(document, draft)?,
         Dialect::Gcs => gcs::import(document, draft)?,

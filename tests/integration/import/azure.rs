@@ -140,20 +140,13 @@ impl Source for Service {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let origins = &[
-        "*",
-        "https://a.test",
-        "https://b.test",
-        "http://a.test",
-        "https://*.a.test",
-    ];
-    let methods = &[
-        "GET", "PUT", "HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "MERGE",
-    ];
+    // Few, so that rules have much in common.
+    let origins = &["*", "https://a.test", "https://b.test", "https://*.a.test"];
+    let methods = &["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "MERGE"];
     let rule = (
         some(origins, 1..3),
-        some(methods, 1..5),
-        some(&["*", "x-a", "X-A*", "x-ms-meta-*", "authorization"], 0..3),
+        some(methods, 2..6),
+        some(&["*", "x-a", "X-A*", "x-ms-meta-*"], 0..2),
         some(&["*", "x-a*", "ETag", "x-ms-meta-*", "x-a"], 0..3),
         option::of(0..9000_u32),
     );
@@ -164,7 +157,7 @@ fn service() -> impl Strategy<Value = Service> {
         exposed,
         max_age,
     });
-    let rules = collection::vec(rule, 1..5);
+    let rules = collection::vec(rule, 1..6);
     let syntax = select(&[Syntax::Xml, Syntax::Arm, Syntax::Cli][..]);
     (rules, syntax).prop_map(|(rules, syntax)| Service { rules, syntax })
 }

@@ -34,6 +34,11 @@ impl Source for Minio {
         format!("{before}{}{after}", self.origins.join(","))
     }
 
+    fn names(&self, origin: &str) -> bool {
+        let mut patterns = self.origins.iter().filter(|pattern| *pattern != "*");
+        patterns.any(|pattern| glob(pattern, origin))
+    }
+
     fn preflight(&self, request: &Request) -> Fields {
         if !self.allows(request) {
             return Fields::default();
