@@ -20,6 +20,7 @@ use crate::config::reload::Reloader;
 use crate::metrics::Metrics;
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::snapshot::Current;
+use crate::proxy::traces::Traces;
 use crate::server::Bind;
 use crate::server::Server;
 use crate::server::socket::Claim;
@@ -29,6 +30,9 @@ use super::{Failure, NO, YES, chain};
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the last spans are waited for.
+const TRACES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A runtime for the control thread: the operator, signals, reloads.
 pub(super) fn runtime() -> io::Result<Runtime> {
@@ -47,6 +51,7 @@ pub(super) struct Process {
     admin: Option<Admin>,
     state: Arc<admin::State>,
     access_log: Option<AccessLog>,
+    traces: Option<Traces>,
     signals: Signals,
 }
 
@@ -95,11 +100,16 @@ impl Process {
         let access_log = settings
             .map(|settings| AccessLog::start(settings, &metrics))
             .transpose()?;
+        let settings = config.traces.as_ref();
+        let traces = settings
+            .map(|settings| Traces::start(settings, &metrics))
+            .transpose()?;
         let health = Health::new();
         let server = bound.serve(
             Arc::clone(&current),
             Arc::clone(&metrics),
             access_log.as_ref(),
+            traces.as_ref(),
         )?;
         for address in &addresses {
             tracing::info!(%address, "listening");
@@ -120,6 +130,7 @@ impl Process {
             admin,
             state: Arc::new(state),
             access_log,
+            traces,
             signals,
         })
     }
@@ -131,6 +142,7 @@ impl Process {
             admin,
             state,
             access_log,
+            traces,
             signals: Signals {
                 mut stop,
                 mut hangup,
@@ -193,6 +205,9 @@ impl Process {
         }
         if access_log.is_some_and(|log| !log.finish(LOG_PATIENCE)) {
             tracing::warn!("the last lines of the access log could not be written");
+        }
+        if traces.is_some_and(|traces| !traces.finish(TRACES_PATIENCE)) {
+            tracing::warn!("the last spans could not be sent");
         }
         Ok(YES)
     }

@@ -12,6 +12,7 @@ use crate::proxy::access_log::Destination;
 use crate::proxy::access_log::Format;
 use crate::proxy::client::TrustedProxies;
 use crate::proxy::host::Host;
+use crate::proxy::traces::TracesSettings;
 use crate::server;
 use crate::server::Bind;
 use crate::server::DrainSettings;
@@ -26,6 +27,7 @@ use super::listener::{self, TlsFiles};
 use super::report::Report;
 use super::route::{self, RouteConfig};
 use super::source::SourceFile;
+use super::traces;
 
 /// Where clients connect to, unless the config says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -48,6 +50,8 @@ pub struct Config {
     pub access_log: Option<AccessLogSettings>,
     /// Who is believed whom they speak for.
     pub trusted_proxies: TrustedProxies,
+    /// Traces; `None`: off.
+    pub traces: Option<TracesSettings>,
     /// What serves which hosts.
     pub routes: Vec<RouteConfig>,
 }
@@ -81,6 +85,7 @@ pub(super) fn check(
     let listeners = listener::listeners(&mut root, base, &trusted_proxies, &mut reader);
     let (admin, admin_asked_for) = admin(&mut root, base, &mut reader);
     let access_log = access_log(&mut root, base, &mut reader);
+    let traces = traces::traces(&mut root, base, &mut reader);
     let routes = route::routes(&mut root, base, &mut reader);
     let limits = limits(&mut root, &mut reader);
     let drain = drain(&mut root, &mut reader);
@@ -105,6 +110,7 @@ pub(super) fn check(
         admin_asked_for,
         access_log,
         trusted_proxies,
+        traces,
         routes,
     };
     config.apply(overrides, &mut found);
@@ -132,6 +138,7 @@ impl Config {
             admin_asked_for: false,
             access_log: None,
             trusted_proxies: TrustedProxies::default(),
+            traces: None,
             routes,
         };
         config.apply(overrides, report);

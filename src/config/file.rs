@@ -208,6 +208,30 @@ impl<'t> Table<'t> {
         duration
     }
 
+    /// A number from 0 to 1, both included.
+    pub(super) fn ratio(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<f64>> {
+        let value = self.value(key)?;
+        let written = match value.get_ref() {
+            DeValue::Integer(written) => written.as_str(),
+            DeValue::Float(written) => written.as_str(),
+            _ => {
+                reader.wrong_type(key, "a number from 0 to 1", value);
+                return None;
+            }
+        };
+        let ratio = written.parse().ok();
+        let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            let message = format!("`{key}` is a number from 0 to 1");
+            reader.error("out-of-range", value.span(), message);
+        }
+        Some(Spanned::new(value.span(), ratio?))
+    }
+
     /// Strings; one alone may stand without brackets.
     pub(super) fn strings(
         &mut self,

@@ -19,6 +19,7 @@ pub mod reload;
 mod report;
 mod route;
 mod source;
+mod traces;
 mod upstream;
 mod watch;
 

@@ -210,6 +210,7 @@ impl Reloader {
             ("drain", old.server.drain == new.server.drain),
             ("admin", old.admin == new.admin),
             ("access_log", old.access_log == new.access_log),
+            ("traces", old.traces == new.traces),
         ];
         let changed = settings.iter().filter(|(_, is_same)| !is_same);
         let changed: Vec<&str> = changed.map(|(key, _)| *key).collect();

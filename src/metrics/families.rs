@@ -197,6 +197,11 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         "Lines of the access log that could not be written in time.",
     );
     dropped.count(&[], metrics.access_log_dropped.load(Ordering::Relaxed));
+    let mut spans = Family::counter(
+        "s3cors_trace_spans_dropped_total",
+        "Spans of traces that could not be sent in time.",
+    );
+    spans.count(&[], metrics.trace_spans_dropped.load(Ordering::Relaxed));
     let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
     panics.count(&[], metrics.panics.load(Ordering::Relaxed));
 
@@ -215,6 +220,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     let families = [
         build,
         dropped,
+        spans,
         panics,
         cpu,
         gauge(

@@ -114,6 +114,7 @@ pub struct Metrics {
     ready: AtomicBool,
     connections_limit: AtomicU64,
     access_log_dropped: AtomicU64,
+    trace_spans_dropped: AtomicU64,
     panics: AtomicU64,
 }
 
@@ -149,6 +150,7 @@ impl Metrics {
             ready: AtomicBool::new(false),
             connections_limit: AtomicU64::new(0),
             access_log_dropped: AtomicU64::new(0),
+            trace_spans_dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
     }
@@ -229,6 +231,11 @@ impl Metrics {
     /// So many lines of the access log could not be written.
     pub fn access_log_dropped(&self, lines: u64) {
         self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// So many spans could not be sent.
+    pub fn trace_spans_dropped(&self, spans: u64) {
+        self.trace_spans_dropped.fetch_add(spans, Ordering::Relaxed);
     }
 
     /// A panic cost somebody a connection.

@@ -1,4 +1,4 @@
-//! A request that the access log will tell of when its response has ended.
+//! A request that the access log and a span will tell of when its response has ended.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -17,12 +17,14 @@ use super::answer;
 use super::body::Body;
 use super::forward;
 use super::trace_context::{TraceId, TraceParent};
+use super::traces::OpenSpan;
 use super::upstream::Upstream;
 
 /// What is known of a request at its head. Written when dropped: at the end of the response's
 /// body, however that came about.
 pub(super) struct Logged {
-    logger: Rc<AccessLogger>,
+    logger: Option<Rc<AccessLogger>>,
+    span: Option<OpenSpan>,
     time: SystemTime,
     start: Instant,
     /// Whose request it is; `None` on a Unix socket.
@@ -45,13 +47,15 @@ pub(super) struct Logged {
 
 impl Logged {
     pub(super) fn new(
-        logger: Rc<AccessLogger>,
+        logger: Option<Rc<AccessLogger>>,
+        span: Option<OpenSpan>,
         request: &request::Parts,
         address: Option<IpAddr>,
     ) -> Box<Self> {
         let field = |name: HeaderName| request.headers.get(name).cloned();
         Box::new(Self {
             logger,
+            span,
             time: SystemTime::now(),
             start: Instant::now(),
             address,
@@ -104,7 +108,7 @@ impl Drop for Logged {
     fn drop(&mut self) {
         let target = self.target.path_and_query();
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
-        self.logger.log(&Record {
+        let record = Record {
             time: self.time,
             route: self.route.as_deref(),
             client: self.address,
@@ -122,6 +126,12 @@ impl Drop for Logged {
             decision: self.decision,
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
-        });
+        };
+        if let Some(logger) = &self.logger {
+            logger.log(&record);
+        }
+        if let Some(span) = &self.span {
+            span.end(&record);
+        }
     }
 }

@@ -26,6 +26,7 @@ pub mod snapshot;
 mod stream;
 pub mod timestamp;
 pub mod trace_context;
+pub mod traces;
 mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;
@@ -62,6 +63,7 @@ use pool::Pool;
 use refusals::Refusals;
 use request_body::RequestBody;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
+use traces::Tracer;
 use tunnel::Tunnels;
 
 pub use client::Client;
@@ -97,6 +99,7 @@ pub struct Proxy {
     unrouted: Arc<RouteMetrics>,
     refusals: Refusals,
     access_log: Option<Rc<AccessLogger>>,
+    tracer: Option<Rc<Tracer>>,
 }
 
 impl Proxy {
@@ -108,12 +111,14 @@ impl Proxy {
         current: Arc<Current>,
         metrics: &Metrics,
         access_log: Option<AccessLogger>,
+        tracer: Option<Tracer>,
     ) -> Self {
         Self {
             worker,
             limits,
             unrouted: metrics.route(NO_ROUTE),
             access_log: access_log.map(Rc::new),
+            tracer: tracer.map(Rc::new),
             refusals: Refusals::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
@@ -124,15 +129,17 @@ impl Proxy {
         }
     }
 
-    /// Answers a request, and has it logged at the end of its response.
+    /// Answers a request, and has it logged and traced at the end of its response.
     pub async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let Some(logger) = &self.access_log else {
+        let (mut parts, body) = request.into_parts();
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.begin(&mut parts, client));
+        if self.access_log.is_none() && span.is_none() {
             return self.answer(parts, body, client, None).await;
-        };
+        }
         let proxies = &self.snapshot().0.trusted_proxies;
         let address = client::address_behind(&parts.headers, client, proxies);
-        let mut logged = Logged::new(Rc::clone(logger), &parts, address);
+        let mut logged = Logged::new(self.access_log.clone(), span, &parts, address);
         let response = self.answer(parts, body, client, Some(&mut logged)).await;
         logged.end_with(response)
     }

@@ -30,6 +30,7 @@ use crate::metrics::Metrics;
 use crate::metrics::Worker;
 use crate::proxy::access_log::AccessLog;
 use crate::proxy::snapshot::Current;
+use crate::proxy::traces::Traces;
 
 use drain::{Drain, Phase};
 use entrance::Entrance;
@@ -275,6 +276,7 @@ impl Bound {
         current: Arc<Current>,
         metrics: Arc<Metrics>,
         access_log: Option<&AccessLog>,
+        traces: Option<&Traces>,
     ) -> Result<Server, StartError> {
         let (drain, signal) = Drain::new();
         let (done, ended) = mpsc::unbounded_channel();
@@ -307,6 +309,7 @@ impl Bound {
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),
+                tracer: traces.map(Traces::tracer),
                 drain: signal.clone(),
             };
             let done = done.clone();

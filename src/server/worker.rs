@@ -16,6 +16,7 @@ use crate::proxy::HeadLimits;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::AccessLogger;
 use crate::proxy::snapshot::Current;
+use crate::proxy::traces::Tracer;
 
 use super::Limits;
 use super::connection::Protocols;
@@ -43,6 +44,7 @@ pub(super) struct Start {
     pub(super) current: Arc<Current>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<AccessLogger>,
+    pub(super) tracer: Option<Tracer>,
     pub(super) drain: DrainSignal,
 }
 
@@ -80,6 +82,7 @@ async fn serve(start: Start) -> io::Result<usize> {
             start.current,
             &start.metrics,
             start.access_log,
+            start.tracer,
         )),
         metrics: Arc::clone(&start.metrics),
         room: start.connections,

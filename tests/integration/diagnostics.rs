@@ -34,6 +34,20 @@ fn every_problem_is_told_with_its_place_and_a_way_out() {
     }
 }
 
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn traces_in_a_program_without_them_are_an_error_with_the_way_out() {
+    let path = std::env::temp_dir().join(format!("s3cors-traces-{}.toml", std::process::id()));
+    let route = "[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9000'\n";
+    let traces = "[traces]\nendpoint = 'http://127.0.0.1:4318'\n";
+    fs::write(&path, format!("{route}{traces}")).unwrap();
+    let loaded = load(&Input::file(&path));
+    fs::remove_file(&path).unwrap();
+    let said = loaded.report.render(false);
+    assert!(loaded.has_errors() && said.contains(":4:2"), "{said}");
+    assert!(said.contains("--features otlp"), "{said}");
+}
+
 #[test]
 fn programs_get_the_same_as_json() {
     let loaded = load(&Input::file(Path::new(FOLDER).join("policies.toml")));

@@ -28,6 +28,8 @@ mod shipped_files;
 mod smuggling;
 mod support;
 mod tls;
+#[cfg(feature = "otlp")]
+mod traces;
 mod troubleshooting;
 mod trust;
 mod upstream_tls;

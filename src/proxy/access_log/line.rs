@@ -81,6 +81,12 @@ impl Clock {
 }
 
 impl Record<'_> {
+    /// The target without what signs it, cut.
+    #[must_use]
+    pub fn unsigned_target(&self) -> String {
+        unsigned(self.target).collect()
+    }
+
     /// Adds the line of [`Format::Json`](super::Format::Json).
     pub(super) fn write_json(&self, out: &mut String, clock: &mut Clock) {
         let (second, millisecond) = clock.at(self.time, |time| {

@@ -32,7 +32,7 @@ impl Configured {
         let current = Arc::new(Current::new(snapshot));
         let bound = Server::bind(&settings, Claim::Free).unwrap();
         let addresses = bound.addresses();
-        let server = bound.serve(Arc::clone(&current), Arc::clone(&metrics), None);
+        let server = bound.serve(Arc::clone(&current), Arc::clone(&metrics), None, None);
         let (to, of) = (current, Arc::clone(&metrics));
         let reloader = Reloader::new(input, false, loaded, to, of, Reloads::default());
         Self {

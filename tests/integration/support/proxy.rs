@@ -14,6 +14,7 @@ use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
 };
+use s3cors::proxy::traces::{Traces, TracesSettings};
 use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
@@ -25,6 +26,8 @@ pub(crate) struct TestProxy {
     /// Dropping it ends the workers.
     server: Server,
     access_log: Option<AccessLog>,
+    #[cfg(feature = "otlp")]
+    traces: Option<Traces>,
 }
 
 /// A route as a test wants it; `photos.example` unless it says otherwise.
@@ -198,7 +201,7 @@ impl TestProxy {
     }
 
     pub(crate) fn with(routes: &[TestRoute], limits: Limits, drain: DrainSettings) -> Self {
-        Self::build(routes, listener(), limits, drain, None, &[])
+        Self::build(routes, listener(), limits, drain, None, &[], None)
     }
 
     /// With a listener that is more than plain.
@@ -210,6 +213,7 @@ impl TestProxy {
             DrainSettings::default(),
             None,
             &[],
+            None,
         )
     }
 
@@ -226,7 +230,22 @@ impl TestProxy {
             path: Destination::File(path.to_owned()),
         });
         let drain = DrainSettings::default();
-        Self::build(routes, listener, limits, drain, access_log, proxies)
+        Self::build(routes, listener, limits, drain, access_log, proxies, None)
+    }
+
+    /// With traces, to a collector.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn traced(settings: &TracesSettings, routes: &[TestRoute]) -> Self {
+        let (limits, drain) = (Limits::default(), DrainSettings::default());
+        Self::build(routes, listener(), limits, drain, None, &[], Some(settings))
+    }
+
+    /// Stops, and waits until the last spans are sent; says whether they are.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn finish_traces(mut self, patience: Duration) -> bool {
+        let traces = self.traces.take().unwrap();
+        self.drain();
+        traces.finish(patience)
     }
 
     fn build(
@@ -236,6 +255,7 @@ impl TestProxy {
         drain: DrainSettings,
         access_log: Option<AccessLogSettings>,
         trusted_proxies: &[&str],
+        traces: Option<&TracesSettings>,
     ) -> Self {
         let settings = Settings {
             workers: 1,
@@ -251,6 +271,7 @@ impl TestProxy {
             .collect();
         let current = Arc::new(Current::new(snapshot));
         let access_log = access_log.map(|log| AccessLog::start(&log, &metrics).unwrap());
+        let traces = traces.map(|settings| Traces::start(settings, &metrics).unwrap());
         let bound = Server::bind(&settings, Claim::Free).unwrap();
         let Bind::Tcp(address) = bound.addresses()[0].clone() else {
             panic!("a TCP address was asked for");
@@ -260,6 +281,7 @@ impl TestProxy {
                 Arc::clone(&current),
                 Arc::clone(&metrics),
                 access_log.as_ref(),
+                traces.as_ref(),
             )
             .unwrap();
         Self {
@@ -267,6 +289,8 @@ impl TestProxy {
             metrics,
             server,
             access_log,
+            #[cfg(feature = "otlp")]
+            traces,
         }
     }
 }

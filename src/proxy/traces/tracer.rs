@@ -1,0 +1,179 @@
+//! Which requests get a span, and what their upstream is told of it.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue, request};
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+use crate::metrics::Metrics;
+
+use super::super::access_log::Record;
+use super::super::client::Client;
+use super::super::trace_context::{TRACEPARENT, TraceId, TraceParent};
+use super::TracesSettings;
+use super::exporter::Exporter;
+use super::span;
+
+/// How many spans may wait for the exporter. Each is a few kilobytes at most, whatever clients send.
+const WAITING: usize = 2048;
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The traces of the process: the thread that sends.
+#[derive(Debug)]
+pub struct Traces {
+    sampled_below: u128,
+    metrics: Arc<Metrics>,
+    sender: SyncSender<Span>,
+    /// Closed by the thread's end.
+    finished: Receiver<()>,
+}
+
+/// One worker's end of the traces.
+#[derive(Debug)]
+pub struct Tracer {
+    /// A random number below this one is a request that is recorded.
+    sampled_below: u128,
+    metrics: Arc<Metrics>,
+    sender: SyncSender<Span>,
+    seed: RandomState,
+    next: Cell<u64>,
+}
+
+/// A span that has begun.
+pub(in super::super) struct OpenSpan {
+    tracer: Rc<Tracer>,
+    pub(super) trace_id: TraceId,
+    pub(super) span_id: u64,
+    /// The client's span; `None` where the trace begins here.
+    pub(super) parent_id: Option<u64>,
+    pub(super) flags: u8,
+    pub(super) trace_state: Vec<HeaderValue>,
+    pub(super) is_tls: bool,
+}
+
+impl Traces {
+    /// Starts the thread that sends. Whether the collector is there is seen with the first spans.
+    ///
+    /// # Errors
+    ///
+    /// What the system says where the thread cannot be started.
+    pub fn start(settings: &TracesSettings, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let exporter = Exporter::new(settings, Arc::clone(metrics))?;
+        let (sender, receiver) = sync_channel(WAITING);
+        let (alive, finished) = sync_channel(0);
+        let export = move || {
+            exporter.run(&receiver);
+            drop(alive);
+        };
+        std::thread::Builder::new()
+            .name("traces".to_owned())
+            .spawn(export)?;
+        Ok(Self {
+            sampled_below: (settings.sample_ratio * 2f64.powi(64)) as u128,
+            metrics: Arc::clone(metrics),
+            sender,
+            finished,
+        })
+    }
+
+    /// A worker's end.
+    #[must_use]
+    pub fn tracer(&self) -> Tracer {
+        Tracer {
+            sampled_below: self.sampled_below,
+            metrics: Arc::clone(&self.metrics),
+            sender: self.sender.clone(),
+            seed: RandomState::new(),
+            next: Cell::new(0),
+        }
+    }
+
+    /// Waits until all is sent, at most for `patience`; says whether it is. The workers' ends must
+    /// be gone, or it waits in vain.
+    #[must_use]
+    pub fn finish(self, patience: Duration) -> bool {
+        drop(self.sender);
+        self.finished.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+impl Tracer {
+    /// Begins a span where the request is recorded: where its client records the trace, and of
+    /// those without one a part. `traceparent` names our span from then on, so that the upstream's
+    /// spans are below it.
+    pub(in super::super) fn begin(
+        self: &Rc<Self>,
+        request: &mut request::Parts,
+        client: Client,
+    ) -> Option<OpenSpan> {
+        let parent = TraceParent::of(&request.headers);
+        let is_recorded = match parent {
+            Some(parent) => parent.is_sampled(),
+            None => u128::from(self.random()) < self.sampled_below,
+        };
+        if !is_recorded {
+            return None;
+        }
+        let headers = &mut request.headers;
+        let (trace_id, flags) = match parent {
+            Some(parent) => (parent.trace_id, parent.flags & TraceParent::KNOWN),
+            None => {
+                // Of a trace that was not understood (§3.3.1.2).
+                headers.remove(TRACESTATE);
+                let halves = [self.random(), self.random()].map(u128::from);
+                let id = TraceId(halves[0] << 64 | halves[1]);
+                (id, TraceParent::SAMPLED | TraceParent::RANDOM)
+            }
+        };
+        let span = OpenSpan {
+            tracer: Rc::clone(self),
+            trace_id,
+            span_id: self.random(),
+            parent_id: parent.map(|parent| parent.parent_id),
+            flags,
+            trace_state: headers.get_all(TRACESTATE).iter().cloned().collect(),
+            is_tls: client.tls,
+        };
+        if !is_signed(request) {
+            let value = format!("00-{trace_id}-{:016x}-{flags:02x}", span.span_id);
+            if let Ok(value) = HeaderValue::try_from(value) {
+                request.headers.insert(TRACEPARENT, value);
+            }
+        }
+        Some(span)
+    }
+
+    /// A number that nobody had before; never 0.
+    fn random(&self) -> u64 {
+        let count = self.next.get();
+        self.next.set(count.wrapping_add(1));
+        self.seed.hash_one(count).max(1)
+    }
+}
+
+impl OpenSpan {
+    /// Hands the span over; it ends now.
+    pub(in super::super) fn end(&self, record: &Record<'_>) {
+        let tracer = &self.tracer;
+        if tracer.sender.try_send(span::of(self, record)).is_err() {
+            tracer.metrics.trace_spans_dropped(1);
+        }
+    }
+}
+
+/// Whether the client's signature covers `traceparent`, which then has to stay as it is: S3's
+/// version 4 names what is signed in `Authorization`, or in the query of a presigned URL.
+fn is_signed(request: &request::Parts) -> bool {
+    let names = |text: &str| text.contains(TRACEPARENT.as_str());
+    let authorization = request.headers.get(AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    authorization.is_some_and(names) || request.uri.query().is_some_and(names)
+}
