@@ -46,12 +46,17 @@
 //!
 //! # A request
 //!
-//! `server::connection` finds out what the client speaks and gives hyper the connection;
-//! `proxy::Proxy::respond` is the whole way from a head to a response, top to bottom: the
-//! snapshot, the route of its host, the policy of its bucket, the decision. A preflight is
-//! answered there and then. Anything else goes to `proxy::pool`, which polls the upstream's
-//! connection inside the request's own future, and comes back through `Policy::mark`, the only
-//! place that sets CORS fields.
+//! `server::connection` reads every HTTP/1.1 head, by the one strict meaning that `proxy::wire` has
+//! of it, and asks `Proxy::look` what is to be done. A plain preflight is answered there and then
+//! (`proxy::edge`). A plain request is carried out by `proxy::lane`: heads are copied line by line,
+//! bodies as they come, inside the connection's own future. Anything else, HTTP/2 included, is
+//! hyper's, an HTTP/1.1 request through a gate that lets that one request pass.
+//!
+//! `proxy::Proxy::respond` is the whole way of hyper's requests from a head to a response, top to
+//! bottom: the snapshot, the route of its host, the policy of its bucket, the decision. What is
+//! forwarded goes to `proxy::pool`, which polls the upstream's connection inside the request's own
+//! future, and comes back through `Policy::mark`. The lane comes to the same by `Policy::answer`
+//! and `Policy::vary`; `tests/integration/lane.rs` holds the two equal.
 //!
 //! # A reload
 //!

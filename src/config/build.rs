@@ -48,7 +48,7 @@ impl Loaded {
             };
             for host in &route.hosts {
                 // Checked: no host is there twice.
-                let _ = snapshot.hosts.insert(host.clone(), Arc::clone(&route));
+                let _ = snapshot.hosts.insert(host.clone(), snapshot.routes.len());
             }
             snapshot.routes.push(route);
         }

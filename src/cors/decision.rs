@@ -269,23 +269,24 @@ pub(super) fn merge_vary(fields: &mut HeaderMap, names: &HeaderValue) {
         fields.insert(VARY, names.clone());
         return;
     }
+    let lines = fields.get_all(VARY).iter().chain([names]);
+    let merged = HeaderValue::try_from(merged_vary(lines.map(HeaderValue::as_bytes)))
+        .expect("a list of parts of field values is a field value");
+    fields.insert(VARY, merged);
+}
+
+/// Several values of `Vary` as one.
+pub(crate) fn merged_vary<'v>(lines: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
     let mut listed: Vec<&[u8]> = Vec::new();
-    let there = fields.get_all(VARY).iter().map(HeaderValue::as_bytes);
-    let names = there
-        .chain([names.as_bytes()])
-        .flat_map(|line| RequestedHeaders::from_value(line).names());
-    for name in names {
+    for name in lines.flat_map(|line| RequestedHeaders::from_value(line).names()) {
         if name == b"*" {
-            listed = vec![b"*"];
-            break;
+            return b"*".to_vec();
         }
         if !listed.iter().any(|old| old.eq_ignore_ascii_case(name)) {
             listed.push(name);
         }
     }
-    let merged = HeaderValue::from_bytes(&listed.join(&b", "[..]))
-        .expect("a list of parts of field values is a field value");
-    fields.insert(VARY, merged);
+    listed.join(&b", "[..])
 }
 
 #[cfg(test)]

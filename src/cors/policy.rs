@@ -10,7 +10,8 @@ use super::decision::{
     Allowance, Cause, Condition, Decision, Denial, VARY_BY_ALL, VARY_BY_ORIGIN, merge_vary,
     remove_cors_fields,
 };
-use super::preflight::{PreflightFields, write_allow_headers};
+
+use super::fields::{AllowedFields, write_allow_headers};
 use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders, is_origin};
 use super::rule::{Mismatch, OriginMatch, Rule};
 use super::validation::{self, RuleError, is_known_method};
@@ -220,36 +221,28 @@ impl Policy {
         }
     }
 
-    /// As [`decide`](Self::decide), for a preflight whose fields were not made a map of: `origin`
-    /// and `method` are the one value of `Origin` and of `Access-Control-Request-Method`.
+    /// As [`decide`](Self::decide), for a CORS request whose fields were not made a map of: each of
+    /// them has one value, and the origin is not empty.
     ///
     /// # Errors
     ///
     /// The denial that `decide` comes to.
-    pub fn decide_preflight<'p, 'r: 'p>(
+    pub fn answer<'p, 'r: 'p>(
         &'p self,
-        origin: &'r [u8],
-        method: &'r [u8],
-        headers: RequestedHeaders<'r>,
-    ) -> Result<PreflightFields<'p>, Denial> {
-        let request = CorsRequest {
-            kind: Kind::Preflight,
-            origin,
-            method,
-            headers,
-        };
-        let refused = match self.refuses_to_ask(request.kind, Some(method)) {
+        request: &CorsRequest<'r>,
+    ) -> Result<AllowedFields<'p>, Denial> {
+        let refused = match self.refuses_to_ask(request.kind, Some(request.method)) {
             Some(cause) => Some(cause),
-            None => (!is_origin(origin)).then_some(Cause::MalformedOrigin),
+            None => (!is_origin(request.origin)).then_some(Cause::MalformedOrigin),
         };
         let (cause, nearest) = match refused {
             Some(cause) => (cause, None),
-            None => match self.first_match(&request) {
+            None => match self.first_match(request) {
                 Ok((rule, matched)) => {
-                    return Ok(PreflightFields {
+                    return Ok(AllowedFields {
                         rule,
-                        origin: if matched.any { b"*" } else { origin },
-                        headers,
+                        origin: if matched.any { b"*" } else { request.origin },
+                        headers: request.headers,
                         pattern: matched.pattern,
                     });
                 }
@@ -258,7 +251,7 @@ impl Policy {
         };
         Err(Denial {
             cause,
-            requested_method: HeaderValue::from_bytes(method).ok(),
+            requested_method: HeaderValue::from_bytes(request.method).ok(),
             nearest,
         })
     }
@@ -318,19 +311,28 @@ impl Policy {
     /// status and whoever made it; interim responses (1xx) do not.
     pub fn mark(&self, decision: Decision<'_>, fields: &mut HeaderMap) {
         remove_cors_fields(fields);
-        let preflight = matches!(decision, Decision::Preflight(_));
-        match decision {
-            Decision::Preflight(Ok(allowance)) | Decision::Actual(Ok(allowance)) => {
-                allowance.insert_into(fields);
-                merge_vary(fields, &VARY_BY_ALL);
-            }
-            Decision::NotCors | Decision::Preflight(Err(_)) | Decision::Actual(Err(_)) => {
-                match self.options.semantics {
-                    Semantics::S3Exact => {}
-                    Semantics::Safe if preflight => merge_vary(fields, &VARY_BY_ALL),
-                    Semantics::Safe => merge_vary(fields, &VARY_BY_ORIGIN),
-                }
-            }
+        let (kind, allowance) = match decision {
+            Decision::NotCors => (Kind::Actual, None),
+            Decision::Preflight(outcome) => (Kind::Preflight, outcome.ok()),
+            Decision::Actual(outcome) => (Kind::Actual, outcome.ok()),
+        };
+        let vary = self.vary(kind, allowance.is_some());
+        if let Some(allowance) = allowance {
+            allowance.insert_into(fields);
+        }
+        if let Some(names) = vary {
+            merge_vary(fields, names);
+        }
+    }
+
+    /// What the response to a request has to name in `Vary`; what is no CORS request is an actual
+    /// one that no rule allowed.
+    #[must_use]
+    pub fn vary(&self, kind: Kind, is_allowed: bool) -> Option<&'static HeaderValue> {
+        match (is_allowed, self.options.semantics, kind) {
+            (true, _, _) | (false, Semantics::Safe, Kind::Preflight) => Some(&VARY_BY_ALL),
+            (false, Semantics::Safe, Kind::Actual) => Some(&VARY_BY_ORIGIN),
+            (false, Semantics::S3Exact, _) => None,
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, VARY,
+    ACCESS_CONTROL_MAX_AGE,
 };
 use http::{HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
-use super::decision::{Condition, TRUE, VARY_BY_ALL};
+use super::decision::{Condition, TRUE};
 use super::pattern::Wildcard;
 use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
 
@@ -27,7 +27,7 @@ pub(super) struct Rule {
     pub(super) wire: Wire,
 }
 
-/// What a rule's preflights are answered with, whoever asks: whole field lines.
+/// What a rule's allowances say, whoever asks: whole field lines, `Vary` apart.
 #[derive(Debug)]
 pub(super) struct Wire {
     /// The end of `Access-Control-Allow-Origin`'s line, and `Access-Control-Allow-Methods`.
@@ -125,7 +125,6 @@ impl Rule {
                             ACCESS_CONTROL_ALLOW_CREDENTIALS,
                             any_origin.is_none().then_some(&TRUE),
                         ),
-                        (VARY, Some(&VARY_BY_ALL)),
                     ],
                 ),
             },

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -11,6 +12,7 @@ use crate::cors::ResourceType;
 use crate::cors::S3Error;
 
 use super::body::Body;
+use super::edge::DateLine;
 use super::error::Error;
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -123,6 +125,8 @@ pub(super) fn own_options() -> Response<Body> {
 /// What a client may know: not where upstreams listen.
 fn public_message(error: &Error) -> &'static str {
     match error {
+        Error::MalformedRequest(what) => what,
+        Error::RequestHeadTimeout => "The request's line and fields stopped coming.",
         Error::InvalidHost => "The request's host is missing, doubled or invalid.",
         Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",
         Error::UnknownHost => "No route serves this host.",
@@ -167,7 +171,41 @@ fn identify(response: &mut Response<Body>, id: RequestId) {
     }
 }
 
-fn close(response: &mut Response<Body>) {
+/// Writes a response that was made here. `fields` are lines that are added to its own; `to_head`:
+/// the request was a `HEAD`, whose response has no body ([RFC 9110 §9.3.2]).
+///
+/// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
+pub(super) fn write(
+    response: Response<Body>,
+    fields: &[u8],
+    to_head: bool,
+    date: &DateLine,
+    now: Instant,
+    out: &mut Vec<u8>,
+) {
+    let (parts, body) = response.into_parts();
+    let body = body.into_fixed();
+    let reason = parts.status.canonical_reason().unwrap_or_default();
+    let length = body.len().to_string();
+    let line = ["HTTP/1.1 ", parts.status.as_str(), " ", reason, "\r\n"];
+    line.iter()
+        .for_each(|part| out.extend_from_slice(part.as_bytes()));
+    let own = parts.headers.iter();
+    let own = own.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    let length = (b"content-length".as_slice(), length.as_bytes());
+    for (name, value) in own.chain([length]) {
+        for part in [name, b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(fields);
+    date.write(now, out);
+    if !to_head {
+        out.extend_from_slice(&body);
+    }
+}
+
+pub(super) fn close(response: &mut Response<Body>) {
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -66,6 +66,14 @@ impl Body {
         }
     }
 
+    /// The bytes of a body that was made here.
+    pub(super) fn into_fixed(self) -> Bytes {
+        match self.kind {
+            Kind::Fixed(bytes) => bytes,
+            Kind::Upstream(_) => Bytes::new(),
+        }
+    }
+
     /// Has the request logged when the body ends, whichever way.
     pub(super) fn logged(mut self, logged: Box<Logged>) -> Self {
         self.logged = Some(logged);

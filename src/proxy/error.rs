@@ -13,6 +13,12 @@ use crate::metrics::UpstreamFailure;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The request is not HTTP, or HTTP that another server might read differently.
+    #[error("malformed request: {0}")]
+    MalformedRequest(&'static str),
+    /// The request's line and fields stopped coming.
+    #[error("the request's head stopped coming")]
+    RequestHeadTimeout,
     /// The request has no host, several, or one that is none.
     #[error("the request's host is missing, doubled or invalid")]
     InvalidHost,
@@ -82,7 +88,7 @@ pub enum Error {
         /// Its address in the config.
         upstream: String,
         /// What the connection said.
-        source: hyper::Error,
+        source: io::Error,
     },
     /// The upstream sent what is no HTTP response.
     #[error("upstream {upstream} sent no valid response")]
@@ -149,7 +155,7 @@ impl Error {
         let bad_gateway = |failure| upstream(StatusCode::BAD_GATEWAY, "BadGateway", failure);
         let too_slow = |failure| upstream(StatusCode::GATEWAY_TIMEOUT, "GatewayTimeout", failure);
         match self {
-            Self::InvalidHost | Self::InvalidTarget => {
+            Self::MalformedRequest(_) | Self::InvalidHost | Self::InvalidTarget => {
                 client(StatusCode::BAD_REQUEST, "InvalidRequest", true)
             }
             Self::UnknownHost => client(StatusCode::MISDIRECTED_REQUEST, "NoSuchBucket", false),
@@ -159,7 +165,9 @@ impl Error {
                 true,
             ),
             Self::UriTooLong => client(StatusCode::URI_TOO_LONG, "URITooLong", true),
-            Self::RequestBodyTimeout => client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true),
+            Self::RequestHeadTimeout | Self::RequestBodyTimeout => {
+                client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true)
+            }
             Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
             Self::Busy { .. } => Answer {
                 retry_after: Some(1),

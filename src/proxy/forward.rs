@@ -240,22 +240,49 @@ pub(super) fn remove_connection_fields(fields: &mut HeaderMap) {
 fn remove_listed(fields: &mut HeaderMap) {
     let listed: Vec<HeaderName> = elements(fields, &CONNECTION)
         .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(|name| !is_end_to_end(name))
+        .filter(|name| !is_end_to_end(name.as_str()))
         .collect();
     for name in listed {
         fields.remove(name);
     }
 }
 
+/// Whether a field is about one connection only, whatever `Connection` names.
+pub(super) fn is_connection_field(name: &str) -> bool {
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    // Lengths tell nearly all names apart before any letter is compared.
+    match name.len() {
+        2 => is("te"),
+        7 => is("upgrade"),
+        10 => is("connection") || is("keep-alive"),
+        14 => is("http2-settings"),
+        16 => is("proxy-connection"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// Fields that a client may not have removed by naming them in `Connection`: what routes,
 /// frames, identifies or decides.
-fn is_end_to_end(name: &HeaderName) -> bool {
-    matches!(
-        *name,
-        HOST | ORIGIN | AUTHORIZATION | COOKIE | CONTENT_LENGTH | FORWARDED | VIA
-    ) || ["access-control-", "x-forwarded-", "x-amz-", "x-s3cors-"]
+pub(super) fn is_end_to_end(name: &str) -> bool {
+    const FIELDS: [HeaderName; 7] = [
+        HOST,
+        ORIGIN,
+        AUTHORIZATION,
+        COOKIE,
+        CONTENT_LENGTH,
+        FORWARDED,
+        VIA,
+    ];
+    const PREFIXES: [&str; 4] = ["access-control-", "x-forwarded-", "x-amz-", "x-s3cors-"];
+    let starts_with = |prefix: &str| {
+        let start = name.as_bytes().get(..prefix.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+    };
+    FIELDS
         .iter()
-        .any(|prefix| name.as_str().starts_with(prefix))
+        .any(|field| name.eq_ignore_ascii_case(field.as_str()))
+        || PREFIXES.into_iter().any(starts_with)
 }
 
 /// Whether a list field has an element, in any letter case.
@@ -360,6 +387,27 @@ mod tests {
         to_upstream(&mut request, client, Forwarding::default(), false);
         assert_eq!(request.headers[HOST], "a.example");
         assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
+    }
+
+    #[test]
+    fn connection_fields_are_the_same_as_names_and_as_text() {
+        for name in CONNECTION_FIELDS.iter().chain([&CONNECTION]) {
+            assert!(
+                is_connection_field(&name.as_str().to_ascii_uppercase()),
+                "{name}"
+            );
+        }
+        for name in [
+            "host",
+            "trailer",
+            "warning",
+            "etag",
+            "content-length",
+            "te-",
+            "",
+        ] {
+            assert!(!is_connection_field(name), "{name}");
+        }
     }
 
     #[test]

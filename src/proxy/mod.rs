@@ -9,6 +9,7 @@ mod balance;
 pub mod body;
 pub mod bucket;
 pub mod client;
+mod deadline;
 mod edge;
 pub mod error;
 pub mod escape;
@@ -17,11 +18,13 @@ mod forward;
 pub mod health;
 pub mod host;
 mod interim;
+mod lane;
 mod logged;
 mod names;
 mod pool;
 pub mod refusals;
 mod request_body;
+mod scratch;
 pub mod snapshot;
 mod stream;
 pub mod timestamp;
@@ -30,6 +33,7 @@ pub mod traces;
 mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;
+pub mod wire;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -62,13 +66,16 @@ use logged::Logged;
 use pool::Pool;
 use refusals::Refusals;
 use request_body::RequestBody;
+use scratch::Slips;
 use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
 use traces::Tracer;
 use tunnel::Tunnels;
 
 pub use client::Client;
-pub use edge::Edge;
+pub use deadline::Deadline;
+pub use lane::{ClientStream, Exchange, Look, Single, Went};
 pub use pool::LocalExecutor;
+pub use scratch::Scratch;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
@@ -95,6 +102,8 @@ pub struct Proxy {
     tunnels: Tunnels,
     ids: RequestIds,
     date: DateLine,
+    scratch: RefCell<Scratch>,
+    slips: Slips,
     /// Counts what no route serves.
     unrouted: Arc<RouteMetrics>,
     refusals: Refusals,
@@ -126,6 +135,8 @@ impl Proxy {
             tunnels: Tunnels::default(),
             ids: RequestIds::new(),
             date: DateLine::default(),
+            scratch: RefCell::default(),
+            slips: Slips::default(),
         }
     }
 
@@ -242,6 +253,16 @@ impl Proxy {
         self.tunnels.ended().await;
     }
 
+    /// Whether somebody wants to be told of each request, in the words of hyper's path.
+    fn is_watched(&self) -> bool {
+        self.access_log.is_some() || self.tracer.is_some()
+    }
+
+    /// This worker's buffers, for as long as nobody waits.
+    pub fn scratch(&self) -> std::cell::RefMut<'_, Scratch> {
+        self.scratch.borrow_mut()
+    }
+
     fn snapshot(&self) -> Rc<Held> {
         let mut held = self.held.borrow_mut();
         if !self.current.is(&held.0) {
@@ -354,6 +375,8 @@ struct Held(Arc<Snapshot>);
 
 /// The route of a request, and what of it the request addresses.
 struct FoundRoute<'s> {
+    /// Which of the snapshot's routes it is.
+    index: usize,
     route: &'s Route,
     /// `None`: the route is transparent.
     policy: Option<&'s RoutePolicy>,
@@ -364,9 +387,10 @@ impl<'s> FoundRoute<'s> {
     fn find(snapshot: &'s Snapshot, authority: &[u8], path: &str) -> Result<Self, Error> {
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
         let Found { value, below } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
-        let route: &Route = value;
+        let route = snapshot.routes.get(*value).ok_or(Error::UnknownHost)?;
         let (policy, resource) = route.policies.find(path, below);
         Ok(Self {
+            index: *value,
             route,
             policy,
             resource,

@@ -24,6 +24,7 @@ use super::balance::{Account, Lease, Seat, Turn};
 use super::body::UpstreamBody;
 use super::error::Error;
 use super::interim::Interim;
+use super::lane::Raw;
 use super::request_body::{Progress, RequestBody, Stage};
 use super::stream::Stream;
 use super::upstream::Upstream;
@@ -54,6 +55,8 @@ pub(super) struct UpstreamPool {
     account: Rc<Account>,
     /// Newest last: the newest is taken first, so that the rest can age out.
     idle: RefCell<Vec<Http1>>,
+    /// The lane's, likewise.
+    raw: RefCell<Vec<Raw>>,
     http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
 }
 
@@ -77,11 +80,26 @@ enum Ready {
 
 /// What has become of a request's tries so far, by the upstreams' ids.
 #[derive(Default)]
-struct Tries {
+pub(super) struct Tries {
     /// No connection could be had.
     refused: Vec<u64>,
     /// An idle connection turned out to be closed, so the next one is a new one.
-    stale: Vec<u64>,
+    pub(super) stale: Vec<u64>,
+}
+
+/// The two kinds of connections that are kept while they are idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Idle {
+    Http1,
+    Raw,
+}
+
+/// What a request finds.
+enum Place<T> {
+    /// A connection that is open already.
+    Taken(T),
+    /// Room for a new one.
+    Free(Seat),
 }
 
 impl Http1 {
@@ -192,6 +210,32 @@ impl Pool {
         ))
     }
 
+    /// The usual case in the lane: one upstream, and a connection that waits for a request.
+    pub(super) fn idle_raw(&self, upstreams: &[Arc<Upstream>]) -> Option<(Lease, Raw)> {
+        let [upstream] = upstreams else {
+            return None;
+        };
+        let pool = self.of(upstream);
+        if pool.account.has_queue() {
+            return None;
+        }
+        let raw = pool.take_raw()?;
+        Some((Lease::new(&pool.account), raw))
+    }
+
+    /// A connection for the lane.
+    pub(super) async fn checkout_raw(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+    ) -> Result<(Lease, Raw), Error> {
+        self.try_each(upstreams, tries, async |pool, tries| {
+            let is_stale = tries.stale.contains(&pool.account.upstream().id);
+            pool.raw(is_stale).await
+        })
+        .await
+    }
+
     /// A connection of its own for a request that may leave HTTP (an upgrade).
     pub(super) async fn open(
         &self,
@@ -254,6 +298,7 @@ impl Pool {
             Rc::new(UpstreamPool {
                 account: Account::new(upstream, self.workers),
                 idle: RefCell::default(),
+                raw: RefCell::default(),
                 http2: RefCell::default(),
             })
         });
@@ -274,6 +319,9 @@ impl Pool {
             pool.idle
                 .borrow_mut()
                 .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
+            pool.raw
+                .borrow_mut()
+                .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
             let is_known = Arc::strong_count(pool.account.upstream()) > 1;
             is_known || !pool.account.is_idle()
         });
@@ -283,19 +331,10 @@ impl Pool {
 impl UpstreamPool {
     /// A connection that is ready for a request, a new one where `fresh` is asked for.
     async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
-        let mut turn = None;
-        let seat = loop {
-            if turn.is_some() || !self.account.has_queue() {
-                if !fresh && let Some(ready) = self.take().await {
-                    return Ok(ready);
-                }
-                if let Some(seat) = self.seat(fresh) {
-                    break seat;
-                }
-            }
-            self.wait(&mut turn).await?;
+        let seat = match self.place(fresh, Idle::Http1, || self.take()).await? {
+            Place::Taken(ready) => return Ok(ready),
+            Place::Free(seat) => seat,
         };
-        drop(turn);
         let settings = &self.account.upstream().settings;
         let stream = Stream::connect(self.account.upstream()).await?;
         if settings.http2 && (settings.tls.is_none() || stream.negotiated_http2()) {
@@ -308,20 +347,50 @@ impl UpstreamPool {
         })
     }
 
+    /// The same for the lane.
+    async fn raw(self: &Rc<Self>, fresh: bool) -> Result<Raw, Error> {
+        let take = async || self.take_raw();
+        match self.place(fresh, Idle::Raw, take).await? {
+            Place::Taken(raw) => Ok(raw),
+            Place::Free(seat) => {
+                let stream = Stream::connect(self.account.upstream()).await?;
+                Ok(Raw::new(stream, Rc::downgrade(self), seat))
+            }
+        }
+    }
+
     /// A new connection that nothing was sent on.
     async fn stream(&self) -> Result<(Stream, Seat), Error> {
+        let take = async || None::<std::convert::Infallible>;
+        match self.place(true, Idle::Http1, take).await? {
+            Place::Taken(never) => match never {},
+            Place::Free(seat) => {
+                let stream = Stream::connect(self.account.upstream()).await?;
+                Ok((stream, seat))
+            }
+        }
+    }
+
+    /// What `take` finds, unless it has to be `fresh`, or room for a new connection, for which it
+    /// waits.
+    async fn place<T>(
+        &self,
+        fresh: bool,
+        kind: Idle,
+        take: impl AsyncFn() -> Option<T>,
+    ) -> Result<Place<T>, Error> {
         let mut turn = None;
-        let seat = loop {
-            if (turn.is_some() || !self.account.has_queue())
-                && let Some(seat) = self.seat(true)
-            {
-                break seat;
+        loop {
+            if turn.is_some() || !self.account.has_queue() {
+                if !fresh && let Some(taken) = take().await {
+                    return Ok(Place::Taken(taken));
+                }
+                if let Some(seat) = self.seat(fresh, kind) {
+                    return Ok(Place::Free(seat));
+                }
             }
             self.wait(&mut turn).await?;
-        };
-        drop(turn);
-        let stream = Stream::connect(self.account.upstream()).await?;
-        Ok((stream, seat))
+        }
     }
 
     /// Waits for a connection that becomes free; one request's wait has one limit.
@@ -335,14 +404,14 @@ impl UpstreamPool {
         }
     }
 
-    /// Room for a new connection; for one that has to be new, an idle one makes room.
-    fn seat(&self, fresh: bool) -> Option<Seat> {
-        let seat = self.account.seat();
-        if seat.is_none() && fresh {
-            self.idle.borrow_mut().pop()?;
-            return self.account.seat();
-        }
-        seat
+    /// Room for a new connection. An idle one makes room that could not have been taken: one of
+    /// the other kind, or where it has to be a new one, any.
+    fn seat(&self, fresh: bool, kind: Idle) -> Option<Seat> {
+        self.account.seat().or_else(|| {
+            let makes_room = (fresh || kind == Idle::Raw) && self.idle.borrow_mut().pop().is_some()
+                || (fresh || kind == Idle::Http1) && self.raw.borrow_mut().pop().is_some();
+            self.account.seat().filter(|_| makes_room)
+        })
     }
 
     /// A connection that is open already.
@@ -365,6 +434,23 @@ impl UpstreamPool {
             if connection.is_usable() {
                 return Some(connection);
             }
+        }
+    }
+
+    fn take_raw(&self) -> Option<Raw> {
+        loop {
+            let mut raw = self.raw.borrow_mut().pop()?;
+            if raw.is_usable() {
+                return Some(raw);
+            }
+        }
+    }
+
+    /// Keeps a connection of the lane's.
+    pub(super) fn keep_raw(&self, raw: Raw) {
+        if self.raw.borrow().len() < MAX_IDLE {
+            self.raw.borrow_mut().push(raw);
+            self.account.freed();
         }
     }
 
@@ -631,6 +717,7 @@ pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
     if source.is_parse() {
         Error::InvalidResponse { upstream, source }
     } else {
+        let source = std::io::Error::other(source);
         Error::Closed { upstream, source }
     }
 }

@@ -21,8 +21,8 @@ use super::upstream::Upstream;
 pub struct Snapshot {
     /// Rises by one with every applied reload; 1 at the start.
     pub generation: u64,
-    /// Which route serves a host.
-    pub hosts: HostMap<Arc<Route>>,
+    /// Which of the routes serves a host.
+    pub hosts: HostMap<usize>,
     /// The routes in config order.
     pub routes: Vec<Arc<Route>>,
     /// Who is believed whom they speak for.

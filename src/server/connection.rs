@@ -1,11 +1,11 @@
-//! One client's connection: plain preflights at the edge, everything else by hyper, until it ends
-//! or we drain.
+//! One client's connection, request by request, until it ends or we drain.
 //!
 //! While a connection waits it holds no buffer: the worker's one scratch buffer is borrowed when
-//! bytes are there. They are looked at once: HTTP/2 begins with its preface, a plain preflight is
-//! answered there and then, and whatever else goes to hyper with the bytes that were read.
+//! bytes are there. HTTP/2 begins with its preface and is hyper's; every HTTP/1.1 head is read
+//! here, and then the request is answered at once, carried out by the lane, or let through to
+//! hyper alone.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -15,20 +15,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::proxy::Client;
-use crate::proxy::Edge;
+use crate::proxy::Deadline;
+use crate::proxy::Exchange;
+use crate::proxy::Look;
 use crate::proxy::Proxy;
+use crate::proxy::Single;
+use crate::proxy::Went;
+use crate::proxy::body::Body;
 
 use super::Limits;
 use super::drain::{DrainSignal, GRACE};
+use super::gate::Gate;
 use super::http2::Http2;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
@@ -38,38 +46,31 @@ use super::prefixed::Prefixed;
 /// [RFC 9113 §3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// As much as is read at once of what a client begins with.
-const SCRATCH: usize = 16 * 1024;
+/// As much as is read at once of what a client asks.
+const PIECE: usize = 16 * 1024;
+
+/// How much of what a refused client still sends is read, so that it can read the refusal.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// And for how long.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
     http1: http1::Builder,
     http2: Http2,
     limits: Limits,
-    scratch: RefCell<Scratch>,
 }
 
-/// One worker's buffers, borrowed between two waits and never across one.
-struct Scratch {
-    input: Box<[u8]>,
-    output: Vec<u8>,
-}
-
-/// What is to be done after bytes were looked at.
-enum Next {
-    /// There was nothing yet: sockets are said to be ready once too often.
-    Nothing,
-    /// All was answered: wait for more.
-    Wait,
-    /// Write the rest of the answer, which the socket did not take.
-    Write(Vec<u8>),
-    /// The connection ends.
-    End,
-    /// hyper goes on, with these bytes first.
-    Http1(Bytes),
-    Http2(Bytes),
-    /// Too few bytes to tell.
-    Unclear(Bytes),
+/// What a client was found to speak before it said a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// Nothing: its first bytes will tell.
+    Unknown,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Protocols {
@@ -77,181 +78,193 @@ impl Protocols {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_read)
+            .header_read_timeout(None)
             .max_headers(limits.header_count)
             .max_header_size(limits.request_head_bytes);
         Self {
             http1,
             http2: Http2::new(limits, metrics),
             limits: limits.clone(),
-            scratch: RefCell::new(Scratch {
-                input: vec![0; SCRATCH].into(),
-                output: Vec::new(),
-            }),
         }
+    }
+
+    /// The limits on what clients send.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Serves a connection to its end.
     pub(super) async fn serve<S: Socket>(
         &self,
         mut stream: S,
+        spoken: Spoken,
         client: Client,
         proxy: Rc<Proxy>,
         drain: DrainSignal,
     ) {
-        let mut watch = Watch {
-            drain: &drain,
+        if spoken == Spoken::Http2 {
+            return Box::pin(self.http2.serve(stream, client, proxy, &drain)).await;
+        }
+        let mut wait = Wait {
+            limits: &self.limits,
             closing: pin!(drain.closing()),
             is_closing: false,
-            is_hurried: false,
             is_fresh: true,
-            silence: pin!(tokio::time::sleep(self.limits.head_read)),
-            keep_alive_idle: self.limits.keep_alive_idle,
-            asked: false,
-            heard: false,
+            is_hurried: false,
+            may_be_http2: spoken == Spoken::Unknown,
+            ahead: Vec::new(),
+            is_partial: false,
+            deadline: Deadline::after(self.limits.head_read),
         };
-        let (first, is_http2) = loop {
-            if !poll_fn(|cx| watch.poll_readable(&stream, cx)).await {
-                return;
+        loop {
+            let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, &proxy)).await;
+            if !turn.unwritten.is_empty() {
+                let limit = self.limits.head_read;
+                if write(&mut stream, &turn.unwritten, limit).await.is_err() {
+                    return;
+                }
             }
-            match self.look(&stream, &proxy, &drain) {
-                Next::Nothing => {}
-                Next::Wait => watch.heard(),
-                Next::Write(rest) => {
-                    watch.heard();
-                    if write(&mut stream, &rest, self.limits.head_read)
-                        .await
-                        .is_err()
-                    {
+            match turn.then {
+                Then::Wait => {}
+                Then::End => return end(stream).await,
+                Then::Linger => return Box::pin(linger(stream)).await,
+                Then::Exchange(exchange) => {
+                    let Wait {
+                        ahead, deadline, ..
+                    } = &mut wait;
+                    let closes = || drain.is_closing();
+                    let carried = proxy.carry_out(exchange, &mut stream, ahead, deadline, closes);
+                    match carried.await {
+                        Went::On => {}
+                        Went::Ends => return end(stream).await,
+                        Went::Refused => return Box::pin(linger(stream)).await,
+                    }
+                }
+                Then::Single(request) => {
+                    let ahead = std::mem::take(&mut wait.ahead);
+                    let gate = Gate::new(stream, ahead, request);
+                    let served = self.single(gate, request, client, &proxy, &drain);
+                    let Some(gate) = Box::pin(served).await else {
                         return;
-                    }
+                    };
+                    (stream, wait.ahead) = gate.into_parts();
                 }
-                Next::End => return,
-                Next::Http1(first) => break (first, false),
-                Next::Http2(first) => break (first, true),
-                Next::Unclear(first) => {
-                    let sniffed = sniff(&mut stream, first);
-                    match tokio::time::timeout(self.limits.head_read, sniffed).await {
-                        Ok(Ok(sniffed)) => break sniffed,
-                        Ok(Err(_)) | Err(_) => return,
-                    }
+                Then::Http2 => {
+                    let first = std::mem::take(&mut wait.ahead).into();
+                    let stream = Prefixed::new(first, stream);
+                    return Box::pin(self.http2.serve(stream, client, proxy, &drain)).await;
                 }
             }
-        };
-        let stream = Prefixed::new(first, stream);
-        self.serve_as(is_http2, stream, client, proxy, &drain).await;
+            wait.rest();
+        }
     }
 
-    /// Serves a connection to its end whose handshake told what is spoken.
-    pub(super) async fn serve_as<S>(
+    /// Has hyper serve one request. Gives the connection back when that is answered; `None`: it
+    /// has ended.
+    async fn single<S: Socket>(
         &self,
-        is_http2: bool,
-        stream: S,
+        gate: Gate<S>,
+        request: Single,
         client: Client,
-        proxy: Rc<Proxy>,
+        proxy: &Rc<Proxy>,
         drain: &DrainSignal,
-    ) where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        if is_http2 {
-            self.http2.serve(stream, client, proxy, drain).await;
-        } else {
-            self.http1(stream, client, proxy, drain).await;
-        }
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Reads what is there and answers what can be answered at once.
-    fn look<S: Socket>(&self, stream: &S, proxy: &Proxy, drain: &DrainSignal) -> Next {
-        let scratch = &mut *self.scratch.borrow_mut();
-        let read = match stream.try_read(&mut scratch.input) {
-            Ok(0) => return Next::End,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
-            Err(_) => return Next::End,
+    ) -> Option<Gate<S>> {
+        let answered = Rc::new(Cell::new(false));
+        let (opener, unwritten) = (gate.opener(), gate.unwritten());
+        let service = {
+            let (proxy, answered) = (Rc::clone(proxy), Rc::clone(&answered));
+            service_fn(move |asked: Request<Incoming>| {
+                let (proxy, answered) = (Rc::clone(&proxy), Rc::clone(&answered));
+                let opener = opener.clone();
+                Box::pin(async move {
+                    let mut response = proxy.respond(asked, client).await;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        opener.open();
+                    } else if request.has_upgrade {
+                        // Such a connection is not had back.
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    Ok::<_, Infallible>(response.map(|body| Answer { body, answered }))
+                })
+            })
         };
-        let mut bytes = scratch.input.get(..read).unwrap_or_default();
-        if HTTP2_PREFACE.starts_with(bytes) {
-            return Next::Unclear(Bytes::copy_from_slice(bytes));
+        let connection = self.http1.serve_connection(TokioIo::new(gate), service);
+        let mut closing = pin!(drain.closing());
+        let mut is_closing = false;
+        let mut closes_now = |cx: &mut Context<'_>| {
+            let closes_now = !is_closing && closing.as_mut().poll(cx).is_ready();
+            is_closing |= closes_now;
+            closes_now
+        };
+        if request.has_upgrade {
+            let mut connection = pin!(connection.with_upgrades());
+            poll_fn(|cx| {
+                if closes_now(cx) {
+                    connection.as_mut().graceful_shutdown();
+                }
+                connection.as_mut().poll(cx).map(log_end)
+            })
+            .await;
+            return None;
         }
-        if bytes.starts_with(HTTP2_PREFACE) {
-            return Next::Http2(Bytes::copy_from_slice(bytes));
-        }
-        scratch.output.clear();
-        // A connection that is to end is told so by hyper.
-        let mut ends = false;
-        let draining = drain.has_begun();
-        while !bytes.is_empty() && !ends && !draining {
-            let Edge::Answered { consumed, close } =
-                proxy.answer_at_edge(bytes, &mut scratch.output)
-            else {
-                break;
-            };
-            bytes = bytes.get(consumed..).unwrap_or_default();
-            ends = close;
-        }
-        let rest = Bytes::copy_from_slice(bytes);
-        if scratch.output.is_empty() {
-            return Next::Http1(rest);
-        }
-        match stream.try_write(&scratch.output) {
-            Ok(written) if written == scratch.output.len() => {}
-            Ok(written) if rest.is_empty() && !ends => {
-                let unwritten = scratch.output.get(written..).unwrap_or_default();
-                return Next::Write(unwritten.to_vec());
+        let mut connection = connection;
+        let has_ended = poll_fn(|cx| {
+            if closes_now(cx) {
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            Ok(_) | Err(_) => return Next::End,
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                log_end(result);
+                return Poll::Ready(true);
+            }
+            // The response's body was given up, so hyper has all of it; and the client has all
+            // that hyper had.
+            if answered.get() && !unwritten.is_some() {
+                return Poll::Ready(false);
+            }
+            Poll::Pending
+        })
+        .await;
+        if has_ended {
+            return None;
         }
-        if ends {
-            Next::End
-        } else if rest.is_empty() {
-            Next::Wait
-        } else {
-            Next::Http1(rest)
-        }
-    }
-
-    async fn http1<S>(&self, stream: S, client: Client, proxy: Rc<Proxy>, drain: &DrainSignal)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(move |request| {
-            let proxy = Rc::clone(&proxy);
-            async move { Ok::<_, Infallible>(proxy.respond(request, client).await) }
-        });
-        let connection = self.http1.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection.with_upgrades());
-        if until_closing(connection.as_mut(), drain).await {
-            connection.as_mut().graceful_shutdown();
-            log_end(connection.await);
-        }
+        let parts = connection.into_parts();
+        let gate = parts.io.into_inner();
+        // What hyper has read of this request and not passed on is no next request.
+        (gate.is_through() && parts.read_buf.is_empty()).then_some(gate)
     }
 }
 
-/// Polls a connection to its end; true: the server stops before that.
-///
-/// The drain is asked once, which has it wake the task, and then only when it has begun.
-async fn until_closing<C>(mut connection: Pin<&mut C>, drain: &DrainSignal) -> bool
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let mut closing = pin!(drain.closing());
-    let mut asked = false;
-    poll_fn(|cx| {
-        if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-            log_end(result);
-            return Poll::Ready(false);
-        }
-        if (!asked || drain.has_begun()) && closing.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        asked = true;
-        Poll::Pending
-    })
-    .await
+/// A response's body that tells when hyper has had all of it.
+struct Answer {
+    body: Body,
+    answered: Rc<Cell<bool>>,
+}
+
+impl HttpBody for Answer {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.answered.set(true);
+    }
 }
 
 fn log_end(result: hyper::Result<()>) {
@@ -260,81 +273,233 @@ fn log_end(result: hyper::Result<()>) {
     }
 }
 
-/// Waits for bytes, for as long as a client may be silent and nobody stops the server.
-///
-/// Both limits are asked once, which has them wake the task, and then only when they may have
-/// come: a request costs no timer and no lock.
-struct Watch<'w, C> {
-    drain: &'w DrainSignal,
+/// What comes of the bytes that a client sent.
+struct Turn {
+    /// What the client did not take of the answers so far.
+    unwritten: Vec<u8>,
+    then: Then,
+}
+
+/// How a connection goes on.
+enum Then {
+    /// All was answered: wait for more.
+    Wait,
+    /// It ends.
+    End,
+    /// It ends, though the client may still be sending.
+    Linger,
+    Exchange(Exchange),
+    Single(Single),
+    Http2,
+}
+
+impl From<Then> for Turn {
+    fn from(then: Then) -> Self {
+        let unwritten = Vec::new();
+        Self { unwritten, then }
+    }
+}
+
+/// Waits for requests, for as long as a client may be silent and nobody stops the server.
+struct Wait<'w, C> {
+    limits: &'w Limits,
     closing: Pin<&'w mut C>,
-    silence: Pin<&'w mut Sleep>,
-    keep_alive_idle: Duration,
     is_closing: bool,
-    /// Whether the silence is limited by the grace.
-    is_hurried: bool,
     /// Whether nothing came yet: who has just connected is about to ask something.
     is_fresh: bool,
-    asked: bool,
-    /// Whether something came since the silence began to be timed.
-    heard: bool,
+    /// Whether the silence is limited by the grace.
+    is_hurried: bool,
+    may_be_http2: bool,
+    /// What was read and not used yet.
+    ahead: Vec<u8>,
+    /// Whether that is the beginning of a head, whose rest has to come.
+    is_partial: bool,
+    deadline: Deadline,
 }
 
-impl<C: Future<Output = ()>> Watch<'_, C> {
+impl<C: Future<Output = ()>> Wait<'_, C> {
     /// Something was asked, and answered.
-    fn heard(&mut self) {
-        self.heard = true;
+    fn rest(&mut self) {
         self.is_fresh = false;
+        self.is_partial = false;
+        self.deadline
+            .set(Instant::now() + self.limits.keep_alive_idle);
     }
 
-    /// True: there may be bytes. False: none came in time, or the server stops.
-    fn poll_readable<S: Socket>(&mut self, stream: &S, cx: &mut Context<'_>) -> Poll<bool> {
-        if let Poll::Ready(ready) = stream.poll_read_ready(cx) {
-            return Poll::Ready(ready.is_ok());
-        }
-        self.is_closing = self.is_closing
-            || (!self.asked || self.drain.has_begun()) && self.closing.as_mut().poll(cx).is_ready();
-        if self.is_closing && !self.is_fresh {
-            return Poll::Ready(false);
-        }
-        if self.is_closing && !self.is_hurried {
-            self.is_hurried = true;
-            self.asked = false;
-            self.silence.as_mut().reset(Instant::now() + GRACE);
-        }
-        if !self.asked || self.silence.is_elapsed() {
-            while self.silence.as_mut().poll(cx).is_ready() {
-                if !self.heard {
-                    return Poll::Ready(false);
+    fn poll_turn<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        client: Client,
+        proxy: &Proxy,
+    ) -> Poll<Turn> {
+        let scratch = &mut *proxy.scratch();
+        loop {
+            let mut length = self.ahead.len();
+            if let Some(front) = scratch.input.get_mut(..length) {
+                front.copy_from_slice(&self.ahead);
+            }
+            if length == 0 || self.is_partial {
+                let free = scratch.input.get_mut(length..).unwrap_or_default();
+                let free = free.split_at_mut(PIECE.min(free.len())).0;
+                let mut buffer = ReadBuf::new(free);
+                match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                        length += buffer.filled().len();
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Then::End.into()),
+                    Poll::Pending => return self.poll_limits(cx, proxy),
                 }
-                self.heard = false;
-                self.silence
-                    .as_mut()
-                    .reset(Instant::now() + self.keep_alive_idle);
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            if self.may_be_http2 {
+                if bytes.starts_with(HTTP2_PREFACE) {
+                    self.ahead = bytes.to_vec();
+                    return Poll::Ready(Then::Http2.into());
+                }
+                if HTTP2_PREFACE.starts_with(bytes) {
+                    self.keep_partial(bytes);
+                    continue;
+                }
+                self.may_be_http2 = false;
+            }
+            scratch.output.clear();
+            let is_closing = self.is_closing(cx);
+            let (rest, then) = answer(bytes, client, is_closing, proxy, &mut scratch.output);
+            let Ok(unwritten) = write_at_once(cx, stream, &scratch.output) else {
+                return Poll::Ready(Then::End.into());
+            };
+            match then {
+                // There is more to come before anything can be done.
+                Then::Wait if !rest.is_empty() => self.keep_partial(rest),
+                then => {
+                    self.ahead = rest.to_vec();
+                    return Poll::Ready(Turn { unwritten, then });
+                }
+            }
+            if !unwritten.is_empty() {
+                let then = Then::Wait;
+                return Poll::Ready(Turn { unwritten, then });
             }
         }
-        self.asked = true;
-        Poll::Pending
+    }
+
+    fn keep_partial(&mut self, bytes: &[u8]) {
+        if !self.is_partial {
+            self.is_partial = true;
+            self.deadline.set(Instant::now() + self.limits.head_read);
+        }
+        self.ahead = bytes.to_vec();
+    }
+
+    fn is_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
+        self.is_closing
+    }
+
+    /// Nothing came: whether that is still allowed.
+    fn poll_limits(&mut self, cx: &mut Context<'_>, proxy: &Proxy) -> Poll<Turn> {
+        if self.is_closing(cx) && !self.is_partial {
+            if !self.is_fresh {
+                return Poll::Ready(Then::End.into());
+            }
+            if !self.is_hurried {
+                self.is_hurried = true;
+                self.deadline.set(Instant::now() + GRACE);
+            }
+        }
+        self.deadline.poll(cx).map(|()| {
+            let mut unwritten = Vec::new();
+            if self.is_partial {
+                proxy.refuse_slow_head(&mut unwritten);
+            }
+            let then = Then::End;
+            Turn { unwritten, then }
+        })
     }
 }
 
-async fn write<S: AsyncWrite + Unpin>(
+/// Answers the requests that `bytes` begin with as far as they can be answered at once. Gives what
+/// is left, and what is to be done with it.
+fn answer<'b>(
+    mut bytes: &'b [u8],
+    client: Client,
+    is_closing: bool,
+    proxy: &Proxy,
+    out: &mut Vec<u8>,
+) -> (&'b [u8], Then) {
+    loop {
+        // Empty lines before a request are nothing (RFC 9112 §2.2).
+        while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+            bytes = rest;
+        }
+        if bytes.is_empty() {
+            return (bytes, Then::Wait);
+        }
+        let behind = |consumed| bytes.get(consumed..).unwrap_or_default();
+        match proxy.look(bytes, client, is_closing, out) {
+            Look::More => return (bytes, Then::Wait),
+            Look::Answered { consumed, close } if close => return (behind(consumed), Then::Linger),
+            Look::Answered { consumed, .. } => bytes = behind(consumed),
+            Look::Exchange { consumed, exchange } => {
+                return (behind(consumed), Then::Exchange(exchange));
+            }
+            Look::Single(request) => return (bytes, Then::Single(request)),
+        }
+    }
+}
+
+/// Writes what the client takes at once; gives the rest.
+fn write_at_once<S: Socket>(
+    cx: &mut Context<'_>,
     stream: &mut S,
     bytes: &[u8],
-    limit: Duration,
-) -> io::Result<()> {
-    tokio::time::timeout(limit, stream.write_all(bytes)).await?
+) -> io::Result<Vec<u8>> {
+    if bytes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let written = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(written) => written?,
+        Poll::Pending => 0,
+    };
+    let rest = bytes.get(written..).unwrap_or_default();
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(rest.to_vec()),
+    }
 }
 
-/// Reads on until it is clear whether the client begins with the preface.
-async fn sniff<S: AsyncRead + Unpin>(stream: &mut S, first: Bytes) -> io::Result<(Bytes, bool)> {
-    let mut first = first.to_vec();
-    loop {
-        if first.len() >= HTTP2_PREFACE.len() || !HTTP2_PREFACE.starts_with(&first) {
-            let is_http2 = first.starts_with(HTTP2_PREFACE);
-            return Ok((first.into(), is_http2));
+async fn write<S: Socket>(stream: &mut S, bytes: &[u8], limit: Duration) -> io::Result<()> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    tokio::time::timeout(limit, written).await?
+}
+
+/// Says that nothing more comes.
+async fn end<S: Socket>(mut stream: S) {
+    // A client that has left already knows.
+    let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+}
+
+/// Ends a connection whose client may still be sending: closed with bytes unread, the system
+/// would reset it, and the client could lose the answer ([RFC 9112 §9.6]).
+///
+/// [RFC 9112 §9.6]: https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+async fn linger<S: Socket>(mut stream: S) {
+    let drained = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_BYTES;
+        let mut bytes = [0; 4096];
+        while left > 0 {
+            let read = stream.read(&mut bytes).await?;
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
         }
-        if stream.read_buf(&mut first).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(LINGER, drained).await;
 }

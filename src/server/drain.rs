@@ -1,5 +1,8 @@
 //! Drain: serving, then draining, then closing; told to every thread and connection by one cell.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -46,9 +49,26 @@ impl DrainSignal {
         self.0.has_changed().unwrap_or(true)
     }
 
+    /// Whether connections are to close. Costs one load until a stop has begun.
+    pub(super) fn is_closing(&self) -> bool {
+        self.has_begun() && *self.0.borrow() >= Phase::Closing
+    }
+
     /// Ends when connections are to close.
+    ///
+    /// The cell is asked once, which has it wake the task, and then only when a stop has begun:
+    /// a request costs no lock.
     pub(super) async fn closing(&self) {
-        self.reached(Phase::Closing).await;
+        let mut reached = pin!(self.reached(Phase::Closing));
+        let mut is_asked = false;
+        poll_fn(|cx| {
+            if is_asked && !self.has_begun() {
+                return Poll::Pending;
+            }
+            is_asked = true;
+            reached.as_mut().poll(cx)
+        })
+        .await;
     }
 
     /// Ends when a connection that has asked nothing yet is to close.

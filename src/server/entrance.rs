@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
 
-use super::connection::Protocols;
+use super::connection::{Protocols, Spoken};
 use super::drain::DrainSignal;
 use super::listener::Socket;
 use super::proxy_protocol::{self, Source};
@@ -47,7 +47,8 @@ impl Entrance {
             trusted: proxy.trusts(address),
         };
         if self.tls.is_none() && !self.proxy_protocol {
-            return protocols.serve(stream, client, proxy, drain).await;
+            let spoken = Spoken::Unknown;
+            return protocols.serve(stream, spoken, client, proxy, drain).await;
         }
         // Boxed, so that what is plain needs no room for a handshake.
         Box::pin(self.serve_after_handshake(stream, client, protocols, proxy, drain)).await;
@@ -100,11 +101,16 @@ impl Entrance {
             None => return,
         };
         match entered {
-            Entered::Plain(stream) => protocols.serve(stream, client, proxy, drain).await,
+            Entered::Plain(stream) => {
+                let spoken = Spoken::Unknown;
+                protocols.serve(stream, spoken, client, proxy, drain).await;
+            }
             Entered::Tls(stream) => {
-                let is_http2 = tls::is_http2(stream.get_ref().1);
-                let served = protocols.serve_as(is_http2, stream, client, proxy, &drain);
-                served.await;
+                let spoken = match tls::is_http2(stream.get_ref().1) {
+                    true => Spoken::Http2,
+                    false => Spoken::Http1,
+                };
+                protocols.serve(*stream, spoken, client, proxy, drain).await;
             }
         }
     }

@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use crate::proxy::ClientStream;
 
 use super::inherited;
 use super::socket::{self, BACKLOG, Claim, SocketFile};
@@ -104,37 +104,9 @@ pub(super) enum Accepted {
 }
 
 /// What a connection is, whichever socket it came from.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Is ready when there is something to read.
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+pub(super) trait Socket: ClientStream + Send + 'static {}
 
-    /// Reads what is there, without waiting.
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
-
-    /// Writes what the socket takes, without waiting.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
-}
-
-macro_rules! socket {
-    ($stream:ty) => {
-        impl Socket for $stream {
-            fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                self.poll_read_ready(cx)
-            }
-
-            fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.try_read(buffer)
-            }
-
-            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-                self.try_write(bytes)
-            }
-        }
-    };
-}
-
-socket!(TcpStream);
-socket!(UnixStream);
+impl<S: ClientStream + Send + 'static> Socket for S {}
 
 impl Listener {
     pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {

@@ -6,6 +6,7 @@
 mod connection;
 mod drain;
 mod entrance;
+mod gate;
 mod http2;
 mod inherited;
 mod listener;

@@ -122,9 +122,9 @@ fn local<F: Future<Output = ()>>(test: F) {
 fn snapshot(routes: Vec<Route>) -> Snapshot {
     let mut hosts = HostMap::default();
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
-    for route in &routes {
+    for (index, route) in routes.iter().enumerate() {
         for host in &route.hosts {
-            hosts.insert(host.clone(), Arc::clone(route)).unwrap();
+            hosts.insert(host.clone(), index).unwrap();
         }
     }
     Snapshot {

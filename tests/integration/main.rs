@@ -21,6 +21,7 @@ mod fuzz_smoke;
 mod handover;
 mod http2;
 mod import;
+mod lane;
 mod proxy_protocol;
 mod readme;
 mod reload;

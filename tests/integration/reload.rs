@@ -50,7 +50,7 @@ impl Served {
         snapshot
             .hosts
             .get(&host)
-            .map(|found| Arc::clone(found.value))
+            .map(|found| Arc::clone(&snapshot.routes[*found.value]))
     }
 
     /// Whether the route of a host allows an origin.

@@ -12,58 +12,11 @@ use std::time::Duration;
 
 use crate::support::proxy::{TestProxy, TestRoute};
 
-/// Rows that are not yet as they should be, for hyper alone reads heads and chunks: it takes a bare
-/// LF for the end of a line, lets chunks win over a length, folds equal lengths, takes lengths in
-/// any spelling and up to 2^64, looks only at the last transfer coding, drops fragments, and
-/// forgives spaces behind a chunk's size and whatever is in extensions and trailers.
-///
-/// A row that holds is to be taken out: [`judge`] fails until it is.
-const NOT_YET: &[&str] = &[
-    "Content-Length, then Transfer-Encoding",
-    "Transfer-Encoding, then Content-Length",
-    "CL.TE: the length covers a request that the chunks do not",
-    "CL.0: a length of nothing, and chunks",
-    "a length, and chunked behind a tab",
-    "a length, and a coding behind a bare LF",
-    "two equal lengths",
-    "a length that may be octal",
-    "a length with digits beyond sense",
-    "a length of 2^63",
-    "chunked in another letter case",
-    "chunked twice",
-    "chunked in two fields",
-    "identity, then chunked",
-    "identity, then chunked, in two fields",
-    "compressed chunks",
-    "nothing, then chunked",
-    "a space behind a size",
-    "a tab behind a size",
-    "a body that ends with a bare LF",
-    "an extension with a NUL in it",
-    "a trailer that names a length",
-    "a trailer that names a coding",
-    "a trailer that names a host",
-    "an announced trailer that names a host",
-    "a trailer that names an origin",
-    "a trailer with a bare LF",
-    "every line ends with a bare LF",
-    "the request line ends with a bare LF",
-    "a field ends with a bare LF",
-    "the head ends with a bare LF",
-    "a bare LF before the request",
-    "a target with a fragment",
-    "policy: a preflight with a length and chunks",
-    "policy: a preflight with bare LF",
-];
-
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// What no answer here takes longer than.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The same for rows that are known to be wrong: some of them wait for more.
-const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 const PROBE: &str = "GET /probe HTTP/1.1\r\nHost: photos.example\r\n\r\n";
 
@@ -81,12 +34,8 @@ fn on_a_transparent_route_no_request_is_ambiguous() {
 }
 
 #[test]
-fn the_corpus_is_large_and_what_it_does_not_hold_is_known() {
-    let rows = corpus();
-    assert!(rows.len() >= 120);
-    for title in NOT_YET {
-        assert!(rows.iter().any(|row| row.title == *title), "{title}");
-    }
+fn the_corpus_is_large() {
+    assert!(corpus().len() >= 120);
 }
 
 /// Judges every row but those of another kind of route.
@@ -97,25 +46,14 @@ fn judge(route: &dyn Fn(SocketAddr) -> TestRoute, other: &str) {
         if row.title.starts_with(other) {
             continue;
         }
-        let is_known = NOT_YET.contains(&&*row.title);
         let runs = row.with_methods().into_iter();
         let runs = runs.flat_map(|run| FRAMINGS.map(|size| (run.clone(), size)));
-        let mut failures = Vec::new();
         for (run, size) in runs {
-            let patience = if is_known { LITTLE_PATIENCE } else { PATIENCE };
-            if let Err(failure) = stage.play(&run, size, patience) {
-                failures.push(format!("{} (by {size}): {failure}", row.title));
+            if let Err(failure) = stage.play(&run, size) {
+                wrong.push(format!("{} (by {size}): {failure}", row.title));
                 // Who knows what is left where.
                 stage = Stage::new(route);
-                if is_known {
-                    break;
-                }
             }
-        }
-        if is_known && failures.is_empty() {
-            wrong.push(format!("{}: holds, and is in NOT_YET", row.title));
-        } else if !is_known {
-            wrong.extend(failures.into_iter().take(1));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -138,8 +76,8 @@ impl Stage {
     }
 
     /// Sends a row in pieces of `size` bytes and says what is not as it should be.
-    fn play(&self, row: &Row, size: usize, patience: Duration) -> Result<(), String> {
-        let outcome = self.converse(row, size, patience);
+    fn play(&self, row: &Row, size: usize) -> Result<(), String> {
+        let outcome = self.converse(row, size);
         let seen = self.upstream.take();
         outcome.map_err(|error| format!("{error}; the upstream saw {seen:?}"))?;
         if let Some(Seen::Unclean(what)) = seen.iter().find(|seen| matches!(seen, Seen::Unclean(_)))
@@ -163,8 +101,8 @@ impl Stage {
     }
 
     /// The row and what it is answered, then the probe: on the same connection where it goes on.
-    fn converse(&self, row: &Row, size: usize, patience: Duration) -> Result<(), String> {
-        let mut client = Client::connect(self.proxy.address, patience);
+    fn converse(&self, row: &Row, size: usize) -> Result<(), String> {
+        let mut client = Client::connect(self.proxy.address);
         for piece in row.bytes.chunks(size) {
             if client.stream.get_mut().write_all(piece).is_err() {
                 // Refused before the end, which the answer tells.
@@ -181,12 +119,12 @@ impl Stage {
         }
         if ends {
             client.expect_end()?;
-            client = Client::connect(self.proxy.address, patience);
+            client = Client::connect(self.proxy.address);
         }
         let mut answer = client.probe();
         if answer.is_err() && matches!(row.expected.last(), Some(Expected::Here(_))) {
             // A body that nobody reads ends the connection, and that is not always said.
-            answer = Client::connect(self.proxy.address, patience).probe();
+            answer = Client::connect(self.proxy.address).probe();
         }
         let answer = answer.map_err(|error| format!("the probe: {error}"))?;
         if answer.text == "GET /probe" {
@@ -398,9 +336,9 @@ struct Answer {
 }
 
 impl Client {
-    fn connect(address: SocketAddr, patience: Duration) -> Self {
+    fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self {
             stream: BufReader::new(stream),

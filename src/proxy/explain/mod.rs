@@ -19,7 +19,7 @@ use crate::cors::Policy;
 use crate::cors::ResourceType;
 
 use super::bucket::{self, Addressing};
-use super::host::{Found, Host, HostPattern};
+use super::host::{Host, HostPattern};
 use super::snapshot::{Route, RoutePolicy, Snapshot};
 
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
@@ -120,9 +120,9 @@ impl Snapshot {
         // Also where no policy is asked: what is no request is never explained as one.
         let asked = exchange::Asked::new(request)?;
 
-        let served = self.hosts.get(&host).map(|found| {
-            let Found { value, below } = found;
-            Served::find(value, &host, below, uri.path())
+        let served = self.hosts.get(&host).and_then(|found| {
+            let route = self.routes.get(*found.value)?;
+            Some(Served::find(route, &host, found.below, uri.path()))
         });
         let decides = served
             .as_ref()

@@ -85,9 +85,9 @@ fn snapshot() -> Snapshot {
         route("managed", &["managed.example"], managed),
     ];
     let mut hosts = HostMap::default();
-    for route in &routes {
+    for (index, route) in routes.iter().enumerate() {
         for host in &route.hosts {
-            hosts.insert(host.clone(), Arc::clone(route)).unwrap();
+            hosts.insert(host.clone(), index).unwrap();
         }
     }
     Snapshot {

@@ -8,11 +8,9 @@ mod calm;
 mod streams;
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -81,7 +79,7 @@ impl Http2 {
             biased;
             ended = connection.as_mut() => Some(ended),
             () = quiet => None,
-            () = closing(drain) => None,
+            () = drain.closing() => None,
         };
         let ended = match ended {
             Some(ended) => ended,
@@ -114,21 +112,4 @@ impl Http2 {
             .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX));
         protocol
     }
-}
-
-/// Ends when the server closes.
-///
-/// The drain is asked once, which has it wake the task, and then only when it has begun: a frame
-/// costs no lock.
-async fn closing(drain: &DrainSignal) {
-    let mut closing = pin!(drain.closing());
-    let mut asked = false;
-    poll_fn(|cx| {
-        if asked && !drain.has_begun() {
-            return Poll::Pending;
-        }
-        asked = true;
-        closing.as_mut().poll(cx)
-    })
-    .await;
 }

@@ -7,12 +7,12 @@ mod import;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, ORIGIN, VARY,
 };
 use http::{HeaderMap, Method};
 use s3cors::cors::{
-    Advice, CorsConfiguration, Decision, Options, Outcome, Policy, RequestedHeaders, Semantics,
-    check_document, locate,
+    Advice, CorsConfiguration, CorsRequest, Decision, Kind, Options, Outcome, Policy,
+    RequestedHeaders, Semantics, check_document, locate,
 };
 
 pub use config::config;
@@ -91,8 +91,8 @@ pub fn decide(bytes: &[u8]) {
     }
 }
 
-/// The edge's short cut comes to what the decision comes to, byte for byte.
-fn short_cut(policy: &Policy, fields: &HeaderMap) {
+/// What is decided without a map of fields is what is decided with one, byte for byte.
+fn short_cut(policy: &Policy, kind: Kind, fields: &HeaderMap) {
     let one = |name| {
         let mut lines = fields.get_all(name).iter();
         lines.next().filter(|_| lines.next().is_none())
@@ -103,11 +103,18 @@ fn short_cut(policy: &Policy, fields: &HeaderMap) {
     if origin.is_empty() {
         return;
     }
-    let headers = RequestedHeaders::from_fields(fields);
-    let short = policy.decide_preflight(origin.as_bytes(), method.as_bytes(), headers);
-    let decision = policy.decide(&Method::OPTIONS, fields);
-    let Decision::Preflight(long) = &decision else {
-        panic!("no preflight: {decision:?}");
+    let short = policy.answer(&CorsRequest {
+        kind,
+        origin: origin.as_bytes(),
+        method: method.as_bytes(),
+        headers: RequestedHeaders::from_fields(fields),
+    });
+    let decision = match kind {
+        Kind::Preflight => policy.decide(&Method::OPTIONS, fields),
+        Kind::Actual => policy.decide(&Method::GET, fields),
+    };
+    let (Decision::Preflight(long) | Decision::Actual(long)) = &decision else {
+        panic!("no CORS request: {decision:?}");
     };
     match (&short, long) {
         (Ok(short), Ok(long)) => {
@@ -116,6 +123,7 @@ fn short_cut(policy: &Policy, fields: &HeaderMap) {
             short.write(&mut written);
             let mut marked = HeaderMap::new();
             policy.mark(decision, &mut marked);
+            assert_eq!(marked.remove(VARY).as_ref(), policy.vary(kind, true));
             let lines = marked.iter().flat_map(|(name, value)| {
                 [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
             });
@@ -128,7 +136,9 @@ fn short_cut(policy: &Policy, fields: &HeaderMap) {
 
 /// What has to hold of a decision.
 pub fn decided(policy: &Policy, method: &Method, fields: &HeaderMap) {
-    short_cut(policy, fields);
+    for kind in [Kind::Preflight, Kind::Actual] {
+        short_cut(policy, kind, fields);
+    }
     let decision = policy.decide(method, fields);
     let explanation = policy.explain(method, fields);
     let allowed = match &decision {

@@ -147,12 +147,10 @@ impl TestRoute {
 /// A snapshot of these routes.
 pub(crate) fn snapshot(routes: &[TestRoute], metrics: &Metrics, generation: u64) -> Snapshot {
     let mut hosts = HostMap::default();
-    let routes = routes.iter().map(|test| {
+    let routes = routes.iter().enumerate().map(|(index, test)| {
         let route = Arc::new(test.build(metrics));
         for host in &test.hosts {
-            hosts
-                .insert(host.parse().unwrap(), Arc::clone(&route))
-                .unwrap();
+            hosts.insert(host.parse().unwrap(), index).unwrap();
         }
         route
     });

@@ -1,11 +1,11 @@
-//! An allowed preflight's fields as bytes: for the edge, which makes no map of them.
+//! An allowed request's CORS fields as bytes: for who makes no map of them.
 
 use super::request::RequestedHeaders;
 use super::rule::Rule;
 
-/// The fields of an allowed preflight's response, ready to be written.
+/// The CORS fields of an allowed request's response, ready to be written.
 #[derive(Debug)]
-pub struct PreflightFields<'p> {
+pub struct AllowedFields<'p> {
     pub(super) rule: &'p Rule,
     /// The request's origin, or `*`.
     pub(super) origin: &'p [u8],
@@ -13,7 +13,7 @@ pub struct PreflightFields<'p> {
     pub(super) pattern: usize,
 }
 
-impl PreflightFields<'_> {
+impl AllowedFields<'_> {
     /// The pattern that matched, as an index into
     /// [`Policy::origin_patterns`](super::Policy::origin_patterns).
     #[must_use]
@@ -21,8 +21,8 @@ impl PreflightFields<'_> {
         self.pattern
     }
 
-    /// Writes the fields in the order in which S3 sends them, `Vary` included: the same that
-    /// [`Policy::mark`](super::Policy::mark) sets on an empty map.
+    /// Writes the fields in the order in which S3 sends them, `Vary` apart: the same that
+    /// [`Policy::mark`](super::Policy::mark) sets.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"access-control-allow-origin: ");
         out.extend_from_slice(self.origin);

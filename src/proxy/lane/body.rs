@@ -1,0 +1,412 @@
+//! Bodies of plain exchanges: moved as they come, and never held whole.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::proxy::balance::Lease;
+use crate::proxy::deadline::Deadline;
+use crate::proxy::error::Error;
+use crate::proxy::wire::{Chunked, InvalidChunk, ResponseBody};
+
+use super::connection::Raw;
+use super::exchange::{Carrying, ClientStream, Failure, Received, due, late};
+
+/// As much as is read at once for somebody who did not take all that was there, in bytes.
+const SMALLEST_PIECE: usize = 16 * 1024;
+
+/// A response's body, as far as it is still to come.
+pub(super) enum Body {
+    /// So many bytes.
+    Length(u64),
+    /// In chunks, which are read and written anew: extensions and trailers stay behind.
+    Chunked(Chunked),
+    /// All that comes, written in chunks.
+    UntilClose {
+        /// Whether it has come.
+        is_ended: bool,
+    },
+    /// What came last is no chunk: it is cut here.
+    Broken,
+}
+
+/// Why a response's body breaks off. The client sees it cut.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The upstream's connection failed or ended in the middle of it.
+    Upstream(io::Error),
+    /// What the upstream sends is no chunk.
+    Chunk,
+    /// The upstream stopped sending, or the client stopped taking.
+    Idle,
+    /// The client left.
+    Client,
+}
+
+impl Body {
+    pub(super) fn of(framing: ResponseBody) -> Self {
+        match framing {
+            ResponseBody::Length(length) => Self::Length(length),
+            ResponseBody::Chunked => Self::Chunked(Chunked::default()),
+            ResponseBody::UntilClose => Self::UntilClose { is_ended: false },
+        }
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => chunked.is_ended(),
+            Self::UntilClose { is_ended } => *is_ended,
+            Self::Broken => false,
+        }
+    }
+
+    /// Writes what `bytes` have of the body as the client gets it; what is behind it stays.
+    pub(super) fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::Length(left) => {
+                let now = part(bytes, *left);
+                out.extend_from_slice(now);
+                *left -= now.len() as u64;
+                *bytes = bytes.get(now.len()..).unwrap_or_default();
+            }
+            Self::Chunked(chunked) => {
+                while !bytes.is_empty() && !chunked.is_ended() {
+                    match chunked.take(bytes) {
+                        Ok(data) => write_chunk(data, out),
+                        Err(InvalidChunk) => {
+                            *self = Self::Broken;
+                            return;
+                        }
+                    }
+                }
+                if chunked.is_ended() {
+                    out.extend_from_slice(LAST_CHUNK);
+                }
+            }
+            Self::UntilClose { .. } => write_chunk(std::mem::take(bytes), out),
+            Self::Broken => {}
+        }
+    }
+
+    /// The upstream's connection has ended: whether the body has, too.
+    fn close(&mut self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::UntilClose { is_ended } => {
+                *is_ended = true;
+                out.extend_from_slice(LAST_CHUNK);
+                true
+            }
+            Self::Length(_) | Self::Chunked(_) | Self::Broken => false,
+        }
+    }
+}
+
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    // An empty one would be the last.
+    if data.is_empty() {
+        return;
+    }
+    // Writing to memory does not fail.
+    let _ = io::Write::write_fmt(out, format_args!("{:x}\r\n", data.len()));
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The front of `bytes`, `most` of them at the most.
+pub(super) fn part(bytes: &[u8], most: u64) -> &[u8] {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    bytes.get(..most.min(bytes.len())).unwrap_or_default()
+}
+
+impl<C: ClientStream> Carrying<'_, C> {
+    /// Moves the rest of a response's body to the client; `unwritten` goes first.
+    pub(super) async fn download(
+        &mut self,
+        mut left: Body,
+        mut unwritten: Vec<u8>,
+        raw: &mut Raw,
+        limit: Duration,
+    ) -> Result<(), Broken> {
+        let mut piece = SMALLEST_PIECE;
+        loop {
+            self.deadline.set(due(limit));
+            if !unwritten.is_empty() {
+                let written = write_all(self.client, &unwritten, self.deadline).await;
+                written.map_err(|error| match error.kind() {
+                    io::ErrorKind::TimedOut => Broken::Idle,
+                    _ => Broken::Client,
+                })?;
+            }
+            if left.is_ended() {
+                return Ok(());
+            }
+            if matches!(left, Body::Broken) {
+                return Err(Broken::Chunk);
+            }
+            let moved = poll_fn(|cx| {
+                let moved = self.poll_piece(cx, &mut left, piece, raw);
+                if moved.is_pending() && self.deadline.poll(cx).is_ready() {
+                    return Poll::Ready(Err(Broken::Idle));
+                }
+                moved
+            });
+            unwritten = moved.await?;
+            // Who takes all at once gets more at once; who does not is not waited for with much.
+            piece = if unwritten.is_empty() {
+                piece.saturating_mul(2)
+            } else {
+                SMALLEST_PIECE
+            };
+        }
+    }
+
+    /// Reads one piece and writes it; gives what was not taken.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        left: &mut Body,
+        piece: usize,
+        raw: &mut Raw,
+    ) -> Poll<Result<Vec<u8>, Broken>> {
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let piece = piece.min(scratch.input.len());
+        let mut buffer = ReadBuf::new(scratch.input.get_mut(..piece).unwrap_or_default());
+        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer)).map_err(Broken::Upstream)?;
+        let mut bytes = buffer.filled();
+        let written = match left {
+            Body::Length(length) if !bytes.is_empty() => {
+                let now = part(bytes, *length);
+                *length -= now.len() as u64;
+                // What comes behind the body is no response to anything: the connection is spent.
+                raw.is_spent |= now.len() < bytes.len();
+                write_at_once(cx, self.client, now)
+            }
+            left => {
+                scratch.output.clear();
+                if bytes.is_empty() {
+                    if !left.close(&mut scratch.output) {
+                        let ended = io::ErrorKind::UnexpectedEof.into();
+                        return Poll::Ready(Err(Broken::Upstream(ended)));
+                    }
+                } else {
+                    left.pass(&mut bytes, &mut scratch.output);
+                    raw.is_spent |= !bytes.is_empty();
+                }
+                write_at_once(cx, self.client, &scratch.output)
+            }
+        };
+        Poll::Ready(written.map_err(|_| Broken::Client))
+    }
+
+    /// Sends a request with its body. False: the upstream answered before it had all of it, so
+    /// that the rest stays where it is.
+    pub(super) async fn upload(
+        &mut self,
+        lease: &Lease,
+        raw: &mut Raw,
+        received: &mut Received,
+    ) -> Result<bool, Failure> {
+        let limit = lease.upstream().settings.timeouts.body_idle;
+        let mut left = self.exchange.body;
+        let mut unwritten = self.exchange.upstream_head().to_vec();
+        let first = part(self.ahead, left).len();
+        unwritten.extend(self.ahead.drain(..first));
+        left -= first as u64;
+        let (mut piece, mut written) = (SMALLEST_PIECE, 0);
+        self.deadline.set(due(limit));
+        poll_fn(|cx| {
+            loop {
+                // A response that comes now is the answer to what the upstream has seen so far.
+                match self.poll_early(cx, lease, raw, received) {
+                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(false)) => continue,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(closed(lease, error))),
+                    Poll::Pending => {}
+                }
+                let rest = unwritten.get(written..).unwrap_or_default();
+                let waits_for_client = rest.is_empty();
+                let moved = if !rest.is_empty() {
+                    let now = Pin::new(&mut raw.stream).poll_write(cx, rest);
+                    now.map(|now| match now {
+                        Ok(0) => Err(closed(lease, io::ErrorKind::WriteZero.into())),
+                        Ok(now) => {
+                            written += now;
+                            piece = SMALLEST_PIECE;
+                            Ok(())
+                        }
+                        Err(error) => Err(closed(lease, error)),
+                    })
+                } else if left > 0 {
+                    unwritten.clear();
+                    written = 0;
+                    let now = self.poll_forward(cx, raw, left, piece, &mut unwritten);
+                    now.map_err(|broken| match broken {
+                        Broken::Upstream(error) => closed(lease, error),
+                        Broken::Client | Broken::Idle | Broken::Chunk => Failure::ClientLeft,
+                    })
+                    .map_ok(|now| {
+                        left -= now as u64;
+                        piece = piece.saturating_mul(2);
+                    })
+                } else {
+                    let flushed = Pin::new(&mut raw.stream).poll_flush(cx);
+                    return flushed
+                        .map_ok(|()| true)
+                        .map_err(|error| closed(lease, error));
+                };
+                match moved? {
+                    Poll::Ready(()) => self.deadline.set(due(limit)),
+                    Poll::Pending => {
+                        ready!(self.deadline.poll(cx));
+                        return Poll::Ready(Err(Failure::Final(if waits_for_client {
+                            Error::RequestBodyTimeout
+                        } else {
+                            late(lease)
+                        })));
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads what the upstream says in the middle of an upload; true: there is something to look
+    /// at that is not an interim response.
+    fn poll_early(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: &Lease,
+        raw: &mut Raw,
+        received: &mut Received,
+    ) -> Poll<io::Result<bool>> {
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let free = scratch.input.get_mut(..SMALLEST_PIECE).unwrap_or_default();
+        let mut buffer = ReadBuf::new(free);
+        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        received.bytes.extend_from_slice(buffer.filled());
+        let is_final = !received.drop_interim(&lease.upstream().settings.limits);
+        received.is_new = !received.bytes.is_empty();
+        Poll::Ready(Ok(is_final))
+    }
+
+    /// Reads a piece of the client's body and writes it to the upstream; what is not taken is
+    /// left in `unwritten`.
+    fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        raw: &mut Raw,
+        left: u64,
+        piece: usize,
+        unwritten: &mut Vec<u8>,
+    ) -> Poll<Result<usize, Broken>> {
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = most.min(piece).min(scratch.input.len());
+        let mut buffer = ReadBuf::new(scratch.input.get_mut(..most).unwrap_or_default());
+        let read = ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer));
+        let bytes = buffer.filled();
+        if read.is_err() || bytes.is_empty() {
+            return Poll::Ready(Err(Broken::Client));
+        }
+        *unwritten = write_at_once(cx, &mut raw.stream, bytes).map_err(Broken::Upstream)?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+}
+
+fn closed(lease: &Lease, source: io::Error) -> Failure {
+    Failure::Final(Error::Closed {
+        upstream: lease.upstream().to_string(),
+        source,
+    })
+}
+
+/// Writes as much as is taken at once; gives the rest.
+pub(super) fn write_at_once<W: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut W,
+    bytes: &[u8],
+) -> io::Result<Vec<u8>> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match Pin::new(&mut *stream).poll_write(cx, rest) {
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => break,
+        }
+    }
+    flush(cx, stream)?;
+    Ok(rest.to_vec())
+}
+
+/// As [`write_at_once`], for a head and its body.
+pub(super) fn write_both_at_once<W: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut W,
+    head: &[u8],
+    body: &[u8],
+) -> io::Result<Vec<u8>> {
+    let slices = [IoSlice::new(head), IoSlice::new(body)];
+    let written = match Pin::new(&mut *stream).poll_write_vectored(cx, &slices) {
+        Poll::Ready(Ok(written)) => written,
+        Poll::Ready(Err(error)) => return Err(error),
+        Poll::Pending => 0,
+    };
+    let mut rest = head.get(written..).unwrap_or_default().to_vec();
+    let body = body
+        .get(written.saturating_sub(head.len())..)
+        .unwrap_or_default();
+    if rest.is_empty() {
+        return write_at_once(cx, stream, body);
+    }
+    rest.extend_from_slice(body);
+    Ok(rest)
+}
+
+/// What is held back above the socket (TLS) is to go as far as it does at once. What does not is
+/// flushed with what is written next, or by [`write_all`].
+fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W) -> io::Result<()> {
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+    }
+}
+
+/// Writes all, until the limit.
+pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+    stream: &mut W,
+    bytes: &[u8],
+    deadline: &mut Deadline,
+) -> io::Result<()> {
+    let mut rest = bytes;
+    poll_fn(|cx| {
+        while !rest.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let late = || Err(io::ErrorKind::TimedOut.into());
+                    return deadline.poll(cx).map(|()| late());
+                }
+            }
+        }
+        match Pin::new(&mut *stream).poll_flush(cx) {
+            Poll::Pending => deadline
+                .poll(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+            ready => ready,
+        }
+    })
+    .await
+}

@@ -1,0 +1,57 @@
+//! A connection to an upstream without anything around it.
+
+use std::pin::Pin;
+use std::rc::Weak;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::proxy::balance::Seat;
+use crate::proxy::pool::UpstreamPool;
+use crate::proxy::stream::Stream;
+
+/// A connection on which nothing is under way, or one exchange.
+pub(in crate::proxy) struct Raw {
+    pub(super) stream: Stream,
+    pub(in crate::proxy) idle_since: Instant,
+    /// Whether it carried an exchange before.
+    pub(super) is_reused: bool,
+    /// Whether something came on it that is no response to anything.
+    pub(super) is_spent: bool,
+    /// Where it goes when it is idle.
+    home: Weak<UpstreamPool>,
+    _seat: Seat,
+}
+
+impl Raw {
+    pub(in crate::proxy) fn new(stream: Stream, home: Weak<UpstreamPool>, seat: Seat) -> Self {
+        Self {
+            stream,
+            idle_since: Instant::now(),
+            is_reused: false,
+            is_spent: false,
+            home,
+            _seat: seat,
+        }
+    }
+
+    /// Keeps it for another exchange: nothing is under way on it any more.
+    pub(super) fn give_back(mut self) {
+        if let Some(home) = self.home.upgrade().filter(|_| !self.is_spent) {
+            self.is_reused = true;
+            self.idle_since = Instant::now();
+            home.keep_raw(self);
+        }
+    }
+
+    /// Whether it can take another request: nothing came since the last response, not even its
+    /// end. Asks what the runtime knows already; that costs no system call.
+    pub(in crate::proxy) fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream)
+            .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
+            .is_pending()
+    }
+}

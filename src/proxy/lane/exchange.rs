@@ -1,0 +1,506 @@
+//! One plain exchange: a request to the upstream, its response back.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+use crate::metrics::UpstreamFailure;
+use crate::proxy::answer;
+use crate::proxy::balance::Lease;
+use crate::proxy::deadline::Deadline;
+use crate::proxy::error::Error;
+use crate::proxy::pool::Tries;
+use crate::proxy::snapshot::Route;
+use crate::proxy::upstream::{Timeouts, UpstreamLimits};
+use crate::proxy::wire::read_response;
+use crate::proxy::{Held, Proxy};
+
+use super::body::{self, Body, Broken, write_all, write_at_once};
+use super::connection::Raw;
+use super::response::{Dressing, write_for_client, write_line};
+
+/// As much as is read ahead of a client that asks before it was answered, in bytes.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// Bodies up to this size, in bytes, are copied behind their head, so that one piece is written.
+const COPIED: usize = 16 * 1024;
+
+/// A client's connection, as the lane uses it.
+pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
+    /// The TCP connection, where there is nothing else between it and HTTP.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
+
+impl ClientStream for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl ClientStream for UnixStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for TlsStream<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// A request that was decided on, as it goes to the upstream.
+pub struct Exchange {
+    /// The head that the upstream gets, then the CORS fields that the response gets.
+    pub(super) slip: Vec<u8>,
+    /// How much of it is the head.
+    pub(super) head: usize,
+    /// `None`: CORS is the upstream's business.
+    pub(super) marks: Option<Marks>,
+    pub(super) held: Rc<Held>,
+    /// Which of the snapshot's routes.
+    pub(super) route: usize,
+    pub(super) method: Method,
+    /// How long the request's body is.
+    pub(super) body: u64,
+    /// Whether the client's connection ends with the response.
+    pub(super) closes: bool,
+    pub(super) start: Instant,
+}
+
+/// What the policy has on the response, besides the fields that allow it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    /// What `Vary` has to name.
+    pub(super) vary: Option<&'static HeaderValue>,
+}
+
+/// How an exchange left the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    /// The next request may come.
+    On,
+    /// It ends, with nothing left to be read.
+    Ends,
+    /// It ends while the client may still be sending.
+    Refused,
+}
+
+/// Why an exchange has no response yet.
+pub(super) enum Failure {
+    /// The connection was closed at the moment that it was used again.
+    Stale(Error),
+    /// There is no use in another try.
+    Final(Error),
+    /// The client has left.
+    ClientLeft,
+}
+
+impl Exchange {
+    pub(super) fn upstream_head(&self) -> &[u8] {
+        self.slip.get(..self.head).unwrap_or_default()
+    }
+
+    fn cors_lines(&self) -> &[u8] {
+        self.slip.get(self.head..).unwrap_or_default()
+    }
+
+    fn dressing(&self, route: &Route, closes: bool) -> Dressing<'_> {
+        Dressing {
+            cors: self.marks.map(|_| self.cors_lines()),
+            vary: self.marks.and_then(|marks| marks.vary),
+            via: route.forwarding.via,
+            closes,
+        }
+    }
+
+    /// Whether it may be sent twice (RFC 9110 §9.2.2): nothing of a body is gone.
+    fn is_repeatable(&self) -> bool {
+        self.body == 0 && self.method.is_idempotent()
+    }
+}
+
+/// What came from the upstream and was not passed on yet.
+#[derive(Default)]
+pub(super) struct Received {
+    /// Some bytes of a head.
+    pub(super) bytes: Vec<u8>,
+    /// Whether nobody has looked at them yet.
+    pub(super) is_new: bool,
+    /// How many interim responses came.
+    interim: usize,
+}
+
+impl Received {
+    /// Drops the interim responses that it begins with; false: there is something else.
+    pub(super) fn drop_interim(&mut self, limits: &UpstreamLimits) -> bool {
+        loop {
+            let most_fields = limits.response_header_count;
+            let read = read_response(&self.bytes, most_fields, false, |head| {
+                (head.bytes.len(), head.status.as_u16())
+            });
+            match read {
+                Ok(None) => return self.bytes.len() <= limits.response_head_bytes,
+                Ok(Some((length, 100..=199))) if self.interim < limits.interim_responses => {
+                    self.interim += 1;
+                    self.bytes.drain(..length);
+                }
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+/// A response whose head, and what came with it, was written to the client.
+struct Reply {
+    /// What is still to come.
+    left: Body,
+    /// Whether the upstream's connection can carry another exchange after the body.
+    is_upstream_free: bool,
+    /// Whether the client's connection ends with it.
+    closes: bool,
+    /// What the client's connection did not take.
+    unwritten: Vec<u8>,
+}
+
+impl Proxy {
+    /// Carries out an exchange. `ahead` has what the client sent behind the request's head, and
+    /// afterwards what it sent behind the request. `closing` is asked when the response goes out:
+    /// whether the connection ends with it.
+    pub async fn carry_out<C: ClientStream>(
+        &self,
+        exchange: Exchange,
+        client: &mut C,
+        ahead: &mut Vec<u8>,
+        deadline: &mut Deadline,
+        closing: impl Fn() -> bool,
+    ) -> Went {
+        let held = Rc::clone(&exchange.held);
+        let route = held.0.routes.get(exchange.route);
+        let mut carrying = Carrying {
+            proxy: self,
+            exchange: &exchange,
+            route: route.expect("an exchange's route is one of its snapshot's"),
+            client,
+            ahead,
+            deadline,
+            closing: &closing,
+        };
+        let went = match carrying.run().await {
+            Ok(went) => went,
+            Err(Failure::ClientLeft) => Went::Ends,
+            Err(Failure::Stale(error) | Failure::Final(error)) => {
+                Box::pin(carrying.answer_failure(&error)).await
+            }
+        };
+        self.slips.give_back(exchange.slip);
+        went
+    }
+}
+
+/// An exchange under way, with all that takes part in it but the upstream.
+pub(super) struct Carrying<'c, C> {
+    pub(super) proxy: &'c Proxy,
+    pub(super) exchange: &'c Exchange,
+    route: &'c Route,
+    pub(super) client: &'c mut C,
+    pub(super) ahead: &'c mut Vec<u8>,
+    pub(super) deadline: &'c mut Deadline,
+    closing: &'c dyn Fn() -> bool,
+}
+
+impl<C: ClientStream> Carrying<'_, C> {
+    async fn run(&mut self) -> Result<Went, Failure> {
+        let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
+        let mut idle = pool.idle_raw(upstreams);
+        let mut tries = Tries::default();
+        let (lease, mut raw, reply) = loop {
+            let (lease, mut raw) = match idle.take() {
+                Some(ready) => ready,
+                // Boxed, as all that is rare: it is no part of what each connection keeps.
+                None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
+                    .await
+                    .map_err(Failure::Final)?,
+            };
+            match self.send_and_answer(&lease, &mut raw).await {
+                Ok(reply) => {
+                    lease.answered();
+                    break (lease, raw, reply);
+                }
+                // The upstream closed a kept-alive connection at the moment that it was used
+                // again: once more, on a new one (RFC 9112 §9.3.1).
+                Err(Failure::Stale(_)) if self.exchange.is_repeatable() => {
+                    tries.stale.push(lease.upstream().id);
+                }
+                Err(failure) => {
+                    if let Failure::Stale(error) | Failure::Final(error) = &failure {
+                        lease.failed(error);
+                    }
+                    return Err(failure);
+                }
+            }
+        };
+        let Reply {
+            left,
+            is_upstream_free,
+            closes,
+            unwritten,
+        } = reply;
+        let limit = lease.upstream().settings.timeouts.body_idle;
+        if !left.is_ended() || !unwritten.is_empty() {
+            let moved = self.download(left, unwritten, &mut raw, limit);
+            if let Err(broken) = Box::pin(moved).await {
+                self.note_broken_body(&lease, &broken);
+                // Cut: the client must not take what it has for the whole.
+                return Ok(Went::Ends);
+            }
+        } else if self.client.tcp().is_none() {
+            // What is between us and the socket (TLS) may hold something back.
+            self.deadline.set(due(limit));
+            let flushed = write_all(self.client, b"", self.deadline).await;
+            flushed.map_err(|_| Failure::ClientLeft)?;
+        }
+        if is_upstream_free {
+            raw.give_back();
+        }
+        Ok(match closes {
+            false => Went::On,
+            true if self.ahead.is_empty() && self.exchange.body == 0 => Went::Ends,
+            true => Went::Refused,
+        })
+    }
+
+    async fn send_and_answer(&mut self, lease: &Lease, raw: &mut Raw) -> Result<Reply, Failure> {
+        let exchange = self.exchange;
+        let timeouts = lease.upstream().settings.timeouts;
+        let upstream_failed = |raw: &Raw, source: io::Error| {
+            let upstream = lease.upstream().to_string();
+            let error = Error::Closed { upstream, source };
+            match raw.is_reused {
+                true => Failure::Stale(error),
+                false => Failure::Final(error),
+            }
+        };
+        let mut received = Received::default();
+        let mut is_sent = true;
+        self.deadline.set(due(timeouts.response_head));
+        if exchange.body == 0 {
+            let head = exchange.upstream_head();
+            let sent = write_all(&mut raw.stream, head, self.deadline).await;
+            sent.map_err(|error| upstream_failed(raw, error))?;
+        } else {
+            let upload = self.upload(lease, raw, &mut received);
+            is_sent = Box::pin(upload).await?;
+            self.deadline.set(due(timeouts.response_head));
+        }
+        let answered = poll_fn(|cx| {
+            match self.poll_answer(cx, !is_sent, lease, raw, &mut received) {
+                Poll::Pending => {}
+                ready => return ready,
+            }
+            if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
+                return Poll::Ready(Err(Step::ClientLeft));
+            }
+            self.deadline.poll(cx).map(|()| Err(Step::Late))
+        });
+        let mut reply = answered.await.map_err(|step| match step {
+            Step::Closed(source) => upstream_failed(raw, source),
+            Step::Unacceptable(what) => Failure::Final(Error::Unacceptable {
+                upstream: lease.upstream().to_string(),
+                what,
+            }),
+            Step::Late => Failure::Final(late(lease)),
+            Step::ClientLeft => Failure::ClientLeft,
+        })?;
+        reply.is_upstream_free &= is_sent;
+        Ok(reply)
+    }
+
+    /// Reads a response's head, writes it for the client with what came of the body.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        must_close: bool,
+        lease: &Lease,
+        raw: &mut Raw,
+        received: &mut Received,
+    ) -> Poll<Result<Reply, Step>> {
+        let (proxy, exchange) = (self.proxy, self.exchange);
+        let limits = &lease.upstream().settings.limits;
+        let scratch = &mut *proxy.scratch.borrow_mut();
+        loop {
+            let mut length = received.bytes.len();
+            if let Some(front) = scratch.input.get_mut(..length) {
+                front.copy_from_slice(&received.bytes);
+            }
+            if !std::mem::take(&mut received.is_new) {
+                let free = scratch.input.get_mut(length..).unwrap_or_default();
+                let mut buffer = ReadBuf::new(free);
+                ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))
+                    .map_err(Step::Closed)?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(Step::Closed(io::ErrorKind::UnexpectedEof.into())));
+                }
+                length += buffer.filled().len();
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            let closes = must_close || exchange.closes || (self.closing)();
+            let dressing = exchange.dressing(self.route, closes);
+            let to_head = exchange.method == Method::HEAD;
+            let read = read_response(bytes, limits.response_header_count, to_head, |head| {
+                if head.status.is_informational() {
+                    return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
+                }
+                let output = &mut scratch.output;
+                output.clear();
+                write_for_client(head, &dressing, output);
+                if head.is_dated {
+                    output.extend_from_slice(b"\r\n");
+                } else {
+                    proxy.date.write(Instant::now(), output);
+                }
+                proxy.count_exchange(exchange, self.route, head.status);
+                Next::Final(head.bytes.len(), Body::of(head.body), head.closes)
+            });
+            match read.map_err(|_| Step::Unacceptable(INVALID))? {
+                None if length > limits.response_head_bytes => {
+                    return Poll::Ready(Err(Step::Unacceptable("a head that is too long")));
+                }
+                None => received.bytes = bytes.to_vec(),
+                Some(Next::Interim(head, switches)) => {
+                    received.interim += 1;
+                    if switches {
+                        let what = "101 to a request that asked for no other protocol";
+                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                    }
+                    if received.interim > limits.interim_responses {
+                        let what = "interim responses without end";
+                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                    }
+                    let rest = bytes.get(head..).unwrap_or_default();
+                    received.is_new = !rest.is_empty();
+                    received.bytes = rest.to_vec();
+                }
+                Some(Next::Final(head, mut left, upstream_closes)) => {
+                    let mut rest = bytes.get(head..).unwrap_or_default();
+                    let unwritten = match &mut left {
+                        Body::Length(length) if *length > COPIED as u64 => {
+                            let now = body::part(rest, *length);
+                            *length -= now.len() as u64;
+                            rest = rest.get(now.len()..).unwrap_or_default();
+                            body::write_both_at_once(cx, self.client, &scratch.output, now)
+                        }
+                        left => {
+                            left.pass(&mut rest, &mut scratch.output);
+                            write_at_once(cx, self.client, &scratch.output)
+                        }
+                    };
+                    let unwritten = unwritten.map_err(|_| Step::ClientLeft)?;
+                    return Poll::Ready(Ok(Reply {
+                        left,
+                        // What comes behind a response is no response to anything.
+                        is_upstream_free: !upstream_closes && rest.is_empty(),
+                        closes,
+                        unwritten,
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Reads what the client sends before it was answered, up to a bound; an error: it has left.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ahead.len() < READ_AHEAD {
+            let scratch = &mut *self.proxy.scratch.borrow_mut();
+            let free = scratch.input.get_mut(..READ_AHEAD).unwrap_or_default();
+            let mut buffer = ReadBuf::new(free);
+            ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Counts and logs a response's body that broke off.
+    fn note_broken_body(&self, lease: &Lease, broken: &Broken) {
+        let cause = match broken {
+            Broken::Client => return tracing::debug!("a client left in the middle of a response"),
+            Broken::Upstream(error) => error.to_string(),
+            Broken::Chunk => "a chunk is none".to_owned(),
+            Broken::Idle => "nothing moved for too long".to_owned(),
+        };
+        let (route, worker) = (self.route, self.proxy.worker);
+        route
+            .metrics
+            .upstream_failure(worker, UpstreamFailure::Body);
+        let upstream = lease.upstream();
+        tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");
+    }
+
+    /// Answers for an upstream that did not.
+    async fn answer_failure(&mut self, error: &Error) -> Went {
+        let (proxy, exchange, route) = (self.proxy, self.exchange, self.route);
+        let mut response = proxy.failure(route, error, exchange.marks.is_some());
+        // A request whose body was not read to its end has bytes behind it that are no request.
+        let is_unread = exchange.body > 0;
+        let closes = exchange.closes || is_unread || error.answer().close || (self.closing)();
+        if closes {
+            answer::close(&mut response);
+        }
+        let dressing = exchange.dressing(route, closes);
+        let mut lines = dressing.cors.unwrap_or_default().to_vec();
+        if let Some(names) = dressing.vary {
+            write_line(b"vary", names.as_bytes(), &mut lines);
+        }
+        proxy.count_exchange(exchange, route, response.status());
+        let (mut bytes, now) = (Vec::new(), Instant::now());
+        let to_head = exchange.method == Method::HEAD;
+        answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
+        self.deadline.set(due(Timeouts::default().body_idle));
+        match write_all(self.client, &bytes, self.deadline).await {
+            Ok(()) if closes => Went::Refused,
+            Ok(()) => Went::On,
+            Err(_) => Went::Ends,
+        }
+    }
+}
+
+/// What an upstream sent that is no response, or one that could be read in two ways.
+const INVALID: &str = "no valid response";
+
+/// Why an answer did not come about.
+enum Step {
+    Closed(io::Error),
+    /// The upstream sent what cannot be passed on.
+    Unacceptable(&'static str),
+    Late,
+    ClientLeft,
+}
+
+/// What a head that was read is.
+enum Next {
+    /// So many bytes of it; whether it switches protocols, which nobody asked for.
+    Interim(usize, bool),
+    /// So many bytes of it, its body, and whether the upstream closes behind it.
+    Final(usize, Body, bool),
+}
+
+pub(super) fn due(limit: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + limit
+}
+
+pub(super) fn late(lease: &Lease) -> Error {
+    Error::ResponseHeadTimeout {
+        upstream: lease.upstream().to_string(),
+    }
+}

@@ -1,0 +1,277 @@
+//! What is to be done with the bytes that a client sent: answered, forwarded here, or hyper's.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+
+use crate::cors::CorsRequest;
+use crate::cors::Kind;
+use crate::cors::RequestedHeaders;
+use crate::proxy::account::Asking;
+use crate::proxy::answer;
+use crate::proxy::client::{Client, is_claim};
+use crate::proxy::edge;
+use crate::proxy::error::Error;
+use crate::proxy::forward;
+use crate::proxy::snapshot::{HostHeader, Route, RoutePolicy};
+use crate::proxy::wire::{
+    Connection, Field, Framing, HeadError, RequestHead, copy_runs, read_request,
+};
+use crate::proxy::{FoundRoute, Proxy};
+
+use super::exchange::{Exchange, Marks};
+
+/// What is to be done with bytes.
+pub enum Look {
+    /// Wait for more: the request's head is not complete.
+    More,
+    /// Write what is in the output, and go on behind the request, or end.
+    Answered {
+        /// How many bytes the request was.
+        consumed: usize,
+        /// Whether the connection ends with the answer.
+        close: bool,
+    },
+    /// Carry out an exchange; its request's body begins behind the head.
+    Exchange {
+        /// How many bytes the head was.
+        consumed: usize,
+        /// What is to be carried out.
+        exchange: Exchange,
+    },
+    /// Leave this one request to hyper.
+    Single(Single),
+}
+
+/// A request that hyper is to serve: its head was read, and is beyond doubt.
+#[derive(Clone, Copy, Debug)]
+pub struct Single {
+    /// How many bytes the head is.
+    pub head: usize,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// Whether it asks to leave HTTP.
+    pub has_upgrade: bool,
+}
+
+impl Proxy {
+    /// Reads the request that `bytes` begin with and does what can be done at once; `out` is
+    /// written to. With `closing`, the connection ends with the next response.
+    pub fn look(&self, bytes: &[u8], client: Client, closing: bool, out: &mut Vec<u8>) -> Look {
+        let read = read_request(bytes, &self.limits, |head| {
+            let start = Instant::now();
+            if let Some(answered) = self.answer_at_edge(head, start, closing, out) {
+                return answered;
+            }
+            match self.plan(head, client, start, closing) {
+                Some(exchange) => Look::Exchange {
+                    consumed: head.bytes.len(),
+                    exchange,
+                },
+                None => Look::Single(Single {
+                    head: head.bytes.len(),
+                    framing: head.framing,
+                    has_upgrade: head.has_upgrade,
+                }),
+            }
+        });
+        match read {
+            Ok(Some(look)) => look,
+            Ok(None) => Look::More,
+            Err(error) => {
+                let error = match error {
+                    HeadError::Malformed(what) => Error::MalformedRequest(what),
+                    HeadError::TooLarge => Error::HeadTooLarge,
+                    HeadError::UriTooLong => Error::UriTooLong,
+                };
+                self.refuse_bytes(&error, out);
+                Look::Answered {
+                    consumed: bytes.len(),
+                    close: true,
+                }
+            }
+        }
+    }
+
+    /// The answer to a client that did not send a head in time, after it had begun.
+    pub fn refuse_slow_head(&self, out: &mut Vec<u8>) {
+        self.refuse_bytes(&Error::RequestHeadTimeout, out);
+    }
+
+    /// Answers what is no request that a route could be found for.
+    fn refuse_bytes(&self, error: &Error, out: &mut Vec<u8>) {
+        let start = Instant::now();
+        let id = self.ids.next();
+        tracing::debug!(%error, id = id.as_str(), "a request was refused");
+        let response = answer::failure(error, false, id);
+        // The method was not read, and is none that a map of methods knows.
+        self.count(&self.unrouted, &Method::default(), response.status(), start);
+        answer::write(response, b"", false, &self.date, start, out);
+    }
+
+    /// What a plain request comes to; `None`: it is not plain.
+    fn plan(
+        &self,
+        head: &RequestHead<'_, '_>,
+        client: Client,
+        start: Instant,
+        closing: bool,
+    ) -> Option<Exchange> {
+        let Framing::Length(body) = head.framing else {
+            return None;
+        };
+        if head.is_http10 || head.is_special || head.connection == Connection::Lists {
+            return None;
+        }
+        if self.is_watched() {
+            return None;
+        }
+        let method = Method::from_bytes(head.method.as_bytes()).ok()?;
+        if matches!(method, Method::OPTIONS | Method::CONNECT | Method::TRACE) {
+            return None;
+        }
+        let target = head.target;
+        if !target.starts_with('/') || !edge::is_plain_target(target) {
+            return None;
+        }
+        let Field::One(host) = head.host else {
+            return None;
+        };
+        let asked = Asked::of(head)?;
+        let path = target.split('?').next().unwrap_or_default();
+        let held = self.snapshot();
+        let found = FoundRoute::find(&held.0, host, path).ok()?;
+        let route = found.route;
+        if !route.is_plain() {
+            return None;
+        }
+
+        let mut slip = self.slips.take();
+        write_for_upstream(head, route, client, &mut slip);
+        let length = slip.len();
+        let marks = found
+            .policy
+            .map(|policy| self.decide(&found, policy, &asked, path, &mut slip));
+        let route = found.index;
+        Some(Exchange {
+            slip,
+            head: length,
+            marks,
+            held: Rc::clone(&held),
+            route,
+            method,
+            body,
+            closes: closing || head.connection == Connection::Closes,
+            start,
+        })
+    }
+
+    /// Decides, counts, and writes the fields that the response is to have.
+    fn decide(
+        &self,
+        found: &FoundRoute<'_>,
+        policy: &RoutePolicy,
+        asked: &Asked<'_>,
+        path: &str,
+        slip: &mut Vec<u8>,
+    ) -> Marks {
+        let vary = |is_allowed| policy.policy.vary(Kind::Actual, is_allowed);
+        let Some(origin) = asked.origin else {
+            return Marks { vary: vary(false) };
+        };
+        let request = CorsRequest {
+            kind: Kind::Actual,
+            origin,
+            method: asked.method,
+            headers: asked.headers,
+        };
+        match policy.policy.answer(&request) {
+            Ok(fields) => {
+                self.count_allowed(found, policy, Kind::Actual, fields.pattern());
+                fields.write(slip);
+                Marks { vary: vary(true) }
+            }
+            Err(denial) => {
+                let asking = Asking {
+                    kind: Kind::Actual,
+                    origin,
+                    method: asked.method,
+                    path,
+                };
+                self.count_denied(found, policy, &denial, asking, "");
+                Marks { vary: vary(false) }
+            }
+        }
+    }
+}
+
+/// What a policy is asked of a head; each field once at most.
+struct Asked<'b> {
+    /// `None`: none, or an empty one.
+    origin: Option<&'b [u8]>,
+    method: &'b [u8],
+    headers: RequestedHeaders<'b>,
+}
+
+impl<'b> Asked<'b> {
+    fn of(head: &RequestHead<'_, 'b>) -> Option<Self> {
+        let origin = head.origin.at_most_one().ok()?;
+        let requested = head.requested_method.at_most_one().ok()?;
+        let headers = head.requested_headers.at_most_one().ok()?;
+        Some(Self {
+            origin: origin.filter(|origin| !origin.is_empty()),
+            method: requested.unwrap_or(head.method.as_bytes()),
+            headers: headers.map_or(RequestedHeaders::NONE, RequestedHeaders::from_value),
+        })
+    }
+}
+
+impl Route {
+    /// Whether what it forwards is passed on as it came.
+    fn is_plain(&self) -> bool {
+        !self.forwarding.x_forwarded
+            && !self.forwarding.forwarded
+            && self
+                .upstreams
+                .iter()
+                .all(|upstream| !upstream.settings.http2)
+    }
+}
+
+/// Writes the head that the upstream gets: the request's own, but for the connection's fields.
+fn write_for_upstream(
+    head: &RequestHead<'_, '_>,
+    route: &Route,
+    client: Client,
+    out: &mut Vec<u8>,
+) {
+    let line_end = head.method.len() + head.target.len() + b"  HTTP/1.1\r\n".len();
+    out.extend_from_slice(head.bytes.get(..line_end).unwrap_or_default());
+    let replaces_host = match (route.host_header, &*route.upstreams) {
+        (HostHeader::Preserve, _) | (HostHeader::Upstream, []) => false,
+        (HostHeader::Upstream, [first, ..]) => {
+            for part in [b"host: ", first.authority.as_bytes(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+            true
+        }
+    };
+    copy_runs(head.bytes, head.fields, out, |field| {
+        let name = field.name;
+        !(forward::is_connection_field(name)
+            || !client.trusted && is_claim(name)
+            || replaces_host && name.eq_ignore_ascii_case("host"))
+    });
+    if route.forwarding.via {
+        out.extend_from_slice(b"via: 1.1 s3cors\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Proxy {
+    /// Counts a response at its head.
+    pub(super) fn count_exchange(&self, exchange: &Exchange, route: &Route, status: StatusCode) {
+        self.count(&route.metrics, &exchange.method, status, exchange.start);
+    }
+}

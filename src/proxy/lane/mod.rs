@@ -1,0 +1,20 @@
+//! The lane for plain exchanges: HTTP/1.1 on both sides and nothing in the request that asks more
+//! of a proxy than to be passed on. Heads are copied line by line, bodies as they come; no map of
+//! fields is made and no task is woken for another.
+//!
+//! It is as strict as hyper's path and comes to the same: `wire` reads every head first, what is
+//! not plain goes to hyper, and `tests/integration/lane.rs` holds the two equal.
+//!
+//! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
+//! the upstream, sends and receives; [`response`] writes the head for the client; [`body`] moves
+//! what comes after.
+
+mod body;
+mod connection;
+mod exchange;
+mod look;
+mod response;
+
+pub(super) use connection::Raw;
+pub use exchange::{ClientStream, Exchange, Went};
+pub use look::{Look, Single};

@@ -1,0 +1,49 @@
+//! One worker's buffers: borrowed between two waits and never across one, so that who waits holds
+//! no memory.
+
+use std::cell::RefCell;
+
+/// As much as is read at once of a body that flows.
+const INPUT: usize = 256 * 1024;
+
+/// How many of the buffers that go along with requests are kept for the next ones.
+const KEPT_SLIPS: usize = 64;
+
+/// The largest of them that is kept, in bytes.
+const LARGEST_KEPT: usize = 8 * 1024;
+
+/// What is read into and written from.
+#[derive(Debug)]
+pub struct Scratch {
+    /// For reading.
+    pub input: Box<[u8]>,
+    /// For writing.
+    pub output: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            input: vec![0; INPUT].into(),
+            output: Vec::new(),
+        }
+    }
+}
+
+/// Buffers that go along with a request while it waits for its upstream.
+#[derive(Debug, Default)]
+pub(super) struct Slips(RefCell<Vec<Vec<u8>>>);
+
+impl Slips {
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, mut slip: Vec<u8>) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < KEPT_SLIPS && slip.capacity() <= LARGEST_KEPT {
+            slip.clear();
+            kept.push(slip);
+        }
+    }
+}

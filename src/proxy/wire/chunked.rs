@@ -1,0 +1,287 @@
+//! The chunked coding ([RFC 9112 §7.1]), read strictly: sizes in at most 16 digits, CRLF only,
+//! little besides the data.
+//!
+//! [RFC 9112 §7.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
+
+use super::fields::ends_lines_with_crlf;
+
+/// The most bytes of a chunk's extension: nobody needs any.
+const MOST_EXTENSION: u16 = 256;
+
+/// The most bytes of a trailer section.
+const MOST_TRAILERS: usize = 8 * 1024;
+
+/// The most trailer fields.
+const MOST_TRAILER_FIELDS: usize = 32;
+
+/// Trailer fields that a receiver might take for the head's ([RFC 9110 §6.5.1]).
+///
+/// [RFC 9110 §6.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1
+const NO_TRAILERS: [&str; 16] = [
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "http2-settings",
+    "origin",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Reads a chunked body as it comes.
+#[derive(Debug)]
+pub struct Chunked {
+    state: State,
+    /// Of the chunk's size or data, what is known or left.
+    size: u64,
+    /// Digits of the size, or bytes of the extension.
+    count: u16,
+    trailers: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Size,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    Trailers,
+    End,
+}
+
+/// The bytes are no chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidChunk;
+
+impl Default for Chunked {
+    fn default() -> Self {
+        Self {
+            state: State::Size,
+            size: 0,
+            count: 0,
+            trailers: Vec::new(),
+        }
+    }
+}
+
+impl Chunked {
+    /// Whether the body's last byte was read.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.state == State::End
+    }
+
+    /// Takes bytes from the front of `bytes` up to the end of the first piece of data among them:
+    /// that piece, empty where there is none, in which case all of `bytes` was taken or the body
+    /// has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidChunk`]: what comes is no body.
+    pub fn take<'b>(&mut self, bytes: &mut &'b [u8]) -> Result<&'b [u8], InvalidChunk> {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            match self.state {
+                State::Data => {
+                    let left = usize::try_from(self.size).unwrap_or(usize::MAX);
+                    let (data, rest) = bytes.split_at(left.min(bytes.len()));
+                    self.size -= data.len() as u64;
+                    if self.size == 0 {
+                        self.state = State::DataCr;
+                    }
+                    *bytes = rest;
+                    return Ok(data);
+                }
+                State::Trailers => {
+                    let length = self.take_trailers(bytes)?;
+                    *bytes = bytes.get(length..).unwrap_or_default();
+                    if self.state == State::End {
+                        return Ok(&[]);
+                    }
+                    continue;
+                }
+                State::End => return Ok(&[]),
+                State::Size | State::Extension | State::SizeLf | State::DataCr | State::DataLf => {
+                    self.step(byte)?;
+                }
+            }
+            *bytes = rest;
+        }
+        Ok(&[])
+    }
+
+    fn step(&mut self, byte: u8) -> Result<(), InvalidChunk> {
+        self.state = match (self.state, byte) {
+            (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.count < 16 => {
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                self.size = self.size << 4 | u64::from(digit);
+                self.count += 1;
+                State::Size
+            }
+            (State::Size, b'\r') if self.count > 0 => State::SizeLf,
+            (State::Size, b';') if self.count > 0 => {
+                self.count = 0;
+                State::Extension
+            }
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, b'\t' | b' '..=b'~') if self.count < MOST_EXTENSION => {
+                self.count += 1;
+                State::Extension
+            }
+            // A length beyond this is no length of anything that is there.
+            (State::SizeLf, b'\n') if self.size <= i64::MAX as u64 => {
+                self.count = 0;
+                if self.size == 0 {
+                    State::Trailers
+                } else {
+                    State::Data
+                }
+            }
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Size,
+            _ => return Err(InvalidChunk),
+        };
+        Ok(())
+    }
+
+    /// Takes what belongs to the trailer section and its empty line; how many bytes that is.
+    fn take_trailers(&mut self, bytes: &[u8]) -> Result<usize, InvalidChunk> {
+        for (index, &byte) in bytes.iter().enumerate() {
+            if byte == b'\n' && self.trailers.last() != Some(&b'\r') {
+                return Err(InvalidChunk);
+            }
+            self.trailers.push(byte);
+            if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
+                check_trailers(&self.trailers)?;
+                self.state = State::End;
+                return Ok(index + 1);
+            }
+            if self.trailers.len() > MOST_TRAILERS {
+                return Err(InvalidChunk);
+            }
+        }
+        Ok(bytes.len())
+    }
+}
+
+fn check_trailers(section: &[u8]) -> Result<(), InvalidChunk> {
+    let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_FIELDS];
+    let Ok(httparse::Status::Complete((length, fields))) =
+        httparse::parse_headers(section, &mut slots)
+    else {
+        return Err(InvalidChunk);
+    };
+    let is_field_of_heads = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        NO_TRAILERS.contains(&name.as_str())
+            || ["access-control-", "x-forwarded-", "x-s3cors-"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+    };
+    if length != section.len()
+        || !ends_lines_with_crlf(section, fields)
+        || fields.iter().any(|field| is_field_of_heads(field.name))
+    {
+        return Err(InvalidChunk);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The data, and what comes after the body; `None`: it goes on.
+    fn read(mut bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, InvalidChunk> {
+        let (mut chunked, mut data, whole) = (Chunked::default(), Vec::new(), bytes.len());
+        while !bytes.is_empty() {
+            let mut now = &bytes[..piece.min(bytes.len())];
+            let before = now.len();
+            while !now.is_empty() && !chunked.is_ended() {
+                data.extend_from_slice(chunked.take(&mut now)?);
+            }
+            bytes = &bytes[before - now.len()..];
+            if chunked.is_ended() {
+                return Ok(Some((data, whole - bytes.len())));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_body_is_read_whatever_pieces_it_comes_in() {
+        let good = [
+            ("0\r\n\r\n", ""),
+            ("3\r\nabc\r\n0\r\n\r\n", "abc"),
+            (
+                "3;a=\"b\"\r\nabc\r\n00A\r\n0123456789\r\n000\r\n\r\n",
+                "abc0123456789",
+            ),
+            ("1\r\na\r\n0\r\nx-checksum: 1\r\nb: \r\n\r\n", "a"),
+        ];
+        for (text, data) in good {
+            for piece in 1..=text.len() {
+                let more = format!("{text}GET");
+                let read = read(more.as_bytes(), piece);
+                assert_eq!(
+                    read,
+                    Ok(Some((data.as_bytes().to_vec(), text.len()))),
+                    "{text:?}"
+                );
+            }
+        }
+        let bad = [
+            "\r\n",
+            "g\r\n",
+            "-1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1 \r\n",
+            "1\n",
+            "1\r\na\n",
+            "1\r\nab",
+            "10000000000000000\r\n",
+            "ffffffffffffffff\r\n",
+            "1;\n",
+            "1;\u{1}\r\n",
+            ";\r\n",
+            "0\r\n\n",
+            "0\r\nhost: a\r\n\r\n",
+            "0\r\nContent-Length: 1\r\n\r\n",
+            "0\r\na: b\n\r\n",
+            "0\r\na : b\r\n\r\n",
+            "0\r\na: b\r\n c\r\n\r\n",
+        ];
+        for text in bad {
+            assert_eq!(read(text.as_bytes(), 100), Err(InvalidChunk), "{text:?}");
+        }
+        let large = format!("0\r\na: {}", "b".repeat(2 * MOST_TRAILERS));
+        assert_eq!(read(large.as_bytes(), 100), Err(InvalidChunk));
+        let large = format!("0;{}", "b".repeat(2 * usize::from(MOST_EXTENSION)));
+        assert_eq!(read(large.as_bytes(), 100), Err(InvalidChunk));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8), piece in 1..50_usize) {
+            let mut body = Vec::new();
+            for piece in &pieces {
+                body.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+                body.extend_from_slice(piece);
+                body.extend_from_slice(b"\r\n");
+            }
+            body.extend_from_slice(b"0\r\n\r\n");
+            prop_assert_eq!(read(&body, piece), Ok(Some((pieces.concat(), body.len()))));
+        }
+    }
+}

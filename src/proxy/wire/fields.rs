@@ -1,0 +1,95 @@
+//! Field lines where they stand in a head.
+
+use httparse::Header;
+
+/// `Connection: close`, as it is written.
+pub(in crate::proxy) const CLOSE: &[u8] = b"connection: close\r\n";
+
+/// `Connection`'s value that changes nothing in HTTP/1.1.
+pub(in crate::proxy) const KEEP_ALIVE: &[u8] = b"keep-alive";
+
+/// The most fields that are read without an allocation.
+pub(super) const USUAL_FIELDS: usize = 96;
+
+/// How often a field stands in a head, and its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Field<'b> {
+    /// Not at all.
+    #[default]
+    Absent,
+    /// Once.
+    One(&'b [u8]),
+    /// More than once.
+    Several,
+}
+
+impl<'b> Field<'b> {
+    pub(super) fn add(&mut self, value: &'b [u8]) {
+        *self = match self {
+            Self::Absent => Self::One(value),
+            Self::One(_) | Self::Several => Self::Several,
+        };
+    }
+
+    /// The one value. `Err` where there are several.
+    pub(in crate::proxy) fn at_most_one(self) -> Result<Option<&'b [u8]>, Several> {
+        match self {
+            Field::Absent => Ok(None),
+            Field::One(value) => Ok(Some(value)),
+            Field::Several => Err(Several),
+        }
+    }
+}
+
+/// A field that may stand once in a head stands there more often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) struct Several;
+
+/// Where `part` begins in `whole`, of which it is a part.
+pub(super) fn offset(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
+}
+
+/// Whether every line of a head ends with CRLF: a parser may take LF alone ([RFC 9112 §2.2]), and
+/// then somebody else would see other lines.
+///
+/// [RFC 9112 §2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
+pub(super) fn ends_lines_with_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
+    let starts = fields
+        .iter()
+        .map(|field| offset(head, field.name.as_bytes()));
+    let ends_line = |end| {
+        head.get(..end)
+            .is_some_and(|lines| lines.ends_with(b"\r\n"))
+    };
+    // Before each field, before the empty line, and that line itself.
+    let mut ends = starts.chain([head.len().saturating_sub(2), head.len()]);
+    // A trailer section begins with its first field.
+    ends.all(|end| end == 0 || ends_line(end))
+}
+
+/// Copies the lines of the fields that are kept, as many at a time as stand together. `kept` is
+/// asked once for each field, in order.
+pub(in crate::proxy) fn copy_runs<'b>(
+    head: &'b [u8],
+    fields: &[Header<'b>],
+    out: &mut Vec<u8>,
+    mut kept: impl FnMut(&Header<'b>) -> bool,
+) {
+    let mut run = None;
+    for field in fields {
+        let start = offset(head, field.name.as_bytes());
+        match (kept(field), run) {
+            (true, None) => run = Some(start),
+            (false, Some(from)) => {
+                out.extend_from_slice(head.get(from..start).unwrap_or_default());
+                run = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+    if let Some(from) = run {
+        let lines = head.get(from..).unwrap_or_default();
+        out.extend_from_slice(lines.strip_suffix(b"\r\n").unwrap_or_default());
+    }
+}

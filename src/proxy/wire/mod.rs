@@ -1,0 +1,18 @@
+//! HTTP/1.1 as bytes: heads and chunks, read by one strict meaning ([RFC 9112]).
+//!
+//! Every request's head and framing is read here before anybody else sees it, hyper included, so
+//! that what two parsers could read differently is refused by the first. What is refused and why
+//! is in `tests/data/smuggling`.
+//!
+//! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
+
+mod chunked;
+mod fields;
+mod request;
+mod response;
+
+pub use chunked::{Chunked, InvalidChunk};
+pub use fields::Field;
+pub(super) use fields::{CLOSE, copy_runs};
+pub use request::{Connection, Framing, HeadError, RequestHead, read_request};
+pub(super) use response::{ResponseBody, ResponseHead, read_response};

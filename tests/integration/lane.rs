@@ -1,0 +1,196 @@
+//! The lane comes to what hyper's path comes to.
+//!
+//! Each request is sent twice to the same proxy: as it is, and with a `Connection` field that names
+//! a field that is not there, which has the lane leave it to hyper. What the upstream gets and what
+//! the client gets must be equal, names' letter case, the order of fields and the clock apart.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use s3cors::cors::{Options, Semantics};
+use s3cors::proxy::snapshot::HostHeader;
+
+use crate::support::client::RawClient;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+const POLICY: &str = "<CORSConfiguration>\
+     <CORSRule><AllowedOrigin>https://*.app.example</AllowedOrigin><AllowedMethod>PUT</AllowedMethod>\
+     <AllowedMethod>GET</AllowedMethod><AllowedHeader>x-amz-*</AllowedHeader><ExposeHeader>ETag</ExposeHeader>\
+     <MaxAgeSeconds>60</MaxAgeSeconds></CORSRule>\
+     <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
+
+/// What the upstream answers, by the number in the target; what is behind `|` is not for HEAD.
+const RESPONSES: [&str; 20] = [
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n|ok",
+    "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n|",
+    "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nVary: Accept\r\nVary: origin, Cookie\r\n\r\n|none",
+    "HTTP/1.1 200 OK\r\nVary: *\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Max-Age: 1\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 304 Not Modified\r\nETag: \"2\"\r\n\r\n|",
+    "HTTP/1.1 204 No Content\r\n\r\n|",
+    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-0/2\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n|0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nX-End: 2\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 307 Temporary Redirect\r\nLocation: /k\r\nContent-Length: 0\r\n\r\n|",
+    "HTTP/1.1 200 OK\r\nX-Odd: \u{e9}\r\nX-Empty:\r\nX-Two: a\r\nX-Two: b\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n|",
+    "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n|xy",
+    "garbage\r\n\r\n|",
+    "HTTP/1.1 200 OK\r\nX-Bad : 1\r\nContent-Length: 1\r\n\r\n|x",
+];
+
+fn upstream() -> MockUpstream {
+    MockUpstream::scripted(true, |exchange| {
+        let target = exchange.request.target().to_owned();
+        let number = target.trim_start_matches('/').split('?').next().unwrap();
+        let response = RESPONSES[number.parse::<usize>().unwrap()];
+        let (head, body) = response.split_once('|').unwrap();
+        exchange.send(head);
+        if exchange.request.method() != "HEAD" {
+            exchange.send(body);
+        }
+        !response.contains("close") && !response.contains("garbage")
+    })
+}
+
+fn routes(upstream: &MockUpstream) -> Vec<TestRoute> {
+    let policy = |host, semantics| {
+        let mut route = TestRoute::new(upstream.address, POLICY);
+        route.hosts = vec![host];
+        route.options = Options {
+            semantics,
+            ..Options::default()
+        };
+        route
+    };
+    let mut transparent = TestRoute::transparent(upstream.address);
+    transparent.hosts = vec!["plain.example"];
+    transparent.forwarding.via = false;
+    let mut without = TestRoute::new(upstream.address, "");
+    (without.hosts, without.cors) = (vec!["without.example"], None);
+    without.host_header = HostHeader::Upstream;
+    vec![
+        policy("photos.example", Semantics::Safe),
+        policy("exact.example", Semantics::S3Exact),
+        transparent,
+        without,
+    ]
+}
+
+/// Status, fields and body, without what differs from one request to the next.
+type Answer = (u16, Vec<(String, String)>, String);
+
+/// The upstream's view: the request's line, its fields and its body.
+type Forwarded = (String, Vec<(String, String)>, Vec<u8>);
+
+fn send(
+    proxy: &TestProxy,
+    upstream: &MockUpstream,
+    request: &[u8],
+    method: &str,
+) -> (Answer, Vec<Forwarded>) {
+    let before = upstream.requests().len();
+    let mut client = RawClient::connect(proxy.address);
+    let response = client.send(request).receive(method);
+    let id = response
+        .values("x-amz-request-id")
+        .first()
+        .copied()
+        .unwrap_or("-")
+        .to_owned();
+    let mut fields: Vec<_> = response
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "date" && *name != "connection")
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.to_string(), value.replace(&id, "ID"))
+        })
+        .collect();
+    fields.sort();
+    assert!(response.headers.contains_key("date"));
+    let text = response.text().replace(&id, "ID");
+    let requests = upstream.requests();
+    let forwarded = requests[before..].iter().map(|request| {
+        let lines = request
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'));
+        let lines = lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+        let mut fields: Vec<_> = lines.collect();
+        fields.sort();
+        (request.line().to_owned(), fields, request.body.clone())
+    });
+    ((response.status, fields, text), forwarded.collect())
+}
+
+fn one_of(values: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(values)
+}
+
+/// A request's method, and its bytes but for the end of its head; then its body.
+fn requests() -> impl Strategy<Value = (String, String, &'static str)> {
+    let host = one_of(&[
+        "photos.example",
+        "Photos.Example:80",
+        "exact.example",
+        "plain.example",
+        "without.example",
+    ]);
+    let method = one_of(&["GET", "GET", "HEAD", "PUT", "POST", "DELETE", "PROPFIND"]);
+    let fields = prop::collection::vec(
+        prop_oneof![
+            4 => one_of(&["https://a.app.example", "https://evil.example", "null", "", "a b"])
+                .prop_map(|value| ("Origin", value)),
+            1 => one_of(&["PUT", "GET", "BLAH", ""]).prop_map(|value| ("Access-Control-Request-Method", value)),
+            1 => one_of(&["x-amz-date", "X-Amz-A,cookie", "", "a b"])
+                .prop_map(|value| ("access-control-request-HEADERS", value)),
+            1 => Just(("Keep-Alive", "timeout=1")),
+            1 => Just(("Cookie", "a=b")),
+            1 => one_of(&["X-Two", "Forwarded", "x-forwarded-FOR", "X-S3cors-Any"]).prop_map(|name| (name, "1")),
+            1 => Just(("X-Odd", "\u{e9}")),
+            1 => Just(("Via", "1.0 before")),
+        ],
+        0..6,
+    );
+    let body = one_of(&["", "", "body", "0123456789"]);
+    (host, method, 0..RESPONSES.len(), fields, body).prop_map(
+        |(host, method, number, fields, body)| {
+            let mut head = format!("{method} /{number}?a=%20&b HTTP/1.1\r\nHost: {host}\r\n");
+            for (name, value) in fields {
+                head.push_str(&format!("{name}: {value}\r\n"));
+            }
+            if !body.is_empty() {
+                head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            }
+            (method.to_owned(), head, body)
+        },
+    )
+}
+
+#[test]
+fn the_lane_and_hyper_agree() {
+    let upstream = Arc::new(upstream());
+    let proxy = TestProxy::start(&routes(&upstream));
+    let cases = std::env::var("S3CORS_EDGE_CASES").ok();
+    let mut runner = TestRunner::new(Config {
+        failure_persistence: None,
+        ..Config::with_cases(cases.map_or(400, |cases| cases.parse().unwrap()))
+    });
+    let same = |(method, head, body): (String, String, &str)| {
+        let lane = format!("{head}\r\n{body}");
+        let hyper = format!("{head}Connection: x-nothing\r\n\r\n{body}");
+        let [lane, hyper] =
+            [lane, hyper].map(|text| send(&proxy, &upstream, text.as_bytes(), &method));
+        prop_assert_eq!(&lane, &hyper, "{}", head);
+        Ok(())
+    };
+    runner.run(&requests(), same).unwrap();
+}
