@@ -114,7 +114,7 @@ fn draft_rule(
         allowed_headers: draft.headers(&rule.headers),
         expose_headers: draft.exposed(&exposed),
         max_age_seconds: get(node, "maxageinseconds")
-            .and_then(Node::word)
+            .map_or(Ok(None), Node::only_word)?
             .and_then(|seconds| draft.max_age(&seconds)),
     };
     // What an earlier rule answers, this one never does.
@@ -161,7 +161,8 @@ impl AzureRule {
     fn answers(&self, origin: &str, method: &str) -> bool {
         let mut origins = self.origins.iter();
         let named = origins.any(|word| word.text == "*" || word.text == origin);
-        named && self.methods.iter().any(|word| word.text == method)
+        let mut methods = self.methods.iter();
+        named && methods.any(|word| word.text.eq_ignore_ascii_case(method))
     }
 
     /// Notes the origins that S3 would let go on to `later`, a rule for every origin, with

@@ -75,23 +75,48 @@ impl Node {
         }
     }
 
+    /// The value under a key, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// Where it is something else than a scalar.
+    pub(super) fn scalar(&self, key: &str) -> Result<Option<Word>, Unreadable> {
+        self.get(key).map_or(Ok(None), Self::only_word)
+    }
+
+    /// Its word; `None` where it is null.
+    ///
+    /// # Errors
+    ///
+    /// Where it is something else than a scalar.
+    pub(super) fn only_word(&self) -> Result<Option<Word>, Unreadable> {
+        match self.value {
+            Value::Null => Ok(None),
+            Value::Scalar(_) => Ok(self.word()),
+            Value::List(_) | Value::Map(_) => Err(self.should_be_text()),
+        }
+    }
+
+    fn should_be_text(&self) -> Unreadable {
+        Unreadable::at(self.span.clone(), "this should be text")
+    }
+
     /// The words of a list; a single scalar is a list of one.
     ///
     /// # Errors
     ///
     /// Where there is something else than words in it.
     pub(super) fn words(&self) -> Result<Vec<Word>, Unreadable> {
-        let no_text = |node: &Self| Unreadable::at(node.span.clone(), "this should be text");
         match &self.value {
             Value::Null => Ok(Vec::new()),
             Value::Scalar(_) => Ok(self.word().into_iter().collect()),
             Value::List(items) => {
                 let words = items.iter();
                 words
-                    .map(|item| item.word().ok_or_else(|| no_text(item)))
+                    .map(|item| item.word().ok_or_else(|| item.should_be_text()))
                     .collect()
             }
-            Value::Map(_) => Err(no_text(self)),
+            Value::Map(_) => Err(self.should_be_text()),
         }
     }
 }

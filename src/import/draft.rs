@@ -136,8 +136,11 @@ impl<'s> Draft<'s> {
         origins.values
     }
 
-    /// `AllowedMethod`s; the caller has seen to `*`.
+    /// `AllowedMethod`s; `*` is all that a rule may name.
     pub(super) fn methods(&mut self, words: &[Word]) -> Vec<String> {
+        if let Some(any) = words.iter().find(|word| word.text == "*") {
+            return self.any_method(any.span.clone());
+        }
         let mut methods = Distinct::default();
         for word in words {
             let method = &*word.text;
@@ -172,7 +175,7 @@ impl<'s> Draft<'s> {
     }
 
     /// Every method that a rule may name, where the source allows whatever there is.
-    pub(super) fn any_method(&mut self, span: Range<usize>) -> Vec<String> {
+    fn any_method(&mut self, span: Range<usize>) -> Vec<String> {
         let methods = self.nameable_methods();
         let message = format!(
             "S3 knows no `*` among methods; it is spelt {}",

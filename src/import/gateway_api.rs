@@ -58,7 +58,7 @@ pub(super) fn import(documents: &[Node], draft: &mut Draft<'_>) -> Result<(), Un
             None => {
                 draft.notes.append(&mut own.notes);
                 taken = Some(rule.clone());
-                Filter(filter).push(rule, draft);
+                Filter(filter).push(rule, draft)?;
             }
             Some(first) if *first == rule => {}
             Some(_) => {
@@ -79,9 +79,14 @@ impl Filter<'_> {
         self.0.get(key).map_or_else(|| Ok(Vec::new()), Node::words)
     }
 
-    fn has_credentials(&self) -> bool {
-        let written = self.0.get("allowCredentials").and_then(Node::word);
-        written.is_some_and(|word| word.text == "true")
+    fn has_credentials(&self) -> Result<bool, Unreadable> {
+        match self.0.scalar("allowCredentials")? {
+            None => Ok(false),
+            Some(word) => word
+                .text
+                .parse()
+                .map_err(|_| Unreadable::at(word.span, "this should be true or false")),
+        }
     }
 
     fn place(&self, key: &str) -> std::ops::Range<usize> {
@@ -98,13 +103,10 @@ impl Filter<'_> {
         for word in &origins {
             any_port(word, draft);
         }
-        let mut allowed_methods = match methods.iter().find(|word| word.text == "*") {
-            Some(any) => draft.any_method(any.span.clone()),
-            None => draft.methods(&methods),
-        };
+        let mut allowed_methods = draft.methods(&methods);
         draft.add_safelisted(&mut allowed_methods, self.place("allowMethods"));
         if let Some(any) = headers.iter().find(|word| word.text == "*")
-            && !self.has_credentials()
+            && !self.has_credentials()?
             && !headers
                 .iter()
                 .any(|word| word.text.eq_ignore_ascii_case("authorization"))
@@ -121,24 +123,26 @@ impl Filter<'_> {
             allowed_methods,
             allowed_headers: draft.headers(&headers),
             expose_headers: draft.exposed(&exposed),
-            max_age_seconds: match self.0.get("maxAge").and_then(Node::word) {
+            max_age_seconds: match self.0.scalar("maxAge")? {
                 Some(seconds) => draft.max_age(&seconds),
                 None => Some(DEFAULT_MAX_AGE),
             },
         })
     }
 
-    fn push(&self, rule: CorsRule, draft: &mut Draft<'_>) {
+    fn push(&self, rule: CorsRule, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
         let origins = self.place("allowOrigins");
-        if !self.has_credentials() {
+        if !self.has_credentials()? {
             draft.credentials_are_added(&rule, origins);
-            return draft.push(rule, self.0.span.clone());
+            draft.push(rule, self.0.span.clone());
+            return Ok(());
         }
         if rule.allowed_origins.iter().any(|origin| origin == "*") {
             let of_gateways = "with allowCredentials, a gateway answers every origin by its name";
             draft.credentials_are_lost(origins, of_gateways);
         }
         draft.push_with_credentials(rule, self.0.span.clone());
+        Ok(())
     }
 }
 

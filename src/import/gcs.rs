@@ -58,19 +58,14 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             let span = word.span.clone();
             draft.note(Note::new("header-pattern", span, Some(&word.text), message));
         }
-        let any_method = methods.iter().find(|word| word.text == "*");
         let rule = CorsRule {
             id: None,
             allowed_origins: draft.origins(&origins, Stars::Literal),
-            allowed_methods: match any_method {
-                Some(any) => draft.any_method(any.span.clone()),
-                None => draft.methods(&methods),
-            },
+            allowed_methods: draft.methods(&methods),
             allowed_headers: draft.headers(&headers),
             expose_headers: draft.exposed(&headers),
             max_age_seconds: entry
-                .get("maxAgeSeconds")
-                .and_then(Node::word)
+                .scalar("maxAgeSeconds")?
                 .and_then(|seconds| draft.max_age(&seconds)),
         };
         let place = entry.get("origin").unwrap_or(entry).span.clone();

@@ -73,14 +73,14 @@ pub(super) fn import(documents: &[Node], draft: &mut Draft<'_>) -> Result<(), Un
             let mut own = Draft::new(draft.source, draft.options);
             let settings = Annotations(annotations);
             let Some(rule) = settings.rule(&mut own)? else {
+                draft.notes.append(&mut own.notes);
                 continue;
             };
             match &taken {
                 None => {
                     draft.notes.append(&mut own.notes);
                     taken = Some(rule.clone());
-                    let with_credentials = settings.has_credentials();
-                    settings.push(rule, with_credentials, draft);
+                    settings.push(rule, draft);
                 }
                 Some(first) if *first == rule => {}
                 Some(_) => {
@@ -129,8 +129,7 @@ impl Annotations<'_> {
                 ));
             }
         }
-        let enabled = self.get("enable-cors");
-        if enabled.and_then(|word| boolean(&word.text)) != Some(true) {
+        if !self.boolean("enable-cors", false, draft) {
             return Ok(None);
         }
         let origins = self.origins(draft);
@@ -151,12 +150,29 @@ impl Annotations<'_> {
         }))
     }
 
-    fn has_credentials(&self) -> bool {
-        let written = self.get("cors-allow-credentials");
-        written.and_then(|word| boolean(&word.text)).unwrap_or(true)
+    /// A switch, or its default where there is none or ingress-nginx refuses it.
+    fn boolean(&self, key: &str, default: bool, draft: &mut Draft<'_>) -> bool {
+        let Some(word) = self.get(key) else {
+            return default;
+        };
+        boolean(&word.text).unwrap_or_else(|| {
+            self.is_refused(key, &word, &default.to_string(), draft);
+            default
+        })
     }
 
-    fn push(&self, rule: CorsRule, with_credentials: bool, draft: &mut Draft<'_>) {
+    /// Notes that ingress-nginx takes a default for what is written.
+    fn is_refused(&self, key: &str, word: &Word, default: &str, draft: &mut Draft<'_>) {
+        let message = format!(
+            "ingress-nginx refuses `{}` as {key}: its default is taken, {default}",
+            word.text
+        );
+        let span = word.span.clone();
+        draft.note(Note::new("annotation-refused", span, None, message));
+    }
+
+    fn push(&self, rule: CorsRule, draft: &mut Draft<'_>) {
+        let with_credentials = self.boolean("cors-allow-credentials", true, draft);
         let any = rule.allowed_origins.iter().any(|origin| origin == "*");
         if !with_credentials {
             draft.credentials_are_added(&rule, self.place("cors-allow-credentials"));
@@ -224,11 +240,7 @@ impl Annotations<'_> {
             refused => {
                 let span = self.place(key);
                 if let Some(word) = refused {
-                    let message = format!(
-                        "ingress-nginx refuses `{}` as {key}: its default is taken, {default}",
-                        word.text
-                    );
-                    draft.note(Note::new("annotation-refused", span.clone(), None, message));
+                    self.is_refused(key, &word, default, draft);
                 }
                 let words = default.split(',').map(|text| Word {
                     text: text.trim().to_owned(),

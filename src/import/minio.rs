@@ -102,6 +102,17 @@ pub(super) fn import(draft: &mut Draft<'_>) {
         span: span.clone(),
     };
     let mut origins = list.split(source);
+    for (word, written) in origins.iter().zip(text.split(',')) {
+        if word.text != written && !word.text.is_empty() {
+            let message = format!(
+                "MinIO keeps the white space around `{}`, so that it matches no origin; it is taken \
+                 without",
+                word.text
+            );
+            let span = word.span.clone();
+            draft.note(Note::new("white-space", span, Some(&word.text), message));
+        }
+    }
     if text.is_empty() {
         // MinIO's default.
         origins

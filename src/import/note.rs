@@ -69,7 +69,7 @@ impl Note {
 }
 
 /// Every code that a [`Note`] may have, and its effect.
-pub const CODES: [(&str, Effect); 24] = [
+pub const CODES: [(&str, Effect); 25] = [
     ("annotation-refused", Effect::Ambiguous),
     ("any-method", Effect::Lost),
     ("credentials-added", Effect::Widened),
@@ -94,4 +94,5 @@ pub const CODES: [(&str, Effect); 24] = [
     ("rule-empty", Effect::Ambiguous),
     ("safelisted-method", Effect::Ambiguous),
     ("unknown-key", Effect::Lost),
+    ("white-space", Effect::Ambiguous),
 ];

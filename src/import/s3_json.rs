@@ -34,14 +34,15 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         }
         draft.unknown_keys(rule, &KEYS);
         let words = |key| rule.get(key).map_or_else(|| Ok(Vec::new()), Node::words);
-        let word = |key| rule.get(key).and_then(Node::word);
         let converted = CorsRule {
-            id: word("ID").and_then(|id| draft.id(&id)),
+            id: rule.scalar("ID")?.and_then(|id| draft.id(&id)),
             allowed_origins: draft.origins(&words("AllowedOrigins")?, Stars::AnyRun),
             allowed_methods: draft.methods(&words("AllowedMethods")?),
             allowed_headers: draft.headers(&words("AllowedHeaders")?),
             expose_headers: draft.exposed(&words("ExposeHeaders")?),
-            max_age_seconds: word("MaxAgeSeconds").and_then(|seconds| draft.max_age(&seconds)),
+            max_age_seconds: rule
+                .scalar("MaxAgeSeconds")?
+                .and_then(|seconds| draft.max_age(&seconds)),
         };
         draft.push(converted, rule.span.clone());
     }
