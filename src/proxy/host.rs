@@ -31,6 +31,9 @@ pub enum InvalidHostPattern {
     /// A `*` elsewhere than as the whole first label.
     #[error("`*` stands for whole labels at the start: `*.example.com`, or alone for every host")]
     Wildcard,
+    /// A dot at the start or behind another.
+    #[error("a host has no empty label; every host below one is `*.example.com`")]
+    EmptyLabel,
     /// Nothing, or more than a host name may have.
     #[error("a host has 1 to 253 characters")]
     Length,
@@ -51,6 +54,9 @@ impl FromStr for HostPattern {
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() || name.len() >= MAX_HOST {
             return Err(InvalidHostPattern::Length);
+        }
+        if name.split('.').any(str::is_empty) {
+            return Err(InvalidHostPattern::EmptyLabel);
         }
         if name.contains('*') {
             return Err(InvalidHostPattern::Wildcard);
@@ -327,6 +333,11 @@ mod tests {
             "*.",
             "a b",
             "*.[::1]",
+            ".a",
+            "*..a",
+            "..",
+            "a..b",
+            "a..",
         ] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }

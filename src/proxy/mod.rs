@@ -15,6 +15,8 @@ pub mod error;
 pub mod escape;
 pub mod explain;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod health;
 pub mod host;
 mod interim;

@@ -6,6 +6,8 @@
 mod connection;
 mod drain;
 mod entrance;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod http2;
 mod inherited;

@@ -250,8 +250,122 @@ fn mutated_settings() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Pieces of what is read in front of a request, put together.
+fn pieces_of(pieces: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+    vec(select(pieces), 0..12).prop_map(|pieces| pieces.concat())
+}
+
+const HOST_PIECES: &[&[u8]] = &[
+    b"a",
+    b"B",
+    b".",
+    b"..",
+    b"example",
+    b".com",
+    b":",
+    b"80",
+    b"65535",
+    b"65536",
+    b"[",
+    b"]",
+    b"::1",
+    b"*",
+    b"*.",
+    b"\n",
+    b"@",
+    b"/",
+    b"-",
+    b"_",
+    b"%2e",
+    b"\xc3",
+    b" ",
+    b"\n*.example.com",
+    b"\n*",
+];
+
+const MESSAGE_PIECES: &[&[u8]] = &[
+    b"\0",
+    b"\x07",
+    b"\x2f",
+    b"\x40",
+    b"\xc0",
+    b"GET ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"/k?q",
+    b"*",
+    b"http://a.example/",
+    b"\nhost:a.example",
+    b"\nconnection:",
+    b"upgrade",
+    b"close",
+    b", ",
+    b"x-private",
+    b"\nx-private:1",
+    b"\nupgrade:",
+    b"h2c",
+    b"websocket",
+    b"\nte:trailers",
+    b"\nx-forwarded-for:",
+    b"192.0.2.1",
+    b"\nforwarded:for=x",
+    b"\nx-s3cors-a:1",
+    b"\nvary:",
+    b"origin",
+    b"Origin",
+    b"\norigin:https://a.test",
+    b"\naccess-control-allow-origin:*",
+    b"\nexpect:100-continue",
+    b"\nvia:1.1 b",
+    b"\nx-forwarded-proto:https",
+];
+
+const HEADER_PIECES: &[&[u8]] = &[
+    b"PROXY ",
+    b"TCP4 ",
+    b"TCP6 ",
+    b"UNKNOWN",
+    b" ",
+    b"192.0.2.1 ",
+    b"2001:db8::1 ",
+    b"::ffff:192.0.2.1 ",
+    b"80 ",
+    b"443",
+    b"0",
+    b"65536",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"GET /",
+    b"\r\n\r\n\0\r\nQUIT\n",
+    b"\x21\x11",
+    b"\x21\x21",
+    b"\x20\0",
+    b"\0\x0c",
+    b"\0\x24",
+    b"\0\0",
+    b"\xff\xff",
+    b"abcdefghijkl",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
+
+    #[test]
+    fn host(bytes in pieces_of(HOST_PIECES)) {
+        targets::host(&bytes);
+    }
+
+    #[test]
+    fn forward(bytes in pieces_of(MESSAGE_PIECES)) {
+        targets::forward(&bytes);
+    }
+
+    #[test]
+    fn proxy_protocol(bytes in pieces_of(HEADER_PIECES)) {
+        targets::proxy_protocol(&bytes);
+    }
 
     #[test]
     fn import(bytes in mutated_settings()) {

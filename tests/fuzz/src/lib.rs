@@ -1,9 +1,12 @@
-//! What has to hold of the engine whatever bytes come: one function for each fuzz target.
+//! What has to hold whatever bytes come: one function for each fuzz target.
 //!
 //! The ordinary tests run the same functions on generated input (`fuzz_smoke`).
 
 mod config;
+mod forward;
+mod host;
 mod import;
+mod proxy_protocol;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -16,7 +19,10 @@ use s3cors::cors::{
 };
 
 pub use config::config;
+pub use forward::forward;
+pub use host::host;
 pub use import::import;
+pub use proxy_protocol::proxy_protocol;
 
 /// A document: reading it never panics, what it is read as is written so that it reads back the
 /// same, every problem and every place lies within it, and checking it agrees with reading it.

@@ -1,0 +1,23 @@
+//! What the fuzz targets ask of this room and nobody else may: no part of the API.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use super::proxy_protocol::{self, Source};
+
+/// Whom a PROXY protocol header names: a client's address, or nobody; and how long it is. `None`:
+/// `bytes` begin with no header, or not with the whole of one.
+#[must_use]
+pub fn proxy_protocol(bytes: &[u8]) -> Option<(Option<IpAddr>, usize)> {
+    let mut rest = bytes;
+    let read = pin!(proxy_protocol::read(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(source) = read else {
+        return None;
+    };
+    let address = match source.ok()? {
+        Source::Address(address) => Some(address),
+        Source::Socket | Source::Unix => None,
+    };
+    Some((address, bytes.len() - rest.len()))
+}
