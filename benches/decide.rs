@@ -1,17 +1,17 @@
-//! Decides one scenario as often as it is told: `decide SCENARIO COUNT`.
-//!
-//! `benches/instructions` runs it under callgrind with two counts; the difference is what the
-//! decisions take, whatever else the process does. Without arguments, as `cargo bench` runs it,
-//! it prints wall-clock times, which are ratios at best.
+//! The engine: decisions, hostile ones too, against few rules and many; and marked responses.
+//! Built without the proxy. See `counted/mod.rs` for how it is run.
+
+mod counted;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderName, HeaderValue, ORIGIN,
 };
 use http::{HeaderMap, Method};
 use s3cors::cors::{CorsConfiguration, Options, Policy};
+
+use counted::Work;
 
 /// Three rules; what is allowed here is allowed by the last of them.
 const POLICY: &str = "<CORSConfiguration>
@@ -111,37 +111,100 @@ fn fields(extra: &[(HeaderName, String)]) -> HeaderMap {
     fields
 }
 
-fn run(policy: &Policy, method: &Method, fields: &HeaderMap, count: u64) {
-    for _ in 0..count {
-        let decision = black_box(policy).decide(black_box(method), black_box(fields));
-        drop(black_box(decision));
-    }
+/// A rule for each of `rules` other sites, with `origins` of theirs each, before the one for ours.
+fn policy_of(rules: usize, origins: usize) -> Policy {
+    let rule = |rule: usize| {
+        let origins = (0..origins).map(|origin| {
+            format!("<AllowedOrigin>https://a{origin}.site{rule}.example</AllowedOrigin>")
+        });
+        let origins: String = origins.collect();
+        format!("<CORSRule>{origins}<AllowedMethod>GET</AllowedMethod></CORSRule>")
+    };
+    let others: String = (1..rules).map(rule).collect();
+    let ours = POLICY.rsplit_once("<CORSRule>").expect("a rule").1;
+    compile(&format!("<CORSConfiguration>{others}<CORSRule>{ours}"))
+}
+
+fn compile(document: &str) -> Policy {
+    let configuration = CorsConfiguration::from_xml(document.as_bytes()).expect("well-formed");
+    Policy::compile(&configuration, Options::default()).expect("a valid policy")
+}
+
+fn decide(policy: Policy, method: Method, extra: &[(HeaderName, String)]) -> Work {
+    let fields = fields(extra);
+    Box::new(move |count| {
+        for _ in 0..count {
+            let decision = black_box(&policy).decide(black_box(&method), black_box(&fields));
+            drop(black_box(decision));
+        }
+    })
+}
+
+/// As an S3 server answers a GET.
+fn response() -> HeaderMap {
+    let fields = [
+        ("server", "MinIO"),
+        ("date", "Tue, 24 Nov 2026 12:00:00 GMT"),
+        ("content-type", "application/octet-stream"),
+        ("content-length", "1024"),
+        ("last-modified", "Tue, 24 Nov 2026 11:00:00 GMT"),
+        ("etag", "\"9bb58f26192e4ba00f01e2e7b136bbd8\""),
+        ("vary", "Accept-Encoding"),
+        ("x-amz-request-id", "17D1F2A0B3C4D5E6"),
+    ];
+    let fields = fields.map(|(name, value)| {
+        (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )
+    });
+    fields.into_iter().collect()
+}
+
+/// Copies a response and marks it for who asked from `origin`; without `origin`, only copies it.
+fn mark(origin: Option<&str>) -> Work {
+    let (policy, response) = (compile(POLICY), response());
+    let request = origin.map(|origin| fields(&[(ORIGIN, origin.to_owned())]));
+    Box::new(move |count| {
+        for _ in 0..count {
+            let mut response = black_box(&response).clone();
+            if let Some(request) = &request {
+                let decision = policy.decide(&Method::GET, request);
+                policy.mark(decision, &mut response);
+            }
+            drop(black_box(response));
+        }
+    })
 }
 
 fn main() {
-    let configuration =
-        CorsConfiguration::from_xml(POLICY.as_bytes()).expect("the policy above is valid");
-    let policy =
-        Policy::compile(&configuration, Options::default()).expect("the policy above is valid");
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [name, count] = arguments.as_slice()
-        && let Ok(count) = count.parse()
-    {
-        let all = scenarios();
-        let Some((_, method, extra)) = all.iter().find(|scenario| scenario.0 == name) else {
-            eprintln!("no scenario {name}");
-            std::process::exit(2);
-        };
-        run(&policy, method, &fields(extra), count);
-        return;
-    }
-    for (name, method, extra) in scenarios() {
-        let fields = fields(&extra);
-        let count = 100_000;
-        run(&policy, &method, &fields, count / 10);
-        let start = Instant::now();
-        run(&policy, &method, &fields, count);
-        let nanoseconds = start.elapsed().as_nanos() / u128::from(count);
-        println!("{name:24} {nanoseconds:>8} ns");
-    }
+    let three_rules = scenarios().into_iter().map(|(name, method, extra)| {
+        let work = move || decide(compile(POLICY), method, &extra);
+        (name, Box::new(work) as counted::Prepare)
+    });
+    let origin = (ORIGIN, "https://beta.app.example".to_owned());
+    let ours = [origin, (ACCESS_CONTROL_REQUEST_METHOD, "PUT".to_owned())];
+    let scaled = [
+        ("rules-1", 1, 1),
+        ("rules-10", 10, 1),
+        ("rules-100", 100, 1),
+        ("rules-10-origins-100", 10, 100),
+    ];
+    let scaled = scaled.map(|(name, rules, origins)| {
+        let ours = ours.clone();
+        let work = move || decide(policy_of(rules, origins), Method::OPTIONS, &ours);
+        (name, Box::new(work) as counted::Prepare)
+    });
+    let marked: [(_, counted::Prepare); 3] = [
+        ("response-copy", Box::new(|| mark(None))),
+        (
+            "response-mark",
+            Box::new(|| mark(Some("https://beta.app.example"))),
+        ),
+        (
+            "response-mark-refused",
+            Box::new(|| mark(Some("https://elsewhere.example"))),
+        ),
+    ];
+    counted::main(three_rules.chain(scaled).chain(marked).collect());
 }
