@@ -2,6 +2,8 @@
 //!
 //! Everything else stays as it came, byte for byte: path, query and `Host` are what SigV4 signs.
 
+use std::mem;
+
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
@@ -191,7 +193,8 @@ fn origin_form(uri: &Uri) -> Uri {
 
 /// Makes `response` what the client gets, the policy's fields apart.
 pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
-    let received = response.version;
+    // Ours, whatever the upstream speaks (RFC 9112 §2.3); hyper lowers it for an older client.
+    let received = mem::replace(&mut response.version, Version::HTTP_11);
     remove_connection_fields(&mut response.headers);
     if forwarding.via {
         response.headers.append(VIA, via(received));

@@ -102,6 +102,23 @@ fn connection_fields_stop_here_and_via_says_so() {
     assert_eq!(response.values("access-control-allow-origin"), [ORIGIN]);
 }
 
+/// [RFC 9112 §2.3](https://www.rfc-editor.org/rfc/rfc9112#section-2.3): an intermediary sends its own.
+#[test]
+fn a_client_is_not_told_the_upstreams_version_as_ours() {
+    let upstream = MockUpstream::answering("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
+    let mut client = RawClient::connect(proxy.address);
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: photos.example\r\n\r\n");
+        // On one connection, which stays as HTTP/1.1 has it.
+        assert_eq!(client.bytes(17), b"HTTP/1.1 200 OK\r\n");
+        assert!(client.fields().unwrap().contains_key("via"));
+    }
+    let mut old = RawClient::connect(proxy.address);
+    old.send("GET / HTTP/1.0\r\nHost: photos.example\r\n\r\n");
+    assert_eq!(old.bytes(17), b"HTTP/1.0 200 OK\r\n");
+}
+
 #[test]
 fn the_upstreams_cors_fields_are_replaced_on_every_status() {
     for status in [200, 204, 206, 301, 304, 403, 404, 500, 503] {

@@ -124,7 +124,8 @@ impl<S: Read + Write> RawClient<S> {
         Some(String::from_utf8_lossy(line).into_owned())
     }
 
-    fn fields(&mut self) -> Option<HeaderMap> {
+    /// Reads fields up to the empty line; `None`: broken off.
+    pub(crate) fn fields(&mut self) -> Option<HeaderMap> {
         let mut fields = HeaderMap::new();
         loop {
             let line = self.line()?;
