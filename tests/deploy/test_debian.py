@@ -142,7 +142,11 @@ def test_everything_is_in_its_place(installed):
 
 
 def test_its_files_of_configuration_are_known_as_such(package):
-    assert passes("dpkg-deb", "--info", package, "conffiles").split() == [str(CONFIG), str(POLICY)]
+    assert passes("dpkg-deb", "--info", package, "conffiles").split() == [
+        str(CONFIG),
+        str(POLICY),
+        "/etc/logrotate.d/s3cors",
+    ]
 
 
 def test_it_needs_nothing_but_libraries_of_the_system(package):
@@ -239,6 +243,28 @@ def test_removed_it_leaves_its_configuration_and_purged_it_leaves_nothing(instal
     # `installed` looks for anything else.
 
 
+def stand_ins(folder, *names):
+    """Programs that write down how they were called; the variables with which they are found."""
+    for name in names:
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n')
+        (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_its_logs_are_rotated_and_opened_anew(folder):
+    logs = folder / "logs"
+    logs.mkdir()
+    (logs / "access.log").write_text("a line\n")
+    (folder / "run/systemd/system").mkdir(parents=True)
+    path = stand_ins(folder, "systemctl")
+    rules = (DEBIAN / "logrotate").read_text()
+    rules = rules.replace("/var/log/s3cors", str(logs)).replace("/run/systemd", f"{folder}/run/systemd")
+    (folder / "rules").write_text(rules)
+    passes("logrotate", "--force", "--state", folder / "state", folder / "rules", env=os.environ | path)
+    assert (logs / "access.log.1").read_text() == "a line\n"
+    assert (folder / "calls").read_text() == "systemctl kill --kill-who=main --signal=HUP s3cors.service\n"
+
+
 @pytest.mark.parametrize("is_good", [True, False], ids=["good", "bad"])
 def test_an_upgrade_restarts_the_service_only_where_it_would_start(folder, is_good):
     """The package's own script, with this folder for the root and with programs that tell of their calls."""
@@ -247,14 +273,11 @@ def test_an_upgrade_restarts_the_service_only_where_it_would_start(folder, is_go
     config = (DEBIAN / "s3cors.toml").read_text()
     (folder / "etc/s3cors.toml").write_text(config if is_good else config.replace("upstream", "upstraem"))
     shutil.copy(DEBIAN / "cors.xml", folder / "etc")
-    for name in ("systemctl", "deb-systemd-invoke"):
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n')
-        (folder / name).chmod(0o755)
+    path = stand_ins(folder, "systemctl", "deb-systemd-invoke")
     (folder / "s3cors").symlink_to(binary())
     script = (DEBIAN / "scripts/postinst").read_text()
     script = script.replace("/run/systemd", f"{folder}/run/systemd").replace("/etc/s3cors/", f"{folder}/etc/")
     (folder / "postinst").write_text(script)
-    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
     said = passes("sh", folder / "postinst", "configure", "0.0.9-1", env=os.environ | path)
     calls = (folder / "calls").read_text()
     assert "systemctl --system daemon-reload" in calls
