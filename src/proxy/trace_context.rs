@@ -31,12 +31,6 @@ impl TraceParent {
     /// The flag of a trace that the client records.
     pub const SAMPLED: u8 = 1;
 
-    /// The flag of a trace whose id is random (level 2 of the specification).
-    pub const RANDOM: u8 = 2;
-
-    /// The flags that have a meaning; others are not passed on.
-    pub const KNOWN: u8 = Self::SAMPLED | Self::RANDOM;
-
     /// What a request's fields say. Several of them, or one that is not well formed, say nothing
     /// ([§3.2.2.5]).
     ///

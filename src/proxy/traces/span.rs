@@ -15,6 +15,7 @@ use crate::cors::Kind;
 
 use super::super::access_log::Record;
 use super::super::escape::cut;
+use super::super::trace_context::TraceParent;
 use super::tracer::OpenSpan;
 
 /// The most that is kept of a value, in bytes.
@@ -42,7 +43,7 @@ pub(super) fn of(open: &OpenSpan, record: &Record<'_>) -> Span {
         } else {
             String::new()
         },
-        flags: u32::from(open.flags) | parent_flags,
+        flags: u32::from(TraceParent::SAMPLED) | parent_flags,
         // There is no template of paths here, so the method is all (§ Name).
         name: method.unwrap_or("HTTP").to_owned(),
         kind: SpanKind::Server.into(),

@@ -54,7 +54,6 @@ pub(in super::super) struct OpenSpan {
     pub(super) span_id: u64,
     /// The client's span; `None` where the trace begins here.
     pub(super) parent_id: Option<u64>,
-    pub(super) flags: u8,
     pub(super) trace_state: Vec<HeaderValue>,
     pub(super) is_tls: bool,
 }
@@ -123,14 +122,13 @@ impl Tracer {
             return None;
         }
         let headers = &mut request.headers;
-        let (trace_id, flags) = match parent {
-            Some(parent) => (parent.trace_id, parent.flags & TraceParent::KNOWN),
+        let trace_id = match parent {
+            Some(parent) => parent.trace_id,
             None => {
                 // Of a trace that was not understood (§3.3.1.2).
                 headers.remove(TRACESTATE);
                 let halves = [self.random(), self.random()].map(u128::from);
-                let id = TraceId(halves[0] << 64 | halves[1]);
-                (id, TraceParent::SAMPLED | TraceParent::RANDOM)
+                TraceId(halves[0] << 64 | halves[1])
             }
         };
         let span = OpenSpan {
@@ -138,12 +136,12 @@ impl Tracer {
             trace_id,
             span_id: self.random(),
             parent_id: parent.map(|parent| parent.parent_id),
-            flags,
             trace_state: headers.get_all(TRACESTATE).iter().cloned().collect(),
             is_tls: client.tls,
         };
         if !is_signed(request) {
-            let value = format!("00-{trace_id}-{:016x}-{flags:02x}", span.span_id);
+            let (parent_id, flags) = (span.span_id, TraceParent::SAMPLED);
+            let value = format!("00-{trace_id}-{parent_id:016x}-{flags:02x}");
             if let Ok(value) = HeaderValue::try_from(value) {
                 request.headers.insert(TRACEPARENT, value);
             }
