@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
+use crate::proxy::check::CheckSettings;
 use crate::proxy::health::HealthSettings;
 use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
 use crate::proxy::upstream_tls::UpstreamTls;
@@ -38,6 +40,7 @@ struct Common {
     timeouts: Timeouts,
     limits: UpstreamLimits,
     health: HealthSettings,
+    check: Option<CheckSettings>,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -45,14 +48,16 @@ struct Common {
 pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Upstreams {
     let tls_span = table.key_span("upstream_tls");
     let (files, server_name) = tls(table, base, reader);
+    let (health, check) = health(table, reader);
     let common = Common {
+        health,
+        check,
         server_name,
         http2: table
             .boolean("upstream_http2", reader)
             .is_some_and(Spanned::into_inner),
         timeouts: timeouts(table, reader),
         limits: limits(table, reader),
-        health: health(table, reader),
     };
     let Some(written) = table.strings("upstream", reader) else {
         if table.key_span("upstream").is_none() {
@@ -137,6 +142,7 @@ impl Common {
             timeouts: self.timeouts,
             limits: self.limits,
             health: self.health,
+            check: self.check.clone(),
             ..upstream
         }
     }
@@ -211,10 +217,13 @@ fn limits(table: &mut Table<'_>, reader: &mut Reader<'_>) -> UpstreamLimits {
     limits
 }
 
-fn health(table: &mut Table<'_>, reader: &mut Reader<'_>) -> HealthSettings {
+fn health(
+    table: &mut Table<'_>,
+    reader: &mut Reader<'_>,
+) -> (HealthSettings, Option<CheckSettings>) {
     let mut health = HealthSettings::default();
     let Some(mut table) = table.table("health", reader) else {
-        return health;
+        return (health, None);
     };
     if let Some(failures) = table.integer("failures", 1, 1_000_000, reader) {
         health.failures = usize_of(*failures.get_ref());
@@ -231,6 +240,34 @@ fn health(table: &mut Table<'_>, reader: &mut Reader<'_>) -> HealthSettings {
         }
         health.max_ejection = seconds;
     }
+    let check = check(&mut table, reader);
     table.finish(reader);
-    health
+    (health, check)
+}
+
+/// `None`: upstreams are not checked.
+fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings> {
+    let path = table.string("check_path", reader);
+    let interval = table.seconds("check_seconds", LEAST, reader);
+    let mut count = |key| {
+        let count = table.integer(key, 1, 1_000_000, reader);
+        count.map(|count| usize_of(*count.get_ref()))
+    };
+    let (passes, failures) = (count("check_passes"), count("check_failures"));
+    let path = path?;
+    if path.get_ref().is_empty() {
+        return None;
+    }
+    let parsed = PathAndQuery::try_from(*path.get_ref());
+    let Some(parsed) = parsed.ok().filter(|_| path.get_ref().starts_with('/')) else {
+        let message = format!("`{}` is no path, which begins with a slash", path.get_ref());
+        reader.error("invalid-value", path.span(), message);
+        return None;
+    };
+    Some(CheckSettings {
+        path: parsed,
+        interval: interval.unwrap_or(Duration::from_secs(5)),
+        passes: passes.unwrap_or(2),
+        failures: failures.unwrap_or(3),
+    })
 }

@@ -277,7 +277,7 @@ mod tests {
         }
         route.show_upstreams(vec![UpstreamHealth {
             label: "http://minio:9000".into(),
-            is_healthy: Arc::default(),
+            ills: Arc::new(1.into()),
         }]);
         let pattern = route.allowed_origin("https://*.example");
         pattern.inc(Worker(0));

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
     reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
 )]
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ impl UpstreamFailures {
 pub struct UpstreamHealth {
     /// The `upstream` label.
     pub label: Box<str>,
-    /// Kept by whoever finds out.
-    pub is_healthy: Arc<AtomicBool>,
+    /// What it suffers from, kept by whoever finds out; 0: nothing.
+    pub ills: Arc<AtomicU8>,
 }
 
 impl RouteMetrics {
@@ -118,7 +118,7 @@ impl RouteMetrics {
         let upstreams = self.upstreams.load();
         let upstreams = upstreams.iter().flat_map(|upstreams| upstreams.iter());
         upstreams
-            .map(|one| (one.label.clone(), one.is_healthy.load(Ordering::Relaxed)))
+            .map(|one| (one.label.clone(), one.ills.load(Ordering::Relaxed) == 0))
             .collect()
     }
 

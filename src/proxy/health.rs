@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::metrics::UpstreamHealth;
@@ -41,37 +41,35 @@ impl Default for HealthSettings {
 }
 
 /// How an upstream fares.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Failures since the last answer.
     failures: AtomicUsize,
     /// Ejections since the last answer.
     ejections: AtomicU32,
-    /// Shared with the metrics.
-    is_healthy: Arc<AtomicBool>,
+    /// Whether somebody checks it.
+    is_checked: AtomicBool,
+    /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
+    ills: Arc<AtomicU8>,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            failures: AtomicUsize::new(0),
-            ejections: AtomicU32::new(0),
-            is_healthy: Arc::new(AtomicBool::new(true)),
-        }
-    }
-}
+/// It failed too often in a row.
+const EJECTED: u8 = 1;
+
+/// Its checks fail.
+const FAILING: u8 = 2;
 
 impl Health {
     /// Whether requests go to it without need.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.is_healthy.load(Ordering::Relaxed)
+        self.ills.load(Ordering::Relaxed) == 0
     }
 
     /// As the metrics show it.
     pub(super) fn shown(&self, label: String) -> UpstreamHealth {
         UpstreamHealth {
             label: label.into(),
-            is_healthy: Arc::clone(&self.is_healthy),
+            ills: Arc::clone(&self.ills),
         }
     }
 
@@ -95,7 +93,7 @@ impl Health {
         if failures < settings.failures && !is_on_trial {
             return None;
         }
-        if !self.is_healthy.swap(false, Ordering::Relaxed) {
+        if self.ills.fetch_or(EJECTED, Ordering::Relaxed) & EJECTED != 0 {
             return None;
         }
         let before = self.ejections.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +102,21 @@ impl Health {
     }
 
     fn reinstate(&self) {
-        self.is_healthy.store(true, Ordering::Relaxed);
+        self.ills.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    /// Whether nobody checks it yet; from now on, whoever asks does.
+    pub(super) fn begin_checks(&self) -> bool {
+        !self.is_checked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Tells what its checks say.
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        if is_failing {
+            self.ills.fetch_or(FAILING, Ordering::Relaxed);
+        } else {
+            self.ills.fetch_and(!FAILING, Ordering::Relaxed);
+        }
     }
 }
 

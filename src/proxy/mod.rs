@@ -8,6 +8,7 @@ mod answer;
 mod balance;
 pub mod body;
 pub mod bucket;
+pub mod check;
 pub mod client;
 mod deadline;
 mod edge;
@@ -37,7 +38,7 @@ pub mod upstream;
 pub mod upstream_tls;
 pub mod wire;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ pub struct Proxy {
     /// The snapshot in force when last looked.
     held: RefCell<Rc<Held>>,
     pool: Pool,
+    /// The generation whose upstreams are checked.
+    checked: Cell<u64>,
     tunnels: Tunnels,
     ids: RequestIds,
     date: DateLine,
@@ -134,6 +137,7 @@ impl Proxy {
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
             pool: Pool::new(metrics.workers()),
+            checked: Cell::new(0),
             tunnels: Tunnels::default(),
             ids: RequestIds::new(),
             date: DateLine::default(),
@@ -237,11 +241,25 @@ impl Proxy {
     pub fn tick(&self) {
         self.pool.evict();
         self.pool.refresh_names();
+        self.check_upstreams();
         self.tunnels.count();
         self.refusals.summarise(Instant::now());
         if let Some(log) = &self.access_log {
             log.flush();
         }
+    }
+
+    /// Has upstreams checked that a snapshot brought: one worker does it for all.
+    fn check_upstreams(&self) {
+        let snapshot = self.snapshot();
+        let generation = snapshot.0.generation;
+        if self.worker != Worker(0) || self.checked.replace(generation) == generation {
+            return;
+        }
+        let routes = snapshot.0.routes.iter();
+        routes
+            .flat_map(|route| &route.upstreams)
+            .for_each(check::start);
     }
 
     /// How many upgraded connections are tunnelled.

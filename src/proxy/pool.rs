@@ -335,9 +335,8 @@ impl UpstreamPool {
             Place::Taken(ready) => return Ok(ready),
             Place::Free(seat) => seat,
         };
-        let settings = &self.account.upstream().settings;
         let stream = Stream::connect(self.account.upstream()).await?;
-        if settings.http2 && (settings.tls.is_none() || stream.negotiated_http2()) {
+        if stream.speaks_http2(self.account.upstream()) {
             return self.open_http2(stream, seat).await.map(Ready::Http2);
         }
         let connection = Http1::open(stream, self, seat).await?;

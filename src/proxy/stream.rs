@@ -79,12 +79,13 @@ impl Stream {
             .map_err(tls_error)
     }
 
-    /// Whether the handshake agreed on HTTP/2.
-    pub(super) fn negotiated_http2(&self) -> bool {
-        match self {
+    /// Whether HTTP/2 is spoken: the handshake agreed on it, or it is known without one.
+    pub(super) fn speaks_http2(&self, upstream: &Upstream) -> bool {
+        let is_known = match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::Tcp(_) | Self::Unix(_) => false,
-        }
+            Self::Tcp(_) | Self::Unix(_) => true,
+        };
+        is_known && upstream.settings.http2
     }
 }
 

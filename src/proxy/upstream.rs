@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 
 use crate::metrics::UpstreamHealth;
 
+use super::check::CheckSettings;
 use super::health::{Health, HealthSettings};
 use super::names::Names;
 use super::upstream_tls::UpstreamTls;
@@ -52,6 +53,8 @@ pub struct UpstreamSettings {
     pub limits: UpstreamLimits,
     /// When it is left out.
     pub health: HealthSettings,
+    /// How it is checked; `None`: not at all.
+    pub check: Option<CheckSettings>,
 }
 
 impl UpstreamSettings {
@@ -65,6 +68,7 @@ impl UpstreamSettings {
             timeouts: Timeouts::default(),
             limits: UpstreamLimits::default(),
             health: HealthSettings::default(),
+            check: None,
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use s3cors::proxy::check::CheckSettings;
 
 use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
@@ -141,6 +143,56 @@ fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
         assert!(begin.elapsed() < PATIENCE);
     }
     assert!(is_healthy(&proxy, dead));
+}
+
+#[test]
+fn an_upstream_whose_checks_fail_is_left_out_until_they_pass() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&is_well);
+    let ill = MockUpstream::scripted(true, move |exchange| {
+        let is_check = exchange.request.target() == "/health?quick";
+        let fails = is_check && !says.load(Ordering::SeqCst);
+        let status = if fails { "500 Ill" } else { "204 Well" };
+        exchange.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        true
+    });
+    let well = MockUpstream::answering("HTTP/1.1 204 Well\r\n\r\n");
+    let mut route = TestRoute::new(ill.address, POLICY);
+    route.upstreams.push(well.address);
+    route.check = Some(CheckSettings {
+        path: "/health?quick".parse().unwrap(),
+        interval: Duration::from_millis(20),
+        passes: 2,
+        failures: 3,
+    });
+    let proxy = TestProxy::start(&[route]);
+    assert_eq!(get(&proxy).status, 204);
+    let until = |healthy| {
+        let begin = Instant::now();
+        while is_healthy(&proxy, ill.address) != healthy {
+            ill.wait_for_request();
+            assert!(begin.elapsed() < PATIENCE);
+        }
+    };
+    until(false);
+    let asked = || {
+        ill.requests()
+            .iter()
+            .filter(|seen| seen.target() == "/k")
+            .count()
+    };
+    let before = asked();
+    for _ in 0..10 {
+        assert_eq!(get(&proxy).status, 204);
+    }
+    assert_eq!(asked(), before);
+    assert!(is_healthy(&proxy, well.address));
+    is_well.store(true, Ordering::SeqCst);
+    until(true);
+    for _ in 0..10 {
+        assert_eq!(get(&proxy).status, 204);
+    }
+    assert!(asked() > before);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
 use s3cors::metrics::Metrics;
 use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
+use s3cors::proxy::check::CheckSettings;
 use s3cors::proxy::client::TrustedProxies;
 use s3cors::proxy::health::HealthSettings;
 use s3cors::proxy::host::HostMap;
@@ -48,6 +49,7 @@ pub(crate) struct TestRoute {
     pub(crate) timeouts: Timeouts,
     pub(crate) limits: UpstreamLimits,
     pub(crate) health: HealthSettings,
+    pub(crate) check: Option<CheckSettings>,
 }
 
 impl TestRoute {
@@ -66,6 +68,7 @@ impl TestRoute {
             timeouts: Timeouts::default(),
             limits: UpstreamLimits::default(),
             health: HealthSettings::default(),
+            check: None,
         }
     }
 
@@ -107,6 +110,7 @@ impl TestRoute {
                     timeouts: self.timeouts,
                     limits: self.limits,
                     health: self.health,
+                    check: self.check.clone(),
                     ..UpstreamSettings::plain(Address::Tcp {
                         host: address.ip().to_string(),
                         port: address.port(),

@@ -1,0 +1,173 @@
+//! Active checks: an upstream that has them is asked for a path now and then, and left out while it
+//! fails too often in a row.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
+
+use super::error::Error;
+use super::pool::{LocalExecutor, from_hyper, http1_builder};
+use super::stream::Stream;
+use super::upstream::Upstream;
+
+/// How an upstream is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckSettings {
+    /// What it is asked for. A status from 200 to 399 is a pass.
+    pub path: PathAndQuery,
+    /// Between two checks, and for each of them.
+    pub interval: Duration,
+    /// After how many passes in a row it gets requests again.
+    pub passes: usize,
+    /// After how many failures in a row it is left out.
+    pub failures: usize,
+}
+
+/// Checks an upstream until no snapshot knows it any more, unless somebody does so already.
+pub(super) fn start(upstream: &Arc<Upstream>) {
+    let Some(settings) = upstream.settings.check.clone() else {
+        return;
+    };
+    if !upstream.health.begin_checks() {
+        return;
+    }
+    let upstream = Arc::downgrade(upstream);
+    tokio::task::spawn_local(async move {
+        let mut tally = Tally::new(&settings);
+        let mut interval = tokio::time::interval(settings.interval);
+        loop {
+            interval.tick().await;
+            let Some(upstream) = Weak::upgrade(&upstream) else {
+                return;
+            };
+            let passed = check(&upstream, &settings).await;
+            if let Some(is_failing) = tally.count(passed) {
+                tracing::warn!(%upstream, is_failing, "an upstream's checks turned");
+                upstream.health.set_failing(is_failing);
+            }
+        }
+    });
+}
+
+async fn check(upstream: &Upstream, settings: &CheckSettings) -> bool {
+    let asked = tokio::time::timeout(settings.interval, ask(upstream, &settings.path));
+    match asked.await {
+        Ok(Ok(response)) => response.status().is_success() || response.status().is_redirection(),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a check failed");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<Response<Incoming>, Error> {
+    let failed = |error| from_hyper(error, upstream);
+    let stream = Stream::connect(upstream).await?;
+    let is_http2 = stream.speaks_http2(upstream);
+    let stream = TokioIo::new(stream);
+    if is_http2 {
+        let builder = http2::Builder::new(LocalExecutor);
+        let (mut sender, connection) = builder.handshake(stream).await.map_err(failed)?;
+        tokio::task::spawn_local(connection);
+        sender.send_request(request(upstream, path, true)).await
+    } else {
+        let builder = http1_builder(upstream);
+        let (mut sender, connection) = builder.handshake(stream).await.map_err(failed)?;
+        tokio::task::spawn_local(connection);
+        sender.send_request(request(upstream, path, false)).await
+    }
+    .map_err(failed)
+}
+
+fn request(upstream: &Upstream, path: &PathAndQuery, is_http2: bool) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = Method::GET;
+    let authority = &upstream.authority;
+    let mut uri = Uri::from(path.clone());
+    if is_http2 {
+        let scheme = if upstream.settings.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut parts = uri.clone().into_parts();
+        parts.scheme = scheme.parse().ok();
+        parts.authority = authority.as_bytes().try_into().ok();
+        uri = Uri::from_parts(parts).unwrap_or(uri);
+    } else {
+        request.headers_mut().insert(HOST, authority.clone());
+    }
+    *request.uri_mut() = uri;
+    request
+}
+
+/// Passes or failures in a row.
+struct Tally {
+    passes: usize,
+    failures: usize,
+    /// How many in a row speak against what is held true.
+    against: usize,
+    is_failing: bool,
+}
+
+impl Tally {
+    fn new(settings: &CheckSettings) -> Self {
+        Self {
+            passes: settings.passes,
+            failures: settings.failures,
+            against: 0,
+            is_failing: false,
+        }
+    }
+
+    /// Counts a check; `Some`: with it, the upstream begins or ceases to be failing.
+    fn count(&mut self, passed: bool) -> Option<bool> {
+        if passed != self.is_failing {
+            self.against = 0;
+            return None;
+        }
+        self.against += 1;
+        let needed = if self.is_failing {
+            self.passes
+        } else {
+            self.failures
+        };
+        if self.against < needed {
+            return None;
+        }
+        self.against = 0;
+        self.is_failing = !self.is_failing;
+        Some(self.is_failing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_in_a_row_turn_it() {
+        let settings = CheckSettings {
+            path: PathAndQuery::from_static("/"),
+            interval: Duration::from_secs(1),
+            passes: 2,
+            failures: 3,
+        };
+        let mut tally = Tally::new(&settings);
+        let checks = "+--+---+-++-";
+        let turns = "......!...!.";
+        for (at, (check, turn)) in checks.chars().zip(turns.chars()).enumerate() {
+            let turned = tally.count(check == '+').is_some();
+            assert_eq!(turned, turn == '!', "check {at} of {checks}");
+        }
+    }
+}
