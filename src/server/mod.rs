@@ -98,7 +98,7 @@ pub struct Limits {
     pub header_count: usize,
     /// A request's target, in bytes.
     pub uri_bytes: usize,
-    /// How many connections a listener holds at a time, over all workers.
+    /// How many connections are held at a time; each worker has its share.
     pub connections: usize,
     /// How long a client may take over the PROXY protocol's header and a TLS handshake together.
     pub handshake: Duration,

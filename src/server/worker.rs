@@ -1,12 +1,13 @@
 //! One thread: a runtime, an accept loop for each listener, and the connections they bring.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::metrics::Gauge;
@@ -33,6 +34,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a client gets when there is no room for its connection.
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// How long a client that there is no room for may take to read that.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many may take it at a time, for each worker; who comes on top is told nothing.
+const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a worker's thread is started with.
 pub(super) struct Start {
@@ -63,38 +70,48 @@ struct Shared {
     protocols: Protocols,
     proxy: Rc<Proxy>,
     metrics: Arc<Metrics>,
+    /// How many connections there are, and may be.
+    open: Cell<usize>,
     room: usize,
+    /// How many clients are being told that there is no room.
+    refused: Cell<usize>,
     drain: DrainSignal,
 }
 
-async fn serve(start: Start) -> io::Result<usize> {
-    let limits = HeadLimits {
-        uri_bytes: start.limits.uri_bytes,
-        head_bytes: start.limits.request_head_bytes,
-        header_count: start.limits.header_count,
-    };
-    let shared = Rc::new(Shared {
-        worker: start.worker,
-        protocols: Protocols::new(&start.limits, &start.metrics),
-        proxy: Rc::new(Proxy::new(
-            start.worker,
-            limits,
-            start.current,
-            &start.metrics,
-            start.access_log,
-            start.tracer,
-        )),
-        metrics: Arc::clone(&start.metrics),
-        room: start.connections,
-        drain: start.drain.clone(),
-    });
-    let open = Rc::new(());
+impl Shared {
+    fn new(start: Start) -> Self {
+        let limits = HeadLimits {
+            uri_bytes: start.limits.uri_bytes,
+            head_bytes: start.limits.request_head_bytes,
+            header_count: start.limits.header_count,
+        };
+        Self {
+            worker: start.worker,
+            protocols: Protocols::new(&start.limits, &start.metrics),
+            proxy: Rc::new(Proxy::new(
+                start.worker,
+                limits,
+                start.current,
+                &start.metrics,
+                start.access_log,
+                start.tracer,
+            )),
+            metrics: start.metrics,
+            open: Cell::new(0),
+            room: start.connections,
+            refused: Cell::new(0),
+            drain: start.drain,
+        }
+    }
+}
+
+async fn serve(mut start: Start) -> io::Result<usize> {
+    let sockets = std::mem::take(&mut start.sockets);
+    let shared = Rc::new(Shared::new(start));
     let mut listeners = JoinSet::new();
-    for (entrance, socket) in start.sockets {
-        let gauge = start.metrics.listener(&entrance.listener);
-        let listener = Listener::new(socket)?;
-        let (shared, open) = (Rc::clone(&shared), Rc::clone(&open));
-        listeners.spawn_local(accept(listener, Rc::new(entrance), gauge, shared, open));
+    for (entrance, socket) in sockets {
+        let hall = Hall::new(entrance, &shared);
+        listeners.spawn_local(hall.accept(Listener::new(socket)?));
     }
     let proxy = Rc::clone(&shared.proxy);
     tokio::task::spawn_local(async move {
@@ -110,57 +127,16 @@ async fn serve(start: Start) -> io::Result<usize> {
         tokio::select! {
             biased;
             () = emptied => {}
-            () = start.drain.cut() => {}
+            () = shared.drain.cut() => {}
         }
         left += connections.len();
     }
     tokio::select! {
         biased;
         () = shared.proxy.tunnels_ended() => {}
-        () = start.drain.cut() => {}
+        () = shared.drain.cut() => {}
     }
     Ok(left + shared.proxy.tunnels())
-}
-
-/// Accepts until closing, and then whoever waits already: a queue that is closed unread is reset
-/// connections. Returns the connections that are still open.
-async fn accept(
-    listener: Listener,
-    entrance: Rc<Entrance>,
-    gauge: Gauge,
-    shared: Rc<Shared>,
-    open: Rc<()>,
-) -> JoinSet<()> {
-    let mut hall = Hall {
-        entrance,
-        gauge,
-        shared: Rc::clone(&shared),
-        open,
-        connections: JoinSet::new(),
-    };
-    let mut closing = pin!(shared.drain.closing());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut closing => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(accepted) => hall.admit(accepted).await,
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept connections for now");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    // Who waits in a socket that is not ours alone is left to whoever comes after us.
-    if !hall.entrance.is_shared {
-        for accepted in listener.into_waiting() {
-            hall.admit(accepted).await;
-        }
-    }
-    hall.connections
 }
 
 /// A listener's connections.
@@ -168,51 +144,116 @@ struct Hall {
     entrance: Rc<Entrance>,
     gauge: Gauge,
     shared: Rc<Shared>,
-    open: Rc<()>,
     connections: JoinSet<()>,
 }
 
 impl Hall {
-    async fn admit(&mut self, accepted: Accepted) {
-        while let Some(ended) = self.connections.try_join_next() {
-            if ended.is_err_and(|error| error.is_panic()) {
-                self.shared.metrics.panicked();
+    fn new(entrance: Entrance, shared: &Rc<Shared>) -> Self {
+        Self {
+            gauge: shared.metrics.listener(&entrance.listener),
+            entrance: Rc::new(entrance),
+            shared: Rc::clone(shared),
+            connections: JoinSet::new(),
+        }
+    }
+
+    /// Accepts until closing, and then whoever waits already: a queue that is closed unread is
+    /// reset connections. Returns the connections that are still open.
+    async fn accept(mut self, listener: Listener) -> JoinSet<()> {
+        let drain = self.shared.drain.clone();
+        let mut closing = pin!(drain.closing());
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut closing => break,
+                // A task is kept until it is asked how it ended.
+                Some(_) = self.connections.join_next() => continue,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => self.admit(accepted),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections for now");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-        if Rc::strong_count(&self.open) > self.shared.room {
-            return refuse(accepted, &self.entrance).await;
+        // Who waits in a socket that is not ours alone is left to whoever comes after us.
+        if !self.entrance.is_shared {
+            for accepted in listener.into_waiting() {
+                self.admit(accepted);
+            }
+        }
+        self.connections
+    }
+
+    fn admit(&mut self, accepted: Accepted) {
+        if self.shared.open.get() >= self.shared.room {
+            return self.refuse(accepted);
         }
         let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
-        let (gauge, open) = (self.gauge.clone(), Rc::clone(&self.open));
+        self.spawn(async move { converse(accepted, &entrance, &shared).await });
+    }
+
+    /// Runs a connection, counted.
+    fn spawn(&mut self, conversation: impl Future<Output = ()> + 'static) {
+        let open = Open::new(&self.shared, &self.gauge);
         self.connections.spawn_local(async move {
-            let _open = Open::new(gauge, shared.worker, open);
-            converse(accepted, &entrance, &shared).await;
+            let _open = open;
+            conversation.await;
+        });
+    }
+
+    /// Says that there is no room, and closes.
+    fn refuse(&self, accepted: Accepted) {
+        // Whoever waits for a handshake could not read it.
+        if self.entrance.tls.is_some() {
+            return;
+        }
+        let shared = Rc::clone(&self.shared);
+        if shared.refused.get() >= REFUSED_AT_ONCE {
+            return;
+        }
+        shared.refused.set(shared.refused.get() + 1);
+        tokio::task::spawn_local(async move {
+            let told = async {
+                match accepted {
+                    Accepted::Tcp(stream, _) => tell_off(stream).await,
+                    Accepted::Unix(stream) => tell_off(stream).await,
+                }
+            };
+            // Whether it arrives matters to nobody else.
+            let _ = tokio::time::timeout(REFUSAL_PATIENCE, told).await;
+            shared.refused.set(shared.refused.get() - 1);
         });
     }
 }
 
 /// A connection as it is counted: gone when dropped, by a panic too.
 struct Open {
+    shared: Rc<Shared>,
     gauge: Gauge,
-    worker: Worker,
-    /// The worker's own count of them.
-    _one: Rc<()>,
 }
 
 impl Open {
-    fn new(gauge: Gauge, worker: Worker, one: Rc<()>) -> Self {
-        gauge.inc(worker);
+    fn new(shared: &Rc<Shared>, gauge: &Gauge) -> Self {
+        gauge.inc(shared.worker);
+        shared.open.set(shared.open.get() + 1);
         Self {
-            gauge,
-            worker,
-            _one: one,
+            shared: Rc::clone(shared),
+            gauge: gauge.clone(),
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.gauge.dec(self.worker);
+        self.gauge.dec(self.shared.worker);
+        self.shared.open.set(self.shared.open.get() - 1);
+        if std::thread::panicking() {
+            self.shared.metrics.panicked();
+        }
     }
 }
 
@@ -232,16 +273,14 @@ async fn converse(accepted: Accepted, entrance: &Entrance, shared: &Shared) {
     }
 }
 
-async fn refuse(accepted: Accepted, entrance: &Entrance) {
-    if entrance.tls.is_some() {
-        // Whoever waits for a handshake could not read it.
-        return;
-    }
-    // Whether it arrives is not waited for: there is no room.
-    let _ = match accepted {
-        Accepted::Tcp(mut stream, _) => stream.write_all(NO_ROOM).await,
-        Accepted::Unix(mut stream) => stream.write_all(NO_ROOM).await,
-    };
+/// Says that there is no room, and reads what was asked until the client closes: closed with bytes
+/// unread, the connection would be reset, and the client might never see the answer.
+async fn tell_off(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.write_all(NO_ROOM).await?;
+    stream.shutdown().await?;
+    let mut unread = [0; 512];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 /// The client left before it was accepted: the next one is fine.
@@ -250,4 +289,80 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
+    use tokio::net::UnixStream;
+
+    use crate::proxy::snapshot::Snapshot;
+
+    use super::super::drain::Drain;
+    use super::*;
+
+    /// A client's end, and the connection as it was accepted.
+    fn connection() -> (UnixStream, Accepted) {
+        let (client, accepted) = StdUnixStream::pair().unwrap();
+        let tokio = |stream: StdUnixStream| {
+            stream.set_nonblocking(true).unwrap();
+            UnixStream::from_std(stream).unwrap()
+        };
+        (tokio(client), Accepted::Unix(tokio(accepted)))
+    }
+
+    #[test]
+    fn a_panic_costs_one_connection_and_is_counted() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let metrics = Metrics::new(1);
+            let current = Arc::new(Current::new(Snapshot::default()));
+            let (_drain, drain) = Drain::new();
+            let shared = Rc::new(Shared::new(Start {
+                worker: Worker(0),
+                sockets: Vec::new(),
+                limits: Limits::default(),
+                connections: 10,
+                current,
+                metrics: Arc::clone(&metrics),
+                access_log: None,
+                tracer: None,
+                drain,
+            }));
+            let entrance = Entrance {
+                listener: "test".to_owned(),
+                tls: None,
+                proxy_protocol: false,
+                is_shared: false,
+            };
+            let mut hall = Hall::new(entrance, &shared);
+            hall.spawn(async { std::panic::panic_any("a bug") });
+            let (mut client, accepted) = connection();
+            hall.admit(accepted);
+            assert!(
+                metrics
+                    .encode()
+                    .contains("s3cors_connections{listener=\"test\"} 2")
+            );
+
+            let lost = hall.connections.join_next().await.unwrap();
+            assert!(lost.unwrap_err().is_panic());
+            let request = b"GET / HTTP/1.1\r\nHost: nobody.example\r\nConnection: close\r\n\r\n";
+            client.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+            hall.connections.join_next().await.unwrap().unwrap();
+            let counted = metrics.encode();
+            assert!(counted.contains("s3cors_panics_total 1"), "{counted}");
+            assert!(
+                counted.contains("s3cors_connections{listener=\"test\"} 0"),
+                "{counted}"
+            );
+        });
+    }
 }

@@ -38,16 +38,18 @@ impl ByName {
         found
     }
 
-    /// The certificate for a name; of several, the first whose key the client can check.
+    /// The certificate for a name; of several, the first whose key the client can check. Where there
+    /// is none, any does: the handshake then fails as it should.
     fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
         let name = name.map(str::to_ascii_lowercase);
         let exact = name.as_deref().and_then(|name| self.exact.get(name));
         let parent = name.as_deref().and_then(|name| name.split_once('.'));
         let wildcard = parent.and_then(|(_, parent)| self.wildcard.get(parent));
         let candidates = [exact, wildcard, Some(&self.all)].into_iter().flatten();
+        let mut candidates = candidates.flatten();
         candidates
-            .flatten()
             .find(|certificate| certificate.key.choose_scheme(schemes).is_some())
+            .or(self.all.first())
     }
 }
 
@@ -101,6 +103,6 @@ mod tests {
             assert!(Arc::ptr_eq(found, &all[3].key), "{name:?}");
         }
         let rsa = [SignatureScheme::RSA_PSS_SHA256];
-        assert!(by_name.find(None, &rsa).is_none());
+        assert!(Arc::ptr_eq(by_name.find(None, &rsa).unwrap(), &all[0].key));
     }
 }

@@ -1,0 +1,108 @@
+"""Past its limits the proxy sheds quickly, goes on serving whom it has, and its operator hears from it."""
+
+import contextlib
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+import proxy
+import upstreams
+from programs import Program
+
+ROOM = 32
+GET = b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n"
+
+
+@pytest.fixture
+def edge(folder):
+    """A proxy with room for few."""
+    (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
+    with upstreams.Small() as upstream:
+        route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
+        with proxy.S3cors(folder, route, workers=1, limits={"connections": ROOM}) as running:
+            yield running
+
+
+def connect(port):
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def serve(client):
+    """One request, answered, on a connection that is kept."""
+    client.sendall(GET)
+    answer = b""
+    while not answer.endswith(b"\r\n\r\nok"):
+        block = client.recv(4096)
+        assert block, answer
+        answer += block
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def asked(port):
+    """What one more client gets, who asks at once."""
+    with connect(port) as client:
+        client.sendall(GET)
+        answer = b""
+        while block := client.recv(4096):
+            answer += block
+        return answer.decode("latin-1").lower()
+
+
+def test_who_comes_on_top_gets_503_and_the_operator_is_answered(edge, figure):
+    busy = ROOM - 4
+    command = ["wrk", "-t1", f"-c{busy}", "-d600s", edge.url]
+    with Program("wrk", command) as load, contextlib.ExitStack() as held:
+        while edge.metric("s3cors_connections") < busy:
+            assert load.process.poll() is None, load.output
+        # wrk's first connection, by which it tries whether anybody is there, may have been one.
+        while edge.metric("s3cors_connections") < ROOM:
+            serve(held.enter_context(connect(edge.port)))
+        took = []
+        for _ in range(200):
+            start = time.monotonic()
+            answer = asked(edge.port)
+            took.append(time.monotonic() - start)
+            assert answer.startswith("http/1.1 503 "), answer
+            assert "\r\nretry-after: 1\r\n" in answer
+            assert edge.admin("/readyz")[0] == 200
+            assert edge.metric("s3cors_connections") <= ROOM
+        load.signal(2)
+        assert load.wait() == 0, load.output
+    answers = int(re.search(r"(\d+) requests in", load.output)[1])
+    figure(f"200 refused in {max(took) * 1000:.1f} ms at most, while the others got {answers} answers")
+    assert answers > ROOM
+    assert "Socket errors" not in load.output and "Non-2xx" not in load.output, load.output
+    # There is room again.
+    while edge.metric("s3cors_connections") > 0:
+        pass
+    assert edge.request("GET", "/k")[0] == 200
+
+
+def test_many_who_come_on_top_at_once_are_all_refused_and_those_there_are_served(edge):
+    held = [connect(edge.port) for _ in range(ROOM)]
+    for each in held:
+        serve(each)
+    ended = threading.Event()
+    answers = []
+
+    def come_again_and_again():
+        while not ended.is_set():
+            answers.append(asked(edge.port)[:12])
+
+    others = [threading.Thread(target=come_again_and_again) for _ in range(16)]
+    for each in others:
+        each.start()
+    while len(answers) < 2000:
+        assert edge.admin("/livez")[0] == 200
+        # Those who are there are served as ever.
+        for each in held:
+            serve(each)
+    ended.set()
+    for each in others:
+        each.join()
+    for each in held:
+        each.close()
+    assert set(answers) == {"http/1.1 503"}
