@@ -24,7 +24,7 @@ CROWDS = 3
 # How much more the last crowd may take than the one before.
 GROWTH = 1.25
 # More than a connection takes whose client asks nothing, or little.
-EACH_BYTES = 32 * 1024
+EACH_BYTES = 16 * 1024
 HEAD_READ_SECONDS = 3
 PATIENCE_SECONDS = 300
 REQUEST = b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n"
@@ -96,16 +96,16 @@ class Crowd:
         await asyncio.wait_for(slow, PATIENCE_SECONDS)
 
     async def _drip(self, reader, writer):
-        with contextlib.suppress(ConnectionError):
-            for byte in REQUEST[:-2]:
-                writer.write(bytes([byte]))
-                ended = asyncio.create_task(reader.read())
-                done, _ = await asyncio.wait([ended], timeout=1)
-                if done:
-                    self.cut += 1
-                    return await ended
-                ended.cancel()
-        self.cut += 1
+        for byte in REQUEST[:-2]:
+            writer.write(bytes([byte]))
+            ended = asyncio.create_task(reader.read())
+            done, _ = await asyncio.wait([ended], timeout=1)
+            if done:
+                self.cut += 1
+                with contextlib.suppress(ConnectionError):
+                    await ended
+                return
+            ended.cancel()
 
     def close(self):
         for _, writer in self.streams:

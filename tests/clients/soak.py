@@ -1,0 +1,388 @@
+"""A long run at half load, with a reload each second and an upstream that fails: `soak.py [--minutes 30]`.
+
+wrk keeps the proxy half as busy as it can. Beside it, clients ask over HTTP/1.1, HTTP/2 and TLS, on
+kept and on new connections, for small and large objects, send bodies, and ask the upstream for
+faults: a cut, late, garbled or missing answer. Each second the policy is swapped, and every ten a
+certificate. Memory and descriptors are sampled.
+
+It fails when an answer is wrong that no fault was asked for, when memory leaves a band of 2 MiB in
+the last third of the time (ten minutes of thirty), or when descriptors are left in the end. The last
+line is a summary in JSON, the exit code 0 or 1. It is no test of pytest's: run it by hand, with wrk
+and what requirements.txt lists. S3CORS_BIN names the binary, which is otherwise the release build.
+"""
+
+import argparse
+import asyncio
+import collections
+import hashlib
+import http.client
+import json
+import pathlib
+import random
+import re
+import ssl
+import sys
+import tempfile
+import threading
+import time
+
+import certificates
+import generations
+import proxy
+from frames import INITIAL_WINDOW_SIZE, MAX_WINDOW, Connection, data, headers, request, window_update
+from programs import Program
+
+HERE = pathlib.Path(__file__).resolve()
+HOST = "photos.example"
+ORIGIN = generations.ORIGIN
+
+CALIBRATION_SECONDS = 5
+LOAD = 0.5
+LOAD_CONNECTIONS = 32
+REST_SECONDS = 0.05
+SIZES = [0, 2, 1000, 20_000, 300_000]
+FAULTS = {"cut": "cut", "late": "504", "garbage": "502", "close": "502"}
+FAULT_SHARE = 0.1
+LATE_SECONDS = 2
+RESPONSE_HEAD_SECONDS = 1
+
+SAMPLE_SECONDS = 2
+BAND_BYTES = 2 * 1024 * 1024
+# Idle connections to the upstream are kept for a while.
+DESCRIPTORS_SECONDS = 180
+MIB = 1024 * 1024
+
+
+def content(size):
+    """An object of that size; each begins otherwise."""
+    block = hashlib.sha256(str(size).encode()).digest()
+    return (block * (size // len(block) + 1))[:size]
+
+
+# The upstream: a process of its own, so that it and the clients do not wait for each other.
+
+
+class Upstream(asyncio.Protocol):
+    """`GET /SIZE` gives an object, `?FAULT` a fault; a PUT is answered with its hash."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.buffer = bytearray()
+
+    def data_received(self, received):
+        self.buffer += received
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self.buffer[:end])
+            length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+            whole = end + 4 + (int(length[1]) if length else 0)
+            if len(self.buffer) < whole:
+                return
+            body = bytes(self.buffer[end + 4 : whole])
+            del self.buffer[:whole]
+            self.answer(head, body)
+
+    def answer(self, head, body):
+        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+        path, _, fault = target.partition("?")
+        if method == "PUT":
+            self.send(hashlib.sha256(body).hexdigest().encode())
+        elif fault == "late":
+            asyncio.get_running_loop().call_later(LATE_SECONDS, self.transport.abort)
+        elif fault == "garbage":
+            self.transport.write(b"\x00\x01 this is no answer\r\n\r\n")
+            self.transport.close()
+        elif fault == "close":
+            self.transport.close()
+        else:
+            self.send(content(int(path.strip("/"))), cut=fault == "cut")
+
+    def send(self, body, cut=False):
+        length = len(body) + (1000 if cut else 0)
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body))
+        if cut:
+            self.transport.close()
+
+
+async def serve_upstream():
+    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=1024)
+    print("listening on", server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+# The clients: each gives what became of a request, as its status or as "cut".
+
+
+class Http1:
+    """On a connection that is kept, or on new ones."""
+
+    def __init__(self, connect, kept):
+        self.connect, self.kept = connect, kept
+        self.connection = None
+
+    def ask(self, method, target, body):
+        self.connection = self.connection or self.connect()
+        try:
+            self.connection.request(method, target, body, {"Host": HOST, "Origin": ORIGIN})
+            response = self.connection.getresponse()
+            answer = str(response.status), response.headers["Access-Control-Allow-Origin"], response.read()
+            ends = response.will_close
+        except http.client.IncompleteRead:
+            answer, ends = ("cut", ORIGIN, b""), True
+        if ends or not self.kept:
+            self.close()
+        return answer
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+
+class Http2:
+    """On a connection that is kept for some time."""
+
+    def __init__(self, connect):
+        self.connect = connect
+        self.connection = None
+
+    def ask(self, method, target, body):
+        if not self.connection or self.stream > 400:
+            self.close()
+            self.connection, self.stream = self.connect(), 1
+        client, stream = self.connection, self.stream
+        self.stream += 2
+        length = [("content-length", str(len(body)))] if body else []
+        client.seen.clear()
+        client.send(headers(stream, request(method, target, HOST, ("origin", ORIGIN), *length), end=not body))
+        if body:
+            client.send(data(stream, body, end=True))
+        outcome = client.outcome(stream)
+        fields, received = {}, b""
+        for frame in client.seen:
+            if frame.stream == stream and hasattr(frame, "fields"):
+                fields = dict(frame.fields)
+            elif frame.stream == stream and frame.kind == 0:
+                received += frame.payload
+        outcome = "cut" if outcome.startswith("reset") and fields else outcome
+        return outcome, fields.get("access-control-allow-origin"), received
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+
+class Soak:
+    """A run, and what it found."""
+
+    def __init__(self, running, minutes):
+        self.running = running
+        self.seconds = minutes * 60
+        self.ended = threading.Event()
+        self.unexpected = []
+        self.counts = collections.Counter()
+        self.samples = []
+
+    def client(self, asker, seed):
+        """Asks until the end; what is not as it should be is kept."""
+        chosen = random.Random(seed)
+        while not self.ended.wait(REST_SECONDS):
+            try:
+                self.ask(asker, chosen)
+            except Exception as error:
+                # Whatever it was, nobody has asked for it.
+                self.wrong(f"{type(error).__name__}: {error}")
+                asker.close()
+        asker.close()
+
+    def ask(self, asker, chosen):
+        size = chosen.choice(SIZES)
+        kind = chosen.choice(list(FAULTS)) if chosen.random() < FAULT_SHARE else chosen.choice(["get", "put"])
+        if kind == "put":
+            # As much as a frame of HTTP/2 has.
+            body = content(min(size, 16_000))
+            method, target, expected = "PUT", f"/{size}", ("200", hashlib.sha256(body).hexdigest().encode())
+        elif kind == "get":
+            method, target, body, expected = "GET", f"/{size}", None, ("200", content(size))
+        else:
+            method, target, body, expected = "GET", f"/{size}?{kind}", None, (FAULTS[kind], None)
+        status, origin, received = asker.ask(method, target, body)
+        self.counts[kind] += 1
+        wanted, object = expected
+        if status != wanted or origin != ORIGIN or object is not None and received != object:
+            self.wrong(f"{type(asker).__name__} {method} {target}: {status}, {origin}, {len(received)} bytes")
+
+    def wrong(self, what):
+        self.counts["wrong"] += 1
+        self.unexpected.append(what)
+        if len(self.unexpected) <= 20:
+            print("wrong:", what, flush=True)
+
+    def swap(self, folder, mounted):
+        """A policy each second, and a certificate every ten."""
+        number = generations.FIRST
+        while not self.ended.wait(1):
+            number += 1
+            mounted.swap(cors=generations.text(number))
+            if number % 10 == 0:
+                certificates.write(folder)
+            self.counts["swaps"] += 1
+
+    def sample(self):
+        self.samples.append((time.monotonic(), self.running.memory()))
+
+    def band(self):
+        """How far memory went up and down in the last third."""
+        start, end = self.samples[0][0], self.samples[-1][0]
+        last = [memory for at, memory in self.samples if at >= end - (end - start) / 3]
+        return max(last) - min(last)
+
+
+def descriptors(running):
+    return len(list(pathlib.Path(f"/proc/{running.process.pid}/fd").iterdir()))
+
+
+def wrk(url, rest):
+    script = HERE.with_name("soak.lua")
+    return Program("wrk", ["wrk", "-t1", f"-c{LOAD_CONNECTIONS}", "-d86400s", "-s", script, url, "--", rest])
+
+
+def said(load):
+    """What wrk has counted, once it is told to stop."""
+    load.signal(2)
+    assert load.wait() == 0, load.output
+    return {name: int(value) for name, value in re.findall(r"^(\w+)=(\d+)$", load.output, re.MULTILINE)}
+
+
+def calibrated(url):
+    """How long each connection has to rest between two requests for half the load, in milliseconds."""
+    with wrk(url, 0) as load:
+        time.sleep(CALIBRATION_SECONDS)
+        most = said(load)["answers"] / CALIBRATION_SECONDS
+    busy = LOAD_CONNECTIONS / most
+    rest = LOAD_CONNECTIONS / (LOAD * most) - busy
+    print(f"{most:.0f} answers a second at full load", flush=True)
+    return max(1, round(rest * 1000))
+
+
+def start(folder, upstream):
+    """The proxy, with a plain listener and one for TLS; gives it and the latter's port."""
+    certificates.write(folder)
+    mounted = generations.ConfigMap(folder / "mounted", cors=generations.text(generations.FIRST))
+    timeouts = {"response_head_seconds": RESPONSE_HEAD_SECONDS}
+    route = proxy.route("photos", ["*"], upstream, cors="mounted/cors.xml", timeouts=timeouts)
+    secure = '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "site.crt", key = "site.key" }]\n'
+    (folder / "s3cors.toml").write_text(proxy.config() + "\n" + secure + route)
+    running = proxy.S3cors(folder)
+    ports = re.findall(proxy.LISTENING_SAID, running.output)
+    return running, mounted, int(ports[-1])
+
+
+def clients(running, secure):
+    """Those who look at every answer."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+
+    def tls():
+        return http.client.HTTPSConnection("127.0.0.1", secure, timeout=30, context=trusting)
+
+    def http2(port, tls):
+        # Windows for all that is asked on one connection.
+        connection = Connection(port, (INITIAL_WINDOW_SIZE, MAX_WINDOW), tls=tls)
+        return connection.send(window_update(0, MAX_WINDOW - 65535))
+
+    return [
+        Http1(running.connect, kept=True),
+        Http1(running.connect, kept=False),
+        Http1(tls, kept=False),
+        Http2(lambda: http2(running.port, tls=False)),
+        Http2(lambda: http2(secure, tls=True)),
+    ]
+
+
+def soak(minutes):
+    with tempfile.TemporaryDirectory(prefix="s3cors-soak-") as path:
+        folder = pathlib.Path(path)
+        with Program("upstream", [sys.executable, HERE, "upstream"]) as upstream:
+            port = upstream.wait_for(r"listening on (\d+)")[1]
+            running, mounted, secure = start(folder, f"http://127.0.0.1:{port}")
+            with running:
+                return run(Soak(running, minutes), folder, mounted, secure)
+
+
+def run(soak, folder, mounted, secure):
+    running = soak.running
+    # Once a change has been seen, all is there that is kept.
+    mounted.swap(cors=generations.text(generations.FIRST - 1))
+    running.wait_for("the config was reloaded")
+    before = descriptors(running)
+    rest = calibrated(running.url)
+    askers = clients(running, secure)
+    threads = [threading.Thread(target=soak.client, args=(asker, seed)) for seed, asker in enumerate(askers)]
+    threads.append(threading.Thread(target=soak.swap, args=(folder, mounted)))
+    began = time.monotonic()
+    with wrk(running.url, rest) as load:
+        for each in threads:
+            each.start()
+        try:
+            while time.monotonic() - began < soak.seconds:
+                soak.sample()
+                if load.process.poll() is not None or running.process.poll() is not None:
+                    soak.wrong("wrk or the proxy ended")
+                    break
+                time.sleep(SAMPLE_SECONDS)
+        finally:
+            soak.ended.set()
+            for each in threads:
+                each.join()
+        counted = said(load)
+    series = running.series()
+    waited = time.monotonic()
+    while descriptors(running) > before and time.monotonic() - waited < DESCRIPTORS_SECONDS:
+        time.sleep(1)
+    left = descriptors(running) - before
+    rejected = series.get('s3cors_config_reloads_total{result="rejected"}', 0)
+    errors = [line for line in running.lines if " ERROR " in line or "panicked" in line]
+    failures = {
+        "answers that were wrong": len(soak.unexpected),
+        "failed in wrk": sum(counted[name] for name in counted if name == "failed" or name.startswith("error_")),
+        "panics": int(series.get("s3cors_panics_total", 0)),
+        "reloads rejected": int(rejected),
+        "errors logged": len(errors),
+        "descriptors left": max(0, left),
+        "memory out of its band": int(soak.band() > BAND_BYTES),
+    }
+    memory = [each for _, each in soak.samples]
+    return {
+        "ok": not any(failures.values()),
+        "seconds": round(time.monotonic() - began),
+        "failures": failures,
+        "first_failures": (soak.unexpected + errors)[:10],
+        "load": {"answers": counted["answers"], "p99_ms": counted["p99_microseconds"] / 1000},
+        "looked_at": dict(soak.counts),
+        "reloads": int(series.get('s3cors_config_reloads_total{result="applied"}', 0)),
+        "memory_mib": {
+            "first": round(memory[0] / MIB, 1),
+            "last": round(memory[-1] / MIB, 1),
+            "most": round(max(memory) / MIB, 1),
+            "band_of_the_last_third": round(soak.band() / MIB, 2),
+        },
+        "descriptors": {"before": before, "after": before + left},
+    }
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("role", nargs="?", choices=["upstream"], help=argparse.SUPPRESS)
+    arguments.add_argument("--minutes", type=float, default=30)
+    chosen = arguments.parse_args()
+    if chosen.role:
+        return asyncio.run(serve_upstream())
+    summary = soak(chosen.minutes)
+    print(json.dumps(summary))
+    return int(not summary["ok"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
