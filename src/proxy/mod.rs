@@ -175,7 +175,7 @@ impl Proxy {
         let found = match self.route(&snapshot.0, &parts) {
             Ok(found) => found,
             Err(error) => {
-                let response = self.refuse_head(&error, &parts);
+                let response = self.refuse_head(&error, &snapshot.0, &parts);
                 self.count(&self.unrouted, &method, response.status(), start);
                 return response;
             }
@@ -323,8 +323,14 @@ impl Proxy {
         Ok(())
     }
 
-    /// The answer to a request that no route serves. A preflight gets S3's refusal.
-    fn refuse_head(&self, error: &Error, request: &request::Parts) -> Response<Body> {
+    /// The answer to a request that no route serves. A preflight gets S3's refusal; where the host
+    /// has a policy, whom it allows can read why.
+    fn refuse_head(
+        &self,
+        error: &Error,
+        snapshot: &Snapshot,
+        request: &request::Parts,
+    ) -> Response<Body> {
         let id = self.ids.next();
         tracing::debug!(%error, id = id.as_str(), "a request was refused");
         if matches!(error, Error::UnknownHost)
@@ -332,7 +338,18 @@ impl Proxy {
         {
             return answer::denial(&Denial::bucket_not_found(), ResourceType::Bucket, id);
         }
-        answer::failure(error, false, id)
+        let authority = forward::authority(request).ok();
+        let found = authority.and_then(|authority| {
+            let path = request.uri.path();
+            FoundRoute::find(snapshot, authority, path).ok()
+        });
+        let Some(policy) = found.and_then(|found| found.policy) else {
+            return answer::failure(error, false, id);
+        };
+        let mut response = answer::failure(error, true, id);
+        let decision = policy.policy.decide(&request.method, &request.headers);
+        policy.policy.mark(decision, response.headers_mut());
+        response
     }
 
     async fn forward(

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use s3cors::proxy::LocalExecutor;
+use s3cors::server::Limits;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::support::client::{RawClient, ask};
@@ -429,6 +430,23 @@ fn every_fault_has_one_answer_that_the_allowed_origin_can_read() {
             scope.spawn(|| run(fault));
         }
     });
+}
+
+#[test]
+fn a_request_that_is_too_large_is_refused_readably() {
+    let upstream = MockUpstream::answering("");
+    let limits = Limits {
+        uri_bytes: "/fault".len() - 1,
+        ..Limits::default()
+    };
+    let proxy = TestProxy::with_limits(&[TestRoute::new(upstream.address, POLICY)], limits);
+    for origin in [Origin::Allowed, Origin::Refused, Origin::Absent] {
+        let answer = http2(proxy.address, "GET", origin);
+        assert_eq!(answer.status, 414, "{origin:?}");
+        check_readable(&answer, origin, "too long");
+        assert!(answer.headers.contains_key("x-amz-request-id"));
+    }
+    assert!(upstream.requests().is_empty());
 }
 
 /// The client has its answer before it has sent its body: nothing of the rest goes anywhere.
