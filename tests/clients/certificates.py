@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 HOST = "photos.example"
 
 
-def write(folder, name="site", serial=None):
-    """A certificate of its own and its key, each put over what was there; returns its serial number."""
+def write(folder):
+    """A certificate of its own and its key in one file, so that they are swapped together; gives its serial number."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -20,7 +20,7 @@ def write(folder, name="site", serial=None):
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
-        .serial_number(serial or x509.random_serial_number())
+        .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=89))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
@@ -29,13 +29,8 @@ def write(folder, name="site", serial=None):
     )
     pem = serialization.Encoding.PEM
     form = serialization.PrivateFormat.PKCS8
-    _put(folder / f"{name}.key", key.private_bytes(pem, form, serialization.NoEncryption()))
-    _put(folder / f"{name}.crt", certificate.public_bytes(pem))
-    return certificate.serial_number
-
-
-def _put(path, content):
-    fresh = path.with_name(f".{path.name}.new")
+    fresh = folder / ".site.pem.new"
     fresh.touch(mode=0o600)
-    fresh.write_bytes(content)
-    os.replace(fresh, path)
+    fresh.write_bytes(certificate.public_bytes(pem) + key.private_bytes(pem, form, serialization.NoEncryption()))
+    os.replace(fresh, folder / "site.pem")
+    return certificate.serial_number

@@ -43,8 +43,9 @@ REST_SECONDS = 0.05
 SIZES = [0, 2, 1000, 20_000, 300_000]
 FAULTS = {"cut": "cut", "late": "504", "garbage": "502", "close": "502"}
 FAULT_SHARE = 0.1
-LATE_SECONDS = 2
-RESPONSE_HEAD_SECONDS = 1
+LATE_SECONDS = 8
+# Long enough for a machine that is busy with other things.
+RESPONSE_HEAD_SECONDS = 5
 
 SAMPLE_SECONDS = 2
 BAND_BYTES = 2 * 1024 * 1024
@@ -244,7 +245,9 @@ def descriptors(running):
 
 def wrk(url, rest):
     script = HERE.with_name("soak.lua")
-    return Program("wrk", ["wrk", "-t1", f"-c{LOAD_CONNECTIONS}", "-d86400s", "-s", script, url, "--", rest])
+    return Program(
+        "wrk", ["wrk", "-t1", f"-c{LOAD_CONNECTIONS}", "-d86400s", "--timeout", "30s", "-s", script, url, "--", rest]
+    )
 
 
 def said(load):
@@ -271,7 +274,7 @@ def start(folder, upstream):
     mounted = generations.ConfigMap(folder / "mounted", cors=generations.text(generations.FIRST))
     timeouts = {"response_head_seconds": RESPONSE_HEAD_SECONDS}
     route = proxy.route("photos", ["*"], upstream, cors="mounted/cors.xml", timeouts=timeouts)
-    secure = '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "site.crt", key = "site.key" }]\n'
+    secure = '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "site.pem", key = "site.pem" }]\n'
     (folder / "s3cors.toml").write_text(proxy.config() + "\n" + secure + route)
     running = proxy.S3cors(folder)
     ports = re.findall(proxy.LISTENING_SAID, running.output)

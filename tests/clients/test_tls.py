@@ -26,7 +26,7 @@ def edge(folder):
     """A proxy that speaks TLS, with a certificate of its own."""
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
     certificates.write(folder)
-    listener = {"tls": [{"certificate": "site.crt", "key": "site.key"}]}
+    listener = {"tls": [{"certificate": "site.pem", "key": "site.pem"}]}
     with upstreams.Small() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
         with proxy.S3cors(folder, route, listener=listener) as running:
