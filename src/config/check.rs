@@ -284,6 +284,12 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
     size("header_count", 1, 10_000, &mut limits.header_count);
     size("uri_bytes", 64, 65_534, &mut limits.uri_bytes);
     size("connections", 1, 10_000_000, &mut limits.connections);
+    size(
+        "connections_per_client",
+        1,
+        10_000_000,
+        &mut limits.connections_per_client,
+    );
     for (key, most, limit) in [
         ("http2_streams", 10_000, &mut limits.http2_streams),
         ("http2_resets", 1_000_000, &mut limits.http2_resets),

@@ -16,6 +16,8 @@ use crate::proxy::Proxy;
 use super::connection::{Protocols, Spoken};
 use super::drain::DrainSignal;
 use super::listener::Socket;
+use super::no_room;
+use super::per_client::PerClient;
 use super::proxy_protocol::{self, Source};
 use super::tls::{self, TlsCell};
 
@@ -36,6 +38,7 @@ impl Entrance {
         &self,
         stream: S,
         address: Option<IpAddr>,
+        clients: &PerClient,
         protocols: &Protocols,
         proxy: Rc<Proxy>,
         drain: DrainSignal,
@@ -47,17 +50,22 @@ impl Entrance {
             trusted: proxy.trusts(address),
         };
         if self.tls.is_none() && !self.proxy_protocol {
+            let Some(_counted) = clients.count(client) else {
+                return no_room::tell(stream).await;
+            };
             let spoken = Spoken::Unknown;
             return protocols.serve(stream, spoken, client, proxy, drain).await;
         }
         // Boxed, so that what is plain needs no room for a handshake.
-        Box::pin(self.serve_after_handshake(stream, client, protocols, proxy, drain)).await;
+        Box::pin(self.serve_after_handshake(stream, client, clients, protocols, proxy, drain))
+            .await;
     }
 
     async fn serve_after_handshake<S: Socket>(
         &self,
         mut stream: S,
         mut client: Client,
+        clients: &PerClient,
         protocols: &Protocols,
         proxy: Rc<Proxy>,
         drain: DrainSignal,
@@ -78,16 +86,26 @@ impl Entrance {
                     Source::Unix => client.address = None,
                 }
             }
-            Ok(match &self.tls {
+            let Some(counted) = clients.count(client) else {
+                if self.tls.is_none() {
+                    no_room::tell(stream).await;
+                }
+                return Err(io::Error::other(
+                    "its client has all connections that it may",
+                ));
+            };
+            let entered = match &self.tls {
                 None => Entered::Plain(stream),
                 Some(cell) => {
                     let acceptor = TlsAcceptor::from(cell.config());
                     Entered::Tls(Box::new(acceptor.accept(stream).await?))
                 }
-            })
+            };
+            Ok((counted, entered))
         };
         let limit = protocols.limits().handshake;
-        let entered = match unless_too_late(tokio::time::timeout(limit, handshake), &drain).await {
+        let entered = unless_too_late(tokio::time::timeout(limit, handshake), &drain);
+        let (_counted, entered) = match entered.await {
             Some(Ok(Ok(entered))) => entered,
             Some(result) => {
                 let error = match result {

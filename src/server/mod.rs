@@ -12,6 +12,8 @@ mod gate;
 mod http2;
 mod inherited;
 mod listener;
+mod no_room;
+mod per_client;
 mod prefixed;
 mod proxy_protocol;
 pub mod socket;
@@ -100,6 +102,9 @@ pub struct Limits {
     pub uri_bytes: usize,
     /// How many connections are held at a time; each worker has its share.
     pub connections: usize,
+    /// How many connections an address may have, an IPv6 network of 64 bits being one, over all
+    /// workers; listed proxies may have any number.
+    pub connections_per_client: usize,
     /// How long a client may take over the PROXY protocol's header and a TLS handshake together.
     pub handshake: Duration,
     /// How long a client may take to send a request's head.
@@ -126,6 +131,7 @@ impl Default for Limits {
             header_count: 100,
             uri_bytes: 32 * 1024,
             connections: 20_000,
+            connections_per_client: 10_000,
             handshake: Duration::from_secs(10),
             head_read: Duration::from_secs(30),
             keep_alive_idle: Duration::from_secs(75),
@@ -284,7 +290,9 @@ impl Bound {
         let (drain, signal) = Drain::new();
         let (done, ended) = mpsc::unbounded_channel();
         let workers = self.settings.workers.max(1);
-        let connections = self.settings.limits.connections.div_ceil(workers);
+        let limits = &self.settings.limits;
+        let connections = limits.connections.div_ceil(workers);
+        let connections_per_client = limits.connections_per_client.div_ceil(workers);
         metrics.connections_limit(connections * workers);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut files = Vec::new();
@@ -309,6 +317,7 @@ impl Bound {
                 sockets,
                 limits: self.settings.limits.clone(),
                 connections,
+                connections_per_client,
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),

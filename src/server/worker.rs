@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::metrics::Gauge;
@@ -24,6 +23,8 @@ use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
 use super::listener::{Accepted, BoundSocket, Listener};
+use super::no_room;
+use super::per_client::PerClient;
 
 /// How often what is apart from any request is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,14 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long to wait after the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a client gets when there is no room for its connection.
-const NO_ROOM: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
-/// How long a client that there is no room for may take to read that.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How many may take it at a time, for each worker; who comes on top is told nothing.
+/// How many clients may be told at a time that there is no room, for each worker; who comes on top
+/// is told nothing.
 const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a worker's thread is started with.
@@ -48,6 +43,8 @@ pub(super) struct Start {
     pub(super) limits: Limits,
     /// This worker's share of the connections.
     pub(super) connections: usize,
+    /// Its share of each client's.
+    pub(super) connections_per_client: usize,
     pub(super) current: Arc<Current>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<AccessLogger>,
@@ -73,6 +70,7 @@ struct Shared {
     /// How many connections there are, and may be.
     open: Cell<usize>,
     room: usize,
+    clients: PerClient,
     /// How many clients are being told that there is no room.
     refused: Cell<usize>,
     drain: DrainSignal,
@@ -99,6 +97,7 @@ impl Shared {
             metrics: start.metrics,
             open: Cell::new(0),
             room: start.connections,
+            clients: PerClient::new(start.connections_per_client),
             refused: Cell::new(0),
             drain: start.drain,
         }
@@ -217,14 +216,10 @@ impl Hall {
         }
         shared.refused.set(shared.refused.get() + 1);
         tokio::task::spawn_local(async move {
-            let told = async {
-                match accepted {
-                    Accepted::Tcp(stream, _) => tell_off(stream).await,
-                    Accepted::Unix(stream) => tell_off(stream).await,
-                }
-            };
-            // Whether it arrives matters to nobody else.
-            let _ = tokio::time::timeout(REFUSAL_PATIENCE, told).await;
+            match accepted {
+                Accepted::Tcp(stream, _) => no_room::tell(stream).await,
+                Accepted::Unix(stream) => no_room::tell(stream).await,
+            }
             shared.refused.set(shared.refused.get() - 1);
         });
     }
@@ -258,29 +253,19 @@ impl Drop for Open {
 }
 
 async fn converse(accepted: Accepted, entrance: &Entrance, shared: &Shared) {
-    let protocols = &shared.protocols;
+    let (clients, protocols) = (&shared.clients, &shared.protocols);
     let (proxy, drain) = (Rc::clone(&shared.proxy), shared.drain.clone());
     match accepted {
         Accepted::Tcp(stream, address) => {
             let address = Some(address.ip());
-            let served = entrance.serve(stream, address, protocols, proxy, drain);
+            let served = entrance.serve(stream, address, clients, protocols, proxy, drain);
             served.await;
         }
         Accepted::Unix(stream) => {
-            let served = entrance.serve(stream, None, protocols, proxy, drain);
+            let served = entrance.serve(stream, None, clients, protocols, proxy, drain);
             served.await;
         }
     }
-}
-
-/// Says that there is no room, and reads what was asked until the client closes: closed with bytes
-/// unread, the connection would be reset, and the client might never see the answer.
-async fn tell_off(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    stream.write_all(NO_ROOM).await?;
-    stream.shutdown().await?;
-    let mut unread = [0; 512];
-    while stream.read(&mut unread).await? > 0 {}
-    Ok(())
 }
 
 /// The client left before it was accepted: the next one is fine.
@@ -295,6 +280,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 mod tests {
     use std::os::unix::net::UnixStream as StdUnixStream;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
     use crate::proxy::snapshot::Snapshot;
@@ -327,6 +313,7 @@ mod tests {
                 sockets: Vec::new(),
                 limits: Limits::default(),
                 connections: 10,
+                connections_per_client: 10,
                 current,
                 metrics: Arc::clone(&metrics),
                 access_log: None,

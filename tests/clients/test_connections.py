@@ -44,7 +44,12 @@ def descriptors():
 @pytest.fixture
 def edge(folder):
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
-    limits = {"head_read_seconds": HEAD_READ_SECONDS, "keep_alive_idle_seconds": PATIENCE_SECONDS}
+    limits = {
+        "head_read_seconds": HEAD_READ_SECONDS,
+        "keep_alive_idle_seconds": PATIENCE_SECONDS,
+        # All of them come from one address.
+        "connections_per_client": 20_000,
+    }
     with upstreams.Small() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
         with proxy.S3cors(folder, route, limits=limits) as running:

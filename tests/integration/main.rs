@@ -25,6 +25,7 @@ mod lane;
 mod proxy_protocol;
 mod readme;
 mod reload;
+mod room;
 mod shipped_files;
 mod smuggling;
 mod support;

@@ -1,0 +1,26 @@
+//! What a client is told that there is no room for.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// How long a client may take to read it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Says that there is no room, and reads what was asked until the client closes: closed with bytes
+/// unread, the connection would be reset, and the client might never see the answer.
+pub(super) async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let told = async {
+        stream.write_all(NO_ROOM).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 512];
+        while stream.read(&mut unread).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    // Whether it arrives matters to nobody else.
+    let _ = tokio::time::timeout(PATIENCE, told).await;
+}

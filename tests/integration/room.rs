@@ -1,0 +1,82 @@
+//! Who finds no room is told so at once, and nobody else notices.
+
+use s3cors::server::{Limits, ListenerSettings};
+
+use crate::support::client::{RawClient, RawResponse};
+use crate::support::proxy::{TestProxy, TestRoute, listener};
+use crate::support::upstream::MockUpstream;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+
+fn proxy(proxies: &[&str], listener: ListenerSettings, limits: Limits) -> TestProxy {
+    let upstream = MockUpstream::answering(OK);
+    let route = TestRoute::transparent(upstream.address);
+    TestProxy::trusting(proxies, listener, &[route], limits, None)
+}
+
+fn ask(client: &mut RawClient) -> RawResponse {
+    client.send(GET).receive("GET")
+}
+
+/// Connects without asking, for a refusal comes unasked.
+fn assert_refused(mut client: RawClient) {
+    let refusal = client.receive("GET");
+    assert_eq!(refusal.status, 503);
+    assert_eq!(refusal.values("retry-after"), ["1"]);
+    assert_eq!(refusal.values("connection"), ["close"]);
+    assert!(client.is_closed());
+}
+
+/// Connects until there is room again: that a connection is gone is noticed a moment later.
+fn once_there_is_room(connect: impl Fn() -> RawClient) -> RawClient {
+    loop {
+        let mut client = connect();
+        if ask(&mut client).status == 200 {
+            return client;
+        }
+    }
+}
+
+#[test]
+fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
+    let limits = Limits {
+        connections_per_client: 2,
+        ..Limits::default()
+    };
+    let proxy = proxy(&[], listener(), limits);
+    let connect = || RawClient::connect(proxy.address);
+    let mut clients = [connect(), connect()];
+    for client in &mut clients {
+        assert_eq!(ask(client).status, 200);
+    }
+    assert_refused(connect());
+    // Those that are open go on, and the place of one that ends is free.
+    let [first, mut second] = clients;
+    drop(first);
+    assert_eq!(ask(&mut once_there_is_room(connect)).status, 200);
+    assert_eq!(ask(&mut second).status, 200);
+}
+
+#[test]
+fn a_listed_proxy_is_not_counted_and_whom_it_names_is() {
+    let limits = Limits {
+        connections_per_client: 1,
+        ..Limits::default()
+    };
+    let listener = ListenerSettings {
+        proxy_protocol: true,
+        ..listener()
+    };
+    let proxy = proxy(&["127.0.0.1"], listener, limits);
+    let connect = |address: &str| {
+        let mut client = RawClient::connect(proxy.address);
+        client.send(format!("PROXY TCP4 {address} 198.51.100.1 1 2\r\n"));
+        client
+    };
+    let (mut one, mut other) = (connect("192.0.2.1"), connect("192.0.2.2"));
+    assert_eq!(ask(&mut one).status, 200);
+    assert_eq!(ask(&mut other).status, 200);
+    assert_refused(connect("192.0.2.1"));
+    assert_eq!(ask(&mut one).status, 200);
+}
