@@ -62,9 +62,14 @@ impl Account {
         (is_ejected, is_full, self.outstanding.get())
     }
 
-    /// Whether nobody would miss the account.
+    /// Whether no request is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.outstanding.get() == 0
+    }
+
+    /// Whether nobody would miss the account.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_idle() && self.connections.get() == 0
     }
 
     /// A place for one more connection; `None`: there are as many as there may be.

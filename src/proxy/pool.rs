@@ -58,6 +58,7 @@ pub(super) struct UpstreamPool {
     /// The lane's, likewise.
     raw: RefCell<Vec<Raw>>,
     http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    http2_used: Cell<Instant>,
 }
 
 type Http1Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
@@ -300,6 +301,7 @@ impl Pool {
                 idle: RefCell::default(),
                 raw: RefCell::default(),
                 http2: RefCell::default(),
+                http2_used: Cell::new(Instant::now()),
             })
         });
         Rc::clone(pool)
@@ -312,8 +314,8 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle for too long, and forgets upstreams that no snapshot
-    /// knows any more.
+    /// Closes connections that were idle for too long, and forgets upstreams to which none is left:
+    /// those that no snapshot knows any more are gone so, and the others are soon known again.
     pub(super) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
             pool.idle
@@ -322,8 +324,10 @@ impl Pool {
             pool.raw
                 .borrow_mut()
                 .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
-            let is_known = Arc::strong_count(pool.account.upstream()) > 1;
-            is_known || !pool.account.is_idle()
+            if pool.account.is_idle() && pool.http2_used.get().elapsed() >= MAX_IDLE_AGE {
+                pool.http2.replace(None);
+            }
+            !pool.account.is_unused()
         });
     }
 }
@@ -455,6 +459,7 @@ impl UpstreamPool {
 
     async fn http2(&self) -> Option<http2::SendRequest<RequestBody>> {
         let mut sender = self.http2.borrow().clone()?;
+        self.http2_used.set(Instant::now());
         if sender.ready().await.is_ok() {
             return Some(sender);
         }
@@ -482,6 +487,7 @@ impl UpstreamPool {
             drop(seat);
         });
         self.http2.replace(Some(sender.clone()));
+        self.http2_used.set(Instant::now());
         // It carries the requests of all who wait.
         self.account.freed();
         Ok(sender)
