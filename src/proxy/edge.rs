@@ -18,7 +18,8 @@ use crate::cors::VARY;
 
 use super::account::Asking;
 use super::answer::{RequestId, host_id};
-use super::lane::Look;
+use super::client::Client;
+use super::lane::{Answered, Look};
 use super::wire::{CLOSE, Connection, Field, Framing, RequestHead};
 use super::{FoundRoute, Proxy};
 
@@ -28,11 +29,12 @@ impl Proxy {
     pub(super) fn answer_at_edge(
         &self,
         head: &RequestHead<'_, '_>,
+        client: Client,
         start: Instant,
         closing: bool,
         out: &mut Vec<u8>,
     ) -> Option<Look> {
-        if head.method != "OPTIONS" || self.is_watched() {
+        if head.method != "OPTIONS" || self.wants_more(client) {
             return None;
         }
         let (host, path, request) = preflight(head)?;
@@ -42,17 +44,18 @@ impl Proxy {
         let decision = policy.policy.answer(&request);
         let vary = policy.policy.vary(Kind::Preflight, decision.is_ok());
         let close = closing || head.connection == Connection::Closes;
-        let (status, close) = match &decision {
+        let mut id = None;
+        let (status, close, bytes) = match &decision {
             Ok(fields) => {
                 self.count_allowed(&found, policy, Kind::Preflight, fields.pattern());
                 out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n");
                 fields.write(out);
                 write_end(close, vary.is_some(), out);
                 self.date.write(start, out);
-                (StatusCode::OK, close)
+                (StatusCode::OK, close, 0)
             }
             Err(denial) => {
-                let id = self.ids.next();
+                let id = *id.insert(self.ids.next());
                 let asking = Asking {
                     kind: Kind::Preflight,
                     origin: request.origin,
@@ -66,10 +69,18 @@ impl Proxy {
                 write_end(close, vary.is_some(), out);
                 self.date.write(start, out);
                 out.extend_from_slice(body.as_bytes());
-                (denial.status(), close)
+                (denial.status(), close, body.len())
             }
         };
         self.count(&found.route.metrics, &Method::OPTIONS, status, start);
+        let answered = Answered {
+            status,
+            outcome: decision.map(|_| ()).map_err(|denial| denial.reason()),
+            request_id: id.as_ref().map_or("", RequestId::as_str),
+            bytes,
+            start,
+        };
+        self.tell_answered(head, client, found.route, &answered);
         Some(Look::Answered {
             consumed: head.bytes.len(),
             close,

@@ -100,7 +100,7 @@ impl Logged {
 }
 
 /// What the log says where the client left before there was a response: nginx's 499.
-fn client_left() -> StatusCode {
+pub(super) fn client_left() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 

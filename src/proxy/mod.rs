@@ -273,11 +273,6 @@ impl Proxy {
         self.tunnels.ended().await;
     }
 
-    /// Whether somebody wants to be told of each request, in the words of hyper's path.
-    fn is_watched(&self) -> bool {
-        self.access_log.is_some() || self.tracer.is_some()
-    }
-
     /// This worker's buffers, for as long as nobody waits.
     pub fn scratch(&self) -> std::cell::RefMut<'_, Scratch> {
         self.scratch.borrow_mut()

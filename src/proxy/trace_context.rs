@@ -45,7 +45,8 @@ impl TraceParent {
         Self::parse(value.to_str().ok()?)
     }
 
-    fn parse(value: &str) -> Option<Self> {
+    /// What one field's value says.
+    pub(super) fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
         let version = hex(&mut parts, 2)?;
         let parent = Self {

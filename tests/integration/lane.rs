@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use s3cors::cors::{Options, Semantics};
 use s3cors::proxy::snapshot::HostHeader;
+use s3cors::server::Limits;
+use serde_json::Value;
 
 use crate::support::client::RawClient;
-use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::proxy::{TestProxy, TestRoute, listener};
 use crate::support::upstream::MockUpstream;
 
 const POLICY: &str = "<CORSConfiguration>\
@@ -193,4 +195,68 @@ fn the_lane_and_hyper_agree() {
         Ok(())
     };
     runner.run(&requests(), same).unwrap();
+}
+
+#[test]
+fn the_access_log_says_the_same_of_both() {
+    let upstream = upstream();
+    let log = std::env::temp_dir().join(format!("s3cors-lane-{}", upstream.address.port()));
+    let limits = Limits::default();
+    let proxy = TestProxy::trusting(&[], listener(), &routes(&upstream), limits, Some(&log));
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    for (method, number, origin, other) in [
+        (
+            "GET",
+            0,
+            "https://a.app.example",
+            "Referer: https://a.app.example/\r\nUser-Agent: \"x\u{e9}\r\n",
+        ),
+        ("PUT", 7, "https://a.app.example", trace),
+        ("DELETE", 2, "https://evil.example", ""),
+        ("HEAD", 0, "", ""),
+        ("GET", 18, "https://a.app.example", ""),
+        (
+            "OPTIONS",
+            0,
+            "https://a.app.example",
+            "Access-Control-Request-Method: PUT\r\n",
+        ),
+        (
+            "OPTIONS",
+            0,
+            "https://evil.example",
+            "Access-Control-Request-Method: PUT\r\n",
+        ),
+    ] {
+        let head = format!(
+            "{method} /{number}?a HTTP/1.1\r\nHost: photos.example\r\nOrigin: {origin}\r\n{other}"
+        );
+        for connection in ["", "Connection: x-nothing\r\n"] {
+            let request = format!("{head}{connection}\r\n");
+            RawClient::connect(proxy.address)
+                .send(request.as_bytes())
+                .receive(method);
+        }
+    }
+    proxy.finish_log();
+    let lines = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_file(&log).unwrap();
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let fields = line.as_object_mut().unwrap();
+            for differs in ["time", "duration_seconds"] {
+                assert!(fields.remove(differs).is_some(), "{differs}");
+            }
+            if let Some(id) = fields.get_mut("request_id") {
+                *id = Value::Bool(id.as_str().unwrap().len() == 16);
+            }
+            line
+        })
+        .collect();
+    assert_eq!(lines.len(), 14);
+    for (index, pair) in lines.chunks(2).enumerate() {
+        assert_eq!(pair[0], pair[1], "{index}");
+    }
 }

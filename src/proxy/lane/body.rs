@@ -65,22 +65,28 @@ impl Body {
         }
     }
 
-    /// Writes what `bytes` have of the body as the client gets it; what is behind it stays.
-    pub(super) fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) {
+    /// Writes what `bytes` have of the body as the client gets it; what is behind it stays. Says
+    /// how many bytes of the body that were, its coding apart.
+    pub(super) fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> u64 {
+        let mut passed = 0;
         match self {
             Self::Length(left) => {
                 let now = part(bytes, *left);
                 out.extend_from_slice(now);
                 *left -= now.len() as u64;
                 *bytes = bytes.get(now.len()..).unwrap_or_default();
+                passed = now.len();
             }
             Self::Chunked(chunked) => {
                 while !bytes.is_empty() && !chunked.is_ended() {
                     match chunked.take(bytes) {
-                        Ok(data) => write_chunk(data, out),
+                        Ok(data) => {
+                            write_chunk(data, out);
+                            passed += data.len();
+                        }
                         Err(InvalidChunk) => {
                             *self = Self::Broken;
-                            return;
+                            return passed as u64;
                         }
                     }
                 }
@@ -88,9 +94,13 @@ impl Body {
                     out.extend_from_slice(LAST_CHUNK);
                 }
             }
-            Self::UntilClose { .. } => write_chunk(std::mem::take(bytes), out),
+            Self::UntilClose { .. } => {
+                passed = bytes.len();
+                write_chunk(std::mem::take(bytes), out);
+            }
             Self::Broken => {}
         }
+        passed as u64
     }
 
     /// The upstream's connection has ended: whether the body has, too.
@@ -184,6 +194,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             Body::Length(length) if !bytes.is_empty() => {
                 let now = part(bytes, *length);
                 *length -= now.len() as u64;
+                self.bytes += now.len() as u64;
                 // What comes behind the body is no response to anything: the connection is spent.
                 raw.is_spent |= now.len() < bytes.len();
                 write_at_once(cx, self.client, now)
@@ -196,7 +207,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                         return Poll::Ready(Err(Broken::Upstream(ended)));
                     }
                 } else {
-                    left.pass(&mut bytes, &mut scratch.output);
+                    self.bytes += left.pass(&mut bytes, &mut scratch.output);
                     raw.is_spent |= !bytes.is_empty();
                 }
                 write_at_once(cx, self.client, &scratch.output)

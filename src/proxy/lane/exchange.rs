@@ -4,10 +4,12 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -17,15 +19,17 @@ use crate::proxy::answer;
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::Error;
+use crate::proxy::logged::client_left;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::Route;
-use crate::proxy::upstream::{Timeouts, UpstreamLimits};
+use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits};
 use crate::proxy::wire::read_response;
 use crate::proxy::{Held, Proxy};
 
 use super::body::{self, Body, Broken, write_all, write_at_once};
 use super::connection::Raw;
 use super::response::{Dressing, write_for_client, write_line};
+use super::told::{End, Told};
 
 /// As much as is read ahead of a client that asks before it was answered, in bytes.
 const READ_AHEAD: usize = 16 * 1024;
@@ -59,10 +63,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for TlsStream<S> {
 
 /// A request that was decided on, as it goes to the upstream.
 pub struct Exchange {
-    /// The head that the upstream gets, then the CORS fields that the response gets.
+    /// The head that the upstream gets, then the CORS fields that the response gets, then what the
+    /// access log wants to know.
     pub(super) slip: Vec<u8>,
-    /// How much of it is the head.
+    /// Where the head ends.
     pub(super) head: usize,
+    /// Where the CORS fields end.
+    pub(super) cors: usize,
+    /// `None`: there is no log.
+    pub(super) told: Option<Box<Told>>,
     /// `None`: CORS is the upstream's business.
     pub(super) marks: Option<Marks>,
     pub(super) held: Rc<Held>,
@@ -110,7 +119,7 @@ impl Exchange {
     }
 
     fn cors_lines(&self) -> &[u8] {
-        self.slip.get(self.head..).unwrap_or_default()
+        self.slip.get(self.head..self.cors).unwrap_or_default()
     }
 
     fn dressing(&self, route: &Route, closes: bool) -> Dressing<'_> {
@@ -193,6 +202,10 @@ impl Proxy {
             ahead,
             deadline,
             closing: &closing,
+            status: client_left(),
+            bytes: 0,
+            upstream: None,
+            request_id: None,
         };
         let went = match carrying.run().await {
             Ok(went) => went,
@@ -201,6 +214,7 @@ impl Proxy {
                 Box::pin(carrying.answer_failure(&error)).await
             }
         };
+        drop(carrying);
         self.slips.give_back(exchange.slip);
         went
     }
@@ -215,6 +229,27 @@ pub(super) struct Carrying<'c, C> {
     pub(super) ahead: &'c mut Vec<u8>,
     pub(super) deadline: &'c mut Deadline,
     closing: &'c dyn Fn() -> bool,
+    /// The response's.
+    status: StatusCode,
+    /// Of its body, moved to the client so far.
+    pub(super) bytes: u64,
+    /// Who answered, where the log wants to know it.
+    upstream: Option<Arc<Upstream>>,
+    request_id: Option<HeaderValue>,
+}
+
+impl<C> Drop for Carrying<'_, C> {
+    /// The exchange has ended, however that came about.
+    fn drop(&mut self) {
+        let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        let end = End {
+            status: self.status,
+            bytes: self.bytes,
+            upstream: self.upstream.as_deref(),
+            request_id: id.unwrap_or_default(),
+        };
+        self.proxy.tell(self.exchange, self.route, &end);
+    }
 }
 
 impl<C: ClientStream> Carrying<'_, C> {
@@ -233,6 +268,9 @@ impl<C: ClientStream> Carrying<'_, C> {
             match self.send_and_answer(&lease, &mut raw).await {
                 Ok(reply) => {
                     lease.answered();
+                    if self.exchange.told.is_some() {
+                        self.upstream = Some(Arc::clone(lease.upstream()));
+                    }
                     break (lease, raw, reply);
                 }
                 // The upstream closed a kept-alive connection at the moment that it was used
@@ -368,7 +406,8 @@ impl<C: ClientStream> Carrying<'_, C> {
                     proxy.date.write(Instant::now(), output);
                 }
                 proxy.count_exchange(exchange, self.route, head.status);
-                Next::Final(head.bytes.len(), Body::of(head.body), head.closes)
+                let body = Body::of(head.body);
+                Next::Final(head.bytes.len(), head.status, body, head.closes)
             });
             match read.map_err(|_| Step::Unacceptable(INVALID))? {
                 None if length > limits.response_head_bytes => {
@@ -389,17 +428,19 @@ impl<C: ClientStream> Carrying<'_, C> {
                     received.is_new = !rest.is_empty();
                     received.bytes = rest.to_vec();
                 }
-                Some(Next::Final(head, mut left, upstream_closes)) => {
+                Some(Next::Final(head, status, mut left, upstream_closes)) => {
                     let mut rest = bytes.get(head..).unwrap_or_default();
+                    self.status = status;
                     let unwritten = match &mut left {
                         Body::Length(length) if *length > COPIED as u64 => {
                             let now = body::part(rest, *length);
                             *length -= now.len() as u64;
+                            self.bytes += now.len() as u64;
                             rest = rest.get(now.len()..).unwrap_or_default();
                             body::write_both_at_once(cx, self.client, &scratch.output, now)
                         }
                         left => {
-                            left.pass(&mut rest, &mut scratch.output);
+                            self.bytes += left.pass(&mut rest, &mut scratch.output);
                             write_at_once(cx, self.client, &scratch.output)
                         }
                     };
@@ -463,6 +504,11 @@ impl<C: ClientStream> Carrying<'_, C> {
             write_line(b"vary", names.as_bytes(), &mut lines);
         }
         proxy.count_exchange(exchange, route, response.status());
+        self.status = response.status();
+        self.request_id = response.headers().get(answer::REQUEST_ID).cloned();
+        if exchange.method != Method::HEAD {
+            self.bytes = response.size_hint().exact().unwrap_or_default();
+        }
         let (mut bytes, now) = (Vec::new(), Instant::now());
         let to_head = exchange.method == Method::HEAD;
         answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
@@ -491,8 +537,8 @@ enum Step {
 enum Next {
     /// So many bytes of it; whether it switches protocols, which nobody asked for.
     Interim(usize, bool),
-    /// So many bytes of it, its body, and whether the upstream closes behind it.
-    Final(usize, Body, bool),
+    /// So many bytes of it, its status and body, and whether the upstream closes behind it.
+    Final(usize, StatusCode, Body, bool),
 }
 
 pub(super) fn due(limit: Duration) -> tokio::time::Instant {

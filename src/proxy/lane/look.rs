@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 
 use crate::cors::CorsRequest;
 use crate::cors::Kind;
+use crate::cors::Reason;
 use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
 use crate::proxy::answer;
@@ -61,7 +62,7 @@ impl Proxy {
     pub fn look(&self, bytes: &[u8], client: Client, closing: bool, out: &mut Vec<u8>) -> Look {
         let read = read_request(bytes, &self.limits, |head| {
             let start = Instant::now();
-            if let Some(answered) = self.answer_at_edge(head, start, closing, out) {
+            if let Some(answered) = self.answer_at_edge(head, client, start, closing, out) {
                 return answered;
             }
             match self.plan(head, client, start, closing) {
@@ -124,7 +125,7 @@ impl Proxy {
         if head.is_http10 || head.is_special || head.connection == Connection::Lists {
             return None;
         }
-        if self.is_watched() {
+        if self.wants_more(client) {
             return None;
         }
         let method = Method::from_bytes(head.method.as_bytes()).ok()?;
@@ -150,13 +151,21 @@ impl Proxy {
         let mut slip = self.slips.take();
         write_for_upstream(head, route, client, &mut slip);
         let length = slip.len();
-        let marks = found
-            .policy
-            .map(|policy| self.decide(&found, policy, &asked, path, &mut slip));
+        let (marks, decision) = match found.policy {
+            None => (None, None),
+            Some(policy) => {
+                let (marks, outcome) = self.decide(&found, policy, &asked, path, &mut slip);
+                (Some(marks), outcome.map(|outcome| (Kind::Actual, outcome)))
+            }
+        };
+        let cors = slip.len();
+        let told = self.note(head, client, decision, &mut slip);
         let route = found.index;
         Some(Exchange {
             slip,
             head: length,
+            cors,
+            told,
             marks,
             held: Rc::clone(&held),
             route,
@@ -167,7 +176,8 @@ impl Proxy {
         })
     }
 
-    /// Decides, counts, and writes the fields that the response is to have.
+    /// Decides, counts, and writes the fields that the response is to have; `None`: it is no CORS
+    /// request.
     fn decide(
         &self,
         found: &FoundRoute<'_>,
@@ -175,10 +185,10 @@ impl Proxy {
         asked: &Asked<'_>,
         path: &str,
         slip: &mut Vec<u8>,
-    ) -> Marks {
+    ) -> (Marks, Option<Result<(), Reason>>) {
         let vary = |is_allowed| policy.policy.vary(Kind::Actual, is_allowed);
         let Some(origin) = asked.origin else {
-            return Marks { vary: vary(false) };
+            return (Marks { vary: vary(false) }, None);
         };
         let request = CorsRequest {
             kind: Kind::Actual,
@@ -190,7 +200,7 @@ impl Proxy {
             Ok(fields) => {
                 self.count_allowed(found, policy, Kind::Actual, fields.pattern());
                 fields.write(slip);
-                Marks { vary: vary(true) }
+                (Marks { vary: vary(true) }, Some(Ok(())))
             }
             Err(denial) => {
                 let asking = Asking {
@@ -200,7 +210,8 @@ impl Proxy {
                     path,
                 };
                 self.count_denied(found, policy, &denial, asking, "");
-                Marks { vary: vary(false) }
+                let refused = Err(denial.reason());
+                (Marks { vary: vary(false) }, Some(refused))
             }
         }
     }

@@ -14,7 +14,9 @@ mod connection;
 mod exchange;
 mod look;
 mod response;
+mod told;
 
 pub(super) use connection::Raw;
 pub use exchange::{ClientStream, Exchange, Went};
 pub use look::{Look, Single};
+pub(super) use told::Answered;

@@ -134,6 +134,13 @@ fn too_long(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
 }
 
 impl<'h, 'b> RequestHead<'h, 'b> {
+    /// The first value of a field.
+    pub(in crate::proxy) fn field(&self, name: &str) -> Option<&'b [u8]> {
+        let mut fields = self.fields.iter();
+        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name))?;
+        Some(field.value)
+    }
+
     fn new(bytes: &'b [u8], request: &'h httparse::Request<'_, 'b>) -> Result<Self, HeadError> {
         let (fields, malformed) = (&*request.headers, HeadError::Malformed);
         let method = request.method.unwrap_or_default();

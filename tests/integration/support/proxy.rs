@@ -192,11 +192,6 @@ impl TestProxy {
         Self::with(routes, limits, DrainSettings::default())
     }
 
-    /// With an access log, which nobody reads.
-    pub(crate) fn logged(routes: &[TestRoute]) -> Self {
-        Self::logged_to(Path::new("/dev/null"), routes)
-    }
-
     /// With an access log of JSON in a file.
     pub(crate) fn logged_to(path: &Path, routes: &[TestRoute]) -> Self {
         Self::trusting(&[], listener(), routes, Limits::default(), Some(path))

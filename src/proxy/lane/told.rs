@@ -1,0 +1,155 @@
+//! What the access log is told of an exchange: where there is a log, the request's head goes along
+//! until the response has ended.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use http::{Method, StatusCode, Version};
+
+use crate::cors::Kind;
+use crate::cors::Reason;
+use crate::proxy::Proxy;
+use crate::proxy::access_log::Record;
+use crate::proxy::client::Client;
+use crate::proxy::snapshot::Route;
+use crate::proxy::trace_context::{TRACEPARENT, TraceId, TraceParent};
+use crate::proxy::upstream::Upstream;
+use crate::proxy::wire::RequestHead;
+
+use super::exchange::Exchange;
+
+/// What is known of a request at its head. The ranges are places in the exchange's slip.
+pub(super) struct Told {
+    time: SystemTime,
+    address: Option<IpAddr>,
+    target: Range<usize>,
+    host: Range<usize>,
+    origin: Option<Range<usize>>,
+    referer: Option<Range<usize>>,
+    user_agent: Option<Range<usize>>,
+    trace_id: Option<TraceId>,
+    decision: Option<(Kind, Result<(), Reason>)>,
+}
+
+/// How an exchange ended.
+pub(super) struct End<'e> {
+    pub(super) status: StatusCode,
+    /// Of the response's body, sent to the client.
+    pub(super) bytes: u64,
+    /// Who answered; `None`: we did.
+    pub(super) upstream: Option<&'e Upstream>,
+    pub(super) request_id: &'e str,
+}
+
+impl Proxy {
+    /// Whether what is plain is left to hyper's path all the same: somebody wants to know more of
+    /// it than is read here (spans, and whom a listed proxy speaks for).
+    pub(in crate::proxy) fn wants_more(&self, client: Client) -> bool {
+        self.tracer.is_some() || self.access_log.is_some() && client.trusted
+    }
+
+    /// Adds the head to `slip`, where there is a log to be told of it.
+    pub(super) fn note(
+        &self,
+        head: &RequestHead<'_, '_>,
+        client: Client,
+        decision: Option<(Kind, Result<(), Reason>)>,
+        slip: &mut Vec<u8>,
+    ) -> Option<Box<Told>> {
+        self.access_log.as_ref()?;
+        let mut keep = |part: &[u8]| {
+            let start = slip.len();
+            slip.extend_from_slice(part);
+            start..slip.len()
+        };
+        Some(Box::new(Told {
+            time: SystemTime::now(),
+            address: client.address,
+            target: keep(head.target.as_bytes()),
+            host: keep(head.field("host").unwrap_or_default()),
+            origin: head.field("origin").map(&mut keep),
+            referer: head.field("referer").map(&mut keep),
+            user_agent: head.field("user-agent").map(&mut keep),
+            trace_id: trace_id(head),
+            decision,
+        }))
+    }
+
+    /// Logs an exchange that has ended.
+    pub(super) fn tell(&self, exchange: &Exchange, route: &Route, end: &End<'_>) {
+        let (Some(logger), Some(told)) = (&self.access_log, &exchange.told) else {
+            return;
+        };
+        let part = |range: &Range<usize>| exchange.slip.get(range.clone()).unwrap_or_default();
+        logger.log(&Record {
+            time: told.time,
+            route: Some(&route.name),
+            client: told.address,
+            method: &exchange.method,
+            host: part(&told.host),
+            target: std::str::from_utf8(part(&told.target)).unwrap_or_default(),
+            version: Version::HTTP_11,
+            status: end.status,
+            bytes: end.bytes,
+            duration: exchange.start.elapsed(),
+            upstream: end.upstream,
+            request_id: end.request_id,
+            trace_id: told.trace_id,
+            origin: told.origin.as_ref().map(part),
+            decision: told.decision,
+            referer: told.referer.as_ref().map(part),
+            user_agent: told.user_agent.as_ref().map(part),
+        });
+    }
+
+    /// Logs a request that was answered at the edge.
+    pub(in crate::proxy) fn tell_answered(
+        &self,
+        head: &RequestHead<'_, '_>,
+        client: Client,
+        route: &Route,
+        answered: &Answered<'_>,
+    ) {
+        let Some(logger) = &self.access_log else {
+            return;
+        };
+        logger.log(&Record {
+            time: SystemTime::now(),
+            route: Some(&route.name),
+            client: client.address,
+            method: &Method::OPTIONS,
+            host: head.field("host").unwrap_or_default(),
+            target: head.target,
+            version: Version::HTTP_11,
+            status: answered.status,
+            bytes: answered.bytes as u64,
+            duration: answered.start.elapsed(),
+            upstream: None,
+            request_id: answered.request_id,
+            trace_id: trace_id(head),
+            origin: head.field("origin"),
+            decision: Some((Kind::Preflight, answered.outcome)),
+            referer: head.field("referer"),
+            user_agent: head.field("user-agent"),
+        });
+    }
+}
+
+/// How a preflight was answered at the edge.
+pub(in crate::proxy) struct Answered<'a> {
+    pub(in crate::proxy) status: StatusCode,
+    pub(in crate::proxy) outcome: Result<(), Reason>,
+    pub(in crate::proxy) request_id: &'a str,
+    /// Of the body.
+    pub(in crate::proxy) bytes: usize,
+    pub(in crate::proxy) start: std::time::Instant,
+}
+
+fn trace_id(head: &RequestHead<'_, '_>) -> Option<TraceId> {
+    let is_parent = |name: &str| name.eq_ignore_ascii_case(TRACEPARENT.as_str());
+    let mut parents = head.fields.iter().filter(|field| is_parent(field.name));
+    let value = parents.next().filter(|_| parents.next().is_none())?.value;
+    let parent = TraceParent::parse(std::str::from_utf8(value).ok()?)?;
+    Some(parent.trace_id)
+}
