@@ -133,8 +133,11 @@ impl Protocols {
                         ahead, deadline, ..
                     } = &mut wait;
                     let closes = || drain.is_closing();
-                    let carried = proxy.carry_out(exchange, &mut stream, ahead, deadline, closes);
-                    match carried.await {
+                    let carried = proxy.carry_out(&exchange, &mut stream, ahead, deadline, &closes);
+                    // Boxed: a connection that waits has no room for an exchange.
+                    let went = Box::pin(carried).await;
+                    proxy.take_back(exchange);
+                    match went {
                         Went::On => {}
                         Went::Ends => return end(stream).await,
                         Went::Refused => return Box::pin(linger(stream)).await,

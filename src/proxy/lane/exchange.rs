@@ -186,37 +186,39 @@ impl Proxy {
     /// whether the connection ends with it.
     pub async fn carry_out<C: ClientStream>(
         &self,
-        exchange: Exchange,
+        exchange: &Exchange,
         client: &mut C,
         ahead: &mut Vec<u8>,
         deadline: &mut Deadline,
-        closing: impl Fn() -> bool,
+        closing: &dyn Fn() -> bool,
     ) -> Went {
         let held = Rc::clone(&exchange.held);
         let route = held.0.routes.get(exchange.route);
         let mut carrying = Carrying {
             proxy: self,
-            exchange: &exchange,
+            exchange,
             route: route.expect("an exchange's route is one of its snapshot's"),
             client,
             ahead,
             deadline,
-            closing: &closing,
+            closing,
             status: client_left(),
             bytes: 0,
             upstream: None,
             request_id: None,
         };
-        let went = match carrying.run().await {
+        match carrying.run().await {
             Ok(went) => went,
             Err(Failure::ClientLeft) => Went::Ends,
             Err(Failure::Stale(error) | Failure::Final(error)) => {
                 Box::pin(carrying.answer_failure(&error)).await
             }
-        };
-        drop(carrying);
+        }
+    }
+
+    /// Takes back what an exchange took along.
+    pub fn take_back(&self, exchange: Exchange) {
         self.slips.give_back(exchange.slip);
-        went
     }
 }
 
@@ -255,28 +257,29 @@ impl<C> Drop for Carrying<'_, C> {
 impl<C: ClientStream> Carrying<'_, C> {
     async fn run(&mut self) -> Result<Went, Failure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
-        let mut idle = pool.idle_raw(upstreams);
         let mut tries = Tries::default();
-        let (lease, mut raw, reply) = loop {
-            let (lease, mut raw) = match idle.take() {
-                Some(ready) => ready,
-                // Boxed, as all that is rare: it is no part of what each connection keeps.
-                None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
-                    .await
-                    .map_err(Failure::Final)?,
-            };
+        let (mut lease, mut raw) = match pool.idle_raw(upstreams) {
+            Some(ready) => ready,
+            // Boxed, as all that is rare: it is no part of what each connection keeps.
+            None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
+                .await
+                .map_err(Failure::Final)?,
+        };
+        let reply = loop {
             match self.send_and_answer(&lease, &mut raw).await {
                 Ok(reply) => {
                     lease.answered();
                     if self.exchange.told.is_some() {
                         self.upstream = Some(Arc::clone(lease.upstream()));
                     }
-                    break (lease, raw, reply);
+                    break reply;
                 }
                 // The upstream closed a kept-alive connection at the moment that it was used
                 // again: once more, on a new one (RFC 9112 §9.3.1).
                 Err(Failure::Stale(_)) if self.exchange.is_repeatable() => {
                     tries.stale.push(lease.upstream().id);
+                    let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
+                    (lease, raw) = again.await.map_err(Failure::Final)?;
                 }
                 Err(failure) => {
                     if let Failure::Stale(error) | Failure::Final(error) = &failure {
