@@ -65,6 +65,7 @@ use body::Body;
 use edge::DateLine;
 use error::{Blame, Error};
 use host::{Found, Host};
+use lane::Pipes;
 use logged::Logged;
 use pool::Pool;
 use refusals::Refusals;
@@ -109,6 +110,7 @@ pub struct Proxy {
     date: DateLine,
     scratch: RefCell<Scratch>,
     slips: Slips,
+    pipes: Pipes,
     /// Counts what no route serves.
     unrouted: Arc<RouteMetrics>,
     refusals: Refusals,
@@ -143,6 +145,7 @@ impl Proxy {
             date: DateLine::default(),
             scratch: RefCell::default(),
             slips: Slips::default(),
+            pipes: Pipes::default(),
         }
     }
 

@@ -79,6 +79,14 @@ impl Stream {
             .map_err(tls_error)
     }
 
+    /// The TCP connection, where there is nothing else on it.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Whether HTTP/2 is spoken: the handshake agreed on it, or it is known without one.
     pub(super) fn speaks_http2(&self, upstream: &Upstream) -> bool {
         let is_known = match self {

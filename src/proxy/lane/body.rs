@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
@@ -15,6 +16,7 @@ use crate::proxy::wire::{Chunked, InvalidChunk, ResponseBody};
 
 use super::connection::Raw;
 use super::exchange::{Carrying, ClientStream, Failure, Received, due, late};
+use super::splice::{Pipe, Side, WORTH_IT};
 
 /// As much as is read at once for somebody who did not take all that was there, in bytes.
 const SMALLEST_PIECE: usize = 16 * 1024;
@@ -160,6 +162,17 @@ impl<C: ClientStream> Carrying<'_, C> {
             if matches!(left, Body::Broken) {
                 return Err(Broken::Chunk);
             }
+            if let Body::Length(length) = &mut left
+                && *length >= WORTH_IT
+                && let Some(pipe) = self.proxy.pipes.take()
+                && let (Some(source), Some(sink)) = (raw.stream.tcp(), self.client.tcp())
+            {
+                let bytes = &mut self.bytes;
+                let moved =
+                    download_spliced(source, sink, pipe, length, self.deadline, limit, bytes);
+                self.proxy.pipes.give_back(moved.await?);
+                continue;
+            }
             let moved = poll_fn(|cx| {
                 let moved = self.poll_piece(cx, &mut left, piece, raw);
                 if moved.is_pending() && self.deadline.poll(cx).is_ready() {
@@ -231,8 +244,11 @@ impl<C: ClientStream> Carrying<'_, C> {
         unwritten.extend(self.ahead.drain(..first));
         left -= first as u64;
         let (mut piece, mut written) = (SMALLEST_PIECE, 0);
+        let is_worth_it =
+            left >= WORTH_IT && raw.stream.tcp().is_some() && self.client.tcp().is_some();
+        let mut pipe = is_worth_it.then(|| self.proxy.pipes.take()).flatten();
         self.deadline.set(due(limit));
-        poll_fn(|cx| {
+        let sent = poll_fn(|cx| {
             loop {
                 // A response that comes now is the answer to what the upstream has seen so far.
                 match self.poll_early(cx, lease, raw, received) {
@@ -242,7 +258,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     Poll::Pending => {}
                 }
                 let rest = unwritten.get(written..).unwrap_or_default();
-                let waits_for_client = rest.is_empty();
+                let waits_for_client = rest.is_empty() && pipe.as_ref().is_none_or(Pipe::is_empty);
                 let moved = if !rest.is_empty() {
                     let now = Pin::new(&mut raw.stream).poll_write(cx, rest);
                     now.map(|now| match now {
@@ -253,6 +269,16 @@ impl<C: ClientStream> Carrying<'_, C> {
                             Ok(())
                         }
                         Err(error) => Err(closed(lease, error)),
+                    })
+                } else if let (Some(pipe), Some(source), Some(sink)) = (
+                    pipe.as_mut().filter(|pipe| left > 0 || !pipe.is_empty()),
+                    self.client.tcp(),
+                    raw.stream.tcp(),
+                ) {
+                    let now = pipe.poll_move(cx, source, sink, &mut left);
+                    now.map_ok(|_| ()).map_err(|side| match side {
+                        Side::Source(_) => Failure::ClientLeft,
+                        Side::Sink(error) => closed(lease, error),
                     })
                 } else if left > 0 {
                     unwritten.clear();
@@ -285,7 +311,11 @@ impl<C: ClientStream> Carrying<'_, C> {
                 }
             }
         })
-        .await
+        .await;
+        if let Some(pipe) = pipe {
+            self.proxy.pipes.give_back(pipe);
+        }
+        sent
     }
 
     /// Reads what the upstream says in the middle of an upload; true: there is something to look
@@ -332,6 +362,31 @@ impl<C: ClientStream> Carrying<'_, C> {
         *unwritten = write_at_once(cx, &mut raw.stream, bytes).map_err(Broken::Upstream)?;
         Poll::Ready(Ok(bytes.len()))
     }
+}
+
+/// Moves the rest of a body of known length from one TCP connection to another; gives the pipe
+/// back.
+async fn download_spliced(
+    source: &TcpStream,
+    sink: &TcpStream,
+    mut pipe: Pipe,
+    left: &mut u64,
+    deadline: &mut Deadline,
+    limit: Duration,
+    bytes: &mut u64,
+) -> Result<Pipe, Broken> {
+    while *left > 0 || !pipe.is_empty() {
+        deadline.set(due(limit));
+        let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
+            Poll::Pending => deadline.poll(cx).map(|()| Err(Broken::Idle)),
+            Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
+                Side::Source(error) => Broken::Upstream(error),
+                Side::Sink(_) => Broken::Client,
+            })),
+        });
+        *bytes += moved.await? as u64;
+    }
+    Ok(pipe)
 }
 
 fn closed(lease: &Lease, source: io::Error) -> Failure {

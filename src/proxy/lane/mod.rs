@@ -14,9 +14,11 @@ mod connection;
 mod exchange;
 mod look;
 mod response;
+mod splice;
 mod told;
 
 pub(super) use connection::Raw;
 pub use exchange::{ClientStream, Exchange, Went};
 pub use look::{Look, Single};
+pub(super) use splice::Pipes;
 pub(super) use told::Answered;
