@@ -99,11 +99,12 @@ impl Protocols {
         mut stream: S,
         spoken: Spoken,
         client: Client,
-        proxy: Rc<Proxy>,
-        drain: DrainSignal,
+        proxy: &Rc<Proxy>,
+        drain: &DrainSignal,
     ) {
         if spoken == Spoken::Http2 {
-            return Box::pin(self.http2.serve(stream, client, proxy, &drain)).await;
+            let proxy = Rc::clone(proxy);
+            return Box::pin(self.http2.serve(stream, client, proxy, drain)).await;
         }
         let mut wait = Wait {
             limits: &self.limits,
@@ -117,7 +118,7 @@ impl Protocols {
             deadline: Deadline::after(self.limits.head_read),
         };
         loop {
-            let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, &proxy)).await;
+            let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, proxy)).await;
             if !turn.unwritten.is_empty() {
                 let limit = self.limits.head_read;
                 if write(&mut stream, &turn.unwritten, limit).await.is_err() {
@@ -146,7 +147,7 @@ impl Protocols {
                 Then::Single(request) => {
                     let ahead = std::mem::take(&mut wait.ahead);
                     let gate = Gate::new(stream, ahead, request);
-                    let served = self.single(gate, request, client, &proxy, &drain);
+                    let served = self.single(gate, request, client, proxy, drain);
                     let Some(gate) = Box::pin(served).await else {
                         return;
                     };
@@ -155,7 +156,8 @@ impl Protocols {
                 Then::Http2 => {
                     let first = std::mem::take(&mut wait.ahead).into();
                     let stream = Prefixed::new(first, stream);
-                    return Box::pin(self.http2.serve(stream, client, proxy, &drain)).await;
+                    let proxy = Rc::clone(proxy);
+                    return Box::pin(self.http2.serve(stream, client, proxy, drain)).await;
                 }
             }
             wait.rest();

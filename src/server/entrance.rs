@@ -40,8 +40,8 @@ impl Entrance {
         address: Option<IpAddr>,
         clients: &PerClient,
         protocols: &Protocols,
-        proxy: Rc<Proxy>,
-        drain: DrainSignal,
+        proxy: &Rc<Proxy>,
+        drain: &DrainSignal,
     ) {
         let address = address.map(|address| address.to_canonical());
         let client = Client {
@@ -67,8 +67,8 @@ impl Entrance {
         mut client: Client,
         clients: &PerClient,
         protocols: &Protocols,
-        proxy: Rc<Proxy>,
-        drain: DrainSignal,
+        proxy: &Rc<Proxy>,
+        drain: &DrainSignal,
     ) {
         let handshake = async {
             if self.proxy_protocol {
@@ -104,7 +104,7 @@ impl Entrance {
             Ok((counted, entered))
         };
         let limit = protocols.limits().handshake;
-        let entered = unless_too_late(tokio::time::timeout(limit, handshake), &drain);
+        let entered = unless_too_late(tokio::time::timeout(limit, handshake), drain);
         let (_counted, entered) = match entered.await {
             Some(Ok(Ok(entered))) => entered,
             Some(result) => {

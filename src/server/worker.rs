@@ -254,7 +254,7 @@ impl Drop for Open {
 
 async fn converse(accepted: Accepted, entrance: &Entrance, shared: &Shared) {
     let (clients, protocols) = (&shared.clients, &shared.protocols);
-    let (proxy, drain) = (Rc::clone(&shared.proxy), shared.drain.clone());
+    let (proxy, drain) = (&shared.proxy, &shared.drain);
     match accepted {
         Accepted::Tcp(stream, address) => {
             let address = Some(address.ip());
