@@ -290,6 +290,12 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
         10_000_000,
         &mut limits.connections_per_client,
     );
+    size(
+        "requests_per_connection",
+        1,
+        1_000_000_000,
+        &mut limits.requests_per_connection,
+    );
     for (key, most, limit) in [
         ("http2_streams", 10_000, &mut limits.http2_streams),
         ("http2_resets", 1_000_000, &mut limits.http2_resets),

@@ -15,6 +15,7 @@ use crate::metrics::UpstreamFailure;
 use crate::metrics::UpstreamFailures;
 
 use super::balance::Lease;
+use super::failures;
 use super::logged::Logged;
 use super::pool::Http1;
 use super::upstream::{Timeouts, Upstream};
@@ -214,7 +215,9 @@ impl UpstreamBody {
 
     fn failed(&self, error: &dyn std::fmt::Display) {
         let upstream = self.lease.upstream();
-        tracing::warn!(%upstream, %error, "an upstream's response was cut");
+        failures::log(UpstreamFailure::Body, || {
+            tracing::warn!(%upstream, %error, "an upstream's response was cut");
+        });
         if let Some(failures) = &self.failures {
             failures.count(UpstreamFailure::Body);
         }

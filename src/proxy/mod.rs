@@ -15,6 +15,7 @@ mod edge;
 pub mod error;
 pub mod escape;
 pub mod explain;
+mod failures;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -25,6 +26,7 @@ mod lane;
 mod logged;
 mod names;
 mod pool;
+mod quota;
 pub mod refusals;
 mod request_body;
 mod scratch;
@@ -247,6 +249,7 @@ impl Proxy {
         self.check_upstreams();
         self.tunnels.count();
         self.refusals.summarise(Instant::now());
+        failures::summarise(Instant::now());
         if let Some(log) = &self.access_log {
             log.flush();
         }
@@ -397,7 +400,9 @@ impl Proxy {
             }
             Blame::Upstream(failure) => {
                 route.metrics.upstream_failure(self.worker, failure);
-                tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "an upstream failed");
+                failures::log(failure, || {
+                    tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "an upstream failed");
+                });
             }
         }
         answer::failure(error, s3, id)

@@ -1,38 +1,22 @@
 //! The log of refused CORS requests: enough lines to see why a page does not work, and never
 //! more than a few a second.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cors::Denial;
 use crate::cors::Kind;
 use crate::cors::Reason;
 
 use super::escape::Escaped;
+use super::quota::Quota;
 use super::snapshot::RoutePolicy;
-
-/// How many lines each reason may have in each [`PERIOD`], per worker.
-const LINES: u32 = 5;
-
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// The most that is shown of an origin or a path, in bytes.
 const MAX_SHOWN: usize = 200;
 
-/// One worker's log of refusals. A refusal that is not shown costs a look at the clock's last
-/// reading: no formatting, no lock.
+/// One worker's log of refusals.
 #[derive(Debug, Default)]
-pub struct Refusals {
-    periods: [Cell<Period>; Reason::ALL.len()],
-}
-
-/// What was shown of one reason since `start`.
-#[derive(Clone, Copy, Debug, Default)]
-struct Period {
-    start: Option<Instant>,
-    shown: u32,
-    suppressed: u64,
-}
+pub struct Refusals(Quota<{ Reason::ALL.len() }>);
 
 /// A refused request.
 #[derive(Clone, Copy, Debug)]
@@ -59,57 +43,27 @@ impl Refusals {
     /// Shows a refusal, unless its reason had its lines already.
     pub fn log(&self, refusal: &Refusal<'_>, now: Instant) {
         let reason = refusal.denial.reason();
-        let Some(cell) = self.period(reason) else {
-            return;
-        };
-        let mut period = cell.get();
-        period.renew(reason, now);
-        if period.shown < LINES {
-            period.shown += 1;
+        let index = Reason::ALL.iter().position(|one| *one == reason);
+        let over = |suppressed| tell(reason, suppressed);
+        if self.0.take(index.unwrap_or(usize::MAX), now, over) {
             refusal.write(reason);
-        } else {
-            period.suppressed += 1;
         }
-        cell.set(period);
     }
 
     /// Says what was suppressed in periods that are over. To be called now and then, so that it
     /// is said even where no further refusal comes.
     pub fn summarise(&self, now: Instant) {
-        for reason in Reason::ALL {
-            if let Some(cell) = self.period(reason) {
-                let mut period = cell.get();
-                period.renew(reason, now);
-                cell.set(period);
+        self.0.summarise(now, |index, suppressed| {
+            if let Some(reason) = Reason::ALL.get(index) {
+                tell(*reason, suppressed);
             }
-        }
-    }
-
-    fn period(&self, reason: Reason) -> Option<&Cell<Period>> {
-        let all = Reason::ALL.iter().zip(&self.periods);
-        all.into_iter()
-            .find_map(|(known, period)| (*known == reason).then_some(period))
+        });
     }
 }
 
-impl Period {
-    /// Starts anew where the period is over.
-    fn renew(&mut self, reason: Reason, now: Instant) {
-        let is_over = |start| now.saturating_duration_since(start) >= PERIOD;
-        if self.start.is_none_or(is_over) {
-            if self.suppressed > 0 {
-                tracing::info!(
-                    reason = reason.as_str(),
-                    suppressed = self.suppressed,
-                    "more CORS requests were refused"
-                );
-            }
-            *self = Self {
-                start: Some(now),
-                ..Self::default()
-            };
-        }
-    }
+fn tell(reason: Reason, suppressed: u64) {
+    let reason = reason.as_str();
+    tracing::info!(reason, suppressed, "more CORS requests were refused");
 }
 
 impl Refusal<'_> {
@@ -149,6 +103,7 @@ mod tests {
 
     use http::{HeaderMap, Method};
 
+    use super::super::quota::PERIOD;
     use super::*;
     use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy};
     use crate::proxy::snapshot::Source;

@@ -115,6 +115,7 @@ impl Protocols {
             may_be_http2: spoken == Spoken::Unknown,
             ahead: Vec::new(),
             is_partial: false,
+            requests: 0,
             deadline: Deadline::after(self.limits.head_read),
         };
         loop {
@@ -185,8 +186,8 @@ impl Protocols {
                     let mut response = proxy.respond(asked, client).await;
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         opener.open();
-                    } else if request.has_upgrade {
-                        // Such a connection is not had back.
+                    } else if request.has_upgrade || request.closes {
+                        // Where an upgrade was asked for, the connection is not had back.
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
@@ -319,6 +320,8 @@ struct Wait<'w, C> {
     ahead: Vec<u8>,
     /// Whether that is the beginning of a head, whose rest has to come.
     is_partial: bool,
+    /// How many requests there were.
+    requests: usize,
     deadline: Deadline,
 }
 
@@ -370,7 +373,16 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
             }
             scratch.output.clear();
             let is_closing = self.is_closing(cx);
-            let (rest, then) = answer(bytes, client, is_closing, proxy, &mut scratch.output);
+            let left = self
+                .limits
+                .requests_per_connection
+                .saturating_sub(self.requests);
+            let (mut left, before) = match is_closing {
+                true => (1, 1),
+                false => (left, left),
+            };
+            let (rest, then) = answer(bytes, client, &mut left, proxy, &mut scratch.output);
+            self.requests += before - left;
             let Ok(unwritten) = write_at_once(cx, stream, &scratch.output) else {
                 return Poll::Ready(Then::End.into());
             };
@@ -425,11 +437,12 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
 }
 
 /// Answers the requests that `bytes` begin with as far as they can be answered at once. Gives what
-/// is left, and what is to be done with it.
+/// is left, and what is to be done with it. So many requests are `left` to the
+/// connection; the last one's response says so.
 fn answer<'b>(
     mut bytes: &'b [u8],
     client: Client,
-    is_closing: bool,
+    left: &mut usize,
     proxy: &Proxy,
     out: &mut Vec<u8>,
 ) -> (&'b [u8], Then) {
@@ -442,7 +455,11 @@ fn answer<'b>(
             return (bytes, Then::Wait);
         }
         let behind = |consumed| bytes.get(consumed..).unwrap_or_default();
-        match proxy.look(bytes, client, is_closing, out) {
+        let look = proxy.look(bytes, client, *left <= 1, out);
+        if !matches!(look, Look::More) {
+            *left = left.saturating_sub(1);
+        }
+        match look {
             Look::More => return (bytes, Then::Wait),
             Look::Answered { consumed, close } if close => return (behind(consumed), Then::Linger),
             Look::Answered { consumed, .. } => bytes = behind(consumed),

@@ -271,6 +271,7 @@ mod tests {
                 head,
                 framing,
                 has_upgrade: false,
+                closes: false,
             };
             let mut gate = Gate::new(rest, ahead.to_vec(), request);
             let mut passed = Vec::new();

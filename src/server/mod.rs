@@ -105,6 +105,8 @@ pub struct Limits {
     /// How many connections an address may have, an IPv6 network of 64 bits being one, over all
     /// workers; listed proxies may have any number.
     pub connections_per_client: usize,
+    /// How many requests a connection may carry before it ends.
+    pub requests_per_connection: usize,
     /// How long a client may take over the PROXY protocol's header and a TLS handshake together.
     pub handshake: Duration,
     /// How long a client may take to send a request's head.
@@ -132,6 +134,7 @@ impl Default for Limits {
             uri_bytes: 32 * 1024,
             connections: 20_000,
             connections_per_client: 10_000,
+            requests_per_connection: 1_000_000,
             handshake: Duration::from_secs(10),
             head_read: Duration::from_secs(30),
             keep_alive_idle: Duration::from_secs(75),

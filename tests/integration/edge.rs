@@ -187,3 +187,29 @@ fn a_client_that_never_says_a_word_is_cut_at_the_heads_limit() {
     let proxy = TestProxy::with_limits(&routes, limits);
     assert!(RawClient::connect(proxy.address).is_closed());
 }
+
+#[test]
+fn a_connection_ends_with_the_last_request_that_it_may_carry() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let limits = Limits {
+        requests_per_connection: 2,
+        ..Limits::default()
+    };
+    let proxy = TestProxy::with_limits(&[TestRoute::new(upstream.address, POLICY)], limits);
+    let plain = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+    let odd = "GET /k HTTP/1.1\r\nHost: photos.example\r\nTE: trailers\r\n\r\n";
+    for last in [plain, odd, ALLOWED] {
+        let mut client = RawClient::connect(proxy.address);
+        // A head in two pieces is one request.
+        let first = client.send(&plain[..20]).send(&plain[20..]).receive("GET");
+        assert!(first.values("connection").is_empty());
+        let method = last.split(' ').next().unwrap();
+        let response = client.send(last).receive(method);
+        assert_eq!(
+            (response.status, response.values("connection")),
+            (200, vec!["close"]),
+            "{last}"
+        );
+        assert!(client.is_closed());
+    }
+}

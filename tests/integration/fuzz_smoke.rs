@@ -415,3 +415,54 @@ proptest! {
         targets::decide(input.as_bytes());
     }
 }
+
+/// A head that is nearly one, with a body behind it.
+fn heads() -> impl Strategy<Value = Vec<u8>> {
+    let line = select(&[
+        "GET / HTTP/1.1",
+        "POST /k HTTP/1.1",
+        "GET /# HTTP/1.0",
+        "GET  / HTTP/1.1",
+        "\r\nGET / HTTP/1.1",
+    ]);
+    let field = select(&[
+        "Host: a",
+        "content-length: 3",
+        "Content-Length:\t03",
+        "transfer-encoding: chunked",
+        "Transfer-Encoding : chunked",
+        "x: \u{e9} ",
+        " folded",
+        "Connection: close",
+        "a:",
+        ": b",
+        "",
+    ]);
+    let end = select(&["\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\n\r\n"]);
+    let body = select(&[
+        "",
+        "abc",
+        "3\r\nabc\r\n0\r\n\r\n",
+        "3;x\r\nabc\r\n0\r\na: b\r\n\r\nGET",
+        "x\r\n",
+    ]);
+    (line, vec((field, end), 0..5), body).prop_map(|(line, fields, body)| {
+        let mut head = format!("{line}\r\n");
+        for (field, end) in fields {
+            head.push_str(field);
+            head.push_str(end);
+        }
+        format!("{head}\r\n{body}").into_bytes()
+    })
+}
+
+proptest! {
+    #[test]
+    fn heads_and_chunks(bytes in heads(), any in vec(any::<u8>(), 0..40), at in any::<Index>()) {
+        targets::wire(&bytes);
+        let mut spoilt = bytes;
+        let at = at.index(spoilt.len());
+        spoilt.splice(at..at, any);
+        targets::wire(&spoilt);
+    }
+}

@@ -19,6 +19,7 @@ use crate::proxy::answer;
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::Error;
+use crate::proxy::failures;
 use crate::proxy::logged::client_left;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::Route;
@@ -488,7 +489,9 @@ impl<C: ClientStream> Carrying<'_, C> {
             .metrics
             .upstream_failure(worker, UpstreamFailure::Body);
         let upstream = lease.upstream();
-        tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");
+        failures::log(UpstreamFailure::Body, || {
+            tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");
+        });
     }
 
     /// Answers for an upstream that did not.

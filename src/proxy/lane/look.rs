@@ -54,6 +54,8 @@ pub struct Single {
     pub framing: Framing,
     /// Whether it asks to leave HTTP.
     pub has_upgrade: bool,
+    /// Whether the connection ends with it.
+    pub closes: bool,
 }
 
 impl Proxy {
@@ -74,6 +76,7 @@ impl Proxy {
                     head: head.bytes.len(),
                     framing: head.framing,
                     has_upgrade: head.has_upgrade,
+                    closes: closing,
                 }),
             }
         });

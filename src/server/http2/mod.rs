@@ -79,6 +79,7 @@ impl Http2 {
             biased;
             ended = connection.as_mut() => Some(ended),
             () = quiet => None,
+            () = streams.asked_for(limits.requests_per_connection) => None,
             () = drain.closing() => None,
         };
         let ended = match ended {

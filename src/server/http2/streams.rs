@@ -31,8 +31,8 @@ pub(super) struct Streams {
     open: Cell<usize>,
     /// When the last one ended, or the connection began.
     quiet_since: Cell<Instant>,
-    /// Whether there was a request at all.
-    has_begun: Cell<bool>,
+    /// How many requests there were.
+    begun: Cell<usize>,
     /// How many more requests were taken back than answered.
     abandoned: Cell<u32>,
     /// Of the stream that is being polled: until when its client may leave what it was given.
@@ -50,7 +50,7 @@ impl Streams {
             metrics,
             open: Cell::new(0),
             quiet_since: Cell::new(Instant::now()),
-            has_begun: Cell::new(false),
+            begun: Cell::new(0),
             abandoned: Cell::new(0),
             untaken_until: Cell::new(None),
             waiting: Cell::new(0),
@@ -61,7 +61,7 @@ impl Streams {
 
     /// A request has come.
     pub(super) fn begin(self: &Rc<Self>) -> Exchange {
-        self.has_begun.set(true);
+        self.begun.set(self.begun.get().saturating_add(1));
         self.open.set(self.open.get() + 1);
         Exchange {
             streams: Rc::clone(self),
@@ -74,6 +74,15 @@ impl Streams {
         self.abandoned.get()
     }
 
+    /// Ends when there were `most` requests; asked whenever the connection was.
+    pub(super) async fn asked_for(&self, most: usize) {
+        poll_fn(|_| match self.begun.get() >= most {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
     /// Ends when nobody has asked anything for as long as `limit` says; it is told whether anybody
     /// ever has.
     pub(super) async fn quiet_for(&self, limit: impl Fn(bool) -> Duration) {
@@ -83,7 +92,7 @@ impl Streams {
                 0 => self.quiet_since.get(),
                 _ => now,
             };
-            let until = since + limit(self.has_begun.get());
+            let until = since + limit(self.begun.get() > 0);
             if until <= now {
                 return;
             }

@@ -7,6 +7,7 @@ mod forward;
 mod host;
 mod import;
 mod proxy_protocol;
+mod wire;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -23,6 +24,7 @@ pub use forward::forward;
 pub use host::host;
 pub use import::import;
 pub use proxy_protocol::proxy_protocol;
+pub use wire::wire;
 
 /// A document: reading it never panics, what it is read as is written so that it reads back the
 /// same, every problem and every place lies within it, and checking it agrees with reading it.

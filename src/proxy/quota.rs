@@ -1,0 +1,80 @@
+//! A few lines a second for each reason: what a flood of one kind of event may say in the log.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// How many lines each reason may have in each [`PERIOD`], per worker.
+pub(super) const LINES: u32 = 5;
+
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
+
+/// One worker's quota. An event that is not shown costs a look at the clock's last reading: no
+/// formatting, no lock.
+#[derive(Debug)]
+pub(super) struct Quota<const REASONS: usize>([Cell<Period>; REASONS]);
+
+/// What was shown of one reason since `start`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    start: Option<Instant>,
+    shown: u32,
+    suppressed: u64,
+}
+
+impl<const REASONS: usize> Default for Quota<REASONS> {
+    fn default() -> Self {
+        Self([const { Cell::new(Period::NEVER) }; REASONS])
+    }
+}
+
+impl<const REASONS: usize> Quota<REASONS> {
+    /// Takes one line of a reason, where there is one left. `over` is told how many there were not
+    /// in a period that has ended.
+    pub(super) fn take(&self, reason: usize, now: Instant, over: impl FnOnce(u64)) -> bool {
+        let Some(cell) = self.0.get(reason) else {
+            return false;
+        };
+        let mut period = cell.get();
+        period.renew(now, over);
+        let is_left = period.shown < LINES;
+        if is_left {
+            period.shown += 1;
+        } else {
+            period.suppressed += 1;
+        }
+        cell.set(period);
+        is_left
+    }
+
+    /// Tells of each reason what had no line in a period that has ended. To be called now and
+    /// then, so that it is told even where nothing more comes.
+    pub(super) fn summarise(&self, now: Instant, mut over: impl FnMut(usize, u64)) {
+        for (reason, cell) in self.0.iter().enumerate() {
+            let mut period = cell.get();
+            period.renew(now, |suppressed| over(reason, suppressed));
+            cell.set(period);
+        }
+    }
+}
+
+impl Period {
+    const NEVER: Self = Self {
+        start: None,
+        shown: 0,
+        suppressed: 0,
+    };
+
+    /// Starts anew where the period is over.
+    fn renew(&mut self, now: Instant, over: impl FnOnce(u64)) {
+        let is_over = |start| now.saturating_duration_since(start) >= PERIOD;
+        if self.start.is_none_or(is_over) {
+            if self.suppressed > 0 {
+                over(self.suppressed);
+            }
+            *self = Self {
+                start: Some(now),
+                ..Self::NEVER
+            };
+        }
+    }
+}
