@@ -138,7 +138,7 @@ impl Protocols {
                     let carried = proxy.carry_out(&exchange, &mut stream, ahead, deadline, &closes);
                     // Boxed: a connection that waits has no room for an exchange.
                     let went = Box::pin(carried).await;
-                    proxy.take_back(exchange);
+                    proxy.take_back(*exchange);
                     match went {
                         Went::On => {}
                         Went::Ends => return end(stream).await,
@@ -294,7 +294,8 @@ enum Then {
     End,
     /// It ends, though the client may still be sending.
     Linger,
-    Exchange(Exchange),
+    /// Boxed: a connection that waits has no room for it.
+    Exchange(Box<Exchange>),
     Single(Single),
     Http2,
 }
@@ -464,7 +465,7 @@ fn answer<'b>(
             Look::Answered { consumed, close } if close => return (behind(consumed), Then::Linger),
             Look::Answered { consumed, .. } => bytes = behind(consumed),
             Look::Exchange { consumed, exchange } => {
-                return (behind(consumed), Then::Exchange(exchange));
+                return (behind(consumed), Then::Exchange(Box::new(exchange)));
             }
             Look::Single(request) => return (bytes, Then::Single(request)),
         }

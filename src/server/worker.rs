@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::Limits;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
-use super::listener::{Accepted, BoundSocket, Listener};
+use super::listener::{Accepted, BoundSocket, Listener, Socket};
 use super::no_room;
 use super::per_client::PerClient;
 
@@ -191,17 +192,27 @@ impl Hall {
         if self.shared.open.get() >= self.shared.room {
             return self.refuse(accepted);
         }
-        let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
-        self.spawn(async move { converse(accepted, &entrance, &shared).await });
+        match accepted {
+            Accepted::Tcp(stream, address) => self.converse(stream, Some(address.ip())),
+            Accepted::Unix(stream) => self.converse(stream, None),
+        }
     }
 
-    /// Runs a connection, counted.
-    fn spawn(&mut self, conversation: impl Future<Output = ()> + 'static) {
-        let open = Open::new(&self.shared, &self.gauge);
-        self.connections.spawn_local(async move {
+    fn converse<S: Socket>(&mut self, stream: S, address: Option<IpAddr>) {
+        let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
+        self.spawn(|open| async move {
             let _open = open;
-            conversation.await;
+            let (clients, protocols) = (&shared.clients, &shared.protocols);
+            let (proxy, drain) = (&shared.proxy, &shared.drain);
+            let served = entrance.serve(stream, address, clients, protocols, proxy, drain);
+            served.await;
         });
+    }
+
+    /// Runs a connection, which holds what it is counted by.
+    fn spawn<F: Future<Output = ()> + 'static>(&mut self, conversation: impl FnOnce(Open) -> F) {
+        let open = Open::new(&self.shared, &self.gauge);
+        self.connections.spawn_local(conversation(open));
     }
 
     /// Says that there is no room, and closes.
@@ -248,22 +259,6 @@ impl Drop for Open {
         self.shared.open.set(self.shared.open.get() - 1);
         if std::thread::panicking() {
             self.shared.metrics.panicked();
-        }
-    }
-}
-
-async fn converse(accepted: Accepted, entrance: &Entrance, shared: &Shared) {
-    let (clients, protocols) = (&shared.clients, &shared.protocols);
-    let (proxy, drain) = (&shared.proxy, &shared.drain);
-    match accepted {
-        Accepted::Tcp(stream, address) => {
-            let address = Some(address.ip());
-            let served = entrance.serve(stream, address, clients, protocols, proxy, drain);
-            served.await;
-        }
-        Accepted::Unix(stream) => {
-            let served = entrance.serve(stream, None, clients, protocols, proxy, drain);
-            served.await;
         }
     }
 }
@@ -327,7 +322,10 @@ mod tests {
                 is_shared: false,
             };
             let mut hall = Hall::new(entrance, &shared);
-            hall.spawn(async { std::panic::panic_any("a bug") });
+            hall.spawn(|open| async move {
+                let _open = open;
+                std::panic::panic_any("a bug")
+            });
             let (mut client, accepted) = connection();
             hall.admit(accepted);
             assert!(
