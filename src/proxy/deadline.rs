@@ -1,9 +1,10 @@
 //! A limit of time that moves with every request and costs no timer for it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 /// When a wait ends at the latest.
@@ -45,7 +46,9 @@ impl Deadline {
             return Poll::Pending;
         }
         self.is_armed = true;
-        while self.timer.as_mut().poll(cx).is_ready() {
+        // Unconstrained: a task that has used up its budget would be told to wait, and the timer
+        // would not know of it.
+        while pin!(unconstrained(self.timer.as_mut())).poll(cx).is_ready() {
             if self.due <= Instant::now() {
                 return Poll::Ready(());
             }

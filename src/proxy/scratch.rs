@@ -30,6 +30,17 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// Sees to it that more can be read behind `length` bytes. What is kept between two waits is
+    /// bounded by the limits on heads, and with it this.
+    pub fn make_room(&mut self, length: usize) {
+        let needed = length.saturating_add(INPUT / 4);
+        if self.input.len() < needed {
+            self.input = vec![0; needed.next_power_of_two()].into();
+        }
+    }
+}
+
 /// Buffers that go along with a request while it waits for its upstream.
 #[derive(Debug, Default)]
 pub(super) struct Slips(RefCell<Vec<Vec<u8>>>);

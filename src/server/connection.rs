@@ -120,7 +120,7 @@ impl Protocols {
         };
         loop {
             let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, proxy)).await;
-            if !turn.unwritten.is_empty() {
+            if !turn.unwritten.is_empty() || turn.is_unflushed {
                 let limit = self.limits.head_read;
                 if write(&mut stream, &turn.unwritten, limit).await.is_err() {
                     return;
@@ -197,7 +197,8 @@ impl Protocols {
         };
         let connection = self.http1.serve_connection(TokioIo::new(gate), service);
         let mut closing = pin!(drain.closing());
-        let mut is_closing = false;
+        // Where the connection is to end with this request, the response says so.
+        let mut is_closing = request.closes;
         let mut closes_now = |cx: &mut Context<'_>| {
             let closes_now = !is_closing && closing.as_mut().poll(cx).is_ready();
             is_closing |= closes_now;
@@ -206,20 +207,25 @@ impl Protocols {
         if request.has_upgrade {
             let mut connection = pin!(connection.with_upgrades());
             poll_fn(|cx| {
-                if closes_now(cx) {
+                let mut polled = connection.as_mut().poll(cx);
+                if polled.is_pending() && closes_now(cx) {
                     connection.as_mut().graceful_shutdown();
+                    polled = connection.as_mut().poll(cx);
                 }
-                connection.as_mut().poll(cx).map(log_end)
+                polled.map(log_end)
             })
             .await;
             return None;
         }
         let mut connection = connection;
         let has_ended = poll_fn(|cx| {
-            if closes_now(cx) {
+            let mut polled = Pin::new(&mut connection).poll(cx);
+            // Not before hyper has read the request: it would end without an answer.
+            if polled.is_pending() && closes_now(cx) {
                 Pin::new(&mut connection).graceful_shutdown();
+                polled = Pin::new(&mut connection).poll(cx);
             }
-            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            if let Poll::Ready(result) = polled {
                 log_end(result);
                 return Poll::Ready(true);
             }
@@ -231,13 +237,14 @@ impl Protocols {
             Poll::Pending
         })
         .await;
-        if has_ended {
-            return None;
-        }
         let parts = connection.into_parts();
         let gate = parts.io.into_inner();
         // What hyper has read of this request and not passed on is no next request.
-        (gate.is_through() && parts.read_buf.is_empty()).then_some(gate)
+        if !gate.is_through() || !parts.read_buf.is_empty() {
+            linger(gate.into_parts().0).await;
+            return None;
+        }
+        (!has_ended).then_some(gate)
     }
 }
 
@@ -283,6 +290,8 @@ fn log_end(result: hyper::Result<()>) {
 struct Turn {
     /// What the client did not take of the answers so far.
     unwritten: Vec<u8>,
+    /// Whether something is held back above the socket (TLS).
+    is_unflushed: bool,
     then: Then,
 }
 
@@ -302,8 +311,11 @@ enum Then {
 
 impl From<Then> for Turn {
     fn from(then: Then) -> Self {
-        let unwritten = Vec::new();
-        Self { unwritten, then }
+        Self {
+            unwritten: Vec::new(),
+            is_unflushed: false,
+            then,
+        }
     }
 }
 
@@ -345,6 +357,7 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
         let scratch = &mut *proxy.scratch();
         loop {
             let mut length = self.ahead.len();
+            scratch.make_room(length);
             if let Some(front) = scratch.input.get_mut(..length) {
                 front.copy_from_slice(&self.ahead);
             }
@@ -384,7 +397,7 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
             };
             let (rest, then) = answer(bytes, client, &mut left, proxy, &mut scratch.output);
             self.requests += before - left;
-            let Ok(unwritten) = write_at_once(cx, stream, &scratch.output) else {
+            let Ok((unwritten, is_unflushed)) = write_at_once(cx, stream, &scratch.output) else {
                 return Poll::Ready(Then::End.into());
             };
             match then {
@@ -392,12 +405,19 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
                 Then::Wait if !rest.is_empty() => self.keep_partial(rest),
                 then => {
                     self.ahead = rest.to_vec();
-                    return Poll::Ready(Turn { unwritten, then });
+                    return Poll::Ready(Turn {
+                        unwritten,
+                        is_unflushed,
+                        then,
+                    });
                 }
             }
-            if !unwritten.is_empty() {
-                let then = Then::Wait;
-                return Poll::Ready(Turn { unwritten, then });
+            if !unwritten.is_empty() || is_unflushed {
+                return Poll::Ready(Turn {
+                    unwritten,
+                    is_unflushed,
+                    then: Then::Wait,
+                });
             }
         }
     }
@@ -431,8 +451,10 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
             if self.is_partial {
                 proxy.refuse_slow_head(&mut unwritten);
             }
-            let then = Then::End;
-            Turn { unwritten, then }
+            Turn {
+                unwritten,
+                ..Then::End.into()
+            }
         })
     }
 }
@@ -472,14 +494,14 @@ fn answer<'b>(
     }
 }
 
-/// Writes what the client takes at once; gives the rest.
+/// Writes what the client takes at once; gives the rest, and whether something is held back.
 fn write_at_once<S: Socket>(
     cx: &mut Context<'_>,
     stream: &mut S,
     bytes: &[u8],
-) -> io::Result<Vec<u8>> {
+) -> io::Result<(Vec<u8>, bool)> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let written = match Pin::new(&mut *stream).poll_write(cx, bytes) {
         Poll::Ready(written) => written?,
@@ -488,7 +510,8 @@ fn write_at_once<S: Socket>(
     let rest = bytes.get(written..).unwrap_or_default();
     match Pin::new(stream).poll_flush(cx) {
         Poll::Ready(Err(error)) => Err(error),
-        Poll::Ready(Ok(())) | Poll::Pending => Ok(rest.to_vec()),
+        Poll::Ready(Ok(())) => Ok((rest.to_vec(), false)),
+        Poll::Pending => Ok((rest.to_vec(), true)),
     }
 }
 

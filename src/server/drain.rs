@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 /// How long a connection that is there, but has asked nothing yet, may still do so when the server
 /// closes: who has just connected meets no closed door.
@@ -66,7 +67,8 @@ impl DrainSignal {
                 return Poll::Pending;
             }
             is_asked = true;
-            reached.as_mut().poll(cx)
+            // Unconstrained: asked once, it has to hear of it.
+            pin!(unconstrained(reached.as_mut())).poll(cx)
         })
         .await;
     }

@@ -260,3 +260,25 @@ fn the_access_log_says_the_same_of_both() {
         assert_eq!(pair[0], pair[1], "{index}");
     }
 }
+
+/// A client that takes nothing for a while gets every byte once, and then the next response.
+#[test]
+fn what_a_slow_reader_did_not_take_is_sent_once() {
+    let body: Vec<u8> = (0..24 * 1024 * 1024_u32).map(|at| (at / 7) as u8).collect();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    let response = [head.as_bytes(), &body].concat();
+    let upstream = MockUpstream::answering(response);
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut client = RawClient::connect(proxy.address);
+    let request = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+    for _ in 0..2 {
+        client.send(request);
+        upstream.wait_for_request();
+        // What the system holds between the two ends is full long before the body's end.
+        let answer = client.receive("GET");
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == body, "the body is another one");
+    }
+    client.send(request.replace("GET", "HEAD"));
+    assert_eq!(client.receive("HEAD").status, 200);
+}

@@ -155,6 +155,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     io::ErrorKind::TimedOut => Broken::Idle,
                     _ => Broken::Client,
                 })?;
+                unwritten.clear();
             }
             if left.is_ended() {
                 return Ok(());
@@ -164,8 +165,8 @@ impl<C: ClientStream> Carrying<'_, C> {
             }
             if let Body::Length(length) = &mut left
                 && *length >= WORTH_IT
-                && let Some(pipe) = self.proxy.pipes.take()
                 && let (Some(source), Some(sink)) = (raw.stream.tcp(), self.client.tcp())
+                && let Some(pipe) = self.proxy.pipes.take()
             {
                 let bytes = &mut self.bytes;
                 let moved =

@@ -1,11 +1,13 @@
 //! A connection to an upstream without anything around it.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Weak;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::unconstrained;
 
 use crate::proxy::balance::Seat;
 use crate::proxy::pool::UpstreamPool;
@@ -50,8 +52,11 @@ impl Raw {
     pub(in crate::proxy) fn is_usable(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream)
-            .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
-            .is_pending()
+        let read = poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Pin::new(&mut self.stream).poll_read(cx, &mut buffer)
+        });
+        // Unconstrained: a task that has used up its budget would be told that nothing came.
+        pin!(unconstrained(read)).poll(&mut cx).is_pending()
     }
 }

@@ -159,7 +159,7 @@ impl Received {
             });
             match read {
                 Ok(None) => return self.bytes.len() <= limits.response_head_bytes,
-                Ok(Some((length, 100..=199))) if self.interim < limits.interim_responses => {
+                Ok(Some((length, 100 | 102..=199))) if self.interim < limits.interim_responses => {
                     self.interim += 1;
                     self.bytes.drain(..length);
                 }
@@ -304,7 +304,8 @@ impl<C: ClientStream> Carrying<'_, C> {
                 // Cut: the client must not take what it has for the whole.
                 return Ok(Went::Ends);
             }
-        } else if self.client.tcp().is_none() {
+        }
+        if self.client.tcp().is_none() {
             // What is between us and the socket (TLS) may hold something back.
             self.deadline.set(due(limit));
             let flushed = write_all(self.client, b"", self.deadline).await;
@@ -315,7 +316,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         }
         Ok(match closes {
             false => Went::On,
-            true if self.ahead.is_empty() && self.exchange.body == 0 => Went::Ends,
+            // Whether the client is still sending is not known.
             true => Went::Refused,
         })
     }
@@ -380,6 +381,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         let scratch = &mut *proxy.scratch.borrow_mut();
         loop {
             let mut length = received.bytes.len();
+            scratch.make_room(length);
             if let Some(front) = scratch.input.get_mut(..length) {
                 front.copy_from_slice(&received.bytes);
             }

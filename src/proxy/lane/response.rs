@@ -53,7 +53,11 @@ pub(super) fn write_for_client(
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     if dressing.via {
-        out.extend_from_slice(b"via: 1.1 s3cors\r\n");
+        // The version in which it was received.
+        out.extend_from_slice(match head.bytes.starts_with(b"HTTP/1.0") {
+            true => b"via: 1.0 s3cors\r\n",
+            false => b"via: 1.1 s3cors\r\n",
+        });
     }
     out.extend_from_slice(dressing.cors.unwrap_or_default());
     if let Some(names) = dressing.vary {
