@@ -245,6 +245,7 @@ impl Proxy {
     /// What is to be done now and then, apart from any request: once a second.
     pub fn tick(&self) {
         self.pool.evict();
+        self.pipes.shrink();
         self.pool.refresh_names();
         self.check_upstreams();
         self.tunnels.count();

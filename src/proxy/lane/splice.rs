@@ -44,6 +44,11 @@ impl Pipes {
         self.0.borrow_mut().pop().or_else(|| Pipe::new().ok())
     }
 
+    /// Gives one back to the system. To be called now and then.
+    pub(in crate::proxy) fn shrink(&self) {
+        self.0.borrow_mut().pop();
+    }
+
     /// Keeps a pipe that has been emptied.
     pub(super) fn give_back(&self, pipe: Pipe) {
         let mut kept = self.0.borrow_mut();
