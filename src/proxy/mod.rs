@@ -5,6 +5,7 @@
 pub mod access_log;
 mod account;
 mod answer;
+mod bad_request;
 mod balance;
 pub mod body;
 pub mod bucket;
@@ -46,7 +47,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::header::VARY;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -326,7 +328,8 @@ impl Proxy {
     }
 
     /// The answer to a request that no route serves. A preflight gets S3's refusal; where the host
-    /// has a policy, whom it allows can read why.
+    /// has a policy, whom it allows can read why. Where no host can be made out, caches are told
+    /// that the answer to others may be another one.
     fn refuse_head(
         &self,
         error: &Error,
@@ -345,10 +348,15 @@ impl Proxy {
             let path = request.uri.path();
             FoundRoute::find(snapshot, authority, path).ok()
         });
-        let Some(policy) = found.and_then(|found| found.policy) else {
-            return answer::failure(error, false, id);
+        let policy = found.as_ref().and_then(|found| found.policy);
+        let mut response = answer::failure(error, policy.is_some(), id);
+        if found.is_none() {
+            let by_origin = HeaderValue::from_static("Origin");
+            response.headers_mut().insert(VARY, by_origin);
+        }
+        let Some(policy) = policy else {
+            return response;
         };
-        let mut response = answer::failure(error, true, id);
         let decision = policy.policy.decide(&request.method, &request.headers);
         policy.policy.mark(decision, response.headers_mut());
         response

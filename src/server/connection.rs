@@ -370,7 +370,7 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
                         length += buffer.filled().len();
                     }
                     Poll::Ready(_) => return Poll::Ready(Then::End.into()),
-                    Poll::Pending => return self.poll_limits(cx, proxy),
+                    Poll::Pending => return self.poll_limits(cx, client, proxy),
                 }
             }
             let bytes = scratch.input.get(..length).unwrap_or_default();
@@ -436,7 +436,7 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
     }
 
     /// Nothing came: whether that is still allowed.
-    fn poll_limits(&mut self, cx: &mut Context<'_>, proxy: &Proxy) -> Poll<Turn> {
+    fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
         if self.is_closing(cx) && !self.is_partial {
             if !self.is_fresh {
                 return Poll::Ready(Then::End.into());
@@ -449,7 +449,7 @@ impl<C: Future<Output = ()>> Wait<'_, C> {
         self.deadline.poll(cx).map(|()| {
             let mut unwritten = Vec::new();
             if self.is_partial {
-                proxy.refuse_slow_head(&mut unwritten);
+                proxy.refuse_slow_head(&self.ahead, client, &mut unwritten);
             }
             Turn {
                 unwritten,

@@ -24,6 +24,7 @@ mod import;
 mod lane;
 mod proxy_protocol;
 mod readme;
+mod refused_heads;
 mod reload;
 mod room;
 mod shipped_files;

@@ -185,7 +185,9 @@ impl Expected {
 
     fn check(&self, answer: &Answer) -> Result<(), String> {
         let is_right = match self {
-            Self::Refused(statuses) => statuses.contains(&answer.status) && answer.ends,
+            Self::Refused(statuses) => {
+                statuses.contains(&answer.status) && answer.ends && answer.has_id
+            }
             Self::Here(status) => *status == answer.status,
             Self::Forwarded(request) => {
                 answer.status == 200 && request.line.starts_with(&format!("{} ", answer.text))
@@ -332,6 +334,8 @@ struct Answer {
     status: u16,
     /// Whether it says that the connection ends.
     ends: bool,
+    /// Whether it has the id that the log has, as every answer of ours.
+    has_id: bool,
     text: String,
 }
 
@@ -386,6 +390,7 @@ impl Client {
                 Some(option) => option == "close",
                 None => head.starts_with("HTTP/1.0"),
             },
+            has_id: field("x-amz-request-id").is_some(),
             text: latin_1(&body),
         })
     }

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 
 use crate::cors::CorsRequest;
 use crate::cors::Kind;
 use crate::cors::Reason;
 use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
-use crate::proxy::answer;
 use crate::proxy::client::{Client, is_claim};
 use crate::proxy::edge;
 use crate::proxy::error::Error;
@@ -72,6 +71,14 @@ impl Proxy {
                     consumed: head.bytes.len(),
                     exchange,
                 },
+                // hyper would refuse it, and say nothing of it.
+                None if Uri::try_from(head.target).is_err() => {
+                    self.refuse_bytes(&Error::InvalidTarget, bytes, client, out);
+                    Look::Answered {
+                        consumed: bytes.len(),
+                        close: true,
+                    }
+                }
                 None => Look::Single(Single {
                     head: head.bytes.len(),
                     framing: head.framing,
@@ -89,29 +96,13 @@ impl Proxy {
                     HeadError::TooLarge => Error::HeadTooLarge,
                     HeadError::UriTooLong => Error::UriTooLong,
                 };
-                self.refuse_bytes(&error, out);
+                self.refuse_bytes(&error, bytes, client, out);
                 Look::Answered {
                     consumed: bytes.len(),
                     close: true,
                 }
             }
         }
-    }
-
-    /// The answer to a client that did not send a head in time, after it had begun.
-    pub fn refuse_slow_head(&self, out: &mut Vec<u8>) {
-        self.refuse_bytes(&Error::RequestHeadTimeout, out);
-    }
-
-    /// Answers what is no request that a route could be found for.
-    fn refuse_bytes(&self, error: &Error, out: &mut Vec<u8>) {
-        let start = Instant::now();
-        let id = self.ids.next();
-        tracing::debug!(%error, id = id.as_str(), "a request was refused");
-        let response = answer::failure(error, false, id);
-        // The method was not read, and is none that a map of methods knows.
-        self.count(&self.unrouted, &Method::default(), response.status(), start);
-        answer::write(response, b"", false, &self.date, start, out);
     }
 
     /// What a plain request comes to; `None`: it is not plain.

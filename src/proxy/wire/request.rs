@@ -123,14 +123,22 @@ fn reason(error: httparse::Error) -> &'static str {
     }
 }
 
-/// What is too long of a head that is not complete.
+/// What is too long of a head that is not complete. A target that is too long is not refused before
+/// the rest of the head is there, as far as that may come: it says who is to read the refusal.
 fn too_long(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
     // A method, spaces and a version are not of the target.
     const REST_OF_LINE: usize = 64;
-    if bytes.len() > limits.uri_bytes.saturating_add(REST_OF_LINE) && !bytes.contains(&b'\n') {
-        return Some(HeadError::UriTooLong);
+    if bytes.len() <= limits.head_bytes {
+        return None;
     }
-    (bytes.len() > limits.head_bytes).then_some(HeadError::TooLarge)
+    let line = bytes
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .unwrap_or(bytes.len());
+    Some(match line > limits.uri_bytes.saturating_add(REST_OF_LINE) {
+        true => HeadError::UriTooLong,
+        false => HeadError::TooLarge,
+    })
 }
 
 impl<'h, 'b> RequestHead<'h, 'b> {
@@ -322,6 +330,8 @@ mod tests {
     #[test]
     fn what_is_too_large_is_known_before_it_is_complete() {
         let long = format!("GET /{}", "a".repeat(200));
+        assert_eq!(read(&long), Ok(None));
+        let long = format!("GET /{}", "a".repeat(400));
         assert_eq!(read(&long), Err(HeadError::UriTooLong));
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(200));
         assert_eq!(read(&long), Err(HeadError::UriTooLong));

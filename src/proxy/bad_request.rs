@@ -1,0 +1,104 @@
+//! The answer to a head that is no request, or too large for one: it is told to whoever can be
+//! made out as its sender, so that an allowed page can read why, and logged like any other.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{HOST, ORIGIN, REFERER, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response, Uri, request};
+use http_body::Body as _;
+
+use super::Proxy;
+use super::access_log::Record;
+use super::answer;
+use super::body::Body;
+use super::client::{self, Client};
+use super::error::Error;
+use super::trace_context::TraceParent;
+use super::wire::Glimpse;
+
+impl Proxy {
+    /// The answer to a client that did not send the whole of a head in time, but `bytes`.
+    pub fn refuse_slow_head(&self, bytes: &[u8], client: Client, out: &mut Vec<u8>) {
+        self.refuse_bytes(&Error::RequestHeadTimeout, bytes, client, out);
+    }
+
+    /// Adds the answer to what `bytes` begin with to `out`.
+    pub(super) fn refuse_bytes(
+        &self,
+        error: &Error,
+        bytes: &[u8],
+        client: Client,
+        out: &mut Vec<u8>,
+    ) {
+        let start = Instant::now();
+        let glimpse = Glimpse::of(bytes);
+        let parts = parts(&glimpse);
+        let held = self.snapshot();
+        let response = self.refuse_head(error, &held.0, &parts);
+        self.count(&self.unrouted, &parts.method, response.status(), start);
+        if let Some(logger) = &self.access_log {
+            let address = client::address_behind(&parts.headers, client, &held.0.trusted_proxies);
+            logger.log(&Record {
+                client: address,
+                duration: start.elapsed(),
+                ..record(&glimpse, &parts, &response)
+            });
+        }
+        let to_head = parts.method == Method::HEAD;
+        answer::write(response, b"", to_head, &self.date, start, out);
+    }
+}
+
+/// What is known of a refused head as a request; its method is `-` where it has none. Where its
+/// target is none, it has no host either: which policy it is under depends on both.
+fn parts(glimpse: &Glimpse<'_>) -> request::Parts {
+    let mut request = Request::new(());
+    *request.version_mut() = glimpse.version;
+    *request.headers_mut() = glimpse.fields.clone();
+    let method = Method::from_bytes(glimpse.method).or_else(|_| Method::from_bytes(b"-"));
+    *request.method_mut() = method.unwrap_or_default();
+    // A query, which may be the very part that is too long, does not choose a route.
+    let path = glimpse.target.split(|&byte| byte == b'?').next();
+    match Uri::try_from(path.unwrap_or_default()) {
+        Ok(path) => *request.uri_mut() = path,
+        Err(_) => {
+            request.headers_mut().remove(HOST);
+        }
+    }
+    request.into_parts().0
+}
+
+/// What the access log says of it, whom it comes from and how long it took apart.
+fn record<'r>(
+    glimpse: &'r Glimpse<'_>,
+    parts: &'r request::Parts,
+    response: &'r Response<Body>,
+) -> Record<'r> {
+    let field = |name| glimpse.fields.get(name).map(HeaderValue::as_bytes);
+    let id = response.headers().get(answer::REQUEST_ID);
+    let bytes = response.body().size_hint().exact();
+    Record {
+        time: SystemTime::now(),
+        route: None,
+        client: None,
+        method: &parts.method,
+        host: field(HOST).unwrap_or_default(),
+        target: match std::str::from_utf8(glimpse.target) {
+            Ok(target) if !target.is_empty() => target,
+            _ => "-",
+        },
+        version: glimpse.version,
+        status: response.status(),
+        bytes: bytes
+            .filter(|_| parts.method != Method::HEAD)
+            .unwrap_or_default(),
+        duration: Duration::ZERO,
+        upstream: None,
+        request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
+        trace_id: TraceParent::of(&glimpse.fields).map(|parent| parent.trace_id),
+        origin: field(ORIGIN),
+        decision: None,
+        referer: field(REFERER),
+        user_agent: field(USER_AGENT),
+    }
+}
