@@ -70,6 +70,8 @@
 //! each connection ends with the response that it is owed, and what is left at the deadline is
 //! cut and counted.
 
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "proxy")]
 pub mod admin;
 #[cfg(feature = "proxy")]
