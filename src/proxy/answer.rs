@@ -106,20 +106,29 @@ pub(super) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> 
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if answer.status == StatusCode::METHOD_NOT_ALLOWED {
+        allow(&mut response);
+    }
     if answer.close {
         close(&mut response);
     }
     response
 }
 
-/// The answer to `OPTIONS *`, which asks about the proxy itself ([RFC 9110 §9.3.7]).
+/// The answer to an `OPTIONS` that asks about the proxy itself: `*` ([RFC 9110 §9.3.7]), and what
+/// is to go no further.
 ///
 /// [RFC 9110 §9.3.7]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7
 pub(super) fn own_options() -> Response<Body> {
     let mut response = preflight();
+    allow(&mut response);
+    response
+}
+
+/// Says which methods we know.
+fn allow(response: &mut Response<Body>) {
     let methods = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS, PATCH");
     response.headers_mut().insert(ALLOW, methods);
-    response
 }
 
 /// What a client may know: not where upstreams listen.
@@ -129,6 +138,7 @@ fn public_message(error: &Error) -> &'static str {
         Error::RequestHeadTimeout => "The request's line and fields stopped coming.",
         Error::InvalidHost => "The request's host is missing, doubled or invalid.",
         Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",
+        Error::TraceEnds => "The specified method is not allowed against this resource.",
         Error::UnknownHost => "No route serves this host.",
         Error::HeadTooLarge => "The request's line and fields are too large.",
         Error::UriTooLong => "The request's target is too long.",

@@ -25,6 +25,9 @@ pub enum Error {
     /// The request's target has a form that only forward proxies serve, or is no target.
     #[error("the request's target is not one that a reverse proxy serves")]
     InvalidTarget,
+    /// A `TRACE` is for us, and shows what fields it came with: we answer none.
+    #[error("a TRACE goes no further than here, and is not answered here")]
+    TraceEnds,
     /// No route serves the request's host.
     #[error("no route serves this host")]
     UnknownHost,
@@ -158,6 +161,7 @@ impl Error {
             Self::MalformedRequest(_) | Self::InvalidHost | Self::InvalidTarget => {
                 client(StatusCode::BAD_REQUEST, "InvalidRequest", true)
             }
+            Self::TraceEnds => client(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", false),
             Self::UnknownHost => client(StatusCode::MISDIRECTED_REQUEST, "NoSuchBucket", false),
             Self::HeadTooLarge => client(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -5,8 +5,8 @@
 use std::mem;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS,
+    ORIGIN, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request, response};
@@ -90,6 +90,32 @@ pub(super) fn expects_continue(request: &request::Parts) -> bool {
     expected
         .filter(|_| request.version != Version::HTTP_10)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a request may go one hop further. Only TRACE and OPTIONS say for how many they are
+/// meant, and are told of one less ([RFC 9110 §7.6.2]).
+///
+/// [RFC 9110 §7.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2
+pub(super) fn may_go_on(request: &mut request::Parts) -> bool {
+    if !matches!(request.method, Method::TRACE | Method::OPTIONS) {
+        return true;
+    }
+    let mut values = request.headers.get_all(MAX_FORWARDS).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return true;
+    };
+    let value = value.as_bytes();
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    // One that is beyond what we count with may become less.
+    let hops = std::str::from_utf8(value).map_or(0, |value| value.parse().unwrap_or(u64::MAX));
+    let left = hops.checked_sub(1);
+    if let Some(left) = left {
+        let left = HeaderValue::from(left);
+        request.headers.insert(MAX_FORWARDS, left);
+    }
+    left.is_some()
 }
 
 /// Makes `request` what the upstream gets.
@@ -410,6 +436,39 @@ mod tests {
             "",
         ] {
             assert!(!is_connection_field(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn trace_and_options_go_as_far_as_they_say() {
+        let cases = [
+            ("TRACE", &["0"][..], None),
+            ("OPTIONS", &["00"], None),
+            ("OPTIONS", &["1"], Some(&["0"][..])),
+            ("TRACE", &["10"], Some(&["9"])),
+            (
+                "TRACE",
+                &["99999999999999999999999"],
+                Some(&["18446744073709551614"]),
+            ),
+            // What is no number of hops says nothing.
+            ("TRACE", &["-1"], Some(&["-1"])),
+            ("TRACE", &[""], Some(&[""])),
+            ("TRACE", &["0", "0"], Some(&["0", "0"])),
+            ("TRACE", &[], Some(&[])),
+            ("GET", &["0"], Some(&["0"])),
+        ];
+        for (method, values, expected) in cases {
+            let mut request = parts("/", Version::HTTP_11, HeaderMap::new());
+            request.method = method.parse().unwrap();
+            for value in values {
+                let value = HeaderValue::from_static(value);
+                request.headers.append(MAX_FORWARDS, value);
+            }
+            let goes_on = may_go_on(&mut request);
+            assert_eq!(goes_on, expected.is_some(), "{method} {values:?}");
+            let left: Vec<_> = request.headers.get_all(MAX_FORWARDS).iter().collect();
+            assert_eq!(left, expected.unwrap_or(values), "{method} {values:?}");
         }
     }
 

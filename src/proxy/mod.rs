@@ -369,6 +369,12 @@ impl Proxy {
         body: Incoming,
         client: Client,
     ) -> Result<Response<Body>, Error> {
+        if !forward::may_go_on(&mut parts) {
+            return match parts.method {
+                Method::OPTIONS => Ok(answer::own_options()),
+                _ => Err(Error::TraceEnds),
+            };
+        }
         let switched = parts.extensions.remove::<OnUpgrade>();
         let on_upgrade = switched.filter(|_| forward::wants_upgrade(&parts));
         let expects_continue = forward::expects_continue(&parts);

@@ -66,6 +66,30 @@ fn path_query_and_host_reach_the_upstream_byte_for_byte() {
 }
 
 #[test]
+fn trace_and_options_go_no_further_than_they_say() {
+    let upstream = MockUpstream::answering(OK);
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
+    let ask = |method, hops| {
+        let fields = [("Origin", ORIGIN), ("Max-Forwards", hops)];
+        ask(proxy.address, method, "/k", &fields)
+    };
+    for (method, status, hops) in [("TRACE", 405, "0"), ("OPTIONS", 200, "0")] {
+        let response = ask(method, hops);
+        assert_eq!(response.status, status, "{method}");
+        assert_eq!(response.values("allow").len(), 1, "{method}");
+        assert!(!response.text().contains("Max-Forwards"), "{method}");
+        assert_eq!(response.values("vary"), ["Origin"], "{method}");
+    }
+    assert!(upstream.requests().is_empty());
+    for method in ["TRACE", "OPTIONS"] {
+        assert_eq!(ask(method, "3").status, 200, "{method}");
+    }
+    for request in upstream.requests() {
+        assert_eq!(request.values("max-forwards"), ["2"]);
+    }
+}
+
+#[test]
 fn connection_fields_stop_here_and_via_says_so() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\
