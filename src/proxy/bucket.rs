@@ -68,9 +68,9 @@ fn in_path(path: &str) -> Addressed<'_> {
     }
 }
 
-/// `%2D` is `-` to the upstream, so it is here. What is no UTF-8 then is no bucket's name, and
-/// stays as it came.
-fn percent_decoded(segment: &str) -> Cow<'_, str> {
+/// `%2D` is `-` to the upstream, so it is here. What is no UTF-8 then is no name, and stays as it
+/// came.
+pub(super) fn percent_decoded(segment: &str) -> Cow<'_, str> {
     if !segment.contains('%') {
         return Cow::Borrowed(segment);
     }

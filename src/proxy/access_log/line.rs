@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 use crate::cors::Kind;
 use crate::cors::Reason;
 
+use super::super::bucket::percent_decoded;
 use super::super::escape::{Escaped, Json, cut};
 use super::super::timestamp::{CommonLog, Timestamp};
 use super::super::trace_context::TraceId;
@@ -84,7 +85,7 @@ impl Record<'_> {
     /// The target without what signs it, cut.
     #[must_use]
     pub fn unsigned_target(&self) -> String {
-        unsigned(self.target).collect()
+        unsigned(self.target, MAX_TARGET).collect()
     }
 
     /// Adds the line of [`Format::Json`](super::Format::Json).
@@ -107,7 +108,7 @@ impl Record<'_> {
         string(out, "method", self.method.as_str().as_bytes());
         string(out, "host", self.host);
         out.push_str(",\"target\":\"");
-        for part in unsigned(self.target) {
+        for part in unsigned(self.target, MAX_TARGET) {
             put(out, format_args!("{}", Json(part.as_bytes())));
         }
         put(
@@ -150,7 +151,11 @@ impl Record<'_> {
             );
         }
         if let Some(referer) = self.referer {
-            string(out, "referer", referer);
+            out.push_str(",\"referer\":\"");
+            for part in unsigned_value(referer) {
+                put(out, format_args!("{}", Json(part.as_bytes())));
+            }
+            out.push('"');
         }
         if let Some(user_agent) = self.user_agent {
             string(out, "user_agent", user_agent);
@@ -170,7 +175,7 @@ impl Record<'_> {
             out,
             format_args!("{} ", Escaped::new(self.method.as_str().as_bytes(), 32)),
         );
-        for part in unsigned(self.target) {
+        for part in unsigned(self.target, MAX_TARGET) {
             put(
                 out,
                 format_args!("{}", Escaped::new(part.as_bytes(), MAX_TARGET)),
@@ -185,11 +190,15 @@ impl Record<'_> {
                 self.bytes
             ),
         );
-        for value in [self.referer, self.user_agent] {
-            let value = value.unwrap_or(b"-");
-            put(out, format_args!(" \"{}\"", Escaped::new(value, MAX_VALUE)));
+        out.push_str(" \"");
+        for part in unsigned_value(self.referer.unwrap_or(b"-")) {
+            put(
+                out,
+                format_args!("{}", Escaped::new(part.as_bytes(), MAX_VALUE)),
+            );
         }
-        out.push('\n');
+        let agent = Escaped::new(self.user_agent.unwrap_or(b"-"), MAX_VALUE);
+        put(out, format_args!("\" \"{agent}\"\n"));
     }
 }
 
@@ -199,12 +208,17 @@ impl Record<'_> {
 /// [S3, «Authenticating requests: using query parameters»]: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 const SECRETS: [&str; 3] = ["x-amz-signature", "x-amz-security-token", "signature"];
 
-/// A target cut to [`MAX_TARGET`], piece by piece, with `-` for what signs it.
-fn unsigned(target: &str) -> impl Iterator<Item = &str> {
-    let target = match target.get(..MAX_TARGET) {
+/// The value of a field that has a URL: a page's own may be presigned.
+fn unsigned_value(value: &[u8]) -> impl Iterator<Item = &str> {
+    unsigned(std::str::from_utf8(value).unwrap_or("-"), MAX_VALUE)
+}
+
+/// A target cut to `most` bytes, piece by piece, with `-` for what signs it.
+fn unsigned(target: &str, most: usize) -> impl Iterator<Item = &str> {
+    let target = match target.get(..most) {
         Some(target) => target,
         // A target is ASCII; were it not, it would be left out rather than split in a character.
-        None if target.len() > MAX_TARGET => "",
+        None if target.len() > most => "",
         None => target,
     };
     let (path, query) = match target.split_once('?') {
@@ -223,7 +237,9 @@ fn unsigned(target: &str) -> impl Iterator<Item = &str> {
     std::iter::once(path).chain(pieces)
 }
 
+/// Names are compared as the upstream decodes them.
 fn is_secret(name: &str) -> bool {
+    let name = percent_decoded(name);
     SECRETS
         .iter()
         .any(|secret| name.eq_ignore_ascii_case(secret))
@@ -360,14 +376,25 @@ pub(super) mod tests {
                 "/a?AWSAccessKeyId=K&Signature=5ec2e7%3D",
                 "/a?AWSAccessKeyId=K&Signature=-",
             ),
+            (
+                "/a?X-Amz%2DSignature=5ec2e7&%73ignature=5ec2e7&%7=1&X%2D=1",
+                "/a?X-Amz%2DSignature=-&%73ignature=-&%7=1&X%2D=1",
+            ),
             ("/a?b=?signature=no", "/a?b=?signature=no"),
             ("/signature=1?acl&", "/signature=1?acl&"),
             ("*", "*"),
         ];
         for (target, expected) in cases {
-            let record = Record { target, ..record() };
-            assert_eq!(json(&record)["target"], expected);
-            assert!(combined(&record).contains(&format!("GET {expected} HTTP")));
+            let record = Record {
+                target,
+                referer: Some(target.as_bytes()),
+                ..record()
+            };
+            let line = json(&record);
+            assert_eq!([&line["target"], &line["referer"]], [expected; 2]);
+            let line = combined(&record);
+            assert!(line.contains(&format!("GET {expected} HTTP")), "{line}");
+            assert!(line.contains(&format!(" \"{expected}\" ")), "{line}");
         }
     }
 
