@@ -53,7 +53,7 @@ impl Body {
     pub(super) fn of(framing: ResponseBody) -> Self {
         match framing {
             ResponseBody::Length(length) => Self::Length(length),
-            ResponseBody::Chunked => Self::Chunked(Chunked::default()),
+            ResponseBody::Chunked => Self::Chunked(Chunked::without_trailers()),
             ResponseBody::UntilClose => Self::UntilClose { is_ended: false },
         }
     }

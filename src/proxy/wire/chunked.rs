@@ -45,6 +45,8 @@ pub struct Chunked {
     /// Digits of the size, or bytes of the extension.
     count: u16,
     trailers: Vec<u8>,
+    /// Whether trailers are for nobody, so that it does not matter what they are named.
+    drops_trailers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +72,20 @@ impl Default for Chunked {
             size: 0,
             count: 0,
             trailers: Vec::new(),
+            drops_trailers: false,
         }
     }
 }
 
 impl Chunked {
+    /// One whose trailers are passed on to nobody.
+    pub(in crate::proxy) fn without_trailers() -> Self {
+        Self {
+            drops_trailers: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether the body's last byte was read.
     #[must_use]
     pub fn is_ended(&self) -> bool {
@@ -161,7 +172,7 @@ impl Chunked {
             }
             self.trailers.push(byte);
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
-                check_trailers(&self.trailers)?;
+                check_trailers(&self.trailers, self.drops_trailers)?;
                 self.state = State::End;
                 return Ok(index + 1);
             }
@@ -173,7 +184,7 @@ impl Chunked {
     }
 }
 
-fn check_trailers(section: &[u8]) -> Result<(), InvalidChunk> {
+fn check_trailers(section: &[u8], any_name: bool) -> Result<(), InvalidChunk> {
     let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((length, fields))) =
         httparse::parse_headers(section, &mut slots)
@@ -189,7 +200,7 @@ fn check_trailers(section: &[u8]) -> Result<(), InvalidChunk> {
     };
     if length != section.len()
         || !ends_lines_with_crlf(section, fields)
-        || fields.iter().any(|field| is_field_of_heads(field.name))
+        || !any_name && fields.iter().any(|field| is_field_of_heads(field.name))
     {
         return Err(InvalidChunk);
     }
@@ -265,6 +276,12 @@ mod tests {
         for text in bad {
             assert_eq!(read(text.as_bytes(), 100), Err(InvalidChunk), "{text:?}");
         }
+        let forbidden = b"0\r\nhost: a\r\nContent-Length: 1\r\n\r\n";
+        let mut dropped = Chunked::without_trailers();
+        assert_eq!(dropped.take(&mut &forbidden[..]), Ok(&[][..]));
+        assert!(dropped.is_ended());
+        let no_trailer = Chunked::without_trailers().take(&mut &b"0\r\na : b\r\n\r\n"[..]);
+        assert_eq!(no_trailer, Err(InvalidChunk));
         let large = format!("0\r\na: {}", "b".repeat(2 * MOST_TRAILERS));
         assert_eq!(read(large.as_bytes(), 100), Err(InvalidChunk));
         let large = format!("0;{}", "b".repeat(2 * usize::from(MOST_EXTENSION)));
