@@ -9,7 +9,10 @@ use http::header::{
     ORIGIN, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request,
+    response,
+};
 use http_body::Body;
 
 use super::client::{self, Client};
@@ -222,6 +225,10 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
     // Ours, whatever the upstream speaks (RFC 9112 §2.3); hyper lowers it for an older client.
     let received = mem::replace(&mut response.version, Version::HTTP_11);
     remove_connection_fields(&mut response.headers);
+    if response.status == StatusCode::NO_CONTENT {
+        // A body that cannot be has no length (RFC 9110 §8.6).
+        response.headers.remove(CONTENT_LENGTH);
+    }
     if forwarding.via {
         response.headers.append(VIA, via(received));
     }

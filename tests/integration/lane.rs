@@ -24,7 +24,7 @@ const POLICY: &str = "<CORSConfiguration>\
      <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// What the upstream answers, by the number in the target; what is behind `|` is not for HEAD.
-const RESPONSES: [&str; 20] = [
+const RESPONSES: [&str; 23] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n|ok",
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n|",
     "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nVary: Accept\r\nVary: origin, Cookie\r\n\r\n|none",
@@ -45,6 +45,9 @@ const RESPONSES: [&str; 20] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n|xy",
     "garbage\r\n\r\n|",
     "HTTP/1.1 200 OK\r\nX-Bad : 1\r\nContent-Length: 1\r\n\r\n|x",
+    "HTTP/1.1 204 No Content\r\nETag: \"3\"\r\nContent-Length: 0\r\nX-End: 1\r\n\r\n|",
+    "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n|",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
 ];
 
 fn upstream() -> MockUpstream {
@@ -100,6 +103,7 @@ fn send(
     let before = upstream.requests().len();
     let mut client = RawClient::connect(proxy.address);
     let response = client.send(request).receive(method);
+    assert!(response.whole, "{request:?}");
     let id = response
         .values("x-amz-request-id")
         .first()
@@ -195,6 +199,22 @@ fn the_lane_and_hyper_agree() {
         Ok(())
     };
     runner.run(&requests(), same).unwrap();
+}
+
+#[test]
+fn a_204_has_no_length() {
+    let upstream = upstream();
+    let proxy = TestProxy::start(&routes(&upstream));
+    for number in [20, 21] {
+        for connection in ["", "Connection: x-nothing\r\n"] {
+            let request =
+                format!("GET /{number} HTTP/1.1\r\nHost: photos.example\r\n{connection}\r\n");
+            let mut client = RawClient::connect(proxy.address);
+            let response = client.send(request).receive("GET");
+            assert_eq!(response.status, 204);
+            assert!(response.values("content-length").is_empty());
+        }
+    }
 }
 
 #[test]

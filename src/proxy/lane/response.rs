@@ -1,7 +1,7 @@
 //! The head that the client gets: the upstream's own, but for the connection's fields, with the
 //! policy's CORS fields in place of the upstream's.
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 
 use crate::cors::merged_vary;
 use crate::proxy::forward;
@@ -34,11 +34,14 @@ pub(super) fn write_for_client(
 ) {
     write_status_line(head, out);
     let lists = head.lists.unwrap_or_default();
+    // A body that cannot be has no length (RFC 9110 §8.6).
+    let has_no_length = head.status == StatusCode::NO_CONTENT;
     let is_kept = |name: &str| {
         let is_cors = dressing.cors.is_some() && is_cors_field(name);
         let is_merged = dressing.vary.is_some() && name.eq_ignore_ascii_case("vary");
         let is_listed = !lists.is_empty() && is_listed(lists, name);
-        !(forward::is_connection_field(name) || is_cors || is_merged || is_listed)
+        let is_length = has_no_length && name.eq_ignore_ascii_case("content-length");
+        !(forward::is_connection_field(name) || is_cors || is_merged || is_listed || is_length)
     };
     if head.is_clean {
         copy_runs(head.bytes, head.fields, out, |field| is_kept(field.name));
