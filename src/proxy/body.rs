@@ -90,7 +90,8 @@ impl Body {
     }
 
     /// The upstream that it comes from; `None`: it was made here.
-    pub(super) fn comes_from(&self) -> Option<&Arc<Upstream>> {
+    #[must_use]
+    pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
             Kind::Fixed(_) => None,
             Kind::Upstream(body) => Some(body.lease.upstream()),

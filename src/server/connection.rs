@@ -33,6 +33,7 @@ use crate::proxy::Proxy;
 use crate::proxy::Single;
 use crate::proxy::Went;
 use crate::proxy::body::Body;
+use crate::proxy::wire::Framing;
 
 use super::Limits;
 use super::drain::{DrainSignal, GRACE};
@@ -176,18 +177,25 @@ impl Protocols {
         drain: &DrainSignal,
     ) -> Option<Gate<S>> {
         let answered = Rc::new(Cell::new(false));
-        let (opener, unwritten) = (gate.opener(), gate.unwritten());
+        let keeper = gate.keeper();
         let service = {
-            let (proxy, answered) = (Rc::clone(proxy), Rc::clone(&answered));
+            let (proxy, answered, keeper) =
+                (Rc::clone(proxy), Rc::clone(&answered), keeper.clone());
             service_fn(move |asked: Request<Incoming>| {
                 let (proxy, answered) = (Rc::clone(&proxy), Rc::clone(&answered));
-                let opener = opener.clone();
+                let keeper = keeper.clone();
                 Box::pin(async move {
                     let mut response = proxy.respond(asked, client).await;
+                    // What we answer ourselves, we answer without a look at the body.
+                    let is_ours = response.body().comes_from().is_none();
+                    let is_unread = match is_ours {
+                        true => request.framing != Framing::Length(0),
+                        false => !keeper.is_through(),
+                    };
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                        opener.open();
-                    } else if request.has_upgrade || request.closes {
-                        // Where an upgrade was asked for, the connection is not had back.
+                        keeper.open();
+                    } else if request.has_upgrade || request.closes || is_unread {
+                        // Where an upgrade was asked for, the connection is not had back either.
                         let close = HeaderValue::from_static("close");
                         response.headers_mut().insert(CONNECTION, close);
                     }
@@ -231,7 +239,7 @@ impl Protocols {
             }
             // The response's body was given up, so hyper has all of it; and the client has all
             // that hyper had.
-            if answered.get() && !unwritten.is_some() {
+            if answered.get() && !keeper.is_blocked() {
                 return Poll::Ready(false);
             }
             Poll::Pending

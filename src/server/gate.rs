@@ -28,17 +28,20 @@ pub(super) struct Gate<S> {
     /// How much of the head is still to be passed on.
     head: usize,
     body: Body,
-    is_open: Arc<AtomicBool>,
-    /// Whether the client does not take what is written.
-    is_blocked: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
-/// Opens the gate for good: both ends have left HTTP.
-#[derive(Clone)]
-pub(super) struct Opener(Arc<AtomicBool>);
+/// What is known of a gate while hyper has it.
+#[derive(Default)]
+struct Shared {
+    is_open: AtomicBool,
+    is_through: AtomicBool,
+    is_blocked: AtomicBool,
+}
 
-/// What hyper has not passed on to the client yet.
-pub(super) struct Unwritten(Arc<AtomicBool>);
+/// Looks after a gate that hyper has.
+#[derive(Clone)]
+pub(super) struct Keeper(Arc<Shared>);
 
 /// The request's body, as far as it is still to come.
 enum Body {
@@ -77,16 +80,20 @@ impl Body {
     }
 }
 
-impl Opener {
+impl Keeper {
+    /// Opens the gate for good: both ends have left HTTP.
     pub(super) fn open(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_open.store(true, Ordering::Relaxed);
     }
-}
 
-impl Unwritten {
-    /// Whether there is something that the client did not take.
-    pub(super) fn is_some(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether hyper got the whole request.
+    pub(super) fn is_through(&self) -> bool {
+        self.0.is_through.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client does not take what hyper writes.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.0.is_blocked.load(Ordering::Relaxed)
     }
 }
 
@@ -102,22 +109,26 @@ impl<S> Gate<S> {
                 Framing::Length(length) => Body::Length(length),
                 Framing::Chunked => Body::Chunked(Box::default()),
             },
-            is_open: Arc::default(),
-            is_blocked: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
-    pub(super) fn opener(&self) -> Opener {
-        Opener(Arc::clone(&self.is_open))
-    }
-
-    pub(super) fn unwritten(&self) -> Unwritten {
-        Unwritten(Arc::clone(&self.is_blocked))
+    pub(super) fn keeper(&self) -> Keeper {
+        Keeper(Arc::clone(&self.shared))
     }
 
     /// Whether hyper got the whole request.
     pub(super) fn is_through(&self) -> bool {
         self.head == 0 && self.body.is_ended()
+    }
+
+    fn is_open(&self) -> bool {
+        self.shared.is_open.load(Ordering::Relaxed)
+    }
+
+    fn note_through(&self) {
+        let is_through = self.is_through();
+        self.shared.is_through.store(is_through, Ordering::Relaxed);
     }
 
     /// The connection, and what was read behind the request.
@@ -133,14 +144,14 @@ impl<S> Gate<S> {
     }
 
     fn note_blocked(&self, is_blocked: bool) {
-        self.is_blocked.store(is_blocked, Ordering::Relaxed);
+        self.shared.is_blocked.store(is_blocked, Ordering::Relaxed);
     }
 
     /// Passes on what was read ahead; false: there is nothing that may be passed on.
     fn pass_ahead(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<bool> {
         let rest = self.ahead.get(self.passed..).unwrap_or_default();
         let rest = rest.get(..buffer.remaining()).unwrap_or(rest);
-        let taken = if self.is_open.load(Ordering::Relaxed) {
+        let taken = if self.is_open() {
             rest.len()
         } else if self.head > 0 {
             let taken = rest.len().min(self.head);
@@ -150,6 +161,7 @@ impl<S> Gate<S> {
             self.body.take(rest)?
         };
         buffer.put_slice(rest.get(..taken).unwrap_or_default());
+        self.note_through();
         self.passed += taken;
         if self.passed == self.ahead.len() {
             self.ahead = Vec::new();
@@ -168,7 +180,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        if self.is_open.load(Ordering::Relaxed) {
+        if self.is_open() {
             return Poll::Ready(Ok(()));
         }
         let bytes = buffer.filled().get(before..).unwrap_or_default();
@@ -179,6 +191,7 @@ impl<S: AsyncRead + Unpin> Gate<S> {
                 return Poll::Ready(Err(error));
             }
         };
+        self.note_through();
         if let Some(behind) = bytes.get(taken..).filter(|behind| !behind.is_empty()) {
             self.ahead = behind.to_vec();
             self.passed = 0;
@@ -212,7 +225,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
         if this.pass_ahead(buffer)? {
             return Poll::Ready(Ok(()));
         }
-        if this.is_through() && !this.is_open.load(Ordering::Relaxed) {
+        if this.is_through() && !this.is_open() {
             return this.poll_behind(cx);
         }
         this.poll_body(cx, buffer)

@@ -175,6 +175,29 @@ fn the_edge_counts_what_it_answers() {
 }
 
 #[test]
+fn a_preflight_whose_body_is_not_read_ends_the_connection_and_says_so() {
+    let proxy = proxy(Semantics::Safe);
+    let with = |field: &str| ALLOWED.replace("Origin:", &format!("{field}\r\nOrigin:"));
+    for (head, body) in [
+        (with("Content-Length: 4"), ""),
+        (with("Content-Length: 4"), "body"),
+        (with("Transfer-Encoding: chunked"), ""),
+        (with("Content-Length: 4").replace("PUT", "DELETE"), "bo"),
+    ] {
+        let mut client = RawClient::connect(proxy.address);
+        let response = client.send(format!("{head}{body}")).receive("OPTIONS");
+        assert!(matches!(response.status, 200 | 403), "{head}{body}");
+        assert_eq!(response.values("connection"), ["close"], "{head}{body}");
+        assert!(client.is_closed(), "{head}{body}");
+    }
+    let mut client = RawClient::connect(proxy.address);
+    for _ in 0..2 {
+        let response = client.send(with("Content-Length: 0")).receive("OPTIONS");
+        assert!(response.values("connection").is_empty());
+    }
+}
+
+#[test]
 fn a_client_that_never_says_a_word_is_cut_at_the_heads_limit() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let limits = Limits {
