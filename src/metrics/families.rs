@@ -123,7 +123,7 @@ fn decision_labels(
     ]
 }
 
-fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 4] {
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 5] {
     let mut ready = Family::gauge(
         "s3cors_ready",
         "Whether requests are served: 1, or 0 while starting and draining.",
@@ -143,8 +143,15 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 4] {
         .listeners
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    for (name, gauge) in &*listeners {
-        connections.value(&[("listener", name)], gauge.get() as f64);
+    let mut refused = Family::counter(
+        "s3cors_connections_refused_total",
+        "Connections that there was no room for, by the limit that they met.",
+    );
+    for (name, counts) in &*listeners {
+        connections.value(&[("listener", name)], counts.connections() as f64);
+        for (reason, count) in counts.refusals() {
+            refused.count(&[("listener", name), ("reason", reason)], count);
+        }
     }
     let mut ends = Family::gauge(
         "s3cors_tls_certificate_expiry_timestamp_seconds",
@@ -158,7 +165,7 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 4] {
             ends.value(&labels, unix_seconds(*end));
         }
     }
-    [ready, limit, connections, ends].map(Family::finish)
+    [ready, limit, connections, refused, ends].map(Family::finish)
 }
 
 fn config(metrics: &Metrics) -> [proto::MetricFamily; 4] {
@@ -261,7 +268,7 @@ mod tests {
 
     fn some_of_everything() -> String {
         let metrics = Metrics::new(2);
-        metrics.listener("http").inc(Worker(1));
+        metrics.listener("http").opened(Worker(1));
         let route = metrics.route("pho\"tos\n");
         for worker in [Worker(0), Worker(1)] {
             route.request(

@@ -15,6 +15,7 @@ mod denied_origins;
 mod families;
 mod family;
 mod heavy_hitters;
+mod listener;
 mod process;
 mod route;
 
@@ -29,6 +30,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use counter::{Counter, Gauge};
+pub use listener::{ListenerMetrics, NoRoom};
 pub use route::{RouteMetrics, UpstreamFailures, UpstreamHealth};
 
 /// The `route` label of requests that found no route: an unknown host, no valid request at all.
@@ -107,7 +109,7 @@ pub struct Metrics {
     #[expect(clippy::disallowed_types, reason = "as above")]
     routes: Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
-    listeners: Mutex<Vec<(Box<str>, Gauge)>>,
+    listeners: Mutex<Vec<(Box<str>, ListenerMetrics)>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
     certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
     config: Config,
@@ -178,19 +180,19 @@ impl Metrics {
         route
     }
 
-    /// How many connections the listener named `name` holds; the same gauge at each call.
+    /// The counts of the listener named `name`; the same ones at each call.
     #[must_use]
-    pub fn listener(&self, name: &str) -> Gauge {
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
         let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, gauge)) = listeners.iter().find(|(known, _)| **known == *name) {
-            return gauge.clone();
+        if let Some((_, counts)) = listeners.iter().find(|(known, _)| **known == *name) {
+            return counts.clone();
         }
-        let gauge = Gauge::new(self.workers);
-        listeners.push((name.into(), gauge.clone()));
-        gauge
+        let counts = ListenerMetrics::new(self.workers);
+        listeners.push((name.into(), counts.clone()));
+        counts
     }
 
     /// When the certificates of the listener named `listener` end, by the certificates' names;
@@ -288,10 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_one_gauge() {
+    fn a_listener_has_one_set_of_counts() {
         let metrics = Metrics::new(2);
-        metrics.listener("http").inc(Worker(0));
-        metrics.listener("http").inc(Worker(1));
-        assert_eq!(metrics.listener("http").get(), 2);
+        for worker in [Worker(0), Worker(1)] {
+            metrics.listener("http").opened(worker);
+            let reason = NoRoom::ConnectionsPerClient;
+            metrics.listener("http").refused(worker, reason);
+        }
+        let counts = metrics.listener("http");
+        assert_eq!(counts.connections(), 2);
+        let refusals: Vec<_> = counts.refusals().collect();
+        assert_eq!(
+            refusals,
+            [("connections", 0), ("connections_per_client", 2)]
+        );
     }
 }

@@ -13,11 +13,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
 
+use super::admission::Admission;
 use super::connection::{Protocols, Spoken};
 use super::drain::DrainSignal;
 use super::listener::Socket;
 use super::no_room;
-use super::per_client::PerClient;
 use super::proxy_protocol::{self, Source};
 use super::tls::{self, TlsCell};
 
@@ -38,7 +38,7 @@ impl Entrance {
         &self,
         stream: S,
         address: Option<IpAddr>,
-        clients: &PerClient,
+        admission: &Admission,
         protocols: &Protocols,
         proxy: &Rc<Proxy>,
         drain: &DrainSignal,
@@ -50,22 +50,22 @@ impl Entrance {
             trusted: proxy.trusts(address),
         };
         if self.tls.is_none() && !self.proxy_protocol {
-            let Some(_counted) = clients.count(client) else {
+            let Some(_counted) = admission.admit(client) else {
                 return no_room::tell(stream).await;
             };
             let spoken = Spoken::Unknown;
             return protocols.serve(stream, spoken, client, proxy, drain).await;
         }
         // Boxed, so that what is plain needs no room for a handshake.
-        Box::pin(self.serve_after_handshake(stream, client, clients, protocols, proxy, drain))
-            .await;
+        let served = self.serve_after_handshake(stream, client, admission, protocols, proxy, drain);
+        Box::pin(served).await;
     }
 
     async fn serve_after_handshake<S: Socket>(
         &self,
         mut stream: S,
         mut client: Client,
-        clients: &PerClient,
+        admission: &Admission,
         protocols: &Protocols,
         proxy: &Rc<Proxy>,
         drain: &DrainSignal,
@@ -86,7 +86,7 @@ impl Entrance {
                     Source::Unix => client.address = None,
                 }
             }
-            let Some(counted) = clients.count(client) else {
+            let Some(counted) = admission.admit(client) else {
                 if self.tls.is_none() {
                     no_room::tell(stream).await;
                 }

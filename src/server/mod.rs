@@ -3,6 +3,7 @@
 //! Bind first, serve later: [`Server::bind`] takes every address or none. May use `proxy` and
 //! `metrics`.
 
+mod admission;
 mod connection;
 mod drain;
 mod entrance;

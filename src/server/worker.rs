@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::metrics::Gauge;
 use crate::metrics::Metrics;
 use crate::metrics::Worker;
 use crate::proxy::HeadLimits;
@@ -20,6 +19,7 @@ use crate::proxy::snapshot::Current;
 use crate::proxy::traces::Tracer;
 
 use super::Limits;
+use super::admission::Admission;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
@@ -71,7 +71,7 @@ struct Shared {
     /// How many connections there are, and may be.
     open: Cell<usize>,
     room: usize,
-    clients: PerClient,
+    clients: Rc<PerClient>,
     /// How many clients are being told that there is no room.
     refused: Cell<usize>,
     drain: DrainSignal,
@@ -98,7 +98,7 @@ impl Shared {
             metrics: start.metrics,
             open: Cell::new(0),
             room: start.connections,
-            clients: PerClient::new(start.connections_per_client),
+            clients: Rc::new(PerClient::new(start.connections_per_client)),
             refused: Cell::new(0),
             drain: start.drain,
         }
@@ -142,7 +142,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
 /// A listener's connections.
 struct Hall {
     entrance: Rc<Entrance>,
-    gauge: Gauge,
+    admission: Rc<Admission>,
     shared: Rc<Shared>,
     connections: JoinSet<()>,
 }
@@ -150,7 +150,11 @@ struct Hall {
 impl Hall {
     fn new(entrance: Entrance, shared: &Rc<Shared>) -> Self {
         Self {
-            gauge: shared.metrics.listener(&entrance.listener),
+            admission: Rc::new(Admission {
+                worker: shared.worker,
+                listener: shared.metrics.listener(&entrance.listener),
+                clients: Rc::clone(&shared.clients),
+            }),
             entrance: Rc::new(entrance),
             shared: Rc::clone(shared),
             connections: JoinSet::new(),
@@ -190,6 +194,7 @@ impl Hall {
 
     fn admit(&mut self, accepted: Accepted) {
         if self.shared.open.get() >= self.shared.room {
+            self.admission.is_full();
             return self.refuse(accepted);
         }
         match accepted {
@@ -201,17 +206,17 @@ impl Hall {
     fn converse<S: Socket>(&mut self, stream: S, address: Option<IpAddr>) {
         let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
         self.spawn(|open| async move {
-            let _open = open;
-            let (clients, protocols) = (&shared.clients, &shared.protocols);
+            let protocols = &shared.protocols;
             let (proxy, drain) = (&shared.proxy, &shared.drain);
-            let served = entrance.serve(stream, address, clients, protocols, proxy, drain);
+            let admission = &open.admission;
+            let served = entrance.serve(stream, address, admission, protocols, proxy, drain);
             served.await;
         });
     }
 
     /// Runs a connection, which holds what it is counted by.
     fn spawn<F: Future<Output = ()> + 'static>(&mut self, conversation: impl FnOnce(Open) -> F) {
-        let open = Open::new(&self.shared, &self.gauge);
+        let open = Open::new(&self.shared, &self.admission);
         self.connections.spawn_local(conversation(open));
     }
 
@@ -239,23 +244,23 @@ impl Hall {
 /// A connection as it is counted: gone when dropped, by a panic too.
 struct Open {
     shared: Rc<Shared>,
-    gauge: Gauge,
+    admission: Rc<Admission>,
 }
 
 impl Open {
-    fn new(shared: &Rc<Shared>, gauge: &Gauge) -> Self {
-        gauge.inc(shared.worker);
+    fn new(shared: &Rc<Shared>, admission: &Rc<Admission>) -> Self {
+        admission.opened();
         shared.open.set(shared.open.get() + 1);
         Self {
             shared: Rc::clone(shared),
-            gauge: gauge.clone(),
+            admission: Rc::clone(admission),
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.gauge.dec(self.shared.worker);
+        self.admission.closed();
         self.shared.open.set(self.shared.open.get() - 1);
         if std::thread::panicking() {
             self.shared.metrics.panicked();

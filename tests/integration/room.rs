@@ -38,6 +38,36 @@ fn once_there_is_room(connect: impl Fn() -> RawClient) -> RawClient {
     }
 }
 
+/// How many were refused, for all connections being in use and for the client's.
+fn refused(proxy: &TestProxy) -> [u64; 2] {
+    let metrics = proxy.metrics.encode();
+    ["connections", "connections_per_client"].map(|reason| {
+        let address = proxy.address;
+        let series = format!(
+            "s3cors_connections_refused_total{{listener=\"{address}\",reason=\"{reason}\"}} "
+        );
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        count.unwrap().parse().unwrap()
+    })
+}
+
+#[test]
+fn past_all_connections_everybody_gets_503() {
+    let limits = Limits {
+        connections: 1,
+        ..Limits::default()
+    };
+    let proxy = proxy(&[], listener(), limits);
+    let connect = || RawClient::connect(proxy.address);
+    let mut first = connect();
+    assert_eq!(ask(&mut first).status, 200);
+    for _ in 0..2 {
+        assert_refused(connect());
+    }
+    assert_eq!(refused(&proxy), [2, 0]);
+    assert_eq!(ask(&mut first).status, 200);
+}
+
 #[test]
 fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
     let limits = Limits {
@@ -51,6 +81,7 @@ fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
         assert_eq!(ask(client).status, 200);
     }
     assert_refused(connect());
+    assert_eq!(refused(&proxy), [0, 1]);
     // Those that are open go on, and the place of one that ends is free.
     let [first, mut second] = clients;
     drop(first);

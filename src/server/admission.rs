@@ -1,0 +1,43 @@
+//! Whether there is room for a client at a listener, and what is counted of that.
+
+use std::rc::Rc;
+
+use crate::metrics::ListenerMetrics;
+use crate::metrics::NoRoom;
+use crate::metrics::Worker;
+use crate::proxy::Client;
+
+use super::per_client::{Counted, PerClient};
+
+/// One worker's count of a listener's connections.
+pub(super) struct Admission {
+    pub(super) worker: Worker,
+    pub(super) listener: ListenerMetrics,
+    /// All listeners' clients.
+    pub(super) clients: Rc<PerClient>,
+}
+
+impl Admission {
+    pub(super) fn opened(&self) {
+        self.listener.opened(self.worker);
+    }
+
+    pub(super) fn closed(&self) {
+        self.listener.closed(self.worker);
+    }
+
+    /// There are as many connections as there may be.
+    pub(super) fn is_full(&self) {
+        self.listener.refused(self.worker, NoRoom::Connections);
+    }
+
+    /// Counts one of a client's connections; `None`: it has as many as it may.
+    pub(super) fn admit(&self, client: Client) -> Option<Counted<'_>> {
+        let counted = self.clients.count(client);
+        if counted.is_none() {
+            let reason = NoRoom::ConnectionsPerClient;
+            self.listener.refused(self.worker, reason);
+        }
+        counted
+    }
+}
