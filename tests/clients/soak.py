@@ -1,9 +1,10 @@
 """A long run at half load, with a reload each second and an upstream that fails: `soak.py [--minutes 30]`.
 
 wrk keeps the proxy half as busy as it can. Beside it, clients ask over HTTP/1.1, HTTP/2 and TLS, on
-kept and on new connections, for small and large objects, send bodies, and ask the upstream for
-faults: a cut, late, garbled or missing answer. Each second the policy is swapped, and every ten a
-certificate. Memory and descriptors are sampled.
+kept and on new connections, for small and large objects (large enough for splice(2)), send bodies,
+speak another protocol through it, leave in the middle, and ask the upstream for faults: a cut, late,
+garbled or missing answer. Each second the policy is swapped, and every ten a certificate. Memory is
+sampled, and descriptors are counted in the end.
 
 It fails when an answer is wrong that no fault was asked for, when memory leaves a band of 2 MiB in
 the last third of the time (ten minutes of thirty), or when descriptors are left in the end. The last
@@ -12,7 +13,6 @@ and what requirements.txt lists. S3CORS_BIN names the binary, which is otherwise
 """
 
 import argparse
-import asyncio
 import collections
 import hashlib
 import http.client
@@ -20,6 +20,7 @@ import json
 import pathlib
 import random
 import re
+import socket
 import ssl
 import sys
 import tempfile
@@ -28,11 +29,11 @@ import time
 
 import certificates
 import generations
+import load
 import proxy
-from frames import INITIAL_WINDOW_SIZE, MAX_WINDOW, Connection, data, headers, request, window_update
-from programs import Program
+from frames import FRAME_SIZE, INITIAL_WINDOW_SIZE, MAX_WINDOW, Connection, data, headers, request, window_update
+from objects import Objects, content
 
-HERE = pathlib.Path(__file__).resolve()
 HOST = "photos.example"
 ORIGIN = generations.ORIGIN
 
@@ -40,10 +41,11 @@ CALIBRATION_SECONDS = 5
 LOAD = 0.5
 LOAD_CONNECTIONS = 32
 REST_SECONDS = 0.05
-SIZES = [0, 2, 1000, 20_000, 300_000]
+SIZES = [0, 2, 1000, 20_000, 300_000, 3_000_000]
 FAULTS = {"cut": "cut", "late": "504", "garbage": "502", "close": "502"}
 FAULT_SHARE = 0.1
-LATE_SECONDS = 8
+# What HTTP/2 lets be sent before it says more.
+WINDOW_BYTES = 60_000
 # Long enough for a machine that is busy with other things.
 RESPONSE_HEAD_SECONDS = 5
 
@@ -54,67 +56,13 @@ DESCRIPTORS_SECONDS = 180
 MIB = 1024 * 1024
 
 
-def content(size):
-    """An object of that size; each begins otherwise."""
-    block = hashlib.sha256(str(size).encode()).digest()
-    return (block * (size // len(block) + 1))[:size]
-
-
-# The upstream: a process of its own, so that it and the clients do not wait for each other.
-
-
-class Upstream(asyncio.Protocol):
-    """`GET /SIZE` gives an object, `?FAULT` a fault; a PUT is answered with its hash."""
-
-    def connection_made(self, transport):
-        self.transport = transport
-        self.buffer = bytearray()
-
-    def data_received(self, received):
-        self.buffer += received
-        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self.buffer[:end])
-            length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-            whole = end + 4 + (int(length[1]) if length else 0)
-            if len(self.buffer) < whole:
-                return
-            body = bytes(self.buffer[end + 4 : whole])
-            del self.buffer[:whole]
-            self.answer(head, body)
-
-    def answer(self, head, body):
-        method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-        path, _, fault = target.partition("?")
-        if method == "PUT":
-            self.send(hashlib.sha256(body).hexdigest().encode())
-        elif fault == "late":
-            asyncio.get_running_loop().call_later(LATE_SECONDS, self.transport.abort)
-        elif fault == "garbage":
-            self.transport.write(b"\x00\x01 this is no answer\r\n\r\n")
-            self.transport.close()
-        elif fault == "close":
-            self.transport.close()
-        else:
-            self.send(content(int(path.strip("/"))), cut=fault == "cut")
-
-    def send(self, body, cut=False):
-        length = len(body) + (1000 if cut else 0)
-        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body))
-        if cut:
-            self.transport.close()
-
-
-async def serve_upstream():
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0, backlog=1024)
-    print("listening on", server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-# The clients: each gives what became of a request, as its status or as "cut".
+# The clients: the first two give what became of a request, as its status or as "cut".
 
 
 class Http1:
     """On a connection that is kept, or on new ones."""
+
+    most_bytes = SIZES[-1]
 
     def __init__(self, connect, kept):
         self.connect, self.kept = connect, kept
@@ -142,6 +90,8 @@ class Http1:
 class Http2:
     """On a connection that is kept for some time."""
 
+    most_bytes = WINDOW_BYTES
+
     def __init__(self, connect):
         self.connect = connect
         self.connection = None
@@ -155,8 +105,8 @@ class Http2:
         length = [("content-length", str(len(body)))] if body else []
         client.seen.clear()
         client.send(headers(stream, request(method, target, HOST, ("origin", ORIGIN), *length), end=not body))
-        if body:
-            client.send(data(stream, body, end=True))
+        for piece in range(0, len(body or b""), FRAME_SIZE):
+            client.send(data(stream, body[piece : piece + FRAME_SIZE], end=piece + FRAME_SIZE >= len(body)))
         outcome = client.outcome(stream)
         fields, received = {}, b""
         for frame in client.seen:
@@ -171,6 +121,31 @@ class Http2:
         if self.connection:
             self.connection.close()
         self.connection = None
+
+
+def upgraded(port):
+    """Another protocol, spoken through the proxy: what is sent comes back."""
+    lines = ["GET /0 HTTP/1.1", f"Host: {HOST}", "Connection: upgrade", "Upgrade: echo", "", ""]
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as answer:
+        client.sendall("\r\n".join(lines).encode())
+        status = answer.readline()
+        assert status.startswith(b"HTTP/1.1 101 "), status
+        while answer.readline() != b"\r\n":
+            pass
+        for size in SIZES[:4]:
+            client.sendall(content(size))
+            assert answer.read(size) == content(size), "the echo is another"
+
+
+def leaves(port):
+    """A download and an upload that are given up in the middle."""
+    size = SIZES[-1]
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(f"GET /{size} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        assert client.recv(20_000), "no answer"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(f"PUT /{size} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n".encode())
+        client.sendall(content(size // 2))
 
 
 class Soak:
@@ -196,12 +171,20 @@ class Soak:
                 asker.close()
         asker.close()
 
+    def visitor(self, visit, port):
+        """Comes again and again until the end."""
+        while not self.ended.wait(REST_SECONDS):
+            try:
+                visit(port)
+                self.counts[visit.__name__] += 1
+            except Exception as error:
+                self.wrong(f"{visit.__name__}: {type(error).__name__}: {error}")
+
     def ask(self, asker, chosen):
         size = chosen.choice(SIZES)
         kind = chosen.choice(list(FAULTS)) if chosen.random() < FAULT_SHARE else chosen.choice(["get", "put"])
         if kind == "put":
-            # As much as a frame of HTTP/2 has.
-            body = content(min(size, 16_000))
+            body = content(min(size, asker.most_bytes))
             method, target, expected = "PUT", f"/{size}", ("200", hashlib.sha256(body).hexdigest().encode())
         elif kind == "get":
             method, target, body, expected = "GET", f"/{size}", None, ("200", content(size))
@@ -243,25 +226,9 @@ def descriptors(running):
     return len(list(pathlib.Path(f"/proc/{running.process.pid}/fd").iterdir()))
 
 
-def wrk(url, rest):
-    script = HERE.with_name("soak.lua")
-    return Program(
-        "wrk", ["wrk", "-t1", f"-c{LOAD_CONNECTIONS}", "-d86400s", "--timeout", "30s", "-s", script, url, "--", rest]
-    )
-
-
-def said(load):
-    """What wrk has counted, once it is told to stop."""
-    load.signal(2)
-    assert load.wait() == 0, load.output
-    return {name: int(value) for name, value in re.findall(r"^(\w+)=(\d+)$", load.output, re.MULTILINE)}
-
-
 def calibrated(url):
     """How long each connection has to rest between two requests for half the load, in milliseconds."""
-    with wrk(url, 0) as load:
-        time.sleep(CALIBRATION_SECONDS)
-        most = said(load)["answers"] / CALIBRATION_SECONDS
+    most = load.for_a_while(url, CALIBRATION_SECONDS, LOAD_CONNECTIONS, rest=0).answers / CALIBRATION_SECONDS
     busy = LOAD_CONNECTIONS / most
     rest = LOAD_CONNECTIONS / (LOAD * most) - busy
     print(f"{most:.0f} answers a second at full load", flush=True)
@@ -307,9 +274,8 @@ def clients(running, secure):
 def soak(minutes):
     with tempfile.TemporaryDirectory(prefix="s3cors-soak-") as path:
         folder = pathlib.Path(path)
-        with Program("upstream", [sys.executable, HERE, "upstream"]) as upstream:
-            port = upstream.wait_for(r"listening on (\d+)")[1]
-            running, mounted, secure = start(folder, f"http://127.0.0.1:{port}")
+        with Objects() as upstream:
+            running, mounted, secure = start(folder, upstream.url)
             with running:
                 return run(Soak(running, minutes), folder, mounted, secure)
 
@@ -323,15 +289,17 @@ def run(soak, folder, mounted, secure):
     rest = calibrated(running.url)
     askers = clients(running, secure)
     threads = [threading.Thread(target=soak.client, args=(asker, seed)) for seed, asker in enumerate(askers)]
+    visits = [upgraded, leaves]
+    threads += [threading.Thread(target=soak.visitor, args=(visit, running.port)) for visit in visits]
     threads.append(threading.Thread(target=soak.swap, args=(folder, mounted)))
     began = time.monotonic()
-    with wrk(running.url, rest) as load:
+    with load.start(running.url, LOAD_CONNECTIONS, rest) as wrk:
         for each in threads:
             each.start()
         try:
             while time.monotonic() - began < soak.seconds:
                 soak.sample()
-                if load.process.poll() is not None or running.process.poll() is not None:
+                if wrk.process.poll() is not None or running.process.poll() is not None:
                     soak.wrong("wrk or the proxy ended")
                     break
                 time.sleep(SAMPLE_SECONDS)
@@ -339,7 +307,7 @@ def run(soak, folder, mounted, secure):
             soak.ended.set()
             for each in threads:
                 each.join()
-        counted = said(load)
+        counted = load.stopped(wrk)
     series = running.series()
     waited = time.monotonic()
     while descriptors(running) > before and time.monotonic() - waited < DESCRIPTORS_SECONDS:
@@ -349,7 +317,7 @@ def run(soak, folder, mounted, secure):
     errors = [line for line in running.lines if " ERROR " in line or "panicked" in line]
     failures = {
         "answers that were wrong": len(soak.unexpected),
-        "failed in wrk": sum(counted[name] for name in counted if name == "failed" or name.startswith("error_")),
+        "failed in wrk": counted.failed,
         "panics": int(series.get("s3cors_panics_total", 0)),
         "reloads rejected": int(rejected),
         "errors logged": len(errors),
@@ -362,7 +330,7 @@ def run(soak, folder, mounted, secure):
         "seconds": round(time.monotonic() - began),
         "failures": failures,
         "first_failures": (soak.unexpected + errors)[:10],
-        "load": {"answers": counted["answers"], "p99_ms": counted["p99_microseconds"] / 1000},
+        "load": {"answers": counted.answers, "p99_ms": counted.p99_milliseconds},
         "looked_at": dict(soak.counts),
         "reloads": int(series.get('s3cors_config_reloads_total{result="applied"}', 0)),
         "memory_mib": {
@@ -377,11 +345,8 @@ def run(soak, folder, mounted, secure):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("role", nargs="?", choices=["upstream"], help=argparse.SUPPRESS)
     arguments.add_argument("--minutes", type=float, default=30)
     chosen = arguments.parse_args()
-    if chosen.role:
-        return asyncio.run(serve_upstream())
     summary = soak(chosen.minutes)
     print(json.dumps(summary))
     return int(not summary["ok"])

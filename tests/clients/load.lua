@@ -1,5 +1,5 @@
--- Load for soak.py: preflights and actual requests in turn, each connection resting for as many
--- milliseconds as the argument says. What was wrong is printed at the end, one figure a line.
+-- Preflights and actual requests in turn, each connection resting for as many milliseconds as the
+-- argument says between two of them (load.py). What was wrong is printed at the end, one figure a line.
 
 local threads = {}
 
@@ -10,7 +10,7 @@ end
 function init(arguments)
   answers, failed = 0, 0
   rest = tonumber(arguments[1])
-  local fields = { ["Host"] = "photos.example", ["Origin"] = "https://app.example" }
+  local fields = { ["Host"] = "others.example", ["Origin"] = "https://app.example" }
   local actual = wrk.format("GET", "/2", fields)
   fields["Access-Control-Request-Method"] = "PUT"
   local preflight = wrk.format("OPTIONS", "/2", fields)
