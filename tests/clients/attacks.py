@@ -203,7 +203,7 @@ def attack(port, way, ended, stopped):
 
 
 def main(port, name):
-    os.nice(19)
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
     ended = threading.Event()
     stopped = []
     arguments = (int(port), ATTACKS[name], ended, stopped)

@@ -1,0 +1,37 @@
+"""An upstream that sends what is asked for and reads no body, as a program, until its input ends.
+
+It gives way to other programs, as if it ran on another machine.
+"""
+
+import os
+import sys
+import threading
+
+import upstreams
+
+
+class Held(upstreams.Bulk):
+    """`GET /SIZE` gives so many bytes, `GET /k` a few; a PUT is never answered."""
+
+    def __init__(self):
+        self.ended = threading.Event()
+        super().__init__()
+
+    def answer(self, connection, method, target, fields):
+        if method == "PUT":
+            self.ended.wait()
+            # What comes next on it is a body.
+            raise ConnectionError
+        else:
+            super().answer(connection, method, target.replace("/k", "/2"), fields)
+
+    def __exit__(self, *_):
+        self.ended.set()
+        super().__exit__()
+
+
+if __name__ == "__main__":
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    with Held() as upstream:
+        print("listening on", upstream.url, flush=True)
+        sys.stdin.read()
