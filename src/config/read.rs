@@ -1,11 +1,12 @@
 //! Reads a named file, unless it is no file that could be one of ours.
 
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// The coarsest clock that a file system stamps changes with (FAT's).
@@ -49,7 +50,7 @@ impl ReadError {
 impl Stamp {
     /// Of what a path leads to now, through links; `None` where it leads nowhere.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        Some(Self::from(&fs::metadata(path).ok()?))
+        Some(Self::from(&rustix::fs::stat(path).ok()?))
     }
 
     /// Whether every change after `now` gives the file another stamp. A file that was written just
@@ -68,62 +69,80 @@ impl Stamp {
     }
 }
 
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
+#[expect(
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast,
+    reason = "the types of these numbers differ from system to system; files have no negative size"
+)]
+impl From<&Stat> for Stamp {
+    fn from(stat: &Stat) -> Self {
         Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
     }
 }
 
 /// Reads a file of at most `limit` bytes.
 ///
-/// Looks before it opens: opening a FIFO waits for a writer, reading a device may never end.
+/// Opens without waiting, as a FIFO waits for a writer, and looks before it reads: reading a device
+/// may never end.
 pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadError> {
-    check(&fs::metadata(path)?, limit)?;
-    let mut file = File::open(path)?;
-    let before = file.metadata()?;
-    check(&before, limit)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
-    // One more than was there, to notice that it grows.
-    file.by_ref()
-        .take(before.len().saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    let stamp = Stamp::from(&before);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    if opened.as_ref().err() == Some(&Errno::NXIO) {
+        // A socket, or a device that is not there.
+        check(&rustix::fs::stat(path).map_err(io::Error::from)?, limit)?;
+    }
+    let mut file = File::from(opened.map_err(io::Error::from)?);
+    let stat = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+    check(&stat, limit)?;
+    let stamp = Stamp::from(&stat);
+    let size = usize::try_from(stamp.size).unwrap_or_default();
+    // Room for one byte more, to notice that it grows: whoever gets less than there is room for has
+    // come to the end.
+    let mut bytes = vec![0; size + 1];
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..) {
+        let count = match file.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        filled += count;
+        if count == 0 || filled == size {
+            break;
+        }
+    }
     // Whether it changed since is asked when all files are read.
-    if bytes.len() as u64 != before.len() {
+    if filled != size {
         return Err(ReadError::Changing);
     }
+    bytes.truncate(size);
     Ok((bytes, stamp))
 }
 
-fn check(metadata: &Metadata, limit: u64) -> Result<(), ReadError> {
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        let size = metadata.len();
-        return if size > limit {
-            Err(ReadError::TooLarge { size, limit })
-        } else {
-            Ok(())
-        };
-    }
-    Err(ReadError::NotAFile(if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else {
-        "a device"
-    }))
+fn check(stat: &Stat, limit: u64) -> Result<(), ReadError> {
+    let size = Stamp::from(stat).size;
+    Err(ReadError::NotAFile(
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if size > limit => {
+                return Err(ReadError::TooLarge { size, limit });
+            }
+            FileType::RegularFile => return Ok(()),
+            FileType::Directory => "a directory",
+            FileType::Fifo => "a FIFO",
+            FileType::Socket => "a socket",
+            _ => "a device",
+        },
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
