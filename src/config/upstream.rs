@@ -76,7 +76,7 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
             "a route has at least one upstream",
         );
     }
-    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
+    let mut upstreams: Vec<UpstreamSettings> = Vec::with_capacity(written.get_ref().len());
     for text in written.into_inner() {
         match upstream(text.get_ref(), base).map(|settings| common.with(settings)) {
             Ok(settings) if upstreams.contains(&settings) => {
