@@ -106,10 +106,10 @@ fn policy_status(policy: &RoutePolicy) -> Value {
     let source = &policy.source;
     json!({
         "file": file(policy),
-        "content_hash": source.content_hash,
+        "content_hash": source.content_hash.map(|hash| hash.to_string()).unwrap_or_default(),
         "loaded_at": source.loaded_at.map(time),
         "last_error": source.last_error,
-        "rules": policy.configuration.as_ref().map(|configuration| configuration.rules.len()),
+        "rules": policy.policy.rule_count(),
     })
 }
 

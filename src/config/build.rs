@@ -16,7 +16,8 @@ use crate::proxy::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, So
 use crate::proxy::upstream::{Upstream, UpstreamSettings};
 
 use super::Loaded;
-use super::policies::{Document, PolicyFile, RoutePolicies};
+use super::policies::RoutePolicies;
+use super::policy_file::{Document, PolicyFile};
 use super::route::RouteConfig;
 
 impl Loaded {
@@ -154,7 +155,7 @@ impl<'b> Builder<'b> {
         if let Some(file) = &files.own {
             let own = last_good.and_then(|policies| policies.route.as_ref());
             policies.route = match (&file.document, own) {
-                (Ok(document), own) => Some(policy.good(document, &file.path, own)),
+                (Ok(document), own) => Some(policy.good(document, own)),
                 (Err(error), Some(own)) => Some(policy.kept(own, error)),
                 (Err(error), None) => match last_good {
                     // It had none, and goes on without.
@@ -176,7 +177,7 @@ impl<'b> Builder<'b> {
                 let of = |name: &str| before.and_then(|before| before.policies.get(name));
                 let made = files.iter().filter_map(|(name, file)| {
                     let made = match (&file.document, of(name)) {
-                        (Ok(document), before) => policy.good(document, &file.path, before),
+                        (Ok(document), before) => policy.good(document, before),
                         (Err(error), Some(before)) => policy.kept(before, error),
                         // New and broken: at a reload nothing changes for the bucket; at a start
                         // it must not fall to the route's policy, which may allow more.
@@ -185,9 +186,11 @@ impl<'b> Builder<'b> {
                     };
                     Some((name.clone(), made))
                 });
+                let mut policies = HashMap::with_capacity(files.len());
+                policies.extend(made);
                 Some(Buckets {
                     addressing: buckets.addressing,
-                    policies: made.collect(),
+                    policies,
                 })
             }
             (Err(error), Some(before)) => {
@@ -223,36 +226,21 @@ struct Maker<'m> {
 
 impl Maker<'_> {
     /// The policy of a file that checks out; `before` where it is the same.
-    fn good(
-        &self,
-        document: &Document,
-        path: &Path,
-        before: Option<&Arc<RoutePolicy>>,
-    ) -> Arc<RoutePolicy> {
+    fn good(&self, document: &Document, before: Option<&Arc<RoutePolicy>>) -> Arc<RoutePolicy> {
         let is_same = |before: &&Arc<RoutePolicy>| {
-            let source = &before.source;
-            source.content_hash == document.content_hash
-                && source.last_error.is_none()
-                && source.file.as_deref() == Some(path)
-                && before.policy.is_enabled()
+            Arc::ptr_eq(&before.source, &document.source)
                 && before.policy.options() == self.options
                 && self.has_same_counters()
         };
         if let Some(before) = before.filter(is_same) {
             return Arc::clone(before);
         }
-        let policy =
-            Policy::compile_shared(Arc::clone(&document.configuration), self.options.clone());
-        self.with_counters(
-            // Checked: it compiles with these options.
-            policy.unwrap_or_else(|_| Policy::not_enabled(self.options.clone())),
-            Source {
-                file: Some(path.to_owned()),
-                content_hash: document.content_hash.clone(),
-                loaded_at: Some(document.read_at),
-                last_error: None,
-            },
-        )
+        let policy = if document.policy.options() == self.options {
+            Arc::clone(&document.policy)
+        } else {
+            self.recompiled(&document.policy)
+        };
+        self.with_counters(policy, Arc::clone(&document.source))
     }
 
     /// The policy that stays in force because its file does not check out any more.
@@ -261,20 +249,20 @@ impl Maker<'_> {
         if is_said && before.policy.options() == self.options && self.has_same_counters() {
             return Arc::clone(before);
         }
-        let policy = match &before.configuration {
-            None => Policy::not_enabled(self.options.clone()),
-            Some(configuration) => Policy::compile(configuration, self.options.clone())
-                .or_else(|_| Policy::compile(configuration, before.policy.options().clone()))
-                .unwrap_or_else(|_| Policy::not_enabled(self.options.clone())),
+        let source = Source {
+            last_error: Some(error.to_owned()),
+            ..Source::clone(&before.source)
         };
-        let last_error = Some(error.to_owned());
-        self.with_counters(
-            policy,
-            Source {
-                last_error,
-                ..before.source.clone()
-            },
-        )
+        self.with_counters(self.recompiled(&before.policy), Arc::new(source))
+    }
+
+    /// A policy with the route's options, or at least with its own.
+    fn recompiled(&self, policy: &Arc<Policy>) -> Arc<Policy> {
+        match policy.configuration() {
+            None => Arc::new(Policy::not_enabled(self.options.clone())),
+            Some(configuration) => Policy::compile(&configuration, self.options.clone())
+                .map_or_else(|_| Arc::clone(policy), Arc::new),
+        }
     }
 
     /// No policy at all, because its file does not check out.
@@ -282,13 +270,12 @@ impl Maker<'_> {
         Arc::new(without_cors(self.options, source_of(&file.path, error)))
     }
 
-    fn with_counters(&self, policy: Policy, source: Source) -> Arc<RoutePolicy> {
-        let patterns = policy.origin_patterns().iter();
+    fn with_counters(&self, policy: Arc<Policy>, source: Arc<Source>) -> Arc<RoutePolicy> {
+        let patterns = policy.origin_patterns();
         Arc::new(RoutePolicy {
             allowed: patterns
                 .map(|pattern| self.metrics.allowed_origin(pattern))
                 .collect(),
-            configuration: policy.configuration().cloned(),
             policy,
             source,
         })
@@ -302,7 +289,7 @@ impl Maker<'_> {
 
 fn source_of(path: &Path, error: &str) -> Source {
     Source {
-        file: Some(path.to_owned()),
+        file: Some(path.into()),
         last_error: Some(error.to_owned()),
         ..Source::default()
     }
@@ -310,10 +297,9 @@ fn source_of(path: &Path, error: &str) -> Source {
 
 fn without_cors(options: &Options, source: Source) -> RoutePolicy {
     RoutePolicy {
-        policy: Policy::not_enabled(options.clone()),
-        configuration: None,
+        policy: Arc::new(Policy::not_enabled(options.clone())),
         allowed: Box::default(),
-        source,
+        source: Arc::new(source),
     }
 }
 
@@ -356,7 +342,5 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
 }
 
 fn policies_alike(one: &Arc<RoutePolicy>, other: &Arc<RoutePolicy>) -> bool {
-    Arc::ptr_eq(one, other)
-        || (one.configuration == other.configuration
-            && one.policy.options() == other.policy.options())
+    Arc::ptr_eq(&one.policy, &other.policy) || one.policy == other.policy
 }

@@ -3,21 +3,13 @@
 use rustls::crypto::hash::Hash;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 
-/// The SHA-256 of some bytes in hexadecimal, as `sha256sum` prints it.
-///
-/// Taken from the TLS library, which has it anyway.
+use crate::proxy::snapshot::ContentHash;
+
+/// The SHA-256 of some bytes, taken from the TLS library, which has it anyway.
 #[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+pub fn sha256(bytes: &[u8]) -> ContentHash {
     let digest = hash().hash(bytes);
-    let digits = digest
-        .as_ref()
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15]);
-    digits
-        .filter_map(|digit| DIGITS.get(usize::from(digit)))
-        .map(|digit| char::from(*digit))
-        .collect()
+    ContentHash(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 fn hash() -> &'static dyn Hash {
@@ -42,7 +34,7 @@ mod tests {
                 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             ),
         ] {
-            assert_eq!(sha256(text.as_bytes()), digest);
+            assert_eq!(sha256(text.as_bytes()).to_string(), digest);
         }
     }
 }

@@ -6,144 +6,123 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::Method;
 
-use super::diagnostic::Diagnostic;
-use super::policies::PolicyFile;
+use super::policy_file::PolicyFile;
 use super::read::{self, ReadError, Stamp};
+
+/// What the name of a bucket's policy file ends with.
+pub(super) const SUFFIX: &str = ".xml";
 
 /// Everything that a load looked at.
 #[derive(Debug, Default)]
 pub(super) struct Files {
     /// What each path but those of policies led to when it was read; `None`: nowhere.
     seen: Vec<(PathBuf, Option<Stamp>)>,
-    /// What policy files were read to.
-    policies: HashMap<PolicyKey, ReadPolicy>,
+    /// The policy files, by the methods that their rules may name, for what is wrong with one
+    /// depends on these; then by path.
+    policies: HashMap<Vec<Method>, HashMap<Arc<Path>, Arc<PolicyFile>>>,
+    /// Of these, the ones that may lead through links.
+    links: Vec<Arc<Path>>,
     /// The folders of buckets.
     folders: Vec<PathBuf>,
     /// Of all contents and failures.
     digest: DefaultHasher,
-    /// How many files were opened.
+    /// How many files were read that hold no policy.
     reads: usize,
+    /// The policy files that this load read.
+    read: Vec<Arc<PolicyFile>>,
 }
 
-/// What a policy file is known by: what is wrong with one depends on the methods that its rules
-/// may name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct PolicyKey {
-    pub(super) path: Arc<Path>,
-    extra_methods: Vec<Method>,
+/// What a load may take over from an earlier one.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Before<'f> {
+    /// Nothing.
+    Nothing,
+    /// What files with the same contents said; but all are read.
+    Contents(&'f Files),
+    /// Files that are as they were: they are not read.
+    Files(&'f Files),
 }
 
-/// What a policy file was read to.
-#[derive(Clone, Debug)]
-pub(super) struct ReadPolicy {
-    policy: PolicyFile,
-    /// All there is to say of it, said again by every load.
-    pub(super) problems: Vec<Diagnostic>,
-    /// What the path led to; `None`: nowhere.
-    stamp: Option<Stamp>,
-    /// Of its contents, or of why they cannot be had.
-    digest: u64,
-    /// Whether as long as it has this stamp it has these contents.
-    is_settled: bool,
-}
-
-/// A file's bytes, or why there are none.
-pub(super) struct ReadFile {
-    pub(super) contents: Result<Vec<u8>, ReadError>,
-    stamp: Option<Stamp>,
-    is_settled: bool,
-}
-
-impl PolicyKey {
-    pub(super) fn new(path: &Path, extra_methods: &[Method]) -> Self {
-        Self {
-            path: path.into(),
-            extra_methods: extra_methods.to_vec(),
+impl<'f> Before<'f> {
+    /// What a policy file was read to.
+    pub(super) fn policy(self, path: &Path, methods: &[Method]) -> Option<&'f Arc<PolicyFile>> {
+        match self {
+            Self::Nothing => None,
+            Self::Contents(files) | Self::Files(files) => files.policy(path, methods),
         }
     }
-}
 
-impl ReadPolicy {
-    pub(super) fn new(read: &ReadFile, policy: PolicyFile, problems: Vec<Diagnostic>) -> Self {
-        let mut digest = DefaultHasher::new();
-        digest_of(&read.contents, &mut digest);
-        Self {
-            policy,
-            problems,
-            stamp: read.stamp,
-            digest: digest.finish(),
-            is_settled: read.is_settled,
-        }
+    /// Whether a policy file need not be read: it is that file as it was.
+    pub(super) fn trusts(self, file: &PolicyFile) -> bool {
+        matches!(self, Self::Files(_)) && file.is_settled && !file.has_changed()
     }
 }
 
 impl Files {
     /// Reads a file of at most `limit` bytes.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
-        let read = self.open(path, limit);
-        self.seen.push((path.to_owned(), read.stamp));
-        path.hash(&mut self.digest);
-        digest_of(&read.contents, &mut self.digest);
-        read.contents
-    }
-
-    /// Reads a file that is not remembered yet; what a policy file was read to goes to
-    /// [`keep`](Self::keep).
-    pub(super) fn open(&mut self, path: &Path, limit: u64) -> ReadFile {
         self.reads += 1;
-        let now = SystemTime::now();
-        match read::read(path, limit) {
-            Ok((bytes, stamp)) => ReadFile {
-                contents: Ok(bytes),
-                stamp: Some(stamp),
-                is_settled: stamp.is_settled(now),
-            },
-            Err(error) => ReadFile {
-                contents: Err(error),
-                stamp: Stamp::of(path),
-                is_settled: false,
-            },
+        path.hash(&mut self.digest);
+        let read = read::read(path, limit);
+        let stamp = match &read {
+            Ok((bytes, stamp)) => {
+                bytes.hash(&mut self.digest);
+                Some(*stamp)
+            }
+            Err(error) => {
+                error.to_string().hash(&mut self.digest);
+                Stamp::of(path)
+            }
+        };
+        self.seen.push((path.to_owned(), stamp));
+        Ok(read?.0)
+    }
+
+    /// What a policy file was read to.
+    pub(super) fn policy(&self, path: &Path, methods: &[Method]) -> Option<&Arc<PolicyFile>> {
+        self.policies.get(methods)?.get(path)
+    }
+
+    /// Notes that a policy file's path may lead through links.
+    pub(super) fn follow(&mut self, path: &Path) {
+        self.links.push(path.into());
+    }
+
+    /// Makes room for so many more policy files.
+    pub(super) fn reserve(&mut self, count: usize, methods: &[Method]) {
+        self.with(methods).reserve(count);
+    }
+
+    /// Remembers what a policy file was read to, now or `before`.
+    pub(super) fn keep(&mut self, file: &Arc<PolicyFile>, methods: &[Method], before: Before<'_>) {
+        file.path.hash(&mut self.digest);
+        match &file.document {
+            Ok(document) => document.source.content_hash.hash(&mut self.digest),
+            Err(error) => error.hash(&mut self.digest),
         }
+        let before = before.policy(&file.path, methods);
+        if before.is_none_or(|before| !Arc::ptr_eq(before, file)) {
+            self.read.push(Arc::clone(file));
+        }
+        let path = Arc::clone(&file.path);
+        self.with(methods).insert(path, Arc::clone(file));
     }
 
-    /// What a policy file was read to in this load.
-    pub(super) fn policy(&self, key: &PolicyKey) -> Option<&PolicyFile> {
-        self.policies.get(key).map(|read| &read.policy)
-    }
-
-    /// What a policy file was read to in this load, where it is still that file as it was.
-    pub(super) fn unchanged(&self, key: &PolicyKey) -> Option<&ReadPolicy> {
-        let read = self.policies.get(key)?;
-        let is_same = read.is_settled && Stamp::of(&key.path) == read.stamp;
-        is_same.then_some(read)
-    }
-
-    /// Remembers what a policy file was read to.
-    pub(super) fn keep(&mut self, key: PolicyKey, read: ReadPolicy) -> PolicyFile {
-        (&key.path, read.digest).hash(&mut self.digest);
-        let policy = read.policy.clone();
-        self.policies.insert(key, read);
-        policy
-    }
-
-    /// Adds what another thread looked at.
-    pub(super) fn extend(&mut self, other: Self) {
-        self.seen.extend(other.seen);
-        self.policies.extend(other.policies);
-        self.folders.extend(other.folders);
-        self.reads += other.reads;
-        other.digest.finish().hash(&mut self.digest);
+    fn with(&mut self, methods: &[Method]) -> &mut HashMap<Arc<Path>, Arc<PolicyFile>> {
+        if !self.policies.contains_key(methods) {
+            self.policies.insert(methods.to_vec(), HashMap::new());
+        }
+        self.policies.get_mut(methods).expect("it is there now")
     }
 
     /// The buckets that a folder has files of, in the order of their names.
-    pub(super) fn list(&mut self, folder: &Path) -> io::Result<Vec<(Box<str>, PathBuf)>> {
+    pub(super) fn list(&mut self, folder: &Path) -> io::Result<Vec<Box<str>>> {
         self.seen.push((folder.to_owned(), Stamp::of(folder)));
         self.folders.push(folder.to_owned());
-        let listed = list(folder);
+        let listed = list(folder, &mut self.links);
         match &listed {
             Ok(buckets) => buckets.hash(&mut self.digest),
             Err(error) => error.to_string().hash(&mut self.digest),
@@ -151,18 +130,37 @@ impl Files {
         listed
     }
 
-    /// A path that leads to something else than when it was read.
-    pub(super) fn changed(&self) -> Option<&Path> {
-        let mut looked_at = self.looked_at();
-        let (path, _) = looked_at.find(|(path, stamp)| Stamp::of(path) != **stamp)?;
-        Some(path)
+    /// Whether some path leads to something else than when it was read.
+    pub(super) fn have_changed(&self) -> bool {
+        let mut policies = self.policies.values().flat_map(HashMap::values);
+        self.seen.iter().any(has_changed) || policies.any(|file| file.has_changed())
+    }
+
+    /// Whether something changed while this load read it: a file, a folder of files, or where a
+    /// link leads.
+    ///
+    /// Files that were not read are left out, unless they are behind links: they are as they were
+    /// when they were asked for, and a folder of plain files has no moment at which all of them
+    /// change.
+    pub(super) fn changed_meanwhile(&self) -> bool {
+        let by_path = |path: &Arc<Path>| {
+            let mut all = self.policies.values();
+            all.find_map(|files| files.get(path))
+        };
+        let mut policies = self
+            .read
+            .iter()
+            .chain(self.links.iter().filter_map(by_path));
+        self.seen.iter().any(has_changed) || policies.any(|file| file.has_changed())
     }
 
     /// The folders that the files are in, links followed.
     pub(super) fn real_folders(&self) -> BTreeSet<PathBuf> {
-        let real = self.paths().filter_map(|path| fs::canonicalize(path).ok());
-        real.filter_map(|path| Some(path.parent()?.to_owned()))
-            .collect()
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        let folders = self.folders().filter_map(real);
+        let paths = self.followed().filter_map(real);
+        let parents = paths.filter_map(|path| Some(path.parent()?.to_owned()));
+        parents.chain(folders).collect()
     }
 
     /// Of all contents and failures: equal for two loads that found the same.
@@ -170,50 +168,45 @@ impl Files {
         self.digest.finish()
     }
 
-    /// How many files were opened; the others are as they were.
+    /// How many files were read; the others are as they were.
     pub(super) fn reads(&self) -> usize {
-        self.reads
+        self.reads + self.read.len()
     }
 
-    /// Every path that was looked at.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.looked_at().map(|(path, _)| path)
+    /// Every path that was looked at, but plain files in the folders of buckets.
+    pub(super) fn followed(&self) -> impl Iterator<Item = &Path> {
+        let seen = self.seen.iter().map(|(path, _)| &**path);
+        seen.chain(self.links.iter().map(|path| &**path))
     }
 
     /// The folders of buckets.
     pub(super) fn folders(&self) -> impl Iterator<Item = &Path> {
         self.folders.iter().map(|path| &**path)
     }
-
-    fn looked_at(&self) -> impl Iterator<Item = (&Path, &Option<Stamp>)> {
-        let seen = self.seen.iter().map(|(path, stamp)| (&**path, stamp));
-        let policies = self.policies.iter();
-        seen.chain(policies.map(|(key, read)| (&*key.path, &read.stamp)))
-    }
 }
 
-fn digest_of(contents: &Result<Vec<u8>, ReadError>, digest: &mut DefaultHasher) {
-    match contents {
-        Ok(bytes) => bytes.hash(digest),
-        Err(error) => error.to_string().hash(digest),
-    }
+fn has_changed((path, stamp): &(PathBuf, Option<Stamp>)) -> bool {
+    Stamp::of(path) != *stamp
 }
 
-fn list(folder: &Path) -> io::Result<Vec<(Box<str>, PathBuf)>> {
+/// The buckets that a folder has files of; which of these are links is added to `links`.
+fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Vec<Box<str>>> {
     let mut buckets = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let name = entry.file_name();
         // Editors' and Kubernetes' own files begin with a dot.
-        let bucket = path
-            .file_name()
-            .and_then(|name| name.to_str())
+        let bucket = name
+            .to_str()
             .filter(|name| !name.starts_with('.'))
-            .and_then(|name| name.strip_suffix(".xml"));
-        if let Some(bucket) = bucket {
-            buckets.push((bucket.into(), path));
+            .and_then(|name| name.strip_suffix(SUFFIX));
+        let Some(bucket) = bucket else { continue };
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            links.push(entry.path().into());
         }
+        buckets.push(bucket.into());
     }
-    buckets.sort();
+    buckets.sort_unstable();
     Ok(buckets)
 }
 
@@ -221,12 +214,15 @@ fn list(folder: &Path) -> io::Result<Vec<(Box<str>, PathBuf)>> {
 mod tests {
     use super::super::{Input, Loaded, load, load_changes};
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::proxy::snapshot::Snapshot;
 
     impl Files {
         /// As if what was read had been written long ago.
         fn settle(&mut self) {
-            for read in self.policies.values_mut() {
-                read.is_settled |= read.policy.document.is_ok() || !read.problems.is_empty();
+            for file in self.policies.values_mut().flat_map(HashMap::values_mut) {
+                let is_there = file.path.exists();
+                Arc::make_mut(file).is_settled |= is_there;
             }
         }
     }
@@ -237,8 +233,8 @@ mod tests {
     impl Folder {
         const BUCKETS: usize = 1200;
 
-        fn new() -> Self {
-            let name = format!("s3cors-files-{}", std::process::id());
+        fn new(name: &str) -> Self {
+            let name = format!("s3cors-files-{name}-{}", std::process::id());
             let folder = Self(std::env::temp_dir().join(name));
             fs::create_dir_all(folder.0.join("buckets")).unwrap();
             let config = "[[route]]\nhost = [\"*\"]\nupstream = [\"http://127.0.0.1:9000\"]\n\
@@ -260,7 +256,7 @@ mod tests {
 
         fn again(&self, mut before: Loaded) -> Loaded {
             before.files.settle();
-            load_changes(&self.input(), Some(&before.files))
+            load_changes(&self.input(), Before::Files(&before.files))
         }
 
         fn input(&self) -> Input {
@@ -276,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_file_that_did_not_change_is_not_read_again_and_its_problems_are_said_again() {
-        let folder = Folder::new();
+        let folder = Folder::new("again");
         folder.write(7, "https://app.example/");
         folder.write(8, "**");
         let first = load(&folder.input());
@@ -298,5 +294,60 @@ mod tests {
         assert_ne!(third.files.digest(), digest);
         assert_eq!(third.policy_count(), Folder::BUCKETS - 1);
         assert_eq!(third.report.errors(), 0);
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_object_in_every_snapshot() {
+        let folder = Folder::new("shared");
+        let metrics = Metrics::new(1);
+        let mut loaded = load(&folder.input());
+        let mut snapshot = loaded.snapshot(&metrics, None, 1, false).unwrap();
+        let bucket = |snapshot: &Snapshot, name: &str| {
+            let buckets = snapshot.routes[0].policies.buckets.as_ref().unwrap();
+            Arc::clone(&buckets.policies[name])
+        };
+        let (same, changed) = (bucket(&snapshot, "b6"), bucket(&snapshot, "b7"));
+        folder.write(7, "https://other.example");
+        // Looked at by stamps first, then all read again, as SIGHUP wants it.
+        loaded.files.settle();
+        for forced in [false, true] {
+            let before = if forced {
+                Before::Contents(&loaded.files)
+            } else {
+                Before::Files(&loaded.files)
+            };
+            let next = load_changes(&folder.input(), before);
+            let reads = if forced { 1 + Folder::BUCKETS } else { 2 };
+            assert_eq!(next.files.reads(), reads);
+            snapshot = next.snapshot(&metrics, Some(&snapshot), 2, false).unwrap();
+            loaded = next;
+            assert!(Arc::ptr_eq(&bucket(&snapshot, "b6"), &same));
+            assert!(!Arc::ptr_eq(&bucket(&snapshot, "b7"), &changed));
+        }
+    }
+
+    #[test]
+    fn links_in_a_folder_of_buckets_are_followed_and_plain_files_are_not() {
+        let folder = Folder::new("links");
+        let buckets = folder.0.join("buckets");
+        fs::rename(buckets.join("b9.xml"), folder.0.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", buckets.join("b9.xml")).unwrap();
+        let loaded = load(&folder.input());
+        assert_eq!(loaded.policy_count(), Folder::BUCKETS);
+        let followed: Vec<_> = loaded.files.followed().collect();
+        let expected = [
+            folder.0.join("s3cors.toml"),
+            buckets.clone(),
+            buckets.join("b9.xml"),
+        ];
+        assert_eq!(followed, expected);
+        assert!(!loaded.files.changed_meanwhile());
+
+        // Behind a link, what was not read may have changed while other files were.
+        let mut loaded = folder.again(loaded);
+        assert_eq!(loaded.files.reads(), 1);
+        loaded.files.read.clear();
+        fs::write(folder.0.join("elsewhere"), "").unwrap();
+        assert!(loaded.files.changed_meanwhile() && loaded.files.have_changed());
     }
 }

@@ -14,6 +14,7 @@ mod file;
 mod files;
 mod listener;
 mod policies;
+mod policy_file;
 mod read;
 pub mod reload;
 mod report;
@@ -39,7 +40,7 @@ pub use watch::watch;
 pub(crate) use source::visible;
 
 use certificates::TlsLoaded;
-use files::Files;
+use files::{Before, Files};
 use policies::RoutePolicies;
 use read::ReadError;
 
@@ -125,14 +126,14 @@ impl Loaded {
 /// replaces a whole folder at once), everything is read again.
 #[must_use]
 pub fn load(input: &Input) -> Loaded {
-    load_changes(input, None)
+    load_changes(input, Before::Nothing)
 }
 
-/// As [`load`], but policy files that are as they were in `before` are not read again.
-fn load_changes(input: &Input, before: Option<&Files>) -> Loaded {
+/// As [`load`], with what may be taken over from an earlier load.
+fn load_changes(input: &Input, before: Before<'_>) -> Loaded {
     let mut loaded = attempt(input, before);
     for _ in 1..ATTEMPTS {
-        if loaded.files.changed().is_none() {
+        if !loaded.files.changed_meanwhile() {
             return loaded;
         }
         // Whoever writes gets a moment to finish.
@@ -153,7 +154,7 @@ fn load_changes(input: &Input, before: Option<&Files>) -> Loaded {
     loaded
 }
 
-fn attempt(input: &Input, before: Option<&Files>) -> Loaded {
+fn attempt(input: &Input, before: Before<'_>) -> Loaded {
     let mut report = Report::default();
     let mut files = Files::default();
     let (mut config, is_good, file) = match &input.source {

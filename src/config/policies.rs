@@ -5,27 +5,18 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::SystemTime;
 
 use http::Method;
 
-use crate::cors;
 use crate::cors::CorsConfiguration;
-use crate::cors::MALFORMED_XML;
-use crate::cors::MAX_DOCUMENT;
 use crate::cors::Options;
 
 use super::diagnostic::Diagnostic;
-use super::digest::sha256;
-use super::files::{Files, PolicyKey, ReadPolicy};
-use super::read::ReadError;
+use super::files::{Before, Files, SUFFIX};
+use super::policy_file::{PolicyFile, Reading};
 use super::report::Report;
-use super::route::{BucketsConfig, NamedPath, RouteConfig};
+use super::route::{BucketsConfig, RouteConfig};
 use super::source::SourceFile;
-
-/// The largest file that is handed to the engine, which then refuses it as S3 does; what is
-/// larger is not even read.
-const MAX_POLICY: u64 = 16 * MAX_DOCUMENT as u64;
 
 /// How many files it takes to be worth a thread.
 const FILES_A_THREAD: usize = 500;
@@ -34,38 +25,21 @@ const FILES_A_THREAD: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct RoutePolicies {
     /// The route's own.
-    pub(super) own: Option<PolicyFile>,
+    pub(super) own: Option<Arc<PolicyFile>>,
     /// By bucket, in the order of their names; `Err`: why the folder cannot be read.
     pub(super) buckets: Option<Result<Arc<BucketFiles>, String>>,
 }
 
 /// The policy files of a folder, each with its bucket.
-pub(super) type BucketFiles = Vec<(Box<str>, PolicyFile)>;
-
-/// A policy file that was read.
-#[derive(Clone, Debug)]
-pub(super) struct PolicyFile {
-    pub(super) path: Arc<Path>,
-    /// `Err`: the first thing that is wrong with it, in one line.
-    pub(super) document: Result<Arc<Document>, String>,
-}
-
-/// A policy file that checks out.
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) configuration: Arc<CorsConfiguration>,
-    pub(super) content_hash: String,
-    pub(super) read_at: SystemTime,
-}
+pub(super) type BucketFiles = Vec<(Box<str>, Arc<PolicyFile>)>;
 
 impl RoutePolicies {
     /// A policy that is in no file.
     pub(super) fn inline(path: &Path, cors: &str, report: &mut Report) -> Self {
-        let (document, problems) = check(path, cors.as_bytes(), &Options::default());
-        report.push_all(&problems);
-        let path = path.into();
+        let file = PolicyFile::inline(path, cors);
+        report.push_all(&file.problems);
         Self {
-            own: Some(PolicyFile { path, document }),
+            own: Some(Arc::new(file)),
             buckets: None,
         }
     }
@@ -78,52 +52,52 @@ impl RoutePolicies {
     }
 }
 
-/// Reads and checks the policies of every route; `config` is the file that names them. What is as
-/// it was in `before` is not read again.
+/// Reads and checks the policies of every route; `config` is the file that names them.
 pub(super) fn load(
     routes: &[RouteConfig],
     config: Option<&Arc<SourceFile>>,
-    before: Option<&Files>,
+    before: Before<'_>,
     files: &mut Files,
     report: &mut Report,
 ) -> Vec<RoutePolicies> {
-    let mut loader = Loader::new(config, before, files, report);
+    let mut loader = Loader {
+        reading: Reading::new(config, before),
+        before,
+        files,
+        report,
+        known_folders: HashMap::new(),
+    };
     routes.iter().map(|route| loader.route(route)).collect()
 }
 
 /// Reads policies, each file once.
 struct Loader<'l> {
-    config: Option<&'l Arc<SourceFile>>,
-    before: Option<&'l Files>,
+    reading: Reading<'l>,
+    before: Before<'l>,
     files: &'l mut Files,
     report: &'l mut Report,
     /// By path, and by the methods that rules may name.
     known_folders: HashMap<(PathBuf, Vec<Method>), Arc<BucketFiles>>,
 }
 
-impl<'l> Loader<'l> {
-    fn new(
-        config: Option<&'l Arc<SourceFile>>,
-        before: Option<&'l Files>,
-        files: &'l mut Files,
-        report: &'l mut Report,
-    ) -> Self {
-        Self {
-            config,
-            before,
-            files,
-            report,
-            known_folders: HashMap::new(),
+impl Loader<'_> {
+    fn route(&mut self, route: &RouteConfig) -> RoutePolicies {
+        let buckets = route.buckets.as_ref();
+        RoutePolicies {
+            own: self.own(route),
+            buckets: buckets.map(|buckets| self.buckets(buckets, &route.options)),
         }
     }
 
-    fn route(&mut self, route: &RouteConfig) -> RoutePolicies {
-        let own = route.cors.as_ref();
-        let buckets = route.buckets.as_ref();
-        RoutePolicies {
-            own: own.map(|named| self.policy(&named.path, Some(named), &route.options)),
-            buckets: buckets.map(|buckets| self.buckets(buckets, &route.options)),
+    fn own(&mut self, route: &RouteConfig) -> Option<Arc<PolicyFile>> {
+        let (named, options) = (route.cors.as_ref()?, &route.options);
+        if let Some(known) = self.files.policy(&named.path, &options.extra_methods) {
+            return Some(Arc::clone(known));
         }
+        let file = self.reading.file(&named.path, Some(named), options);
+        self.files.follow(&named.path);
+        self.keep(&file, options);
+        Some(file)
     }
 
     fn buckets(
@@ -139,129 +113,68 @@ impl<'l> Loader<'l> {
         let listed = self.files.list(folder).map_err(|error| {
             let folder_name = folder.display();
             let message = format!("the folder of buckets `{folder_name}` cannot be read");
-            let diagnostic = Diagnostic::error("unreadable-folder", message);
-            let diagnostic = diagnostic.detail(error.to_string());
-            self.refuse(diagnostic, Some(&buckets.directory), folder)
+            let problem = Diagnostic::error("unreadable-folder", message);
+            let problem = problem.detail(error.to_string());
+            let problem = self.reading.at(Some(&buckets.directory), folder, problem);
+            let line = problem.to_string();
+            self.report.push(problem);
+            line
         })?;
-        let files = Arc::new(self.folder(&listed, options));
+        let read = self.folder(folder, &listed, options);
+        self.files.reserve(read.len(), &options.extra_methods);
+        read.iter().for_each(|file| self.keep(file, options));
+        let files = Arc::new(listed.into_iter().zip(read).collect());
         self.known_folders.insert(key, Arc::clone(&files));
         Ok(files)
     }
 
-    /// Reads the files of a folder; many of them on several threads.
-    fn folder(&mut self, listed: &[(Box<str>, PathBuf)], options: &Options) -> BucketFiles {
+    /// Reads the files of a folder's buckets; many of them on several threads.
+    fn folder(
+        &mut self,
+        folder: &Path,
+        buckets: &[Box<str>],
+        options: &Options,
+    ) -> Vec<Arc<PolicyFile>> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.min(listed.len() / FILES_A_THREAD);
+        let threads = cores.min(buckets.len() / FILES_A_THREAD);
         if threads < 2 {
-            return self.each(listed, options);
+            return each(&mut self.reading, folder, buckets, options);
         }
-        let shares = listed.chunks(listed.len().div_ceil(threads));
+        let shares = buckets.chunks(buckets.len().div_ceil(threads));
         let before = self.before;
-        let read = |share| {
-            let (mut files, mut report) = (Files::default(), Report::default());
-            let read = Loader::new(None, before, &mut files, &mut report).each(share, options);
-            (read, files, report)
-        };
-        let parts: Vec<_> = thread::scope(|scope| {
+        thread::scope(|scope| {
+            let read = |share| each(&mut Reading::new(None, before), folder, share, options);
             let started: Vec<_> = shares
                 .map(|share| scope.spawn(move || read(share)))
                 .collect();
-            let parts = started.into_iter().map(thread::ScopedJoinHandle::join);
-            parts
-                .map(|part| part.unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        });
-        let mut all = Vec::with_capacity(listed.len());
-        for (read, files, report) in parts {
-            all.extend(read);
-            self.files.extend(files);
-            self.report.extend(report);
-        }
-        all
+            let mut all = Vec::with_capacity(buckets.len());
+            for part in started {
+                all.extend(part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            all
+        })
     }
 
-    fn each(&mut self, listed: &[(Box<str>, PathBuf)], options: &Options) -> BucketFiles {
-        let listed = listed.iter();
-        listed
-            .map(|(bucket, path)| (bucket.clone(), self.policy(path, None, options)))
-            .collect()
-    }
-
-    /// `named` is where the config names it.
-    fn policy(&mut self, path: &Path, named: Option<&NamedPath>, options: &Options) -> PolicyFile {
-        let key = PolicyKey::new(path, &options.extra_methods);
-        if let Some(known) = self.files.policy(&key) {
-            return known.clone();
-        }
-        if let Some(same) = self.before.and_then(|before| before.unchanged(&key)) {
-            self.report.push_all(&same.problems);
-            return self.files.keep(key, same.clone());
-        }
-        let read = self.files.open(path, MAX_POLICY);
-        let (document, problems) = match &read.contents {
-            Ok(bytes) => check(path, bytes, options),
-            Err(error) => (
-                Err(self.refuse(unreadable(path, error), named, path)),
-                Vec::new(),
-            ),
-        };
-        self.report.push_all(&problems);
-        let path = Arc::clone(&key.path);
-        let policy = PolicyFile { path, document };
-        self.files
-            .keep(key, ReadPolicy::new(&read, policy, problems))
-    }
-
-    /// Reports an error where the config names the file, or else at the file itself.
-    fn refuse(&mut self, diagnostic: Diagnostic, named: Option<&NamedPath>, path: &Path) -> String {
-        let span = named.and_then(|named| named.span.clone());
-        let diagnostic = match (self.config, span) {
-            (Some(config), Some(span)) => diagnostic.at(config, span),
-            _ => diagnostic.of(&SourceFile::unread(path)),
-        };
-        let line = diagnostic.to_string();
-        self.report.push(diagnostic);
-        line
+    fn keep(&mut self, file: &Arc<PolicyFile>, options: &Options) {
+        self.report.push_all(&file.problems);
+        self.files.keep(file, &options.extra_methods, self.before);
     }
 }
 
-fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
-    if matches!(error, ReadError::TooLarge { .. }) {
-        let diagnostic = Diagnostic::error("MalformedXML", MALFORMED_XML);
-        return diagnostic.detail(format!(
-            "`{}` {error}; S3 takes at most {MAX_DOCUMENT}",
-            path.display()
-        ));
-    }
-    let message = format!("`{}` {error}", path.display());
-    super::readable(Diagnostic::error("unreadable-file", message), error)
-}
-
-/// What a file says, or the first thing that is wrong with it; and all there is to say of it.
-fn check(
-    path: &Path,
-    bytes: &[u8],
+fn each(
+    reading: &mut Reading<'_>,
+    folder: &Path,
+    buckets: &[Box<str>],
     options: &Options,
-) -> (Result<Arc<Document>, String>, Vec<Diagnostic>) {
-    let checked = cors::check_document(bytes, options.clone());
-    let mut problems = Vec::new();
-    if !checked.problems.is_empty() {
-        let file = SourceFile::new(path, bytes);
-        let each = checked.problems.into_iter();
-        problems.extend(each.map(|problem| Diagnostic::problem(&file, problem)));
-    }
-    let document = match checked.configuration {
-        Some(configuration) => Ok(Arc::new(Document {
-            configuration: Arc::new(configuration),
-            content_hash: sha256(bytes),
-            read_at: SystemTime::now(),
-        })),
-        None => Err(problems.iter().find(|there| there.is_error()).map_or_else(
-            || format!("{}: {MALFORMED_XML}", path.display()),
-            Diagnostic::to_string,
-        )),
-    };
-    (document, problems)
+) -> Vec<Arc<PolicyFile>> {
+    let mut path = folder.join("bucket");
+    let names = buckets.iter().map(|bucket| format!("{bucket}{SUFFIX}"));
+    names
+        .map(|name| {
+            path.set_file_name(name);
+            reading.file(&path, None, options)
+        })
+        .collect()
 }
 
 /// Reads and checks one policy file, as `s3cors check FILE.xml` does.
@@ -270,8 +183,7 @@ pub fn check_policy_file(
     options: &Options,
     report: &mut Report,
 ) -> Option<CorsConfiguration> {
-    let mut files = Files::default();
-    let read = Loader::new(None, None, &mut files, report).policy(path, None, options);
-    let document = read.document.ok()?;
-    Some(CorsConfiguration::clone(&document.configuration))
+    let read = Reading::new(None, Before::Nothing).file(path, None, options);
+    report.push_all(&read.problems);
+    read.document.as_ref().ok()?.policy.configuration()
 }

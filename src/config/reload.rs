@@ -10,7 +10,7 @@ use crate::proxy::snapshot::{Current, Snapshot};
 
 use super::check::Config;
 use super::diagnostic::Diagnostic;
-use super::files::Files;
+use super::files::{Before, Files};
 use super::report::Report;
 use super::{Input, Loaded, build, certificates, load_changes};
 
@@ -109,7 +109,11 @@ impl Reloader {
     ///
     /// Reads files: not for a thread that has something better to do.
     pub fn reload(&mut self, forced: bool) -> Outcome {
-        let before = (!forced).then_some(&self.files);
+        let before = if forced {
+            Before::Contents(&self.files)
+        } else {
+            Before::Files(&self.files)
+        };
         let loaded = load_changes(&self.input, before);
         tracing::debug!(read = loaded.files.reads(), "files were read");
         let is_changed = loaded.files.digest() != self.files.digest();

@@ -43,27 +43,31 @@ const MAX_LINKS: usize = 40;
 pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
     let mut watches = Watches::new();
     let mut is_armed = false;
+    let mut poll = SHORTEST_POLL;
     loop {
-        // Armed first, looked at then: nothing falls between.
+        // Armed first, looked at then: nothing falls between. Where all was watched already, a look
+        // would find nothing that was not told.
         let (changed, took);
         (reloader, watches, changed, took) = blocking(move || {
-            if !is_armed {
-                watches.arm(reloader.files());
-            }
+            let was_told = !is_armed && watches.arm(reloader.files());
             let start = Instant::now();
-            if watches.are_stale() {
+            let is_stale = watches.are_stale();
+            if is_stale {
                 watches.arm(reloader.files());
             }
-            let changed = reloader.files().changed().is_some();
+            let must_look = is_stale || !was_told;
+            let changed = must_look.then(|| reloader.files().have_changed());
             (reloader, watches, changed, start.elapsed())
         })
         .await;
         is_armed = true;
-        let poll = (took * POLL_SHARE).clamp(SHORTEST_POLL, LONGEST_POLL);
+        if changed.is_some() {
+            poll = (took * POLL_SHARE).clamp(SHORTEST_POLL, LONGEST_POLL);
+        }
         let is_forced = tokio::select! {
             biased;
             () = forced.notified() => true,
-            () = std::future::ready(()), if changed => false,
+            () = std::future::ready(()), if changed == Some(true) => false,
             () = watches.events.notified() => false,
             () = tokio::time::sleep(poll) => continue,
         };
@@ -115,7 +119,7 @@ struct Watches {
 }
 
 /// The paths whose changes matter.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Interesting {
     /// Files, and the links on the way to them.
     paths: HashSet<PathBuf>,
@@ -145,23 +149,26 @@ impl Watches {
         }
     }
 
-    /// Watches the folders that these files are in now.
-    fn arm(&mut self, files: &Files) {
+    /// Watches the folders that these files are in now. True: they were watched before, for these
+    /// same paths.
+    fn arm(&mut self, files: &Files) -> bool {
         let Some(watcher) = &mut self.watcher else {
-            return;
+            return false;
         };
         let mut trail = Trail::default();
-        files.paths().for_each(|path| trail.follow(path));
+        files.followed().for_each(|path| trail.follow(path));
         let buckets = files
             .folders()
             .filter_map(|path| trail.folder(&absolute(path)));
         let buckets: HashSet<PathBuf> = buckets.collect();
         let mut folders = trail.folders;
         folders.extend(buckets.iter().cloned());
-        self.interesting.store(Arc::new(Interesting {
+        let interesting = Interesting {
             paths: trail.paths,
             folders: buckets,
-        }));
+        };
+        let mut was_told = **self.interesting.load() == interesting;
+        self.interesting.store(Arc::new(interesting));
 
         self.armed.retain(|folder, _| {
             let stays = folders.contains(folder);
@@ -177,6 +184,7 @@ impl Watches {
             if armed.is_some_and(|armed| is_same_folder(armed, &now)) {
                 continue;
             }
+            was_told = false;
             if armed.is_some() {
                 let _ = watcher.unwatch(&folder);
             }
@@ -190,6 +198,7 @@ impl Watches {
             let armed = now.filter(|_| watched.is_ok());
             self.armed.insert(folder, armed);
         }
+        was_told
     }
 
     /// Whether a folder is not the one any more that is watched under its name.

@@ -88,7 +88,7 @@ impl Advice {
         let mut options = policy.options().clone();
         options.extra_methods.extend(Method::from_bytes(method));
         let extended = match policy.configuration() {
-            Some(configuration) => Policy::compile(configuration, options).ok(),
+            Some(configuration) => Policy::compile(&configuration, options).ok(),
             None => Some(Policy::not_enabled(options)),
         };
         Self::ExtraMethod {

@@ -1,8 +1,10 @@
 //! Checks a whole document and tells everything that is wrong with it, each with its place.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::configuration::{CorsConfiguration, Element, ElementPath};
+use super::grant::Grants;
 use super::lint::lint;
 use super::policy::{Options, Policy};
 use super::request::is_token;
@@ -50,11 +52,27 @@ pub enum Severity {
 /// Reads, checks and compiles a document.
 #[must_use]
 pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
+    check_document_sharing(bytes, options, &mut Grants::default())
+}
+
+/// As [`check_document`]; what `grants` has of other policies is shared with them.
+#[must_use]
+pub fn check_document_sharing(
+    bytes: &[u8],
+    options: Options,
+    grants: &mut Grants,
+) -> CheckedDocument {
     let document = xml::read(bytes);
     let mut problems: Vec<Problem> = document.errors.into_iter().map(Problem::from).collect();
     let unreadable = !problems.is_empty();
+    // Made only where there is something to point at.
+    let mut places: Option<HashMap<ElementPath, Range<usize>>> = None;
+    let mut place = |path: &ElementPath| {
+        let known = places.get_or_insert_with(|| document.places.iter().cloned().collect());
+        known.get(path).cloned()
+    };
 
-    let policy = match Policy::compile(&document.configuration, options) {
+    let policy = match Policy::compile_sharing(&document.configuration, options, grants) {
         Ok(policy) => Some(policy),
         Err(errors) => {
             // What is missing may be what could not be read.
@@ -68,7 +86,7 @@ pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
             });
             problems.extend(certain.map(|error| {
                 let mut problem = Problem::from(&error);
-                problem.span = document.places.get(&error.path).cloned();
+                problem.span = place(&error.path);
                 problem
             }));
             None
@@ -92,7 +110,7 @@ pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
                 message: lint.message,
                 detail: None,
                 hint: Some(lint.hint),
-                span: document.places.get(&lint.path).cloned(),
+                span: place(&lint.path),
             }),
     );
     CheckedDocument {

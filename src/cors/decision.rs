@@ -91,15 +91,15 @@ impl Allowance<'_> {
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.allow_origin);
         fields.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
-            self.rule.allow_methods.clone(),
+            self.rule.grant.allow_methods.clone(),
         );
         if let Some(names) = self.allow_headers {
             fields.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
         }
-        if let Some(names) = &self.rule.expose_headers {
+        if let Some(names) = &self.rule.grant.expose_headers {
             fields.insert(ACCESS_CONTROL_EXPOSE_HEADERS, names.clone());
         }
-        if let Some(seconds) = &self.rule.max_age {
+        if let Some(seconds) = &self.rule.grant.max_age {
             fields.insert(ACCESS_CONTROL_MAX_AGE, seconds.clone());
         }
         if !self.any_origin {

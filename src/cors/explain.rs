@@ -135,7 +135,7 @@ impl Policy {
 
     fn matched(&self, pattern: usize, any_origin: bool) -> Match {
         let behind = |rule: &&Rule| rule.first_pattern <= pattern;
-        let text = self.origin_patterns().get(pattern);
+        let text = self.origin_patterns().nth(pattern);
         Match {
             rule: self
                 .rules()
@@ -150,13 +150,11 @@ impl Policy {
     }
 
     fn answers(&self, request: &CorsRequest<'_>) -> Vec<RuleAnswer> {
-        let written = self.configuration().into_iter().flat_map(|all| &all.rules);
         self.rules()
             .iter()
-            .zip(written)
-            .map(|(rule, written)| RuleAnswer {
-                id: written.id.clone(),
-                failures: failures(rule, written, request),
+            .map(|rule| RuleAnswer {
+                id: rule.id().map(Into::into),
+                failures: failures(rule, &rule.written(), request),
             })
             .collect()
     }
@@ -178,7 +176,7 @@ fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<F
             actual: vec![origin],
         });
     }
-    if !rule.allows_method(request.method) {
+    if !rule.grant.allows_method(request.method) {
         failures.push(Failure {
             condition: Condition::Method,
             expected: written.allowed_methods.clone(),
@@ -190,7 +188,7 @@ fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<F
     let missing: Vec<String> = request
         .headers
         .names()
-        .filter(|name| !rule.allows_header(name))
+        .filter(|name| !rule.grant.allows_header(name))
         .map(text)
         .collect();
     if malformed || !missing.is_empty() {

@@ -26,13 +26,13 @@ impl AllowedFields<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"access-control-allow-origin: ");
         out.extend_from_slice(self.origin);
-        out.extend_from_slice(&self.rule.wire.methods);
+        out.extend_from_slice(&self.rule.grant.wire.methods);
         if !self.headers.is_empty() {
             out.extend_from_slice(b"access-control-allow-headers: ");
             write_allow_headers(self.headers, out);
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(&self.rule.wire.rest);
+        out.extend_from_slice(&self.rule.grant.wire.rest);
     }
 }
 

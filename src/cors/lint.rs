@@ -52,7 +52,12 @@ pub const LINTS: [&str; 19] = [
 #[must_use]
 pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
     let mut lints = Vec::new();
-    let rules: Vec<Compiled<'_>> = configuration.rules.iter().map(Compiled::of).collect();
+    // A rule by itself comes after none.
+    let several = configuration
+        .rules
+        .iter()
+        .filter(|_| configuration.rules.len() > 1);
+    let rules: Vec<Compiled<'_>> = several.map(Compiled::of).collect();
     let mut ids: HashMap<&str, usize> = HashMap::new();
     for (index, rule) in configuration.rules.iter().enumerate() {
         let mut linting = Linting {
@@ -76,8 +81,8 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
                 ids.insert(id, index);
             }
         }
-        let (earlier, later) = rules.split_at(index);
-        if let Some(covering) = later.first().and_then(|rule| rule.covered_by(earlier)) {
+        let before = rules.get(..index).unwrap_or_default();
+        if let Some(covering) = rules.get(index).and_then(|rule| rule.covered_by(before)) {
             lints.push(Lint {
                 code: "rule-never-matches",
                 path: ElementPath::Rule(index),

@@ -15,7 +15,7 @@
 //! 4. Where nothing is left: a rule at the end that allows this request and no other.
 
 use super::change::{Edit, LetsIn, Origins, SuggestedChange};
-use super::configuration::{CorsConfiguration, CorsRule, Element};
+use super::configuration::{CorsRule, Element};
 use super::origin::ClosestOrigin;
 use super::policy::Policy;
 use super::request::CorsRequest;
@@ -27,8 +27,7 @@ impl SuggestedChange {
     /// The smallest change after which `policy` allows `request`, which it refuses.
     pub(super) fn find(policy: &Policy, request: &CorsRequest<'_>) -> Option<Self> {
         let wanted = Wanted::of(request)?;
-        let nothing = CorsConfiguration::default();
-        let configuration = policy.configuration().unwrap_or(&nothing);
+        let configuration = policy.configuration().unwrap_or_default();
         let rules = policy.rules().iter().zip(&configuration.rules);
         let mut candidates: Vec<Candidate> = rules
             .enumerate()
@@ -38,7 +37,7 @@ impl SuggestedChange {
             .collect();
         candidates.sort_by_key(|candidate| candidate.rank);
         let works = |change: &Self| {
-            let changed = change.apply(configuration);
+            let changed = change.apply(&configuration);
             changed.to_xml().len() <= MAX_DOCUMENT
                 && Policy::compile(&changed, policy.options().clone()).is_ok_and(|policy| {
                     policy
@@ -186,7 +185,8 @@ impl Mending<'_> {
             None => {
                 self.add(Element::AllowedOrigin, origin);
                 self.unless_later(|rule, later, wanted| {
-                    (later.shares_a_method(rule) || later.allows_method(wanted.method.as_bytes()))
+                    (later.grant.shares_a_method(&rule.grant)
+                        || later.grant.allows_method(wanted.method.as_bytes()))
                         && later.allows_origin(wanted.origin.as_bytes())
                 });
             }
@@ -201,7 +201,7 @@ impl Mending<'_> {
 
     fn method(&mut self, closest: Option<&ClosestOrigin>) {
         let method = self.wanted.method;
-        if self.rule.allows_method(method.as_bytes()) {
+        if self.rule.grant.allows_method(method.as_bytes()) {
             return;
         }
         self.add(Element::AllowedMethod, method);
@@ -209,7 +209,7 @@ impl Mending<'_> {
         self.fits &= written_out || is_read(method);
         self.fits &= closest.is_none_or(ClosestOrigin::is_close);
         self.unless_later(|rule, later, wanted| {
-            later.allows_method(wanted.method.as_bytes()) && later.shares_an_origin(rule)
+            later.grant.allows_method(wanted.method.as_bytes()) && later.shares_an_origin(rule)
         });
         self.lets_in.push(LetsIn::Method {
             method: method.into(),
@@ -220,13 +220,13 @@ impl Mending<'_> {
     fn headers(&mut self) {
         let wanted = self.wanted;
         for name in &wanted.headers {
-            if self.rule.allows_header(name.as_bytes()) {
+            if self.rule.grant.allows_header(name.as_bytes()) {
                 continue;
             }
             self.add(Element::AllowedHeader, name);
             self.unless_later(|rule, later, _| {
-                later.allows_header(name.as_bytes())
-                    && later.shares_a_method(rule)
+                later.grant.allows_header(name.as_bytes())
+                    && later.grant.shares_a_method(&rule.grant)
                     && later.shares_an_origin(rule)
             });
             self.lets_in.push(LetsIn::Header {

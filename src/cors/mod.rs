@@ -43,6 +43,7 @@ mod configuration;
 mod decision;
 mod explain;
 mod fields;
+mod grant;
 mod lint;
 mod mending;
 mod note;
@@ -58,13 +59,14 @@ mod xml;
 
 pub use advice::{Advice, RequestFix};
 pub use change::{Edit, LetsIn, Origins, SuggestedChange};
-pub use check::{CheckedDocument, Problem, Severity, check_document};
+pub use check::{CheckedDocument, Problem, Severity, check_document, check_document_sharing};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 #[cfg(feature = "proxy")]
 pub(crate) use decision::merged_vary;
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
 pub use fields::AllowedFields;
+pub use grant::Grants;
 pub use lint::{LINTS, Lint, lint};
 pub use note::Note;
 pub use origin::{ClosestOrigin, OriginDifference};

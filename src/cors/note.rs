@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use super::explain::Outcome;
 use super::policy::{Policy, Semantics};
 use super::request::Kind;
+use super::rule::Rule;
 
 /// Something worth knowing about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,10 +113,7 @@ impl Policy {
             }
             Outcome::Allowed(matched) => matched,
         };
-        let Some(rule) = self
-            .configuration()
-            .and_then(|all| all.rules.get(matched.rule))
-        else {
+        let Some(rule) = self.rules().get(matched.rule).map(Rule::written) else {
             return notes;
         };
         let origin = fields.get(ORIGIN).map(|value| value.as_bytes());

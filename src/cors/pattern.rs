@@ -1,13 +1,15 @@
 //! Text with at most one `*`: how S3 writes allowed origins and allowed headers.
 
+use std::num::NonZeroUsize;
+
 use thiserror::Error;
 
 /// Text with at most one `*`, which stands for any run of bytes, the empty run included.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wildcard {
-    prefix: Box<str>,
-    /// `None`: no `*`, so the prefix is the whole.
-    suffix: Option<Box<str>>,
+    text: Box<str>,
+    /// Where what follows the `*` begins; `None`: there is no `*`.
+    suffix: Option<NonZeroUsize>,
 }
 
 /// The pattern has more than one `*`, which S3 refuses.
@@ -22,36 +24,51 @@ impl Wildcard {
     ///
     /// [`TooManyWildcards`] where `text` has two `*` or more.
     pub fn parse(text: &str) -> Result<Self, TooManyWildcards> {
-        match text.split_once('*') {
-            None => Ok(Self {
-                prefix: text.into(),
-                suffix: None,
-            }),
-            Some((_, suffix)) if suffix.contains('*') => Err(TooManyWildcards),
-            Some((prefix, suffix)) => Ok(Self {
-                prefix: prefix.into(),
-                suffix: Some(suffix.into()),
-            }),
+        Self::check(text)?;
+        let suffix = text.find('*').and_then(|star| NonZeroUsize::new(star + 1));
+        let text = text.into();
+        Ok(Self { text, suffix })
+    }
+
+    /// Whether `text` is a pattern.
+    pub(super) fn check(text: &str) -> Result<(), TooManyWildcards> {
+        let stars = text.bytes().filter(|byte| *byte == b'*').take(2).count();
+        if stars > 1 {
+            return Err(TooManyWildcards);
         }
+        Ok(())
+    }
+
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands before the `*` and behind it; where there is none, the whole.
+    fn ends(&self) -> (&str, Option<&str>) {
+        let suffix = self.suffix.and_then(|start| self.text.get(start.get()..));
+        let prefix = suffix.and_then(|suffix| self.text.get(..self.text.len() - suffix.len() - 1));
+        (prefix.unwrap_or(&self.text), suffix)
     }
 
     /// Whether the pattern is `*` alone.
     #[must_use]
     pub fn is_any(&self) -> bool {
-        self.prefix.is_empty() && self.suffix.as_deref() == Some("")
+        &*self.text == "*"
     }
 
     /// Whether the whole of `value` matches, byte for byte.
     #[must_use]
     pub fn matches(&self, value: &[u8]) -> bool {
-        match &self.suffix {
-            None => value == self.prefix.as_bytes(),
+        match self.ends() {
+            (whole, None) => value == whole.as_bytes(),
             // What the prefix takes is not there for the suffix: the ends never overlap. Origins
             // differ at their ends sooner than at their beginnings.
-            Some(suffix) => {
-                value.len() >= self.prefix.len() + suffix.len()
+            (prefix, Some(suffix)) => {
+                value.len() >= prefix.len() + suffix.len()
                     && value.ends_with(suffix.as_bytes())
-                    && value.starts_with(self.prefix.as_bytes())
+                    && value.starts_with(prefix.as_bytes())
             }
         }
     }
@@ -59,32 +76,31 @@ impl Wildcard {
     /// As [`matches`](Self::matches), but the letters A to Z match either case.
     #[must_use]
     pub fn matches_ignore_ascii_case(&self, value: &[u8]) -> bool {
-        let prefix = self.prefix.as_bytes();
-        match &self.suffix {
-            None => value.eq_ignore_ascii_case(prefix),
-            Some(suffix) => value
-                .split_at_checked(prefix.len())
-                .is_some_and(|(head, rest)| {
-                    let suffix = suffix.as_bytes();
-                    head.eq_ignore_ascii_case(prefix)
-                        && rest
-                            .len()
-                            .checked_sub(suffix.len())
-                            .and_then(|middle| rest.get(middle..))
-                            .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
-                }),
+        match self.ends() {
+            (whole, None) => value.eq_ignore_ascii_case(whole.as_bytes()),
+            (prefix, Some(suffix)) => {
+                let middle = value.len().checked_sub(suffix.len());
+                middle.is_some_and(|middle| {
+                    let head = value.get(..prefix.len());
+                    middle >= prefix.len()
+                        && head.is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+                        && value
+                            .get(middle..)
+                            .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()))
+                })
+            }
         }
     }
 
     /// Whether everything that `other` matches, this matches too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        match (&self.suffix, &other.suffix) {
-            (_, None) => self.matches(other.prefix.as_bytes()),
-            (None, Some(_)) => false,
+        match (self.ends(), other.ends()) {
+            (_, (whole, None)) => self.matches(whole.as_bytes()),
+            ((_, None), (_, Some(_))) => false,
             // Whatever stands for the other's `*`, only its ends are certain.
-            (Some(suffix), Some(other_suffix)) => {
-                other.prefix.starts_with(&*self.prefix) && other_suffix.ends_with(&**suffix)
+            ((prefix, Some(suffix)), (other_prefix, Some(other_suffix))) => {
+                other_prefix.starts_with(prefix) && other_suffix.ends_with(suffix)
             }
         }
     }
@@ -94,11 +110,11 @@ impl Wildcard {
     pub fn overlaps(&self, other: &Self) -> bool {
         let agree = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
         let agree_backwards = |a: &str, b: &str| a.ends_with(b) || b.ends_with(a);
-        match (&self.suffix, &other.suffix) {
-            (_, None) => self.matches(other.prefix.as_bytes()),
-            (None, Some(_)) => other.matches(self.prefix.as_bytes()),
-            (Some(suffix), Some(other_suffix)) => {
-                agree(&self.prefix, &other.prefix) && agree_backwards(suffix, other_suffix)
+        match (self.ends(), other.ends()) {
+            (_, (whole, None)) => self.matches(whole.as_bytes()),
+            ((whole, None), _) => other.matches(whole.as_bytes()),
+            ((prefix, Some(suffix)), (other_prefix, Some(other_suffix))) => {
+                agree(prefix, other_prefix) && agree_backwards(suffix, other_suffix)
             }
         }
     }
@@ -106,11 +122,7 @@ impl Wildcard {
 
 impl std::fmt::Display for Wildcard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.prefix)?;
-        match &self.suffix {
-            None => Ok(()),
-            Some(suffix) => write!(f, "*{suffix}"),
-        }
+        f.write_str(&self.text)
     }
 }
 

@@ -1,7 +1,5 @@
 //! A CORS configuration, checked and compiled.
 
-use std::sync::Arc;
-
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -12,6 +10,7 @@ use super::decision::{
 };
 
 use super::fields::{AllowedFields, write_allow_headers};
+use super::grant::Grants;
 use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders, is_origin};
 use super::rule::{Mismatch, OriginMatch, Rule};
 use super::validation::{self, RuleError, is_known_method};
@@ -28,7 +27,7 @@ pub enum Semantics {
 }
 
 /// What a policy is compiled with, besides the document.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Options {
     /// Safe, or exactly as S3.
     pub semantics: Semantics,
@@ -37,15 +36,11 @@ pub struct Options {
 }
 
 /// A CORS configuration that S3 would accept, compiled: it answers for a bucket.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `None`: the bucket has no CORS configuration.
     rules: Option<Box<[Rule]>>,
     options: Options,
-    /// Every rule's origins, one after the other.
-    origin_patterns: Box<[Box<str>]>,
-    /// What it was compiled from, for people.
-    configuration: Option<Arc<CorsConfiguration>>,
 }
 
 /// What a request asks of a policy.
@@ -70,38 +65,32 @@ impl Policy {
         configuration: &CorsConfiguration,
         options: Options,
     ) -> Result<Self, Vec<RuleError>> {
-        Self::compile_shared(Arc::new(configuration.clone()), options)
+        Self::compile_sharing(configuration, options, &mut Grants::default())
     }
 
-    /// As [`compile`](Self::compile), for who keeps the configuration too: it is not copied.
+    /// As [`compile`](Self::compile); what `grants` has of other policies is shared with them.
     ///
     /// # Errors
     ///
     /// As [`compile`](Self::compile).
-    pub fn compile_shared(
-        configuration: Arc<CorsConfiguration>,
+    pub fn compile_sharing(
+        configuration: &CorsConfiguration,
         options: Options,
+        grants: &mut Grants,
     ) -> Result<Self, Vec<RuleError>> {
-        let errors = validation::errors(&configuration, &options.extra_methods);
+        let errors = validation::errors(configuration, &options.extra_methods);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut origin_patterns = Vec::new();
-        let rules = configuration
-            .rules
-            .iter()
-            .map(|rule| {
-                let first_pattern = origin_patterns.len();
-                origin_patterns
-                    .extend(rule.allowed_origins.iter().map(|text| text.as_str().into()));
-                Rule::compile(rule, first_pattern)
-            })
-            .collect();
+        let mut patterns = 0;
+        let rules = configuration.rules.iter().map(|rule| {
+            let first_pattern = patterns;
+            patterns += rule.allowed_origins.len();
+            Rule::compile(rule, first_pattern, grants)
+        });
         Ok(Self {
-            rules: Some(rules),
+            rules: Some(rules.collect()),
             options,
-            origin_patterns: origin_patterns.into(),
-            configuration: Some(configuration),
         })
     }
 
@@ -112,8 +101,6 @@ impl Policy {
         Self {
             rules: None,
             options,
-            origin_patterns: Box::default(),
-            configuration: None,
         }
     }
 
@@ -135,16 +122,31 @@ impl Policy {
         self.rules.is_some()
     }
 
-    /// What it was compiled from; `None` where there is no CORS configuration.
+    /// The document that it was compiled from, for people: made anew at each call. `None` where
+    /// there is no CORS configuration.
     #[must_use]
-    pub fn configuration(&self) -> Option<&CorsConfiguration> {
-        self.configuration.as_deref()
+    pub fn configuration(&self) -> Option<CorsConfiguration> {
+        let rules = self.rules.as_ref()?;
+        Some(CorsConfiguration {
+            rules: rules.iter().map(Rule::written).collect(),
+        })
     }
 
-    /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] is an index into it.
+    /// How many rules it has; `None` where there is no CORS configuration.
     #[must_use]
-    pub fn origin_patterns(&self) -> &[Box<str>] {
-        &self.origin_patterns
+    pub fn rule_count(&self) -> Option<usize> {
+        self.rules.as_ref().map(|rules| rules.len())
+    }
+
+    /// The `ID` of a rule, counted from 0, where it has one.
+    #[must_use]
+    pub fn rule_id(&self, index: usize) -> Option<&str> {
+        self.rules().get(index)?.id()
+    }
+
+    /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] counts them.
+    pub fn origin_patterns(&self) -> impl Iterator<Item = &str> {
+        self.rules().iter().flat_map(Rule::origins)
     }
 
     pub(super) fn rules(&self) -> &[Rule] {

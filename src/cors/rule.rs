@@ -1,39 +1,23 @@
 //! One rule, compiled, and the one predicate that decides.
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE,
-};
-use http::{HeaderName, HeaderValue};
+use std::sync::Arc;
 
 use super::configuration::CorsRule;
-use super::decision::{Condition, TRUE};
+use super::decision::Condition;
+use super::grant::{Grant, Grants, patterns};
 use super::pattern::Wildcard;
 use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
 
-/// One rule, with the response values that follow from it.
-#[derive(Debug)]
+/// One rule: whom it allows, and what.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rule {
+    id: Option<Box<str>>,
     origins: Box<[Wildcard]>,
     /// Where the lone `*` stands among `origins`.
     any_origin: Option<usize>,
     /// How many patterns the rules before this one have.
     pub(super) first_pattern: usize,
-    methods: Box<[Box<str>]>,
-    headers: Box<[Wildcard]>,
-    pub(super) allow_methods: HeaderValue,
-    pub(super) expose_headers: Option<HeaderValue>,
-    pub(super) max_age: Option<HeaderValue>,
-    pub(super) wire: Wire,
-}
-
-/// What a rule's allowances say, whoever asks: whole field lines, `Vary` apart.
-#[derive(Debug)]
-pub(super) struct Wire {
-    /// The end of `Access-Control-Allow-Origin`'s line, and `Access-Control-Allow-Methods`.
-    pub(super) methods: Box<[u8]>,
-    /// What comes after `Access-Control-Allow-Headers`.
-    pub(super) rest: Box<[u8]>,
+    pub(super) grant: Arc<Grant>,
 }
 
 /// The origin pattern of a rule that matched.
@@ -71,72 +55,37 @@ impl Mismatch<'_> {
     }
 }
 
-/// The lines of the fields that have a value.
-fn lines<'v>(
-    start: &str,
-    fields: impl IntoIterator<Item = (HeaderName, Option<&'v HeaderValue>)>,
-) -> Box<[u8]> {
-    let mut bytes = start.as_bytes().to_vec();
-    for (name, value) in fields {
-        if let Some(value) = value {
-            let parts: [&[u8]; 4] = [name.as_ref(), b": ", value.as_bytes(), b"\r\n"];
-            parts
-                .into_iter()
-                .for_each(|part| bytes.extend_from_slice(part));
-        }
-    }
-    bytes.into()
-}
-
 impl Rule {
-    pub(super) fn compile(rule: &CorsRule, first_pattern: usize) -> Self {
-        const CHECKED: &str = "the configuration was checked";
-        let patterns = |texts: &[String]| -> Box<[Wildcard]> {
-            texts
-                .iter()
-                .map(|text| Wildcard::parse(text).expect(CHECKED))
-                .collect()
-        };
-        let value = |names: &[&str]| HeaderValue::from_str(&names.join(", ")).expect(CHECKED);
-        let methods: Vec<&str> = rule.allowed_methods.iter().map(String::as_str).collect();
-        let exposed: Vec<&str> = rule
-            .expose_headers
-            .iter()
-            .map(String::as_str)
-            .filter(|name| !name.is_empty())
-            .collect();
+    /// Compiles a rule of a configuration that was checked.
+    pub(super) fn compile(rule: &CorsRule, first_pattern: usize, grants: &mut Grants) -> Self {
         let origins = patterns(&rule.allowed_origins);
         let any_origin = origins.iter().position(Wildcard::is_any);
-        let allow_methods = value(&methods);
-        let expose_headers = (!exposed.is_empty()).then(|| value(&exposed));
-        let max_age = rule.max_age_seconds.map(HeaderValue::from);
         Self {
-            wire: Wire {
-                methods: lines(
-                    "\r\n",
-                    [(ACCESS_CONTROL_ALLOW_METHODS, Some(&allow_methods))],
-                ),
-                rest: lines(
-                    "",
-                    [
-                        (ACCESS_CONTROL_EXPOSE_HEADERS, expose_headers.as_ref()),
-                        (ACCESS_CONTROL_MAX_AGE, max_age.as_ref()),
-                        (
-                            ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                            any_origin.is_none().then_some(&TRUE),
-                        ),
-                    ],
-                ),
-            },
-            any_origin,
+            id: rule.id.as_deref().map(Into::into),
             origins,
+            any_origin,
             first_pattern,
-            allow_methods,
-            methods: methods.into_iter().map(Into::into).collect(),
-            headers: patterns(&rule.allowed_headers),
-            expose_headers,
-            max_age,
+            grant: grants.share(Grant::compile(rule, any_origin.is_none())),
         }
+    }
+
+    /// The rule as its document says it.
+    pub(super) fn written(&self) -> CorsRule {
+        CorsRule {
+            id: self.id.as_deref().map(Into::into),
+            allowed_origins: self.origins.iter().map(ToString::to_string).collect(),
+            ..self.grant.written()
+        }
+    }
+
+    /// Its name for people.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Its `AllowedOrigin`s.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &str> {
+        self.origins.iter().map(Wildcard::as_str)
     }
 
     /// Why this rule does not match; `None` where it does.
@@ -150,7 +99,7 @@ impl Rule {
     /// As [`mismatch`](Self::mismatch), and where the rule matches, by which origin.
     pub(super) fn judge<'r>(&self, request: &CorsRequest<'r>) -> Result<OriginMatch, Mismatch<'r>> {
         let origin = self.origin(request.origin).ok_or(Mismatch::Origin)?;
-        if !self.allows_method(request.method) {
+        if !self.grant.allows_method(request.method) {
             return Err(Mismatch::Method);
         }
         let mut refused = None;
@@ -161,7 +110,7 @@ impl Rule {
             if !is_token(name) {
                 return Err(Mismatch::MalformedHeader(Some(name)));
             }
-            if refused.is_none() && !self.allows_header(name) {
+            if refused.is_none() && !self.grant.allows_header(name) {
                 refused = Some(name);
             }
         }
@@ -194,23 +143,5 @@ impl Rule {
     pub(super) fn shares_an_origin(&self, other: &Self) -> bool {
         let mut origins = self.origins.iter();
         origins.any(|left| other.origins.iter().any(|right| left.overlaps(right)))
-    }
-
-    /// Whether some method is listed by both this rule and `other`.
-    pub(super) fn shares_a_method(&self, other: &Self) -> bool {
-        let mut methods = self.methods.iter();
-        methods.any(|method| other.allows_method(method.as_bytes()))
-    }
-
-    /// Whether `AllowedMethod` lists `method`.
-    pub(super) fn allows_method(&self, method: &[u8]) -> bool {
-        self.methods.iter().any(|known| known.as_bytes() == method)
-    }
-
-    /// Whether some `AllowedHeader` matches `name`.
-    pub(super) fn allows_header(&self, name: &[u8]) -> bool {
-        self.headers
-            .iter()
-            .any(|pattern| pattern.matches_ignore_ascii_case(name))
     }
 }

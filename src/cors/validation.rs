@@ -119,7 +119,7 @@ pub(super) fn errors(
             (id.chars().count() > MAX_ID).then_some(RuleErrorKind::IdTooLong)
         });
         each(Element::AllowedOrigin, &rule.allowed_origins, &|origin| {
-            Wildcard::parse(origin)
+            Wildcard::check(origin)
                 .is_err()
                 .then(|| RuleErrorKind::TooManyWildcards(Element::AllowedOrigin, origin.into()))
         });
@@ -128,7 +128,7 @@ pub(super) fn errors(
                 .then(|| RuleErrorKind::UnsupportedMethod(method.into()))
         });
         each(Element::AllowedHeader, &rule.allowed_headers, &|name| {
-            if Wildcard::parse(name).is_err() {
+            if Wildcard::check(name).is_err() {
                 let kind = RuleErrorKind::TooManyWildcards(Element::AllowedHeader, name.into());
                 return Some(kind);
             }

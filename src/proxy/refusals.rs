@@ -69,11 +69,9 @@ fn tell(reason: Reason, suppressed: u64) {
 impl Refusal<'_> {
     fn write(&self, reason: Reason) {
         let nearest = self.denial.nearest_rule();
-        let rules = self.policy.and_then(|policy| policy.configuration.as_ref());
         let id = nearest
-            .zip(rules)
-            .and_then(|(index, configuration)| configuration.rules.get(index))
-            .and_then(|rule| rule.id.as_deref())
+            .zip(self.policy)
+            .and_then(|(index, policy)| policy.policy.rule_id(index))
             .map(|id| tracing::field::display(Escaped::new(id.as_bytes(), MAX_SHOWN)));
         let kind = match self.kind {
             Kind::Preflight => "preflight",
@@ -106,7 +104,6 @@ mod tests {
     use super::super::quota::PERIOD;
     use super::*;
     use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy};
-    use crate::proxy::snapshot::Source;
 
     #[derive(Clone)]
     struct Lines(mpsc::Sender<String>);
@@ -144,10 +141,9 @@ mod tests {
         };
         let configuration = CorsConfiguration { rules: vec![rule] };
         RoutePolicy {
-            policy: Policy::compile(&configuration, Options::default()).unwrap(),
-            configuration: Some(configuration),
+            policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
             allowed: Box::default(),
-            source: Source::default(),
+            source: Arc::default(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! All that requests need to be answered, immutable; and the one cell that publishes it.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
-use crate::cors::CorsConfiguration;
 use crate::cors::Policy;
 use crate::metrics::Counter;
 use crate::metrics::RouteMetrics;
@@ -72,27 +72,35 @@ pub struct Buckets {
 /// A policy as a route holds it: with its counters and where it came from.
 #[derive(Debug)]
 pub struct RoutePolicy {
-    /// What decides.
-    pub policy: Policy,
-    /// The document, for explanations; `None` where there is none.
-    pub configuration: Option<CorsConfiguration>,
+    /// What decides; routes whose policy is in the same file share it.
+    pub policy: Arc<Policy>,
     /// One counter for each of [`Policy::origin_patterns`].
     pub allowed: Box<[Counter]>,
     /// Where it came from.
-    pub source: Source,
+    pub source: Arc<Source>,
 }
 
 /// The file that a policy was read from.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The file; `None` where the policy has none (a bucket without CORS).
-    pub file: Option<PathBuf>,
-    /// A hash of its bytes, in hexadecimal.
-    pub content_hash: String,
+    pub file: Option<Arc<Path>>,
+    /// A hash of its bytes; `None` where they could not be read.
+    pub content_hash: Option<ContentHash>,
     /// When these bytes were read.
     pub loaded_at: Option<SystemTime>,
     /// Why a newer version of the file is not in force.
     pub last_error: Option<String>,
+}
+
+/// The SHA-256 of some bytes. `Display` is hexadecimal, as `sha256sum` prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What `Host` field an upstream gets.

@@ -1,6 +1,6 @@
 //! The operator's listener, over real sockets.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,7 +10,8 @@ use s3cors::metrics::{Metrics, Worker};
 use s3cors::proxy::bucket::Addressing;
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
-    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
+    Buckets, ContentHash, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot,
+    Source,
 };
 use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
 use s3cors::server::Bind;
@@ -162,15 +163,14 @@ fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
         }],
     };
     Arc::new(RoutePolicy {
-        policy: Policy::compile(&configuration, Options::default()).unwrap(),
-        configuration: Some(configuration),
+        policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
         allowed: Box::default(),
-        source: Source {
-            file: Some(PathBuf::from(file)),
-            content_hash: "abc123".to_owned(),
+        source: Arc::new(Source {
+            file: Some(Path::new(file).into()),
+            content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(971_186_136)),
             last_error: last_error.map(str::to_owned),
-        },
+        }),
     })
 }
 
@@ -350,7 +350,7 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
         assert_eq!(photos["hosts"][1], "*.photos.example");
         assert_eq!(photos["upstreams"][0], "127.0.0.1:9000");
         assert_eq!(photos["policy"]["file"], "cors/photos.xml");
-        assert_eq!(photos["policy"]["content_hash"], "abc123");
+        assert_eq!(photos["policy"]["content_hash"], "ab".repeat(32));
         assert_eq!(photos["policy"]["loaded_at"], "2000-10-10T13:55:36.000Z");
         assert!(photos["policy"]["last_error"].is_null());
         assert_eq!(photos["buckets"]["count"], 1);

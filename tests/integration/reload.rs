@@ -281,16 +281,7 @@ fn a_swap_in_the_middle_of_a_load_mixes_nothing() {
             let [a, b] = &snapshot.routes[..] else {
                 panic!("two routes");
             };
-            let hash = |route: &Route| {
-                route
-                    .policies
-                    .route
-                    .as_ref()
-                    .unwrap()
-                    .source
-                    .content_hash
-                    .clone()
-            };
+            let hash = |route: &Route| route.policies.route.as_ref().unwrap().source.content_hash;
             assert_eq!(hash(a), hash(b));
         }
     });

@@ -1,6 +1,6 @@
 //! Reads S3's XML, remembers where everything stands, and notes all that is wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use quick_xml::Reader;
@@ -22,7 +22,8 @@ const RULE: &str = "CORSRule";
 #[derive(Debug, Default)]
 pub(in crate::cors) struct Document {
     pub(in crate::cors) configuration: CorsConfiguration,
-    pub(in crate::cors) places: HashMap<ElementPath, Range<usize>>,
+    /// Where each element stands, in document order.
+    pub(in crate::cors) places: Vec<(ElementPath, Range<usize>)>,
     /// Everything that is wrong, in document order.
     pub(in crate::cors) errors: Vec<XmlError>,
     /// The rules that an error stands in: what they lack is not known.
@@ -51,6 +52,8 @@ pub(super) struct Reading {
     /// The elements that are open, the root first.
     open: Vec<Open>,
     root_seen: bool,
+    /// Whether the rule had its `MaxAgeSeconds`.
+    max_age_seen: bool,
 }
 
 struct Open {
@@ -220,6 +223,7 @@ impl Reading {
         if name == RULE {
             let index = self.document.configuration.rules.len();
             self.document.configuration.rules.push(CorsRule::default());
+            self.max_age_seen = false;
             self.place(ElementPath::Rule(index), span.clone());
             return Inside::Rule;
         }
@@ -249,10 +253,7 @@ impl Reading {
         };
         let there = match (element, self.document.configuration.rules.last()) {
             (Element::Id, Some(rule)) => rule.id.is_some(),
-            (Element::MaxAgeSeconds, Some(_)) => {
-                let path = self.value_path(element, 0);
-                self.document.places.contains_key(&path)
-            }
+            (Element::MaxAgeSeconds, Some(_)) => self.max_age_seen,
             _ => false,
         };
         if there {
@@ -287,6 +288,7 @@ impl Reading {
         match element {
             Element::Id => rule.id = Some(text),
             Element::MaxAgeSeconds => {
+                self.max_age_seen = true;
                 rule.max_age_seconds = seconds(&text);
                 if rule.max_age_seconds.is_none() {
                     self.bad_max_age(&text, place.clone());
@@ -408,7 +410,7 @@ impl Reading {
 
     fn place(&mut self, path: ElementPath, span: Range<usize>) {
         let span = span.start + self.base..span.end + self.base;
-        self.document.places.insert(path, span);
+        self.document.places.push((path, span));
     }
 
     pub(super) fn stop(

@@ -147,7 +147,7 @@ fn policy(served: &Served) -> Option<Value> {
             Scope::NotEnabled | Scope::Transparent => "none",
         },
         "file": file.map(|file| file.display().to_string()),
-        "content_hash": source.content_hash,
+        "content_hash": source.content_hash.map(|hash| hash.to_string()).unwrap_or_default(),
         "loaded_at": source.loaded_at.map(|time| Timestamp::new(time).to_string()),
         "last_error": source.last_error,
         "semantics": match policy.policy.semantics() {

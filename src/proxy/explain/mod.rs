@@ -212,7 +212,7 @@ impl Served {
     /// The policy that decides.
     #[must_use]
     pub fn policy(&self) -> Option<&Policy> {
-        self.policy.as_ref().map(|policy| &policy.policy)
+        self.policy.as_ref().map(|policy| &*policy.policy)
     }
 }
 

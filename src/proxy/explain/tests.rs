@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -6,21 +7,20 @@ use super::*;
 use crate::cors::{CorsConfiguration, CorsRule, Options};
 use crate::metrics::Metrics;
 use crate::proxy::host::HostMap;
-use crate::proxy::snapshot::{Buckets, Forwarding, HostHeader, Policies, Source};
+use crate::proxy::snapshot::{Buckets, ContentHash, Forwarding, HostHeader, Policies, Source};
 use crate::proxy::upstream::{Address, Upstream, UpstreamSettings};
 
 fn policy(file: &str, rules: Vec<CorsRule>) -> Arc<RoutePolicy> {
     let configuration = CorsConfiguration { rules };
     Arc::new(RoutePolicy {
-        policy: Policy::compile(&configuration, Options::default()).unwrap(),
-        configuration: Some(configuration),
+        policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
         allowed: Box::default(),
-        source: Source {
-            file: Some(file.into()),
-            content_hash: "abc".to_owned(),
+        source: Arc::new(Source {
+            file: Some(Path::new(file).into()),
+            content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(1)),
             last_error: None,
-        },
+        }),
     })
 }
 
@@ -72,10 +72,9 @@ fn snapshot() -> Snapshot {
     };
     let managed = Policies {
         not_enabled: Some(Arc::new(RoutePolicy {
-            policy: Policy::not_enabled(Options::default()),
-            configuration: None,
+            policy: Arc::new(Policy::not_enabled(Options::default())),
             allowed: Box::default(),
-            source: Source::default(),
+            source: Arc::default(),
         })),
         ..Policies::default()
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use s3cors::cors::{CorsConfiguration, Options, Policy, check_document};
+use s3cors::cors::{Options, Policy, check_document};
 use s3cors::metrics::Metrics;
 use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
 use s3cors::proxy::check::CheckSettings;
@@ -13,7 +13,7 @@ use s3cors::proxy::client::TrustedProxies;
 use s3cors::proxy::health::HealthSettings;
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
-    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
+    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot,
 };
 use s3cors::proxy::traces::{Traces, TracesSettings};
 use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
@@ -95,12 +95,10 @@ impl TestRoute {
             Arc::new(RoutePolicy {
                 allowed: policy
                     .origin_patterns()
-                    .iter()
                     .map(|pattern| counters.allowed_origin(pattern))
                     .collect(),
-                configuration: xml.map(|xml| CorsConfiguration::from_xml(xml.as_bytes()).unwrap()),
-                policy,
-                source: Source::default(),
+                policy: Arc::new(policy),
+                source: Arc::default(),
             })
         };
         let upstreams = self.upstreams.iter().map(|address| {

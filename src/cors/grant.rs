@@ -1,0 +1,215 @@
+//! What a rule allows the origins that it names, with the response values that follow from it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
+};
+use http::{HeaderName, HeaderValue, Method};
+
+use super::configuration::CorsRule;
+use super::decision::TRUE;
+use super::pattern::Wildcard;
+
+/// What a rule says besides its name and its origins.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Grant {
+    methods: Box<[Method]>,
+    headers: Box<[Wildcard]>,
+    exposed: Box<[Box<str>]>,
+    max_age_seconds: Option<u32>,
+    pub(super) allow_methods: HeaderValue,
+    pub(super) expose_headers: Option<HeaderValue>,
+    pub(super) max_age: Option<HeaderValue>,
+    pub(super) wire: Wire,
+}
+
+/// What a rule's allowances say, whoever asks: whole field lines, `Vary` apart.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Wire {
+    /// The end of `Access-Control-Allow-Origin`'s line, and `Access-Control-Allow-Methods`.
+    pub(super) methods: Box<[u8]>,
+    /// What comes after `Access-Control-Allow-Headers`.
+    pub(super) rest: Box<[u8]>,
+}
+
+/// What rules allow, each once: those of many policies differ in little but their origins.
+#[derive(Debug, Default)]
+pub struct Grants(HashSet<Arc<Grant>>);
+
+impl Grants {
+    pub(super) fn share(&mut self, grant: Grant) -> Arc<Grant> {
+        if let Some(known) = self.0.get(&grant) {
+            return Arc::clone(known);
+        }
+        let grant = Arc::new(grant);
+        self.0.insert(Arc::clone(&grant));
+        grant
+    }
+}
+
+impl Grant {
+    /// Compiles what a rule that was checked grants; with `credentials`, to one origin at a time.
+    pub(super) fn compile(rule: &CorsRule, credentials: bool) -> Self {
+        let methods: Box<[Method]> = rule
+            .allowed_methods
+            .iter()
+            .map(|name| Method::from_bytes(name.as_bytes()).expect(CHECKED))
+            .collect();
+        let names = rule.expose_headers.iter().map(String::as_str);
+        let named: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+        let allow_methods = list(methods.iter().map(Method::as_str));
+        let expose_headers = (!named.is_empty()).then(|| list(named));
+        let max_age = rule.max_age_seconds.map(HeaderValue::from);
+        let answers = [
+            (ACCESS_CONTROL_EXPOSE_HEADERS, expose_headers.as_ref()),
+            (ACCESS_CONTROL_MAX_AGE, max_age.as_ref()),
+            (
+                ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                credentials.then_some(&TRUE),
+            ),
+        ];
+        Self {
+            wire: Wire {
+                methods: lines(
+                    "\r\n",
+                    [(ACCESS_CONTROL_ALLOW_METHODS, Some(&allow_methods))],
+                ),
+                rest: lines("", answers),
+            },
+            methods,
+            headers: patterns(&rule.allowed_headers),
+            exposed: rule
+                .expose_headers
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
+            max_age_seconds: rule.max_age_seconds,
+            allow_methods,
+            expose_headers,
+            max_age,
+        }
+    }
+
+    /// What it was compiled from.
+    pub(super) fn written(&self) -> CorsRule {
+        CorsRule {
+            allowed_methods: self.methods.iter().map(ToString::to_string).collect(),
+            allowed_headers: self.headers.iter().map(ToString::to_string).collect(),
+            expose_headers: self.exposed.iter().map(ToString::to_string).collect(),
+            max_age_seconds: self.max_age_seconds,
+            ..CorsRule::default()
+        }
+    }
+
+    /// Whether some method is listed by both this and `other`.
+    pub(super) fn shares_a_method(&self, other: &Self) -> bool {
+        self.methods
+            .iter()
+            .any(|method| other.methods.contains(method))
+    }
+
+    /// Whether `AllowedMethod` lists `method`.
+    pub(super) fn allows_method(&self, method: &[u8]) -> bool {
+        self.methods
+            .iter()
+            .any(|known| known.as_str().as_bytes() == method)
+    }
+
+    /// Whether some `AllowedHeader` matches `name`.
+    pub(super) fn allows_header(&self, name: &[u8]) -> bool {
+        self.headers
+            .iter()
+            .any(|pattern| pattern.matches_ignore_ascii_case(name))
+    }
+}
+
+const CHECKED: &str = "the configuration was checked";
+
+/// The patterns of a configuration that was checked.
+pub(super) fn patterns(texts: &[String]) -> Box<[Wildcard]> {
+    texts
+        .iter()
+        .map(|text| Wildcard::parse(text).expect(CHECKED))
+        .collect()
+}
+
+fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> HeaderValue {
+    let names: Vec<&str> = names.into_iter().collect();
+    HeaderValue::from_str(&names.join(", ")).expect(CHECKED)
+}
+
+/// The lines of the fields that have a value.
+fn lines<'v>(
+    start: &str,
+    fields: impl IntoIterator<Item = (HeaderName, Option<&'v HeaderValue>)>,
+) -> Box<[u8]> {
+    let mut bytes = start.as_bytes().to_vec();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            let parts: [&[u8]; 4] = [name.as_ref(), b": ", value.as_bytes(), b"\r\n"];
+            parts
+                .into_iter()
+                .for_each(|part| bytes.extend_from_slice(part));
+        }
+    }
+    bytes.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cors::{CorsConfiguration, Options, Policy};
+
+    fn rule(origin: &str) -> CorsRule {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        CorsRule {
+            id: Some("a name".to_owned()),
+            allowed_origins: owned(&[origin, "https://*.example"]),
+            allowed_methods: owned(&["GET", "PATCH"]),
+            allowed_headers: owned(&["x-amz-*", "", "Range"]),
+            expose_headers: owned(&["ETag", "", "x-amz-request-id"]),
+            max_age_seconds: Some(600),
+        }
+    }
+
+    #[test]
+    fn a_policy_gives_back_what_it_was_compiled_from() {
+        let plain = CorsRule {
+            allowed_origins: vec!["*".to_owned()],
+            allowed_methods: vec!["PUT".to_owned()],
+            ..CorsRule::default()
+        };
+        let rules = vec![rule("https://app.example"), plain];
+        let configuration = CorsConfiguration { rules };
+        let options = Options {
+            extra_methods: vec![Method::PATCH],
+            ..Options::default()
+        };
+        let policy = Policy::compile(&configuration, options).unwrap();
+        assert_eq!(policy.configuration(), Some(configuration));
+    }
+
+    #[test]
+    fn rules_that_differ_in_their_origins_alone_hold_the_rest_once() {
+        let mut grants = Grants::default();
+        let mut compile = |rule: &CorsRule, credentials| {
+            let grant = Grant::compile(rule, credentials);
+            grants.share(grant)
+        };
+        let one = compile(&rule("https://one.example"), true);
+        let other = compile(&rule("https://other.example"), true);
+        assert!(Arc::ptr_eq(&one, &other));
+        // One that never allows credentials says something else.
+        let any = compile(&rule("*"), false);
+        assert!(!Arc::ptr_eq(&one, &any));
+        let max_age_seconds = Some(601);
+        let longer = CorsRule {
+            max_age_seconds,
+            ..rule("https://one.example")
+        };
+        assert!(!Arc::ptr_eq(&one, &compile(&longer, true)));
+    }
+}
