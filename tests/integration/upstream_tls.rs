@@ -1,7 +1,9 @@
 //! TLS to upstreams: whom the proxy trusts, what it shows, and what becomes of changed files.
 
 use std::convert::Infallible;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -145,6 +147,54 @@ fn an_upstream_is_trusted_by_its_authority_and_its_name() {
             }
         }
     }
+}
+
+/// In a process of its own, whose log is then its alone.
+#[test]
+fn an_expired_certificate_is_refused_readably_and_the_log_says_so() {
+    let authority = Authority::new();
+    let upstream = upstream(&authority.sign_expired(&["127.0.0.1"]), None, &[]);
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    folder.write(
+        "cors.xml",
+        "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+         <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>",
+    );
+    folder.write(
+        "s3cors.toml",
+        &format!(
+            "workers = 1\n[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"off\"\n\
+             [[route]]\nhost = \"*\"\nupstream = \"https://{upstream}\"\ncors = \"cors.xml\"\n\
+             upstream_tls = {{ ca = \"ca.pem\" }}\n"
+        ),
+    );
+    let mut process = Command::new(env!("CARGO_BIN_EXE_s3cors"))
+        .args(["run", "--config"])
+        .arg(folder.path("s3cors.toml"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut line_with = |what| log.find_map(|line| line.ok().filter(|line| line.contains(what)));
+    let listening = line_with("address=").unwrap();
+    let (_, address) = listening.rsplit_once("address=").unwrap();
+    let origin = [("Origin", "https://app.example")];
+    let answer = ask(address.trim().parse().unwrap(), "GET", "/k", &origin);
+    let failed = line_with("an upstream failed");
+    process.kill().unwrap();
+    process.wait().unwrap();
+
+    assert_eq!(answer.status, 502);
+    let allowed = answer.values("access-control-allow-origin");
+    assert_eq!(allowed, ["https://app.example"]);
+    let id = answer.values("x-amz-request-id")[0];
+    assert!(answer.text().contains("<Code>BadGateway</Code>"));
+    // What it trusts is no business of clients.
+    assert!(!answer.text().contains("certificate"));
+    let failed = failed.unwrap();
+    assert!(failed.contains(id), "{failed}");
+    assert!(failed.contains("certificate expired"), "{failed}");
 }
 
 #[test]
