@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::proxy::bucket::Addressing;
 use crate::proxy::snapshot::{Buckets, Route, RoutePolicy, Snapshot};
 use crate::proxy::timestamp::Timestamp;
+use crate::proxy::upstream::Upstream;
 
 use super::State;
 
@@ -73,6 +74,11 @@ fn route_status(route: &Route) -> Value {
         .iter()
         .map(|upstream| upstream.to_string())
         .collect();
+    let health: Vec<_> = route
+        .upstreams
+        .iter()
+        .map(|upstream| upstream_health(upstream))
+        .collect();
     let denied = route.metrics.denied_origins().into_iter();
     let denied: Vec<_> = denied
         .map(|(origin, count)| json!({ "origin": origin, "count": count }))
@@ -82,10 +88,22 @@ fn route_status(route: &Route) -> Value {
         "name": route.name,
         "hosts": hosts,
         "upstreams": upstreams,
+        "upstream_health": health,
         "transparent": transparent && policies.buckets.is_none(),
         "policy": own.map(policy_status),
         "buckets": policies.buckets.as_ref().map(buckets_status),
         "denied_origins": denied,
+    })
+}
+
+fn upstream_health(upstream: &Upstream) -> Value {
+    let condition = upstream.condition();
+    json!({
+        "upstream": upstream.url(),
+        "healthy": condition.is_healthy,
+        "consecutive_failures": condition.failures,
+        "ejected_until": condition.ejected_until.map(time),
+        "failing_checks": condition.fails_checks,
     })
 }
 

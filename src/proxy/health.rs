@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::UpstreamHealth;
 
@@ -47,10 +47,25 @@ pub(crate) struct Health {
     failures: AtomicUsize,
     /// Ejections since the last answer.
     ejections: AtomicU32,
+    /// When the last ejection is over, in milliseconds since 1970.
+    ejected_until: AtomicU64,
     /// Whether somebody checks it.
     is_checked: AtomicBool,
     /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
     ills: Arc<AtomicU8>,
+}
+
+/// How an upstream fares, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether requests go to it without need.
+    pub is_healthy: bool,
+    /// Failures since the last answer.
+    pub failures: usize,
+    /// `Some`: it is ejected, at least until then; after that until it can be connected to.
+    pub ejected_until: Option<SystemTime>,
+    /// Whether its active checks fail.
+    pub fails_checks: bool,
 }
 
 /// It failed too often in a row.
@@ -63,6 +78,17 @@ impl Health {
     /// Whether requests go to it without need.
     pub(crate) fn is_healthy(&self) -> bool {
         self.ills.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        let ills = self.ills.load(Ordering::Relaxed);
+        let until = Duration::from_millis(self.ejected_until.load(Ordering::Relaxed));
+        Condition {
+            is_healthy: ills == 0,
+            failures: self.failures.load(Ordering::Relaxed),
+            ejected_until: (ills & EJECTED != 0).then(|| UNIX_EPOCH + until),
+            fails_checks: ills & FAILING != 0,
+        }
     }
 
     /// As the metrics show it.
@@ -98,7 +124,12 @@ impl Health {
         }
         let before = self.ejections.fetch_add(1, Ordering::Relaxed);
         let doubled = settings.ejection.saturating_mul(1 << before.min(30));
-        Some(doubled.min(settings.max_ejection))
+        let ejection = doubled.min(settings.max_ejection);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let until = since.unwrap_or_default().saturating_add(ejection);
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.ejected_until.store(until, Ordering::Relaxed);
+        Some(ejection)
     }
 
     fn reinstate(&self) {
@@ -152,11 +183,17 @@ mod tests {
         assert_eq!(health.failed(&settings), None);
         assert_eq!(health.failed(&settings), None);
         assert!(health.is_healthy());
+        assert_eq!(health.condition().ejected_until, None);
         for seconds in [1, 2, 4, 8, 16, 30, 30] {
             let ejection = health.failed(&settings);
             assert_eq!(ejection, Some(Duration::from_secs(seconds)));
             assert!(!health.is_healthy());
             assert_eq!(health.failed(&settings), None, "it is ejected already");
+            let condition = health.condition();
+            assert!(!condition.is_healthy && !condition.fails_checks);
+            let until = condition.ejected_until.unwrap();
+            assert!(until > SystemTime::now());
+            assert!(until <= SystemTime::now() + Duration::from_secs(seconds));
             health.reinstate();
         }
         health.answered();

@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use crate::metrics::UpstreamHealth;
 
 use super::check::CheckSettings;
-use super::health::{Health, HealthSettings};
+use super::health::{Condition, Health, HealthSettings};
 use super::names::Names;
 use super::upstream_tls::UpstreamTls;
 
@@ -203,15 +203,27 @@ impl Upstream {
         Some(config.map(|config| Arc::clone(self.tls_config.get_or_init(|| config))))
     }
 
-    /// Its health, as metrics show it: under its address as the config has it.
+    /// Its health, as metrics show it.
     #[must_use]
     pub fn shown_health(&self) -> UpstreamHealth {
+        self.health.shown(self.url())
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.health.condition()
+    }
+
+    /// Its address as the config has it: how metrics and status name it.
+    #[must_use]
+    pub fn url(&self) -> String {
         let scheme = match (&self.settings.address, self.settings.tls.is_some()) {
             (Address::Unix(_), _) => "",
             (Address::Tcp { .. }, false) => "http://",
             (Address::Tcp { .. }, true) => "https://",
         };
-        self.health.shown(format!("{scheme}{self}"))
+        format!("{scheme}{self}")
     }
 }
 

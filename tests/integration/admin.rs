@@ -349,6 +349,14 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
         assert_eq!(photos["name"], "photos");
         assert_eq!(photos["hosts"][1], "*.photos.example");
         assert_eq!(photos["upstreams"][0], "127.0.0.1:9000");
+        let healthy = serde_json::json!([{
+            "upstream": "http://127.0.0.1:9000",
+            "healthy": true,
+            "consecutive_failures": 0,
+            "ejected_until": null,
+            "failing_checks": false,
+        }]);
+        assert_eq!(photos["upstream_health"], healthy);
         assert_eq!(photos["policy"]["file"], "cors/photos.xml");
         assert_eq!(photos["policy"]["content_hash"], "ab".repeat(32));
         assert_eq!(photos["policy"]["loaded_at"], "2000-10-10T13:55:36.000Z");
