@@ -545,7 +545,14 @@ async fn http1_exchange(
         Err(Failure::Unsent(_, request)) if reused => return Err(NoResponse::Stale(request)),
         Err(Failure::Sent(error)) => match replay {
             Some(request) => return Err(NoResponse::Stale(Box::new(request))),
-            None => from_hyper(error, lease.upstream()),
+            None => {
+                let error = from_hyper(error, lease.upstream());
+                if !reused {
+                    lease.failed(&error);
+                }
+                // That the connection was old is no fault of the upstream's.
+                return Err(NoResponse::Failed(error));
+            }
         },
         Err(Failure::Unsent(error, _)) => from_hyper(error, lease.upstream()),
         Err(Failure::Final(error)) => error,

@@ -1,11 +1,13 @@
 //! A connection to an upstream: TCP, a Unix socket, or TLS over TCP.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
@@ -84,6 +86,20 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(stream),
             Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+
+    /// Whether the other side has closed it, as far as the system knows; asks by a system call. What
+    /// there is to be read stays there.
+    pub(super) fn is_closed(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tls(stream) => SockRef::from(stream.get_ref().0),
+        };
+        match socket.peek(&mut [MaybeUninit::uninit()]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
 

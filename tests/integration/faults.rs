@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc};
@@ -479,6 +479,40 @@ fn an_early_answer_ends_the_upload() {
     let clean = ask(proxy.address, "GET", "/clean", &[]);
     assert_eq!((clean.status, &*clean.text()), (200, "clean"));
     assert_eq!(upstream.connections(), 2);
+}
+
+/// Then it is the write that fails first, and the answer is still there to be read.
+#[test]
+fn an_early_answer_is_seen_even_if_the_upstream_closes_at_once() {
+    let upstream = MockUpstream::scripted(false, |exchange| {
+        exchange.read(4);
+        exchange.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+        // With bytes unread: the connection is reset.
+        false
+    });
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    let length = 8 << 20;
+    let body = vec![b'a'; length];
+    let head = format!(
+        "PUT /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    for turn in 0..20 {
+        let mut client = RawClient::connect(proxy.address);
+        let mut upload = client.stream().try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // The rest is not taken.
+                let _ = upload.write_all(head.as_bytes());
+                let _ = upload.write_all(&body);
+            });
+            let (status, headers) = client.head();
+            assert_eq!(status, 403, "{turn}");
+            assert_eq!(headers["access-control-allow-origin"], ALLOWED);
+            assert_eq!(client.bytes(2), b"no");
+            // The proxy may have left before.
+            let _ = client.stream().shutdown(std::net::Shutdown::Both);
+        });
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which upstream a request goes to, how many it gets at a time, and when it is left out.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -236,6 +236,84 @@ fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
     }
     for _ in 0..6 {
         assert_eq!(get(&proxy).status, 200);
+    }
+}
+
+/// The upstream closes a connection after its first answer, and says when it has.
+fn closing_after_one() -> (MockUpstream, mpsc::Receiver<()>) {
+    let (told, closed) = mpsc::channel();
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        exchange.send(OK);
+        if exchange.request.target() == "/first" {
+            exchange.stream.get_ref().shutdown(Shutdown::Both).unwrap();
+            told.send(()).unwrap();
+            return false;
+        }
+        true
+    });
+    (upstream, closed)
+}
+
+#[test]
+fn what_may_be_sent_but_once_goes_out_anew_where_the_connection_was_closed_before() {
+    for connection in ["", "Connection: x-nothing\r\n"] {
+        let (upstream, closed) = closing_after_one();
+        let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+        let head = |method: &str, target: &str| {
+            format!("{method} {target} HTTP/1.1\r\nHost: photos.example\r\n{connection}")
+        };
+        let mut client = RawClient::connect(proxy.address);
+        for (method, body) in [("PUT", "body"), ("POST", "")] {
+            client.send(format!("{}\r\n", head("GET", "/first")));
+            assert_eq!(client.receive("GET").status, 200);
+            closed.recv_timeout(PATIENCE).unwrap();
+            let length = body.len();
+            let request = head(method, "/k");
+            client.send(format!("{request}Content-Length: {length}\r\n\r\n{body}"));
+            assert_eq!(client.receive(method).status, 200, "{method} {connection}");
+        }
+        let requests = upstream.requests();
+        let bodies: Vec<_> = requests.iter().map(|request| &request.body[..]).collect();
+        assert_eq!(bodies, [&b""[..], b"body", b"", b""], "{connection}");
+    }
+}
+
+#[test]
+fn that_a_kept_connection_is_closed_does_not_count_against_an_upstream() {
+    for connection in ["", "Connection: x-nothing\r\n"] {
+        // Closes as soon as it is asked for more than to be read.
+        let upstream = MockUpstream::scripted(false, |exchange| {
+            exchange.send(if exchange.request.method() == "GET" {
+                OK
+            } else {
+                ""
+            });
+            exchange.request.method() == "GET"
+        });
+        let mut route = TestRoute::new(upstream.address, POLICY);
+        route.health.failures = 1;
+        let proxy = TestProxy::start(&[route]);
+        let ask = |method: &str, body: &str| {
+            let length = body.len();
+            let request = format!(
+                "{method} /k HTTP/1.1\r\nHost: photos.example\r\n{connection}Content-Length: {length}\r\n\r\n{body}"
+            );
+            RawClient::connect(proxy.address)
+                .send(request)
+                .receive(method)
+                .status
+        };
+        for (method, body) in [("PUT", "body"), ("POST", ""), ("PUT", "body")] {
+            assert_eq!(ask("GET", ""), 200);
+            assert_eq!(ask(method, body), 502, "{method} {connection}");
+            assert!(
+                is_healthy(&proxy, upstream.address),
+                "{method} {connection}"
+            );
+        }
+        assert_eq!(errors(&proxy, "closed"), Some(3.0));
+        assert_eq!(ask("PUT", "body"), 502);
+        assert!(!is_healthy(&proxy, upstream.address), "{connection}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of plain exchanges: moved as they come, and never held whole.
+//! A response's body on its way to the client: moved as it comes, and never held whole.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -9,17 +9,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
-use crate::proxy::error::Error;
 use crate::proxy::wire::{Chunked, InvalidChunk, ResponseBody};
 
 use super::connection::Raw;
-use super::exchange::{Carrying, ClientStream, Failure, Received, due, late};
+use super::exchange::{Carrying, ClientStream, due};
 use super::splice::{Pipe, Side, WORTH_IT};
 
 /// As much as is read at once for somebody who did not take all that was there, in bytes.
-const SMALLEST_PIECE: usize = 16 * 1024;
+pub(super) const SMALLEST_PIECE: usize = 16 * 1024;
 
 /// A response's body, as far as it is still to come.
 pub(super) enum Body {
@@ -229,140 +227,6 @@ impl<C: ClientStream> Carrying<'_, C> {
         };
         Poll::Ready(written.map_err(|_| Broken::Client))
     }
-
-    /// Sends a request with its body. False: the upstream answered before it had all of it, so
-    /// that the rest stays where it is.
-    pub(super) async fn upload(
-        &mut self,
-        lease: &Lease,
-        raw: &mut Raw,
-        received: &mut Received,
-    ) -> Result<bool, Failure> {
-        let limit = lease.upstream().settings.timeouts.body_idle;
-        let mut left = self.exchange.body;
-        let mut unwritten = self.exchange.upstream_head().to_vec();
-        let first = part(self.ahead, left).len();
-        unwritten.extend(self.ahead.drain(..first));
-        left -= first as u64;
-        let (mut piece, mut written) = (SMALLEST_PIECE, 0);
-        let is_worth_it =
-            left >= WORTH_IT && raw.stream.tcp().is_some() && self.client.tcp().is_some();
-        let mut pipe = is_worth_it.then(|| self.proxy.pipes.take()).flatten();
-        self.deadline.set(due(limit));
-        let sent = poll_fn(|cx| {
-            loop {
-                // A response that comes now is the answer to what the upstream has seen so far.
-                match self.poll_early(cx, lease, raw, received) {
-                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(false)),
-                    Poll::Ready(Ok(false)) => continue,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(closed(lease, error))),
-                    Poll::Pending => {}
-                }
-                let rest = unwritten.get(written..).unwrap_or_default();
-                let waits_for_client = rest.is_empty() && pipe.as_ref().is_none_or(Pipe::is_empty);
-                let moved = if !rest.is_empty() {
-                    let now = Pin::new(&mut raw.stream).poll_write(cx, rest);
-                    now.map(|now| match now {
-                        Ok(0) => Err(closed(lease, io::ErrorKind::WriteZero.into())),
-                        Ok(now) => {
-                            written += now;
-                            piece = SMALLEST_PIECE;
-                            Ok(())
-                        }
-                        Err(error) => Err(closed(lease, error)),
-                    })
-                } else if let (Some(pipe), Some(source), Some(sink)) = (
-                    pipe.as_mut().filter(|pipe| left > 0 || !pipe.is_empty()),
-                    self.client.tcp(),
-                    raw.stream.tcp(),
-                ) {
-                    let now = pipe.poll_move(cx, source, sink, &mut left);
-                    now.map_ok(|_| ()).map_err(|side| match side {
-                        Side::Source(_) => Failure::ClientLeft,
-                        Side::Sink(error) => closed(lease, error),
-                    })
-                } else if left > 0 {
-                    unwritten.clear();
-                    written = 0;
-                    let now = self.poll_forward(cx, raw, left, piece, &mut unwritten);
-                    now.map_err(|broken| match broken {
-                        Broken::Upstream(error) => closed(lease, error),
-                        Broken::Client | Broken::Idle | Broken::Chunk => Failure::ClientLeft,
-                    })
-                    .map_ok(|now| {
-                        left -= now as u64;
-                        piece = piece.saturating_mul(2);
-                    })
-                } else {
-                    let flushed = Pin::new(&mut raw.stream).poll_flush(cx);
-                    return flushed
-                        .map_ok(|()| true)
-                        .map_err(|error| closed(lease, error));
-                };
-                match moved? {
-                    Poll::Ready(()) => self.deadline.set(due(limit)),
-                    Poll::Pending => {
-                        ready!(self.deadline.poll(cx));
-                        return Poll::Ready(Err(Failure::Final(if waits_for_client {
-                            Error::RequestBodyTimeout
-                        } else {
-                            late(lease)
-                        })));
-                    }
-                }
-            }
-        })
-        .await;
-        if let Some(pipe) = pipe {
-            self.proxy.pipes.give_back(pipe);
-        }
-        sent
-    }
-
-    /// Reads what the upstream says in the middle of an upload; true: there is something to look
-    /// at that is not an interim response.
-    fn poll_early(
-        &mut self,
-        cx: &mut Context<'_>,
-        lease: &Lease,
-        raw: &mut Raw,
-        received: &mut Received,
-    ) -> Poll<io::Result<bool>> {
-        let scratch = &mut *self.proxy.scratch.borrow_mut();
-        let free = scratch.input.get_mut(..SMALLEST_PIECE).unwrap_or_default();
-        let mut buffer = ReadBuf::new(free);
-        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))?;
-        if buffer.filled().is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        received.bytes.extend_from_slice(buffer.filled());
-        let is_final = !received.drop_interim(&lease.upstream().settings.limits);
-        received.is_new = !received.bytes.is_empty();
-        Poll::Ready(Ok(is_final))
-    }
-
-    /// Reads a piece of the client's body and writes it to the upstream; what is not taken is
-    /// left in `unwritten`.
-    fn poll_forward(
-        &mut self,
-        cx: &mut Context<'_>,
-        raw: &mut Raw,
-        left: u64,
-        piece: usize,
-        unwritten: &mut Vec<u8>,
-    ) -> Poll<Result<usize, Broken>> {
-        let scratch = &mut *self.proxy.scratch.borrow_mut();
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let most = most.min(piece).min(scratch.input.len());
-        let mut buffer = ReadBuf::new(scratch.input.get_mut(..most).unwrap_or_default());
-        let read = ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer));
-        let bytes = buffer.filled();
-        if read.is_err() || bytes.is_empty() {
-            return Poll::Ready(Err(Broken::Client));
-        }
-        *unwritten = write_at_once(cx, &mut raw.stream, bytes).map_err(Broken::Upstream)?;
-        Poll::Ready(Ok(bytes.len()))
-    }
 }
 
 /// Moves the rest of a body of known length from one TCP connection to another; gives the pipe
@@ -388,13 +252,6 @@ async fn download_spliced(
         *bytes += moved.await? as u64;
     }
     Ok(pipe)
-}
-
-fn closed(lease: &Lease, source: io::Error) -> Failure {
-    Failure::Final(Error::Closed {
-        upstream: lease.upstream().to_string(),
-        source,
-    })
 }
 
 /// Writes as much as is taken at once; gives the rest.

@@ -47,6 +47,12 @@ impl Raw {
         }
     }
 
+    /// Whether the upstream has closed it. Unlike [`is_usable`](Self::is_usable), this asks the
+    /// system, which may know more than the runtime.
+    pub(super) fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+
     /// Whether it can take another request: nothing came since the last response, not even its
     /// end. Asks what the runtime knows already; that costs no system call.
     pub(in crate::proxy) fn is_usable(&mut self) -> bool {

@@ -106,12 +106,25 @@ pub enum Went {
 
 /// Why an exchange has no response yet.
 pub(super) enum Failure {
-    /// The connection was closed at the moment that it was used again.
+    /// The connection was closed before anything was sent on it again.
+    Unsent(Error),
+    /// The connection was closed at the moment that it was used again: what became of the request
+    /// is not known, and that the connection was old is no fault of the upstream's.
     Stale(Error),
     /// There is no use in another try.
     Final(Error),
     /// The client has left.
     ClientLeft,
+}
+
+impl Failure {
+    fn allows_another_try(&self, exchange: &Exchange) -> bool {
+        match self {
+            Self::Unsent(_) => true,
+            Self::Stale(_) => exchange.is_repeatable(),
+            Self::Final(_) | Self::ClientLeft => false,
+        }
+    }
 }
 
 impl Exchange {
@@ -211,7 +224,7 @@ impl Proxy {
         match carrying.run().await {
             Ok(went) => went,
             Err(Failure::ClientLeft) => Went::Ends,
-            Err(Failure::Stale(error) | Failure::Final(error)) => {
+            Err(Failure::Unsent(error) | Failure::Stale(error) | Failure::Final(error)) => {
                 Box::pin(carrying.answer_failure(&error)).await
             }
         }
@@ -277,13 +290,13 @@ impl<C: ClientStream> Carrying<'_, C> {
                 }
                 // The upstream closed a kept-alive connection at the moment that it was used
                 // again: once more, on a new one (RFC 9112 §9.3.1).
-                Err(Failure::Stale(_)) if self.exchange.is_repeatable() => {
+                Err(failure) if failure.allows_another_try(self.exchange) => {
                     tries.stale.push(lease.upstream().id);
                     let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
                     (lease, raw) = again.await.map_err(Failure::Final)?;
                 }
                 Err(failure) => {
-                    if let Failure::Stale(error) | Failure::Final(error) = &failure {
+                    if let Failure::Final(error) = &failure {
                         lease.failed(error);
                     }
                     return Err(failure);
@@ -335,7 +348,8 @@ impl<C: ClientStream> Carrying<'_, C> {
         let mut received = Received::default();
         let mut is_sent = true;
         self.deadline.set(due(timeouts.response_head));
-        if exchange.body == 0 {
+        // What may be sent but once goes the careful way.
+        if exchange.is_repeatable() {
             let head = exchange.upstream_head();
             let sent = write_all(&mut raw.stream, head, self.deadline).await;
             sent.map_err(|error| upstream_failed(raw, error))?;

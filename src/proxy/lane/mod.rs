@@ -6,8 +6,8 @@
 //! not plain goes to hyper, and `tests/integration/lane.rs` holds the two equal.
 //!
 //! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
-//! the upstream, sends and receives; [`response`] writes the head for the client; [`body`] moves
-//! what comes after.
+//! the upstream, sends and receives; [`upload`] sends what may be sent but once; [`response`] writes
+//! the head for the client; [`body`] moves what comes after.
 
 mod body;
 mod connection;
@@ -16,6 +16,7 @@ mod look;
 mod response;
 mod splice;
 mod told;
+mod upload;
 
 pub(super) use connection::Raw;
 pub use exchange::{ClientStream, Exchange, Went};
