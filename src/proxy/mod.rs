@@ -28,6 +28,7 @@ mod logged;
 mod names;
 mod pool;
 mod quota;
+mod read_first;
 pub mod refusals;
 mod request_body;
 mod scratch;

@@ -25,6 +25,7 @@ use super::body::UpstreamBody;
 use super::error::Error;
 use super::interim::Interim;
 use super::lane::Raw;
+use super::read_first::ReadFirst;
 use super::request_body::{Progress, RequestBody, Stage};
 use super::stream::Stream;
 use super::upstream::Upstream;
@@ -61,7 +62,7 @@ pub(super) struct UpstreamPool {
     http2_used: Cell<Instant>,
 }
 
-type Http1Connection = http1::Connection<TokioIo<Stream>, RequestBody>;
+type Http1Connection = http1::Connection<TokioIo<ReadFirst<Stream>>, RequestBody>;
 
 /// An HTTP/1.1 connection and what drives it.
 pub(super) struct Http1 {
@@ -107,7 +108,7 @@ impl Http1 {
     async fn open(stream: Stream, pool: &Rc<UpstreamPool>, seat: Seat) -> Result<Self, Error> {
         let upstream = pool.account.upstream();
         let (sender, connection) = http1_builder(upstream)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(ReadFirst::new(stream)))
             .await
             .map_err(|error| from_hyper(error, upstream))?;
         let mut opened = Self {

@@ -493,10 +493,12 @@ fn an_early_answer_is_seen_even_if_the_upstream_closes_at_once() {
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
     let length = 8 << 20;
     let body = vec![b'a'; length];
-    let head = format!(
-        "PUT /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\nContent-Length: {length}\r\n\r\n"
-    );
     for turn in 0..20 {
+        // To the lane, and to hyper.
+        let connection = ["", "Connection: x-nothing\r\n"][turn % 2];
+        let head = format!(
+            "PUT /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\n{connection}Content-Length: {length}\r\n\r\n"
+        );
         let mut client = RawClient::connect(proxy.address);
         let mut upload = client.stream().try_clone().unwrap();
         thread::scope(|scope| {
