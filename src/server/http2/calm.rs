@@ -9,7 +9,7 @@
 //! [RFC 9113 §10.5]: https://www.rfc-editor.org/rfc/rfc9113#section-10.5
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -28,6 +28,10 @@ const PER_REQUEST: u32 = 10;
 /// How many bytes sent explain a control frame: clients open their windows as they take data, by
 /// one frame or two for each of ours, which has 16 KiB or, of a slow upstream, a few bytes.
 const BYTES_PER_FRAME: usize = 128;
+
+/// How many frames a connection may bring before it is the others' turn. They cost some tenths of a
+/// millisecond; all control frames that may come at once would cost some milliseconds.
+const PER_TURN: u32 = 256;
 
 /// What a client sends before its first frame.
 const PREFACE_BYTES: usize = 24;
@@ -79,6 +83,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Calm<S> {
                 this.goodbye = Some(Goodbye::new(this.meter.last_stream));
             }
             return Poll::Ready(Ok(()));
+        }
+        if this.meter.in_turn >= PER_TURN {
+            this.meter.in_turn = 0;
+            // Unlike a mere wake-up, it lets what came for others meanwhile be seen.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
@@ -135,6 +144,8 @@ struct Meter {
     per_second: u32,
     /// How many control frames may come yet.
     left: u32,
+    /// How many frames came since it was last the others' turn.
+    in_turn: u32,
     /// When time last added to them.
     filled: Instant,
     /// Bytes sent that have not added to them yet.
@@ -154,6 +165,7 @@ impl Meter {
         Self {
             per_second,
             left: per_second.saturating_mul(BURST_SECONDS),
+            in_turn: 0,
             filled: Instant::now(),
             written: 0,
             head: 0,
@@ -199,6 +211,7 @@ impl Meter {
         let length = u32::from_be_bytes([0, x, y, z]);
         let stream = u32::from_be_bytes([a, b, c, d]) & !(1 << 31);
         (self.head, self.head_bytes) = (0, 0);
+        self.in_turn = self.in_turn.saturating_add(1);
         self.payload = usize::try_from(length).unwrap_or(usize::MAX);
         match kind {
             HEADERS => {
@@ -295,6 +308,10 @@ impl Goodbye {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use crate::metrics::Metrics;
+
     use super::*;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -382,6 +399,28 @@ mod tests {
         }
         meter.count(&frame(PING, 0, &[0; 8]));
         assert!(meter.has_ended());
+    }
+
+    #[test]
+    fn after_so_many_frames_it_is_the_others_turn() {
+        let turn = frame(PING, 0, &[0; 8]).repeat(usize::try_from(PER_TURN).unwrap());
+        let bytes = [PREFACE, &turn, &turn].concat();
+        let streams = Rc::new(Streams::new(Metrics::new(1), 0));
+        let mut calm = Calm::new(&bytes[..], streams, &Limits::default());
+        let mut read = |length: usize| {
+            let mut bytes = vec![0; length];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let polled =
+                Pin::new(&mut calm).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            polled.map(|read| read.map(|()| buffer.filled().len()).unwrap())
+        };
+        assert_eq!(
+            read(PREFACE.len() + turn.len() - 17),
+            Poll::Ready(PREFACE.len() + turn.len() - 17)
+        );
+        assert_eq!(read(17), Poll::Ready(17));
+        assert_eq!(read(17), Poll::Pending);
+        assert_eq!(read(17), Poll::Ready(17));
     }
 
     #[test]
