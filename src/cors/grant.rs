@@ -7,7 +7,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS,
     ACCESS_CONTROL_MAX_AGE,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
 use super::decision::TRUE;
@@ -16,7 +16,7 @@ use super::pattern::Wildcard;
 /// What a rule says besides its name and its origins.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Grant {
-    methods: Box<[Method]>,
+    methods: Box<[Box<str>]>,
     headers: Box<[Wildcard]>,
     exposed: Box<[Box<str>]>,
     max_age_seconds: Option<u32>,
@@ -53,14 +53,9 @@ impl Grants {
 impl Grant {
     /// Compiles what a rule that was checked grants; with `credentials`, to one origin at a time.
     pub(super) fn compile(rule: &CorsRule, credentials: bool) -> Self {
-        let methods: Box<[Method]> = rule
-            .allowed_methods
-            .iter()
-            .map(|name| Method::from_bytes(name.as_bytes()).expect(CHECKED))
-            .collect();
         let names = rule.expose_headers.iter().map(String::as_str);
         let named: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
-        let allow_methods = list(methods.iter().map(Method::as_str));
+        let allow_methods = list(rule.allowed_methods.iter().map(String::as_str));
         let expose_headers = (!named.is_empty()).then(|| list(named));
         let max_age = rule.max_age_seconds.map(HeaderValue::from);
         let answers = [
@@ -79,13 +74,9 @@ impl Grant {
                 ),
                 rest: lines("", answers),
             },
-            methods,
+            methods: texts(&rule.allowed_methods),
             headers: patterns(&rule.allowed_headers),
-            exposed: rule
-                .expose_headers
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            exposed: texts(&rule.expose_headers),
             max_age_seconds: rule.max_age_seconds,
             allow_methods,
             expose_headers,
@@ -113,9 +104,7 @@ impl Grant {
 
     /// Whether `AllowedMethod` lists `method`.
     pub(super) fn allows_method(&self, method: &[u8]) -> bool {
-        self.methods
-            .iter()
-            .any(|known| known.as_str().as_bytes() == method)
+        self.methods.iter().any(|known| known.as_bytes() == method)
     }
 
     /// Whether some `AllowedHeader` matches `name`.
@@ -134,6 +123,10 @@ pub(super) fn patterns(texts: &[String]) -> Box<[Wildcard]> {
         .iter()
         .map(|text| Wildcard::parse(text).expect(CHECKED))
         .collect()
+}
+
+fn texts(texts: &[String]) -> Box<[Box<str>]> {
+    texts.iter().map(|text| text.as_str().into()).collect()
 }
 
 fn list<'n>(names: impl IntoIterator<Item = &'n str>) -> HeaderValue {
@@ -160,6 +153,8 @@ fn lines<'v>(
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
     use crate::cors::{CorsConfiguration, Options, Policy};
 

@@ -46,10 +46,14 @@ impl Wildcard {
     }
 
     /// What stands before the `*` and behind it; where there is none, the whole.
-    fn ends(&self) -> (&str, Option<&str>) {
-        let suffix = self.suffix.and_then(|start| self.text.get(start.get()..));
-        let prefix = suffix.and_then(|suffix| self.text.get(..self.text.len() - suffix.len() - 1));
-        (prefix.unwrap_or(&self.text), suffix)
+    fn ends(&self) -> (&[u8], Option<&[u8]>) {
+        let text = self.text.as_bytes();
+        let Some(suffix) = self.suffix else {
+            return (text, None);
+        };
+        let (head, suffix) = text.split_at_checked(suffix.get()).unwrap_or_default();
+        let prefix = head.split_last().map_or(head, |(_, prefix)| prefix);
+        (prefix, Some(suffix))
     }
 
     /// Whether the pattern is `*` alone.
@@ -62,13 +66,13 @@ impl Wildcard {
     #[must_use]
     pub fn matches(&self, value: &[u8]) -> bool {
         match self.ends() {
-            (whole, None) => value == whole.as_bytes(),
+            (whole, None) => value == whole,
             // What the prefix takes is not there for the suffix: the ends never overlap. Origins
             // differ at their ends sooner than at their beginnings.
             (prefix, Some(suffix)) => {
                 value.len() >= prefix.len() + suffix.len()
-                    && value.ends_with(suffix.as_bytes())
-                    && value.starts_with(prefix.as_bytes())
+                    && value.ends_with(suffix)
+                    && value.starts_with(prefix)
             }
         }
     }
@@ -77,16 +81,16 @@ impl Wildcard {
     #[must_use]
     pub fn matches_ignore_ascii_case(&self, value: &[u8]) -> bool {
         match self.ends() {
-            (whole, None) => value.eq_ignore_ascii_case(whole.as_bytes()),
+            (whole, None) => value.eq_ignore_ascii_case(whole),
             (prefix, Some(suffix)) => {
                 let middle = value.len().checked_sub(suffix.len());
                 middle.is_some_and(|middle| {
                     let head = value.get(..prefix.len());
                     middle >= prefix.len()
-                        && head.is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+                        && head.is_some_and(|head| head.eq_ignore_ascii_case(prefix))
                         && value
                             .get(middle..)
-                            .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()))
+                            .is_some_and(|tail| tail.eq_ignore_ascii_case(suffix))
                 })
             }
         }
@@ -96,7 +100,7 @@ impl Wildcard {
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self.ends(), other.ends()) {
-            (_, (whole, None)) => self.matches(whole.as_bytes()),
+            (_, (whole, None)) => self.matches(whole),
             ((_, None), (_, Some(_))) => false,
             // Whatever stands for the other's `*`, only its ends are certain.
             ((prefix, Some(suffix)), (other_prefix, Some(other_suffix))) => {
@@ -108,11 +112,11 @@ impl Wildcard {
     /// Whether there is anything that both match.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        let agree = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
-        let agree_backwards = |a: &str, b: &str| a.ends_with(b) || b.ends_with(a);
+        let agree = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
+        let agree_backwards = |a: &[u8], b: &[u8]| a.ends_with(b) || b.ends_with(a);
         match (self.ends(), other.ends()) {
-            (_, (whole, None)) => self.matches(whole.as_bytes()),
-            ((whole, None), _) => other.matches(whole.as_bytes()),
+            (_, (whole, None)) => self.matches(whole),
+            ((whole, None), _) => other.matches(whole),
             ((prefix, Some(suffix)), (other_prefix, Some(other_suffix))) => {
                 agree(prefix, other_prefix) && agree_backwards(suffix, other_suffix)
             }

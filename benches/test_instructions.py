@@ -1,0 +1,52 @@
+"""That a budget is a limit: what `benches/instructions` says of counts, without counting any."""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import pathlib
+import tempfile
+import unittest
+from unittest import mock
+
+SCRIPT = str(pathlib.Path(__file__).with_name("instructions"))
+LOADER = importlib.machinery.SourceFileLoader("instructions", SCRIPT)
+instructions = importlib.util.module_from_spec(importlib.util.spec_from_loader("instructions", LOADER))
+LOADER.exec_module(instructions)
+
+ROW = "{:8}{:24}{:>8}\n".format
+BUDGET = "# What it is.\n\n" + ROW("decide", "preflight", 1000) + ROW("route", "host-of-1", 500)
+
+
+class Budget(unittest.TestCase):
+    def run_with(self, counts, *arguments):
+        """The exit code, what is printed, and the budget afterwards."""
+        with tempfile.TemporaryDirectory() as folder:
+            budget = pathlib.Path(folder, "budget")
+            budget.write_text(BUDGET)
+            printed = io.StringIO()
+            with mock.patch.multiple(instructions, BUDGET=budget, install_valgrind=lambda: None,
+                                     count_all=lambda rows: counts), \
+                    mock.patch("sys.argv", ["instructions", *arguments]), contextlib.redirect_stdout(printed):
+                code = instructions.main()
+            return code, printed.getvalue(), budget.read_text()
+
+    def test_a_count_above_its_budget_fails(self):
+        code, printed, _ = self.run_with([1031, 500])
+        self.assertEqual(code, 1)
+        self.assertIn("ABOVE", printed.splitlines()[0])
+        self.assertNotIn("ABOVE", printed.splitlines()[1])
+
+    def test_what_a_compiler_may_change_is_let_pass(self):
+        code, printed, _ = self.run_with([1030, 440])
+        self.assertEqual(code, 0)
+        self.assertIn("lower the budget", printed.splitlines()[1])
+
+    def test_a_new_budget_keeps_what_is_said_of_it(self):
+        code, _, written = self.run_with([2000, 7], "--write")
+        self.assertEqual(code, 0)
+        self.assertEqual(written, BUDGET.replace("1000", "2000").replace("500", "  7"))
+
+
+if __name__ == "__main__":
+    unittest.main()
