@@ -200,14 +200,15 @@ impl<S: AsyncRead + Unpin> Gate<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads behind the request, up to a bound, so that it is seen when the client leaves.
+    /// Reads behind the request, up to a bound, so that it is seen when the client leaves. One that
+    /// only sends no more is waited on (RFC 9112 §9.6): it may still read.
     fn poll_behind(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < READ_AHEAD {
             let mut bytes = [0; 1024];
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+                return Poll::Pending;
             }
             self.ahead.extend_from_slice(buffer.filled());
         }
@@ -270,27 +271,32 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use tokio::io::AsyncReadExt;
+    use std::task::Waker;
 
+    use super::*;
+
+    /// What is passed on until there is nothing more that may be, and what stays.
     fn through(bytes: &[u8], head: usize, framing: Framing) -> (io::Result<Vec<u8>>, Vec<u8>) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            // Some is ahead, and the rest comes; then the client closes.
-            let (ahead, rest) = bytes.split_at(head + 2);
-            let request = Single {
-                head,
-                framing,
-                has_upgrade: false,
-                closes: false,
-            };
-            let mut gate = Gate::new(rest, ahead.to_vec(), request);
-            let mut passed = Vec::new();
-            let read = gate.read_to_end(&mut passed).await;
-            (read.map(|_| passed), gate.into_parts().1)
-        })
+        // Some is ahead, and the rest comes; then the client sends no more.
+        let (ahead, rest) = bytes.split_at(head + 2);
+        let request = Single {
+            head,
+            framing,
+            has_upgrade: false,
+            closes: false,
+        };
+        let mut gate = Gate::new(rest, ahead.to_vec(), request);
+        let mut bytes = [0; 64];
+        let mut passed = ReadBuf::new(&mut bytes);
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = loop {
+            match Pin::new(&mut gate).poll_read(&mut cx, &mut passed) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Pending => break Ok(passed.filled().to_vec()),
+            }
+        };
+        (read, gate.into_parts().1)
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod explain;
 mod faults;
 mod forwarding;
 mod fuzz_smoke;
+mod half_closed;
 mod handover;
 mod http2;
 mod import;

@@ -477,7 +477,8 @@ impl<C: ClientStream> Carrying<'_, C> {
         }
     }
 
-    /// Reads what the client sends before it was answered, up to a bound; an error: it has left.
+    /// Reads what the client sends before it was answered, up to a bound; an error: it has left. One
+    /// that sends no more may still read (RFC 9112 §9.6).
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < READ_AHEAD {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
@@ -485,7 +486,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             let mut buffer = ReadBuf::new(free);
             ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                return Poll::Ready(Ok(()));
             }
             self.ahead.extend_from_slice(buffer.filled());
         }
