@@ -4,13 +4,13 @@ Several connections do the same for as long as they are let, and connect again. 
 often they were stopped. It gives way to other programs, as if it ran on another machine.
 """
 
-import os
 import sys
 import threading
 
 import hpack
 
 from frames import *
+from programs import give_way
 
 ATTACKERS = 4
 # What a connection may hold of heads is `http2_streams` times `request_head_bytes`, and as much again
@@ -203,7 +203,7 @@ def attack(port, way, ended, stopped):
 
 
 def main(port, name):
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    give_way()
     ended = threading.Event()
     stopped = []
     arguments = (int(port), ATTACKS[name], ended, stopped)

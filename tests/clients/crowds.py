@@ -6,11 +6,11 @@ those that are cut, when all were. It gives way to other programs, as if it ran 
 """
 
 import asyncio
-import os
 import ssl
 import sys
 
 from frames import END_STREAM, PREFACE, headers, request, settings
+from programs import give_way
 
 # How many are opened at a time.
 AT_ONCE = 100
@@ -103,7 +103,7 @@ async def crowd(port, tls_port, kind, count):
 
 
 def main(port, tls_port, kind, count):
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    give_way()
     asyncio.run(crowd(int(port), int(tls_port), kind, int(count)))
 
 

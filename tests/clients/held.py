@@ -3,11 +3,11 @@
 It gives way to other programs, as if it ran on another machine.
 """
 
-import os
 import sys
 import threading
 
 import upstreams
+from programs import give_way
 
 
 class Held(upstreams.Bulk):
@@ -31,7 +31,7 @@ class Held(upstreams.Bulk):
 
 
 if __name__ == "__main__":
-    os.setpriority(os.PRIO_PROCESS, 0, 19)
+    give_way()
     with Held() as upstream:
         print("listening on", upstream.url, flush=True)
         sys.stdin.read()

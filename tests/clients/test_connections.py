@@ -1,7 +1,7 @@
 """Many connections that ask nothing, or ask slowly: the others are served, and the memory is given back.
 
 S3CORS_CONNECTIONS says how many there are; 2,000 unless it does. How fast the others are served is
-shown, and not judged: machines differ, and the crowd takes as much of this one as the proxy does.
+shown, and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Clients of HTTP/2 that attack: memory stays bounded, and the others are served.
 
 Others are served by an upstream of their own, and by the one that is attacked. How fast is shown,
-and not judged: machines differ, and the attack takes as much of this one as the proxy does.
+and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
 """
 
 import subprocess
