@@ -1,8 +1,11 @@
 //! What a client is told that there is no room for.
 
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 const NO_ROOM: &[u8] =
@@ -23,4 +26,13 @@ pub(super) async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     };
     // Whether it arrives matters to nobody else.
     let _ = tokio::time::timeout(PATIENCE, told).await;
+}
+
+/// Says so without waiting. Who has asked already gets to read it; who has not, may see a reset.
+pub(super) fn tell_in_passing(stream: &impl AsFd) {
+    let socket = SockRef::from(stream);
+    let mut unread = [MaybeUninit::uninit(); 4096];
+    // Whether it arrives matters to nobody else.
+    let _ = socket.recv(&mut unread);
+    let _ = socket.send(NO_ROOM);
 }

@@ -33,8 +33,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long to wait after the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many clients may be told at a time that there is no room, for each worker; who comes on top
-/// is told nothing.
+/// How many clients that are told that there is no room are waited for at a time, for each worker;
+/// who comes on top is told in passing.
 const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a worker's thread is started with.
@@ -228,7 +228,10 @@ impl Hall {
         }
         let shared = Rc::clone(&self.shared);
         if shared.refused.get() >= REFUSED_AT_ONCE {
-            return;
+            return match accepted {
+                Accepted::Tcp(stream, _) => no_room::tell_in_passing(&stream),
+                Accepted::Unix(stream) => no_room::tell_in_passing(&stream),
+            };
         }
         shared.refused.set(shared.refused.get() + 1);
         tokio::task::spawn_local(async move {

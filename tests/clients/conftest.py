@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import sys
 import tempfile
 
@@ -22,6 +23,20 @@ def folder():
     """A folder of this test's own, gone when it ends, whether it passed or not."""
     with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
         yield pathlib.Path(path)
+
+
+@pytest.fixture
+def descriptors():
+    """Lets this process, and those that it starts, have so many files open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def allow(wanted):
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            pytest.skip(f"{wanted} open files are more than the system allows ({hard})")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+    yield allow
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 FIGURES = []

@@ -6,7 +6,6 @@ shown, and not judged: machines differ, and others may be busy on this one. `chr
 
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -32,20 +31,10 @@ LOAD_SECONDS = 3
 PATIENCE_SECONDS = 300
 
 
-@pytest.fixture(autouse=True)
-def descriptors():
-    """One for each connection, for the crowd and for the proxy, which inherit the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS + 1000
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        pytest.skip(f"{wanted} open files are more than the system allows ({hard})")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.fixture
-def edge(folder):
+def edge(folder, descriptors):
+    # One for each connection, for the crowd and for the proxy.
+    descriptors(CONNECTIONS + 1000)
     certificates.write(folder)
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
     limits = {

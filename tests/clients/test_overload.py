@@ -17,13 +17,16 @@ import upstreams
 from programs import Program
 
 ROOM = 32
+# More than the proxy waits for until they have read that there is no room.
+STUBBORN = 1500
 ATTEMPTS = int(os.environ.get("S3CORS_ATTEMPTS", 2000))
 GET = b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n"
 
 
 @pytest.fixture
-def edge(folder):
+def edge(folder, descriptors):
     """A proxy with room for few."""
+    descriptors(2 * STUBBORN)
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
     with upstreams.Small() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
@@ -84,6 +87,17 @@ def test_who_comes_on_top_gets_503_and_the_operator_is_answered(edge, figure):
     while edge.metric("s3cors_connections") > 0:
         pass
     assert edge.request("GET", "/k")[0] == 200
+
+
+def test_who_does_not_let_go_is_told_however_many_are_there_already(edge):
+    with contextlib.ExitStack() as held:
+        for _ in range(ROOM):
+            serve(held.enter_context(connect(edge.port)))
+        for _ in range(STUBBORN):
+            client = held.enter_context(connect(edge.port))
+            client.sendall(GET)
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ") and b"\r\nRetry-After: 1\r\n" in answer, answer
 
 
 def timed(seconds, do, *arguments):
