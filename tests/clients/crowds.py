@@ -40,7 +40,8 @@ class Client(asyncio.Protocol):
         return head.startswith(b"HTTP/1.1 200 ") and len(body) == 2
 
     def connection_lost(self, error):
-        self.ended.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
         if not self.answered.done():
             self.answered.set_exception(ConnectionError(f"no answer, but {self.received}"))
 
@@ -67,7 +68,11 @@ class Slow(Client):
         self.drip(1)
 
     def drip(self, at):
-        if not self.ended.done() and at < len(REQUEST) - 2:
+        if self.ended.done():
+            return
+        if at == len(REQUEST) - 2:
+            self.ended.set_exception(TimeoutError("it could send all of its head"))
+        else:
             self.transport.write(REQUEST[at : at + 1])
             asyncio.get_running_loop().call_later(1, self.drip, at + 1)
 

@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 EACH_BYTES = {"idle": 4 * 1024, "slow heads": 4 * 1024, "idle, TLS": 40 * 1024, "idle, HTTP/2": 40 * 1024}
 # How much more than before may be held afterwards.
 KEPT_BYTES = 5 * MIB
-# Long enough for all to be there before the first is cut.
+# Long enough for all to be there before the first is cut, and shorter than a slow head takes.
 HEAD_READ_SECONDS = max(5, CONNECTIONS // 400)
 LOAD_SECONDS = 3
 PATIENCE_SECONDS = 300
