@@ -61,10 +61,11 @@ impl Http2 {
         let streams = Rc::new(streams);
         let service = service_fn(|request| {
             let (proxy, exchange) = (Rc::clone(&proxy), streams.begin());
-            async move {
+            // Boxed: the library moves the future of a request several times.
+            Box::pin(async move {
                 let response = proxy.respond(request, client).await;
                 Ok::<_, Infallible>(response.map(|body| exchange.answer_with(body)))
-            }
+            })
         });
         let connection = self.protocol(Tasks(Rc::clone(&streams)));
         let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
