@@ -1,5 +1,7 @@
 //! The response's body: one that comes from the upstream, or one made here.
 
+use std::fmt::Display;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +18,7 @@ use crate::metrics::UpstreamFailures;
 
 use super::balance::Lease;
 use super::failures;
+use super::lane::FetchedBody;
 use super::logged::Logged;
 use super::pool::Http1;
 use super::upstream::{Timeouts, Upstream};
@@ -30,6 +33,7 @@ pub struct Body {
 enum Kind {
     Fixed(Bytes),
     Upstream(Box<UpstreamBody>),
+    Fetched(Box<FetchedBody>),
 }
 
 /// Why a response's body is cut short. The client sees it cut: its connection (HTTP/1.1) or its
@@ -38,7 +42,7 @@ enum Kind {
 pub enum BodyError {
     /// The upstream's connection failed in the middle of it.
     #[error("the upstream's response broke off")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] io::Error),
     /// The upstream stopped sending.
     #[error("the upstream's response stopped coming")]
     Idle,
@@ -67,11 +71,19 @@ impl Body {
         }
     }
 
+    /// One that comes over one of the lane's connections.
+    pub(super) fn fetched(body: FetchedBody) -> Self {
+        Self {
+            kind: Kind::Fetched(Box::new(body)),
+            logged: None,
+        }
+    }
+
     /// The bytes of a body that was made here.
     pub(super) fn into_fixed(self) -> Bytes {
         match self.kind {
             Kind::Fixed(bytes) => bytes,
-            Kind::Upstream(_) => Bytes::new(),
+            Kind::Upstream(_) | Kind::Fetched(_) => Bytes::new(),
         }
     }
 
@@ -86,6 +98,7 @@ impl Body {
         match &self.kind {
             Kind::Fixed(_) => Timeouts::default().body_idle,
             Kind::Upstream(body) => body.limit(),
+            Kind::Fetched(body) => body.limit(),
         }
     }
 
@@ -95,6 +108,7 @@ impl Body {
         match &self.kind {
             Kind::Fixed(_) => None,
             Kind::Upstream(body) => Some(body.lease.upstream()),
+            Kind::Fetched(body) => Some(body.lease.upstream()),
         }
     }
 }
@@ -111,6 +125,7 @@ impl HttpBody for Body {
             Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Upstream(body) => body.poll_frame(cx),
+            Kind::Fetched(body) => body.poll_frame(cx),
         };
         if let Some(logged) = &mut self.logged
             && let Poll::Ready(Some(Ok(frame))) = &frame
@@ -124,6 +139,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Fixed(bytes) => bytes.is_empty(),
             Kind::Upstream(body) => body.inner.is_end_stream(),
+            Kind::Fetched(body) => body.is_end_stream(),
         }
     }
 
@@ -131,6 +147,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Upstream(body) => body.inner.size_hint(),
+            Kind::Fetched(body) => body.size_hint(),
         }
     }
 }
@@ -191,7 +208,7 @@ impl UpstreamBody {
                 self.failed(&error);
                 // hyper throws away what it has not written yet when a body fails. Told one turn
                 // later, it has: the client gets the head and all that came, and then the cut.
-                self.broken = Some(BodyError::Upstream(error));
+                self.broken = Some(BodyError::Upstream(io::Error::other(error)));
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -214,14 +231,8 @@ impl UpstreamBody {
         }
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) {
-        let upstream = self.lease.upstream();
-        failures::log(UpstreamFailure::Body, || {
-            tracing::warn!(%upstream, %error, "an upstream's response was cut");
-        });
-        if let Some(failures) = &self.failures {
-            failures.count(UpstreamFailure::Body);
-        }
+    fn failed(&self, error: &dyn Display) {
+        note_cut(&self.lease, self.failures.as_ref(), error);
     }
 
     fn restart_patience(&mut self) {
@@ -233,6 +244,17 @@ impl UpstreamBody {
 
     fn limit(&self) -> Duration {
         self.lease.upstream().settings.timeouts.body_idle
+    }
+}
+
+/// Logs and counts a response of `lease`'s upstream that was cut.
+pub(super) fn note_cut(lease: &Lease, failures: Option<&UpstreamFailures>, error: &dyn Display) {
+    let upstream = lease.upstream();
+    failures::log(UpstreamFailure::Body, || {
+        tracing::warn!(%upstream, %error, "an upstream's response was cut");
+    });
+    if let Some(failures) = failures {
+        failures.count(UpstreamFailure::Body);
     }
 }
 

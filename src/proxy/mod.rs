@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 
 use http::header::VARY;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -66,7 +67,7 @@ use crate::metrics::Worker;
 use access_log::AccessLogger;
 use account::Asking;
 use answer::RequestIds;
-use body::Body;
+use body::{Body, UpstreamBody};
 use edge::DateLine;
 use error::{Blame, Error};
 use host::{Found, Host};
@@ -376,6 +377,31 @@ impl Proxy {
                 _ => Err(Error::TraceEnds),
             };
         }
+        let failures = route.metrics.upstream_failures(self.worker);
+        let response = if body.is_end_stream() && lane::is_fetched(route, &parts) {
+            forward::to_upstream(&mut parts, client, route.forwarding, false);
+            self.fetch(route, &parts, failures).await?
+        } else {
+            // Boxed, as all that is rare here: a request's future is moved about, so what it seldom
+            // needs should not be part of it.
+            let sent = Box::pin(self.send(route, parts, body, client));
+            sent.await?.map(|body| Body::upstream(body, failures))
+        };
+        let (mut parts, body) = response.into_parts();
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            forward::to_client(&mut parts, route.forwarding);
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Sends a request over one of hyper's connections.
+    async fn send(
+        &self,
+        route: &Route,
+        mut parts: request::Parts,
+        body: Incoming,
+        client: Client,
+    ) -> Result<Response<UpstreamBody>, Error> {
         let switched = parts.extensions.remove::<OnUpgrade>();
         let on_upgrade = switched.filter(|_| forward::wants_upgrade(&parts));
         let expects_continue = forward::expects_continue(&parts);
@@ -390,20 +416,14 @@ impl Proxy {
             forward::address_to(request, upstream, route.host_header, version);
         };
         let upstreams = &route.upstreams;
-        let response = match on_upgrade {
-            None => self.pool.send(upstreams, request, address).await?,
+        match on_upgrade {
+            None => self.pool.send(upstreams, request, address).await,
             Some(on_upgrade) => {
                 let (tunnels, pool) = (&self.tunnels, &self.pool);
                 let sent = tunnel::send(tunnels, pool, upstreams, on_upgrade, request, address);
-                Box::pin(sent).await?
+                sent.await
             }
-        };
-        let (mut parts, body) = response.into_parts();
-        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
-            forward::to_client(&mut parts, route.forwarding);
         }
-        let failures = route.metrics.upstream_failures(self.worker);
-        Ok(Response::from_parts(parts, Body::upstream(body, failures)))
     }
 
     fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -103,12 +104,38 @@ impl Body {
         passed as u64
     }
 
+    /// Takes the next piece of the body from the front of `bytes`: empty where there is none, in
+    /// which case all of `bytes` was taken or the body has ended.
+    pub(super) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, InvalidChunk> {
+        match self {
+            Self::Length(left) => {
+                let now = part(bytes, *left).len();
+                *left -= now as u64;
+                Ok(bytes.split_to(now))
+            }
+            Self::Chunked(chunked) => {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() && !chunked.is_ended() {
+                    let data = chunked.take(&mut rest)?;
+                    if !data.is_empty() {
+                        let data = bytes.slice_ref(data);
+                        bytes.advance(bytes.len() - rest.len());
+                        return Ok(data);
+                    }
+                }
+                bytes.advance(bytes.len() - rest.len());
+                Ok(Bytes::new())
+            }
+            Self::UntilClose { .. } => Ok(std::mem::take(bytes)),
+            Self::Broken => Err(InvalidChunk),
+        }
+    }
+
     /// The upstream's connection has ended: whether the body has, too.
-    fn close(&mut self, out: &mut Vec<u8>) -> bool {
+    pub(super) fn close(&mut self) -> bool {
         match self {
             Self::UntilClose { is_ended } => {
                 *is_ended = true;
-                out.extend_from_slice(LAST_CHUNK);
                 true
             }
             Self::Length(_) | Self::Chunked(_) | Self::Broken => false,
@@ -214,10 +241,11 @@ impl<C: ClientStream> Carrying<'_, C> {
             left => {
                 scratch.output.clear();
                 if bytes.is_empty() {
-                    if !left.close(&mut scratch.output) {
+                    if !left.close() {
                         let ended = io::ErrorKind::UnexpectedEof.into();
                         return Poll::Ready(Err(Broken::Upstream(ended)));
                     }
+                    scratch.output.extend_from_slice(LAST_CHUNK);
                 } else {
                     self.bytes += left.pass(&mut bytes, &mut scratch.output);
                     raw.is_spent |= !bytes.is_empty();

@@ -23,12 +23,12 @@ use crate::proxy::failures;
 use crate::proxy::logged::client_left;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::Route;
-use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits};
-use crate::proxy::wire::read_response;
+use crate::proxy::upstream::{Timeouts, Upstream};
 use crate::proxy::{Held, Proxy};
 
 use super::body::{self, Body, Broken, write_all, write_at_once};
 use super::connection::Raw;
+use super::reply::{Received, Step};
 use super::response::{Dressing, write_for_client, write_line};
 use super::told::{End, Told};
 
@@ -148,37 +148,6 @@ impl Exchange {
     /// Whether it may be sent twice (RFC 9110 §9.2.2): nothing of a body is gone.
     fn is_repeatable(&self) -> bool {
         self.body == 0 && self.method.is_idempotent()
-    }
-}
-
-/// What came from the upstream and was not passed on yet.
-#[derive(Default)]
-pub(super) struct Received {
-    /// Some bytes of a head.
-    pub(super) bytes: Vec<u8>,
-    /// Whether nobody has looked at them yet.
-    pub(super) is_new: bool,
-    /// How many interim responses came.
-    interim: usize,
-}
-
-impl Received {
-    /// Drops the interim responses that it begins with; false: there is something else.
-    pub(super) fn drop_interim(&mut self, limits: &UpstreamLimits) -> bool {
-        loop {
-            let most_fields = limits.response_header_count;
-            let read = read_response(&self.bytes, most_fields, false, |head| {
-                (head.bytes.len(), head.status.as_u16())
-            });
-            match read {
-                Ok(None) => return self.bytes.len() <= limits.response_head_bytes,
-                Ok(Some((length, 100 | 102..=199))) if self.interim < limits.interim_responses => {
-                    self.interim += 1;
-                    self.bytes.drain(..length);
-                }
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
     }
 }
 
@@ -337,14 +306,6 @@ impl<C: ClientStream> Carrying<'_, C> {
     async fn send_and_answer(&mut self, lease: &Lease, raw: &mut Raw) -> Result<Reply, Failure> {
         let exchange = self.exchange;
         let timeouts = lease.upstream().settings.timeouts;
-        let upstream_failed = |raw: &Raw, source: io::Error| {
-            let upstream = lease.upstream().to_string();
-            let error = Error::Closed { upstream, source };
-            match raw.is_reused {
-                true => Failure::Stale(error),
-                false => Failure::Final(error),
-            }
-        };
         let mut received = Received::default();
         let mut is_sent = true;
         self.deadline.set(due(timeouts.response_head));
@@ -352,7 +313,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         if exchange.is_repeatable() {
             let head = exchange.upstream_head();
             let sent = write_all(&mut raw.stream, head, self.deadline).await;
-            sent.map_err(|error| upstream_failed(raw, error))?;
+            sent.map_err(|error| failure(Step::Closed(error), lease, raw))?;
         } else {
             let upload = self.upload(lease, raw, &mut received);
             is_sent = Box::pin(upload).await?;
@@ -364,19 +325,12 @@ impl<C: ClientStream> Carrying<'_, C> {
                 ready => return ready,
             }
             if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
-                return Poll::Ready(Err(Step::ClientLeft));
+                return Poll::Ready(Err(Failure::ClientLeft));
             }
-            self.deadline.poll(cx).map(|()| Err(Step::Late))
+            let late = || Failure::Final(Step::Late.error(lease));
+            self.deadline.poll(cx).map(|()| Err(late()))
         });
-        let mut reply = answered.await.map_err(|step| match step {
-            Step::Closed(source) => upstream_failed(raw, source),
-            Step::Unacceptable(what) => Failure::Final(Error::Unacceptable {
-                upstream: lease.upstream().to_string(),
-                what,
-            }),
-            Step::Late => Failure::Final(late(lease)),
-            Step::ClientLeft => Failure::ClientLeft,
-        })?;
+        let mut reply = answered.await?;
         reply.is_upstream_free &= is_sent;
         Ok(reply)
     }
@@ -389,92 +343,52 @@ impl<C: ClientStream> Carrying<'_, C> {
         lease: &Lease,
         raw: &mut Raw,
         received: &mut Received,
-    ) -> Poll<Result<Reply, Step>> {
+    ) -> Poll<Result<Reply, Failure>> {
         let (proxy, exchange) = (self.proxy, self.exchange);
         let limits = &lease.upstream().settings.limits;
+        let closes = must_close || exchange.closes || (self.closing)();
+        let dressing = exchange.dressing(self.route, closes);
+        let to_head = exchange.method == Method::HEAD;
         let scratch = &mut *proxy.scratch.borrow_mut();
-        loop {
-            let mut length = received.bytes.len();
-            scratch.make_room(length);
-            if let Some(front) = scratch.input.get_mut(..length) {
-                front.copy_from_slice(&received.bytes);
-            }
-            if !std::mem::take(&mut received.is_new) {
-                let free = scratch.input.get_mut(length..).unwrap_or_default();
-                let mut buffer = ReadBuf::new(free);
-                ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))
-                    .map_err(Step::Closed)?;
-                if buffer.filled().is_empty() {
-                    return Poll::Ready(Err(Step::Closed(io::ErrorKind::UnexpectedEof.into())));
-                }
-                length += buffer.filled().len();
-            }
-            let bytes = scratch.input.get(..length).unwrap_or_default();
-            let closes = must_close || exchange.closes || (self.closing)();
-            let dressing = exchange.dressing(self.route, closes);
-            let to_head = exchange.method == Method::HEAD;
-            let read = read_response(bytes, limits.response_header_count, to_head, |head| {
-                if head.status.is_informational() {
-                    return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
-                }
-                let output = &mut scratch.output;
-                output.clear();
-                write_for_client(head, &dressing, output);
+        let answered = raw.poll_head(
+            cx,
+            scratch,
+            received,
+            limits,
+            to_head,
+            |cx, head, rest, out| {
+                write_for_client(head, &dressing, out);
                 if head.is_dated {
-                    output.extend_from_slice(b"\r\n");
+                    out.extend_from_slice(b"\r\n");
                 } else {
-                    proxy.date.write(Instant::now(), output);
+                    proxy.date.write(Instant::now(), out);
                 }
                 proxy.count_exchange(exchange, self.route, head.status);
-                let body = Body::of(head.body);
-                Next::Final(head.bytes.len(), head.status, body, head.closes)
-            });
-            match read.map_err(|_| Step::Unacceptable(INVALID))? {
-                None if length > limits.response_head_bytes => {
-                    return Poll::Ready(Err(Step::Unacceptable("a head that is too long")));
-                }
-                None => received.bytes = bytes.to_vec(),
-                Some(Next::Interim(head, switches)) => {
-                    received.interim += 1;
-                    if switches {
-                        let what = "101 to a request that asked for no other protocol";
-                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                self.status = head.status;
+                let (mut left, mut rest) = (Body::of(head.body), rest);
+                let unwritten = match &mut left {
+                    Body::Length(length) if *length > COPIED as u64 => {
+                        let now = body::part(rest, *length);
+                        *length -= now.len() as u64;
+                        self.bytes += now.len() as u64;
+                        rest = rest.get(now.len()..).unwrap_or_default();
+                        body::write_both_at_once(cx, self.client, out, now)
                     }
-                    if received.interim > limits.interim_responses {
-                        let what = "interim responses without end";
-                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                    left => {
+                        self.bytes += left.pass(&mut rest, out);
+                        write_at_once(cx, self.client, out)
                     }
-                    let rest = bytes.get(head..).unwrap_or_default();
-                    received.is_new = !rest.is_empty();
-                    received.bytes = rest.to_vec();
-                }
-                Some(Next::Final(head, status, mut left, upstream_closes)) => {
-                    let mut rest = bytes.get(head..).unwrap_or_default();
-                    self.status = status;
-                    let unwritten = match &mut left {
-                        Body::Length(length) if *length > COPIED as u64 => {
-                            let now = body::part(rest, *length);
-                            *length -= now.len() as u64;
-                            self.bytes += now.len() as u64;
-                            rest = rest.get(now.len()..).unwrap_or_default();
-                            body::write_both_at_once(cx, self.client, &scratch.output, now)
-                        }
-                        left => {
-                            self.bytes += left.pass(&mut rest, &mut scratch.output);
-                            write_at_once(cx, self.client, &scratch.output)
-                        }
-                    };
-                    let unwritten = unwritten.map_err(|_| Step::ClientLeft)?;
-                    return Poll::Ready(Ok(Reply {
-                        left,
-                        // What comes behind a response is no response to anything.
-                        is_upstream_free: !upstream_closes && rest.is_empty(),
-                        closes,
-                        unwritten,
-                    }));
-                }
-            }
-        }
+                };
+                Ok(Reply {
+                    left,
+                    // What comes behind a response is no response to anything.
+                    is_upstream_free: !head.closes && rest.is_empty(),
+                    closes,
+                    unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+                })
+            },
+        );
+        answered.map(|answered| answered.map_err(|step| failure(step, lease, raw))?)
     }
 
     /// Reads what the client sends before it was answered, up to a bound; an error: it has left. One
@@ -544,32 +458,15 @@ impl<C: ClientStream> Carrying<'_, C> {
     }
 }
 
-/// What an upstream sent that is no response, or one that could be read in two ways.
-const INVALID: &str = "no valid response";
-
-/// Why an answer did not come about.
-enum Step {
-    Closed(io::Error),
-    /// The upstream sent what cannot be passed on.
-    Unacceptable(&'static str),
-    Late,
-    ClientLeft,
-}
-
-/// What a head that was read is.
-enum Next {
-    /// So many bytes of it; whether it switches protocols, which nobody asked for.
-    Interim(usize, bool),
-    /// So many bytes of it, its status and body, and whether the upstream closes behind it.
-    Final(usize, StatusCode, Body, bool),
-}
-
 pub(super) fn due(limit: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + limit
 }
 
-pub(super) fn late(lease: &Lease) -> Error {
-    Error::ResponseHeadTimeout {
-        upstream: lease.upstream().to_string(),
+fn failure(step: Step, lease: &Lease, raw: &Raw) -> Failure {
+    let is_stale = step.is_stale(raw);
+    let error = step.error(lease);
+    match is_stale {
+        true => Failure::Stale(error),
+        false => Failure::Final(error),
     }
 }

@@ -7,12 +7,16 @@
 //!
 //! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
 //! the upstream, sends and receives; [`upload`] sends what may be sent but once; [`response`] writes
-//! the head for the client; [`body`] moves what comes after.
+//! the head for the client; [`body`] moves what comes after. [`fetch`] is the
+//! upstream's side alone, for requests that come over HTTP/2.
 
 mod body;
 mod connection;
 mod exchange;
+mod fetch;
+mod fetched;
 mod look;
+mod reply;
 mod response;
 mod splice;
 mod told;
@@ -20,6 +24,8 @@ mod upload;
 
 pub(super) use connection::Raw;
 pub use exchange::{ClientStream, Exchange, Went};
+pub(super) use fetch::is_fetched;
+pub(super) use fetched::FetchedBody;
 pub use look::{Look, Single};
 pub(super) use splice::Pipes;
 pub(super) use told::Answered;

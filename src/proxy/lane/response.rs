@@ -99,7 +99,7 @@ fn is_cors_field(name: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-fn is_listed(lists: &[u8], name: &str) -> bool {
+pub(super) fn is_listed(lists: &[u8], name: &str) -> bool {
     let mut listed = lists.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     listed.any(|listed| listed.eq_ignore_ascii_case(name.as_bytes()))
         && !forward::is_end_to_end(name)

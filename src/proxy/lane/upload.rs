@@ -12,7 +12,8 @@ use crate::proxy::error::Error;
 
 use super::body::{SMALLEST_PIECE, part, write_at_once};
 use super::connection::Raw;
-use super::exchange::{Carrying, ClientStream, Failure, Received, due, late};
+use super::exchange::{Carrying, ClientStream, Failure, due};
+use super::reply::{Received, Step};
 use super::splice::{Pipe, Side, WORTH_IT};
 
 impl<C: ClientStream> Carrying<'_, C> {
@@ -59,7 +60,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     }
                     Poll::Pending if refused.is_some() => {
                         ready!(self.deadline.poll(cx));
-                        return Poll::Ready(Err(Failure::Final(late(lease))));
+                        return Poll::Ready(Err(Failure::Final(Step::Late.error(lease))));
                     }
                     Poll::Pending => {}
                 }
@@ -110,7 +111,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                         return Poll::Ready(Err(Failure::Final(if waits_for_client {
                             Error::RequestBodyTimeout
                         } else {
-                            late(lease)
+                            Step::Late.error(lease)
                         })));
                     }
                 }

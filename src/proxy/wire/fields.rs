@@ -46,7 +46,7 @@ impl<'b> Field<'b> {
 pub(in crate::proxy) struct Several;
 
 /// Where `part` begins in `whole`, of which it is a part.
-pub(super) fn offset(whole: &[u8], part: &[u8]) -> usize {
+pub(in crate::proxy) fn offset(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }
 

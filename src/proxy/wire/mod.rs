@@ -14,7 +14,7 @@ mod response;
 
 pub use chunked::{Chunked, InvalidChunk};
 pub use fields::Field;
-pub(super) use fields::{CLOSE, copy_runs};
+pub(super) use fields::{CLOSE, copy_runs, offset};
 pub(super) use glimpse::Glimpse;
 pub use request::{Connection, Framing, HeadError, RequestHead, read_request};
 pub(super) use response::{ResponseBody, ResponseHead, read_response};

@@ -1,0 +1,178 @@
+//! The body of a response that was fetched, read as it is asked for.
+
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Frame, SizeHint};
+use tokio::io::AsyncReadExt;
+
+use crate::metrics::UpstreamFailures;
+use crate::proxy::balance::Lease;
+use crate::proxy::body::{BodyError, note_cut};
+use crate::proxy::deadline::Deadline;
+
+use super::body::Body;
+use super::connection::Raw;
+use super::exchange::due;
+
+/// As much as is read at first, in bytes; twice as much after each piece that was all there.
+const FIRST_PIECE: usize = 16 * 1024;
+
+/// As much as is read at once.
+const LARGEST_PIECE: usize = 64 * 1024;
+
+/// A body that reads the connection it comes from, and gives it back at the end.
+pub(in crate::proxy) struct FetchedBody {
+    /// `None`: it was given back, or carries nothing after this body and nothing more of it.
+    raw: Option<Raw>,
+    /// Whether the connection can carry another exchange afterwards.
+    is_kept: bool,
+    left: Body,
+    /// What was read and not given yet.
+    first: Bytes,
+    piece: usize,
+    pub(in crate::proxy) lease: Lease,
+    deadline: Deadline,
+    /// Whether the deadline is of a wait that goes on.
+    is_waiting: bool,
+    /// What it breaks off with, told one turn later: the client is to get all that came before.
+    broken: Option<BodyError>,
+    failures: UpstreamFailures,
+}
+
+impl FetchedBody {
+    /// The rest of a body of which `first` came with its head; `is_kept`: the connection carries
+    /// something else afterwards.
+    pub(super) fn new(
+        raw: Raw,
+        is_kept: bool,
+        left: Body,
+        first: Bytes,
+        lease: Lease,
+        deadline: Deadline,
+        failures: UpstreamFailures,
+    ) -> Self {
+        let mut body = Self {
+            raw: Some(raw),
+            is_kept,
+            left,
+            first,
+            piece: FIRST_PIECE,
+            lease,
+            deadline,
+            is_waiting: false,
+            broken: None,
+            failures,
+        };
+        body.give_back_early();
+        body
+    }
+
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(self.poll_piece(cx)) {
+            Ok(piece) if piece.is_empty() => Poll::Ready(None),
+            Ok(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Err(error) => {
+                self.raw = None;
+                note_cut(&self.lease, Some(&self.failures), &error);
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next piece; an empty one: the body has ended.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
+        loop {
+            if !self.first.is_empty() {
+                let broken = |_| BodyError::Upstream(io::ErrorKind::InvalidData.into());
+                let piece = self.left.take(&mut self.first).map_err(broken)?;
+                if !piece.is_empty() {
+                    return Poll::Ready(Ok(piece));
+                }
+            }
+            if self.left.is_ended() {
+                return Poll::Ready(Ok(Bytes::new()));
+            }
+            ready!(self.poll_read(cx))?;
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let ended = || BodyError::Upstream(io::ErrorKind::UnexpectedEof.into());
+        let Some(raw) = &mut self.raw else {
+            return Poll::Ready(Err(ended()));
+        };
+        let mut bytes = BytesMut::with_capacity(self.piece);
+        let Poll::Ready(read) = pin!(raw.stream.read_buf(&mut bytes)).poll(cx) else {
+            self.piece = FIRST_PIECE;
+            let limit = self.limit();
+            if !std::mem::replace(&mut self.is_waiting, true) {
+                self.deadline.set(due(limit));
+            }
+            return self.deadline.poll(cx).map(|()| Err(BodyError::Idle));
+        };
+        self.is_waiting = false;
+        match read.map_err(BodyError::Upstream)? {
+            0 if self.left.close() => {}
+            0 => return Poll::Ready(Err(ended())),
+            _ => {
+                self.piece = LARGEST_PIECE.min(self.piece * 2);
+                self.first = bytes.freeze();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the connection back where all of the body is there, though nobody has it yet.
+    fn give_back_early(&mut self) {
+        if let Body::Length(left) = self.left
+            && left == self.first.len() as u64
+        {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(raw) = self.raw.take()
+            && self.is_kept
+        {
+            raw.give_back();
+        }
+    }
+
+    pub(in crate::proxy) fn is_end_stream(&self) -> bool {
+        self.left.is_ended()
+    }
+
+    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Body::Length(left) => SizeHint::with_exact(left),
+            _ => SizeHint::default(),
+        }
+    }
+
+    /// How long it may stand still.
+    pub(in crate::proxy) fn limit(&self) -> Duration {
+        self.lease.upstream().settings.timeouts.body_idle
+    }
+}
+
+impl Drop for FetchedBody {
+    fn drop(&mut self) {
+        // What comes behind a response is no response to anything: the connection is spent.
+        if self.left.is_ended() && self.first.is_empty() {
+            self.give_back();
+        }
+    }
+}

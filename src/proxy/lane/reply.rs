@@ -1,0 +1,145 @@
+//! What an upstream answers, until the head of its final response is there.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::proxy::balance::Lease;
+use crate::proxy::error::Error;
+use crate::proxy::scratch::Scratch;
+use crate::proxy::upstream::UpstreamLimits;
+use crate::proxy::wire::{ResponseHead, read_response};
+
+use super::connection::Raw;
+
+/// What came from the upstream and was not passed on yet.
+#[derive(Default)]
+pub(super) struct Received {
+    /// Some bytes of a head.
+    pub(super) bytes: Vec<u8>,
+    /// Whether nobody has looked at them yet.
+    pub(super) is_new: bool,
+    /// How many interim responses came.
+    interim: usize,
+}
+
+/// Why an answer did not come about.
+pub(super) enum Step {
+    Closed(io::Error),
+    /// The upstream sent what cannot be passed on.
+    Unacceptable(&'static str),
+    Late,
+}
+
+/// What a head that was read is.
+enum Next<R> {
+    /// So many bytes of it; whether it switches protocols, which nobody asked for.
+    Interim(usize, bool),
+    Final(R),
+}
+
+/// What an upstream sent that is no response, or one that could be read in two ways.
+pub(super) const INVALID: &str = "no valid response";
+
+impl Received {
+    /// Drops the interim responses that it begins with; false: there is something else.
+    pub(super) fn drop_interim(&mut self, limits: &UpstreamLimits) -> bool {
+        loop {
+            let most_fields = limits.response_header_count;
+            let read = read_response(&self.bytes, most_fields, false, |head| {
+                (head.bytes.len(), head.status.as_u16())
+            });
+            match read {
+                Ok(None) => return self.bytes.len() <= limits.response_head_bytes,
+                Ok(Some((length, 100 | 102..=199))) if self.interim < limits.interim_responses => {
+                    self.interim += 1;
+                    self.bytes.drain(..length);
+                }
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Whether it is the fault of a connection that was closed when it was used again.
+    pub(super) fn is_stale(&self, raw: &Raw) -> bool {
+        matches!(self, Self::Closed(_)) && raw.is_reused
+    }
+
+    /// What it is to whoever waits for a response of `lease`'s upstream.
+    pub(super) fn error(self, lease: &Lease) -> Error {
+        let upstream = lease.upstream().to_string();
+        match self {
+            Self::Closed(source) => Error::Closed { upstream, source },
+            Self::Unacceptable(what) => Error::Unacceptable { upstream, what },
+            Self::Late => Error::ResponseHeadTimeout { upstream },
+        }
+    }
+}
+
+impl Raw {
+    /// Reads until the final response's head is there, and gives it to `then`, with what came
+    /// behind it and an empty buffer to write to. `to_head`: the request was a `HEAD`.
+    pub(super) fn poll_head<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        received: &mut Received,
+        limits: &UpstreamLimits,
+        to_head: bool,
+        mut then: impl FnMut(&mut Context<'_>, &ResponseHead<'_, '_>, &[u8], &mut Vec<u8>) -> R,
+    ) -> Poll<Result<R, Step>> {
+        loop {
+            let mut length = received.bytes.len();
+            scratch.make_room(length);
+            if let Some(front) = scratch.input.get_mut(..length) {
+                front.copy_from_slice(&received.bytes);
+            }
+            if !std::mem::take(&mut received.is_new) {
+                let free = scratch.input.get_mut(length..).unwrap_or_default();
+                let mut buffer = ReadBuf::new(free);
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))
+                    .map_err(Step::Closed)?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(Step::Closed(io::ErrorKind::UnexpectedEof.into())));
+                }
+                length += buffer.filled().len();
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            let output = &mut scratch.output;
+            let most_fields = limits.response_header_count;
+            let read = read_response(bytes, most_fields, to_head, |head| {
+                if head.status.is_informational() {
+                    return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
+                }
+                output.clear();
+                let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
+                Next::Final(then(cx, head, rest, output))
+            });
+            match read.map_err(|_| Step::Unacceptable(INVALID))? {
+                None if length > limits.response_head_bytes => {
+                    return Poll::Ready(Err(Step::Unacceptable("a head that is too long")));
+                }
+                None => received.bytes = bytes.to_vec(),
+                Some(Next::Interim(head, switches)) => {
+                    received.interim += 1;
+                    if switches {
+                        let what = "101 to a request that asked for no other protocol";
+                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                    }
+                    if received.interim > limits.interim_responses {
+                        let what = "interim responses without end";
+                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                    }
+                    let rest = bytes.get(head..).unwrap_or_default();
+                    received.is_new = !rest.is_empty();
+                    received.bytes = rest.to_vec();
+                }
+                Some(Next::Final(result)) => return Poll::Ready(Ok(result)),
+            }
+        }
+    }
+}
