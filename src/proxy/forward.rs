@@ -4,6 +4,7 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS,
     ORIGIN, TE, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -141,6 +142,9 @@ pub(super) fn to_upstream(
     if received == Version::HTTP_10 {
         request.headers.remove(EXPECT);
     }
+    if received == Version::HTTP_2 {
+        join_cookies(&mut request.headers);
+    }
     if let Some(protocol) = protocol {
         request.headers.insert(UPGRADE, protocol);
         request
@@ -231,6 +235,24 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
     }
     if forwarding.via {
         response.headers.append(VIA, via(received));
+    }
+}
+
+/// Makes one `Cookie` of those that HTTP/2 may have split it into: HTTP/1.1 has one ([RFC 9113
+/// §8.2.3]).
+///
+/// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(COOKIE).iter();
+    if let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) {
+        let mut cookie = first.as_bytes().to_vec();
+        for crumb in fields.get_all(COOKIE).iter().skip(1) {
+            cookie.extend_from_slice(b"; ");
+            cookie.extend_from_slice(crumb.as_bytes());
+        }
+        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
+            fields.insert(COOKIE, cookie);
+        }
     }
 }
 
@@ -355,6 +377,26 @@ mod tests {
             fields.append(*name, HeaderValue::from_static(value));
         }
         fields
+    }
+
+    #[test]
+    fn a_cookie_that_came_in_crumbs_is_one() {
+        for (crumbs, joined) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1", "b=2"], "a=1; b=2"),
+            (&["a=1", "b=2; c=3", "d="], "a=1; b=2; c=3; d="),
+        ] {
+            let mut fields = fields(&[("accept", "*/*")]);
+            for crumb in crumbs {
+                fields.append(COOKIE, HeaderValue::from_static(crumb));
+            }
+            join_cookies(&mut fields);
+            let cookies: Vec<_> = fields.get_all(COOKIE).iter().collect();
+            assert_eq!(cookies, [joined]);
+        }
+        let mut none = fields(&[("accept", "*/*")]);
+        join_cookies(&mut none);
+        assert!(!none.contains_key(COOKIE));
     }
 
     #[test]
