@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use s3cors::proxy::check::CheckSettings;
+use s3cors::proxy::snapshot::HostHeader;
 
 use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
@@ -65,6 +66,25 @@ fn errors(proxy: &TestProxy, reason: &str) -> Option<f64> {
 fn is_healthy(proxy: &TestProxy, upstream: SocketAddr) -> bool {
     let labels = format!("{{route=\"photos.example\",upstream=\"http://{upstream}\"}}");
     value(proxy, &format!("s3cors_upstream_healthy{labels}")) == Some(1.0)
+}
+
+#[test]
+fn each_upstream_gets_its_own_name_where_it_is_to() {
+    let upstreams = [MockUpstream::answering(OK), MockUpstream::answering(OK)];
+    let mut route = TestRoute::new(upstreams[0].address, POLICY);
+    route.upstreams = upstreams.each_ref().map(|upstream| upstream.address).into();
+    route.host_header = HostHeader::Upstream;
+    let proxy = TestProxy::start(&[route]);
+    for _ in 0..4 {
+        assert_eq!(get(&proxy).status, 200);
+    }
+    for upstream in upstreams {
+        let requests = upstream.requests();
+        assert!(!requests.is_empty());
+        for request in requests {
+            assert_eq!(request.values("host"), [upstream.address.to_string()]);
+        }
+    }
 }
 
 #[test]

@@ -233,9 +233,11 @@ impl<'b> Asked<'b> {
 }
 
 impl Route {
-    /// Whether what it forwards is passed on as it came.
+    /// Whether what it forwards is passed on as it came, to whichever upstream.
     fn is_plain(&self) -> bool {
-        !self.forwarding.x_forwarded
+        let is_host_known = self.host_header == HostHeader::Preserve || self.upstreams.len() <= 1;
+        is_host_known
+            && !self.forwarding.x_forwarded
             && !self.forwarding.forwarded
             && self
                 .upstreams
