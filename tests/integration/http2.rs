@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use s3cors::proxy::LocalExecutor;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::lane;
 use crate::support::client::ask;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
@@ -112,6 +114,120 @@ fn a_preflight_and_a_body_over_http2() {
         assert_eq!(response.status(), StatusCode::OK);
     });
     assert_eq!(upstream.request().body, b"abc");
+}
+
+/// Status, fields and body, without what differs from one request to the next; `None`: it broke off.
+async fn answer(
+    client: &mut SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Option<(StatusCode, Vec<(String, String)>, String)> {
+    let response = client.send_request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let id = head.headers.get("x-amz-request-id");
+    let id = id.map_or("-".to_owned(), |id| text(id.as_bytes()));
+    let fields = head.headers.iter().filter(|(name, _)| *name != "date");
+    let mut fields: Vec<_> = fields
+        .map(|(name, value)| (name.to_string(), text(value.as_bytes()).replace(&id, "ID")))
+        .collect();
+    fields.sort();
+    assert!(head.headers.contains_key("date"));
+    let body = text(&body.collect().await.ok()?.to_bytes()).replace(&id, "ID");
+    Some((head.status, fields, body))
+}
+
+#[test]
+fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
+    let upstream = lane::upstream();
+    let proxy = TestProxy::start(&lane::routes(&upstream));
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        for host in [
+            "photos.example",
+            "exact.example",
+            "plain.example",
+            "without.example",
+        ] {
+            for (number, method) in (0..lane::RESPONSES.len())
+                .flat_map(|number| ["GET", "HEAD", "DELETE"].map(|method| (number, method)))
+            {
+                let uri = format!("http://{host}/{number}?a=%2F");
+                let fields = [("cookie", "a=1"), ("x-empty", ""), ("cookie", "b=2")];
+                let asked = || {
+                    let request = request(method, &uri);
+                    fields.into_iter().fold(request, |request, (name, value)| {
+                        request.header(name, value)
+                    })
+                };
+                // One with a length is hyper's.
+                let [fetched, by_hyper] = [asked(), asked().header("content-length", "0")];
+                let mut both = Vec::new();
+                for asked in [fetched, by_hyper] {
+                    let before = upstream.requests().len();
+                    let request = asked.body(Full::default()).unwrap();
+                    let answer = answer(&mut client, request).await;
+                    let requests = upstream.requests();
+                    let forwarded: Vec<_> = requests[before..]
+                        .iter()
+                        .map(|request| {
+                            let lines = request.head.lines();
+                            let mut lines: Vec<_> = lines
+                                .filter(|line| !line.starts_with("content-length"))
+                                .map(str::to_owned)
+                                .collect();
+                            lines.sort();
+                            lines
+                        })
+                        .collect();
+                    both.push((answer, forwarded));
+                }
+                assert_eq!(both[0], both[1], "{method} {:?}", lane::RESPONSES[number]);
+                assert!(both[0].1[0].contains(&"cookie: a=1; b=2".to_owned()));
+            }
+        }
+    });
+}
+
+#[test]
+fn not_all_streams_of_a_connection_have_the_largest_heads() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        // Until the test has seen what is refused.
+        let _ = held.lock().unwrap().recv();
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        true
+    });
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let long = "x".repeat(10_000);
+        let mut answers: Vec<_> = (0..20)
+            .map(|_| {
+                let asked = (0..6)
+                    .fold(request("GET", "http://photos.example/k"), |asked, name| {
+                        asked.header(format!("x-{name}"), &long)
+                    });
+                Box::pin(client.send_request(asked.body(Full::default()).unwrap()))
+            })
+            .collect();
+        // As many as fit into sixteen heads of 64 KiB.
+        let refused = answers.split_off(17);
+        for refused in refused {
+            let error = refused.await.unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap();
+            let cause = cause.downcast_ref::<h2::Error>().unwrap();
+            assert_eq!(cause.reason(), Some(h2::Reason::REFUSED_STREAM));
+        }
+        drop(release);
+        for answer in answers {
+            assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+        }
+        // There is room again.
+        let again = request("GET", "http://photos.example/k").body(Full::default());
+        let again = client.send_request(again.unwrap()).await;
+        assert_eq!(again.unwrap().status(), StatusCode::OK);
+    });
 }
 
 #[test]

@@ -24,7 +24,7 @@ const POLICY: &str = "<CORSConfiguration>\
      <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// What the upstream answers, by the number in the target; what is behind `|` is not for HEAD.
-const RESPONSES: [&str; 23] = [
+pub(crate) const RESPONSES: [&str; 23] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n|ok",
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n|",
     "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nVary: Accept\r\nVary: origin, Cookie\r\n\r\n|none",
@@ -50,7 +50,8 @@ const RESPONSES: [&str; 23] = [
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
 ];
 
-fn upstream() -> MockUpstream {
+/// An upstream whose responses go by the target's number.
+pub(crate) fn upstream() -> MockUpstream {
     MockUpstream::scripted(true, |exchange| {
         let target = exchange.request.target().to_owned();
         let number = target.trim_start_matches('/').split('?').next().unwrap();
@@ -64,7 +65,7 @@ fn upstream() -> MockUpstream {
     })
 }
 
-fn routes(upstream: &MockUpstream) -> Vec<TestRoute> {
+pub(crate) fn routes(upstream: &MockUpstream) -> Vec<TestRoute> {
     let policy = |host, semantics| {
         let mut route = TestRoute::new(upstream.address, POLICY);
         route.hosts = vec![host];

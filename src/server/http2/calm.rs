@@ -405,7 +405,7 @@ mod tests {
     fn after_so_many_frames_it_is_the_others_turn() {
         let turn = frame(PING, 0, &[0; 8]).repeat(usize::try_from(PER_TURN).unwrap());
         let bytes = [PREFACE, &turn, &turn].concat();
-        let streams = Rc::new(Streams::new(Metrics::new(1), 0));
+        let streams = Rc::new(Streams::new(Metrics::new(1), &Limits::default()));
         let mut calm = Calm::new(&bytes[..], streams, &Limits::default());
         let mut read = |length: usize| {
             let mut bytes = vec![0; length];

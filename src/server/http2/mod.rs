@@ -7,12 +7,14 @@
 mod calm;
 mod streams;
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -54,17 +56,16 @@ impl Http2 {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let streams = Streams::new(
-            Arc::clone(&self.metrics),
-            self.limits.http2_send_buffer_bytes,
-        );
-        let streams = Rc::new(streams);
-        let service = service_fn(|request| {
-            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin());
+        let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
+        let service = service_fn(|request: Request<Incoming>| {
+            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(request.headers()));
             // Boxed: the library moves the future of a request several times.
             Box::pin(async move {
+                // Of a stream that is refused nothing was done: its client may ask again (RFC 9113
+                // §8.7).
+                let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
                 let response = proxy.respond(request, client).await;
-                Ok::<_, Infallible>(response.map(|body| exchange.answer_with(body)))
+                Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
             })
         });
         let connection = self.protocol(Tasks(Rc::clone(&streams)));

@@ -18,17 +18,31 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
 use crate::proxy::body;
 
+use super::super::Limits;
+
+/// As much of heads as this many of the largest may be under way at once.
+const LARGEST_HEADS: usize = 16;
+
+/// What a field counts for besides its name and value ([RFC 9113 §6.5.2]).
+///
+/// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
+const FIELD_BYTES: usize = 32;
+
 /// What is known of a connection's streams.
 pub(super) struct Streams {
     metrics: Arc<Metrics>,
     /// How many requests are under way.
     open: Cell<usize>,
+    /// How long their heads are in all, in bytes, and how long they may be.
+    heads: Cell<usize>,
+    longest_heads: usize,
     /// When the last one ended, or the connection began.
     quiet_since: Cell<Instant>,
     /// How many requests there were.
@@ -45,28 +59,40 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(metrics: Arc<Metrics>, most_waiting: usize) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>, limits: &Limits) -> Self {
         Self {
             metrics,
             open: Cell::new(0),
+            heads: Cell::new(0),
+            longest_heads: limits.request_head_bytes.saturating_mul(LARGEST_HEADS),
             quiet_since: Cell::new(Instant::now()),
             begun: Cell::new(0),
             abandoned: Cell::new(0),
             untaken_until: Cell::new(None),
             waiting: Cell::new(0),
-            most_waiting,
+            most_waiting: limits.http2_send_buffer_bytes,
             held: RefCell::default(),
         }
     }
 
-    /// A request has come.
-    pub(super) fn begin(self: &Rc<Self>) -> Exchange {
+    /// A request has come; `None`: there is no room for its head. Any number of streams may have
+    /// small heads, but all of them at once may not have the largest.
+    pub(super) fn begin(self: &Rc<Self>, fields: &HeaderMap) -> Option<Exchange> {
         self.begun.set(self.begun.get().saturating_add(1));
-        self.open.set(self.open.get() + 1);
-        Exchange {
-            streams: Rc::clone(self),
-            is_whole: false,
+        let head = fields
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+        let head = head.sum();
+        if head > self.longest_heads.saturating_sub(self.heads.get()) {
+            return None;
         }
+        self.heads.set(self.heads.get() + head);
+        self.open.set(self.open.get() + 1);
+        Some(Exchange {
+            streams: Rc::clone(self),
+            head,
+            is_whole: false,
+        })
     }
 
     /// How many more requests were taken back than answered.
@@ -104,6 +130,8 @@ impl Streams {
 /// One request, from its head to the end of its response.
 pub(super) struct Exchange {
     streams: Rc<Streams>,
+    /// How long its head is, in bytes.
+    head: usize,
     /// Whether the response was given to its end, or broke off on our side.
     is_whole: bool,
 }
@@ -124,6 +152,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let streams = &*self.streams;
         streams.open.set(streams.open.get() - 1);
+        streams.heads.set(streams.heads.get() - self.head);
         if streams.open.get() == 0 {
             streams.quiet_since.set(Instant::now());
         }
