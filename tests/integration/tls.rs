@@ -61,6 +61,27 @@ fn shown(client: &mut RawClient<crate::support::certificates::TlsStream>) -> Vec
     certificates[0].to_vec()
 }
 
+/// Who waits for a handshake could read nothing else.
+#[test]
+fn past_the_connections_of_a_client_one_more_is_closed_and_counted() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let limits = Limits {
+        connections_per_client: 1,
+        ..Limits::default()
+    };
+    let (proxy, _) = proxy_with(tls(&[&pair]), &upstream, limits);
+    let config = Arc::new(authority.client(&[&TLS13], None));
+    let connect = || handshake(proxy.address, "photos.example", &config);
+    let mut first = connect().unwrap();
+    assert!(connect().is_err());
+    let refused = "reason=\"connections_per_client\"} 1";
+    let metrics = proxy.metrics.encode();
+    assert!(metrics.contains(refused), "{metrics}");
+    assert_eq!(ask_first(&mut first).unwrap(), "HTTP/1.1 200");
+}
+
 #[test]
 fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
     let authority = Authority::new();
