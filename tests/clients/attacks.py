@@ -13,9 +13,6 @@ from frames import *
 from programs import give_way
 
 ATTACKERS = 4
-# What a connection may hold of heads is `http2_streams` times `request_head_bytes`, and as much again
-# on its way to the upstream: 12 MiB.
-ATTACKERS_OF = {"large heads": 1}
 MIB = 1024 * 1024
 GET = request()
 
@@ -207,8 +204,7 @@ def main(port, name):
     ended = threading.Event()
     stopped = []
     arguments = (int(port), ATTACKS[name], ended, stopped)
-    count = ATTACKERS_OF.get(name, ATTACKERS)
-    attackers = [threading.Thread(target=attack, args=arguments) for _ in range(count)]
+    attackers = [threading.Thread(target=attack, args=arguments) for _ in range(ATTACKERS)]
     for each in attackers:
         each.start()
     print("attacking", flush=True)
