@@ -14,7 +14,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
 use super::error::Error;
-use super::pool::{LocalExecutor, from_hyper, http1_builder};
+use super::hyper_client::{LocalExecutor, from_hyper, http1_builder};
 use super::stream::Stream;
 use super::upstream::Upstream;
 

@@ -22,6 +22,7 @@ mod forward;
 pub mod fuzzing;
 pub mod health;
 pub mod host;
+mod hyper_client;
 mod interim;
 mod lane;
 mod logged;
@@ -83,8 +84,8 @@ use tunnel::Tunnels;
 
 pub use client::Client;
 pub use deadline::Deadline;
+pub use hyper_client::LocalExecutor;
 pub use lane::{ClientStream, Exchange, Look, Single, Went};
-pub use pool::LocalExecutor;
 pub use scratch::Scratch;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use super::balance::{Lease, Seat};
 use super::body::UpstreamBody;
 use super::error::Error;
-use super::pool::{self, Pool};
+use super::hyper_client;
+use super::pool::Pool;
 use super::request_body::RequestBody;
 use super::stream::Stream;
 use super::upstream::Upstream;
@@ -89,8 +90,8 @@ async fn exchange(
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Rc<Seat>), Error> {
     let upstream = lease.upstream();
-    let from_hyper = |error| pool::from_hyper(error, upstream);
-    let handshake = pool::http1_builder(upstream).handshake(TokioIo::new(stream));
+    let from_hyper = |error| hyper_client::from_hyper(error, upstream);
+    let handshake = hyper_client::http1_builder(upstream).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(from_hyper)?;
     let seat = Rc::new(seat);
     let held = Rc::clone(&seat);
