@@ -159,7 +159,7 @@ async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failu
             "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
         ))
     };
-    let Some(config) = loaded.config.clone() else {
+    let Some(config) = &loaded.config else {
         return Err(refuse());
     };
     if loaded.has_errors() && !keep_going {
@@ -180,7 +180,7 @@ async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failu
     }
     let current = Arc::new(Current::new(snapshot));
     let process = Process::start(
-        &config,
+        config,
         Arc::clone(&current),
         Arc::clone(&metrics),
         reloads.clone(),
