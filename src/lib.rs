@@ -48,9 +48,10 @@
 //!
 //! `server::connection` reads every HTTP/1.1 head, by the one strict meaning that `proxy::wire` has
 //! of it, and asks `Proxy::look` what is to be done. A head that is refused is answered by what can
-//! be made out of it (`proxy::bad_request`), a plain preflight there and then (`proxy::edge`). A plain request is carried out by `proxy::lane`: heads are copied line by line,
-//! bodies as they come, inside the connection's own future. Anything else, HTTP/2 included, is
-//! hyper's, an HTTP/1.1 request through a gate that lets that one request pass.
+//! be made out of it (`proxy::bad_request`), a plain preflight there and then (`proxy::edge`). A
+//! plain request is carried out by `proxy::lane`: heads are copied line by line, bodies as they
+//! come, inside the connection's own future. Anything else, HTTP/2 included, is hyper's, an
+//! HTTP/1.1 request through a gate that lets that one request pass.
 //!
 //! `proxy::Proxy::respond` is the whole way of hyper's requests from a head to a response, top to
 //! bottom: the snapshot, the route of its host, the policy of its bucket, the decision. What is
