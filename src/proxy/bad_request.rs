@@ -23,6 +23,7 @@ impl Proxy {
     }
 
     /// Adds the answer to what `bytes` begin with to `out`.
+    #[cold]
     pub(super) fn refuse_bytes(
         &self,
         error: &Error,

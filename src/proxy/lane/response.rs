@@ -34,20 +34,20 @@ pub(super) fn write_for_client(
 ) {
     write_status_line(head, out);
     let lists = head.lists.unwrap_or_default();
-    // A body that cannot be has no length (RFC 9110 §8.6).
-    let has_no_length = head.status == StatusCode::NO_CONTENT;
     let is_kept = |name: &str| {
         let is_cors = dressing.cors.is_some() && is_cors_field(name);
         let is_merged = dressing.vary.is_some() && name.eq_ignore_ascii_case("vary");
         let is_listed = !lists.is_empty() && is_listed(lists, name);
-        let is_length = has_no_length && name.eq_ignore_ascii_case("content-length");
-        !(forward::is_connection_field(name) || is_cors || is_merged || is_listed || is_length)
+        !(forward::is_connection_field(name) || is_cors || is_merged || is_listed)
     };
-    if head.is_clean {
+    // A body that cannot be has no length (RFC 9110 §8.6).
+    let has_no_length = head.status == StatusCode::NO_CONTENT;
+    if head.is_clean && !has_no_length {
         copy_runs(head.bytes, head.fields, out, |field| is_kept(field.name));
     } else {
         for field in head.fields {
-            if is_kept(field.name) {
+            let is_length = has_no_length && field.name.eq_ignore_ascii_case("content-length");
+            if is_kept(field.name) && !is_length {
                 write_line(field.name.as_bytes(), field.value, out);
             }
         }
