@@ -39,6 +39,11 @@ impl Deadline {
         }
     }
 
+    /// Whether the limit has passed.
+    pub fn has_passed(&self) -> bool {
+        self.due <= Instant::now()
+    }
+
     /// Is ready when the limit has passed; else wakes the task then, which has to be the same
     /// from one call to the next.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -4,7 +4,6 @@
 
 use std::mem;
 
-use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS,
     ORIGIN, TE, TRANSFER_ENCODING, UPGRADE, VIA,
@@ -243,16 +242,12 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
 ///
 /// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
 fn join_cookies(fields: &mut HeaderMap) {
-    let mut crumbs = fields.get_all(COOKIE).iter();
-    if let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) {
-        let mut cookie = first.as_bytes().to_vec();
-        for crumb in fields.get_all(COOKIE).iter().skip(1) {
-            cookie.extend_from_slice(b"; ");
-            cookie.extend_from_slice(crumb.as_bytes());
-        }
-        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(cookie)) {
-            fields.insert(COOKIE, cookie);
-        }
+    let crumbs = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<_> = crumbs.collect();
+    if crumbs.len() > 1
+        && let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..]))
+    {
+        fields.insert(COOKIE, cookie);
     }
 }
 

@@ -379,7 +379,7 @@ impl Proxy {
             };
         }
         let failures = route.metrics.upstream_failures(self.worker);
-        let response = if body.is_end_stream() && lane::is_fetched(route, &parts) {
+        let response = if body.is_end_stream() && lane::can_fetch(route, &parts) {
             forward::to_upstream(&mut parts, client, route.forwarding, false);
             self.fetch(route, &parts, failures).await?
         } else {

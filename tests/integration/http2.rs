@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll};
 
@@ -186,6 +187,58 @@ fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
             }
         }
     });
+}
+
+#[test]
+fn a_connection_that_was_closed_makes_room_for_the_one_in_its_place() {
+    let asked = AtomicUsize::new(0);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        // Every second request meets a connection that ends.
+        let answers = asked.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        if answers {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+        answers
+    });
+    let mut route = TestRoute::new(upstream.address, POLICY);
+    route.limits.connections = 1;
+    let proxy = TestProxy::start(&[route]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        for _ in 0..4 {
+            let get = request("GET", "http://photos.example/k").body(Full::default());
+            let response = client.send_request(get.unwrap()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "ok");
+        }
+    });
+    for _ in 0..4 {
+        let answer = ask(proxy.address, "GET", "/k", &[("origin", ORIGIN)]);
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[test]
+fn what_comes_behind_a_response_is_no_response() {
+    let upstream = MockUpstream::scripted(true, |exchange| {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        exchange.send(format!(
+            "{answer}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        ));
+        true
+    });
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        for _ in 0..4 {
+            let get = request("GET", "http://photos.example/k").body(Full::default());
+            let response = client.send_request(get.unwrap()).await.unwrap();
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "ok");
+        }
+    });
+    assert_eq!(upstream.connections(), 4);
 }
 
 #[test]

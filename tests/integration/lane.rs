@@ -24,7 +24,7 @@ const POLICY: &str = "<CORSConfiguration>\
      <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// What the upstream answers, by the number in the target; what is behind `|` is not for HEAD.
-pub(crate) const RESPONSES: [&str; 23] = [
+pub(crate) const RESPONSES: [&str; 24] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n|ok",
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n|",
     "HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nVary: Accept\r\nVary: origin, Cookie\r\n\r\n|none",
@@ -48,6 +48,7 @@ pub(crate) const RESPONSES: [&str; 23] = [
     "HTTP/1.1 204 No Content\r\nETag: \"3\"\r\nContent-Length: 0\r\nX-End: 1\r\n\r\n|",
     "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n|",
     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: a\r\nContent-Length: 9\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nConnection: x-a\r\nConnection: x-b\r\nX-A: 1\r\nX-B: 2\r\nContent-Length: 1\r\n\r\n|x",
 ];
 
 /// An upstream whose responses go by the target's number.

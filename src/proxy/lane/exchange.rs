@@ -28,7 +28,7 @@ use crate::proxy::{Held, Proxy};
 
 use super::body::{self, Body, Broken, write_all, write_at_once};
 use super::connection::Raw;
-use super::reply::{Received, Step};
+use super::reply::{Expected, Received, Step};
 use super::response::{Dressing, write_for_client, write_line};
 use super::told::{End, Told};
 
@@ -261,6 +261,8 @@ impl<C: ClientStream> Carrying<'_, C> {
                 // again: once more, on a new one (RFC 9112 §9.3.1).
                 Err(failure) if failure.allows_another_try(self.exchange) => {
                     tries.stale.push(lease.upstream().id);
+                    // It has a place that the new one may need.
+                    drop(raw);
                     let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
                     (lease, raw) = again.await.map_err(Failure::Final)?;
                 }
@@ -312,8 +314,8 @@ impl<C: ClientStream> Carrying<'_, C> {
         // What may be sent but once goes the careful way.
         if exchange.is_repeatable() {
             let head = exchange.upstream_head();
-            let sent = write_all(&mut raw.stream, head, self.deadline).await;
-            sent.map_err(|error| failure(Step::Closed(error), lease, raw))?;
+            let sent = raw.send(head, self.deadline).await;
+            sent.map_err(|step| failure(step, lease, raw))?;
         } else {
             let upload = self.upload(lease, raw, &mut received);
             is_sent = Box::pin(upload).await?;
@@ -345,49 +347,45 @@ impl<C: ClientStream> Carrying<'_, C> {
         received: &mut Received,
     ) -> Poll<Result<Reply, Failure>> {
         let (proxy, exchange) = (self.proxy, self.exchange);
-        let limits = &lease.upstream().settings.limits;
+        let expected = Expected {
+            limits: &lease.upstream().settings.limits,
+            to_head: exchange.method == Method::HEAD,
+            piece: usize::MAX,
+        };
         let closes = must_close || exchange.closes || (self.closing)();
         let dressing = exchange.dressing(self.route, closes);
-        let to_head = exchange.method == Method::HEAD;
         let scratch = &mut *proxy.scratch.borrow_mut();
-        let answered = raw.poll_head(
-            cx,
-            scratch,
-            received,
-            limits,
-            to_head,
-            |cx, head, rest, out| {
-                write_for_client(head, &dressing, out);
-                if head.is_dated {
-                    out.extend_from_slice(b"\r\n");
-                } else {
-                    proxy.date.write(Instant::now(), out);
+        let answered = raw.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
+            write_for_client(head, &dressing, out);
+            if head.is_dated {
+                out.extend_from_slice(b"\r\n");
+            } else {
+                proxy.date.write(Instant::now(), out);
+            }
+            proxy.count_exchange(exchange, self.route, head.status);
+            self.status = head.status;
+            let (mut left, mut rest) = (Body::of(head.body), rest);
+            let unwritten = match &mut left {
+                Body::Length(length) if *length > COPIED as u64 => {
+                    let now = body::part(rest, *length);
+                    *length -= now.len() as u64;
+                    self.bytes += now.len() as u64;
+                    rest = rest.get(now.len()..).unwrap_or_default();
+                    body::write_both_at_once(cx, self.client, out, now)
                 }
-                proxy.count_exchange(exchange, self.route, head.status);
-                self.status = head.status;
-                let (mut left, mut rest) = (Body::of(head.body), rest);
-                let unwritten = match &mut left {
-                    Body::Length(length) if *length > COPIED as u64 => {
-                        let now = body::part(rest, *length);
-                        *length -= now.len() as u64;
-                        self.bytes += now.len() as u64;
-                        rest = rest.get(now.len()..).unwrap_or_default();
-                        body::write_both_at_once(cx, self.client, out, now)
-                    }
-                    left => {
-                        self.bytes += left.pass(&mut rest, out);
-                        write_at_once(cx, self.client, out)
-                    }
-                };
-                Ok(Reply {
-                    left,
-                    // What comes behind a response is no response to anything.
-                    is_upstream_free: !head.closes && rest.is_empty(),
-                    closes,
-                    unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
-                })
-            },
-        );
+                left => {
+                    self.bytes += left.pass(&mut rest, out);
+                    write_at_once(cx, self.client, out)
+                }
+            };
+            Ok(Reply {
+                left,
+                // What comes behind a response is no response to anything.
+                is_upstream_free: !head.closes && rest.is_empty(),
+                closes,
+                unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+            })
+        });
         answered.map(|answered| answered.map_err(|step| failure(step, lease, raw))?)
     }
 

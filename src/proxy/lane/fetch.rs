@@ -2,10 +2,9 @@
 //! connections: its head is written once, and the response's fields are cut out of what was read.
 
 use std::future::poll_fn;
-use std::io;
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request};
 
@@ -21,11 +20,11 @@ use crate::proxy::snapshot::{HostHeader, Route};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::wire::{ResponseHead, offset};
 
-use super::body::{Body, write_all};
+use super::body::{Body, write_at_once};
 use super::connection::Raw;
-use super::fetched::FetchedBody;
-use super::reply::{INVALID, Received, Step};
-use super::response::is_listed;
+use super::fetched::{FetchedBody, LARGEST_PIECE, Unread};
+use super::reply::{Expected, INVALID, Received, Step};
+use super::response::{is_listed, write_line};
 
 /// How many fields a response is given besides the upstream's, about: `Via`, `Date`, CORS.
 const OUR_FIELDS: usize = 9;
@@ -33,16 +32,12 @@ const OUR_FIELDS: usize = 9;
 /// A response's head, and what came with it.
 struct Fetched {
     head: Response<()>,
-    body: Body,
-    /// What came of the body.
-    first: Bytes,
-    /// Whether the upstream's connection ends with it.
-    closes: bool,
+    body: Unread,
 }
 
 /// Whether a request can be fetched: nothing is to be sent but its head, and of the response
 /// nothing comes that a map of fields and a body do not have.
-pub(in crate::proxy) fn is_fetched(route: &Route, request: &request::Parts) -> bool {
+pub(in crate::proxy) fn can_fetch(route: &Route, request: &request::Parts) -> bool {
     let fields = &request.headers;
     request.version == Version::HTTP_2
         && matches!(request.method, Method::GET | Method::HEAD | Method::DELETE)
@@ -68,19 +63,6 @@ impl Proxy {
         request: &request::Parts,
         failures: UpstreamFailures,
     ) -> Result<Response<body::Body>, Error> {
-        let mut slip = self.slips.take();
-        let fetched = self.fetch_with(&mut slip, route, request, failures).await;
-        self.slips.give_back(slip);
-        fetched
-    }
-
-    async fn fetch_with(
-        &self,
-        slip: &mut Vec<u8>,
-        route: &Route,
-        request: &request::Parts,
-        failures: UpstreamFailures,
-    ) -> Result<Response<body::Body>, Error> {
         let (pool, upstreams) = (&self.pool, &route.upstreams);
         let mut tries = Tries::default();
         let (mut lease, mut raw) = match pool.idle_raw(upstreams) {
@@ -89,28 +71,23 @@ impl Proxy {
             None => Box::pin(pool.checkout_raw(upstreams, &mut tries)).await?,
         };
         loop {
-            slip.clear();
-            write_request(request, route.host_header, lease.upstream(), slip);
-            let head_limit = lease.upstream().settings.timeouts.response_head;
-            let mut deadline = Deadline::after(head_limit);
-            let asked = self.ask(slip, &request.method, &lease, &mut raw, &mut deadline);
-            match asked.await {
+            let limit = lease.upstream().settings.timeouts.response_head;
+            let mut deadline = Deadline::after(limit);
+            let host_header = route.host_header;
+            match self
+                .ask(request, host_header, &lease, &mut raw, &mut deadline)
+                .await
+            {
                 Ok(fetched) => {
                     lease.answered();
-                    let Fetched {
-                        head,
-                        body,
-                        first,
-                        closes,
-                    } = fetched;
-                    let is_kept = !closes;
-                    let body =
-                        FetchedBody::new(raw, is_kept, body, first, lease, deadline, failures);
+                    let Fetched { head, body } = fetched;
+                    let body = FetchedBody::new(body, raw, lease, deadline, failures);
                     return Ok(head.map(|()| body::Body::fetched(body)));
                 }
                 // As in an exchange (RFC 9112 §9.3.1): all that is fetched is idempotent.
                 Err(step) if step.is_stale(&raw) => {
                     tries.stale.push(lease.upstream().id);
+                    drop(raw);
                     let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
                     (lease, raw) = again.await?;
                 }
@@ -125,31 +102,31 @@ impl Proxy {
 
     async fn ask(
         &self,
-        head: &[u8],
-        method: &Method,
+        request: &request::Parts,
+        host_header: HostHeader,
         lease: &Lease,
         raw: &mut Raw,
         deadline: &mut Deadline,
     ) -> Result<Fetched, Step> {
-        let sent = write_all(&mut raw.stream, head, deadline).await;
-        sent.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => Step::Late,
-            _ => Step::Closed(error),
-        })?;
-        let limits = &lease.upstream().settings.limits;
-        let to_head = *method == Method::HEAD;
+        let unwritten = poll_fn(|cx| {
+            let head = &mut self.scratch.borrow_mut().output;
+            head.clear();
+            write_request(request, host_header, lease.upstream(), head);
+            Poll::Ready(write_at_once(cx, &mut raw.stream, head))
+        });
+        let unwritten = unwritten.await.map_err(Step::Closed)?;
+        raw.send(&unwritten, deadline).await?;
+        let expected = Expected {
+            limits: &lease.upstream().settings.limits,
+            to_head: request.method == Method::HEAD,
+            piece: LARGEST_PIECE,
+        };
         let mut received = Received::default();
         poll_fn(|cx| {
             let scratch = &mut *self.scratch.borrow_mut();
-            let received = &mut received;
-            let read = raw.poll_head(
-                cx,
-                scratch,
-                received,
-                limits,
-                to_head,
-                |_, head, rest, _| Fetched::cut_out(head, rest),
-            );
+            let read = raw.poll_head(cx, scratch, &mut received, &expected, |_, head, rest, _| {
+                Fetched::cut_out(head, rest)
+            });
             match read {
                 Poll::Ready(fetched) => Poll::Ready(fetched?),
                 Poll::Pending => deadline.poll(cx).map(|()| Err(Step::Late)),
@@ -173,20 +150,14 @@ fn write_request(
     }
     let replaced = host_header == HostHeader::Upstream;
     if replaced {
-        write_field(&HOST, upstream.authority.as_bytes(), out);
+        write_line(HOST.as_str().as_bytes(), upstream.authority.as_bytes(), out);
     }
     for (name, value) in &request.headers {
         if !(replaced && *name == HOST) {
-            write_field(name, value.as_bytes(), out);
+            write_line(name.as_str().as_bytes(), value.as_bytes(), out);
         }
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn write_field(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
-    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
-    }
 }
 
 impl Fetched {
@@ -197,11 +168,10 @@ impl Fetched {
         bytes.extend_from_slice(head.bytes);
         bytes.extend_from_slice(rest);
         let bytes = bytes.freeze();
-        let lists = head.lists.unwrap_or_default();
         let mut fields = HeaderMap::with_capacity(head.fields.len() + OUR_FIELDS);
         for field in head.fields {
             let is_left_out = forward::is_connection_field(field.name)
-                || !lists.is_empty() && is_listed(lists, field.name);
+                || head.has_lists && is_listed(head.fields, field.name);
             if is_left_out {
                 continue;
             }
@@ -223,9 +193,11 @@ impl Fetched {
         };
         Ok(Self {
             head: response,
-            body: Body::of(head.body),
-            first: bytes.slice(head.bytes.len()..),
-            closes: head.closes,
+            body: Unread {
+                left: Body::of(head.body),
+                bytes: bytes.slice(head.bytes.len()..),
+                closes: head.closes,
+            },
         })
     }
 }

@@ -18,21 +18,28 @@ use super::body::Body;
 use super::connection::Raw;
 use super::exchange::due;
 
-/// As much as is read at first, in bytes; twice as much after each piece that was all there.
+/// As much as is read at first, in bytes; twice as much after each piece that did not have to be
+/// waited for.
 const FIRST_PIECE: usize = 16 * 1024;
 
-/// As much as is read at once.
-const LARGEST_PIECE: usize = 64 * 1024;
+/// As much as is read at once, in bytes.
+pub(super) const LARGEST_PIECE: usize = 64 * 1024;
+
+/// What is to come of a body whose head was read.
+pub(super) struct Unread {
+    pub(super) left: Body,
+    /// What came of it with the head.
+    pub(super) bytes: Bytes,
+    /// Whether the upstream's connection ends with it.
+    pub(super) closes: bool,
+}
 
 /// A body that reads the connection it comes from, and gives it back at the end.
 pub(in crate::proxy) struct FetchedBody {
-    /// `None`: it was given back, or carries nothing after this body and nothing more of it.
+    /// `None`: it was given back, or broke.
     raw: Option<Raw>,
-    /// Whether the connection can carry another exchange afterwards.
-    is_kept: bool,
-    left: Body,
-    /// What was read and not given yet.
-    first: Bytes,
+    /// What is to come, and what of it was read but not given yet.
+    unread: Unread,
     piece: usize,
     pub(in crate::proxy) lease: Lease,
     deadline: Deadline,
@@ -44,22 +51,16 @@ pub(in crate::proxy) struct FetchedBody {
 }
 
 impl FetchedBody {
-    /// The rest of a body of which `first` came with its head; `is_kept`: the connection carries
-    /// something else afterwards.
     pub(super) fn new(
+        unread: Unread,
         raw: Raw,
-        is_kept: bool,
-        left: Body,
-        first: Bytes,
         lease: Lease,
         deadline: Deadline,
         failures: UpstreamFailures,
     ) -> Self {
         let mut body = Self {
             raw: Some(raw),
-            is_kept,
-            left,
-            first,
+            unread,
             piece: FIRST_PIECE,
             lease,
             deadline,
@@ -94,14 +95,18 @@ impl FetchedBody {
     /// The next piece; an empty one: the body has ended.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         loop {
-            if !self.first.is_empty() {
+            if !self.unread.bytes.is_empty() {
                 let broken = |_| BodyError::Upstream(io::ErrorKind::InvalidData.into());
-                let piece = self.left.take(&mut self.first).map_err(broken)?;
+                let piece = self
+                    .unread
+                    .left
+                    .take(&mut self.unread.bytes)
+                    .map_err(broken)?;
                 if !piece.is_empty() {
                     return Poll::Ready(Ok(piece));
                 }
             }
-            if self.left.is_ended() {
+            if self.unread.left.is_ended() {
                 return Poll::Ready(Ok(Bytes::new()));
             }
             ready!(self.poll_read(cx))?;
@@ -124,11 +129,16 @@ impl FetchedBody {
         };
         self.is_waiting = false;
         match read.map_err(BodyError::Upstream)? {
-            0 if self.left.close() => {}
+            0 if self.unread.left.close() => {}
             0 => return Poll::Ready(Err(ended())),
             _ => {
                 self.piece = LARGEST_PIECE.min(self.piece * 2);
-                self.first = bytes.freeze();
+                // A few bytes are not to keep the memory of many.
+                self.unread.bytes = match bytes.len() < bytes.capacity() / 2 {
+                    true => Bytes::copy_from_slice(&bytes),
+                    false => bytes.freeze(),
+                };
+                self.give_back_early();
             }
         }
         Poll::Ready(Ok(()))
@@ -136,8 +146,8 @@ impl FetchedBody {
 
     /// Gives the connection back where all of the body is there, though nobody has it yet.
     fn give_back_early(&mut self) {
-        if let Body::Length(left) = self.left
-            && left == self.first.len() as u64
+        if let Body::Length(left) = self.unread.left
+            && left == self.unread.bytes.len() as u64
         {
             self.give_back();
         }
@@ -145,18 +155,18 @@ impl FetchedBody {
 
     fn give_back(&mut self) {
         if let Some(raw) = self.raw.take()
-            && self.is_kept
+            && !self.unread.closes
         {
             raw.give_back();
         }
     }
 
     pub(in crate::proxy) fn is_end_stream(&self) -> bool {
-        self.left.is_ended()
+        self.unread.left.is_ended()
     }
 
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
-        match self.left {
+        match self.unread.left {
             Body::Length(left) => SizeHint::with_exact(left),
             _ => SizeHint::default(),
         }
@@ -171,7 +181,7 @@ impl FetchedBody {
 impl Drop for FetchedBody {
     fn drop(&mut self) {
         // What comes behind a response is no response to anything: the connection is spent.
-        if self.left.is_ended() && self.first.is_empty() {
+        if self.unread.left.is_ended() && self.unread.bytes.is_empty() {
             self.give_back();
         }
     }

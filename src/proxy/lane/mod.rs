@@ -7,8 +7,8 @@
 //!
 //! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
 //! the upstream, sends and receives; [`upload`] sends what may be sent but once; [`response`] writes
-//! the head for the client; [`body`] moves what comes after. [`fetch`] is the
-//! upstream's side alone, for requests that come over HTTP/2.
+//! the head for the client; [`body`] moves what comes after. [`reply`] reads what
+//! an upstream answers. [`fetch`] and [`fetched`] are the upstream's side alone, for HTTP/2.
 
 mod body;
 mod connection;
@@ -24,7 +24,7 @@ mod upload;
 
 pub(super) use connection::Raw;
 pub use exchange::{ClientStream, Exchange, Went};
-pub(super) use fetch::is_fetched;
+pub(super) use fetch::can_fetch;
 pub(super) use fetched::FetchedBody;
 pub use look::{Look, Single};
 pub(super) use splice::Pipes;

@@ -7,11 +7,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::proxy::balance::Lease;
+use crate::proxy::deadline::Deadline;
 use crate::proxy::error::Error;
 use crate::proxy::scratch::Scratch;
 use crate::proxy::upstream::UpstreamLimits;
 use crate::proxy::wire::{ResponseHead, read_response};
 
+use super::body::write_all;
 use super::connection::Raw;
 
 /// What came from the upstream and was not passed on yet.
@@ -23,6 +25,15 @@ pub(super) struct Received {
     pub(super) is_new: bool,
     /// How many interim responses came.
     interim: usize,
+}
+
+/// What is known of a response before it comes.
+pub(super) struct Expected<'l> {
+    pub(super) limits: &'l UpstreamLimits,
+    /// Whether the request was a `HEAD`.
+    pub(super) to_head: bool,
+    /// As much as is read at once, in bytes.
+    pub(super) piece: usize,
 }
 
 /// Why an answer did not come about.
@@ -37,11 +48,14 @@ pub(super) enum Step {
 enum Next<R> {
     /// So many bytes of it; whether it switches protocols, which nobody asked for.
     Interim(usize, bool),
+    TooLong,
     Final(R),
 }
 
 /// What an upstream sent that is no response, or one that could be read in two ways.
 pub(super) const INVALID: &str = "no valid response";
+
+const TOO_LONG: &str = "a head that is too long";
 
 impl Received {
     /// Drops the interim responses that it begins with; false: there is something else.
@@ -81,17 +95,28 @@ impl Step {
 }
 
 impl Raw {
+    /// Sends what there is of a request, until `deadline`.
+    pub(super) async fn send(&mut self, bytes: &[u8], deadline: &mut Deadline) -> Result<(), Step> {
+        match write_all(&mut self.stream, bytes, deadline).await {
+            // The system may have had enough of a connection, too.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.has_passed() => {
+                Err(Step::Late)
+            }
+            sent => sent.map_err(Step::Closed),
+        }
+    }
+
     /// Reads until the final response's head is there, and gives it to `then`, with what came
-    /// behind it and an empty buffer to write to. `to_head`: the request was a `HEAD`.
+    /// behind it and an empty buffer to write to.
     pub(super) fn poll_head<R>(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         received: &mut Received,
-        limits: &UpstreamLimits,
-        to_head: bool,
+        expected: &Expected<'_>,
         mut then: impl FnMut(&mut Context<'_>, &ResponseHead<'_, '_>, &[u8], &mut Vec<u8>) -> R,
     ) -> Poll<Result<R, Step>> {
+        let limits = expected.limits;
         loop {
             let mut length = received.bytes.len();
             scratch.make_room(length);
@@ -100,7 +125,8 @@ impl Raw {
             }
             if !std::mem::take(&mut received.is_new) {
                 let free = scratch.input.get_mut(length..).unwrap_or_default();
-                let mut buffer = ReadBuf::new(free);
+                let most = expected.piece.min(free.len());
+                let mut buffer = ReadBuf::new(free.get_mut(..most).unwrap_or_default());
                 ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))
                     .map_err(Step::Closed)?;
                 if buffer.filled().is_empty() {
@@ -111,7 +137,10 @@ impl Raw {
             let bytes = scratch.input.get(..length).unwrap_or_default();
             let output = &mut scratch.output;
             let most_fields = limits.response_header_count;
-            let read = read_response(bytes, most_fields, to_head, |head| {
+            let read = read_response(bytes, most_fields, expected.to_head, |head| {
+                if head.bytes.len() > limits.response_head_bytes {
+                    return Next::TooLong;
+                }
                 if head.status.is_informational() {
                     return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
                 }
@@ -120,8 +149,11 @@ impl Raw {
                 Next::Final(then(cx, head, rest, output))
             });
             match read.map_err(|_| Step::Unacceptable(INVALID))? {
+                Some(Next::TooLong) => {
+                    return Poll::Ready(Err(Step::Unacceptable(TOO_LONG)));
+                }
                 None if length > limits.response_head_bytes => {
-                    return Poll::Ready(Err(Step::Unacceptable("a head that is too long")));
+                    return Poll::Ready(Err(Step::Unacceptable(TOO_LONG)));
                 }
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {

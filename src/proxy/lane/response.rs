@@ -2,6 +2,7 @@
 //! policy's CORS fields in place of the upstream's.
 
 use http::{HeaderValue, StatusCode};
+use httparse::Header;
 
 use crate::cors::merged_vary;
 use crate::proxy::forward;
@@ -33,11 +34,10 @@ pub(super) fn write_for_client(
     out: &mut Vec<u8>,
 ) {
     write_status_line(head, out);
-    let lists = head.lists.unwrap_or_default();
     let is_kept = |name: &str| {
         let is_cors = dressing.cors.is_some() && is_cors_field(name);
         let is_merged = dressing.vary.is_some() && name.eq_ignore_ascii_case("vary");
-        let is_listed = !lists.is_empty() && is_listed(lists, name);
+        let is_listed = head.has_lists && is_listed(head.fields, name);
         !(forward::is_connection_field(name) || is_cors || is_merged || is_listed)
     };
     // A body that cannot be has no length (RFC 9110 §8.6).
@@ -99,8 +99,12 @@ fn is_cors_field(name: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
 }
 
-pub(super) fn is_listed(lists: &[u8], name: &str) -> bool {
-    let mut listed = lists.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    listed.any(|listed| listed.eq_ignore_ascii_case(name.as_bytes()))
+/// Whether `Connection`, on whichever line, names a field that may be taken out so.
+pub(super) fn is_listed(fields: &[Header<'_>], name: &str) -> bool {
+    let lines = fields
+        .iter()
+        .filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    let mut listed = lines.flat_map(|line| line.value.split(|&byte| byte == b','));
+    listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
         && !forward::is_end_to_end(name)
 }

@@ -19,8 +19,8 @@ pub(in crate::proxy) struct ResponseHead<'h, 'b> {
     pub(in crate::proxy) body: ResponseBody,
     /// Whether the connection ends with it.
     pub(in crate::proxy) closes: bool,
-    /// `Connection`, where it says more than whether the connection stays.
-    pub(in crate::proxy) lists: Option<&'b [u8]>,
+    /// Whether `Connection` says more than whether the connection stays.
+    pub(in crate::proxy) has_lists: bool,
     /// Whether it has a `Date`.
     pub(in crate::proxy) is_dated: bool,
     /// Whether it has a `Vary`.
@@ -89,7 +89,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
             reason: response.reason.unwrap_or_default(),
             body: ResponseBody::UntilClose,
             closes: is_http10,
-            lists: None,
+            has_lists: false,
             is_dated: false,
             has_vary: false,
             is_clean: bytes.starts_with(b"HTTP/1.")
@@ -114,13 +114,13 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         Ok(head)
     }
 
-    fn set_connection(&mut self, value: &'b [u8]) {
+    fn set_connection(&mut self, value: &[u8]) {
         if value.eq_ignore_ascii_case(b"close") {
             self.closes = true;
         } else if !value.eq_ignore_ascii_case(KEEP_ALIVE) {
             // Whatever else it says, it may say `close` too.
             self.closes = true;
-            self.lists = Some(value);
+            self.has_lists = true;
         }
     }
 }

@@ -58,7 +58,7 @@ impl Http2 {
     {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
         let service = service_fn(|request: Request<Incoming>| {
-            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(request.headers()));
+            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(&request));
             // Boxed: the library moves the future of a request several times.
             Box::pin(async move {
                 // Of a stream that is refused nothing was done: its client may ask again (RFC 9113

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::Request;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -77,12 +77,19 @@ impl Streams {
 
     /// A request has come; `None`: there is no room for its head. Any number of streams may have
     /// small heads, but all of them at once may not have the largest.
-    pub(super) fn begin(self: &Rc<Self>, fields: &HeaderMap) -> Option<Exchange> {
+    pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>) -> Option<Exchange> {
         self.begun.set(self.begun.get().saturating_add(1));
+        let fields = request.headers();
         let head = fields
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
-        let head = head.sum();
+        let target = request.uri();
+        let target = target.path().len()
+            + target.query().map_or(0, str::len)
+            + target
+                .authority()
+                .map_or(0, |authority| authority.as_str().len());
+        let head = target + head.sum::<usize>();
         if head > self.longest_heads.saturating_sub(self.heads.get()) {
             return None;
         }
@@ -139,6 +146,7 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn answer_with(mut self, body: body::Body) -> Answer {
         self.is_whole = body.is_end_stream();
+        self.forget_head();
         Answer {
             body,
             exchange: self,
@@ -148,11 +156,19 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// Nobody has its head any more.
+    fn forget_head(&mut self) {
+        let heads = &self.streams.heads;
+        heads.set(heads.get() - std::mem::take(&mut self.head));
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.forget_head();
         let streams = &*self.streams;
         streams.open.set(streams.open.get() - 1);
-        streams.heads.set(streams.heads.get() - self.head);
         if streams.open.get() == 0 {
             streams.quiet_since.set(Instant::now());
         }
