@@ -194,7 +194,7 @@ fn a_connection_that_was_closed_makes_room_for_the_one_in_its_place() {
     let asked = AtomicUsize::new(0);
     let upstream = MockUpstream::scripted(true, move |exchange| {
         // Every second request meets a connection that ends.
-        let answers = asked.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        let answers = asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         if answers {
             exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         }
