@@ -91,6 +91,11 @@ pub use scratch::Scratch;
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// What a field of HTTP/2 counts for besides its name and value ([RFC 9113 §6.5.2]).
+///
+/// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
+pub const FIELD_BYTES: usize = 32;
+
 /// What is checked of a request's head before anything else.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -313,21 +318,18 @@ impl Proxy {
         if target > self.limits.uri_bytes {
             return Err(Error::UriTooLong);
         }
-        if request.version == Version::HTTP_2 {
-            // hyper has counted the bytes of HTTP/2's heads, and the fields of HTTP/1's.
-            return match request.headers.len() > self.limits.header_count {
-                true => Err(Error::HeadTooLarge),
-                false => Ok(()),
-            };
-        }
+        // The fields of HTTP/1's heads were counted when they were read.
+        let is_http2 = request.version == Version::HTTP_2;
+        let around = if is_http2 { FIELD_BYTES } else { 0 };
         let fields = request.headers.iter();
         let bytes: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len())
+            .map(|(name, value)| name.as_str().len() + value.len() + around)
             .sum();
-        if bytes > self.limits.head_bytes {
-            return Err(Error::HeadTooLarge);
+        let has_many = is_http2 && request.headers.len() > self.limits.header_count;
+        match has_many || bytes > self.limits.head_bytes {
+            true => Err(Error::HeadTooLarge),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// The answer to a request that no route serves. A preflight gets S3's refusal; where the host

@@ -15,6 +15,7 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use s3cors::proxy::LocalExecutor;
+use s3cors::server::Limits;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::lane;
@@ -239,6 +240,26 @@ fn what_comes_behind_a_response_is_no_response() {
         }
     });
     assert_eq!(upstream.connections(), 4);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_readably() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let large = "x".repeat(Limits::default().request_head_bytes);
+        let get = request("GET", "http://photos.example/k").header("x-large", large);
+        let response = client.send_request(get.body(Full::default()).unwrap());
+        let response = response.await.unwrap();
+        assert_eq!(
+            response.status(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        );
+        assert_eq!(response.headers()["access-control-allow-origin"], ORIGIN);
+        assert!(response.headers().contains_key("x-amz-request-id"));
+    });
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]

@@ -107,12 +107,14 @@ impl Http2 {
     fn protocol(&self, tasks: Tasks) -> http2::Builder<Tasks> {
         let limits = &self.limits;
         let resets = usize::try_from(limits.http2_resets).unwrap_or(usize::MAX);
+        // Twice our own limit: what the library refuses itself, an allowed page cannot read.
+        let head = limits.request_head_bytes.saturating_mul(2);
         let mut protocol = http2::Builder::new(tasks);
         protocol
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
             .max_local_error_reset_streams(resets)
-            .max_header_list_size(u32::try_from(limits.request_head_bytes).unwrap_or(u32::MAX));
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         protocol
     }
 }

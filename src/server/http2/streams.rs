@@ -23,17 +23,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
+use crate::proxy::FIELD_BYTES;
 use crate::proxy::body;
 
 use super::super::Limits;
 
 /// As much of heads as this many of the largest may be under way at once.
 const LARGEST_HEADS: usize = 16;
-
-/// What a field counts for besides its name and value ([RFC 9113 §6.5.2]).
-///
-/// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
-const FIELD_BYTES: usize = 32;
 
 /// What is known of a connection's streams.
 pub(super) struct Streams {
