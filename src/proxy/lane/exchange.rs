@@ -28,7 +28,7 @@ use crate::proxy::{Held, Proxy};
 
 use super::body::{self, Body, Broken, write_all, write_at_once};
 use super::connection::Raw;
-use super::reply::{Expected, Received, Step};
+use super::reply::{Expected, NoReply, Received};
 use super::response::{Dressing, write_for_client, write_line};
 use super::told::{End, Told};
 
@@ -315,7 +315,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         if exchange.is_repeatable() {
             let head = exchange.upstream_head();
             let sent = raw.send(head, self.deadline).await;
-            sent.map_err(|step| failure(step, lease, raw))?;
+            sent.map_err(|no_reply| failure(no_reply, lease, raw))?;
         } else {
             let upload = self.upload(lease, raw, &mut received);
             is_sent = Box::pin(upload).await?;
@@ -329,7 +329,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
                 return Poll::Ready(Err(Failure::ClientLeft));
             }
-            let late = || Failure::Final(Step::Late.error(lease));
+            let late = || Failure::Final(NoReply::Late.error(lease));
             self.deadline.poll(cx).map(|()| Err(late()))
         });
         let mut reply = answered.await?;
@@ -386,7 +386,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                 unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
             })
         });
-        answered.map(|answered| answered.map_err(|step| failure(step, lease, raw))?)
+        answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, lease, raw))?)
     }
 
     /// Reads what the client sends before it was answered, up to a bound; an error: it has left. One
@@ -460,9 +460,9 @@ pub(super) fn due(limit: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + limit
 }
 
-fn failure(step: Step, lease: &Lease, raw: &Raw) -> Failure {
-    let is_stale = step.is_stale(raw);
-    let error = step.error(lease);
+fn failure(no_reply: NoReply, lease: &Lease, raw: &Raw) -> Failure {
+    let is_stale = no_reply.is_stale(raw);
+    let error = no_reply.error(lease);
     match is_stale {
         true => Failure::Stale(error),
         false => Failure::Final(error),

@@ -14,7 +14,6 @@ use crate::proxy::balance::Lease;
 use crate::proxy::body;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::Error;
-use crate::proxy::forward;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::{HostHeader, Route};
 use crate::proxy::upstream::Upstream;
@@ -23,8 +22,8 @@ use crate::proxy::wire::{ResponseHead, offset};
 use super::body::{Body, write_at_once};
 use super::connection::Raw;
 use super::fetched::{FetchedBody, LARGEST_PIECE, Unread};
-use super::reply::{Expected, INVALID, Received, Step};
-use super::response::{is_listed, write_line};
+use super::reply::{Expected, INVALID, NoReply, Received};
+use super::response::write_line;
 
 /// How many fields a response is given besides the upstream's, about: `Via`, `Date`, CORS.
 const OUR_FIELDS: usize = 9;
@@ -51,8 +50,7 @@ pub(in crate::proxy) fn can_fetch(route: &Route, request: &request::Parts) -> bo
 }
 
 impl Proxy {
-    /// Sends a request that has no body, and gives the response as it came but for the fields that
-    /// are about one connection.
+    /// Sends a request that has no body, and gives the response as it came.
     ///
     /// # Errors
     ///
@@ -85,14 +83,14 @@ impl Proxy {
                     return Ok(head.map(|()| body::Body::fetched(body)));
                 }
                 // As in an exchange (RFC 9112 §9.3.1): all that is fetched is idempotent.
-                Err(step) if step.is_stale(&raw) => {
+                Err(no_reply) if no_reply.is_stale(&raw) => {
                     tries.stale.push(lease.upstream().id);
                     drop(raw);
                     let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
                     (lease, raw) = again.await?;
                 }
-                Err(step) => {
-                    let error = step.error(&lease);
+                Err(no_reply) => {
+                    let error = no_reply.error(&lease);
                     lease.failed(&error);
                     return Err(error);
                 }
@@ -107,14 +105,14 @@ impl Proxy {
         lease: &Lease,
         raw: &mut Raw,
         deadline: &mut Deadline,
-    ) -> Result<Fetched, Step> {
+    ) -> Result<Fetched, NoReply> {
         let unwritten = poll_fn(|cx| {
             let head = &mut self.scratch.borrow_mut().output;
             head.clear();
             write_request(request, host_header, lease.upstream(), head);
             Poll::Ready(write_at_once(cx, &mut raw.stream, head))
         });
-        let unwritten = unwritten.await.map_err(Step::Closed)?;
+        let unwritten = unwritten.await.map_err(NoReply::Closed)?;
         raw.send(&unwritten, deadline).await?;
         let expected = Expected {
             limits: &lease.upstream().settings.limits,
@@ -129,7 +127,7 @@ impl Proxy {
             });
             match read {
                 Poll::Ready(fetched) => Poll::Ready(fetched?),
-                Poll::Pending => deadline.poll(cx).map(|()| Err(Step::Late)),
+                Poll::Pending => deadline.poll(cx).map(|()| Err(NoReply::Late)),
             }
         })
         .await
@@ -162,7 +160,7 @@ fn write_request(
 
 impl Fetched {
     /// The response whose head was read, `rest` behind it.
-    fn cut_out(head: &ResponseHead<'_, '_>, rest: &[u8]) -> Result<Self, Step> {
+    fn cut_out(head: &ResponseHead<'_, '_>, rest: &[u8]) -> Result<Self, NoReply> {
         // One piece of memory for all values and what came of the body.
         let mut bytes = BytesMut::with_capacity(head.bytes.len() + rest.len());
         bytes.extend_from_slice(head.bytes);
@@ -170,17 +168,12 @@ impl Fetched {
         let bytes = bytes.freeze();
         let mut fields = HeaderMap::with_capacity(head.fields.len() + OUR_FIELDS);
         for field in head.fields {
-            let is_left_out = forward::is_connection_field(field.name)
-                || head.has_lists && is_listed(head.fields, field.name);
-            if is_left_out {
-                continue;
-            }
             let start = offset(head.bytes, field.value);
             let value = bytes.slice(start..start + field.value.len());
             let name = HeaderName::from_bytes(field.name.as_bytes());
             let value = HeaderValue::from_maybe_shared(value);
             let (Ok(name), Ok(value)) = (name, value) else {
-                return Err(Step::Unacceptable(INVALID));
+                return Err(NoReply::Unacceptable(INVALID));
             };
             fields.append(name, value);
         }

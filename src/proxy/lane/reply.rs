@@ -37,7 +37,7 @@ pub(super) struct Expected<'l> {
 }
 
 /// Why an answer did not come about.
-pub(super) enum Step {
+pub(super) enum NoReply {
     Closed(io::Error),
     /// The upstream sent what cannot be passed on.
     Unacceptable(&'static str),
@@ -77,7 +77,7 @@ impl Received {
     }
 }
 
-impl Step {
+impl NoReply {
     /// Whether it is the fault of a connection that was closed when it was used again.
     pub(super) fn is_stale(&self, raw: &Raw) -> bool {
         matches!(self, Self::Closed(_)) && raw.is_reused
@@ -96,13 +96,17 @@ impl Step {
 
 impl Raw {
     /// Sends what there is of a request, until `deadline`.
-    pub(super) async fn send(&mut self, bytes: &[u8], deadline: &mut Deadline) -> Result<(), Step> {
+    pub(super) async fn send(
+        &mut self,
+        bytes: &[u8],
+        deadline: &mut Deadline,
+    ) -> Result<(), NoReply> {
         match write_all(&mut self.stream, bytes, deadline).await {
             // The system may have had enough of a connection, too.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.has_passed() => {
-                Err(Step::Late)
+                Err(NoReply::Late)
             }
-            sent => sent.map_err(Step::Closed),
+            sent => sent.map_err(NoReply::Closed),
         }
     }
 
@@ -115,7 +119,7 @@ impl Raw {
         received: &mut Received,
         expected: &Expected<'_>,
         mut then: impl FnMut(&mut Context<'_>, &ResponseHead<'_, '_>, &[u8], &mut Vec<u8>) -> R,
-    ) -> Poll<Result<R, Step>> {
+    ) -> Poll<Result<R, NoReply>> {
         let limits = expected.limits;
         loop {
             let mut length = received.bytes.len();
@@ -128,9 +132,9 @@ impl Raw {
                 let most = expected.piece.min(free.len());
                 let mut buffer = ReadBuf::new(free.get_mut(..most).unwrap_or_default());
                 ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))
-                    .map_err(Step::Closed)?;
+                    .map_err(NoReply::Closed)?;
                 if buffer.filled().is_empty() {
-                    return Poll::Ready(Err(Step::Closed(io::ErrorKind::UnexpectedEof.into())));
+                    return Poll::Ready(Err(NoReply::Closed(io::ErrorKind::UnexpectedEof.into())));
                 }
                 length += buffer.filled().len();
             }
@@ -148,23 +152,23 @@ impl Raw {
                 let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
                 Next::Final(then(cx, head, rest, output))
             });
-            match read.map_err(|_| Step::Unacceptable(INVALID))? {
+            match read.map_err(|_| NoReply::Unacceptable(INVALID))? {
                 Some(Next::TooLong) => {
-                    return Poll::Ready(Err(Step::Unacceptable(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::Unacceptable(TOO_LONG)));
                 }
                 None if length > limits.response_head_bytes => {
-                    return Poll::Ready(Err(Step::Unacceptable(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::Unacceptable(TOO_LONG)));
                 }
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {
                     received.interim += 1;
                     if switches {
                         let what = "101 to a request that asked for no other protocol";
-                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                        return Poll::Ready(Err(NoReply::Unacceptable(what)));
                     }
                     if received.interim > limits.interim_responses {
                         let what = "interim responses without end";
-                        return Poll::Ready(Err(Step::Unacceptable(what)));
+                        return Poll::Ready(Err(NoReply::Unacceptable(what)));
                     }
                     let rest = bytes.get(head..).unwrap_or_default();
                     received.is_new = !rest.is_empty();

@@ -100,7 +100,7 @@ fn is_cors_field(name: &str) -> bool {
 }
 
 /// Whether `Connection`, on whichever line, names a field that may be taken out so.
-pub(super) fn is_listed(fields: &[Header<'_>], name: &str) -> bool {
+fn is_listed(fields: &[Header<'_>], name: &str) -> bool {
     let lines = fields
         .iter()
         .filter(|field| field.name.eq_ignore_ascii_case("connection"));

@@ -13,7 +13,7 @@ use crate::proxy::error::Error;
 use super::body::{SMALLEST_PIECE, part, write_at_once};
 use super::connection::Raw;
 use super::exchange::{Carrying, ClientStream, Failure, due};
-use super::reply::{Received, Step};
+use super::reply::{NoReply, Received};
 use super::splice::{Pipe, Side, WORTH_IT};
 
 impl<C: ClientStream> Carrying<'_, C> {
@@ -60,7 +60,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     }
                     Poll::Pending if refused.is_some() => {
                         ready!(self.deadline.poll(cx));
-                        return Poll::Ready(Err(Failure::Final(Step::Late.error(lease))));
+                        return Poll::Ready(Err(Failure::Final(NoReply::Late.error(lease))));
                     }
                     Poll::Pending => {}
                 }
@@ -111,7 +111,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                         return Poll::Ready(Err(Failure::Final(if waits_for_client {
                             Error::RequestBodyTimeout
                         } else {
-                            Step::Late.error(lease)
+                            NoReply::Late.error(lease)
                         })));
                     }
                 }
