@@ -85,6 +85,15 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
     if before.version == Version::HTTP_10 {
         fields.retain(|(name, _)| name != "expect");
     }
+    if before.version == Version::HTTP_2 {
+        let (crumbs, others): (Vec<_>, Vec<_>) =
+            fields.into_iter().partition(|(name, _)| name == "cookie");
+        fields = others;
+        let crumbs: Vec<_> = crumbs.into_iter().map(|(_, value)| value).collect();
+        if !crumbs.is_empty() {
+            fields.push(("cookie".into(), crumbs.join(&b"; "[..])));
+        }
+    }
     let upgrades = listed(&before.headers, "upgrade");
     let upgrade = before.headers.get("upgrade").filter(|_| {
         before.version == Version::HTTP_11
