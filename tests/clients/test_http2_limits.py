@@ -136,6 +136,25 @@ def test_resets_that_a_client_provokes_are_counted_too(started):
         assert resets <= 20
 
 
+def test_what_a_client_takes_back_as_it_asks_for_it_costs_no_connection_to_an_upstream(started):
+    upstream = upstreams.Small()
+    running = started(upstream)
+
+    def taken_back(stream):
+        # A window that is too large has the proxy reset the stream.
+        return headers(stream, GET) + window_update(stream, MAX_WINDOW)
+
+    with Connection(running.port) as client:
+        # Now it is known as one that takes back what it asks for.
+        client.send(taken_back(1))
+        client.until(RST_STREAM, 1)
+        before = upstream.connections
+        client.send(*(taken_back(stream) for stream in range(3, 43, 2)))
+        assert client.get(43) == "200"
+    # The upstream took what came before the last request's.
+    assert upstream.connections <= before + 2
+
+
 def test_a_client_that_does_not_let_go_holds_up_no_stop(started):
     running = started(upstreams.Small())
     with Connection(running.port) as client:

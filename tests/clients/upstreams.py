@@ -50,6 +50,11 @@ class Upstream:
             block_on_close = False
             request_queue_size = 1024
 
+            def verify_request(self, *_):
+                self.upstream.connections += 1
+                return True
+
+        self.connections = 0
         self._server = Server(("127.0.0.1", 0), Connection)
         self._server.upstream = self
         self.port = self._server.server_address[1]

@@ -29,9 +29,10 @@ const PER_REQUEST: u32 = 10;
 /// one frame or two for each of ours, which has 16 KiB or, of a slow upstream, a few bytes.
 const BYTES_PER_FRAME: usize = 128;
 
-/// How many frames a connection may bring before it is the others' turn. They cost some tenths of a
-/// millisecond; all control frames that may come at once would cost some milliseconds.
-const PER_TURN: u32 = 256;
+/// How many frames a connection may bring before it is the others' turn. Control frames cost a
+/// microsecond or so each, but a request may cost fifty; all that may come at once would cost
+/// some milliseconds.
+const PER_TURN: u32 = 32;
 
 /// What a client sends before its first frame.
 const PREFACE_BYTES: usize = 24;

@@ -64,6 +64,7 @@ impl Http2 {
                 // Of a stream that is refused nothing was done: its client may ask again (RFC 9113
                 // §8.7).
                 let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
+                exchange.still_stands().await;
                 let response = proxy.respond(request, client).await;
                 Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
             })

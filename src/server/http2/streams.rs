@@ -140,6 +140,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// Has a request of a client that takes back what it asks for wait for a turn: the library
+    /// begins what was reset already, and looks for that only when a request waits.
+    pub(super) async fn still_stands(&self) {
+        if self.streams.abandoned() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(super) fn answer_with(mut self, body: body::Body) -> Answer {
         self.is_whole = body.is_end_stream();
         self.forget_head();
