@@ -46,7 +46,7 @@
 //!
 //! # A request
 //!
-//! `server::connection` reads every HTTP/1.1 head, by the one strict meaning that `proxy::wire` has
+//! `server::wait` reads every HTTP/1.1 head, by the one strict meaning that `proxy::wire` has
 //! of it, and asks `Proxy::look` what is to be done. A head that is refused is answered by what can
 //! be made out of it (`proxy::bad_request`), a plain preflight there and then (`proxy::edge`). A
 //! plain request is carried out by `proxy::lane`: heads are copied line by line, bodies as they

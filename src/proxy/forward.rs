@@ -5,17 +5,15 @@
 use std::mem;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS,
-    ORIGIN, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
+    VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request,
-    response,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
 use http_body::Body;
 
 use super::client::{self, Client};
+use super::connection_fields::{self, elements, lists};
 use super::error::Error;
 use super::host::Host;
 use super::request_body::RequestBody;
@@ -135,9 +133,11 @@ pub(super) fn to_upstream(
         }
     }
     let te_trailers = request.headers.contains_key(TE) && lists(&request.headers, &TE, b"trailers");
-    let protocol = request.headers.get(UPGRADE).filter(|_| upgrade).cloned();
+    let protocol = upgrade
+        .then(|| request.headers.get(UPGRADE).cloned())
+        .flatten();
     let received = request.version;
-    remove_connection_fields(&mut request.headers);
+    connection_fields::remove(&mut request.headers);
     if received == Version::HTTP_10 {
         request.headers.remove(EXPECT);
     }
@@ -227,7 +227,7 @@ fn origin_form(uri: &Uri) -> Uri {
 pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
     // Ours, whatever the upstream speaks (RFC 9112 §2.3); hyper lowers it for an older client.
     let received = mem::replace(&mut response.version, Version::HTTP_11);
-    remove_connection_fields(&mut response.headers);
+    connection_fields::remove(&mut response.headers);
     if response.status == StatusCode::NO_CONTENT {
         // A body that cannot be has no length (RFC 9110 §8.6).
         response.headers.remove(CONTENT_LENGTH);
@@ -249,105 +249,6 @@ fn join_cookies(fields: &mut HeaderMap) {
     {
         fields.insert(COOKIE, cookie);
     }
-}
-
-/// The fields that are about one connection only, besides those that `Connection` names.
-const CONNECTION_FIELDS: [HeaderName; 6] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
-
-/// Removes the fields that are meant for one connection only: those `Connection` lists, then
-/// `Connection` itself and its old companions.
-///
-/// Every intermediary must do this before it forwards a message ([RFC 9110 §7.6.1]). The message's
-/// framing is hyper's business, which has read it already.
-///
-/// [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
-pub(super) fn remove_connection_fields(fields: &mut HeaderMap) {
-    // Most messages have one of them or none: look once, before a look-up for each.
-    if !fields
-        .keys()
-        .any(|name| *name == CONNECTION || CONNECTION_FIELDS.contains(name))
-    {
-        return;
-    }
-    if let Some(connection) = fields.get(CONNECTION) {
-        let says_only = connection.as_bytes();
-        let names_nothing = matches!(says_only, b"keep-alive" | b"close");
-        if !names_nothing || fields.get_all(CONNECTION).iter().nth(1).is_some() {
-            remove_listed(fields);
-        }
-        fields.remove(CONNECTION);
-    }
-    for name in &CONNECTION_FIELDS {
-        fields.remove(name);
-    }
-}
-
-/// Removes the fields that `Connection` names.
-fn remove_listed(fields: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = elements(fields, &CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(|name| !is_end_to_end(name.as_str()))
-        .collect();
-    for name in listed {
-        fields.remove(name);
-    }
-}
-
-/// Whether a field is about one connection only, whatever `Connection` names.
-pub(super) fn is_connection_field(name: &str) -> bool {
-    let is = |other: &str| name.eq_ignore_ascii_case(other);
-    // Lengths tell nearly all names apart before any letter is compared.
-    match name.len() {
-        2 => is("te"),
-        7 => is("upgrade"),
-        10 => is("connection") || is("keep-alive"),
-        14 => is("http2-settings"),
-        16 => is("proxy-connection"),
-        17 => is("transfer-encoding"),
-        _ => false,
-    }
-}
-
-/// Fields that a client may not have removed by naming them in `Connection`: what routes,
-/// frames, identifies or decides.
-pub(super) fn is_end_to_end(name: &str) -> bool {
-    const FIELDS: [HeaderName; 7] = [
-        HOST,
-        ORIGIN,
-        AUTHORIZATION,
-        COOKIE,
-        CONTENT_LENGTH,
-        FORWARDED,
-        VIA,
-    ];
-    const PREFIXES: [&str; 4] = ["access-control-", "x-forwarded-", "x-amz-", "x-s3cors-"];
-    let starts_with = |prefix: &str| {
-        let start = name.as_bytes().get(..prefix.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
-    FIELDS
-        .iter()
-        .any(|field| name.eq_ignore_ascii_case(field.as_str()))
-        || PREFIXES.into_iter().any(starts_with)
-}
-
-/// Whether a list field has an element, in any letter case.
-fn lists(fields: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
-    elements(fields, name).any(|listed| listed.eq_ignore_ascii_case(element))
-}
-
-/// The elements of a list field, over all its lines.
-fn elements<'f>(fields: &'f HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'f [u8]> {
-    let lines = fields.get_all(name).iter();
-    let elements = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    elements.map(<[u8]>::trim_ascii)
 }
 
 /// `Via`: the version in which the message was received, and a pseudonym for us
@@ -392,26 +293,6 @@ mod tests {
         let mut none = fields(&[("accept", "*/*")]);
         join_cookies(&mut none);
         assert!(!none.contains_key(COOKIE));
-    }
-
-    #[test]
-    fn what_connection_lists_goes_but_not_what_decides() {
-        let mut fields = fields(&[
-            ("connection", "close, X-Private, Origin, host"),
-            ("connection", "Authorization"),
-            ("x-private", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("origin", "https://a.example"),
-            ("host", "a"),
-            ("authorization", "AWS4-HMAC-SHA256"),
-            ("etag", "\"1\""),
-        ]);
-        remove_connection_fields(&mut fields);
-        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["authorization", "etag", "host", "origin"]);
     }
 
     fn parts(target: &str, version: Version, headers: HeaderMap) -> request::Parts {
@@ -460,27 +341,6 @@ mod tests {
         to_upstream(&mut request, client, Forwarding::default(), false);
         assert_eq!(request.headers[HOST], "a.example");
         assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
-    }
-
-    #[test]
-    fn connection_fields_are_the_same_as_names_and_as_text() {
-        for name in CONNECTION_FIELDS.iter().chain([&CONNECTION]) {
-            assert!(
-                is_connection_field(&name.as_str().to_ascii_uppercase()),
-                "{name}"
-            );
-        }
-        for name in [
-            "host",
-            "trailer",
-            "warning",
-            "etag",
-            "content-length",
-            "te-",
-            "",
-        ] {
-            assert!(!is_connection_field(name), "{name}");
-        }
     }
 
     #[test]

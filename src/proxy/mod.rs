@@ -11,6 +11,7 @@ pub mod body;
 pub mod bucket;
 pub mod check;
 pub mod client;
+mod connection_fields;
 mod deadline;
 mod edge;
 pub mod error;

@@ -12,13 +12,16 @@ pub mod fuzzing;
 mod gate;
 mod http2;
 mod inherited;
+mod linger;
 mod listener;
 mod no_room;
 mod per_client;
 mod prefixed;
 mod proxy_protocol;
+mod single;
 pub mod socket;
 pub mod tls;
+mod wait;
 mod worker;
 
 use std::fmt;

@@ -11,9 +11,9 @@ use crate::cors::Reason;
 use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
 use crate::proxy::client::{Client, is_claim};
+use crate::proxy::connection_fields;
 use crate::proxy::edge;
 use crate::proxy::error::Error;
-use crate::proxy::forward;
 use crate::proxy::snapshot::{HostHeader, Route, RoutePolicy};
 use crate::proxy::wire::{
     Connection, Field, Framing, HeadError, RequestHead, copy_runs, read_request,
@@ -266,7 +266,7 @@ fn write_for_upstream(
     };
     copy_runs(head.bytes, head.fields, out, |field| {
         let name = field.name;
-        !(forward::is_connection_field(name)
+        !(connection_fields::includes(name)
             || !client.trusted && is_claim(name)
             || replaces_host && name.eq_ignore_ascii_case("host"))
     });

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode};
 use httparse::Header;
 
 use crate::cors::merged_vary;
-use crate::proxy::forward;
+use crate::proxy::connection_fields;
 use crate::proxy::wire::{CLOSE, ResponseBody, ResponseHead, copy_runs};
 
 /// What is set on a response.
@@ -38,7 +38,7 @@ pub(super) fn write_for_client(
         let is_cors = dressing.cors.is_some() && is_cors_field(name);
         let is_merged = dressing.vary.is_some() && name.eq_ignore_ascii_case("vary");
         let is_listed = head.has_lists && is_listed(head.fields, name);
-        !(forward::is_connection_field(name) || is_cors || is_merged || is_listed)
+        !(connection_fields::includes(name) || is_cors || is_merged || is_listed)
     };
     // A body that cannot be has no length (RFC 9110 §8.6).
     let has_no_length = head.status == StatusCode::NO_CONTENT;
@@ -106,5 +106,5 @@ fn is_listed(fields: &[Header<'_>], name: &str) -> bool {
         .filter(|field| field.name.eq_ignore_ascii_case("connection"));
     let mut listed = lines.flat_map(|line| line.value.split(|&byte| byte == b','));
     listed.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-        && !forward::is_end_to_end(name)
+        && !connection_fields::is_end_to_end(name)
 }

@@ -1,0 +1,298 @@
+//! What is read of a connection while nothing is under way on it, and for how long that may last.
+//!
+//! It holds no buffer while it waits: the worker's one scratch buffer is borrowed when bytes are
+//! there, and what can be answered at once is.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use crate::proxy::Client;
+use crate::proxy::Deadline;
+use crate::proxy::Exchange;
+use crate::proxy::Look;
+use crate::proxy::Proxy;
+use crate::proxy::Single;
+
+use super::Limits;
+use super::drain::GRACE;
+use super::listener::Socket;
+
+/// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
+///
+/// [RFC 9113 §3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// As much as is read at once of what a client asks.
+const PIECE: usize = 16 * 1024;
+
+/// What comes of the bytes that a client sent.
+pub(super) struct Turn {
+    /// What the client did not take of the answers so far.
+    unwritten: Vec<u8>,
+    /// Whether something is held back above the socket (TLS).
+    is_unflushed: bool,
+    pub(super) then: Then,
+}
+
+/// How a connection goes on.
+pub(super) enum Then {
+    /// All was answered: wait for more.
+    Wait,
+    /// It ends.
+    End,
+    /// It ends, though the client may still be sending.
+    Linger,
+    /// Boxed: a connection that waits has no room for it.
+    Exchange(Box<Exchange>),
+    Single(Single),
+    Http2,
+}
+
+impl Turn {
+    /// Whether the client has all of the answers so far.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.unwritten.is_empty() && !self.is_unflushed
+    }
+
+    /// Gives the client what it has not taken yet.
+    pub(super) async fn deliver<S: Socket>(
+        &self,
+        stream: &mut S,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let delivered = async {
+            stream.write_all(&self.unwritten).await?;
+            stream.flush().await
+        };
+        tokio::time::timeout(limit, delivered).await?
+    }
+}
+
+impl From<Then> for Turn {
+    fn from(then: Then) -> Self {
+        Self {
+            unwritten: Vec::new(),
+            is_unflushed: false,
+            then,
+        }
+    }
+}
+
+/// Waits for requests, for as long as a client may be silent and nobody stops the server.
+pub(super) struct Wait<'w, C> {
+    limits: &'w Limits,
+    closing: Pin<&'w mut C>,
+    is_closing: bool,
+    /// Whether nothing came yet: who has just connected is about to ask something.
+    is_fresh: bool,
+    /// Whether the silence is limited by the grace.
+    is_hurried: bool,
+    may_be_http2: bool,
+    /// What was read and not used yet.
+    pub(super) ahead: Vec<u8>,
+    /// Whether that is the beginning of a head, whose rest has to come.
+    is_partial: bool,
+    /// How many requests there were.
+    requests: usize,
+    pub(super) deadline: Deadline,
+}
+
+impl<'w, C: Future<Output = ()>> Wait<'w, C> {
+    /// A connection has begun; `closing` ends when the server is told to stop.
+    pub(super) fn new(limits: &'w Limits, may_be_http2: bool, closing: Pin<&'w mut C>) -> Self {
+        Self {
+            limits,
+            closing,
+            is_closing: false,
+            is_fresh: true,
+            is_hurried: false,
+            may_be_http2,
+            ahead: Vec::new(),
+            is_partial: false,
+            requests: 0,
+            deadline: Deadline::after(limits.head_read),
+        }
+    }
+
+    /// Something was asked, and answered.
+    pub(super) fn rest(&mut self) {
+        self.is_fresh = false;
+        self.is_partial = false;
+        self.deadline
+            .set(Instant::now() + self.limits.keep_alive_idle);
+    }
+
+    /// Reads what came and answers what can be answered at once, until something else is to be done.
+    pub(super) fn poll_turn<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        client: Client,
+        proxy: &Proxy,
+    ) -> Poll<Turn> {
+        let scratch = &mut *proxy.scratch();
+        loop {
+            let mut length = self.ahead.len();
+            scratch.make_room(length);
+            if let Some(front) = scratch.input.get_mut(..length) {
+                front.copy_from_slice(&self.ahead);
+            }
+            if length == 0 || self.is_partial {
+                let free = scratch.input.get_mut(length..).unwrap_or_default();
+                let free = free.split_at_mut(PIECE.min(free.len())).0;
+                let mut buffer = ReadBuf::new(free);
+                match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                        length += buffer.filled().len();
+                    }
+                    Poll::Ready(_) => return Poll::Ready(Then::End.into()),
+                    Poll::Pending => return self.poll_limits(cx, client, proxy),
+                }
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            if self.may_be_http2 {
+                if bytes.starts_with(HTTP2_PREFACE) {
+                    self.ahead = bytes.to_vec();
+                    return Poll::Ready(Then::Http2.into());
+                }
+                if HTTP2_PREFACE.starts_with(bytes) {
+                    self.keep_partial(bytes);
+                    continue;
+                }
+                self.may_be_http2 = false;
+            }
+            scratch.output.clear();
+            let is_closing = self.is_closing(cx);
+            let left = self
+                .limits
+                .requests_per_connection
+                .saturating_sub(self.requests);
+            let (mut left, before) = match is_closing {
+                true => (1, 1),
+                false => (left, left),
+            };
+            let (rest, then) = answer(bytes, client, &mut left, proxy, &mut scratch.output);
+            self.requests += before - left;
+            let Ok((unwritten, is_unflushed)) = write_at_once(cx, stream, &scratch.output) else {
+                return Poll::Ready(Then::End.into());
+            };
+            match then {
+                // There is more to come before anything can be done.
+                Then::Wait if !rest.is_empty() => self.keep_partial(rest),
+                then => {
+                    self.ahead = rest.to_vec();
+                    return Poll::Ready(Turn {
+                        unwritten,
+                        is_unflushed,
+                        then,
+                    });
+                }
+            }
+            let turn = Turn {
+                unwritten,
+                is_unflushed,
+                then: Then::Wait,
+            };
+            if !turn.is_delivered() {
+                return Poll::Ready(turn);
+            }
+        }
+    }
+
+    fn keep_partial(&mut self, bytes: &[u8]) {
+        if !self.is_partial {
+            self.is_partial = true;
+            self.deadline.set(Instant::now() + self.limits.head_read);
+        }
+        self.ahead = bytes.to_vec();
+    }
+
+    fn is_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
+        self.is_closing
+    }
+
+    /// Nothing came: whether that is still allowed.
+    fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
+        if self.is_closing(cx) && !self.is_partial {
+            if !self.is_fresh {
+                return Poll::Ready(Then::End.into());
+            }
+            if !self.is_hurried {
+                self.is_hurried = true;
+                self.deadline.set(Instant::now() + GRACE);
+            }
+        }
+        self.deadline.poll(cx).map(|()| {
+            let mut unwritten = Vec::new();
+            if self.is_partial {
+                proxy.refuse_slow_head(&self.ahead, client, &mut unwritten);
+            }
+            Turn {
+                unwritten,
+                ..Then::End.into()
+            }
+        })
+    }
+}
+
+/// Answers the requests that `bytes` begin with as far as they can be answered at once. Gives what
+/// is left, and what is to be done with it. So many requests are `left` to the
+/// connection; the last one's response says so.
+fn answer<'b>(
+    mut bytes: &'b [u8],
+    client: Client,
+    left: &mut usize,
+    proxy: &Proxy,
+    out: &mut Vec<u8>,
+) -> (&'b [u8], Then) {
+    loop {
+        // Empty lines before a request are nothing (RFC 9112 §2.2).
+        while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+            bytes = rest;
+        }
+        if bytes.is_empty() {
+            return (bytes, Then::Wait);
+        }
+        let behind = |consumed| bytes.get(consumed..).unwrap_or_default();
+        let look = proxy.look(bytes, client, *left <= 1, out);
+        if !matches!(look, Look::More) {
+            *left = left.saturating_sub(1);
+        }
+        match look {
+            Look::More => return (bytes, Then::Wait),
+            Look::Answered { consumed, close } if close => return (behind(consumed), Then::Linger),
+            Look::Answered { consumed, .. } => bytes = behind(consumed),
+            Look::Exchange { consumed, exchange } => {
+                return (behind(consumed), Then::Exchange(Box::new(exchange)));
+            }
+            Look::Single(request) => return (bytes, Then::Single(request)),
+        }
+    }
+}
+
+/// Writes what the client takes at once; gives the rest, and whether something is held back.
+fn write_at_once<S: Socket>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    bytes: &[u8],
+) -> io::Result<(Vec<u8>, bool)> {
+    if bytes.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let written = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(written) => written?,
+        Poll::Pending => 0,
+    };
+    let rest = bytes.get(written..).unwrap_or_default();
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) => Ok((rest.to_vec(), false)),
+        Poll::Pending => Ok((rest.to_vec(), true)),
+    }
+}
