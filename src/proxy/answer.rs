@@ -154,6 +154,7 @@ fn public_message(error: &Error) -> &'static str {
         Error::InvalidResponse { .. } | Error::Unacceptable { .. } => {
             "The upstream's answer is not valid HTTP."
         }
+        Error::OverLimit { .. } => "The upstream's answer has a larger head than is let through.",
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with a request, and the one table from it to status, reason and blame.
 
+use std::borrow::Cow;
 use std::io;
 
 use http::StatusCode;
@@ -107,9 +108,20 @@ pub enum Error {
         /// Its address in the config.
         upstream: String,
         /// What it sent.
+        what: Cow<'static, str>,
+    },
+    /// The upstream sent more than a limit of ours lets through.
+    #[error("upstream {upstream} sent {what}")]
+    OverLimit {
+        /// Its address in the config.
+        upstream: String,
+        /// More of what than which key of the config's `route.limits`.
         what: &'static str,
     },
 }
+
+/// What an upstream sends that answers with nothing else.
+pub(super) const MANY_INTERIM: &str = "more interim responses than `interim_responses`";
 
 /// Whose fault an error is; the log level follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +199,7 @@ impl Error {
             Self::Tls { .. } => bad_gateway(UpstreamFailure::Tls),
             Self::ResponseHeadTimeout { .. } => too_slow(UpstreamFailure::ResponseHeadTimeout),
             Self::Closed { .. } => bad_gateway(UpstreamFailure::Closed),
-            Self::InvalidResponse { .. } | Self::Unacceptable { .. } => {
+            Self::InvalidResponse { .. } | Self::Unacceptable { .. } | Self::OverLimit { .. } => {
                 bad_gateway(UpstreamFailure::InvalidResponse)
             }
         }

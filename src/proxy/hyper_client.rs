@@ -12,7 +12,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::balance::Lease;
 use super::body::UpstreamBody;
-use super::error::Error;
+use super::error::{Error, MANY_INTERIM};
 use super::interim::Interim;
 use super::pool::Http1;
 use super::request_body::{Progress, RequestBody, Stage};
@@ -130,9 +130,9 @@ async fn exchange(
             connection = None;
         }
         if interim.count() > upstream.settings.limits.interim_responses {
-            return Poll::Ready(Err(Error::Unacceptable {
+            return Poll::Ready(Err(Error::OverLimit {
                 upstream: upstream.to_string(),
-                what: "interim responses without end",
+                what: MANY_INTERIM,
             }));
         }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
@@ -206,7 +206,7 @@ fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error
     };
     Err(Error::Unacceptable {
         upstream: upstream.to_string(),
-        what,
+        what: what.into(),
     })
 }
 
@@ -257,7 +257,10 @@ fn failure(
 
 pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
     let upstream = upstream.to_string();
-    if source.is_parse() {
+    if source.is_parse_too_large() {
+        let what = "more than `response_head_bytes` or `response_header_count`";
+        Error::OverLimit { upstream, what }
+    } else if source.is_parse() {
         Error::InvalidResponse { upstream, source }
     } else {
         let source = std::io::Error::other(source);

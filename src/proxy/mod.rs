@@ -433,7 +433,7 @@ impl Proxy {
     fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {
         let id = self.ids.next();
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        let cause = cause.as_deref().unwrap_or("");
+        let cause = cause.as_deref();
         match error.answer().blame {
             Blame::Client => {
                 tracing::debug!(route = &*route.name, id = id.as_str(), %error, cause, "a request failed");

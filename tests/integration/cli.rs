@@ -34,16 +34,16 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// A folder of a test, removed when dropped.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("s3cors-cli-{name}-{}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
@@ -57,15 +57,15 @@ impl Drop for Folder {
 }
 
 /// A proxy in a process of its own; killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Process {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
         let mut child = s3cors(&[arguments, &ports].concat())
             .stdout(Stdio::piped())
@@ -97,7 +97,7 @@ impl Process {
     }
 
     /// Waits for a line of the log.
-    fn logged(&mut self, what: &str) -> String {
+    pub(crate) fn logged(&mut self, what: &str) -> String {
         line_with(&mut self.log, what)
     }
 
@@ -105,7 +105,7 @@ impl Process {
         self.child.wait().unwrap().code().unwrap()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let response = ask(self.admin, "GET", "/status", &[("host", "localhost")]);
         serde_json::from_slice(&response.body).unwrap()
     }

@@ -23,6 +23,7 @@ mod handover;
 mod http2;
 mod import;
 mod lane;
+mod log;
 mod proxy_protocol;
 mod readme;
 mod refused_heads;

@@ -22,7 +22,7 @@ use crate::proxy::wire::{ResponseHead, offset};
 use super::body::{Body, write_at_once};
 use super::connection::Raw;
 use super::fetched::{FetchedBody, LARGEST_PIECE, Unread};
-use super::reply::{Expected, INVALID, NoReply, Received};
+use super::reply::{Expected, NoReply, Received};
 use super::response::write_line;
 
 /// How many fields a response is given besides the upstream's, about: `Via`, `Date`, CORS.
@@ -173,7 +173,7 @@ impl Fetched {
             let name = HeaderName::from_bytes(field.name.as_bytes());
             let value = HeaderValue::from_maybe_shared(value);
             let (Ok(name), Ok(value)) = (name, value) else {
-                return Err(NoReply::Unacceptable(INVALID));
+                return Err(NoReply::Unacceptable("a field that is none".into()));
             };
             fields.append(name, value);
         }

@@ -1,5 +1,6 @@
 //! What an upstream answers, until the head of its final response is there.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,10 +9,10 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
-use crate::proxy::error::Error;
+use crate::proxy::error::{Error, MANY_INTERIM};
 use crate::proxy::scratch::Scratch;
 use crate::proxy::upstream::UpstreamLimits;
-use crate::proxy::wire::{ResponseHead, read_response};
+use crate::proxy::wire::{InvalidResponse, ResponseHead, read_response};
 
 use super::body::write_all;
 use super::connection::Raw;
@@ -40,8 +41,21 @@ pub(super) struct Expected<'l> {
 pub(super) enum NoReply {
     Closed(io::Error),
     /// The upstream sent what cannot be passed on.
-    Unacceptable(&'static str),
+    Unacceptable(Cow<'static, str>),
+    /// The upstream sent more than a limit lets through.
+    OverLimit(&'static str),
     Late,
+}
+
+impl From<InvalidResponse> for NoReply {
+    fn from(error: InvalidResponse) -> Self {
+        match error {
+            InvalidResponse::TooManyFields => {
+                Self::OverLimit("more fields than `response_header_count`")
+            }
+            InvalidResponse::Malformed(what) => Self::Unacceptable(what),
+        }
+    }
 }
 
 /// What a head that was read is.
@@ -52,10 +66,7 @@ enum Next<R> {
     Final(R),
 }
 
-/// What an upstream sent that is no response, or one that could be read in two ways.
-pub(super) const INVALID: &str = "no valid response";
-
-const TOO_LONG: &str = "a head that is too long";
+const TOO_LONG: &str = "a head that is longer than `response_head_bytes`";
 
 impl Received {
     /// Drops the interim responses that it begins with; false: there is something else.
@@ -89,6 +100,7 @@ impl NoReply {
         match self {
             Self::Closed(source) => Error::Closed { upstream, source },
             Self::Unacceptable(what) => Error::Unacceptable { upstream, what },
+            Self::OverLimit(what) => Error::OverLimit { upstream, what },
             Self::Late => Error::ResponseHeadTimeout { upstream },
         }
     }
@@ -152,23 +164,22 @@ impl Raw {
                 let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
                 Next::Final(then(cx, head, rest, output))
             });
-            match read.map_err(|_| NoReply::Unacceptable(INVALID))? {
+            match read.map_err(NoReply::from)? {
                 Some(Next::TooLong) => {
-                    return Poll::Ready(Err(NoReply::Unacceptable(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
                 }
                 None if length > limits.response_head_bytes => {
-                    return Poll::Ready(Err(NoReply::Unacceptable(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
                 }
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {
                     received.interim += 1;
                     if switches {
                         let what = "101 to a request that asked for no other protocol";
-                        return Poll::Ready(Err(NoReply::Unacceptable(what)));
+                        return Poll::Ready(Err(NoReply::Unacceptable(what.into())));
                     }
                     if received.interim > limits.interim_responses {
-                        let what = "interim responses without end";
-                        return Poll::Ready(Err(NoReply::Unacceptable(what)));
+                        return Poll::Ready(Err(NoReply::OverLimit(MANY_INTERIM)));
                     }
                     let rest = bytes.get(head..).unwrap_or_default();
                     received.is_new = !rest.is_empty();

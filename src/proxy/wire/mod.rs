@@ -17,4 +17,4 @@ pub use fields::Field;
 pub(super) use fields::{CLOSE, copy_runs, offset};
 pub(super) use glimpse::Glimpse;
 pub use request::{Connection, Framing, HeadError, RequestHead, read_request};
-pub(super) use response::{ResponseBody, ResponseHead, read_response};
+pub(super) use response::{InvalidResponse, ResponseBody, ResponseHead, read_response};

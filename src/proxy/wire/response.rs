@@ -1,9 +1,12 @@
 //! A response's head, and how its body is framed.
 
+use std::borrow::Cow;
 use std::mem::MaybeUninit;
 
 use http::StatusCode;
 use httparse::{Header, Status};
+
+use crate::proxy::escape::Escaped;
 
 use super::fields::{Field, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
 use super::request::parse_length;
@@ -43,9 +46,87 @@ pub(in crate::proxy) enum ResponseBody {
     UntilClose,
 }
 
-/// The bytes are no response that could be passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct InvalidResponse;
+/// Why bytes are no response that could be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum InvalidResponse {
+    /// More fields than the limit lets through.
+    TooManyFields,
+    /// No HTTP/1, or HTTP/1 that could be read in two ways; what was sent instead.
+    Malformed(Cow<'static, str>),
+}
+
+impl InvalidResponse {
+    const fn malformed(what: &'static str) -> Self {
+        Self::Malformed(Cow::Borrowed(what))
+    }
+
+    /// What `error` says of `bytes`.
+    fn of(error: httparse::Error, bytes: &[u8]) -> Self {
+        Self::malformed(match error {
+            httparse::Error::TooManyHeaders => return Self::TooManyFields,
+            httparse::Error::HeaderName => {
+                return Self::at_field(bytes, "a field name that is none");
+            }
+            httparse::Error::HeaderValue => {
+                return Self::at_field(bytes, "a byte that no field may have, in a field");
+            }
+            httparse::Error::NewLine => "a line that does not end with CRLF",
+            httparse::Error::Status => "a status line without a status",
+            httparse::Error::Version | httparse::Error::Token => not_http1(bytes),
+        })
+    }
+
+    /// Names the first field that has a byte that it may not have, never its value: that may be a
+    /// secret.
+    fn at_field(bytes: &[u8], what: &'static str) -> Self {
+        let lines = bytes.split(|&byte| byte == b'\n').skip(1);
+        let names = lines.filter_map(|line| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let colon = line.iter().position(|&byte| byte == b':');
+            let (name, value) = line.split_at(colon.unwrap_or(line.len()));
+            let is_wrong = colon.is_none()
+                || !name.iter().all(|byte| is_token(*byte))
+                || value.iter().any(|byte| is_control(*byte));
+            is_wrong.then_some(name)
+        });
+        match names.into_iter().next() {
+            Some(name) => {
+                let name = Escaped::new(name, MOST_SHOWN);
+                Self::Malformed(format!("{what}: \"{name}\"").into())
+            }
+            None => Self::malformed(what),
+        }
+    }
+}
+
+/// The most that is shown of a field's name, in bytes.
+const MOST_SHOWN: usize = 60;
+
+/// What begins as no response of HTTP/1 does.
+fn not_http1(bytes: &[u8]) -> &'static str {
+    match bytes {
+        // An alert or a handshake, and the version (RFC 8446 §5.1).
+        [0x15 | 0x16, 3, ..] => "TLS, not HTTP: does its URL want https://?",
+        // A frame of SETTINGS or GOAWAY, on the connection's own stream (RFC 9113 §4.1).
+        [0, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => "HTTP/2: does its route want upstream_http2?",
+        [b'H', b'T', b'T', b'P', b'/', ..] => "an HTTP version that is neither 1.1 nor 1.0",
+        _ => "what does not begin with HTTP/1",
+    }
+}
+
+/// Whether a name may have it ([RFC 9110 §5.6.2]).
+///
+/// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether no value may have it ([RFC 9110 §5.5]).
+///
+/// [RFC 9110 §5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
 
 /// Reads the response head that `bytes` begin with and gives it to `then`; `None`: there is more
 /// to come. `to_head`: the request was a `HEAD`.
@@ -68,7 +149,7 @@ pub(in crate::proxy) fn read_response<R>(
     let length = match result {
         Ok(Status::Complete(length)) => length,
         Ok(Status::Partial) => return Ok(None),
-        Err(_) => return Err(InvalidResponse),
+        Err(error) => return Err(InvalidResponse::of(error, bytes)),
     };
     let head = bytes.get(..length).unwrap_or_default();
     ResponseHead::new(head, &response, to_head).map(|head| Some(then(&head)))
@@ -81,7 +162,8 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         to_head: bool,
     ) -> Result<Self, InvalidResponse> {
         let code = response.code.unwrap_or_default();
-        let status = StatusCode::from_u16(code).map_err(|_| InvalidResponse)?;
+        let status = StatusCode::from_u16(code)
+            .map_err(|_| InvalidResponse::malformed("a status below 100"))?;
         let is_http10 = response.version == Some(0);
         let mut head = Self {
             bytes,
@@ -135,8 +217,12 @@ fn body(
     // Where it says its length twice, whoever stands behind us may take the other one.
     let length = match length {
         Field::Absent => None,
-        Field::One(digits) => Some(parse_length(digits).ok_or(InvalidResponse)?),
-        Field::Several => return Err(InvalidResponse),
+        Field::One(digits) => {
+            let length = parse_length(digits);
+            let none = InvalidResponse::malformed("a Content-Length that is no length");
+            Some(length.ok_or(none)?)
+        }
+        Field::Several => return Err(InvalidResponse::malformed("Content-Length twice")),
     };
     let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match (coding, length) {
@@ -154,7 +240,12 @@ fn body(
                 Ok(ResponseBody::Chunked)
             }
         }
-        (Field::One(_) | Field::Several, _) => Err(InvalidResponse),
+        (coding, length) => Err(InvalidResponse::malformed(match (coding, length) {
+            (Field::Several, _) => "Transfer-Encoding twice",
+            (_, Some(_)) => "both Content-Length and Transfer-Encoding",
+            (_, None) if is_http10 => "Transfer-Encoding in HTTP/1.0",
+            (_, None) => "a Transfer-Encoding that is not chunked",
+        })),
     }
 }
 
@@ -226,18 +317,72 @@ mod tests {
         for (text, to_head, body, closes) in good {
             assert_eq!(read(text, to_head), Ok(Some((body, closes))), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_is_named_and_no_value_shown() {
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+        assert_eq!(read(&many, false), Err(InvalidResponse::TooManyFields));
+        let long = format!("HTTP/1.1 200 OK\r\n{}: b\r\n\r\n", "é".repeat(99));
+        let shown = format!("{}...", "\\xc3\\xa9".repeat(30));
+        let long_name = format!("a field name that is none: \"{shown}\"");
         let bad = [
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
-            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "HTTP/2.0 200 OK\r\n\r\n",
-            "garbage\r\n\r\n",
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+                "Content-Length twice",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+                "Content-Length twice",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n",
+                "a Content-Length that is no length",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "both Content-Length and Transfer-Encoding",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                "a Transfer-Encoding that is not chunked",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Transfer-Encoding twice",
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Transfer-Encoding in HTTP/1.0",
+            ),
+            (
+                "HTTP/2.0 200 OK\r\n\r\n",
+                "an HTTP version that is neither 1.1 nor 1.0",
+            ),
+            ("garbage\r\n\r\n", "what does not begin with HTTP/1"),
+            ("HTTP/1.1 OK\r\n\r\n", "a status line without a status"),
+            ("HTTP/1.1 099 OK\r\n\r\n", "a status below 100"),
+            (
+                "\x15\x03\x03\0\x02\x02\x32",
+                "TLS, not HTTP: does its URL want https://?",
+            ),
+            (
+                "\0\0\x12\x04\0\0\0\0\0",
+                "HTTP/2: does its route want upstream_http2?",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\nX\x1b Y: secret\r\n\r\n",
+                "a field name that is none: \"X\\x1b Y\"",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nA: b\r\nSet-Cookie: secret\0\r\n\r\n",
+                "a byte that no field may have, in a field: \"Set-Cookie\"",
+            ),
+            (&long, &long_name),
         ];
-        for text in bad {
-            assert_eq!(read(text, false), Err(InvalidResponse), "{text:?}");
+        for (text, what) in bad {
+            let expected = InvalidResponse::Malformed(what.to_owned().into());
+            assert_eq!(read(text, false), Err(expected), "{text:?}");
         }
     }
 }

@@ -1,0 +1,49 @@
+//! The process' own log: what went wrong is said with its cause, and nothing that came from outside
+//! passes for something else.
+
+use crate::cli::{Folder, Process};
+use crate::support::client::ask;
+use crate::support::upstream::MockUpstream;
+
+const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+     <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+
+#[test]
+fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
+    let fields = "a: b\r\n".repeat(101);
+    let cases = [
+        (
+            "HTTP/1.1 200 OK\r\nX Bad\x1b: secret\r\n\r\n".to_owned(),
+            "sent a field name that is none: \"X Bad\\x1b\"",
+            "not valid HTTP",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\n{fields}\r\n"),
+            "sent more fields than `response_header_count`",
+            "larger head",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(70_000)),
+            "sent a head that is longer than `response_head_bytes`",
+            "larger head",
+        ),
+        (
+            "\x15\x03\x03\0\x02\x02\x0a".to_owned(),
+            "sent TLS, not HTTP",
+            "not valid HTTP",
+        ),
+    ];
+    let folder = Folder::new("log-upstream");
+    let cors = folder.write("cors.xml", POLICY);
+    for (answer, logged, told) in cases {
+        let upstream = MockUpstream::answering(answer);
+        let url = format!("http://{}", upstream.address);
+        let mut proxy = Process::start(&["run", "--upstream", &url, "--cors", &cors]);
+        let response = ask(proxy.address, "GET", "/k", &[]);
+        assert_eq!(response.status, 502, "{logged}");
+        assert!(response.text().contains(told), "{}", response.text());
+        let line = proxy.logged("an upstream failed");
+        assert!(line.contains(logged), "{logged} in {line}");
+        assert!(!line.contains("cause="), "{line}");
+    }
+}
