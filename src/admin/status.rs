@@ -104,6 +104,7 @@ fn upstream_health(upstream: &Upstream) -> Value {
         "consecutive_failures": condition.failures,
         "ejected_until": condition.ejected_until.map(time),
         "failing_checks": condition.fails_checks,
+        "failed_check": condition.failed_check.as_deref(),
     })
 }
 

@@ -48,25 +48,34 @@ pub(super) fn start(upstream: &Arc<Upstream>) {
             let Some(upstream) = Weak::upgrade(&upstream) else {
                 return;
             };
-            let passed = check(&upstream, &settings).await;
-            if let Some(is_failing) = tally.count(passed) {
-                tracing::warn!(%upstream, is_failing, "an upstream's checks turned");
-                upstream.health.set_failing(is_failing);
-            }
+            let checked = check(&upstream, &settings).await;
+            let failure = checked.as_ref().err();
+            let Some(is_failing) = tally.count(failure.is_none()) else {
+                continue;
+            };
+            let (path, cause) = (settings.path.as_str(), failure.map(String::as_str));
+            upstream.health.set_failing(cause);
+            tracing::warn!(%upstream, path, is_failing, cause, "an upstream's checks turned");
         }
     });
 }
 
-async fn check(upstream: &Upstream, settings: &CheckSettings) -> bool {
+/// Checks it once; `Err`: why it does not pass.
+async fn check(upstream: &Upstream, settings: &CheckSettings) -> Result<(), String> {
     let asked = tokio::time::timeout(settings.interval, ask(upstream, &settings.path));
-    match asked.await {
-        Ok(Ok(response)) => response.status().is_success() || response.status().is_redirection(),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a check failed");
-            false
-        }
-        Err(_) => false,
-    }
+    let failure = match asked.await {
+        Ok(Ok(response)) => match response.status() {
+            status if status.is_success() || status.is_redirection() => return Ok(()),
+            status => format!("status {}", status.as_str()),
+        },
+        Ok(Err(error)) => match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        },
+        Err(_) => format!("no answer within {:?}", settings.interval),
+    };
+    tracing::debug!(%upstream, path = settings.path.as_str(), cause = &*failure, "a check failed");
+    Err(failure)
 }
 
 async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<Response<Incoming>, Error> {

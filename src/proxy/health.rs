@@ -11,6 +11,8 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
+
 use crate::metrics::UpstreamHealth;
 
 use super::stream::Stream;
@@ -53,10 +55,12 @@ pub(crate) struct Health {
     is_checked: AtomicBool,
     /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
     ills: Arc<AtomicU8>,
+    /// Why the checks fail, if they do.
+    failed_check: ArcSwapOption<String>,
 }
 
 /// How an upstream fares, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// Whether requests go to it without need.
     pub is_healthy: bool,
@@ -66,6 +70,8 @@ pub struct Condition {
     pub ejected_until: Option<SystemTime>,
     /// Whether its active checks fail.
     pub fails_checks: bool,
+    /// Why they do.
+    pub failed_check: Option<Arc<String>>,
 }
 
 /// It failed too often in a row.
@@ -88,6 +94,7 @@ impl Health {
             failures: self.failures.load(Ordering::Relaxed),
             ejected_until: (ills & EJECTED != 0).then(|| UNIX_EPOCH + until),
             fails_checks: ills & FAILING != 0,
+            failed_check: self.failed_check.load_full(),
         }
     }
 
@@ -141,9 +148,11 @@ impl Health {
         !self.is_checked.swap(true, Ordering::Relaxed)
     }
 
-    /// Tells what its checks say.
-    pub(super) fn set_failing(&self, is_failing: bool) {
-        if is_failing {
+    /// Tells why its checks fail; `None`: they do not.
+    pub(super) fn set_failing(&self, cause: Option<&str>) {
+        let shown = cause.map(|cause| Arc::new(cause.to_owned()));
+        self.failed_check.store(shown);
+        if cause.is_some() {
             self.ills.fetch_or(FAILING, Ordering::Relaxed);
         } else {
             self.ills.fetch_and(!FAILING, Ordering::Relaxed);

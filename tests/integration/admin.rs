@@ -355,6 +355,7 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
             "consecutive_failures": 0,
             "ejected_until": null,
             "failing_checks": false,
+            "failed_check": null,
         }]);
         assert_eq!(photos["upstream_health"], healthy);
         assert_eq!(photos["policy"]["file"], "cors/photos.xml");

@@ -47,3 +47,29 @@ fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
         assert!(!line.contains("cause="), "{line}");
     }
 }
+
+#[test]
+fn a_check_that_fails_says_of_what_and_why() {
+    let upstream = MockUpstream::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = gone.local_addr().unwrap();
+    drop(gone);
+    let folder = Folder::new("log-check");
+    for (address, cause) in [(upstream.address, "status 404"), (refused, "refused")] {
+        let config = folder.write(
+            "s3cors.toml",
+            &format!(
+                "[[route]]\nhost = [\"*\"]\nupstream = [\"http://{address}\"]\n\
+                 health = {{ check_path = \"/ready?x\", check_seconds = 1, check_failures = 1 }}\n"
+            ),
+        );
+        let mut proxy = Process::start(&["run", "--config", &config]);
+        let line = proxy.logged("an upstream's checks turned");
+        for part in ["path=\"/ready?x\"", "is_failing=true", cause] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        let health = &proxy.status()["routes"][0]["upstream_health"][0];
+        let shown = health["failed_check"].as_str().unwrap();
+        assert!(shown.contains(cause), "{health}");
+    }
+}
