@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -111,6 +113,22 @@ impl Body {
             Kind::Fetched(body) => Some(body.lease.upstream()),
         }
     }
+}
+
+/// Leaves out of a response to HEAD what was made here, and says how long it is ([RFC 9110 §9.3.2]);
+/// what an upstream answers to HEAD has no content. Over HTTP/1.1, hyper does it.
+///
+/// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
+#[must_use]
+pub fn without_content(mut response: Response<Body>) -> Response<Body> {
+    if let Kind::Fixed(bytes) = &mut response.body_mut().kind
+        && !bytes.is_empty()
+    {
+        let length = std::mem::take(bytes).len();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
 }
 
 impl HttpBody for Body {

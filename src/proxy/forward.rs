@@ -50,7 +50,8 @@ pub(super) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
 }
 
 /// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
-/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]).
+/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]); and that it has no byte
+/// that HTTP/1.1 has not, which the library lets through.
 ///
 /// [RFC 9112 §3.2.4]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
 pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
@@ -63,7 +64,9 @@ pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
         Method::OPTIONS => true,
         _ => request.uri.path() != "*",
     };
-    if form_is_served && method_is_served {
+    let target = request.uri.path_and_query();
+    let is_ascii = target.is_none_or(|target| target.as_str().is_ascii());
+    if form_is_served && method_is_served && is_ascii {
         Ok(())
     } else {
         Err(Error::InvalidTarget)
@@ -242,11 +245,12 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
 ///
 /// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
 fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
     let crumbs = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     let crumbs: Vec<_> = crumbs.collect();
-    if crumbs.len() > 1
-        && let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..]))
-    {
+    if let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
         fields.insert(COOKIE, cookie);
     }
 }

@@ -314,19 +314,20 @@ impl Proxy {
         FoundRoute::find(snapshot, forward::authority(request)?, request.uri.path())
     }
 
+    /// Checks how long a head of HTTP/2 is: those of HTTP/1 were held to it when they were read.
     fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
+        if request.version != Version::HTTP_2 {
+            return Ok(());
+        }
         let target = request.uri.path().len() + request.uri.query().map_or(0, str::len);
         if target > self.limits.uri_bytes {
             return Err(Error::UriTooLong);
         }
-        // The fields of HTTP/1's heads were counted when they were read.
-        let is_http2 = request.version == Version::HTTP_2;
-        let around = if is_http2 { FIELD_BYTES } else { 0 };
         let fields = request.headers.iter();
         let bytes: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len() + around)
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
             .sum();
-        let has_many = is_http2 && request.headers.len() > self.limits.header_count;
+        let has_many = request.headers.len() > self.limits.header_count;
         match has_many || bytes > self.limits.head_bytes {
             true => Err(Error::HeadTooLarge),
             false => Ok(()),

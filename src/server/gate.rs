@@ -37,6 +37,7 @@ struct Shared {
     is_open: AtomicBool,
     is_through: AtomicBool,
     is_blocked: AtomicBool,
+    has_taken: AtomicBool,
 }
 
 /// Looks after a gate that hyper has.
@@ -95,6 +96,11 @@ impl Keeper {
     pub(super) fn is_blocked(&self) -> bool {
         self.0.is_blocked.load(Ordering::Relaxed)
     }
+
+    /// Whether the client took anything since this was asked last.
+    pub(super) fn has_taken(&self) -> bool {
+        self.0.has_taken.swap(false, Ordering::Relaxed)
+    }
 }
 
 impl<S> Gate<S> {
@@ -145,6 +151,13 @@ impl<S> Gate<S> {
 
     fn note_blocked(&self, is_blocked: bool) {
         self.shared.is_blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        self.note_blocked(written.is_pending());
+        if let Poll::Ready(Ok(1..)) = written {
+            self.shared.has_taken.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Passes on what was read ahead; false: there is nothing that may be passed on.
@@ -240,7 +253,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.note_blocked(written.is_pending());
+        self.note_written(&written);
         written
     }
 
@@ -250,7 +263,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.note_blocked(written.is_pending());
+        self.note_written(&written);
         written
     }
 

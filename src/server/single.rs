@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, StatusCode};
@@ -13,15 +14,17 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 
 use crate::proxy::Client;
+use crate::proxy::Deadline;
 use crate::proxy::Proxy;
 use crate::proxy::Single;
 use crate::proxy::body::Body;
 use crate::proxy::wire::Framing;
 
 use super::drain::DrainSignal;
-use super::gate::Gate;
+use super::gate::{Gate, Keeper};
 use super::linger::linger;
 use super::listener::Socket;
 
@@ -35,12 +38,13 @@ pub(super) async fn serve_single<S: Socket>(
     proxy: &Rc<Proxy>,
     drain: &DrainSignal,
 ) -> Option<Gate<S>> {
-    let answered = Rc::new(Cell::new(false));
+    let answering = Rc::new(Answering::default());
     let keeper = gate.keeper();
     let service = {
-        let (proxy, answered, keeper) = (Rc::clone(proxy), Rc::clone(&answered), keeper.clone());
+        let (proxy, keeper) = (Rc::clone(proxy), keeper.clone());
+        let answering = Rc::clone(&answering);
         service_fn(move |asked: Request<Incoming>| {
-            let (proxy, answered) = (Rc::clone(&proxy), Rc::clone(&answered));
+            let (proxy, answering) = (Rc::clone(&proxy), Rc::clone(&answering));
             let keeper = keeper.clone();
             Box::pin(async move {
                 let mut response = proxy.respond(asked, client).await;
@@ -57,7 +61,8 @@ pub(super) async fn serve_single<S: Socket>(
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(response.map(|body| Answer { body, answered }))
+                answering.patience.set(Some(response.body().patience()));
+                Ok::<_, Infallible>(response.map(|body| Answer { body, answering }))
             })
         })
     };
@@ -70,6 +75,11 @@ pub(super) async fn serve_single<S: Socket>(
         is_closing |= closes_now;
         closes_now
     };
+    let mut untaken = Untaken {
+        keeper: keeper.clone(),
+        answering: Rc::clone(&answering),
+        deadline: None,
+    };
     if request.has_upgrade {
         let mut connection = pin!(connection.with_upgrades());
         poll_fn(|cx| {
@@ -78,13 +88,19 @@ pub(super) async fn serve_single<S: Socket>(
                 connection.as_mut().graceful_shutdown();
                 polled = connection.as_mut().poll(cx);
             }
-            polled.map(log_end)
+            match polled {
+                Poll::Pending => untaken.poll_over(cx),
+                Poll::Ready(result) => {
+                    log_end(result);
+                    Poll::Ready(())
+                }
+            }
         })
         .await;
         return None;
     }
     let mut connection = connection;
-    let has_ended = poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         let mut polled = Pin::new(&mut connection).poll(cx);
         // Not before hyper has read the request: it would end without an answer.
         if polled.is_pending() && closes_now(cx) {
@@ -93,16 +109,19 @@ pub(super) async fn serve_single<S: Socket>(
         }
         if let Poll::Ready(result) = polled {
             log_end(result);
-            return Poll::Ready(true);
+            return Poll::Ready(End::Closed);
         }
         // The response's body was given up, so hyper has all of it; and the client has all
         // that hyper had.
-        if answered.get() && !keeper.is_blocked() {
-            return Poll::Ready(false);
+        if answering.is_answered.get() && !keeper.is_blocked() {
+            return Poll::Ready(End::Answered);
         }
-        Poll::Pending
+        untaken.poll_over(cx).map(|()| End::Untaken)
     })
     .await;
+    if matches!(end, End::Untaken) {
+        return None;
+    }
     let parts = connection.into_parts();
     let gate = parts.io.into_inner();
     // What hyper has read of this request and not passed on is no next request.
@@ -110,13 +129,60 @@ pub(super) async fn serve_single<S: Socket>(
         linger(gate.into_parts().0).await;
         return None;
     }
-    (!has_ended).then_some(gate)
+    matches!(end, End::Answered).then_some(gate)
+}
+
+/// How hyper's part in a connection ends.
+enum End {
+    /// The connection has ended.
+    Closed,
+    /// The request was answered.
+    Answered,
+    /// The client does not take its answer.
+    Untaken,
+}
+
+/// What is known of a response while hyper has it.
+#[derive(Default)]
+struct Answering {
+    /// Whether hyper has had all of its body.
+    is_answered: Cell<bool>,
+    /// How long the client may take nothing of it, once there is one.
+    patience: Cell<Option<Duration>>,
+}
+
+/// A limit of time for a client that takes nothing of what hyper writes: hyper has none.
+struct Untaken {
+    keeper: Keeper,
+    answering: Rc<Answering>,
+    /// There while the client is waited for.
+    deadline: Option<Deadline>,
+}
+
+impl Untaken {
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let has_taken = self.keeper.has_taken();
+        let (true, Some(patience)) = (self.keeper.is_blocked(), self.answering.patience.get())
+        else {
+            self.deadline = None;
+            return Poll::Pending;
+        };
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(patience));
+        if has_taken {
+            deadline.set(Instant::now() + patience);
+        }
+        deadline
+            .poll(cx)
+            .map(|()| tracing::debug!("a client does not take its response"))
+    }
 }
 
 /// A response's body that tells when hyper has had all of it.
 struct Answer {
     body: Body,
-    answered: Rc<Cell<bool>>,
+    answering: Rc<Answering>,
 }
 
 impl HttpBody for Answer {
@@ -141,7 +207,7 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.answered.set(true);
+        self.answering.is_answered.set(true);
     }
 }
 

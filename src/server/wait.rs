@@ -177,13 +177,16 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
                 false => (left, left),
             };
             let (rest, then) = answer(bytes, client, &mut left, proxy, &mut scratch.output);
-            self.requests += before - left;
+            let asked = before - left;
+            self.requests += asked;
             let Ok((unwritten, is_unflushed)) = write_at_once(cx, stream, &scratch.output) else {
                 return Poll::Ready(Then::End.into());
             };
             match then {
                 // There is more to come before anything can be done.
                 Then::Wait if !rest.is_empty() => self.keep_partial(rest),
+                // Empty lines ask nothing: the silence goes on.
+                Then::Wait if asked == 0 => (self.ahead, self.is_partial) = (Vec::new(), false),
                 then => {
                     self.ahead = rest.to_vec();
                     return Poll::Ready(Turn {
@@ -207,7 +210,10 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
     fn keep_partial(&mut self, bytes: &[u8]) {
         if !self.is_partial {
             self.is_partial = true;
-            self.deadline.set(Instant::now() + self.limits.head_read);
+            // Half an empty line asks nothing either.
+            if bytes != b"\r" {
+                self.deadline.set(Instant::now() + self.limits.head_read);
+            }
         }
         self.ahead = bytes.to_vec();
     }

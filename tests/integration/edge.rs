@@ -208,7 +208,11 @@ fn a_client_that_never_says_a_word_is_cut_at_the_heads_limit() {
     };
     let routes = [TestRoute::transparent(upstream.address)];
     let proxy = TestProxy::with_limits(&routes, limits);
-    assert!(RawClient::connect(proxy.address).is_closed());
+    for words in ["", "\r\n", "\r\n\r\n"] {
+        // Empty lines are no words (RFC 9112 §2.2).
+        let mut client = RawClient::connect(proxy.address);
+        assert!(client.send(words).is_closed(), "{words:?}");
+    }
 }
 
 #[test]

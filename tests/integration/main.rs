@@ -30,6 +30,7 @@ mod refused_heads;
 mod reload;
 mod room;
 mod shipped_files;
+mod slow_readers;
 mod smuggling;
 mod support;
 mod tls;

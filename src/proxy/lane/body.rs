@@ -42,9 +42,9 @@ pub(super) enum Broken {
     Upstream(io::Error),
     /// What the upstream sends is no chunk.
     Chunk,
-    /// The upstream stopped sending, or the client stopped taking.
+    /// The upstream stopped sending.
     Idle,
-    /// The client left.
+    /// The client left, or stopped taking.
     Client,
 }
 
@@ -175,11 +175,10 @@ impl<C: ClientStream> Carrying<'_, C> {
         loop {
             self.deadline.set(due(limit));
             if !unwritten.is_empty() {
-                let written = write_all(self.client, &unwritten, self.deadline).await;
-                written.map_err(|error| match error.kind() {
-                    io::ErrorKind::TimedOut => Broken::Idle,
-                    _ => Broken::Client,
-                })?;
+                // A client may be slow, as long as it takes something.
+                let renewed = Some(limit);
+                let written = write_all(self.client, &unwritten, self.deadline, renewed).await;
+                written.map_err(|_| Broken::Client)?;
                 unwritten.clear();
             }
             if left.is_ended() {
@@ -200,6 +199,10 @@ impl<C: ClientStream> Carrying<'_, C> {
                 continue;
             }
             let moved = poll_fn(|cx| {
+                // While the upstream is waited for, the client may take what it did not at once.
+                if flush(cx, self.client).is_err() {
+                    return Poll::Ready(Err(Broken::Client));
+                }
                 let moved = self.poll_piece(cx, &mut left, piece, raw);
                 if moved.is_pending() && self.deadline.poll(cx).is_ready() {
                     return Poll::Ready(Err(Broken::Idle));
@@ -271,7 +274,12 @@ async fn download_spliced(
     while *left > 0 || !pipe.is_empty() {
         deadline.set(due(limit));
         let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
-            Poll::Pending => deadline.poll(cx).map(|()| Err(Broken::Idle)),
+            Poll::Pending => deadline.poll(cx).map(|()| {
+                Err(match pipe.is_empty() {
+                    true => Broken::Idle,
+                    false => Broken::Client,
+                })
+            }),
             Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
                 Side::Source(error) => Broken::Upstream(error),
                 Side::Sink(_) => Broken::Client,
@@ -325,8 +333,8 @@ pub(super) fn write_both_at_once<W: AsyncWrite + Unpin>(
     Ok(rest)
 }
 
-/// What is held back above the socket (TLS) is to go as far as it does at once. What does not is
-/// flushed with what is written next, or by [`write_all`].
+/// What is held back above the socket (TLS) is to go as far as it does at once. What does not goes
+/// when the socket has room, if this is asked again, or by [`write_all`].
 fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W) -> io::Result<()> {
     match Pin::new(stream).poll_flush(cx) {
         Poll::Ready(Err(error)) => Err(error),
@@ -334,18 +342,25 @@ fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W) -> io::Res
     }
 }
 
-/// Writes all, until the limit.
+/// Writes all, until the limit, which begins anew whenever something is taken where `renewed` says
+/// how long it is.
 pub(super) async fn write_all<W: AsyncWrite + Unpin>(
     stream: &mut W,
     bytes: &[u8],
     deadline: &mut Deadline,
+    renewed: Option<Duration>,
 ) -> io::Result<()> {
     let mut rest = bytes;
     poll_fn(|cx| {
         while !rest.is_empty() {
             match Pin::new(&mut *stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => rest = rest.get(written..).unwrap_or_default(),
+                Poll::Ready(Ok(written)) => {
+                    rest = rest.get(written..).unwrap_or_default();
+                    if let Some(limit) = renewed {
+                        deadline.set(due(limit));
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     let late = || Err(io::ErrorKind::TimedOut.into());

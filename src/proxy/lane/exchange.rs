@@ -292,7 +292,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         if self.client.tcp().is_none() {
             // What is between us and the socket (TLS) may hold something back.
             self.deadline.set(due(limit));
-            let flushed = write_all(self.client, b"", self.deadline).await;
+            let flushed = write_all(self.client, b"", self.deadline, None).await;
             flushed.map_err(|_| Failure::ClientLeft)?;
         }
         if is_upstream_free {
@@ -408,10 +408,14 @@ impl<C: ClientStream> Carrying<'_, C> {
     /// Counts and logs a response's body that broke off.
     fn note_broken_body(&self, lease: &Lease, broken: &Broken) {
         let cause = match broken {
-            Broken::Client => return tracing::debug!("a client left in the middle of a response"),
+            Broken::Client => {
+                return tracing::debug!(
+                    "a client left in the middle of a response, or took no more of it"
+                );
+            }
             Broken::Upstream(error) => error.to_string(),
             Broken::Chunk => "a chunk is none".to_owned(),
-            Broken::Idle => "nothing moved for too long".to_owned(),
+            Broken::Idle => "nothing came for too long".to_owned(),
         };
         let (route, worker) = (self.route, self.proxy.worker);
         route
@@ -448,7 +452,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         let to_head = exchange.method == Method::HEAD;
         answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
         self.deadline.set(due(Timeouts::default().body_idle));
-        match write_all(self.client, &bytes, self.deadline).await {
+        match write_all(self.client, &bytes, self.deadline, None).await {
             Ok(()) if closes => Went::Refused,
             Ok(()) => Went::On,
             Err(_) => Went::Ends,

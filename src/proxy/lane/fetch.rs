@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, Version, request};
 
 use crate::metrics::UpstreamFailures;
@@ -40,9 +40,9 @@ pub(in crate::proxy) fn can_fetch(route: &Route, request: &request::Parts) -> bo
     let fields = &request.headers;
     request.version == Version::HTTP_2
         && matches!(request.method, Method::GET | Method::HEAD | Method::DELETE)
-        && ![CONTENT_LENGTH, EXPECT, TE]
-            .iter()
-            .any(|name| fields.contains_key(name))
+        && !fields
+            .keys()
+            .any(|name| matches!(name.as_str(), "content-length" | "expect" | "te"))
         && !route
             .upstreams
             .iter()

@@ -113,7 +113,7 @@ impl Raw {
         bytes: &[u8],
         deadline: &mut Deadline,
     ) -> Result<(), NoReply> {
-        match write_all(&mut self.stream, bytes, deadline).await {
+        match write_all(&mut self.stream, bytes, deadline, None).await {
             // The system may have had enough of a connection, too.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.has_passed() => {
                 Err(NoReply::Late)

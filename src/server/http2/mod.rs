@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use h2::Reason;
-use http::Request;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::metrics::Metrics;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
+use crate::proxy::body;
 
 use super::Limits;
 use super::drain::DrainSignal;
@@ -59,13 +60,17 @@ impl Http2 {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
         let service = service_fn(|request: Request<Incoming>| {
             let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(&request));
+            let is_head = request.method() == Method::HEAD;
             // Boxed: the library moves the future of a request several times.
             Box::pin(async move {
                 // Of a stream that is refused nothing was done: its client may ask again (RFC 9113
                 // §8.7).
                 let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
                 exchange.still_stands().await;
-                let response = proxy.respond(request, client).await;
+                let mut response = proxy.respond(request, client).await;
+                if is_head {
+                    response = body::without_content(response);
+                }
                 Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
             })
         });
