@@ -407,8 +407,11 @@ impl Proxy {
         body: Incoming,
         client: Client,
     ) -> Result<Response<UpstreamBody>, Error> {
-        let switched = parts.extensions.remove::<OnUpgrade>();
-        let on_upgrade = switched.filter(|_| forward::wants_upgrade(&parts));
+        let upstreams = &route.upstreams;
+        // Where it cannot be made, nobody need hear of it (RFC 9110 §7.8).
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| {
+            forward::wants_upgrade(&parts) && upstreams.iter().all(|one| one.may_upgrade())
+        });
         let expects_continue = forward::expects_continue(&parts);
         forward::to_upstream(&mut parts, client, route.forwarding, on_upgrade.is_some());
         parts.extensions.clear();
@@ -420,7 +423,6 @@ impl Proxy {
         let address = |request: &mut _, upstream: &_, version| {
             forward::address_to(request, upstream, route.host_header, version);
         };
-        let upstreams = &route.upstreams;
         match on_upgrade {
             None => self.pool.send(upstreams, request, address).await,
             Some(on_upgrade) => {

@@ -356,13 +356,13 @@ impl UpstreamPool {
         }
     }
 
-    /// A new connection that nothing was sent on.
+    /// A new connection for HTTP/1.1 that nothing was sent on.
     async fn stream(&self) -> Result<(Stream, Seat), Error> {
         let take = async || None::<std::convert::Infallible>;
         match self.place(true, Idle::Http1, take).await? {
             Place::Taken(never) => match never {},
             Place::Free(seat) => {
-                let stream = Stream::connect(self.account.upstream()).await?;
+                let stream = Stream::connect_for_http1(self.account.upstream()).await?;
                 Ok((stream, seat))
             }
         }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
-use super::upstream::{Address, Upstream};
+use super::upstream::{Address, TlsConfig, Upstream};
 
 /// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -30,8 +30,17 @@ pub(super) enum Stream {
 impl Stream {
     /// Connects, within the upstream's time.
     pub(super) async fn connect(upstream: &Upstream) -> Result<Self, Error> {
+        Self::connect_with(upstream, upstream.tls_config()).await
+    }
+
+    /// The same for HTTP/1.1, which TLS offers alone.
+    pub(super) async fn connect_for_http1(upstream: &Upstream) -> Result<Self, Error> {
+        Self::connect_with(upstream, upstream.tls_config_for_http1()).await
+    }
+
+    async fn connect_with(upstream: &Upstream, tls: Option<TlsConfig>) -> Result<Self, Error> {
         let limit = upstream.settings.timeouts.connect;
-        match tokio::time::timeout(limit, Self::open(upstream)).await {
+        match tokio::time::timeout(limit, Self::open(upstream, tls)).await {
             Ok(result) => result,
             Err(_) => Err(Error::ConnectTimeout {
                 upstream: upstream.to_string(),
@@ -39,7 +48,7 @@ impl Stream {
         }
     }
 
-    async fn open(upstream: &Upstream) -> Result<Self, Error> {
+    async fn open(upstream: &Upstream, tls: Option<TlsConfig>) -> Result<Self, Error> {
         let connect_error = |source| Error::Connect {
             upstream: upstream.to_string(),
             source,
@@ -66,7 +75,7 @@ impl Stream {
         }
         .map_err(connect_error)?;
         tcp.set_nodelay(true).map_err(connect_error)?;
-        let (Some(name), Some(config)) = (&upstream.server_name, upstream.tls_config()) else {
+        let (Some(name), Some(config)) = (&upstream.server_name, tls) else {
             return Ok(Self::Tcp(tcp));
         };
         let tls_error = |source| Error::Tls {

@@ -38,6 +38,9 @@ pub struct Upstream {
     pub(crate) names: Names,
 }
 
+/// The library's settings for a handshake.
+pub(super) type TlsConfig = Result<Arc<ClientConfig>, rustls::Error>;
+
 /// What the config says of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamSettings {
@@ -193,14 +196,36 @@ impl Upstream {
         });
     }
 
-    /// The library's settings for a handshake; `None`: TLS is not spoken.
-    pub(super) fn tls_config(&self) -> Option<Result<Arc<ClientConfig>, rustls::Error>> {
+    /// Whether it may be asked to leave HTTP: HTTP/2, where it is known to be spoken, has no way to
+    /// ([RFC 9113 §8.6]).
+    ///
+    /// [RFC 9113 §8.6]: https://www.rfc-editor.org/rfc/rfc9113#section-8.6
+    pub(super) fn may_upgrade(&self) -> bool {
+        !self.settings.http2 || self.settings.tls.is_some()
+    }
+
+    /// The settings for a handshake; `None`: TLS is not spoken.
+    pub(super) fn tls_config(&self) -> Option<TlsConfig> {
         let tls = self.settings.tls.as_ref()?;
         if let Some(config) = self.tls_config.get() {
             return Some(Ok(Arc::clone(config)));
         }
         let config = tls.config(self.settings.http2);
         Some(config.map(|config| Arc::clone(self.tls_config.get_or_init(|| config))))
+    }
+
+    /// The settings for a handshake that offers HTTP/1.1 alone; `None`: TLS is not spoken.
+    pub(super) fn tls_config_for_http1(&self) -> Option<TlsConfig> {
+        let config = self.tls_config()?;
+        if !self.settings.http2 {
+            return Some(config);
+        }
+        Some(config.map(|config| {
+            // What it shares with the other one: whom it trusts, and the sessions to resume.
+            let mut config = ClientConfig::clone(&config);
+            config.alpn_protocols.retain(|name| name != b"h2");
+            Arc::new(config)
+        }))
     }
 
     /// Its health, as metrics show it.

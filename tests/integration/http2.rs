@@ -380,7 +380,7 @@ async fn http2_upstream() -> SocketAddr {
                     request.version(),
                     request.uri()
                 );
-                let connection_fields = ["host", "connection", "transfer-encoding"]
+                let connection_fields = ["host", "connection", "transfer-encoding", "upgrade"]
                     .iter()
                     .filter(|name| request.headers().contains_key(**name))
                     .count();
@@ -457,6 +457,11 @@ fn an_http1_client_reaches_an_http2_upstream() {
     let mut route = TestRoute::new(served.recv().unwrap(), POLICY);
     route.http2 = true;
     let proxy = TestProxy::start(&[route]);
-    let response = ask(proxy.address, "GET", "/k", &[("Connection", "keep-alive")]);
-    assert_eq!(response.text(), "GET HTTP/2.0 http://photos.example/k");
+    // HTTP/2 knows no upgrade: one that is asked for is not passed on.
+    let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+    for fields in [&[("Connection", "keep-alive")][..], &upgrade] {
+        let response = ask(proxy.address, "GET", "/k", fields);
+        assert_eq!(response.text(), "GET HTTP/2.0 http://photos.example/k");
+        assert_eq!(response.values("x-fields"), ["0"]);
+    }
 }

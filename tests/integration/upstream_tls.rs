@@ -236,6 +236,22 @@ fn http2_is_spoken_where_both_want_it() {
 }
 
 #[test]
+fn an_upgrade_is_asked_for_over_http1_where_http2_is_spoken_otherwise() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    let pair = authority.sign(&["127.0.0.1"]);
+    let upstream = upstream(&pair, None, &[b"h2", b"http/1.1"]).to_string();
+    let keys = "upstream_http2 = true\nupstream_tls = { ca = \"ca.pem\" }";
+    let proxy = proxy(&folder, &upstream, keys);
+    let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
+    for (fields, expected) in [(&upgrade[..], "http/1.1 - 0"), (&[], "h2 - 0")] {
+        let answer = ask(proxy.address(), "GET", "/k", fields);
+        assert_eq!((answer.status, &*answer.text()), (200, expected));
+    }
+}
+
+#[test]
 fn changed_files_are_trusted_at_once_and_broken_ones_change_nothing() {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = Folder::new();
