@@ -44,8 +44,9 @@ const MAX_CONNECTIONS: usize = 100;
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a client may take to send a request's head.
-const HEAD_READ: Duration = Duration::from_secs(10);
+/// How long a client may take to send a request's head: short, so that those who send none leave room
+/// for a probe soon.
+const HEAD_READ: Duration = Duration::from_secs(2);
 
 /// How long a connection may last; it serves one request.
 const CONNECTION: Duration = Duration::from_secs(60);

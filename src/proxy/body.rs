@@ -24,6 +24,7 @@ use super::lane::FetchedBody;
 use super::logged::Logged;
 use super::pool::Http1;
 use super::upstream::{Timeouts, Upstream};
+use super::wire::without_head_fields;
 
 /// A response's body.
 pub struct Body {
@@ -220,7 +221,7 @@ impl UpstreamBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.restart_patience();
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(without_head_fields(frame))))
             }
             Poll::Ready(Some(Err(error))) => {
                 self.failed(&error);

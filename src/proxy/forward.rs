@@ -19,6 +19,7 @@ use super::host::Host;
 use super::request_body::RequestBody;
 use super::snapshot::{Forwarding, HostHeader};
 use super::upstream::Upstream;
+use super::wire::parse_length;
 
 /// How a request names its host.
 ///
@@ -50,8 +51,7 @@ pub(super) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
 }
 
 /// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
-/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]); and that it has no byte
-/// that HTTP/1.1 has not, which the library lets through.
+/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]).
 ///
 /// [RFC 9112 §3.2.4]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
 pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
@@ -64,12 +64,26 @@ pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
         Method::OPTIONS => true,
         _ => request.uri.path() != "*",
     };
-    let target = request.uri.path_and_query();
-    let is_ascii = target.is_none_or(|target| target.as_str().is_ascii());
-    if form_is_served && method_is_served && is_ascii {
+    if form_is_served && method_is_served {
         Ok(())
     } else {
         Err(Error::InvalidTarget)
+    }
+}
+
+/// Holds a request of HTTP/2 to what HTTP/1.1 has, where the library does not: the upstream might
+/// read anything else in its own way. HTTP/1.1's heads were held to it when they were read.
+pub(super) fn check_http2(request: &request::Parts) -> Result<(), Error> {
+    let target = request.uri.path_and_query();
+    let target = target.map_or("", |target| target.as_str());
+    if !target.is_ascii() || !(target.starts_with('/') || target == "*") {
+        return Err(Error::InvalidTarget);
+    }
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if parse_length(length.as_bytes()).is_some() => Ok(()),
+        (Some(_), _) => Err(Error::MalformedRequest("Content-Length is not one number")),
     }
 }
 
@@ -220,7 +234,10 @@ fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
 }
 
 fn origin_form(uri: &Uri) -> Uri {
-    uri.path_and_query()
+    let target = uri.path_and_query();
+    target
+        // Of a fragment alone, the library makes a target that it writes as nothing.
+        .filter(|target| target.as_str() != "/")
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"))
         .into()

@@ -309,16 +309,16 @@ impl Proxy {
         snapshot: &'s Snapshot,
         request: &request::Parts,
     ) -> Result<FoundRoute<'s>, Error> {
-        self.check_size(request)?;
+        if request.version == Version::HTTP_2 {
+            self.check_size(request)?;
+            forward::check_http2(request)?;
+        }
         forward::check_target(request)?;
         FoundRoute::find(snapshot, forward::authority(request)?, request.uri.path())
     }
 
-    /// Checks how long a head of HTTP/2 is: those of HTTP/1 were held to it when they were read.
+    /// Checks how long a head of HTTP/2 is.
     fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
-        if request.version != Version::HTTP_2 {
-            return Ok(());
-        }
         let target = request.uri.path().len() + request.uri.query().map_or(0, str::len);
         if target > self.limits.uri_bytes {
             return Err(Error::UriTooLong);

@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 
+use super::wire::without_head_fields;
+
 /// A request's body.
 pub(super) struct RequestBody {
     /// `None`: the request has none.
@@ -166,7 +168,7 @@ impl Body for RequestBody {
                 Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
             }
         }
-        frame
+        frame.map_ok(without_head_fields)
     }
 
     fn is_end_stream(&self) -> bool {

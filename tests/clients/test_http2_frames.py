@@ -262,6 +262,17 @@ FIELDS = [
     ("8.3.1 an empty host", [headers(1, request("GET", "/k", None, ("host", "")))]),
     ("8.5 CONNECT", [headers(1, [(":method", "CONNECT"), (":authority", "photos.example:443")])]),
     ("8.5 CONNECT with a path", [headers(1, request("CONNECT", "/k"))]),
+    *[
+        (f"8.3.1 a :path that is {target}", [headers(1, request(method, target))])
+        for target in ["?", "?x"]
+        for method in ["GET", "POST", "OPTIONS"]
+    ],
+    ("8.3.1 a :path that is not ASCII", [headers(1, request("GET", "/\u00e9"))]),
+    *[
+        (f"8.1.1 content-length of {values}", [put(*(("content-length", value) for value in values)), data(1, end=True)])
+        for values in [["00"], ["0000000000000000000"], [""], ["0", "0"], ["0", ""]]
+    ],
+    ("8.1.1 content-length that some take for octal", [length("010"), data(1, b"x" * 10, end=True)]),
     ("8.1.1 content-length without a body", [with_field(("content-length", "5"))]),
     ("8.1.1 content-length that is no number", [with_field(("content-length", "x"))]),
     ("8.1.1 content-length with a sign", [with_field(("content-length", "+0"))]),
@@ -331,6 +342,26 @@ def test_what_is_right_is_served(edge, forwarded, name, sent):
         assert survives(client)
     (request,) = forwarded()
     assert request.body is not None
+
+
+@pytest.mark.parametrize("target", ["#", "#x", "/#x"])
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_a_fragment_is_no_part_of_what_is_asked_for(edge, forwarded, method, target):
+    with Connection(edge.port) as client:
+        assert client.send(headers(1, request(method, target))).outcome() == "200"
+    (recorded,) = forwarded()
+    assert recorded.target == "/"
+
+
+def test_trailers_are_none_of_the_heads_fields(edge, forwarded):
+    """RFC 9110 6.5.1: an upstream might merge them."""
+    of_heads = ["forwarded", "x-forwarded-for", "x-s3cors-a", "origin", "cookie", "expect"]
+    trailers = [(name, "1") for name in [*of_heads, "x-sum"]]
+    with Connection(edge.port) as client:
+        client.send(put(("trailer", ", ".join([*of_heads, "x-sum"]))), data(1, b"x"), headers(1, trailers))
+        assert client.outcome() == "200"
+    (recorded,) = forwarded()
+    assert [line.split(b":")[0] for line in recorded.trailers] == [b"x-sum"]
 
 
 @cases(REFUSED, "name, most, sent, expected")

@@ -153,6 +153,7 @@ class Recorded:
     target: str
     fields: dict
     body: bytes | None = None
+    trailers: list = dataclasses.field(default_factory=list)
 
 
 class Recorder(Upstream):
@@ -166,7 +167,7 @@ class Recorder(Upstream):
         request = Recorded(method, target, fields)
         self.requests.append(request)
         if fields.get("transfer-encoding") == "chunked":
-            request.body = self._chunked(connection)
+            request.body = self._chunked(connection, request.trailers)
         else:
             length = int(fields.get("content-length", 0))
             body = connection.rfile.read(length)
@@ -175,7 +176,7 @@ class Recorder(Upstream):
         connection.wfile.write(b"ok")
 
     @staticmethod
-    def _chunked(connection):
+    def _chunked(connection, trailers):
         body = b""
         while line := connection.rfile.readline():
             size = int(line, 16)
@@ -183,6 +184,7 @@ class Recorder(Upstream):
             end = connection.rfile.readline()
             if size == 0:
                 while end not in (b"\r\n", b""):
+                    trailers.append(end)
                     end = connection.rfile.readline()
                 return body if end else None
         return None

@@ -4,6 +4,7 @@
 //! [RFC 9112 §7.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 
 use super::fields::ends_lines_with_crlf;
+use super::trailers::may_be_trailer;
 
 /// The most bytes of a chunk's extension: nobody needs any.
 const MOST_EXTENSION: u16 = 256;
@@ -13,28 +14,6 @@ const MOST_TRAILERS: usize = 8 * 1024;
 
 /// The most trailer fields.
 const MOST_TRAILER_FIELDS: usize = 32;
-
-/// Trailer fields that a receiver might take for the head's ([RFC 9110 §6.5.1]).
-///
-/// [RFC 9110 §6.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1
-const NO_TRAILERS: [&str; 16] = [
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-range",
-    "content-type",
-    "cookie",
-    "expect",
-    "host",
-    "http2-settings",
-    "origin",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Reads a chunked body as it comes.
 #[derive(Debug)]
@@ -191,16 +170,9 @@ fn check_trailers(section: &[u8], any_name: bool) -> Result<(), InvalidChunk> {
     else {
         return Err(InvalidChunk);
     };
-    let is_field_of_heads = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        NO_TRAILERS.contains(&name.as_str())
-            || ["access-control-", "x-forwarded-", "x-s3cors-"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-    };
     if length != section.len()
         || !ends_lines_with_crlf(section, fields)
-        || !any_name && fields.iter().any(|field| is_field_of_heads(field.name))
+        || !any_name && fields.iter().any(|field| !may_be_trailer(field.name))
     {
         return Err(InvalidChunk);
     }

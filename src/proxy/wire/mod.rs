@@ -11,10 +11,13 @@ mod fields;
 mod glimpse;
 mod request;
 mod response;
+mod trailers;
 
 pub use chunked::{Chunked, InvalidChunk};
 pub use fields::Field;
 pub(super) use fields::{CLOSE, copy_runs, offset};
 pub(super) use glimpse::Glimpse;
+pub(super) use request::parse_length;
 pub use request::{Connection, Framing, HeadError, RequestHead, read_request};
 pub(super) use response::{InvalidResponse, ResponseBody, ResponseHead, read_response};
+pub(super) use trailers::without_head_fields;

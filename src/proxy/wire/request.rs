@@ -249,7 +249,7 @@ fn framing(length: Field<'_>, coding: Field<'_>, is_http10: bool) -> Result<Fram
 
 /// Reads a `Content-Length`: digits alone, as many as a file can have bytes, and none before
 /// them that some would take for octal.
-pub(super) fn parse_length(digits: &[u8]) -> Option<u64> {
+pub(in crate::proxy) fn parse_length(digits: &[u8]) -> Option<u64> {
     // 18 digits fit whatever they are; nobody sends an exabyte.
     const MOST_DIGITS: usize = 18;
     let is_padded = digits.len() > 1 && digits.starts_with(b"0");
