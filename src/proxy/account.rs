@@ -7,16 +7,20 @@ use http::{HeaderValue, Method, StatusCode, request};
 
 use crate::cors::Denial;
 use crate::cors::Kind;
+use crate::metrics::NO_ROUTE;
 use crate::metrics::RouteMetrics;
 
+use super::forward;
 use super::refusals::Refusal;
 use super::snapshot::RoutePolicy;
 use super::{FoundRoute, Proxy};
 
 /// Who asks for what, as counts and logs tell it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Asking<'r> {
     pub(super) kind: Kind,
+    /// The request's host, as it came.
+    pub(super) host: &'r [u8],
     /// `Origin`, as it came.
     pub(super) origin: &'r [u8],
     /// The method that rules were asked for.
@@ -30,6 +34,7 @@ impl<'r> Asking<'r> {
         let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
         Self {
             kind,
+            host: forward::authority(request).unwrap_or_default(),
             origin: field(ORIGIN).unwrap_or_default(),
             method: requested.unwrap_or(request.method.as_str().as_bytes()),
             path: request.uri.path(),
@@ -78,12 +83,33 @@ impl Proxy {
         }
         let refusal = Refusal {
             route: &found.route.name,
-            kind: asking.kind,
+            snapshot: Some(found.snapshot),
+            asking,
             denial,
             policy: Some(policy),
-            origin: asking.origin,
-            method: asking.method,
-            path: asking.path,
+            request_id,
+        };
+        self.refusals.log(&refusal, Instant::now());
+    }
+
+    /// Counts a preflight's refusal where no route serves its host, and logs it like others.
+    #[cold]
+    pub(super) fn count_unrouted(
+        &self,
+        denial: &Denial,
+        request: &request::Parts,
+        request_id: &str,
+    ) {
+        let asking = Asking::of(Kind::Preflight, request);
+        let reason = denial.reason();
+        self.unrouted
+            .decision(self.worker, asking.kind, Err(reason));
+        let refusal = Refusal {
+            route: NO_ROUTE,
+            snapshot: None,
+            asking,
+            denial,
+            policy: None,
             request_id,
         };
         self.refusals.log(&refusal, Instant::now());

@@ -58,6 +58,7 @@ impl Proxy {
                 let id = *id.insert(self.ids.next());
                 let asking = Asking {
                     kind: Kind::Preflight,
+                    host,
                     origin: request.origin,
                     method: request.method,
                     path,

@@ -31,7 +31,7 @@ mod names;
 mod pool;
 mod quota;
 mod read_first;
-pub mod refusals;
+mod refusals;
 mod request_body;
 mod scratch;
 pub mod snapshot;
@@ -79,7 +79,7 @@ use pool::Pool;
 use refusals::Refusals;
 use request_body::RequestBody;
 use scratch::Slips;
-use snapshot::{Current, Policies, Route, RoutePolicy, Snapshot};
+use snapshot::{Current, Route, RoutePolicy, Snapshot};
 use traces::Tracer;
 use tunnel::Tunnels;
 
@@ -345,10 +345,15 @@ impl Proxy {
     ) -> Response<Body> {
         let id = self.ids.next();
         tracing::debug!(%error, id = id.as_str(), "a request was refused");
-        if matches!(error, Error::UnknownHost)
-            && cors::is_preflight(&request.method, &request.headers)
-        {
-            return answer::denial(&Denial::bucket_not_found(), ResourceType::Bucket, id);
+        if matches!(error, Error::UnknownHost) {
+            if cors::is_preflight(&request.method, &request.headers) {
+                let denial = Denial::bucket_not_found();
+                self.count_unrouted(&denial, request, id.as_str());
+                return answer::denial(&denial, ResourceType::Bucket, id);
+            }
+            let asking = Asking::of(Kind::Actual, request);
+            let now = Instant::now();
+            self.refusals.log_unknown_host(asking, id.as_str(), now);
         }
         let authority = forward::authority(request).ok();
         let found = authority.and_then(|authority| {
@@ -458,6 +463,7 @@ struct Held(Arc<Snapshot>);
 
 /// The route of a request, and what of it the request addresses.
 struct FoundRoute<'s> {
+    snapshot: &'s Snapshot,
     /// Which of the snapshot's routes it is.
     index: usize,
     route: &'s Route,
@@ -471,31 +477,14 @@ impl<'s> FoundRoute<'s> {
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
         let Found { value, below } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
         let route = snapshot.routes.get(*value).ok_or(Error::UnknownHost)?;
-        let (policy, resource) = route.policies.find(path, below);
+        let found = route.policies.find(path, below);
         Ok(Self {
+            snapshot,
             index: *value,
             route,
-            policy,
-            resource,
+            policy: found.policy.map(|policy| &**policy),
+            resource: found.resource,
         })
-    }
-}
-
-impl Policies {
-    /// The policy for a request, and what its path names.
-    fn find(&self, path: &str, below: Option<&str>) -> (Option<&RoutePolicy>, ResourceType) {
-        let fallback = || self.route.as_deref().or(self.not_enabled.as_deref());
-        let Some(buckets) = &self.buckets else {
-            return (fallback(), bucket::resource_in_host(path));
-        };
-        let addressed = buckets.addressing.find(path, below);
-        let own = addressed
-            .bucket
-            .and_then(|name| buckets.policies.get(&*name));
-        (
-            own.map(|policy| &**policy).or_else(fallback),
-            addressed.resource,
-        )
     }
 }
 

@@ -7,53 +7,71 @@ use crate::cors::Denial;
 use crate::cors::Kind;
 use crate::cors::Reason;
 
+use super::account::Asking;
 use super::escape::Escaped;
 use super::quota::Quota;
-use super::snapshot::RoutePolicy;
+use super::snapshot::{RoutePolicy, Snapshot};
 
 /// The most that is shown of an origin or a path, in bytes.
 const MAX_SHOWN: usize = 200;
 
 /// One worker's log of refusals.
 #[derive(Debug, Default)]
-pub struct Refusals(Quota<{ Reason::ALL.len() }>);
+pub(super) struct Refusals {
+    by_reason: Quota<{ Reason::ALL.len() }>,
+    unknown_hosts: Quota<1>,
+}
 
 /// A refused request.
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal<'r> {
+pub(super) struct Refusal<'r> {
     /// The route's name.
-    pub route: &'r str,
-    /// A preflight, or the request itself.
-    pub kind: Kind,
+    pub(super) route: &'r str,
+    /// What its bucket can be found in; `None` where no route serves the host.
+    pub(super) snapshot: Option<&'r Snapshot>,
+    /// What was refused.
+    pub(super) asking: Asking<'r>,
     /// Why.
-    pub denial: &'r Denial,
+    pub(super) denial: &'r Denial,
     /// Who says so; `None` where no route serves the host.
-    pub policy: Option<&'r RoutePolicy>,
-    /// The request's `Origin`, as it came.
-    pub origin: &'r [u8],
-    /// The method that rules were asked for.
-    pub method: &'r [u8],
-    /// The request's path, as it came.
-    pub path: &'r str,
+    pub(super) policy: Option<&'r RoutePolicy>,
     /// Under which the client knows the request; empty where it does not.
-    pub request_id: &'r str,
+    pub(super) request_id: &'r str,
 }
 
 impl Refusals {
     /// Shows a refusal, unless its reason had its lines already.
-    pub fn log(&self, refusal: &Refusal<'_>, now: Instant) {
+    pub(super) fn log(&self, refusal: &Refusal<'_>, now: Instant) {
         let reason = refusal.denial.reason();
         let index = Reason::ALL.iter().position(|one| *one == reason);
         let over = |suppressed| tell(reason, suppressed);
-        if self.0.take(index.unwrap_or(usize::MAX), now, over) {
+        if self.by_reason.take(index.unwrap_or(usize::MAX), now, over) {
             refusal.write(reason);
+        }
+    }
+
+    /// Shows a request to a host that no route serves, unless there were enough lines of those.
+    pub(super) fn log_unknown_host(&self, asking: Asking<'_>, request_id: &str, now: Instant) {
+        if self.unknown_hosts.take(0, now, tell_unknown_hosts) {
+            tracing::info!(
+                host = shown(asking.host, MAX_SHOWN),
+                origin = Some(asking.origin)
+                    .filter(|origin| !origin.is_empty())
+                    .map(|origin| shown(origin, MAX_SHOWN)),
+                method = shown(asking.method, 32),
+                path = shown(asking.path.as_bytes(), MAX_SHOWN),
+                id = request_id,
+                "no route serves a request's host"
+            );
         }
     }
 
     /// Says what was suppressed in periods that are over. To be called now and then, so that it
     /// is said even where no further refusal comes.
-    pub fn summarise(&self, now: Instant) {
-        self.0.summarise(now, |index, suppressed| {
+    pub(super) fn summarise(&self, now: Instant) {
+        self.unknown_hosts
+            .summarise(now, |_, suppressed| tell_unknown_hosts(suppressed));
+        self.by_reason.summarise(now, |index, suppressed| {
             if let Some(reason) = Reason::ALL.get(index) {
                 tell(*reason, suppressed);
             }
@@ -66,28 +84,45 @@ fn tell(reason: Reason, suppressed: u64) {
     tracing::info!(reason, suppressed, "more CORS requests were refused");
 }
 
+fn tell_unknown_hosts(suppressed: u64) {
+    tracing::info!(suppressed, "more requests had a host that no route serves");
+}
+
+/// What came from outside, as a string: the log puts quotation marks around it, so that nothing in
+/// it passes for another field.
+fn shown(bytes: &[u8], max: usize) -> String {
+    Escaped::new(bytes, max).to_string()
+}
+
 impl Refusal<'_> {
     fn write(&self, reason: Reason) {
         let nearest = self.denial.nearest_rule();
-        let id = nearest
+        let rule_id = nearest
             .zip(self.policy)
             .and_then(|(index, policy)| policy.policy.rule_id(index))
-            .map(|id| tracing::field::display(Escaped::new(id.as_bytes(), MAX_SHOWN)));
-        let kind = match self.kind {
+            .map(|id| shown(id.as_bytes(), MAX_SHOWN));
+        let asking = &self.asking;
+        let bucket = self
+            .snapshot
+            .and_then(|snapshot| snapshot.bucket(asking.host, asking.path))
+            .map(|name| shown(name.as_bytes(), MAX_SHOWN));
+        let kind = match asking.kind {
             Kind::Preflight => "preflight",
             Kind::Actual => "actual",
         };
         tracing::info!(
             route = self.route,
+            host = shown(asking.host, MAX_SHOWN),
+            bucket,
             request = kind,
             reason = reason.as_str(),
-            origin = %Escaped::new(self.origin, MAX_SHOWN),
-            method = %Escaped::new(self.method, 32),
-            path = %Escaped::new(self.path.as_bytes(), MAX_SHOWN),
+            origin = shown(asking.origin, MAX_SHOWN),
+            method = shown(asking.method, 32),
+            path = shown(asking.path.as_bytes(), MAX_SHOWN),
             // People count from 1, as `explain` does.
             nearest_rule = nearest.map(|index| index + 1),
-            rule_id = id,
-            id = self.request_id,
+            rule_id,
+            id = Some(self.request_id).filter(|id| !id.is_empty()),
             "a CORS request was refused"
         );
     }
@@ -164,13 +199,17 @@ mod tests {
             Refusals::default().log(
                 &Refusal {
                     route: "photos",
-                    kind: Kind::Actual,
+                    snapshot: None,
+                    asking: Asking {
+                        kind: Kind::Actual,
+                        host: b"s3.example",
+                        origin: b"https://a reason=forged\r\nforged\x1b[31m",
+                        method: b"PUT",
+                        path: &"/long".repeat(100),
+                    },
                     denial: &denial,
                     policy: Some(&policy),
-                    origin: b"https://app.example\r\nforged\x1b[31m",
-                    method: b"PUT",
-                    path: &"/long".repeat(100),
-                    request_id: "0A1B",
+                    request_id: "",
                 },
                 Instant::now(),
             );
@@ -179,14 +218,16 @@ mod tests {
         for part in [
             "route=\"photos\"",
             "reason=\"method\"",
-            "origin=https://app.example\\x0d\\x0aforged\\x1b[31m",
-            "method=PUT",
+            "host=\"s3.example\"",
+            "origin=\"https://a reason=forged\\\\x0d\\\\x0aforged\\\\x1b[31m\"",
+            "method=\"PUT\"",
             "/long...",
             "nearest_rule=1",
-            "rule_id=read",
+            "rule_id=\"read\"",
         ] {
             assert!(lines[0].contains(part), "{part} in {}", lines[0]);
         }
+        assert!(!lines[0].contains(" id="), "{}", lines[0]);
         assert!(lines[0].len() < 600);
     }
 
@@ -199,12 +240,16 @@ mod tests {
         let log = |denial, now| {
             let refusal = Refusal {
                 route: "photos",
-                kind: Kind::Actual,
+                snapshot: None,
+                asking: Asking {
+                    kind: Kind::Actual,
+                    host: b"photos.example",
+                    origin: b"null",
+                    method: b"GET",
+                    path: "/",
+                },
                 denial,
                 policy: None,
-                origin: b"null",
-                method: b"GET",
-                path: "/",
                 request_id: "",
             };
             refusals.log(&refusal, now);

@@ -1,5 +1,6 @@
 //! All that requests need to be answered, immutable; and the one cell that publishes it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use crate::cors::Policy;
+use crate::cors::ResourceType;
 use crate::metrics::Counter;
 use crate::metrics::RouteMetrics;
 
-use super::bucket::Addressing;
+use super::bucket::{self, Addressed, Addressing};
 use super::client::TrustedProxies;
-use super::host::{HostMap, HostPattern};
+use super::host::{Host, HostMap, HostPattern};
 use super::upstream::Upstream;
 
 /// What every request of one moment is answered from.
@@ -27,6 +29,17 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     /// Who is believed whom they speak for.
     pub trusted_proxies: TrustedProxies,
+}
+
+impl Snapshot {
+    /// The bucket that a request addresses, for people: it is looked up anew.
+    pub(super) fn bucket(&self, authority: &[u8], path: &str) -> Option<String> {
+        let host = Host::parse(authority).ok()?;
+        let found = self.hosts.get(&host)?;
+        let route = self.routes.get(*found.value)?;
+        let bucket = route.policies.find(path, found.below).bucket?;
+        Some(bucket.into_owned())
+    }
 }
 
 /// Where the requests for some hosts go, and what CORS policy they are under.
@@ -58,6 +71,62 @@ pub struct Policies {
     /// Answers where neither the bucket nor the route has a policy; `None`: the route is
     /// transparent, CORS is the upstream's business.
     pub not_enabled: Option<Arc<RoutePolicy>>,
+}
+
+/// The policy that decides a request, and what the request addresses.
+#[derive(Clone, Debug)]
+pub struct FoundPolicy<'p, 'r> {
+    /// Which one it is.
+    pub scope: Scope,
+    /// `None`: the route is transparent.
+    pub policy: Option<&'p Arc<RoutePolicy>>,
+    /// The bucket's name, on a route with buckets; `None` for a request to the service, too.
+    pub bucket: Option<Cow<'r, str>>,
+    /// What the path names.
+    pub resource: ResourceType,
+}
+
+/// Which policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The bucket's own.
+    Bucket,
+    /// The route's.
+    Route,
+    /// There is none, so CORS is not enabled.
+    NotEnabled,
+    /// There is none, so the upstream decides.
+    Transparent,
+}
+
+impl Policies {
+    /// Finds the policy of a request for `path`, whose host stood `below` a wildcard: the
+    /// bucket's own, else the route's.
+    #[must_use]
+    pub fn find<'r>(&self, path: &'r str, below: Option<&'r str>) -> FoundPolicy<'_, 'r> {
+        let Addressed { bucket, resource } = match &self.buckets {
+            Some(buckets) => buckets.addressing.find(path, below),
+            None => Addressed {
+                bucket: None,
+                resource: bucket::resource_in_host(path),
+            },
+        };
+        let name = bucket.as_deref();
+        let own = self.buckets.as_ref().zip(name);
+        let own = own.and_then(|(buckets, name)| buckets.policies.get(name));
+        let (scope, policy) = match (own, &self.route, &self.not_enabled) {
+            (Some(own), _, _) => (Scope::Bucket, Some(own)),
+            (None, Some(route), _) => (Scope::Route, Some(route)),
+            (None, None, Some(none)) => (Scope::NotEnabled, Some(none)),
+            (None, None, None) => (Scope::Transparent, None),
+        };
+        FoundPolicy {
+            scope,
+            policy,
+            bucket,
+            resource,
+        }
+    }
 }
 
 /// The policies of a route's buckets.

@@ -73,3 +73,57 @@ fn a_check_that_fails_says_of_what_and_why() {
         assert!(shown.contains(cause), "{health}");
     }
 }
+
+#[test]
+fn a_refusal_says_of_which_host_and_bucket_and_one_of_an_unknown_host_is_counted() {
+    let folder = Folder::new("log-refusals");
+    std::fs::create_dir(folder.path("buckets")).unwrap();
+    folder.write("buckets/photos.xml", POLICY);
+    let config = folder.write(
+        "s3cors.toml",
+        "[[route]]\nname = \"store\"\nhost = [\"s3.example\"]\nupstream = [\"http://127.0.0.1:1\"]\n\
+         buckets = { directory = \"buckets\", address = \"path\" }\n",
+    );
+    let mut proxy = Process::start(&["run", "--config", &config]);
+    let preflight = |host: &str, method: &str| {
+        let fields = [
+            ("host", host),
+            ("origin", "https://a reason=forged"),
+            ("access-control-request-method", "GET"),
+        ];
+        ask(proxy.address, method, "/photos/x", &fields).status
+    };
+    assert_eq!(preflight("s3.example", "OPTIONS"), 403);
+    assert_eq!(preflight("elsewhere.example", "OPTIONS"), 403);
+    assert_eq!(preflight("elsewhere.example", "GET"), 421);
+    let known = proxy.logged("a CORS request was refused");
+    let unknown = proxy.logged("a CORS request was refused");
+    let misdirected = proxy.logged("no route serves a request's host");
+    let origin = "origin=\"https://a reason=forged\"";
+    for (line, parts) in [
+        (
+            known,
+            &[
+                "route=\"store\"",
+                "host=\"s3.example\"",
+                "bucket=\"photos\"",
+            ][..],
+        ),
+        (
+            unknown,
+            &[
+                "route=\"-\"",
+                "host=\"elsewhere.example\"",
+                "reason=\"no_cors\"",
+            ],
+        ),
+        (misdirected, &["host=\"elsewhere.example\""]),
+    ] {
+        for part in [parts, &[origin]].concat() {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
+    let metrics = ask(proxy.admin, "GET", "/metrics", &[("host", "localhost")]).text();
+    let counted = "s3cors_cors_decisions_total{route=\"-\",request=\"preflight\",outcome=\"denied\",reason=\"no_cors\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}

@@ -11,6 +11,7 @@ mod fetch;
 mod json;
 mod words;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Uri;
@@ -18,10 +19,11 @@ use http::Uri;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 
-use super::bucket::{self, Addressing};
+use super::bucket::Addressing;
 use super::host::{Host, HostPattern};
 use super::snapshot::{Route, RoutePolicy, Snapshot};
 
+pub use super::snapshot::Scope;
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
 pub use fetch::PreflightReason;
 
@@ -65,19 +67,6 @@ pub struct ServedBucket {
     pub name: Option<String>,
     /// Where the name stands.
     pub addressing: Addressing,
-}
-
-/// Which policy decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The bucket's own.
-    Bucket,
-    /// The route's.
-    Route,
-    /// There is none, so CORS is not enabled.
-    NotEnabled,
-    /// There is none, so the upstream decides.
-    Transparent,
 }
 
 /// The verdict in a word.
@@ -171,41 +160,18 @@ impl RouteExplanation {
 
 impl Served {
     fn find(route: &Arc<Route>, host: &Host, below: Option<&str>, path: &str) -> Self {
-        let policies = &route.policies;
-        let addressed = policies
-            .buckets
-            .as_ref()
-            .map(|buckets| (buckets, buckets.addressing.find(path, below)));
-        let own = addressed.as_ref().and_then(|(buckets, addressed)| {
-            let name = addressed.bucket.as_deref()?;
-            buckets.policies.get(name)
-        });
-        // The order in which requests look (`Policies::find`).
-        let candidates = [
-            (Scope::Bucket, own),
-            (Scope::Route, policies.route.as_ref()),
-            (Scope::NotEnabled, policies.not_enabled.as_ref()),
-        ];
-        let found = candidates
-            .into_iter()
-            .find_map(|(scope, policy)| Some((scope, Arc::clone(policy?))));
-        let (scope, policy) = match found {
-            Some((scope, policy)) => (scope, Some(policy)),
-            None => (Scope::Transparent, None),
-        };
+        let found = route.policies.find(path, below);
+        let buckets = route.policies.buckets.as_ref();
         Self {
             route: Arc::clone(route),
             host: pattern(route, host, below),
-            resource: match &addressed {
-                Some((_, addressed)) => addressed.resource,
-                None => bucket::resource_in_host(path),
-            },
-            bucket: addressed.map(|(buckets, addressed)| ServedBucket {
-                name: addressed.bucket.map(|name| name.into_owned()),
+            resource: found.resource,
+            bucket: buckets.map(|buckets| ServedBucket {
+                name: found.bucket.map(Cow::into_owned),
                 addressing: buckets.addressing,
             }),
-            scope,
-            policy,
+            scope: found.scope,
+            policy: found.policy.map(Arc::clone),
         }
     }
 

@@ -148,7 +148,7 @@ impl Proxy {
         let (marks, decision) = match found.policy {
             None => (None, None),
             Some(policy) => {
-                let (marks, outcome) = self.decide(&found, policy, &asked, path, &mut slip);
+                let (marks, outcome) = self.decide(&found, policy, &asked, (host, path), &mut slip);
                 (Some(marks), outcome.map(|outcome| (Kind::Actual, outcome)))
             }
         };
@@ -177,7 +177,7 @@ impl Proxy {
         found: &FoundRoute<'_>,
         policy: &RoutePolicy,
         asked: &Asked<'_>,
-        path: &str,
+        (host, path): (&[u8], &str),
         slip: &mut Vec<u8>,
     ) -> (Marks, Option<Result<(), Reason>>) {
         let vary = |is_allowed| policy.policy.vary(Kind::Actual, is_allowed);
@@ -199,6 +199,7 @@ impl Proxy {
             Err(denial) => {
                 let asking = Asking {
                     kind: Kind::Actual,
+                    host,
                     origin,
                     method: asked.method,
                     path,
