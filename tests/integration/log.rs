@@ -1,7 +1,7 @@
 //! The process' own log: what went wrong is said with its cause, and nothing that came from outside
 //! passes for something else.
 
-use crate::cli::{Folder, Process};
+use crate::support::binary::{Folder, Process};
 use crate::support::client::ask;
 use crate::support::upstream::MockUpstream;
 

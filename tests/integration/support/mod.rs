@@ -1,5 +1,6 @@
 //! What several subjects need.
 
+pub(crate) mod binary;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod configured;
