@@ -47,7 +47,8 @@ pub struct Worker(pub usize);
 /// Why a request got no whole response from its upstream: the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamFailure {
-    /// No connection was free, and no more may be opened or waited for.
+    /// No connection was free, and no more may be opened or waited for, or none can be for want of
+    /// descriptors.
     Busy,
     /// The name could not be looked up.
     Dns,

@@ -144,7 +144,9 @@ fn public_message(error: &Error) -> &'static str {
         Error::UriTooLong => "The request's target is too long.",
         Error::RequestBodyTimeout => "The request's body stopped coming.",
         Error::RequestBody(_) => "The request's body broke off.",
-        Error::Busy { .. } => "Too many requests are under way: please reduce your request rate.",
+        Error::Busy { .. } | Error::NoDescriptor { .. } => {
+            "Too many requests are under way: please reduce your request rate."
+        }
         Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {
             "The upstream could not be reached."
         }

@@ -50,6 +50,14 @@ pub enum Error {
         /// Its address in the config.
         upstream: String,
     },
+    /// The system has no descriptor left for a connection to the upstream.
+    #[error("no descriptor is left for a connection to upstream {upstream}")]
+    NoDescriptor {
+        /// Its address in the config.
+        upstream: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The upstream's name could not be looked up.
     #[error("cannot look up upstream {upstream}")]
     Dns {
@@ -185,7 +193,7 @@ impl Error {
                 client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true)
             }
             Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
-            Self::Busy { .. } => Answer {
+            Self::Busy { .. } | Self::NoDescriptor { .. } => Answer {
                 retry_after: Some(1),
                 ..upstream(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -205,7 +213,8 @@ impl Error {
         }
     }
 
-    /// Whether it tells that the upstream fares badly: that it is asked too much does not.
+    /// Whether it tells that the upstream fares badly: that it is asked too much does not, nor that
+    /// this process has no room.
     pub(super) fn is_upstreams_fault(&self) -> bool {
         match self.answer().blame {
             Blame::Client | Blame::Upstream(UpstreamFailure::Busy) => false,

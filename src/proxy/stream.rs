@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -49,9 +50,13 @@ impl Stream {
     }
 
     async fn open(upstream: &Upstream, tls: Option<TlsConfig>) -> Result<Self, Error> {
-        let connect_error = |source| Error::Connect {
-            upstream: upstream.to_string(),
-            source,
+        let connect_error = |source| {
+            let upstream = upstream.to_string();
+            if is_about_descriptors(&source) {
+                Error::NoDescriptor { upstream, source }
+            } else {
+                Error::Connect { upstream, source }
+            }
         };
         let (host, port) = match &upstream.settings.address {
             Address::Unix(path) => {
@@ -120,6 +125,12 @@ impl Stream {
         };
         is_known && upstream.settings.http2
     }
+}
+
+/// Whether this process, or the whole system, has as many files open as it may.
+fn is_about_descriptors(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Connects to whichever address answers first. One that does not answer holds nobody up for long:

@@ -5,6 +5,7 @@
 
 mod admission;
 mod connection;
+mod descriptors;
 mod drain;
 mod entrance;
 #[doc(hidden)]
@@ -220,12 +221,14 @@ pub struct Drained {
 }
 
 impl Server {
-    /// Binds every address, once for each worker; `claim` says whose they may be.
+    /// Binds every address, once for each worker; `claim` says whose they may be. Before that, the
+    /// process may have as many files open as it can.
     ///
     /// # Errors
     ///
     /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
     pub fn bind(settings: &Settings, claim: Claim) -> Result<Bound, StartError> {
+        descriptors::raise_limit(settings.limits.connections);
         let mut listeners = Vec::with_capacity(settings.listeners.len());
         for listener in &settings.listeners {
             let workers = settings.workers.max(1);

@@ -11,6 +11,7 @@
 mod access_log;
 mod admin;
 mod cli;
+mod descriptors;
 mod diagnostics;
 mod drain;
 mod edge;

@@ -1,0 +1,63 @@
+//! The system's limit on open files: made the most of, and where it is reached, nobody else's fault.
+
+use std::fs;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use crate::support::binary::{Folder, Process};
+use crate::support::client::{RawClient, ask};
+use crate::support::upstream::MockUpstream;
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// Starts a proxy with one worker after this `ulimit`.
+fn start(ulimit: &str, upstream: &MockUpstream, folder: &Folder) -> Process {
+    let config = format!(
+        "workers = 1\n[[route]]\nhost = '*'\nupstream = 'http://{}'\n",
+        upstream.address
+    );
+    let config = folder.write("s3cors.toml", &config);
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+    command
+        .args(["-c", &limited, env!("CARGO_BIN_EXE_s3cors")])
+        .args(["run", "--config", &config])
+        .stdin(Stdio::null());
+    Process::spawn(command)
+}
+
+#[test]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let folder = Folder::new("soft-limit");
+    let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let process = start("-Sn 64", &upstream, &folder);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let open_files = limits.lines().find(|line| line.starts_with("Max open"));
+    let words: Vec<&str> = open_files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{limits}");
+}
+
+#[test]
+fn no_descriptor_for_an_upstream_is_a_want_of_room_and_not_the_upstreams_failure() {
+    let folder = Folder::new("hard-limit");
+    let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let mut process = start("-n 64", &upstream, &folder);
+    let mut client = RawClient::connect(process.address);
+    let connect = || TcpStream::connect(process.address).unwrap();
+    let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
+    process.logged("cannot accept connections for now");
+    // As many failures in a row as leave an upstream out.
+    for _ in 0..3 {
+        let answer = client.send(GET).receive("GET");
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.values("retry-after"), ["1"]);
+    }
+    drop(crowd);
+    // Their places are free once it is noticed that they left.
+    while client.send(GET).receive("GET").status == 503 {}
+    let host = [("host", "localhost")];
+    let counted = ask(process.admin, "GET", "/metrics", &host).text();
+    let none = "s3cors_upstream_errors_total{route=\"*\",reason=\"connect\"} 0\n";
+    assert!(counted.contains(none), "{counted}");
+    assert!(counted.contains("reason=\"busy\"} "), "{counted}");
+}
