@@ -19,6 +19,7 @@ mod no_room;
 mod per_client;
 mod prefixed;
 mod proxy_protocol;
+mod shortage;
 mod single;
 pub mod socket;
 pub mod tls;

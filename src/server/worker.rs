@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -26,6 +26,7 @@ use super::entrance::Entrance;
 use super::listener::{Accepted, BoundSocket, Listener, Socket};
 use super::no_room;
 use super::per_client::PerClient;
+use super::shortage::Shortage;
 
 /// How often what is apart from any request is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -145,6 +146,7 @@ struct Hall {
     admission: Rc<Admission>,
     shared: Rc<Shared>,
     connections: JoinSet<()>,
+    shortage: Shortage,
 }
 
 impl Hall {
@@ -158,6 +160,7 @@ impl Hall {
             entrance: Rc::new(entrance),
             shared: Rc::clone(shared),
             connections: JoinSet::new(),
+            shortage: Shortage::default(),
         }
     }
 
@@ -175,10 +178,19 @@ impl Hall {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok(accepted) => self.admit(accepted),
+                Ok(accepted) => {
+                    if let Some(failures) = self.shortage.accepted(Instant::now) {
+                        let listener = &self.entrance.listener;
+                        tracing::info!(listener, failures, "all connections are accepted again");
+                    }
+                    self.admit(accepted);
+                }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections for now");
+                    if self.shortage.met(Instant::now()) {
+                        let listener = &self.entrance.listener;
+                        tracing::warn!(listener, %error, "cannot accept connections for now");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
