@@ -5,7 +5,13 @@ use std::io;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::cors::nearest;
+
 use super::Failure;
+
+const DEFAULT: &str = "info";
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// What is logged, and how.
 #[derive(Clone, Debug, Args)]
@@ -15,7 +21,7 @@ pub(super) struct Log {
         long = "log",
         env = "S3CORS_LOG",
         value_name = "FILTER",
-        default_value = "info"
+        default_value = DEFAULT
     )]
     filter: String,
     /// How a line of the log looks.
@@ -42,7 +48,7 @@ enum LogFormat {
 impl Log {
     /// Begins to log.
     pub(super) fn start(&self) -> Result<(), Failure> {
-        let filter = EnvFilter::try_new(&self.filter)
+        let filter = filter(&self.filter)
             .map_err(|error| Failure::Usage(format!("--log {}: {error}", self.filter)))?;
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -53,5 +59,63 @@ impl Log {
             LogFormat::Json => subscriber.json().flatten_event(true).init(),
         }
         Ok(())
+    }
+}
+
+/// Reads a filter; an empty one (a variable that is set to nothing) is the default.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    let text = if text.trim().is_empty() {
+        DEFAULT
+    } else {
+        text
+    };
+    // The library takes any word that is no level for a module, and logs nothing else.
+    let is_module = |word: &str| word.contains(['=', ':', '[', ']']);
+    let mut words = text.split(',').map(str::trim);
+    let odd = words.find(|word| {
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+        !word.is_empty() && !is_level && !is_module(word)
+    });
+    match odd {
+        Some(word) => {
+            let begins = || LEVELS.into_iter().find(|level| word.starts_with(level));
+            let meant = nearest(word, &LEVELS).or_else(begins);
+            let meant = meant.map(|level| format!("; did you mean `{level}`?"));
+            Err(format!(
+                "`{word}` is no level{} (a module is `{word}=LEVEL`)",
+                meant.unwrap_or_default()
+            ))
+        }
+        None => EnvFilter::try_new(text).map_err(|error| error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in [
+            "info",
+            "WARN",
+            "",
+            " ",
+            "s3cors::proxy=debug,info",
+            "hyper=trace",
+            "off",
+        ] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for (text, said) in [
+            ("warning", "`warn`"),
+            ("inffo", "`info`"),
+            ("info,debgu", "`debug`"),
+            ("nonsense", "`nonsense` is no level"),
+            ("x=y=z", ""),
+        ] {
+            let error = filter(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
     }
 }

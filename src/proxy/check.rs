@@ -48,7 +48,9 @@ pub(super) fn start(upstream: &Arc<Upstream>) {
             let Some(upstream) = Weak::upgrade(&upstream) else {
                 return;
             };
-            let checked = check(&upstream, &settings).await;
+            let Some(checked) = check(&upstream, &settings).await else {
+                continue;
+            };
             let failure = checked.as_ref().err();
             let Some(is_failing) = tally.count(failure.is_none()) else {
                 continue;
@@ -60,14 +62,15 @@ pub(super) fn start(upstream: &Arc<Upstream>) {
     });
 }
 
-/// Checks it once; `Err`: why it does not pass.
-async fn check(upstream: &Upstream, settings: &CheckSettings) -> Result<(), String> {
+/// Checks it once; `Err`: why it does not pass, `None`: it is our fault that nothing is known.
+async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(), String>> {
     let asked = tokio::time::timeout(settings.interval, ask(upstream, &settings.path));
     let failure = match asked.await {
         Ok(Ok(response)) => match response.status() {
-            status if status.is_success() || status.is_redirection() => return Ok(()),
+            status if status.is_success() || status.is_redirection() => return Some(Ok(())),
             status => format!("status {}", status.as_str()),
         },
+        Ok(Err(error)) if !error.is_upstreams_fault() => return None,
         Ok(Err(error)) => match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
@@ -75,7 +78,7 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Result<(), Stri
         Err(_) => format!("no answer within {:?}", settings.interval),
     };
     tracing::debug!(%upstream, path = settings.path.as_str(), cause = &*failure, "a check failed");
-    Err(failure)
+    Some(Err(failure))
 }
 
 async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<Response<Incoming>, Error> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 
@@ -79,6 +80,8 @@ fn bind_tcp(address: SocketAddr, workers: usize, claim: Claim) -> io::Result<Bou
 /// All workers accept from one socket: Unix sockets cannot share a path.
 fn bind_unix(path: &Path, workers: usize, claim: Claim) -> io::Result<BoundListener> {
     let (first, file) = socket::unix(path, claim)?;
+    // For everybody, as a port is; who may come in is for the folder to say.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         sockets.push(BoundSocket::Unix(first.try_clone()?));

@@ -1,7 +1,9 @@
 //! Which upstream a request goes to, how many it gets at a time, and when it is left out.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -352,6 +354,10 @@ fn unix_sockets_serve_both_ways() {
         head
     });
     let _proxy = Configured::start(&folder.path("s3cors.toml"));
+    let mode = fs::metadata(folder.path("down.sock"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o666);
     let stream = UnixStream::connect(folder.path("down.sock")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut client = RawClient::over(stream);
