@@ -91,6 +91,10 @@ fn the_defaults_are_the_shipped_config() {
     let (code, stdout, _) = run(&["config", "defaults"]);
     assert_eq!(code, 0);
     assert_eq!(stdout, fs::read_to_string("config/s3cors.toml").unwrap());
+    // They can be begun with, wherever that is.
+    let folder = Folder::new("defaults");
+    let (code, stdout, stderr) = run(&["check", "--config", &folder.write("s3cors.toml", &stdout)]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
 #[test]

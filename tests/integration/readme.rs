@@ -40,6 +40,7 @@ fn keys() -> BTreeSet<String> {
     let mut table = String::new();
     let mut keys = BTreeSet::new();
     for line in toml.lines() {
+        let line = line.strip_prefix("# ").unwrap_or(line);
         if let Some(name) = line.strip_prefix('[') {
             table = format!("{}.", name.trim_matches(['[', ']']));
         } else if let Some((key, _)) = line.split_once(" = ")
