@@ -468,8 +468,13 @@ impl UpstreamPool {
     ) -> Result<http2::SendRequest<RequestBody>, Error> {
         let upstream = self.account.upstream();
         let head = u32::try_from(upstream.settings.limits.response_head_bytes);
+        // One whose other end is gone without a word would be used until TCP gives it up. An answer
+        // to a PING may take as long as a new connection.
+        let ping = upstream.settings.timeouts.connect;
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
+            .keep_alive_interval(ping)
+            .keep_alive_timeout(ping)
             .max_header_list_size(head.unwrap_or(u32::MAX))
             .handshake(TokioIo::new(stream))
             .await

@@ -3,9 +3,11 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -17,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use s3cors::proxy::LocalExecutor;
 use s3cors::server::Limits;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::lane;
 use crate::support::client::ask;
@@ -402,6 +405,48 @@ async fn http2_upstream() -> SocketAddr {
         }
     });
     address
+}
+
+#[test]
+fn an_http2_upstream_that_is_gone_without_a_word_is_noticed() {
+    on_one_thread(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut route = TestRoute::new(listener.local_addr().unwrap(), POLICY);
+        route.http2 = true;
+        route.timeouts.connect = Duration::from_millis(200);
+        let proxy = TestProxy::start(&[route]);
+        let is_gone = Rc::new(Notify::new());
+        let goes = Rc::clone(&is_gone);
+        tokio::task::spawn_local(async move {
+            let mut connections = Vec::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = service_fn(async |_: Request<Incoming>| {
+                    Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+                });
+                let connection = hyper::server::conn::http2::Builder::new(LocalExecutor)
+                    .serve_connection(TokioIo::new(stream), service);
+                let mut connection = Box::pin(connection);
+                tokio::select! {
+                    _ = &mut connection => {}
+                    () = goes.notified() => {}
+                }
+                // Stays open, and nobody reads it.
+                connections.push(connection);
+            }
+        });
+        let mut client = connect(proxy.address).await;
+        let mut ask = async || {
+            let get = request("GET", "http://photos.example/k").body(Full::default());
+            let asked = client.send_request(get.unwrap());
+            let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
+            answer.expect("an answer").unwrap().status()
+        };
+        assert_eq!(ask().await, StatusCode::OK);
+        is_gone.notify_one();
+        assert_eq!(ask().await, StatusCode::BAD_GATEWAY);
+        assert_eq!(ask().await, StatusCode::OK);
+    });
 }
 
 /// A body of these frames.
