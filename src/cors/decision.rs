@@ -264,9 +264,9 @@ pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
 ///
 /// [RFC 9110 §12.5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
 pub(super) fn merge_vary(fields: &mut HeaderMap, names: &HeaderValue) {
-    use http::header::{Entry, VARY};
-    if let Entry::Vacant(none) = fields.entry(VARY) {
-        none.insert(names.clone());
+    use http::header::VARY;
+    if !fields.contains_key(VARY) {
+        fields.insert(VARY, names.clone());
         return;
     }
     let lines = fields.get_all(VARY).iter().chain([names]);
