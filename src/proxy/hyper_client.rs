@@ -121,34 +121,49 @@ async fn exchange(
     let progress = request.body().begin();
     let mut response = pin!(connection.sender.try_send_request(request));
     let mut connection = Some(connection);
-    let mut patience = pin!(patience(upstream, progress.as_deref()));
-    let result = poll_fn(|cx| {
+    let answered = poll_fn(|cx| {
         if let Some(driver) = &mut connection
             && driver.poll_ended(cx)
         {
             // Dropped, so that a response that cannot come any more is an error now.
             connection = None;
         }
-        if interim.count() > upstream.settings.limits.interim_responses {
-            return Poll::Ready(Err(Error::OverLimit {
-                upstream: upstream.to_string(),
-                what: MANY_INTERIM,
-            }));
-        }
-        if let Poll::Ready(result) = response.as_mut().poll(cx) {
-            return Poll::Ready(Ok(result));
-        }
-        patience.as_mut().poll(cx).map(Err)
-    })
-    .await;
+        response.as_mut().poll(cx)
+    });
+    let result = await_head(answered, &interim, progress.as_deref(), upstream).await;
     match result {
-        Ok(Ok(response)) => match check(&response, upstream) {
+        Ok(Ok(response)) => match check(&response, upstream, false) {
             Ok(()) => Ok((response, connection)),
             Err(error) => Err(Failure::Final(error)),
         },
         Ok(Err(error)) => Err(failure(error, progress.as_deref(), upstream)),
         Err(error) => Err(Failure::Final(error)),
     }
+}
+
+/// Waits for a response's head, for as long as there is use in it.
+pub(super) async fn await_head<T>(
+    response: impl Future<Output = T>,
+    interim: &Interim,
+    progress: Option<&Progress>,
+    upstream: &Upstream,
+) -> Result<T, Error> {
+    let mut response = pin!(response);
+    let mut patience = pin!(patience(upstream, progress));
+    poll_fn(|cx| {
+        let answered = response.as_mut().poll(cx);
+        if interim.count() > upstream.settings.limits.interim_responses {
+            return Poll::Ready(Err(Error::OverLimit {
+                upstream: upstream.to_string(),
+                what: MANY_INTERIM,
+            }));
+        }
+        match answered {
+            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+            Poll::Pending => patience.as_mut().poll(cx).map(Err),
+        }
+    })
+    .await
 }
 
 pub(super) async fn http2_exchange(
@@ -167,7 +182,7 @@ pub(super) async fn http2_exchange(
         .await
     };
     let error = match result {
-        Ok(Ok(response)) => match check(&response, lease.upstream()) {
+        Ok(Ok(response)) => match check(&response, lease.upstream(), false) {
             Ok(()) => {
                 lease.answered();
                 return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
@@ -187,15 +202,22 @@ pub(super) async fn http2_exchange(
 /// Refuses a response that cannot be passed on as what it is.
 ///
 /// Where it says its length twice, whoever stands behind us may take the other one ([RFC 9112
-/// §6.3]). We decode no transfer coding but `chunked`. Nobody asked for another protocol.
+/// §6.3]). We decode no transfer coding but `chunked`. Another protocol has to be asked for.
 ///
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
+pub(super) fn check(
+    response: &Response<Incoming>,
+    upstream: &Upstream,
+    wants_upgrade: bool,
+) -> Result<(), Error> {
     let fields = response.headers();
     let coding = fields.get(TRANSFER_ENCODING);
     let lengths = fields.get_all(CONTENT_LENGTH).iter().count();
     let is_chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let what = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let what = if switches && wants_upgrade {
+        return Ok(());
+    } else if switches {
         "101 to a request that asked for no other protocol"
     } else if lengths + fields.get_all(TRANSFER_ENCODING).iter().count() > 1 {
         "a response that says its length twice"

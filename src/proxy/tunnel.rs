@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use super::balance::{Lease, Seat};
 use super::body::UpstreamBody;
 use super::error::Error;
-use super::hyper_client;
+use super::hyper_client::{self, await_head};
+use super::interim::Interim;
 use super::pool::Pool;
 use super::request_body::RequestBody;
 use super::stream::Stream;
@@ -87,7 +88,7 @@ async fn exchange(
     lease: &Lease,
     stream: Stream,
     seat: Seat,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Rc<Seat>), Error> {
     let upstream = lease.upstream();
     let from_hyper = |error| hyper_client::from_hyper(error, upstream);
@@ -100,13 +101,12 @@ async fn exchange(
         let _ = connection.with_upgrades().await;
         drop(held);
     });
-    let limit = upstream.settings.timeouts.response_head;
-    let response = tokio::time::timeout(limit, sender.send_request(request))
-        .await
-        .map_err(|_| Error::ResponseHeadTimeout {
-            upstream: upstream.to_string(),
-        })?
-        .map_err(from_hyper)?;
+    let interim = Interim::watch(&mut request);
+    let progress = request.body().begin();
+    let answered = sender.send_request(request);
+    let response = await_head(answered, &interim, progress.as_deref(), upstream).await?;
+    let response = response.map_err(from_hyper)?;
+    hyper_client::check(&response, upstream, true)?;
     Ok((response, seat))
 }
 

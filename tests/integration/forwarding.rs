@@ -447,6 +447,36 @@ fn a_body_is_released_for_an_upstream_that_never_says_100() {
     assert_eq!(upstream.request().body, b"abc");
 }
 
+/// What is refused of other responses is refused of those to who asks for another protocol.
+#[test]
+fn an_answer_to_an_upgrade_is_held_to_the_same_rules() {
+    for (answer, status) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(),
+            200,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            502,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok".to_owned(),
+            502,
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(20)
+                + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            502,
+        ),
+    ] {
+        let upstream = MockUpstream::answering(answer.clone());
+        let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+        let fields = [("connection", "upgrade"), ("upgrade", "websocket")];
+        let response = ask(proxy.address, "GET", "/socket", &fields);
+        assert_eq!(response.status, status, "{answer}");
+    }
+}
+
 #[test]
 fn an_upgrade_is_a_tunnel() {
     let upstream = MockUpstream::scripted(false, |exchange| {
