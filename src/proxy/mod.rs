@@ -81,7 +81,6 @@ use request_body::RequestBody;
 use scratch::Slips;
 use snapshot::{Current, Route, RoutePolicy, Snapshot};
 use traces::Tracer;
-use tunnel::Tunnels;
 
 pub use client::Client;
 pub use deadline::Deadline;
@@ -118,7 +117,6 @@ pub struct Proxy {
     pool: Pool,
     /// The generation whose upstreams are checked.
     checked: Cell<u64>,
-    tunnels: Tunnels,
     ids: RequestIds,
     date: DateLine,
     scratch: RefCell<Scratch>,
@@ -153,7 +151,6 @@ impl Proxy {
             current,
             pool: Pool::new(metrics.workers()),
             checked: Cell::new(0),
-            tunnels: Tunnels::default(),
             ids: RequestIds::new(),
             date: DateLine::default(),
             scratch: RefCell::default(),
@@ -259,7 +256,6 @@ impl Proxy {
         self.pipes.shrink();
         self.pool.refresh_names();
         self.check_upstreams();
-        self.tunnels.count();
         self.refusals.summarise(Instant::now());
         failures::summarise(Instant::now());
         if let Some(log) = &self.access_log {
@@ -278,17 +274,6 @@ impl Proxy {
         routes
             .flat_map(|route| &route.upstreams)
             .for_each(check::start);
-    }
-
-    /// How many upgraded connections are tunnelled.
-    #[must_use]
-    pub fn tunnels(&self) -> usize {
-        self.tunnels.count()
-    }
-
-    /// Ends when no upgraded connection is left.
-    pub async fn tunnels_ended(&self) {
-        self.tunnels.ended().await;
     }
 
     /// This worker's buffers, for as long as nobody waits.
@@ -431,8 +416,7 @@ impl Proxy {
         match on_upgrade {
             None => self.pool.send(upstreams, request, address).await,
             Some(on_upgrade) => {
-                let (tunnels, pool) = (&self.tunnels, &self.pool);
-                let sent = tunnel::send(tunnels, pool, upstreams, on_upgrade, request, address);
+                let sent = tunnel::send(&self.pool, upstreams, on_upgrade, request, address);
                 sent.await
             }
         }

@@ -3,17 +3,13 @@
 //!
 //! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 
-use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::task::JoinSet;
 
 use super::balance::{Lease, Seat};
 use super::body::UpstreamBody;
@@ -25,41 +21,9 @@ use super::request_body::RequestBody;
 use super::stream::Stream;
 use super::upstream::Upstream;
 
-/// One worker's tunnels.
-#[derive(Debug, Default)]
-pub(super) struct Tunnels(RefCell<JoinSet<()>>);
-
-impl Tunnels {
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        let mut tunnels = self.0.borrow_mut();
-        while tunnels.try_join_next().is_some() {}
-        tunnels.len()
-    }
-
-    /// Ends when each of them has.
-    pub(super) async fn ended(&self) {
-        poll_fn(|cx| {
-            let mut tunnels = self.0.borrow_mut();
-            while let Poll::Ready(ended) = tunnels.poll_join_next(cx) {
-                if ended.is_none() {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn spawn(&self, tunnel: impl Future<Output = ()> + 'static) {
-        self.0.borrow_mut().spawn_local(tunnel);
-    }
-}
-
 /// Sends a request that asks for an upgrade, on a connection of its own, and carries bytes both
 /// ways once both ends have switched.
 pub(super) async fn send(
-    tunnels: &Tunnels,
     pool: &Pool,
     upstreams: &[Arc<Upstream>],
     client: OnUpgrade,
@@ -73,7 +37,7 @@ pub(super) async fn send(
             lease.answered();
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let upstream = hyper::upgrade::on(&mut response);
-                tunnels.spawn(carry(client, upstream, lease.share(), seat));
+                tokio::task::spawn_local(carry(client, upstream, lease.share(), seat));
             }
             Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
         }

@@ -4,6 +4,7 @@
 //! the head says. What the client sends behind it stays here, so that the next request's head is
 //! read by the same meaning, and so that the connection can be had back when hyper is done.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use crate::proxy::Single;
 use crate::proxy::wire::{Chunked, Framing};
@@ -29,6 +31,8 @@ pub(super) struct Gate<S> {
     head: usize,
     body: Body,
     shared: Arc<Shared>,
+    /// Tells when it is dropped.
+    dropped: Option<oneshot::Sender<Infallible>>,
 }
 
 /// What is known of a gate while hyper has it.
@@ -116,6 +120,17 @@ impl<S> Gate<S> {
                 Framing::Chunked => Body::Chunked(Box::default()),
             },
             shared: Arc::default(),
+            dropped: None,
+        }
+    }
+
+    /// Ends when the gate is dropped, whoever has it by then.
+    pub(super) fn dropped(&mut self) -> impl Future<Output = ()> + use<S> {
+        let (sender, receiver) = oneshot::channel();
+        self.dropped = Some(sender);
+        async move {
+            // Nothing can be sent.
+            let _ = receiver.await;
         }
     }
 

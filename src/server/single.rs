@@ -32,7 +32,7 @@ use super::listener::Socket;
 /// ended.
 pub(super) async fn serve_single<S: Socket>(
     http1: &http1::Builder,
-    gate: Gate<S>,
+    mut gate: Gate<S>,
     request: Single,
     client: Client,
     proxy: &Rc<Proxy>,
@@ -66,6 +66,7 @@ pub(super) async fn serve_single<S: Socket>(
             })
         })
     };
+    let dropped = request.has_upgrade.then(|| gate.dropped());
     let connection = http1.serve_connection(TokioIo::new(gate), service);
     let mut closing = pin!(drain.closing());
     // Where the connection is to end with this request, the response says so.
@@ -80,8 +81,8 @@ pub(super) async fn serve_single<S: Socket>(
         answering: Rc::clone(&answering),
         deadline: None,
     };
-    if request.has_upgrade {
-        let mut connection = pin!(connection.with_upgrades());
+    if let Some(dropped) = dropped {
+        let mut connection = Box::pin(connection.with_upgrades());
         poll_fn(|cx| {
             let mut polled = connection.as_mut().poll(cx);
             if polled.is_pending() && closes_now(cx) {
@@ -97,6 +98,9 @@ pub(super) async fn serve_single<S: Socket>(
             }
         })
         .await;
+        drop(connection);
+        // A tunnel counts as a connection until it ends.
+        dropped.await;
         return None;
     }
     let mut connection = connection;

@@ -132,12 +132,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
         }
         left += connections.len();
     }
-    tokio::select! {
-        biased;
-        () = shared.proxy.tunnels_ended() => {}
-        () = shared.drain.cut() => {}
-    }
-    Ok(left + shared.proxy.tunnels())
+    Ok(left)
 }
 
 /// A listener's connections.

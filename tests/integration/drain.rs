@@ -102,12 +102,14 @@ fn what_is_left_at_the_deadline_is_cut_and_counted() {
 }
 
 #[test]
-fn a_tunnel_is_waited_for_until_the_deadline() {
+fn a_tunnel_counts_as_a_connection_and_is_waited_for_until_the_deadline() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange
             .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
-        let last = exchange.read(3);
-        exchange.send(last);
+        for _ in 0..2 {
+            let word = exchange.read(3);
+            exchange.send(word);
+        }
         false
     });
     for (ends, cut) in [(true, 0), (false, 1)] {
@@ -122,6 +124,11 @@ fn a_tunnel_is_waited_for_until_the_deadline() {
             "GET /k HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
         );
         assert_eq!(client.head().0, 101);
+        assert_eq!(client.send("hey").bytes(3), b"hey");
+        let metrics = proxy.metrics.encode();
+        let mut lines = metrics.lines();
+        let open = lines.find(|line| line.starts_with("s3cors_connections{"));
+        assert!(open.unwrap().ends_with(" 1"), "{metrics}");
         let drained = thread::spawn(|| proxy.drain());
         if ends {
             assert_eq!(client.send("bye").bytes(3), b"bye");
