@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-use super::note::is_local;
-use super::origin::{OriginDifference, mended};
+use super::doubtful_origin::{trusting, wide, written_wrongly};
 use super::pattern::Wildcard;
 
 /// How long Chromium keeps a preflight's answer at most, in seconds.
@@ -201,104 +200,6 @@ impl Linting<'_> {
             self.say(Element::MaxAgeSeconds, 0, code, browsers, hint);
         }
     }
-}
-
-type Found = (&'static str, String, String);
-
-/// An origin that no browser sends like this.
-fn written_wrongly(origin: &str) -> Option<Found> {
-    if origin.is_empty() {
-        let message = "an empty AllowedOrigin matches no origin";
-        return Some(("origin-empty", message.into(), "remove it".into()));
-    }
-    let list = |character: char| character == ',' || character.is_whitespace();
-    if origin.trim().contains(list) {
-        let message = format!("`{origin}` matches no origin: one element holds one origin");
-        let hint = "give each origin an AllowedOrigin of its own";
-        return Some(("origin-list", message, hint.into()));
-    }
-    let (right, slips) = mended(origin);
-    let (code, why) = match slips.first()? {
-        OriginDifference::WhiteSpace => ("origin-white-space", "white space around it"),
-        OriginDifference::Path if origin.ends_with('/') && right.len() + 1 == origin.len() => {
-            ("origin-trailing-slash", "a slash at its end")
-        }
-        OriginDifference::Path => ("origin-path", "a path"),
-        OriginDifference::Case => ("origin-upper-case", "capitals"),
-        OriginDifference::DefaultPort => ("origin-default-port", "the scheme's own port"),
-        OriginDifference::NoScheme => {
-            let message = format!("`{origin}` matches no origin: a browser's begins with a scheme");
-            return Some(("origin-no-scheme", message, format!("write `{right}`")));
-        }
-        _ => return None,
-    };
-    let message = format!("`{origin}` matches no origin: a browser sends none with {why}");
-    Some((code, message, format!("write `{right}`")))
-}
-
-/// A pattern that matches other sites than the one it was written for.
-fn wide(origin: &str) -> Option<Found> {
-    let (before, after) = origin.split_once('*')?;
-    if before.is_empty() && after.is_empty() {
-        return None;
-    }
-    let host_before = before.split_once("://").map_or("", |(_, host)| host);
-    let any_host = ["https://", "http://"]
-        .iter()
-        .any(|scheme| scheme.starts_with(before));
-    if after.is_empty() && any_host {
-        let message = format!("`{origin}` lets in pages of every site, with credentials");
-        let hint = "name the origins; or write `*`, which excludes credentials";
-        return Some(("origin-any-with-credentials", message, hint.into()));
-    }
-    if after.is_empty() && !before.ends_with(':') {
-        let example = format!("{before}.evil.example").replace("..", ".");
-        let message = format!("`{origin}` matches every longer name, `{example}` too");
-        let hint = "write the host name to its end; a port may be `:*`";
-        return Some(("origin-open-end", message, hint.into()));
-    }
-    // Behind part of a name, two whole labels say which site it is.
-    let anchored = !host_before.is_empty() && after.matches('.').count() >= 2;
-    if after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-')
-        && after.contains('.')
-        && !anchored
-    {
-        let message = format!("`{origin}` matches `{before}evil{after}` too, another site");
-        let hint = format!(
-            "write `{before}*.{after}` for the sub-domains, and the host itself in an \
-             AllowedOrigin of its own"
-        );
-        return Some(("origin-wildcard-inside-label", message, hint));
-    }
-    if before.is_empty() && after.starts_with(['.', ':']) {
-        let message = format!("`{origin}` matches plain HTTP too, with credentials");
-        return Some((
-            "origin-no-scheme",
-            message,
-            format!("write `https://{origin}`"),
-        ));
-    }
-    None
-}
-
-/// An origin that should not be trusted with credentials.
-fn trusting(origin: &str) -> Option<Found> {
-    if origin == "null" {
-        let message = "`null` is the origin of sandboxed frames, data: and file: URLs: any site \
-                       can make such a page, and it gets credentials";
-        let hint = "serve the page from an origin of its own";
-        return Some(("origin-null", message.into(), hint.into()));
-    }
-    let plain = origin.starts_with("http://") || origin.starts_with("http*://");
-    if plain && !is_local(origin.as_bytes()) {
-        let message = format!(
-            "`{origin}` lets in plain HTTP: whoever controls the network speaks for the site, with \
-             credentials"
-        );
-        let hint = "write https:// once the site has it";
-        return Some(("origin-plain-http", message, hint.into()));
-    }
-    None
 }
 
 /// A rule's patterns, to compare rules by.

@@ -41,6 +41,7 @@ mod change;
 mod check;
 mod configuration;
 mod decision;
+mod doubtful_origin;
 mod explain;
 mod fields;
 mod grant;

@@ -83,7 +83,7 @@ pub(super) fn denial(denial: &Denial, resource: ResourceType, id: RequestId) -> 
 }
 
 /// A failure's response: S3's error document where S3's clients are expected, else a line of
-/// text. `detail` says no more than the client may know.
+/// text. It says no more than the client may know.
 pub(super) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> {
     let answer = error.answer();
     let mut response = if s3 {

@@ -151,7 +151,7 @@ pub struct Answer {
     pub blame: Blame,
     /// After how many seconds it is worth to ask again; `None`: that is not known.
     pub retry_after: Option<u32>,
-    /// Whether the connection may go on: a request that was misread may have left bytes behind.
+    /// Whether the connection ends: a request that was misread may have left bytes behind.
     pub close: bool,
 }
 

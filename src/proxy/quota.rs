@@ -8,7 +8,7 @@ pub(super) const LINES: u32 = 5;
 
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
-/// One worker's quota. An event that is not shown costs a look at the clock's last reading: no
+/// One worker's quota. An event that is not shown costs a reading of the clock: no
 /// formatting, no lock.
 #[derive(Debug)]
 pub(super) struct Quota<const REASONS: usize>([Cell<Period>; REASONS]);

@@ -104,7 +104,7 @@ pub enum Went {
     Refused,
 }
 
-/// Why an exchange has no response yet.
+/// Why an exchange has no response, or not the whole.
 pub(super) enum Failure {
     /// The connection was closed before anything was sent on it again.
     Unsent(Error),

@@ -158,9 +158,7 @@ impl Exchange {
             untaken_until: None,
         }
     }
-}
 
-impl Exchange {
     /// Nobody has its head any more.
     fn forget_head(&mut self) {
         let heads = &self.streams.heads;
