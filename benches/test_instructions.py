@@ -42,6 +42,13 @@ class Budget(unittest.TestCase):
         self.assertEqual(code, 0)
         self.assertIn("lower the budget", printed.splitlines()[1])
 
+    def test_a_count_that_is_seldom_high_is_let_pass(self):
+        counts = iter([1100, 1031, 1002, 999])
+        self.assertEqual(instructions.usual(lambda: next(counts), 1000), 1002)
+
+    def test_a_count_that_is_always_high_fails(self):
+        self.assertEqual(instructions.usual(lambda: 1031, 1000), 1031)
+
     def test_a_new_budget_keeps_what_is_said_of_it(self):
         code, _, written = self.run_with([2000, 7], "--write")
         self.assertEqual(code, 0)
