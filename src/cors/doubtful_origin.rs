@@ -1,6 +1,7 @@
 //! Origins that S3 accepts in a rule and that hardly do what is meant: no browser sends them, they match
 //! more than their site, or they should not be trusted.
 
+use super::impossible_origin::impossible;
 use super::note::is_local;
 use super::origin::{OriginDifference, mended};
 
@@ -12,6 +13,9 @@ pub(super) fn written_wrongly(origin: &str) -> Option<Found> {
     if origin.is_empty() {
         let message = "an empty AllowedOrigin matches no origin";
         return Some(("origin-empty", message.into(), "remove it".into()));
+    }
+    if let Some(found) = impossible(origin) {
+        return Some(found);
     }
     let list = |character: char| character == ',' || character.is_whitespace();
     if origin.trim().contains(list) {
@@ -57,6 +61,9 @@ pub(super) fn wide(origin: &str) -> Option<Found> {
         let hint = "name the origins; or write `*`, which excludes credentials";
         return Some(("origin-any-with-credentials", message, hint.into()));
     }
+    if let Some(found) = whole_top_level_domain(origin, before, after) {
+        return Some(found);
+    }
     if after.is_empty() && !before.ends_with(':') {
         let example = format!("{before}.evil.example").replace("..", ".");
         let message = format!("`{origin}` matches every longer name, `{example}` too");
@@ -87,6 +94,38 @@ pub(super) fn wide(origin: &str) -> Option<Found> {
         ));
     }
     None
+}
+
+/// A pattern whose `*` stands for every site below a top-level domain, as in `https://*.com`.
+///
+/// What else is a public suffix (`co.uk`, `github.io`) changes by the week, and is not known here.
+fn whole_top_level_domain(origin: &str, before: &str, after: &str) -> Option<Found> {
+    /// Names that nobody can register a site below (RFC 6761, RFC 6762, and ICANN's `internal`).
+    const PRIVATE: [&str; 7] = [
+        "example",
+        "internal",
+        "invalid",
+        "local",
+        "localhost",
+        "onion",
+        "test",
+    ];
+    let host = after.split_once(':').map_or(after, |(host, _)| host);
+    let domain = host.strip_prefix('.').unwrap_or(host);
+    let is_label = domain.len() >= 2 && domain.bytes().all(|byte| byte.is_ascii_lowercase());
+    let begins = before.is_empty() || before.ends_with("://");
+    if !begins || !(is_label || domain.starts_with("xn--")) || PRIVATE.contains(&domain) {
+        return None;
+    }
+    let message =
+        format!("`{origin}` lets in pages of every site below `.{domain}`, with credentials");
+    let scheme = if before.is_empty() {
+        "https://"
+    } else {
+        before
+    };
+    let hint = format!("name the site's own domain too, as in `{scheme}*.example.{domain}`");
+    Some(("origin-top-level-domain", message, hint))
 }
 
 /// An origin that should not be trusted with credentials.
