@@ -68,6 +68,7 @@ fn widened(mut snapshot: Snapshot, hosts: usize, buckets: usize) -> Snapshot {
     let policies: HashMap<_, _> = names.map(|name| (name, Arc::clone(&policy))).collect();
     let addressing = Addressing::Path;
     changed.policies.buckets = (buckets > 0).then_some(Buckets {
+        directory: None,
         addressing,
         policies,
     });

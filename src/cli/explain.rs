@@ -170,16 +170,14 @@ fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
         0,
         format!("{verdict}: {}", string(&document["summary"])),
     );
-    if document["same_origin"] == true {
-        text.line(
-            0,
-            "note: page and URL are of one origin, so the browser asks nobody",
-        );
-    }
     text.served(document);
     let known: Vec<_> = items(&document["known_hosts"]).map(string).collect();
     if !known.is_empty() {
         text.line(0, format!("hosts    {}", known.join(", ")));
+    }
+    if document["same_origin"] == true {
+        // What the policy says of it is of no consequence.
+        return text.written;
     }
     let (preflight, actual) = (&document["preflight"], &document["actual"]);
     let needed = preflight["needed"] == true;
@@ -352,10 +350,14 @@ impl Text {
         };
         self.blank();
         self.title(format!("To allow it: {what}"));
-        for edit in items(&advice["edits"]) {
-            self.line(1, format!("{}:", string(&edit["text"])));
-            let green = AnsiColor::Green.on_default();
-            self.styled(green, 2, string(&edit["xml"]));
+        let green = AnsiColor::Green.on_default();
+        if let Some(whole) = advice["configuration"].as_str() {
+            self.styled(green, 1, whole);
+        } else {
+            for edit in items(&advice["edits"]) {
+                self.line(1, format!("{}:", string(&edit["text"])));
+                self.styled(green, 2, string(&edit["xml"]));
+            }
         }
         let lets_in: Vec<_> = items(&advice["lets_in"]).map(string).collect();
         if !lets_in.is_empty() {

@@ -190,6 +190,7 @@ impl<'b> Builder<'b> {
                 policies.extend(made);
                 Some(Buckets {
                     addressing: buckets.addressing,
+                    directory: Some(buckets.directory.path.as_path().into()),
                     policies,
                 })
             }
@@ -200,6 +201,7 @@ impl<'b> Builder<'b> {
                     .map(|(name, before)| (name.clone(), policy.kept(before, error)));
                 Some(Buckets {
                     addressing: buckets.addressing,
+                    directory: Some(buckets.directory.path.as_path().into()),
                     policies: kept.collect(),
                 })
             }

@@ -6,6 +6,7 @@ use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, Method};
 
 use super::explain::Outcome;
+use super::origin::as_browsers_write;
 use super::policy::{Policy, Semantics};
 use super::request::Kind;
 use super::rule::Rule;
@@ -23,6 +24,8 @@ pub enum Note {
     ETagNotExposed,
     /// No `MaxAgeSeconds`.
     NoMaxAge,
+    /// The origin is written otherwise than browsers do.
+    OriginNotAsSent,
     /// `Access-Control-Request-Method` on an actual request.
     JudgedByRequestMethod,
     /// `OPTIONS`, but no preflight.
@@ -41,6 +44,7 @@ impl Note {
             Self::PlainHttp => "plain-http",
             Self::ETagNotExposed => "etag-not-exposed",
             Self::NoMaxAge => "no-max-age",
+            Self::OriginNotAsSent => "origin-not-as-sent",
             Self::JudgedByRequestMethod => "judged-by-request-method",
             Self::NoPreflight => "no-preflight",
             Self::ForwardedAllTheSame => "forwarded-all-the-same",
@@ -68,6 +72,10 @@ impl fmt::Display for Note {
             }
             Self::NoMaxAge => {
                 "the rule has no MaxAgeSeconds: a browser forgets this answer after 5 seconds"
+            }
+            Self::OriginNotAsSent => {
+                "no browser sends an origin like this: scheme, host and port in lower case, with \
+                 nothing behind them"
             }
             Self::JudgedByRequestMethod => {
                 "the request carries Access-Control-Request-Method, so S3 judges it by that method"
@@ -118,6 +126,9 @@ impl Policy {
         };
         let origin = fields.get(ORIGIN).map(|value| value.as_bytes());
         let origin = origin.unwrap_or_default();
+        if std::str::from_utf8(origin).is_ok_and(|origin| as_browsers_write(origin).is_some()) {
+            notes.push(Note::OriginNotAsSent);
+        }
         if matched.any_origin {
             notes.push(Note::NoCredentials);
         } else if origin == b"null" {

@@ -147,10 +147,13 @@ impl ClosestOrigin {
 
 /// An origin as a browser would send it, where `origin` is written otherwise.
 pub(super) fn as_browsers_write(origin: &str) -> Option<String> {
-    if !origin.contains("://") {
-        return None;
-    }
-    let mended = Mended::of(origin, origin).text;
+    let is_host = origin.contains('.') || origin.starts_with("localhost");
+    let mended = match origin.contains("://") {
+        true => Mended::of(origin, origin).text,
+        false if is_host => mended(origin).0,
+        // Some word, `null` among them: nobody knows what site it stands for.
+        false => return None,
+    };
     (mended != origin).then_some(mended)
 }
 
@@ -431,8 +434,11 @@ mod tests {
     }
 
     #[test]
-    fn browsers_write_neither_path_nor_capitals_nor_the_schemes_own_port() {
+    fn browsers_write_a_scheme_and_neither_path_nor_capitals_nor_the_schemes_own_port() {
         for (origin, expected) in [
+            ("a.example", Some("https://a.example")),
+            ("//a.example/", Some("https://a.example")),
+            ("localhost:3000", Some("http://localhost:3000")),
             ("https://a.example/", Some("https://a.example")),
             ("HTTPS://A.example:443", Some("https://a.example")),
             ("https://a.example:8443", None),

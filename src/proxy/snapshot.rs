@@ -134,6 +134,8 @@ impl Policies {
 pub struct Buckets {
     /// How a request names its bucket.
     pub addressing: Addressing,
+    /// The folder of their files; `None`: they are in none.
+    pub directory: Option<Box<Path>>,
     /// By bucket name.
     pub policies: std::collections::HashMap<Box<str>, Arc<RoutePolicy>>,
 }

@@ -179,6 +179,7 @@ fn photos() -> Route {
         route: Some(policy("cors/photos.xml", None)),
         buckets: Some(Buckets {
             addressing: Addressing::Path,
+            directory: None,
             policies: [(
                 "raw".into(),
                 policy("cors/buckets/raw.xml", Some("line 3: no rule")),
@@ -391,6 +392,7 @@ fn a_status_of_very_many_buckets_is_cut_and_says_how_many_there_are() {
         let policies = Policies {
             buckets: Some(Buckets {
                 addressing: Addressing::Both,
+                directory: None,
                 policies: buckets.collect(),
             }),
             ..Policies::default()

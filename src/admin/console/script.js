@@ -94,15 +94,12 @@ function verdict(kind, title, text) {
 
 function explained(answer) {
   const parts = [verdict(answer.verdict, "", answer.summary)];
-  if (answer.same_origin) {
-    parts.push(make("p", { class: "hint" },
-      "Page and URL are of one origin: a browser asks nobody, whatever the policy says."));
-  }
   parts.push(served(answer));
   if (answer.known_hosts.length) {
     parts.push(make("p", { class: "hint" }, "Hosts that are served: " + answer.known_hosts.join(", ")));
   }
-  if (answer.preflight) parts.push(...exchange(answer));
+  // Of one origin, whatever the policy says is of no consequence.
+  if (answer.preflight && !answer.same_origin) parts.push(...exchange(answer));
   return parts;
 }
 

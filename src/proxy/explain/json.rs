@@ -18,6 +18,7 @@ use crate::proxy::bucket::Addressing;
 use crate::proxy::timestamp::Timestamp;
 
 use super::exchange::Exchange;
+use super::home::Home;
 use super::words::{failure_text, why};
 use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
 
@@ -39,7 +40,8 @@ impl RouteExplanation {
             "actual": null,
         });
         if let Some(exchange) = &self.exchange {
-            exchange.fill_in(&self.request, &mut document);
+            let home = served.and_then(Home::of);
+            exchange.fill_in(&self.request, home.as_ref(), &mut document);
         }
         document
     }
@@ -59,11 +61,11 @@ impl Exchange {
             "summary": self.summary(),
             "request": request(hypothetical),
         });
-        self.fill_in(hypothetical, &mut document);
+        self.fill_in(hypothetical, None, &mut document);
         document
     }
 
-    fn fill_in(&self, request: &Hypothetical, document: &mut Value) {
+    fn fill_in(&self, request: &Hypothetical, home: Option<&Home>, document: &mut Value) {
         let reasons: Vec<_> = self
             .preflight_reasons
             .iter()
@@ -71,7 +73,7 @@ impl Exchange {
             .collect();
         let error = self.preflight_error.as_ref();
         let error = error.map(|(code, message)| json!({ "code": code, "message": message }));
-        let mut preflight = decision(&self.preflight);
+        let mut preflight = decision(&self.preflight, home);
         merge(
             &mut preflight,
             json!({
@@ -85,7 +87,7 @@ impl Exchange {
                 "curl": curl::preflight(request, self),
             }),
         );
-        let mut actual = decision(&self.actual);
+        let mut actual = decision(&self.actual, home);
         let line = curl::actual(request, self);
         merge(
             &mut actual,
@@ -157,8 +159,8 @@ fn policy(served: &Served) -> Option<Value> {
     }))
 }
 
-/// An [`Explanation`] as JSON.
-fn decision(explanation: &Explanation) -> Value {
+/// An [`Explanation`] as JSON; `home`: where the configuration would be that there is not.
+fn decision(explanation: &Explanation, home: Option<&Home>) -> Value {
     let rules: Vec<_> = (1..)
         .zip(&explanation.rules)
         .map(|(number, answer)| rule(number, answer))
@@ -188,7 +190,7 @@ fn decision(explanation: &Explanation) -> Value {
             "reason": refusal.reason().as_str(),
             "message": why(explanation, refusal),
             "nearest_rule": refusal.nearest.map(|index| index + 1),
-            "advice": advice(&refusal.advice),
+            "advice": advice(&refusal.advice, home),
         }),
     };
     merge(&mut decision, outcome);
@@ -245,15 +247,19 @@ fn fields(fields: &HeaderMap) -> Vec<Value> {
         .collect()
 }
 
-fn advice(advice: &Advice) -> Value {
+fn advice(advice: &Advice, home: Option<&Home>) -> Value {
+    let how = home.map_or_else(
+        || "change the CORS configuration".to_owned(),
+        Home::to_string,
+    );
     match advice {
-        Advice::Change(change) => suggested("change", "change the CORS configuration", change),
+        Advice::Change(change) => suggested("change", &how, change, home),
         Advice::ExtraMethod {
             method,
             change: Some(change),
         } => {
-            let text = extra_method(method) + ", and change the CORS configuration";
-            suggested("extra_method", &text, change)
+            let text = format!("{}, and {how}", extra_method(method));
+            suggested("extra_method", &text, change, home)
         }
         Advice::ExtraMethod {
             method,
@@ -271,24 +277,24 @@ fn extra_method(method: &str) -> String {
     format!("S3 has no rules for {method}: name it in the route's extra_methods")
 }
 
-fn suggested(kind: &str, text: &str, change: &SuggestedChange) -> Value {
+fn suggested(kind: &str, text: &str, change: &SuggestedChange, home: Option<&Home>) -> Value {
+    if let Some(Home::Broken { .. }) = home {
+        return json!({ "kind": "file", "text": text, "file": home.and_then(Home::file) });
+    }
     let edits: Vec<_> = change.edits.iter().map(edit).collect();
+    // A whole document, where there is none to change.
+    let complete = || change.apply(&CorsConfiguration::default()).to_xml();
+    let complete = home.map(|_| complete());
     let lets_in: Vec<_> = change.lets_in.iter().map(ToString::to_string).collect();
     json!({
         "kind": kind,
         "text": text,
         "edits": edits,
         "xml": change.xml(),
-        "configuration": complete(change),
+        "configuration": complete,
+        "file": home.and_then(Home::file),
         "lets_in": lets_in,
     })
-}
-
-/// A whole document, where there was none to change.
-fn complete(change: &SuggestedChange) -> Option<String> {
-    let changed = change.apply(&CorsConfiguration::default());
-    let is_whole = matches!(change.edits.as_slice(), [Edit::AddRule(_)]);
-    is_whole.then(|| changed.to_xml())
 }
 
 fn edit(edit: &Edit) -> Value {

@@ -8,6 +8,7 @@
 mod curl;
 mod exchange;
 mod fetch;
+mod home;
 mod json;
 mod words;
 
@@ -116,10 +117,17 @@ impl Snapshot {
         let decides = served
             .as_ref()
             .and_then(|served| Some((served.policy.as_ref()?, served.resource)));
-        let exchange = match decides {
+        let same_origin = asked
+            .origin
+            .as_bytes()
+            .eq_ignore_ascii_case(origin(&uri).as_bytes());
+        let mut exchange = match decides {
             Some((policy, resource)) => Some(Exchange::new(&policy.policy, request, resource)?),
             None => None,
         };
+        if let Some(exchange) = exchange.as_mut().filter(|_| same_origin) {
+            exchange.preflight_reasons.clear();
+        }
         let known_hosts = match &served {
             Some(_) => Vec::new(),
             None => self.some_hosts(),
@@ -129,10 +137,7 @@ impl Snapshot {
                 url: uri.to_string(),
                 ..request.clone()
             },
-            same_origin: asked
-                .origin
-                .as_bytes()
-                .eq_ignore_ascii_case(origin(&uri).as_bytes()),
+            same_origin,
             served,
             exchange,
             known_hosts,
@@ -151,6 +156,8 @@ impl RouteExplanation {
     pub fn verdict(&self) -> Verdict {
         match (&self.served, &self.exchange) {
             (None, _) => Verdict::UnknownHost,
+            // The browser asks nobody, so nobody can refuse.
+            (Some(_), _) if self.same_origin => Verdict::Allowed,
             (Some(_), None) => Verdict::Transparent,
             (Some(_), Some(exchange)) if exchange.is_allowed() => Verdict::Allowed,
             (Some(_), Some(_)) => Verdict::Refused,

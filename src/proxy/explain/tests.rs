@@ -62,6 +62,7 @@ fn snapshot() -> Snapshot {
         )),
         buckets: Some(Buckets {
             addressing: Addressing::Both,
+            directory: Some(Path::new("cors").into()),
             policies: [(
                 "raw".into(),
                 policy("raw.xml", vec![rule(&["*"], &["GET"], &[])]),
@@ -271,6 +272,80 @@ fn where_no_policy_decides_it_is_said_who_does() {
     );
 }
 
+fn without_cors(last_error: Option<&str>) -> Arc<RoutePolicy> {
+    Arc::new(RoutePolicy {
+        policy: Arc::new(Policy::not_enabled(Options::default())),
+        allowed: Box::default(),
+        source: Arc::new(Source {
+            file: last_error.map(|_| Path::new("broken.xml").into()),
+            last_error: last_error.map(str::to_owned),
+            ..Source::default()
+        }),
+    })
+}
+
+#[test]
+fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
+    let advice = |broken: Option<&str>, url: &str| {
+        let policies = Policies {
+            route: broken.map(|error| without_cors(Some(error))),
+            buckets: Some(Buckets {
+                addressing: Addressing::Path,
+                directory: Some(Path::new("cors/buckets").into()),
+                policies: Default::default(),
+            }),
+            not_enabled: Some(without_cors(None)),
+        };
+        let mut snapshot = Snapshot {
+            routes: vec![route("store", &["store.example"], policies)],
+            ..Snapshot::default()
+        };
+        let host = "store.example".parse().unwrap();
+        snapshot.hosts.insert(host, 0).unwrap();
+        let request = Hypothetical {
+            url: url.to_owned(),
+            origin: "https://app.example".to_owned(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+        };
+        let mut answer = snapshot.explain(&request).unwrap().to_json();
+        answer["actual"]["advice"].take()
+    };
+
+    let of_bucket = advice(None, "http://store.example/raw/a");
+    let text = "bucket raw has no CORS configuration: write one, as cors/buckets/raw.xml";
+    assert_eq!(of_bucket["text"], text);
+    assert_eq!(of_bucket["file"], "cors/buckets/raw.xml");
+    assert!(of_bucket["configuration"].is_string());
+
+    // Neither the service nor what climbs out of the folder has a file there.
+    for url in ["http://store.example/", "http://store.example/..%2Fa/b"] {
+        let of_route = advice(None, url);
+        let text = "route store has no CORS configuration: write one, and name its file in the \
+                    route's `cors`";
+        assert_eq!(of_route["text"], text, "{url}");
+        assert!(of_route["file"].is_null(), "{url}");
+    }
+
+    let broken = advice(Some("line 3: no rule"), "http://store.example/raw/a");
+    let text = "mend broken.xml, which is not in force (line 3: no rule)";
+    assert_eq!(
+        (&broken["kind"], &broken["text"]),
+        (&"file".into(), &text.into())
+    );
+    assert!(broken["configuration"].is_null());
+}
+
+#[test]
+fn a_rule_that_is_to_be_added_is_no_whole_configuration() {
+    let url = "http://photos.example/album/a";
+    let answer = explain(url, "https://stranger.example", "DELETE", &[]);
+    let advice = &answer["preflight"]["advice"];
+    assert_eq!(advice["text"], "change the CORS configuration");
+    assert_eq!(advice["edits"][0]["text"], "add a rule, after all others");
+    assert!(advice["configuration"].is_null(), "its rules would be lost");
+}
+
 #[test]
 fn a_page_that_asks_its_own_server_needs_no_cors() {
     let url = "https://Photos.example:443/a";
@@ -282,6 +357,45 @@ fn a_page_that_asks_its_own_server_needs_no_cors() {
         explain(url, "http://photos.example", "GET", &[])["same_origin"],
         false
     );
+    for url in ["https://photos.example/a", "https://static.example/a"] {
+        let answer = explain(url, url.trim_end_matches("/a"), "DELETE", &["x-a"]);
+        assert_eq!(answer["verdict"], "allowed", "{url}");
+        let summary = answer["summary"].as_str().unwrap();
+        assert!(summary.contains("needs no CORS"), "{summary}");
+        assert_ne!(answer["preflight"]["needed"], true, "{url}");
+    }
+    let nobody = explain(
+        "https://unknown.example/",
+        "https://unknown.example",
+        "GET",
+        &[],
+    );
+    assert_eq!(nobody["verdict"], "unknown_host");
+}
+
+#[test]
+fn an_origin_that_no_browser_sends_is_put_right() {
+    for (origin, sent) in [
+        ("app.example", "https://app.example"),
+        ("https://app.example/", "https://app.example"),
+        ("https://App.example/page?a", "https://app.example"),
+        ("localhost:3000", "http://localhost:3000"),
+    ] {
+        let refused = explain("http://photos.example/album/a", origin, "GET", &[]);
+        let advice = &refused["actual"]["advice"];
+        assert_eq!(advice["kind"], "request", "{origin}");
+        let text = format!("a browser sends this origin as {sent}");
+        assert_eq!(advice["text"], text, "{origin}");
+
+        // Where any origin will do, nothing is refused, and it is said all the same.
+        let allowed = explain("http://photos.example/raw/a", origin, "GET", &[]);
+        assert_eq!(allowed["verdict"], "allowed", "{origin}");
+        let notes = allowed["actual"]["notes"].as_array().unwrap();
+        let is_noted = notes
+            .iter()
+            .any(|note| note["code"] == "origin-not-as-sent");
+        assert!(is_noted, "{origin}: {notes:?}");
+    }
 }
 
 #[test]

@@ -20,6 +20,11 @@ impl RouteExplanation {
                  421"
                 .to_owned()
             }
+            (Verdict::Allowed, _) if self.same_origin => {
+                "page and URL are of one origin, so the browser needs no CORS: it asks nobody, and \
+                 the script sees the response"
+                    .to_owned()
+            }
             (_, Some(exchange)) => exchange.summary(),
             (_, None) => "the route has no CORS policy: the upstream answers preflights and sets \
                           the CORS fields itself"

@@ -131,6 +131,7 @@ impl TestRoute {
                 route: self.cors.as_ref().map(|xml| policy(Some(xml))),
                 buckets: self.buckets.as_ref().map(|(addressing, buckets)| Buckets {
                     addressing: *addressing,
+                    directory: None,
                     policies: buckets
                         .iter()
                         .map(|(name, xml)| ((*name).into(), policy(Some(xml))))
