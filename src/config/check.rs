@@ -1,5 +1,6 @@
 //! A config file with its meaning: what is read is checked, and what is wrong goes to the report.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::address;
 use super::address::InvalidAddress;
 use super::diagnostic::Diagnostic;
 use super::file::{self, Reader, Table};
-use super::listener::{self, TlsFiles};
+use super::listener::{self, Taken, TlsFiles};
 use super::report::Report;
 use super::route::{self, RouteConfig};
 use super::source::SourceFile;
@@ -83,7 +84,7 @@ pub(super) fn check(
     let workers = root.integer("workers", 1, 1024, &mut reader);
     let trusted_proxies = listener::trusted_proxies(&mut root, &mut reader);
     let listeners = listener::listeners(&mut root, base, &trusted_proxies, &mut reader);
-    let (admin, admin_asked_for) = admin(&mut root, base, &mut reader);
+    let (admin, admin_place) = admin(&mut root, base, &mut reader);
     let access_log = access_log(&mut root, base, &mut reader);
     let traces = traces::traces(&mut root, base, &mut reader);
     let routes = route::routes(&mut root, base, &mut reader);
@@ -91,13 +92,19 @@ pub(super) fn check(
     let drain = drain(&mut root, &mut reader);
     root.finish(&mut reader);
 
-    found.drop_followers();
-    found.sort_by_place();
     let (listeners, tls) = if listeners.is_empty() {
         (default_listeners(), vec![None])
     } else {
         listeners.into_iter().unzip()
     };
+    let are_overridden = overrides.listen.is_some() || overrides.admin.is_some();
+    if let Some(place) = admin_place.as_ref().filter(|_| !are_overridden)
+        && let Some(problem) = admin_taken(&listeners, &admin)
+    {
+        reader.push(problem, place.clone());
+    }
+    found.drop_followers();
+    found.sort_by_place();
     let mut config = Config {
         server: server::Settings {
             workers: workers.map_or_else(default_workers, |workers| usize_of(*workers.get_ref())),
@@ -107,7 +114,7 @@ pub(super) fn check(
         },
         tls,
         admin,
-        admin_asked_for,
+        admin_asked_for: admin_place.is_some(),
         access_log,
         trusted_proxies,
         traces,
@@ -164,7 +171,26 @@ impl Config {
                 Err(error) => report.push(flag_error("--admin", error)),
             }
         }
+        let flag = match (&overrides.listen, &overrides.admin) {
+            (None, None) => return,
+            (Some(_), None) => "--listen",
+            (_, Some(_)) => "--admin",
+        };
+        if self.admin_asked_for
+            && let Some(problem) = admin_taken(&self.server.listeners, &self.admin)
+        {
+            report.push(problem.of_flag(flag));
+        }
     }
+}
+
+/// What keeps the operator's listener from its address: a listener for clients has it.
+fn admin_taken(listeners: &[ListenerSettings], admin: &admin::Settings) -> Option<Diagnostic> {
+    let address = admin.address.as_ref()?;
+    let mut taken = listeners
+        .iter()
+        .filter_map(|there| Taken::by(&there.address, address));
+    Some(taken.next()?.diagnostic(address))
 }
 
 /// An error in a flag or in the environment variable that stands for it.
@@ -208,13 +234,19 @@ pub(super) fn invalid_address(
     reader.push(with_help(diagnostic, error.help), text.span());
 }
 
-/// The operator's listener, and whether the config asks for it.
-fn admin(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> (admin::Settings, bool) {
+/// The operator's listener, and where the config asks for it.
+fn admin(
+    root: &mut Table<'_>,
+    base: &Path,
+    reader: &mut Reader<'_>,
+) -> (admin::Settings, Option<Range<usize>>) {
     let mut settings = default_admin();
     let Some(mut table) = root.table("admin", reader) else {
-        return (settings, false);
+        return (settings, None);
     };
+    let mut place = table.span();
     if let Some(text) = table.string("address", reader) {
+        place = text.span();
         match admin_address(text.get_ref(), base) {
             Ok(address) => settings.address = address,
             Err(error) => invalid_address(&text, error, reader),
@@ -232,7 +264,7 @@ fn admin(root: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> (admin::
         settings.hosts.push((*host.get_ref()).to_owned());
     }
     table.finish(reader);
-    (settings, true)
+    (settings, Some(place))
 }
 
 fn admin_address(text: &str, base: &Path) -> Result<Option<Bind>, InvalidAddress> {

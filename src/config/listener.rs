@@ -1,5 +1,7 @@
 //! A config's listeners, checked: where clients connect to, and how a connection begins.
 
+use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
@@ -72,7 +74,7 @@ pub(super) fn listeners(
     reader: &mut Reader<'_>,
 ) -> Listeners {
     let mut listeners = Listeners::new();
-    let mut places = Vec::new();
+    let mut places: Vec<Range<usize>> = Vec::new();
     for mut table in root.tables("listen", reader) {
         let address = table.string("address", reader);
         let proxy_protocol = table.boolean("proxy_protocol", reader);
@@ -94,15 +96,12 @@ pub(super) fn listeners(
             .as_ref()
             .and_then(|text| bind(text, base, reader).map(|bind| (bind, text.span())));
         if let Some((bind, span)) = bind {
-            let mut known = listeners.iter();
-            let same = known.position(|(known, _)| known.address == bind);
-            let is_free_port = matches!(bind, Bind::Tcp(address) if address.port() == 0);
-            if let Some(first) = same
-                .and_then(|index| places.get(index).cloned())
-                .filter(|_| !is_free_port)
-            {
-                let message = format!("`{bind}` is listened on twice");
-                let diagnostic = Diagnostic::error("duplicate-address", message);
+            let mut known = listeners.iter().zip(&places);
+            let taken = known.find_map(|((known, _), place)| {
+                Some((Taken::by(&known.address, &bind)?, place.clone()))
+            });
+            if let Some((taken, first)) = taken {
+                let diagnostic = taken.diagnostic(&bind);
                 let diagnostic = diagnostic.also(reader.file, first, "first here");
                 reader.push(diagnostic, span.clone());
             }
@@ -116,6 +115,65 @@ pub(super) fn listeners(
         table.finish(reader);
     }
     listeners
+}
+
+/// An address that cannot be had beside another one.
+pub(super) enum Taken {
+    /// It is the same.
+    Same,
+    /// One of the two is every address of the machine.
+    Within(Bind),
+    /// One is every IPv6 address, which is every IPv4 address too, unless the system is set
+    /// otherwise (`net.ipv6.bindv6only`).
+    WithinBoth(Bind),
+}
+
+impl Taken {
+    /// Whether somebody who listens on `there` is in the way of `bind`.
+    pub(super) fn by(there: &Bind, bind: &Bind) -> Option<Self> {
+        let (Bind::Tcp(one), Bind::Tcp(other)) = (there, bind) else {
+            return (there == bind).then_some(Self::Same);
+        };
+        if one.port() != other.port() || one.port() == 0 {
+            return None;
+        }
+        if one == other {
+            return Some(Self::Same);
+        }
+        let there = || there.clone();
+        match (one.ip(), other.ip()) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                let is_within = one.is_unspecified() || other.is_unspecified();
+                is_within.then(|| Self::Within(there()))
+            }
+            (IpAddr::V6(one), IpAddr::V6(other)) => {
+                let is_within = one.is_unspecified() || other.is_unspecified();
+                is_within.then(|| Self::Within(there()))
+            }
+            (IpAddr::V6(six), IpAddr::V4(_)) | (IpAddr::V4(_), IpAddr::V6(six)) => {
+                six.is_unspecified().then(|| Self::WithinBoth(there()))
+            }
+        }
+    }
+
+    /// Says it of `bind`.
+    pub(super) fn diagnostic(&self, bind: &Bind) -> Diagnostic {
+        const CODE: &str = "duplicate-address";
+        match self {
+            Self::Same => Diagnostic::error(CODE, format!("`{bind}` is listened on twice")),
+            Self::Within(there) => {
+                let message = format!("`{bind}` cannot be listened on beside `{there}`");
+                let help = "the unspecified address is every one of the machine: leave one out";
+                Diagnostic::error(CODE, message).help(help)
+            }
+            Self::WithinBoth(there) => {
+                let message = format!("`{bind}` can hardly be listened on beside `{there}`");
+                let help = "`[::]` is every IPv4 address too, unless net.ipv6.bindv6only is set: \
+                            leave one out";
+                Diagnostic::warning(CODE, message).help(help)
+            }
+        }
+    }
 }
 
 fn bind(text: &Spanned<&str>, base: &Path, reader: &mut Reader<'_>) -> Option<Bind> {
