@@ -235,6 +235,12 @@ fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
 
 fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFile>> {
     let file = SourceFile::new(path, bytes);
+    if let Some(form) = utf16(bytes) {
+        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is UTF-16, not UTF-8");
+        let help = format!("save it as UTF-8: `iconv -f {form} -t UTF-8` makes it so");
+        report.push(diagnostic.help(help).at(&file, 0..0));
+        return None;
+    }
     if let Err(error) = std::str::from_utf8(bytes) {
         let at = error.valid_up_to();
         let diagnostic = Diagnostic::error(file::SYNTAX, "the config is not UTF-8");
@@ -246,7 +252,31 @@ fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFi
         );
         return None;
     }
+    if let Some(at) = text_begins(bytes).filter(|at| bytes.get(*at) == Some(&b'<')) {
+        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is XML, not TOML");
+        let help = "a policy by itself is checked by `s3cors check FILE`, and served by a route \
+                    that names it as its `cors`";
+        report.push(diagnostic.help(help).at(&file, at..at + 1));
+        return None;
+    }
     Some(file)
+}
+
+fn text_begins(bytes: &[u8]) -> Option<usize> {
+    let mark = bytes.strip_prefix(b"\xef\xbb\xbf").map_or(0, |_| 3);
+    let rest = bytes.get(mark..)?;
+    let spaces = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
+    Some(mark + spaces)
+}
+
+/// Which kind of UTF-16 some text is, by its mark or by the zeros in its ASCII.
+fn utf16(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [first, 0, ..] if *first != 0 => Some("UTF-16LE"),
+        [0, second, ..] if *second != 0 => Some("UTF-16BE"),
+        _ => None,
+    }
 }
 
 /// Checks the text of a config, and reads none of the files that it names.
