@@ -17,6 +17,8 @@ use super::status::time;
 pub struct Reloads {
     #[expect(clippy::disallowed_types, reason = "as above")]
     last: Arc<Mutex<Option<Last>>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    waiting: Arc<Mutex<Vec<&'static str>>>,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,17 @@ impl Reloads {
     /// A reload was rejected, as a whole or in parts; `error` tells the operator what and where.
     pub fn rejected(&self, error: String) {
         self.set(Some(error));
+    }
+
+    /// These keys of the config are not what the process was started with, and wait for a restart.
+    pub fn wait_for_restart(&self, keys: Vec<&'static str>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The keys whose changes wait for a restart.
+    pub(super) fn waiting(&self) -> Vec<&'static str> {
+        let waiting = self.waiting.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn set(&self, error: Option<String>) {

@@ -30,6 +30,7 @@ pub(super) fn status(state: &State, route: Option<&str>) -> Value {
         "phase": state.health.phase().as_str(),
         "generation": snapshot.generation,
         "last_reload": state.reloads.last(),
+        "restart_needed_for": state.reloads.waiting(),
         "problems": problems(&snapshot),
         "route_count": snapshot.routes.len(),
         "routes": routes,

@@ -145,10 +145,19 @@ impl Reloader {
             Outcome::InPart | Outcome::Rejected => {
                 self.metrics.reload_rejected();
                 self.reloads.rejected(summary(&loaded.report));
-                tracing::error!(
-                    errors = loaded.report.errors(),
-                    "the config was reloaded, but not all of it is in force"
-                );
+                let errors = loaded.report.errors();
+                if loaded.config.is_none() {
+                    tracing::error!(
+                        errors,
+                        "the config does not check out: nothing of it is in force, and what was \
+                         stays so"
+                    );
+                } else {
+                    tracing::error!(
+                        errors,
+                        "the config was reloaded, but not all of it is in force"
+                    );
+                }
             }
         }
         if let Some(config) = &loaded.config {
@@ -218,10 +227,11 @@ impl Reloader {
         ];
         let changed = settings.iter().filter(|(_, is_same)| !is_same);
         let changed: Vec<&str> = changed.map(|(key, _)| *key).collect();
+        self.reloads.wait_for_restart(changed.clone());
         if !changed.is_empty() {
             tracing::warn!(
                 keys = changed.join(", "),
-                "changes of these keys need a restart; the rest is in force"
+                "changes of these keys need a restart"
             );
         }
     }

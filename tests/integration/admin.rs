@@ -381,6 +381,13 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
         admin.state.reloads.applied();
         let status = admin.get("/status").await.json();
         assert_eq!(status["last_reload"]["applied"], true);
+        assert_eq!(status["restart_needed_for"], serde_json::json!([]));
+        admin
+            .state
+            .reloads
+            .wait_for_restart(vec!["workers", "listen"]);
+        let status = admin.get("/status").await.json();
+        assert_eq!(status["restart_needed_for"][1], "listen");
     });
 }
 

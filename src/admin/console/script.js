@@ -352,6 +352,9 @@ async function status() {
     make("li", {}, `${problem.route}${problem.bucket ? ", bucket " + problem.bucket : ""}: `, code(problem.file || ""), " ", problem.error));
   const reload = state.last_reload;
   if (reload && reload.error) problems.unshift(make("li", {}, `${moment(reload.at)}: `, reload.error));
+  if (state.restart_needed_for.length) {
+    problems.push(make("li", {}, "After a restart: changes of ", code(state.restart_needed_for.join(", "))));
+  }
   const box = byId("problems");
   box.hidden = problems.length === 0;
   box.replaceChildren(make("strong", { class: "no" }, "Not in force"), make("ul", {}, problems));
