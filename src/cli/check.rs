@@ -12,7 +12,7 @@ use crate::config::load;
 use crate::cors::Options;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, count, has_colours, print};
+use super::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -64,8 +64,8 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         let config = self.config.or_else(|| {
-            let named = std::env::var_os("S3CORS_CONFIG").filter(|path| !path.is_empty());
-            named.filter(|_| self.files.is_empty()).map(PathBuf::from)
+            let named = config_variable();
+            named.filter(|_| self.files.is_empty())
         });
         let (report, checked) = match config {
             Some(path) => {

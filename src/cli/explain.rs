@@ -21,7 +21,7 @@ use crate::proxy::explain::Hypothetical;
 use crate::proxy::explain::Verdict;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, count, has_colours, print};
+use super::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -40,7 +40,7 @@ pub(super) const MANUAL: Manual = Manual {
         ("1", "refused"),
         ("2", "bad usage, or a config that does not check out"),
     ],
-    environment: &[],
+    environment: &[("S3CORS_CONFIG", "the config, where no file is named")],
     files: &[],
 };
 
@@ -66,7 +66,7 @@ pub(super) struct Explain {
     )]
     config: Option<PathBuf>,
     /// Without a config: the policy, S3's CORSConfiguration.
-    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    #[arg(long, value_name = "FILE")]
     cors: Option<PathBuf>,
     /// What the script asks for: http://HOST/PATH.
     #[arg(long)]
@@ -87,14 +87,23 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn execute(self) -> Result<u8, Failure> {
+        let config = self.config.or_else(|| {
+            let named = config_variable();
+            named.filter(|_| self.cors.is_none())
+        });
         let has_url = self.url.is_some();
+        if config.is_some() && !has_url {
+            let usage = "name what the script asks for (--url): the config that S3CORS_CONFIG names \
+                         has routes";
+            return Err(Failure::Usage(usage.into()));
+        }
         let request = Hypothetical {
             url: self.url.unwrap_or_else(|| SOME_URL.to_owned()),
             origin: self.origin,
             method: self.method,
             headers: self.headers,
         };
-        let (document, is_refused) = match (&self.config, &self.cors) {
+        let (document, is_refused) = match (&config, &self.cors) {
             (Some(config), _) => by_config(config, &request)?,
             (None, Some(cors)) => by_policy(cors, &request)?,
             (None, None) => {

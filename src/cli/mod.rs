@@ -15,11 +15,13 @@ mod manual;
 mod next_step;
 mod notify;
 mod process;
+mod routes;
 mod run;
 mod store;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstream::stream::RawStream;
@@ -227,6 +229,12 @@ fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// The config that the environment names, for commands that may do without one.
+fn config_variable() -> Option<PathBuf> {
+    let named = std::env::var_os("S3CORS_CONFIG").filter(|path| !path.is_empty());
+    named.map(PathBuf::from)
 }
 
 /// `1 route`, `2 routes`.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,6 +27,11 @@ use crate::server::socket::Claim;
 
 use super::notify;
 use super::{Failure, NO, YES, chain};
+
+/// How long after a signal another one is taken for the same. timeout(1) sends its own to the
+/// process and then to the group that it is in; terminals tell the whole group, and what runs
+/// the process in it often passes that on. Nobody who loses patience is as fast as this.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -135,7 +140,8 @@ impl Process {
         })
     }
 
-    /// Serves until SIGTERM or SIGINT and then drains; a second one ends it at once.
+    /// Serves until SIGTERM or SIGINT and then drains; another one, [`ONE_SIGNAL`] later or more,
+    /// ends it at once.
     pub(super) async fn until_stopped(self, reloader: Option<Reloader>) -> Result<u8, Failure> {
         let Self {
             mut server,
@@ -188,7 +194,7 @@ impl Process {
             tracing::info!("draining");
             tokio::select! {
                 drained = server.drain() => Ok(Some(drained.cut)),
-                () = stop.asked_for() => Ok(None),
+                () = stop.asked_for_again(Instant::now()) => Ok(None),
             }
         };
         let cut = local.run_until(serve).await?;
@@ -218,6 +224,17 @@ impl Stop {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for another signal than the one that came at `first`.
+    async fn asked_for_again(&mut self, first: Instant) {
+        loop {
+            self.asked_for().await;
+            if first.elapsed() >= ONE_SIGNAL {
+                return;
+            }
+            tracing::info!("a signal right behind the first is taken for the same");
         }
     }
 }

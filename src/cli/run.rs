@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,7 +9,6 @@ use clap::Args;
 use crate::admin::Reloads;
 use crate::config::Input;
 use crate::config::Overrides;
-use crate::config::Source;
 use crate::config::load;
 use crate::config::reload;
 use crate::config::reload::Reloader;
@@ -21,6 +19,7 @@ use crate::server::socket::Claim;
 use super::log::Log;
 use super::manual::Manual;
 use super::process::{self, Process};
+use super::routes::{Routes, USAGE};
 use super::{Failure, count, has_colours};
 
 pub(super) const MANUAL: Manual = Manual {
@@ -78,27 +77,13 @@ pub(super) const MANUAL: Manual = Manual {
 ///
 /// A changed config, policy or certificate is in force within a second; what does not check out
 /// changes nothing. SIGHUP reads everything anew and opens the access log again. SIGTERM and
-/// SIGINT drain: requests under way get their answer, and a second signal ends it at once.
+/// SIGINT drain: requests under way get their answer, and another signal, a second later or more,
+/// ends it at once.
 #[derive(Debug, Args)]
-#[command(override_usage = "\
-s3cors run [OPTIONS] --config <FILE>
-       s3cors run [OPTIONS] --upstream <URL> --cors <FILE>")]
+#[command(override_usage = USAGE)]
 pub(super) struct Run {
-    /// The config: listeners, routes, limits.
-    #[arg(long, short, env = "S3CORS_CONFIG", value_name = "FILE", conflicts_with_all = ["upstream", "cors"], required_unless_present_all = ["upstream", "cors"])]
-    config: Option<PathBuf>,
-    /// Without a config: what every request is forwarded to.
-    #[arg(
-        long,
-        env = "S3CORS_UPSTREAM",
-        value_name = "URL",
-        value_delimiter = ',',
-        requires = "cors"
-    )]
-    upstream: Vec<String>,
-    /// Without a config: the policy, S3's CORSConfiguration.
-    #[arg(long, env = "S3CORS_CORS", value_name = "FILE", requires = "upstream")]
-    cors: Option<PathBuf>,
+    #[command(flatten)]
+    routes: Routes,
     /// Where clients connect to [default: the config's, or 127.0.0.1:8080].
     #[arg(long, env = "S3CORS_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
@@ -128,15 +113,8 @@ impl Run {
     }
 
     fn input(self) -> Input {
-        let source = match self.config {
-            Some(path) => Source::File(path),
-            None => Source::Flags {
-                upstreams: self.upstream,
-                cors: self.cors.unwrap_or_default(),
-            },
-        };
         Input {
-            source,
+            source: self.routes.0,
             overrides: Overrides {
                 listen: self.listen,
                 admin: self.admin,

@@ -1,12 +1,12 @@
 //! The binary: its exit codes, what it prints, and what signals do.
 
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::binary::{Folder, Process, line_with, run, s3cors};
 use crate::support::client::{RawClient, ask};
@@ -72,6 +72,96 @@ fn what_makes_no_sense_is_answered_with_two() {
         let (code, stdout, _) = run(arguments);
         assert_eq!(code, 0);
         assert!(!stdout.is_empty());
+    }
+}
+
+#[test]
+fn what_is_typed_goes_before_what_the_environment_says() {
+    let url = ["--upstream", "http://127.0.0.1:1"];
+    let flags = [&["run", "--admin", "nowhere"][..], &url, &["--cors", GOOD]].concat();
+    let config = ["run", "--admin", "nowhere", "--config", "no-such-file"];
+    let variables = [
+        ("S3CORS_CONFIG", "no-such-file"),
+        ("S3CORS_UPSTREAM", "http://127.0.0.1:1"),
+        ("S3CORS_CORS", GOOD),
+    ];
+    let said = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = s3cors(arguments);
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // What is wrong tells which of them was read.
+    for (arguments, variables, expected) in [
+        (&flags[..], &variables[..], "`nowhere` is no address"),
+        (&config, &variables, "No such file"),
+        (&flags[..5], &variables, "`nowhere` is no address"),
+        (&config[..3], &variables[1..], "`nowhere` is no address"),
+        (&config[..3], &variables, "both are in the environment"),
+        (&config[..3], &variables[1..2], "S3CORS_CORS"),
+    ] {
+        let stderr = said(arguments, variables);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn explain_takes_the_config_that_the_environment_names() {
+    let explain = |more: &[&str]| {
+        let request = [
+            "explain",
+            "--origin",
+            "https://a.example",
+            "--method",
+            "GET",
+        ];
+        let mut command = s3cors(&[&request[..], more].concat());
+        let output = command.env("S3CORS_CONFIG", "config/minimal.toml").output();
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = explain(&["--url", "http://photos.example.net/"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("route    * "), "{text}");
+    let (code, text) = explain(&[]);
+    assert_eq!(code, Some(2));
+    assert!(
+        text.contains("--url") && text.contains("S3CORS_CONFIG"),
+        "{text}"
+    );
+    let (_, text) = explain(&["--cors", GOOD]);
+    assert!(!text.contains("route    "), "{text}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_told_from_a_broken_one() {
+    let folder = Folder::new("kinds");
+    let toml = folder.write("s3cors.toml", "# Ours.\n\n[[route]]\nhost = '*'\n");
+    let json = folder.write("cors.json", "[\n  {\"AllowedMethods\": [\"GET\"]}\n]");
+    let xml = folder.write("cors.xml", &fs::read_to_string(GOOD).unwrap());
+    let wide = folder.path("wide.toml");
+    let utf16 = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        "workers = 1\n".encode_utf16().flat_map(order).collect()
+    };
+    for (arguments, said) in [
+        (&["check", &toml][..], "`s3cors check --config`"),
+        (&["check", &json], "`s3cors import`"),
+        (&["check", "--config", &xml], "`s3cors check FILE`"),
+    ] {
+        let (code, stdout, _) = run(arguments);
+        assert_eq!(code, 1);
+        assert!(stdout.contains(said), "{arguments:?}: {stdout}");
+        assert!(stdout.ends_with("\n1 error\n"), "{arguments:?}: {stdout}");
+    }
+    for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
+        fs::write(&wide, bytes).unwrap();
+        let (_, stdout, _) = run(&["check", "--config", wide.to_str().unwrap()]);
+        assert!(stdout.contains("UTF-16, not UTF-8"), "{stdout}");
+        assert!(
+            stdout.contains("iconv") && stdout.ends_with("\n1 error\n"),
+            "{stdout}"
+        );
     }
 }
 
@@ -504,6 +594,32 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
 }
 
 #[test]
+fn what_waits_for_a_restart_is_on_the_status() {
+    let folder = Folder::new("restart");
+    let config = |workers: &str| {
+        format!("workers = {workers}\n[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n")
+    };
+    let path = folder.write("s3cors.toml", &config("1"));
+    let mut process = Process::start(&["run", "--config", &path]);
+    assert_eq!(process.status()["restart_needed_for"], json!([]));
+
+    fs::write(&path, config("2")).unwrap();
+    process.logged("need a restart");
+    assert_eq!(process.status()["restart_needed_for"], json!(["workers"]));
+
+    fs::write(&path, config("'two'")).unwrap();
+    process.logged("nothing of it is in force, and what was stays so");
+    assert_eq!(process.status()["last_reload"]["applied"], false);
+
+    // As the process was started.
+    fs::write(&path, config("1")).unwrap();
+    process.logged("the config was reloaded");
+    process.signal("HUP");
+    process.logged("the config was reloaded");
+    assert_eq!(process.status()["restart_needed_for"], json!([]));
+}
+
+#[test]
 fn a_second_signal_does_not_wait() {
     let folder = Folder::new("second");
     let upstream = MockUpstream::scripted(true, |_| {
@@ -525,9 +641,46 @@ fn a_second_signal_does_not_wait() {
         ask(process.admin, "GET", "/readyz", &[("host", "localhost")]).status,
         503
     );
-    process.signal("TERM");
-    process.logged("second signal");
+    // Those right behind the first are the same.
+    loop {
+        process.signal("TERM");
+        let mut line = String::new();
+        process.log.read_line(&mut line).unwrap();
+        if line.contains("second signal") {
+            break;
+        }
+        assert!(line.contains("taken for the same"), "{line}");
+    }
     assert_eq!(process.exit_code(), 1);
+}
+
+/// As timeout(1) does: the process, then its group.
+#[test]
+fn a_signal_that_comes_twice_is_one() {
+    let folder = Folder::new("twice");
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        gone.lock().unwrap().recv().unwrap();
+        exchange.try_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    });
+    let config = format!(
+        "[[route]]\nhost = '*'\nupstream = 'http://{}'\n[drain]\ndeadline_seconds = 600\n",
+        upstream.address
+    );
+    let config = folder.write("s3cors.toml", &config);
+    let mut process = Process::start(&["run", "--config", &config]);
+    let mut client = RawClient::connect(process.address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    upstream.wait_for_request();
+    process.signal("TERM");
+    process.logged("draining");
+    process.signal("TERM");
+    process.logged("taken for the same");
+    go.send(()).unwrap();
+    assert_eq!(client.receive("GET").text(), "hi");
+    process.logged("drained");
+    assert_eq!(process.exit_code(), 0);
 }
 
 #[test]
