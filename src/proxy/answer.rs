@@ -144,7 +144,7 @@ fn public_message(error: &Error) -> &'static str {
         Error::UriTooLong => "The request's target is too long.",
         Error::RequestBodyTimeout => "The request's body stopped coming.",
         Error::RequestBody(_) => "The request's body broke off.",
-        Error::Busy { .. } | Error::NoDescriptor { .. } => {
+        Error::Busy { .. } | Error::NoDescriptor { .. } | Error::Refused { .. } => {
             "Too many requests are under way: please reduce your request rate."
         }
         Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {

@@ -102,6 +102,14 @@ pub enum Error {
         /// What the connection said.
         source: io::Error,
     },
+    /// The upstream did nothing with the request, and said so (HTTP/2).
+    #[error("upstream {upstream} refused the request unprocessed")]
+    Refused {
+        /// Its address in the config.
+        upstream: String,
+        /// What it said.
+        source: hyper::Error,
+    },
     /// The upstream sent what is no HTTP response.
     #[error("upstream {upstream} sent no valid response")]
     InvalidResponse {
@@ -193,7 +201,7 @@ impl Error {
                 client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true)
             }
             Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
-            Self::Busy { .. } | Self::NoDescriptor { .. } => Answer {
+            Self::Busy { .. } | Self::NoDescriptor { .. } | Self::Refused { .. } => Answer {
                 retry_after: Some(1),
                 ..upstream(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -213,8 +221,8 @@ impl Error {
         }
     }
 
-    /// Whether it tells that the upstream fares badly: that it is asked too much does not, nor that
-    /// this process has no room.
+    /// Whether it tells that the upstream fares badly: that it is asked too much or is about to end
+    /// does not, nor that this process has no room.
     pub(super) fn is_upstreams_fault(&self) -> bool {
         match self.answer().blame {
             Blame::Client | Blame::Upstream(UpstreamFailure::Busy) => false,

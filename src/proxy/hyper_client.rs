@@ -8,7 +8,7 @@ use std::task::Poll;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http1};
 
 use super::balance::Lease;
 use super::body::UpstreamBody;
@@ -49,10 +49,12 @@ pub(super) fn http1_builder(upstream: &Upstream) -> http1::Builder {
     builder
 }
 
-/// Why a request got no response on an HTTP/1.1 connection.
+/// Why a request got no response on a connection.
 pub(super) enum NoResponse {
     /// The connection had been closed; the request may be sent on another one.
     Stale(Box<Request<RequestBody>>),
+    /// The upstream did nothing with the request, which may be sent once more.
+    Refused(Error, Box<Request<RequestBody>>),
     /// It failed.
     Failed(Error),
 }
@@ -92,7 +94,8 @@ pub(super) async fn http1_exchange(
     Err(NoResponse::Failed(error))
 }
 
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+/// A request's head.
+pub(super) fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
     let mut copy = Request::new(RequestBody::EMPTY);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -166,39 +169,6 @@ pub(super) async fn await_head<T>(
     .await
 }
 
-pub(super) async fn http2_exchange(
-    lease: Lease,
-    mut sender: http2::SendRequest<RequestBody>,
-    request: Request<RequestBody>,
-) -> Result<Response<UpstreamBody>, Error> {
-    let progress = request.body().begin();
-    let result = {
-        let mut response = pin!(sender.try_send_request(request));
-        let mut patience = pin!(patience(lease.upstream(), progress.as_deref()));
-        poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Ok(result)),
-            Poll::Pending => patience.as_mut().poll(cx).map(Err),
-        })
-        .await
-    };
-    let error = match result {
-        Ok(Ok(response)) => match check(&response, lease.upstream(), false) {
-            Ok(()) => {
-                lease.answered();
-                return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
-            }
-            Err(error) => error,
-        },
-        Ok(Err(error)) => match failure(error, progress.as_deref(), lease.upstream()) {
-            Failure::Final(error) => error,
-            Failure::Sent(error) | Failure::Unsent(error, _) => from_hyper(error, lease.upstream()),
-        },
-        Err(error) => error,
-    };
-    lease.failed(&error);
-    Err(error)
-}
-
 /// Refuses a response that cannot be passed on as what it is.
 ///
 /// Where it says its length twice, whoever stands behind us may take the other one ([RFC 9112
@@ -233,7 +203,7 @@ pub(super) fn check(
 }
 
 /// Ends when there is no use in waiting for a response any longer, and says why.
-async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
+pub(super) async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
     let timeouts = &upstream.settings.timeouts;
     let too_slow = || Error::ResponseHeadTimeout {
         upstream: upstream.to_string(),

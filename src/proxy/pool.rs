@@ -14,20 +14,23 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, Version};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 
 use super::balance::{Account, Lease, Seat, Turn};
 use super::body::UpstreamBody;
 use super::error::Error;
-use super::hyper_client::{
-    LocalExecutor, NoResponse, from_hyper, http1_builder, http1_exchange, http2_exchange,
-};
+use super::http2_client;
+use super::hyper_client::{NoResponse, copy_of, from_hyper, http1_builder, http1_exchange};
 use super::lane::Raw;
 use super::read_first::ReadFirst;
 use super::request_body::RequestBody;
 use super::stream::Stream;
 use super::upstream::Upstream;
+
+mod http2;
+
+pub(super) use http2::Http2;
 
 /// How long a connection may stay idle before it is closed.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
@@ -51,8 +54,10 @@ pub(super) struct UpstreamPool {
     idle: RefCell<Vec<Http1>>,
     /// The lane's, likewise.
     raw: RefCell<Vec<Raw>>,
-    http2: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    http2: RefCell<Option<Http2>>,
     http2_used: Cell<Instant>,
+    /// How many HTTP/2 connections were opened.
+    http2_opened: Cell<u64>,
 }
 
 type Http1Connection = http1::Connection<TokioIo<ReadFirst<Stream>>, RequestBody>;
@@ -70,7 +75,7 @@ pub(super) struct Http1 {
 /// A connection that is ready for a request.
 enum Ready {
     Http1 { connection: Http1, reused: bool },
-    Http2(http2::SendRequest<RequestBody>),
+    Http2 { connection: Http2, reused: bool },
 }
 
 /// What has become of a request's tries so far, by the upstreams' ids.
@@ -80,6 +85,9 @@ pub(super) struct Tries {
     refused: Vec<u64>,
     /// An idle connection turned out to be closed, so the next one is a new one.
     pub(super) stale: Vec<u64>,
+    /// An upstream did nothing with the request. There is one more try: where upstreams have enough
+    /// to do, more would make it worse.
+    was_refused: bool,
 }
 
 /// The two kinds of connections that are kept while they are idle.
@@ -169,20 +177,36 @@ impl Pool {
                 // each connection, so what it seldom needs should not be part of it.
                 None => Box::pin(self.checkout(upstreams, &mut tries)).await?,
             };
-            let id = lease.upstream().id;
-            match ready {
-                Ready::Http2(sender) => {
-                    address(&mut request, lease.upstream(), Version::HTTP_2);
-                    return Box::pin(http2_exchange(lease, sender, request)).await;
+            let upstream = Arc::clone(lease.upstream());
+            let answered = match ready {
+                Ready::Http2 { connection, reused } => {
+                    // As it is before: another connection may be one for HTTP/1.1.
+                    let copy = copy_of(&request);
+                    address(&mut request, &upstream, Version::HTTP_2);
+                    let number = connection.number;
+                    let sent = http2_client::exchange(lease, connection, reused, request, copy);
+                    let answered = Box::pin(sent).await;
+                    if let Err(NoResponse::Refused(..)) = answered {
+                        self.of(&upstream).retire_http2(number);
+                    }
+                    answered
                 }
                 Ready::Http1 { connection, reused } => {
-                    address(&mut request, lease.upstream(), Version::HTTP_11);
-                    match http1_exchange(lease, connection, reused, request).await {
-                        Ok(response) => return Ok(response),
-                        Err(NoResponse::Failed(error)) => return Err(error),
-                        Err(NoResponse::Stale(again)) => request = *again,
-                    }
-                    tries.stale.push(id);
+                    address(&mut request, &upstream, Version::HTTP_11);
+                    http1_exchange(lease, connection, reused, request).await
+                }
+            };
+            match answered {
+                Ok(response) => return Ok(response),
+                Err(NoResponse::Failed(error)) => return Err(error),
+                Err(NoResponse::Refused(error, _)) if tries.was_refused => return Err(error),
+                Err(NoResponse::Refused(_, again)) => {
+                    tries.was_refused = true;
+                    request = *again;
+                }
+                Err(NoResponse::Stale(again)) => {
+                    tries.stale.push(upstream.id);
+                    request = *again;
                 }
             }
         }
@@ -296,6 +320,7 @@ impl Pool {
                 raw: RefCell::default(),
                 http2: RefCell::default(),
                 http2_used: Cell::new(Instant::now()),
+                http2_opened: Cell::default(),
             })
         });
         Rc::clone(pool)
@@ -335,7 +360,9 @@ impl UpstreamPool {
         };
         let stream = Stream::connect(self.account.upstream()).await?;
         if stream.speaks_http2(self.account.upstream()) {
-            return self.open_http2(stream, seat).await.map(Ready::Http2);
+            let connection = self.open_http2(stream, seat).await?;
+            let reused = false;
+            return Ok(Ready::Http2 { connection, reused });
         }
         let connection = Http1::open(stream, self, seat).await?;
         Ok(Ready::Http1 {
@@ -414,9 +441,10 @@ impl UpstreamPool {
     /// A connection that is open already.
     async fn take(&self) -> Option<Ready> {
         if self.account.upstream().settings.http2
-            && let Some(sender) = self.http2().await
+            && let Some(connection) = self.http2().await
         {
-            return Some(Ready::Http2(sender));
+            let reused = true;
+            return Some(Ready::Http2 { connection, reused });
         }
         let connection = self.take_idle()?;
         Some(Ready::Http1 {
@@ -449,46 +477,5 @@ impl UpstreamPool {
             self.raw.borrow_mut().push(raw);
             self.account.freed();
         }
-    }
-
-    async fn http2(&self) -> Option<http2::SendRequest<RequestBody>> {
-        let mut sender = self.http2.borrow().clone()?;
-        self.http2_used.set(Instant::now());
-        if sender.ready().await.is_ok() {
-            return Some(sender);
-        }
-        self.http2.replace(None);
-        None
-    }
-
-    async fn open_http2(
-        &self,
-        stream: Stream,
-        seat: Seat,
-    ) -> Result<http2::SendRequest<RequestBody>, Error> {
-        let upstream = self.account.upstream();
-        let head = u32::try_from(upstream.settings.limits.response_head_bytes);
-        // One whose other end is gone without a word would be used until TCP gives it up. An answer
-        // to a PING may take as long as a new connection.
-        let ping = upstream.settings.timeouts.connect;
-        let (sender, connection) = http2::Builder::new(LocalExecutor)
-            .timer(TokioTimer::new())
-            .keep_alive_interval(ping)
-            .keep_alive_timeout(ping)
-            .max_header_list_size(head.unwrap_or(u32::MAX))
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| from_hyper(error, upstream))?;
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
-            }
-            drop(seat);
-        });
-        self.http2.replace(Some(sender.clone()));
-        self.http2_used.set(Instant::now());
-        // It carries the requests of all who wait.
-        self.account.freed();
-        Ok(sender)
     }
 }

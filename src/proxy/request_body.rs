@@ -1,6 +1,7 @@
 //! The body on its way to the upstream: held while the client waits for `100 Continue`, and
 //! watched, so that a client that stops sending is told from an upstream that does not answer.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -18,6 +19,8 @@ use super::wire::without_head_fields;
 pub(super) struct RequestBody {
     /// `None`: the request has none.
     inner: Option<Incoming>,
+    /// What was taken of it for a try that came to nothing.
+    first: VecDeque<Bytes>,
     hold: Option<Hold>,
     progress: Option<Arc<Progress>>,
 }
@@ -95,6 +98,7 @@ impl RequestBody {
     /// The body of a request that has none.
     pub(super) const EMPTY: Self = Self {
         inner: None,
+        first: VecDeque::new(),
         hold: None,
         progress: None,
     };
@@ -105,6 +109,7 @@ impl RequestBody {
         }
         Self {
             inner: Some(body),
+            first: VecDeque::new(),
             hold: None,
             progress: Some(Arc::new(Progress::new())),
         }
@@ -135,6 +140,17 @@ impl RequestBody {
         Some(progress)
     }
 
+    /// The same for another try, which gets again what was `taken`.
+    pub(super) fn again(mut self, taken: Vec<Bytes>) -> Self {
+        for piece in taken.into_iter().rev() {
+            self.first.push_front(piece);
+        }
+        // Whoever had it may still move the old one on.
+        let progress = self.progress.take();
+        self.progress = progress.map(|_| Arc::new(Progress::new()));
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.inner.is_none()
     }
@@ -156,14 +172,18 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        let frame = Pin::new(&mut *inner).poll_frame(cx);
+        let frame = match this.first.pop_front() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None => Pin::new(&mut *inner).poll_frame(cx),
+        };
+        let is_last = this.first.is_empty() && inner.is_end_stream();
         if let Some(progress) = &this.progress {
             match &frame {
                 Poll::Pending => progress
                     .stage
                     .store(Stage::WaitsForClient as u8, Ordering::Relaxed),
                 Poll::Ready(None) => progress.moved_to(Stage::Done),
-                Poll::Ready(Some(Ok(_))) if inner.is_end_stream() => progress.moved_to(Stage::Done),
+                Poll::Ready(Some(Ok(_))) if is_last => progress.moved_to(Stage::Done),
                 Poll::Ready(Some(Ok(_))) => progress.moved_to(Stage::WaitsForUpstream),
                 Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
             }
@@ -172,12 +192,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.first.is_empty() && self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner
+        let left = self
+            .inner
             .as_ref()
-            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+            .map_or(SizeHint::with_exact(0), Incoming::size_hint);
+        let first: usize = self.first.iter().map(Bytes::len).sum();
+        match left.exact() {
+            Some(left) => SizeHint::with_exact(left + first as u64),
+            None => left,
+        }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod configured;
 pub(crate) mod folder;
+pub(crate) mod http2;
 pub(crate) mod proxy;
 pub(crate) mod upstream;
 pub(crate) mod vectors;

@@ -1,0 +1,88 @@
+//! A request's body, lent to an HTTP/2 connection: an upstream may say that it did nothing with the
+//! request, which may then be sent once more if its body can be.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::request_body::RequestBody;
+
+/// As much of a body as is kept for another try, in bytes: the library takes what there is before
+/// it knows whether the upstream will.
+const KEPT: usize = 16 * 1024;
+
+/// A body that can be taken back. After that, it is at its end for whoever it was lent to.
+pub(super) struct LentBody(Rc<RefCell<Option<Lent>>>);
+
+/// What takes a body back.
+pub(super) struct Loan(Rc<RefCell<Option<Lent>>>);
+
+struct Lent {
+    body: RequestBody,
+    /// All that was taken of it; `None`: more than is kept.
+    taken: Option<Vec<Bytes>>,
+}
+
+impl LentBody {
+    pub(super) fn lend(body: RequestBody) -> (Self, Loan) {
+        let taken = Some(Vec::new());
+        let lent = Rc::new(RefCell::new(Some(Lent { body, taken })));
+        (Self(Rc::clone(&lent)), Loan(lent))
+    }
+}
+
+impl Loan {
+    /// The body from its beginning on; `None`: some of it is gone.
+    pub(super) fn take_back(self) -> Option<RequestBody> {
+        let Lent { body, taken } = self.0.take()?;
+        Some(body.again(taken?))
+    }
+}
+
+impl Lent {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let taken = self.taken.take().zip(frame.data_ref());
+        self.taken = taken.and_then(|(mut taken, piece)| {
+            let kept: usize = taken.iter().map(Bytes::len).sum();
+            (kept + piece.len() <= KEPT).then(|| {
+                taken.push(piece.clone());
+                taken
+            })
+        });
+    }
+}
+
+impl Body for LentBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut lent = self.0.borrow_mut();
+        let Some(lent) = &mut *lent else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(&mut lent.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            lent.keep(frame);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let lent = self.0.borrow();
+        lent.as_ref().is_none_or(|lent| lent.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let lent = self.0.borrow();
+        lent.as_ref()
+            .map_or(SizeHint::with_exact(0), |lent| lent.body.size_hint())
+    }
+}

@@ -1,0 +1,153 @@
+//! HTTP/2 upstreams that did nothing with a request and say so (RFC 9113 §6.8 and §8.7).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::client::{RawClient, RawResponse};
+use crate::support::http2::{HEADERS, go_away, reset, response, scripted};
+use crate::support::proxy::{TestProxy, TestRoute};
+
+const NO_ERROR: u32 = 0;
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A proxy that leaves an upstream out after one failure.
+fn proxy_before(upstream: SocketAddr) -> TestProxy {
+    let mut route = TestRoute::transparent(upstream);
+    route.http2 = true;
+    route.health.failures = 1;
+    TestProxy::start(&[route])
+}
+
+fn ask(proxy: &TestProxy, method: &str, body: &str) -> RawResponse {
+    let length = body.len();
+    let head = format!("{method} /k HTTP/1.1\r\nHost: photos.example\r\n");
+    let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+    RawClient::connect(proxy.address)
+        .send(request)
+        .receive(method)
+}
+
+fn is_healthy(proxy: &TestProxy) -> bool {
+    let metrics = proxy.metrics.encode();
+    let mut lines = metrics.lines();
+    lines.any(|line| line.starts_with("s3cors_upstream_healthy{") && line.ends_with(" 1"))
+}
+
+#[test]
+fn what_an_upstream_did_nothing_with_is_asked_again_on_another_connection() {
+    for (says_go_away, at_end) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (method, body) in [("GET", ""), ("POST", ""), ("POST", "of the request")] {
+            let upstream = scripted(move |frame| {
+                let is_asked = frame.connection > 0;
+                Some(if is_asked && frame.ends() {
+                    response(frame.stream, &String::from_utf8_lossy(&frame.payload))
+                } else if is_asked || frame.ends() != at_end && !body.is_empty() {
+                    Vec::new()
+                } else if says_go_away {
+                    go_away(0, NO_ERROR)
+                } else {
+                    reset(frame.stream, REFUSED_STREAM)
+                })
+            });
+            let proxy = proxy_before(upstream);
+            let answer = ask(&proxy, method, body);
+            let case = format!("{method} {body}, {says_go_away}, {at_end}");
+            assert_eq!(answer.status, 200, "{case}");
+            if !body.is_empty() {
+                assert_eq!(answer.text(), body, "{case}");
+            }
+            assert!(is_healthy(&proxy), "{case}");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_asked_a_third_time() {
+    let cases = [
+        (503, true, REFUSED_STREAM, false),
+        (503, true, NO_ERROR, true),
+        (502, false, ENHANCE_YOUR_CALM, true),
+    ];
+    for (status, stays_healthy, code, says_go_away) in cases {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let upstream = scripted(move |frame| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Some(match says_go_away {
+                true => go_away(0, code),
+                false => reset(frame.stream, code),
+            })
+        });
+        let proxy = proxy_before(upstream);
+        let answer = ask(&proxy, "GET", "");
+        assert_eq!(answer.status, status, "{code}");
+        assert_eq!(answer.values("retry-after").is_empty(), status == 502);
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "{code}");
+        assert_eq!(is_healthy(&proxy), stays_healthy, "{code}");
+    }
+}
+
+#[test]
+fn a_body_that_is_gone_is_not_sent_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let upstream = scripted(move |frame| {
+        if frame.kind == HEADERS {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Some(match frame.ends() {
+            true => reset(frame.stream, REFUSED_STREAM),
+            false => Vec::new(),
+        })
+    });
+    let proxy = proxy_before(upstream);
+    assert_eq!(ask(&proxy, "PUT", &"x".repeat(40_000)).status, 503);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn other_resets_may_come_after_something_was_done() {
+    const CANCEL: u32 = 8;
+    let upstream = scripted(|frame| {
+        Some(match frame.connection {
+            0 => reset(frame.stream, CANCEL),
+            _ => response(frame.stream, ""),
+        })
+    });
+    assert_eq!(ask(&proxy_before(upstream), "POST", "").status, 502);
+}
+
+#[test]
+fn a_connection_that_goes_away_takes_no_more_requests() {
+    let upstream = scripted(|frame| {
+        let mut answer = response(frame.stream, &frame.connection.to_string());
+        answer.extend(go_away(frame.stream, NO_ERROR));
+        Some(answer)
+    });
+    let proxy = proxy_before(upstream);
+    for connection in 0..5 {
+        let answer = ask(&proxy, "POST", "");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.text(), connection.to_string());
+    }
+    assert!(is_healthy(&proxy));
+}
+
+#[test]
+fn an_idle_connection_that_is_closed_costs_no_answer() {
+    let upstream = scripted(|frame| match (frame.connection % 2, frame.stream) {
+        (0, 1) => Some(response(frame.stream, "first")),
+        // The request is there, and nobody says what became of it.
+        (0, _) => None,
+        _ => Some(response(frame.stream, "again")),
+    });
+    let proxy = proxy_before(upstream);
+    assert_eq!(ask(&proxy, "POST", "").text(), "first");
+    assert_eq!(ask(&proxy, "GET", "").text(), "again");
+    let proxy = proxy_before(upstream);
+    assert_eq!(ask(&proxy, "POST", "").text(), "first");
+    // It may have been done.
+    assert_eq!(ask(&proxy, "POST", "").status, 502);
+}
