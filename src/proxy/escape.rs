@@ -38,6 +38,38 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Bytes for a log that sets strings in quotation marks by itself: what is not visible ASCII or a
+/// space as `%HH`, and `...` behind what was cut. With backslashes, the log would escape them again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Percent<'b> {
+    bytes: &'b [u8],
+    is_cut: bool,
+}
+
+impl<'b> Percent<'b> {
+    /// At most `max` of `bytes`.
+    pub(super) fn new(bytes: &'b [u8], max: usize) -> Self {
+        let (bytes, rest) = cut(bytes, max);
+        Self {
+            bytes,
+            is_cut: !rest.is_empty(),
+        }
+    }
+}
+
+impl fmt::Display for Percent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for part in parts(self.bytes) {
+            match part {
+                Part::Plain(text) => f.write_str(text)?,
+                Part::Quoted(byte) => write!(f, "{}", char::from(byte))?,
+                Part::Hidden(byte) => write!(f, "%{byte:02x}")?,
+            }
+        }
+        f.write_str(if self.is_cut { "..." } else { "" })
+    }
+}
+
 /// Bytes for a JSON string, without its quotation marks: what is no visible ASCII becomes
 /// `\u00HH`, so that the string, read as Latin-1, has the very bytes.
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +150,9 @@ mod tests {
 
         #[test]
         fn text_is_visible_ascii(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
-            let text = Escaped::new(&bytes, 40).to_string();
-            prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            for text in [Escaped::new(&bytes, 40).to_string(), Percent::new(&bytes, 40).to_string()] {
+                prop_assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+            }
         }
     }
 }

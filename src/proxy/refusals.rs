@@ -8,7 +8,7 @@ use crate::cors::Kind;
 use crate::cors::Reason;
 
 use super::account::Asking;
-use super::escape::Escaped;
+use super::escape::Percent;
 use super::quota::Quota;
 use super::snapshot::{RoutePolicy, Snapshot};
 
@@ -88,10 +88,10 @@ fn tell_unknown_hosts(suppressed: u64) {
     tracing::info!(suppressed, "more requests had a host that no route serves");
 }
 
-/// What came from outside, as a string: the log puts quotation marks around it, so that nothing in
-/// it passes for another field.
+/// What came from outside, as a string: the log puts quotation marks around it and a backslash
+/// before those in it, so that nothing in it passes for another field.
 fn shown(bytes: &[u8], max: usize) -> String {
-    Escaped::new(bytes, max).to_string()
+    Percent::new(bytes, max).to_string()
 }
 
 impl Refusal<'_> {
@@ -203,7 +203,7 @@ mod tests {
                     asking: Asking {
                         kind: Kind::Actual,
                         host: b"s3.example",
-                        origin: b"https://a reason=forged\r\nforged\x1b[31m",
+                        origin: b"https://a reason=\"forged\r\nforged\x1b[31m",
                         method: b"PUT",
                         path: &"/long".repeat(100),
                     },
@@ -219,7 +219,7 @@ mod tests {
             "route=\"photos\"",
             "reason=\"method\"",
             "host=\"s3.example\"",
-            "origin=\"https://a reason=forged\\\\x0d\\\\x0aforged\\\\x1b[31m\"",
+            "origin=\"https://a reason=\\\"forged%0d%0aforged%1b[31m\"",
             "method=\"PUT\"",
             "/long...",
             "nearest_rule=1",
