@@ -11,7 +11,20 @@ pub(super) fn after(error: &(dyn Error + 'static)) -> Option<&'static str> {
     if !error.is::<StartError>() && !error.is::<BindError>() {
         return None;
     }
-    match error.source()?.downcast_ref::<io::Error>()?.kind() {
+    let kind = error.source()?.downcast_ref::<io::Error>()?.kind();
+    if error.to_string().contains(" unix:") {
+        return match kind {
+            io::ErrorKind::AddrInUse => Some(
+                "`ss -lxp` names the process that has it; what is there and is no socket has to go",
+            ),
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Some(
+                "its folder has to be there, and the user that s3cors runs as has to be able to \
+                 write to it",
+            ),
+            _ => None,
+        };
+    }
+    match kind {
         io::ErrorKind::AddrInUse => Some(
             "`ss -ltnp` names the process that has it; --listen and --admin choose other addresses",
         ),

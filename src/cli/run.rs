@@ -147,6 +147,14 @@ async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failu
     let Some(snapshot) = loaded.snapshot(&metrics, None, 1, keep_going) else {
         return Err(refuse());
     };
+    let hosts = config.routes.iter().map(|route| route.hosts.len());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        routes = config.routes.len(),
+        hosts = hosts.sum::<usize>(),
+        policies = loaded.policy_count(),
+        "starting"
+    );
     reload::log(&loaded.report);
     let reloads = Reloads::default();
     if loaded.has_errors() {

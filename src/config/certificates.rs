@@ -14,6 +14,7 @@ use crate::server::tls::{
     TlsCell,
 };
 
+use super::check::with_help;
 use super::diagnostic::Diagnostic;
 use super::files::Files;
 use super::listener::{PairFiles, TlsFiles};
@@ -192,7 +193,8 @@ impl Loader<'_> {
     fn certificate(&mut self, files: &PairFiles) -> Option<Certificate> {
         let (chain, key) = (self.read(&files.certificate), self.read(&files.key));
         self.warn_of_readable_key(&files.key);
-        let certificate = match Certificate::from_pem(&files.name, &chain?, &key?) {
+        let (chain, key) = (chain?, key?);
+        let certificate = match Certificate::from_pem(&files.name, &chain, &key) {
             Ok(certificate) => certificate,
             Err(error) => {
                 let (code, file) = match error.file() {
@@ -200,7 +202,9 @@ impl Loader<'_> {
                     PairFile::Key => ("invalid-key", &files.key),
                 };
                 let message = format!("`{}`: {error}", file.path.display());
-                self.report(Diagnostic::error(code, message), file);
+                let diagnostic = Diagnostic::error(code, message);
+                let help = error.help(&chain, &key).map(str::to_owned);
+                self.report(with_help(diagnostic, help), file);
                 return None;
             }
         };
@@ -239,7 +243,8 @@ impl Loader<'_> {
         let read = self.files.read(&file.path, MAX_PEM);
         read.inspect_err(|error: &ReadError| {
             let message = format!("`{}` {error}", file.path.display());
-            self.report(Diagnostic::error("unreadable-file", message), file);
+            let diagnostic = Diagnostic::error("unreadable-file", message);
+            self.report(super::readable(diagnostic, error), file);
         })
         .ok()
     }

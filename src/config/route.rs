@@ -10,6 +10,7 @@ use toml::Spanned;
 use crate::cors::Options;
 use crate::cors::S3_METHODS;
 use crate::cors::Semantics;
+use crate::cors::ascii_host;
 use crate::metrics::NO_ROUTE;
 use crate::proxy::bucket::Addressing;
 use crate::proxy::host::HostPattern;
@@ -242,6 +243,7 @@ fn host_help(text: &str) -> Option<String> {
     let host = host
         .strip_prefix('.')
         .map_or_else(|| host.to_owned(), |rest| format!("*.{rest}"));
+    let host = ascii_host(&host).unwrap_or(host);
     (host != text && host.parse::<HostPattern>().is_ok()).then(|| format!("write \"{host}\""))
 }
 

@@ -75,6 +75,8 @@ pub use note::Note;
 pub use origin::{ClosestOrigin, OriginDifference};
 pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};
+#[cfg(feature = "proxy")]
+pub(crate) use punycode::ascii_host;
 pub use request::{CorsRequest, Kind, Names, RequestedHeaders, is_preflight};
 #[cfg(feature = "proxy")]
 pub(crate) use request::{is_origin, is_token};

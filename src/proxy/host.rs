@@ -28,6 +28,9 @@ pub enum InvalidHostPattern {
     /// A scheme, port or path is there, or white space.
     #[error("a host has no scheme, port or path")]
     NotAHost,
+    /// Letters beyond ASCII, which no client sends.
+    #[error("a host beyond ASCII stands in punycode, as clients send it")]
+    NotAscii,
     /// A `*` elsewhere than as the whole first label.
     #[error("`*` stands for whole labels at the start: `*.example.com`, or alone for every host")]
     Wildcard,
@@ -60,6 +63,12 @@ impl FromStr for HostPattern {
         }
         if name.contains('*') {
             return Err(InvalidHostPattern::Wildcard);
+        }
+        if lower
+            .chars()
+            .any(|letter| !letter.is_ascii() && letter.is_alphabetic())
+        {
+            return Err(InvalidHostPattern::NotAscii);
         }
         let is_address = bracketed(name).is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
         let is_name = name

@@ -594,6 +594,52 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
 }
 
 #[test]
+fn a_start_says_what_was_started() {
+    let folder = Folder::new("starting");
+    let route =
+        |hosts: &str| format!("[[route]]\nhost = {hosts}\nupstream = 'http://127.0.0.1:9'\n");
+    let path = folder.write(
+        "s3cors.toml",
+        &(route("'a.example'") + &route("['b.example', '*']")),
+    );
+    let mut command = s3cors(&["run", "--config", &path, "--log-format", "json"]);
+    let mut child = command
+        .args(["--listen", "127.0.0.1:0", "--admin", "off"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = line_with(
+        &mut BufReader::new(child.stderr.take().unwrap()),
+        "starting",
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&line["routes"], &line["hosts"]), (&json!(2), &json!(3)));
+}
+
+#[test]
+fn a_unix_socket_that_cannot_be_had_is_told_apart_from_a_port() {
+    let folder = Folder::new("socket");
+    let config = "[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n";
+    let config = folder.write("s3cors.toml", config);
+    let taken = folder.write("taken.sock", "");
+    for (path, help) in [
+        (taken, "`ss -lxp`"),
+        (
+            format!("{config}.d/http.sock"),
+            "its folder has to be there",
+        ),
+    ] {
+        let listen = format!("unix:{path}");
+        let (code, _, stderr) = run(&["run", "--config", &config, "--listen", &listen]);
+        assert_eq!(code, 1);
+        assert!(stderr.contains(help), "{stderr}");
+    }
+}
+
+#[test]
 fn what_waits_for_a_restart_is_on_the_status() {
     let folder = Folder::new("restart");
     let config = |workers: &str| {

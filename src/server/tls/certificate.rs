@@ -120,6 +120,43 @@ pub enum AuthoritiesError {
 }
 
 impl CertificateError {
+    /// What to do about it, where that is known; `chain` and `key` are what was read.
+    #[must_use]
+    pub fn help(&self, chain: &[u8], key: &[u8]) -> Option<&'static str> {
+        // A SEQUENCE of ASN.1, which all of these are below their PEM.
+        let is_der = |bytes: &[u8]| bytes.starts_with(&[0x30]);
+        let has = |bytes: &[u8], mark: &str| {
+            let mut parts = bytes.windows(mark.len());
+            parts.any(|part| part == mark.as_bytes())
+        };
+        match self {
+            Self::NoCertificate if is_der(chain) => {
+                Some("this looks like DER: `openssl x509 -inform DER -in FILE` writes it as PEM")
+            }
+            Self::NoKey if is_der(key) => {
+                Some("this looks like DER: `openssl pkey -inform DER -in FILE` writes it as PEM")
+            }
+            Self::NoCertificate if has(chain, "PRIVATE KEY-----") => {
+                Some("this is a key: `certificate` and `key` may have changed places")
+            }
+            Self::NoKey if has(key, "-----BEGIN CERTIFICATE-----") => {
+                Some("this is a certificate: `certificate` and `key` may have changed places")
+            }
+            Self::NoCertificate | Self::NoKey => {
+                Some("the file has to be PEM, with `-----BEGIN …-----` lines")
+            }
+            Self::EncryptedKey => Some("`openssl pkey -in FILE` writes it without"),
+            Self::Mismatch => Some(
+                "the server's own certificate stands first in its file, those that vouch for it \
+                 behind; the key has to be the one that it was made with",
+            ),
+            Self::Pem { .. }
+            | Self::SecondKey { .. }
+            | Self::InvalidCertificate { .. }
+            | Self::InvalidKey { .. } => None,
+        }
+    }
+
     /// Which file it is about.
     #[must_use]
     pub fn file(&self) -> PairFile {
@@ -367,6 +404,29 @@ mod tests {
         let (chain, key) = pair(&[]);
         let nameless = Certificate::from_pem("", chain.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(nameless.warning(now), Some(CertificateWarning::NoNames));
+    }
+
+    #[test]
+    fn a_pair_that_is_mixed_up_is_told_what_to_do() {
+        let (chain, key) = pair(&["a.example"]);
+        let (other, _) = pair(&["a.example"]);
+        let der = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
+        for (chain, key, expected) in [
+            (key.as_bytes(), chain.as_bytes(), "may have changed places"),
+            (
+                chain.as_bytes(),
+                chain.as_bytes(),
+                "may have changed places",
+            ),
+            (other.as_bytes(), key.as_bytes(), "stands first"),
+            (&der, key.as_bytes(), "openssl x509 -inform DER"),
+            (chain.as_bytes(), &der, "openssl pkey -inform DER"),
+            (b"nothing", key.as_bytes(), "has to be PEM"),
+        ] {
+            let error = Certificate::from_pem("", chain, key).unwrap_err();
+            let help = error.help(chain, key).unwrap();
+            assert!(help.contains(expected), "{error}: {help}");
+        }
     }
 
     #[test]
