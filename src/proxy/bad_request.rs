@@ -95,6 +95,7 @@ fn record<'r>(
             .unwrap_or_default(),
         duration: Duration::ZERO,
         upstream: None,
+        failed: None,
         request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
         trace_id: TraceParent::of(&glimpse.fields).map(|parent| parent.trace_id),
         origin: field(ORIGIN),

@@ -221,6 +221,37 @@ impl Error {
         }
     }
 
+    /// Which upstream gave no answer, and the reason that it is counted under.
+    pub(super) fn failed_upstream(&self) -> Option<(&str, UpstreamFailure)> {
+        let Blame::Upstream(failure) = self.answer().blame else {
+            return None;
+        };
+        match self {
+            Self::Busy { upstream }
+            | Self::Refused { upstream, .. }
+            | Self::NoDescriptor { upstream, .. }
+            | Self::Dns { upstream, .. }
+            | Self::Connect { upstream, .. }
+            | Self::ConnectTimeout { upstream }
+            | Self::Tls { upstream, .. }
+            | Self::ResponseHeadTimeout { upstream }
+            | Self::Closed { upstream, .. }
+            | Self::InvalidResponse { upstream, .. }
+            | Self::Unacceptable { upstream, .. }
+            | Self::OverLimit { upstream, .. } => Some((upstream, failure)),
+            Self::MalformedRequest(_)
+            | Self::RequestHeadTimeout
+            | Self::InvalidHost
+            | Self::InvalidTarget
+            | Self::TraceEnds
+            | Self::UnknownHost
+            | Self::HeadTooLarge
+            | Self::UriTooLong
+            | Self::RequestBodyTimeout
+            | Self::RequestBody(_) => None,
+        }
+    }
+
     /// Whether it tells that the upstream fares badly: that it is asked too much or is about to end
     /// does not, nor that this process has no room.
     pub(super) fn is_upstreams_fault(&self) -> bool {

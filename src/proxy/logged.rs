@@ -11,10 +11,12 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, 
 use crate::cors::Decision;
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::metrics::UpstreamFailure;
 
 use super::access_log::{AccessLogger, Record};
 use super::answer;
 use super::body::Body;
+use super::error::Error;
 use super::forward;
 use super::trace_context::{TraceId, TraceParent};
 use super::traces::OpenSpan;
@@ -40,6 +42,7 @@ pub(super) struct Logged {
     decision: Option<(Kind, Result<(), Reason>)>,
     status: StatusCode,
     upstream: Option<Arc<Upstream>>,
+    failed: Option<(Box<str>, UpstreamFailure)>,
     request_id: Option<HeaderValue>,
     trace_id: Option<TraceId>,
     bytes: u64,
@@ -70,6 +73,7 @@ impl Logged {
             decision: None,
             status: client_left(),
             upstream: None,
+            failed: None,
             request_id: None,
             trace_id: TraceParent::of(&request.headers).map(|parent| parent.trace_id),
             bytes: 0,
@@ -82,6 +86,11 @@ impl Logged {
 
     pub(super) fn set_decision(&mut self, decision: &Decision<'_>) {
         self.decision = decision.outcome();
+    }
+
+    pub(super) fn set_failure(&mut self, error: &Error) {
+        let failed = error.failed_upstream();
+        self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
     }
 
     /// Has it written at the end of `response`.
@@ -108,6 +117,7 @@ impl Drop for Logged {
     fn drop(&mut self) {
         let target = self.target.path_and_query();
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        let failed = self.failed.as_ref();
         let record = Record {
             time: self.time,
             route: self.route.as_deref(),
@@ -120,6 +130,7 @@ impl Drop for Logged {
             bytes: self.bytes,
             duration: self.start.elapsed(),
             upstream: self.upstream.as_deref(),
+            failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
             request_id: id.unwrap_or(""),
             trace_id: self.trace_id,
             origin: self.origin.as_ref().map(HeaderValue::as_bytes),

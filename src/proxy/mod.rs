@@ -201,6 +201,9 @@ impl Proxy {
         }
         let Some(policy) = found.policy else {
             let response = self.forward(route, parts, body, client).await;
+            if let (Some(logged), Err(error)) = (&mut logged, &response) {
+                logged.set_failure(error);
+            }
             let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
             self.count(&route.metrics, &method, response.status(), start);
             return response;
@@ -236,6 +239,9 @@ impl Proxy {
             Some(response) => response,
             None => {
                 let response = self.forward(route, parts, body, client).await;
+                if let (Some(logged), Err(error)) = (&mut logged, &response) {
+                    logged.set_failure(error);
+                }
                 response.unwrap_or_else(|error| self.failure(route, &error, true))
             }
         };

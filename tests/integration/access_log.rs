@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::Value;
@@ -18,14 +19,13 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A proxy whose access log is read line by line as it is written.
-fn logged(upstream: &MockUpstream) -> (TestProxy, BufReader<File>) {
-    let name = format!("s3cors-access-log-{}", std::process::id());
+fn logged(name: &str, route: TestRoute) -> (TestProxy, BufReader<File>) {
+    let name = format!("s3cors-access-log-{name}-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     // For both, so that neither side's opening waits for the other.
     let pipe = OpenOptions::new().read(true).write(true).open(&path);
-    let route = TestRoute::new(upstream.address, POLICY);
     let proxy = TestProxy::logged_to(&path, &[route]);
     std::fs::remove_file(path).unwrap();
     (proxy, BufReader::new(pipe.unwrap()))
@@ -53,7 +53,7 @@ fn names(line: &Value) -> BTreeSet<String> {
 fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     let upstream = MockUpstream::answering(OK);
-    let (proxy, mut log) = logged(&upstream);
+    let (proxy, mut log) = logged("fields", TestRoute::new(upstream.address, POLICY));
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let fields = [
         ("Host", "photos.example"),
@@ -95,5 +95,26 @@ fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched
     assert!(answered.get("trace_id").is_none() && answered.get("upstream").is_none());
 
     let table = first_column(&readme(), "<!-- log:");
-    assert_eq!(&names(&got) | &names(&answered), table);
+    let failed = BTreeSet::from(["failed.reason", "failed.upstream"].map(str::to_owned));
+    assert_eq!(&(&names(&got) | &names(&answered)) | &failed, table);
+}
+
+#[test]
+fn a_line_names_the_upstream_that_gave_no_answer_and_why() {
+    // Somebody's port, who is gone.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap();
+    let (proxy, mut log) = logged("failed", TestRoute::new(address, POLICY));
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    // The lane's way, and the other one.
+    for more in [&[][..], &upgrade] {
+        let fields = [&[("host", "photos.example")][..], more].concat();
+        assert_eq!(ask(proxy.address, "GET", "/a", &fields).status, 502);
+        let line = line(&mut log);
+        assert_eq!(line["status"], 502);
+        assert!(line.get("upstream").is_none(), "nobody answered: {line}");
+        let failed = serde_json::json!({"upstream": address.to_string(), "reason": "connect"});
+        assert_eq!(line["failed"], failed);
+    }
 }

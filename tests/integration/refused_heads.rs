@@ -241,7 +241,11 @@ fn a_refused_head_is_logged_and_counted() {
     );
     assert_eq!(
         told[2],
-        [json!("photos.example"), json!(""), json!("photos.example")]
+        [
+            json!("photos.example"),
+            Value::Null,
+            json!("photos.example")
+        ]
     );
     assert_eq!(told[3], [json!(400), json!(400), json!(414)]);
     assert_eq!(told[4][0], json!(0));

@@ -8,6 +8,7 @@ use http::{Method, StatusCode, Version};
 
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::metrics::UpstreamFailure;
 
 use super::super::bucket::percent_decoded;
 use super::super::escape::{Escaped, Json, cut};
@@ -42,6 +43,8 @@ pub struct Record<'r> {
     pub duration: Duration,
     /// Who answered; `None`: we did.
     pub upstream: Option<&'r Upstream>,
+    /// Who should have answered and did not, and the reason that it is counted under.
+    pub failed: Option<(&'r str, UpstreamFailure)>,
     /// Under which the client knows the request; empty where it does not.
     pub request_id: &'r str,
     /// The trace that it belongs to, by its `traceparent`.
@@ -106,7 +109,9 @@ impl Record<'_> {
             put(out, format_args!(",\"client\":\"{client}\""));
         }
         string(out, "method", self.method.as_str().as_bytes());
-        string(out, "host", self.host);
+        if !self.host.is_empty() {
+            string(out, "host", self.host);
+        }
         out.push_str(",\"target\":\"");
         for part in unsigned(self.target, MAX_TARGET) {
             put(out, format_args!("{}", Json(part.as_bytes())));
@@ -125,13 +130,21 @@ impl Record<'_> {
         if let Some(upstream) = self.upstream {
             string(out, "upstream", upstream.to_string().as_bytes());
         }
+        if let Some((upstream, failure)) = self.failed {
+            // Of the config, and no longer than a host name may be.
+            let (upstream, reason) = (Json(upstream.as_bytes()), failure.as_str());
+            put(
+                out,
+                format_args!(",\"failed\":{{\"upstream\":\"{upstream}\",\"reason\":\"{reason}\"}}"),
+            );
+        }
         if !self.request_id.is_empty() {
             string(out, "request_id", self.request_id.as_bytes());
         }
         if let Some(trace_id) = self.trace_id {
             put(out, format_args!(",\"trace_id\":\"{trace_id}\""));
         }
-        if let Some(origin) = self.origin {
+        if let Some(origin) = self.origin.filter(|origin| !origin.is_empty()) {
             string(out, "origin", origin);
         }
         if let Some((kind, outcome)) = self.decision {
@@ -150,14 +163,14 @@ impl Record<'_> {
                 ),
             );
         }
-        if let Some(referer) = self.referer {
+        if let Some(referer) = self.referer.filter(|referer| !referer.is_empty()) {
             out.push_str(",\"referer\":\"");
             for part in unsigned_value(referer) {
                 put(out, format_args!("{}", Json(part.as_bytes())));
             }
             out.push('"');
         }
-        if let Some(user_agent) = self.user_agent {
+        if let Some(user_agent) = self.user_agent.filter(|agent| !agent.is_empty()) {
             string(out, "user_agent", user_agent);
         }
         out.push_str("}\n");
@@ -282,6 +295,7 @@ pub(super) mod tests {
             bytes: 1234,
             duration: Duration::from_micros(1_002_003),
             upstream: None,
+            failed: None,
             request_id: "0A1B",
             trace_id: Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736)),
             origin: Some(b"https://app.example"),
@@ -326,6 +340,20 @@ pub(super) mod tests {
                 "user_agent": "curl/8",
             })
         );
+    }
+
+    #[test]
+    fn what_there_is_nothing_to_say_of_is_left_out() {
+        let line = json(&Record {
+            host: b"",
+            origin: Some(b""),
+            referer: Some(b""),
+            user_agent: Some(b""),
+            ..record()
+        });
+        for name in ["host", "origin", "referer", "user_agent", "failed"] {
+            assert!(line.get(name).is_none(), "{name}: {line}");
+        }
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Proxy {
             status: client_left(),
             bytes: 0,
             upstream: None,
+            failed: None,
             request_id: None,
         };
         match carrying.run().await {
@@ -220,6 +221,8 @@ pub(super) struct Carrying<'c, C> {
     pub(super) bytes: u64,
     /// Who answered, where the log wants to know it.
     upstream: Option<Arc<Upstream>>,
+    /// Who did not, and why.
+    failed: Option<(Box<str>, UpstreamFailure)>,
     request_id: Option<HeaderValue>,
 }
 
@@ -227,10 +230,12 @@ impl<C> Drop for Carrying<'_, C> {
     /// The exchange has ended, however that came about.
     fn drop(&mut self) {
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        let failed = self.failed.as_ref();
         let end = End {
             status: self.status,
             bytes: self.bytes,
             upstream: self.upstream.as_deref(),
+            failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
             request_id: id.unwrap_or_default(),
         };
         self.proxy.tell(self.exchange, self.route, &end);
@@ -430,6 +435,8 @@ impl<C: ClientStream> Carrying<'_, C> {
     /// Answers for an upstream that did not.
     async fn answer_failure(&mut self, error: &Error) -> Went {
         let (proxy, exchange, route) = (self.proxy, self.exchange, self.route);
+        let failed = error.failed_upstream().filter(|_| exchange.told.is_some());
+        self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
         let mut response = proxy.failure(route, error, exchange.marks.is_some());
         // A request whose body was not read to its end has bytes behind it that are no request.
         let is_unread = exchange.body > 0;

@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::metrics::UpstreamFailure;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::Record;
 use crate::proxy::client::Client;
@@ -39,6 +40,8 @@ pub(super) struct End<'e> {
     pub(super) bytes: u64,
     /// Who answered; `None`: we did.
     pub(super) upstream: Option<&'e Upstream>,
+    /// Who should have answered and did not, and why.
+    pub(super) failed: Option<(&'e str, UpstreamFailure)>,
     pub(super) request_id: &'e str,
 }
 
@@ -94,6 +97,7 @@ impl Proxy {
             bytes: end.bytes,
             duration: exchange.start.elapsed(),
             upstream: end.upstream,
+            failed: end.failed,
             request_id: end.request_id,
             trace_id: told.trace_id,
             origin: told.origin.as_ref().map(part),
@@ -126,6 +130,7 @@ impl Proxy {
             bytes: answered.bytes as u64,
             duration: answered.start.elapsed(),
             upstream: None,
+            failed: None,
             request_id: answered.request_id,
             trace_id: trace_id(head),
             origin: head.field("origin"),
