@@ -66,7 +66,7 @@ def caddy(place):
 
 
 def s3cors(place, policy="cors = \"cors.xml\""):
-    (place.folder / "cors.xml").write_text((CONFIGS / "cors.xml").read_text())
+    (place.configs / "cors.xml").write_text((CONFIGS / "cors.xml").read_text())
     log = f'[access_log]\nformat = "combined"\npath = "{place.folder}/access.log"' if place.has_log else ""
     config = place.write("s3cors.toml", LOG=log, CORS=policy, ADMIN_PORT=process.free_port())
     return ["run", "--config", config]
@@ -120,8 +120,13 @@ class Place:
     port: int = field(default_factory=process.free_port)
     tls_port: int = field(default_factory=process.free_port)
 
+    @property
+    def configs(self):
+        """Logs are not beside them: s3cors watches this folder, and would be told of each line."""
+        return self.folder / "configs"
+
     def write(self, template, **more):
-        config = self.folder / template
+        config = self.configs / template
         config.write_text(render(CONFIGS / template, {
             **more, "DIR": self.folder, "PORT": self.port, "TLS_PORT": self.tls_port,
             "UPSTREAM_PORT": self.upstream_port, "SINK_PORT": self.testbed.sink_port,
@@ -140,7 +145,7 @@ class Instance:
         contender = CONTENDERS[name]
         self.testbed, self.does = testbed, contender.does
         self.folder = testbed.folder / f"{Instance.count}-{name}-{variant}"
-        self.folder.mkdir()
+        (self.folder / "configs").mkdir(parents=True)
         self.folder.chmod(0o777)
         has_sink = variant == "uploads" and not contender.routes_uploads
         place = Place(testbed, self.folder, workers, variant == "log",
