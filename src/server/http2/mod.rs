@@ -5,8 +5,10 @@
 //! keeps us busy for nothing.
 
 mod calm;
+mod gathered;
 mod streams;
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::proxy::body;
 use super::Limits;
 use super::drain::DrainSignal;
 use calm::Calm;
+use gathered::{Gathered, Spare};
 use streams::{Streams, Tasks};
 
 /// How long a connection without a request may go on once its client was told that it ends.
@@ -37,6 +40,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Http2 {
     limits: Limits,
     metrics: Arc<Metrics>,
+    spare: Spare,
 }
 
 impl Http2 {
@@ -44,6 +48,7 @@ impl Http2 {
         Self {
             limits: limits.clone(),
             metrics: Arc::clone(metrics),
+            spare: Spare::default(),
         }
     }
 
@@ -75,6 +80,8 @@ impl Http2 {
             })
         });
         let connection = self.protocol(Tasks(Rc::clone(&streams)));
+        let stream = Gathered::new(stream, Rc::clone(&self.spare));
+        let sender = stream.sender();
         let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
@@ -85,7 +92,7 @@ impl Http2 {
         });
         let ended = tokio::select! {
             biased;
-            ended = connection.as_mut() => Some(ended),
+            ended = poll_fn(|cx| sender.poll_turn(connection.as_mut(), cx)) => Some(ended),
             () = quiet => None,
             () = streams.asked_for(limits.requests_per_connection) => None,
             () = drain.closing() => None,
@@ -100,7 +107,7 @@ impl Http2 {
                 };
                 tokio::select! {
                     biased;
-                    ended = connection => ended,
+                    ended = poll_fn(|cx| sender.poll_turn(connection.as_mut(), cx)) => ended,
                     () = quiet => return tracing::debug!("a client does not let go"),
                 }
             }
