@@ -2,9 +2,8 @@
 
 use crate::support::client::{RawClient, ask};
 use crate::support::proxy::{TestProxy, TestRoute};
-use crate::support::upstream::MockUpstream;
+use crate::support::upstream::{MockUpstream, refusing};
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use s3cors::cors::{Options, Semantics};
@@ -343,10 +342,7 @@ fn options_that_is_no_preflight_is_forwarded_unless_s3_exact() {
 
 #[test]
 fn an_error_of_ours_is_readable_by_the_allowed_origin_only() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let proxy = TestProxy::start(&[TestRoute::new(address, &policy())]);
+    let proxy = TestProxy::start(&[TestRoute::new(refusing(), &policy())]);
     let allowed = ask(proxy.address, "GET", "/k", &[("Origin", ORIGIN)]);
     assert_eq!(allowed.status, 502);
     assert_eq!(allowed.values("access-control-allow-origin"), [ORIGIN]);
@@ -562,11 +558,7 @@ fn a_stale_connection_is_not_the_clients_problem() {
 #[test]
 fn several_upstreams_share_the_load_and_stand_in_for_each_other() {
     let upstreams = [MockUpstream::answering(OK), MockUpstream::answering(OK)];
-    let nobody: SocketAddr = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    let mut route = TestRoute::new(nobody, &policy());
+    let mut route = TestRoute::new(refusing(), &policy());
     route
         .upstreams
         .extend(upstreams.iter().map(|upstream| upstream.address));

@@ -3,7 +3,7 @@
 
 use crate::support::binary::{Folder, Process};
 use crate::support::client::ask;
-use crate::support::upstream::MockUpstream;
+use crate::support::upstream::{MockUpstream, refusing};
 
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
@@ -51,11 +51,8 @@ fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
 #[test]
 fn a_check_that_fails_says_of_what_and_why() {
     let upstream = MockUpstream::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = gone.local_addr().unwrap();
-    drop(gone);
     let folder = Folder::new("log-check");
-    for (address, cause) in [(upstream.address, "status 404"), (refused, "refused")] {
+    for (address, cause) in [(upstream.address, "status 404"), (refusing(), "refused")] {
         let config = folder.write(
             "s3cors.toml",
             &format!(

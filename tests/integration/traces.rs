@@ -18,7 +18,7 @@ use s3cors::proxy::upstream::{Address, UpstreamSettings};
 
 use crate::support::client::ask;
 use crate::support::proxy::{TestProxy, TestRoute};
-use crate::support::upstream::MockUpstream;
+use crate::support::upstream::{MockUpstream, refusing};
 
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
                       <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
@@ -67,12 +67,6 @@ fn spans(proxy: TestProxy, collector: &MockUpstream) -> Vec<Span> {
         }
     }
     spans
-}
-
-/// Where nobody listens: a port that was free a moment ago.
-fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }
 
 fn texts(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
@@ -217,7 +211,7 @@ fn a_traceparent_that_the_clients_signature_covers_stays() {
 #[test]
 fn refusals_failures_and_unknown_hosts_have_spans_too() {
     let collector = MockUpstream::answering(TAKEN);
-    let down = nobody();
+    let down = refusing();
     let route = TestRoute::new(down, POLICY);
     let proxy = TestProxy::traced(&settings(collector.address, 1.0), &[route]);
     let preflight = [
@@ -271,7 +265,7 @@ fn spans_that_do_not_reach_the_collector_are_counted_and_no_request_waits_for_th
     );
     let refusing = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     let listening = |answer| MockUpstream::answering(answer).address;
-    let down = nobody();
+    let down = refusing();
     let cases = [
         (down, 3),
         (listening(refusing), 3),

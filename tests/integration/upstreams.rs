@@ -17,7 +17,7 @@ use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
 use crate::support::folder::Folder;
 use crate::support::proxy::{TestProxy, TestRoute};
-use crate::support::upstream::MockUpstream;
+use crate::support::upstream::{MockUpstream, refusing_until_it_listens};
 
 const ORIGIN: (&str, &str) = ("Origin", "https://app.example");
 
@@ -31,12 +31,6 @@ const UNIX: &str = "workers = 1\n[[listen]]\naddress = 'unix:down.sock'\n\
 
 /// What nothing here takes longer than.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An address that refuses connections.
-fn refusing() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
 
 /// An upstream that answers a request for each word it is sent.
 fn holding() -> (MockUpstream, mpsc::Sender<()>) {
@@ -144,7 +138,8 @@ fn nobody_waits_for_a_connection_longer_than_told() {
 
 #[test]
 fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
-    let (dead, alive) = (refusing(), MockUpstream::answering(OK));
+    let (dead, socket) = refusing_until_it_listens();
+    let alive = MockUpstream::answering(OK);
     let mut route = TestRoute::new(dead, POLICY);
     route.upstreams.push(alive.address);
     let proxy = TestProxy::start(&[route]);
@@ -156,7 +151,8 @@ fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
     }
     assert_eq!(errors(&proxy, "connect"), Some(0.0));
 
-    let revived = MockUpstream::on(TcpListener::bind(dead).unwrap(), true, |exchange| {
+    socket.listen(128).unwrap();
+    let revived = MockUpstream::on(socket.into(), true, |exchange| {
         exchange.send(OK);
         true
     });

@@ -7,6 +7,24 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
+/// An address that refuses connections until its socket listens: it is bound, so that no other
+/// test comes to listen there.
+pub(crate) fn refusing_until_it_listens() -> (SocketAddr, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+/// An address that refuses connections until the process ends.
+pub(crate) fn refusing() -> SocketAddr {
+    let (address, socket) = refusing_until_it_listens();
+    std::mem::forget(socket);
+    address
+}
+
 /// A request as it reached the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
