@@ -111,9 +111,18 @@ impl Policy {
         {
             notes.push(Note::NoPreflight);
         }
+        let origin = fields.get(ORIGIN).map(|value| value.as_bytes());
+        let origin = origin.unwrap_or_default();
+        let as_sent = std::str::from_utf8(origin).ok().and_then(as_browsers_write);
+        let has_scheme = origin.windows(3).any(|part| part == b"://");
+        let is_odd = as_sent.is_some() || !(has_scheme || origin.is_empty() || origin == b"null");
         let matched = match outcome {
             Outcome::NotCors => return notes,
             Outcome::Refused(_) => {
+                // What the advice puts right need not be said twice.
+                if is_odd && as_sent.is_none() {
+                    notes.push(Note::OriginNotAsSent);
+                }
                 if kind == Some(Kind::Actual) {
                     notes.push(Note::ForwardedAllTheSame);
                 }
@@ -124,9 +133,7 @@ impl Policy {
         let Some(rule) = self.rules().get(matched.rule).map(Rule::written) else {
             return notes;
         };
-        let origin = fields.get(ORIGIN).map(|value| value.as_bytes());
-        let origin = origin.unwrap_or_default();
-        if std::str::from_utf8(origin).is_ok_and(|origin| as_browsers_write(origin).is_some()) {
+        if is_odd {
             notes.push(Note::OriginNotAsSent);
         }
         if matched.any_origin {

@@ -309,16 +309,13 @@ mod tests {
 
     #[test]
     fn other_encodings_and_large_documents_are_refused() {
-        let utf16: Vec<u8> = "\u{feff}<CORSConfiguration/>"
-            .encode_utf16()
-            .flat_map(u16::to_le_bytes)
-            .collect();
-        assert!(
-            CorsConfiguration::from_xml(&utf16)
-                .unwrap_err()
-                .detail
-                .contains("UTF-16")
-        );
+        for text in ["\u{feff}<CORSConfiguration/>", "<CORSConfiguration/>"] {
+            for order in [u16::to_le_bytes, u16::to_be_bytes] {
+                let utf16: Vec<u8> = text.encode_utf16().flat_map(order).collect();
+                let error = CorsConfiguration::from_xml(&utf16).unwrap_err();
+                assert!(error.detail.contains("UTF-16"), "{}", error.detail);
+            }
+        }
         let latin1 = b"<CORSConfiguration>\xe9</CORSConfiguration>";
         assert_eq!(
             CorsConfiguration::from_xml(latin1).unwrap_err().span,

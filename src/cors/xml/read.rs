@@ -82,7 +82,11 @@ impl Reading {
             );
             return self.stop(0..0, detail, None);
         }
-        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        if matches!(
+            bytes,
+            // With a mark, or by its first sign.
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'<', 0, ..] | [0, b'<', ..]
+        ) {
             let hint = "save it as UTF-8".into();
             return self.stop(0..2, "the document is UTF-16, not UTF-8", Some(hint));
         }

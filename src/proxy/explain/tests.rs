@@ -396,6 +396,15 @@ fn an_origin_that_no_browser_sends_is_put_right() {
             .any(|note| note["code"] == "origin-not-as-sent");
         assert!(is_noted, "{origin}: {notes:?}");
     }
+    // Nobody knows what site this is: it is only said that it is none.
+    let refused = explain("http://photos.example/album/a", "app", "GET", &[]);
+    let code = &refused["actual"]["notes"][0]["code"];
+    assert_eq!(code, "origin-not-as-sent");
+    for sent in ["null", "https://app.example", "capacitor://localhost"] {
+        let answer = explain("http://photos.example/raw/a", sent, "GET", &[]);
+        let notes = answer["actual"]["notes"].to_string();
+        assert!(!notes.contains("not-as-sent"), "{sent}: {notes}");
+    }
 }
 
 #[test]
