@@ -1,23 +1,37 @@
 //! An upstream's name and its addresses: looked up off the request path, and anew before they are
 //! too old. Until a new answer is there, the last one is used, and where there is none, it stays
 //! in use.
+//!
+//! There is one look-up at a time, however many ask: a resolver that is dead from the start would
+//! be asked by every request anew, each with a thread of its own.
 
+use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+
+use super::stream::is_about_descriptors;
 
 /// After how long a name is looked up anew. The system's resolver tells no time to live.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// The addresses of one name, shared by all workers.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct Names(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
     last: ArcSwapOption<Answer>,
+    /// Why the last look-up failed that did.
+    failure: ArcSwapOption<io::Error>,
     is_looking: AtomicBool,
+    /// Wakes whoever waits for a look-up.
+    looked: Notify,
 }
 
 #[derive(Debug)]
@@ -33,59 +47,110 @@ impl Names {
     ///
     /// What the resolver says, as long as there was no answer yet.
     pub(super) async fn addresses(&self, host: &str, port: u16) -> io::Result<Arc<[SocketAddr]>> {
-        match &*self.last.load() {
-            Some(answer) => Ok(Arc::clone(&answer.addresses)),
-            None => self.ask(look_up(host, port)).await,
+        match self.0.addresses() {
+            Some(addresses) => Ok(addresses),
+            None => {
+                let host = host.to_owned();
+                self.ask(move || look_up(&host, port)).await
+            }
         }
     }
 
-    /// Whether it is time to look the name up anew, and nobody does.
-    pub(super) fn is_due(&self) -> bool {
-        let last = self.last.load();
-        let is_old = last
-            .as_ref()
-            .is_some_and(|last| last.at.elapsed() >= MAX_AGE);
-        is_old && !self.is_looking.load(Ordering::Relaxed)
+    /// Looks the name up anew where that is due; nobody waits for it.
+    pub(super) fn refresh(&self, host: &str, port: u16) {
+        let is_old = |last: &Arc<Answer>| last.at.elapsed() >= MAX_AGE;
+        if self.0.last.load().as_ref().is_some_and(is_old) {
+            let host = host.to_owned();
+            self.look(move || {
+                let what = "a name cannot be looked up: its last addresses are used";
+                look_up(&host, port).inspect_err(|error| tracing::warn!(%error, host, "{what}"))
+            });
+        }
     }
 
-    /// Looks the name up anew, unless somebody does.
-    pub(super) async fn refresh(&self, host: &str, port: u16) {
-        if self.is_looking.swap(true, Ordering::Relaxed) {
+    /// What comes of the look-up that is under way, or of one that `resolve` is.
+    async fn ask(&self, resolve: impl Resolve) -> io::Result<Arc<[SocketAddr]>> {
+        // From here on, the end of a look-up is noticed.
+        let looked = self.0.looked.notified();
+        self.look(resolve);
+        looked.await;
+        self.0.addresses().ok_or_else(|| {
+            let failure = self.0.failure.load();
+            failure.as_ref().map_or_else(
+                || io::ErrorKind::NotFound.into(),
+                |failure| copy_of(failure),
+            )
+        })
+    }
+
+    /// Has the name looked up, unless it is already. On a thread of its own: it comes to its end
+    /// even if nobody waits any longer.
+    fn look(&self, resolve: impl Resolve) {
+        if self.0.is_looking.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Err(error) = self.ask(look_up(host, port)).await {
-            tracing::warn!(%error, host, "a name cannot be looked up: its last addresses are used");
-        }
-        self.is_looking.store(false, Ordering::Relaxed);
-    }
-
-    async fn ask(
-        &self,
-        answer: impl Future<Output = io::Result<Vec<SocketAddr>>>,
-    ) -> io::Result<Arc<[SocketAddr]>> {
-        let addresses: Arc<[_]> = answer.await?.into();
-        self.last.store(Some(Arc::new(Answer {
-            addresses: Arc::clone(&addresses),
-            at: Instant::now(),
-        })));
-        Ok(addresses)
+        let known = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || {
+            known.learn(resolve());
+            known.is_looking.swap(false, Ordering::AcqRel);
+            known.looked.notify_waiters();
+        });
     }
 }
 
-/// Asks the system's resolver, on a thread of its own.
-async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-    if addresses.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ));
+/// A way to ask for addresses, which may take its time.
+trait Resolve: FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static {}
+
+impl<F: FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static> Resolve for F {}
+
+impl Known {
+    fn addresses(&self) -> Option<Arc<[SocketAddr]>> {
+        let last = self.last.load();
+        last.as_ref().map(|last| Arc::clone(&last.addresses))
     }
-    Ok(addresses)
+
+    fn learn(&self, outcome: io::Result<Vec<SocketAddr>>) {
+        match outcome {
+            Ok(addresses) => self.last.store(Some(Arc::new(Answer {
+                addresses: addresses.into(),
+                at: Instant::now(),
+            }))),
+            Err(error) => self.failure.store(Some(Arc::new(error))),
+        }
+    }
+}
+
+/// Asks the system's resolver.
+fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let found = (host, port).to_socket_addrs().and_then(|found| {
+        let addresses: Vec<_> = found.collect();
+        (!addresses.is_empty())
+            .then_some(addresses)
+            .ok_or_else(nothing)
+    });
+    // Without a descriptor to ask with, the system's resolver may say that there is no such name.
+    found.map_err(|error| match File::open("/dev/null") {
+        Err(shortage) if is_about_descriptors(&shortage) => shortage,
+        _ => error,
+    })
+}
+
+/// One error for all who wait.
+fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn answer(addresses: &[&str]) -> io::Result<Vec<SocketAddr>> {
@@ -95,15 +160,52 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_kept_and_a_failed_look_up_changes_nothing() {
         let names = Names::default();
-        let failure = || std::future::ready(Err(io::Error::other("no resolver")));
-        assert!(names.ask(failure()).await.is_err());
-        let first = answer(&["10.0.0.1:80", "10.0.0.2:80"]);
-        names.ask(std::future::ready(first)).await.unwrap();
-        assert!(names.ask(failure()).await.is_err());
+        let failure = || Err(io::Error::other("no resolver"));
+        let error = names.ask(failure).await.unwrap_err();
+        assert_eq!(error.to_string(), "no resolver");
+        let addresses = ["10.0.0.1:80", "10.0.0.2:80"];
+        names.ask(move || answer(&addresses)).await.unwrap();
         // A name that no resolver knows: only what was told before can be the answer.
         let kept = names.addresses("name.invalid", 80).await.unwrap();
-        assert_eq!(kept[..], answer(&["10.0.0.1:80", "10.0.0.2:80"]).unwrap());
-        names.refresh("name.invalid", 80).await;
-        assert_eq!(kept, names.addresses("name.invalid", 80).await.unwrap());
+        assert_eq!(kept[..], answer(&addresses).unwrap());
+        assert_eq!(names.ask(failure).await.unwrap(), kept);
+        assert_eq!(names.addresses("name.invalid", 80).await.unwrap(), kept);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_share_one_look_up_even_if_the_first_has_left() {
+        for outcome in ["10.0.0.1:80", ""] {
+            let names = Names::default();
+            let (go, going) = mpsc::channel::<()>();
+            let looked = Arc::new(AtomicUsize::new(0));
+            let ask = |going: Option<mpsc::Receiver<()>>| {
+                let looked = Arc::clone(&looked);
+                names.ask(move || {
+                    looked.fetch_add(1, Ordering::SeqCst);
+                    going.unwrap().recv().unwrap();
+                    match outcome {
+                        "" => Err(io::Error::from_raw_os_error(24)),
+                        address => answer(&[address]),
+                    }
+                })
+            };
+            let mut cx = Context::from_waker(Waker::noop());
+            {
+                let first = pin!(ask(Some(going)));
+                assert!(first.poll(&mut cx).is_pending());
+            }
+            let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(ask(None))).collect();
+            for one in &mut waiting {
+                assert!(one.as_mut().poll(&mut cx).is_pending());
+            }
+            go.send(()).unwrap();
+            for one in waiting {
+                match one.await {
+                    Ok(addresses) => assert_eq!(addresses[..], answer(&[outcome]).unwrap()),
+                    Err(error) => assert_eq!(error.raw_os_error(), Some(24)),
+                }
+            }
+            assert_eq!(looked.load(Ordering::SeqCst), 1);
+        }
     }
 }

@@ -58,6 +58,10 @@ impl Stream {
                 Error::Connect { upstream, source }
             }
         };
+        let dns_error = |source| match connect_error(source) {
+            Error::Connect { upstream, source } => Error::Dns { upstream, source },
+            shortage => shortage,
+        };
         let (host, port) = match &upstream.settings.address {
             Address::Unix(path) => {
                 return UnixStream::connect(path)
@@ -71,11 +75,7 @@ impl Stream {
             Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await,
             Err(_) => {
                 let addresses = upstream.names.addresses(host, port).await;
-                connect_any(&addresses.map_err(|source| Error::Dns {
-                    upstream: upstream.to_string(),
-                    source,
-                })?)
-                .await
+                connect_any(&addresses.map_err(dns_error)?).await
             }
         }
         .map_err(connect_error)?;
@@ -128,7 +128,7 @@ impl Stream {
 }
 
 /// Whether this process, or the whole system, has as many files open as it may.
-fn is_about_descriptors(error: &io::Error) -> bool {
+pub(super) fn is_about_descriptors(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }

@@ -184,16 +184,10 @@ impl Upstream {
 
 impl Upstream {
     /// Looks its name up anew where that is due; nobody waits for it.
-    pub(super) fn refresh_names(self: &Arc<Self>) {
-        if !self.names.is_due() {
-            return;
+    pub(super) fn refresh_names(&self) {
+        if let Address::Tcp { host, port } = &self.settings.address {
+            self.names.refresh(host, *port);
         }
-        let upstream = Arc::clone(self);
-        tokio::task::spawn_local(async move {
-            if let Address::Tcp { host, port } = &upstream.settings.address {
-                upstream.names.refresh(host, *port).await;
-            }
-        });
     }
 
     /// Whether it may be asked to leave HTTP: HTTP/2, where it is known to be spoken, has no way to

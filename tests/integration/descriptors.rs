@@ -11,10 +11,10 @@ use crate::support::upstream::MockUpstream;
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Starts a proxy with one worker after this `ulimit`.
-fn start(ulimit: &str, upstream: &MockUpstream, folder: &Folder) -> Process {
+fn start(ulimit: &str, host: &str, upstream: &MockUpstream, folder: &Folder) -> Process {
     let config = format!(
-        "workers = 1\n[[route]]\nhost = '*'\nupstream = 'http://{}'\n",
-        upstream.address
+        "workers = 1\n[[route]]\nhost = '*'\nupstream = 'http://{host}:{}'\n",
+        upstream.address.port()
     );
     let config = folder.write("s3cors.toml", &config);
     let mut command = Command::new("sh");
@@ -30,7 +30,7 @@ fn start(ulimit: &str, upstream: &MockUpstream, folder: &Folder) -> Process {
 fn as_many_files_may_be_open_as_the_system_allows() {
     let folder = Folder::new("soft-limit");
     let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
-    let process = start("-Sn 64", &upstream, &folder);
+    let process = start("-Sn 64", "127.0.0.1", &upstream, &folder);
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
     let open_files = limits.lines().find(|line| line.starts_with("Max open"));
     let words: Vec<&str> = open_files.unwrap().split_whitespace().collect();
@@ -39,9 +39,16 @@ fn as_many_files_may_be_open_as_the_system_allows() {
 
 #[test]
 fn no_descriptor_for_an_upstream_is_a_want_of_room_and_not_the_upstreams_failure() {
-    let folder = Folder::new("hard-limit");
+    // A name has to be looked up, which takes descriptors too.
+    for host in ["127.0.0.1", "localhost"] {
+        check_without_descriptors(host);
+    }
+}
+
+fn check_without_descriptors(host: &str) {
+    let folder = Folder::new(&format!("hard-limit-{host}"));
     let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
-    let mut process = start("-n 64", &upstream, &folder);
+    let mut process = start("-n 64", host, &upstream, &folder);
     let mut client = RawClient::connect(process.address);
     let connect = || TcpStream::connect(process.address).unwrap();
     let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
@@ -57,7 +64,9 @@ fn no_descriptor_for_an_upstream_is_a_want_of_room_and_not_the_upstreams_failure
     while client.send(GET).receive("GET").status == 503 {}
     let host = [("host", "localhost")];
     let counted = ask(process.admin, "GET", "/metrics", &host).text();
-    let none = "s3cors_upstream_errors_total{route=\"*\",reason=\"connect\"} 0\n";
-    assert!(counted.contains(none), "{counted}");
+    for reason in ["connect", "dns"] {
+        let none = format!("s3cors_upstream_errors_total{{route=\"*\",reason=\"{reason}\"}} 0\n");
+        assert!(counted.contains(&none), "{counted}");
+    }
     assert!(counted.contains("reason=\"busy\"} "), "{counted}");
 }
