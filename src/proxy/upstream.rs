@@ -32,6 +32,8 @@ pub struct Upstream {
     /// The name in its certificate, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
     tls_config: OnceLock<Arc<ClientConfig>>,
+    /// The same for HTTP/1.1 alone, where HTTP/2 is offered otherwise.
+    tls_config_for_http1: OnceLock<Arc<ClientConfig>>,
     /// How it fares, over all workers.
     pub(crate) health: Health,
     /// Its addresses, where the config names it.
@@ -175,6 +177,7 @@ impl Upstream {
             authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
             server_name,
             tls_config: OnceLock::new(),
+            tls_config_for_http1: OnceLock::new(),
             health: Health::default(),
             names: Names::default(),
             settings,
@@ -214,11 +217,15 @@ impl Upstream {
         if !self.settings.http2 {
             return Some(config);
         }
-        Some(config.map(|config| {
+        let for_http1 = |config: &ClientConfig| {
             // What it shares with the other one: whom it trusts, and the sessions to resume.
-            let mut config = ClientConfig::clone(&config);
+            let mut config = ClientConfig::clone(config);
             config.alpn_protocols.retain(|name| name != b"h2");
             Arc::new(config)
+        };
+        Some(config.map(|config| {
+            let cell = &self.tls_config_for_http1;
+            Arc::clone(cell.get_or_init(|| for_http1(&config)))
         }))
     }
 
@@ -266,5 +273,32 @@ impl fmt::Display for Address {
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_upstream_has_one_configuration_for_each_version() {
+        let upstream = Upstream::new(UpstreamSettings {
+            tls: Some(UpstreamTls {
+                authorities: Some(Arc::default()),
+                ..UpstreamTls::default()
+            }),
+            http2: true,
+            ..UpstreamSettings::plain(Address::Tcp {
+                host: "s3.example".to_owned(),
+                port: 443,
+            })
+        });
+        let upstream = upstream.unwrap();
+        let both = || upstream.tls_config().unwrap().unwrap();
+        let http1 = || upstream.tls_config_for_http1().unwrap().unwrap();
+        assert_eq!(both().alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+        assert_eq!(http1().alpn_protocols, [b"http/1.1"]);
+        assert!(Arc::ptr_eq(&both(), &both()));
+        assert!(Arc::ptr_eq(&http1(), &http1()));
     }
 }
