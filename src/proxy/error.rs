@@ -43,7 +43,7 @@ pub enum Error {
     RequestBodyTimeout,
     /// The request's body failed: the client left, or sent what is no body.
     #[error("the request's body failed")]
-    RequestBody(#[source] hyper::Error),
+    RequestBody(#[source] io::Error),
     /// All of the upstream's connections are in use, and no more may be opened or waited for.
     #[error("upstream {upstream} has no connection to spare")]
     Busy {

@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -70,7 +71,9 @@ pub(super) async fn exchange(
             let fate = if was_sent { fate(&error) } else { Fate::Unsent };
             let may_go_again = match fate {
                 _ if progress.is_some_and(|progress| progress.failed()) => {
-                    return Err(NoResponse::Failed(Error::RequestBody(error)));
+                    return Err(NoResponse::Failed(Error::RequestBody(io::Error::other(
+                        error,
+                    ))));
                 }
                 Fate::Unsent => reused,
                 // As over HTTP/1.1 (RFC 9110 §9.2.2).
@@ -116,7 +119,7 @@ fn fate(error: &hyper::Error) -> Fate {
 fn is_io(error: &hyper::Error) -> bool {
     error
         .source()
-        .is_some_and(|source| source.is::<std::io::Error>())
+        .is_some_and(|source| source.is::<io::Error>())
 }
 
 /// That it is about to end (NO_ERROR), or has enough to do, is no fault of an upstream's. That it

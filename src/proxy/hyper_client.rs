@@ -238,7 +238,7 @@ fn failure(
     let message = error.take_message();
     let error = error.into_error();
     if progress.is_some_and(Progress::failed) {
-        return Failure::Final(Error::RequestBody(error));
+        return Failure::Final(Error::RequestBody(std::io::Error::other(error)));
     }
     match message {
         Some(request) => Failure::Unsent(error, Box::new(request)),

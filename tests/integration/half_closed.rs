@@ -87,6 +87,34 @@ fn a_request_that_is_cut_is_not_answered_as_if_it_were_whole() {
 }
 
 #[test]
+fn a_client_that_ends_within_its_body_is_told_and_the_upstream_gets_no_end() {
+    let (told, cut) = mpsc::channel();
+    let upstream = MockUpstream::scripted(false, move |exchange| {
+        let mut body = Vec::new();
+        // Broken off, one way or the other.
+        let _ = exchange.stream.read_to_end(&mut body);
+        told.send(body.len()).unwrap();
+        false
+    });
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    for connection in CONNECTIONS {
+        // In one piece, in several, and through a pipe.
+        for length in [4, 40_000, 400_000] {
+            let whole = request("PUT", connection, &"x".repeat(length));
+            let mut client = RawClient::connect(proxy.address);
+            client.send(&whole[..whole.len() - 2]);
+            upstream.wait_for_request();
+            client.stream().shutdown(Shutdown::Write).unwrap();
+            let answer = client.receive("PUT");
+            assert_eq!(answer.status, 400, "{connection} {length}");
+            assert_eq!(answer.text(), "The request's body broke off.\n");
+            assert!(client.is_closed());
+            assert!(cut.recv_timeout(PATIENCE).unwrap() < length);
+        }
+    }
+}
+
+#[test]
 fn a_client_that_has_left_is_not_waited_for() {
     let (upstream, _go, left) = waiting();
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);

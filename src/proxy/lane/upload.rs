@@ -103,6 +103,12 @@ impl<C: ClientStream> Carrying<'_, C> {
                 match moved {
                     Poll::Ready(Ok(())) => self.deadline.set(due(limit)),
                     Poll::Ready(Err(Side::Sink(error))) => refused = Some(error),
+                    // It may still read, and is told that its request was not whole.
+                    Poll::Ready(Err(Side::Source(error)))
+                        if error.kind() == io::ErrorKind::UnexpectedEof =>
+                    {
+                        return Poll::Ready(Err(Failure::Final(Error::RequestBody(error))));
+                    }
                     Poll::Ready(Err(Side::Source(_))) => {
                         return Poll::Ready(Err(Failure::ClientLeft));
                     }
