@@ -26,6 +26,7 @@ pub mod host;
 mod http2_client;
 mod hyper_client;
 mod interim;
+pub mod keep_alive;
 mod lane;
 mod lent_body;
 mod logged;

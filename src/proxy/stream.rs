@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
+use super::keep_alive;
 use super::upstream::{Address, TlsConfig, Upstream};
 
 /// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
@@ -114,6 +115,16 @@ impl Stream {
         match socket.peek(&mut [MaybeUninit::uninit()]) {
             Ok(read) => read == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Has the system find out when the other side is gone without a word.
+    pub(super) fn keep_alive(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => keep_alive::ask_now_and_then(SockRef::from(stream)),
+            // Who shares a system with us does not go without a word.
+            Self::Unix(_) => Ok(()),
+            Self::Tls(stream) => keep_alive::ask_now_and_then(SockRef::from(stream.get_ref().0)),
         }
     }
 

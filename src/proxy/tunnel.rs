@@ -55,6 +55,11 @@ async fn exchange(
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Rc<Seat>), Error> {
     let upstream = lease.upstream();
+    // Clients' sockets have it from those that accept them.
+    stream.keep_alive().map_err(|source| Error::Connect {
+        upstream: upstream.to_string(),
+        source,
+    })?;
     let from_hyper = |error| hyper_client::from_hyper(error, upstream);
     let handshake = hyper_client::http1_builder(upstream).handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(from_hyper)?;

@@ -7,7 +7,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
-use socket2::{Domain, Socket};
+use socket2::{Domain, SockRef, Socket};
+
+use crate::proxy::keep_alive;
 
 use super::listener::BoundSocket;
 
@@ -69,7 +71,10 @@ fn listening(socket: OwnedFd) -> io::Result<BoundSocket> {
     socket.set_nonblocking(true)?;
     Ok(match socket.domain()? {
         Domain::UNIX => BoundSocket::Unix(socket.into()),
-        _ => BoundSocket::Tcp(socket.into()),
+        _ => {
+            keep_alive::ask_now_and_then(SockRef::from(&socket))?;
+            BoundSocket::Tcp(socket.into())
+        }
     })
 }
 

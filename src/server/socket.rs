@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::proxy::keep_alive;
 
 /// How many connections may wait to be accepted.
 pub(super) const BACKLOG: i32 = 4096;
@@ -34,6 +36,7 @@ pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     // mistake would each get half of the connections. Bound without it, a socket is refused where
     // anybody listens; set before it listens, those that are meant to share may join.
     socket.set_reuse_port(claim == Claim::Shared)?;
+    keep_alive::ask_now_and_then(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;

@@ -41,6 +41,7 @@ mod tls;
 mod traces;
 mod troubleshooting;
 mod trust;
+mod tunnels;
 mod upstream_tls;
 mod upstreams;
 mod vectors;

@@ -1,0 +1,51 @@
+//! Tunnels whose ends are gone.
+
+use std::sync::mpsc;
+
+use crate::support::client::RawClient;
+use crate::support::proxy::{TestProxy, TestRoute};
+use crate::support::upstream::MockUpstream;
+
+/// The timer of a connection of this system, by its ends' ports (`proc_net_tcp`); 2: keep-alive.
+fn timer(local: u16, remote: u16) -> Option<u8> {
+    let port = |end: &str| u16::from_str_radix(end.rsplit(':').next().unwrap(), 16).ok();
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut lines = connections
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|line| port(line[1]) == Some(local) && port(line[2]) == Some(remote))?;
+    line[5].split(':').next()?.parse().ok()
+}
+
+#[test]
+fn a_tunnel_whose_other_end_is_gone_without_a_word_is_noticed_by_the_system() {
+    let (told, peer) = mpsc::channel();
+    let upstream = MockUpstream::scripted(false, move |exchange| {
+        told.send(exchange.stream.get_ref().peer_addr().unwrap().port())
+            .unwrap();
+        exchange.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nhello",
+        );
+        exchange.read(4);
+        false
+    });
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut client = RawClient::connect(proxy.address);
+    client.send(
+        "GET / HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    );
+    assert_eq!(client.head().0, 101);
+    assert_eq!(client.bytes(5), b"hello");
+    let ends = [
+        (peer.recv().unwrap(), upstream.address.port()),
+        (
+            proxy.address.port(),
+            client.stream().local_addr().unwrap().port(),
+        ),
+    ];
+    for (local, remote) in ends {
+        // What is not acknowledged yet has another timer first.
+        while timer(local, remote) == Some(1) {}
+        assert_eq!(timer(local, remote), Some(2));
+    }
+}
