@@ -5,13 +5,14 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 
 use super::balance::Lease;
 use super::body::UpstreamBody;
+use super::connection_fields::lists;
 use super::error::{Error, MANY_INTERIM};
 use super::interim::Interim;
 use super::pool::Http1;
@@ -72,6 +73,10 @@ pub(super) async fn http1_exchange(
         .then(|| copy_of(&request));
     let error = match exchange(&lease, connection, request).await {
         Ok((response, connection)) => {
+            let closes = || lists(response.headers(), &CONNECTION, b"close");
+            if let Some(request) = replay.filter(|_| is_goodbye(response.status(), closes)) {
+                return Err(NoResponse::Stale(Box::new(request)));
+            }
             lease.answered();
             return Ok(response.map(|body| UpstreamBody::new(body, connection, lease)));
         }
@@ -92,6 +97,14 @@ pub(super) async fn http1_exchange(
     };
     lease.failed(&error);
     Err(NoResponse::Failed(error))
+}
+
+/// Whether a response is one to no request: what an upstream says before it closes a connection on
+/// which it waited for long enough, at the moment that it was used again ([RFC 9110 §15.5.9]).
+///
+/// [RFC 9110 §15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
+pub(super) fn is_goodbye(status: StatusCode, closes: impl FnOnce() -> bool) -> bool {
+    status == StatusCode::REQUEST_TIMEOUT && closes()
 }
 
 /// A request's head.

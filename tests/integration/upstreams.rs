@@ -297,6 +297,36 @@ fn what_may_be_sent_but_once_goes_out_anew_where_the_connection_was_closed_befor
 }
 
 #[test]
+fn a_time_out_that_was_said_to_nobody_is_no_answer_to_the_next_request() {
+    const LATE: &str =
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    // To the lane, to hyper, and what may be sent but once: it may have been meant.
+    for (method, field, status) in [
+        ("GET", "x: y", 200),
+        ("GET", "connection: x", 200),
+        ("POST", "x: y", 408),
+        ("POST", "connection: x", 408),
+    ] {
+        let asked = Mutex::new(0);
+        let upstream = MockUpstream::scripted(true, move |exchange| {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            // As if it had been said while the second request was on its way.
+            exchange.send(if *asked == 2 { LATE } else { OK });
+            *asked != 2
+        });
+        let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+        let head = format!("/k HTTP/1.1\r\nHost: photos.example\r\n{field}\r\n");
+        let mut client = RawClient::connect(proxy.address);
+        let first = format!("GET {head}\r\n");
+        assert_eq!(client.send(first).receive("GET").status, 200);
+        let second = format!("{method} {head}Content-Length: 0\r\n\r\n");
+        let answer = client.send(second).receive(method);
+        assert_eq!(answer.status, status, "{method} {field}");
+    }
+}
+
+#[test]
 fn that_a_kept_connection_is_closed_does_not_count_against_an_upstream() {
     for connection in ["", "Connection: x-nothing\r\n"] {
         // Closes as soon as it is asked for more than to be read.

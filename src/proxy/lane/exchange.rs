@@ -356,6 +356,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             limits: &lease.upstream().settings.limits,
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,
+            may_repeat: raw.is_reused && exchange.is_repeatable(),
         };
         let closes = must_close || exchange.closes || (self.closing)();
         let dressing = exchange.dressing(self.route, closes);

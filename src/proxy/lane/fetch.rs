@@ -118,6 +118,7 @@ impl Proxy {
             limits: &lease.upstream().settings.limits,
             to_head: request.method == Method::HEAD,
             piece: LARGEST_PIECE,
+            may_repeat: raw.is_reused,
         };
         let mut received = Received::default();
         poll_fn(|cx| {

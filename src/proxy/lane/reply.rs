@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::{Error, MANY_INTERIM};
+use crate::proxy::hyper_client::is_goodbye;
 use crate::proxy::scratch::Scratch;
 use crate::proxy::upstream::UpstreamLimits;
 use crate::proxy::wire::{InvalidResponse, ResponseHead, read_response};
@@ -35,6 +36,8 @@ pub(super) struct Expected<'l> {
     pub(super) to_head: bool,
     /// As much as is read at once, in bytes.
     pub(super) piece: usize,
+    /// Whether the request may be sent once more on another connection.
+    pub(super) may_repeat: bool,
 }
 
 /// Why an answer did not come about.
@@ -63,6 +66,8 @@ enum Next<R> {
     /// So many bytes of it; whether it switches protocols, which nobody asked for.
     Interim(usize, bool),
     TooLong,
+    /// No answer to this request: the connection was about to be closed.
+    Goodbye,
     Final(R),
 }
 
@@ -160,6 +165,9 @@ impl Raw {
                 if head.status.is_informational() {
                     return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
                 }
+                if expected.may_repeat && is_goodbye(head.status, || head.closes) {
+                    return Next::Goodbye;
+                }
                 output.clear();
                 let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
                 Next::Final(then(cx, head, rest, output))
@@ -167,6 +175,10 @@ impl Raw {
             match read.map_err(NoReply::from)? {
                 Some(Next::TooLong) => {
                     return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
+                }
+                Some(Next::Goodbye) => {
+                    let closed = io::ErrorKind::ConnectionAborted.into();
+                    return Poll::Ready(Err(NoReply::Closed(closed)));
                 }
                 None if length > limits.response_head_bytes => {
                     return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
