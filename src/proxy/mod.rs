@@ -54,7 +54,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::VARY;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -94,10 +94,17 @@ pub use scratch::Scratch;
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a field of HTTP/2 counts for besides its name and value ([RFC 9113 §6.5.2]).
+/// How long fields of HTTP/2 are, as they count there ([RFC 9113 §6.5.2]).
 ///
 /// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
-pub const FIELD_BYTES: usize = 32;
+#[must_use]
+pub fn section_bytes(fields: &HeaderMap) -> usize {
+    const FIELD_BYTES: usize = 32;
+    fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
+        .sum()
+}
 
 /// What is checked of a request's head before anything else.
 #[derive(Clone, Copy, Debug)]
@@ -317,12 +324,8 @@ impl Proxy {
         if target > self.limits.uri_bytes {
             return Err(Error::UriTooLong);
         }
-        let fields = request.headers.iter();
-        let bytes: usize = fields
-            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
-            .sum();
         let has_many = request.headers.len() > self.limits.header_count;
-        match has_many || bytes > self.limits.head_bytes {
+        match has_many || section_bytes(&request.headers) > self.limits.head_bytes {
             true => Err(Error::HeadTooLarge),
             false => Ok(()),
         }

@@ -23,8 +23,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
-use crate::proxy::FIELD_BYTES;
 use crate::proxy::body;
+use crate::proxy::section_bytes;
 
 use super::super::Limits;
 
@@ -75,17 +75,13 @@ impl Streams {
     /// small heads, but all of them at once may not have the largest.
     pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>) -> Option<Exchange> {
         self.begun.set(self.begun.get().saturating_add(1));
-        let fields = request.headers();
-        let head = fields
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
         let target = request.uri();
         let target = target.path().len()
             + target.query().map_or(0, str::len)
             + target
                 .authority()
                 .map_or(0, |authority| authority.as_str().len());
-        let head = target + head.sum::<usize>();
+        let head = target + section_bytes(request.headers());
         if head > self.longest_heads.saturating_sub(self.heads.get()) {
             return None;
         }
