@@ -31,6 +31,7 @@ use super::upstream::Upstream;
 mod http2;
 
 pub(super) use http2::Http2;
+use http2::Opening;
 
 /// How long a connection may stay idle before it is closed.
 const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
@@ -58,6 +59,7 @@ pub(super) struct UpstreamPool {
     http2_used: Cell<Instant>,
     /// How many HTTP/2 connections were opened.
     http2_opened: Cell<u64>,
+    http2_opening: Opening,
 }
 
 type Http1Connection = http1::Connection<TokioIo<ReadFirst<Stream>>, RequestBody>;
@@ -85,6 +87,8 @@ pub(super) struct Tries {
     refused: Vec<u64>,
     /// An idle connection turned out to be closed, so the next one is a new one.
     pub(super) stale: Vec<u64>,
+    /// An HTTP/2 connection turned out to be closed, so the next one may be shared once more.
+    was_stale: bool,
     /// An upstream did nothing with the request. There is one more try: where upstreams have enough
     /// to do, more would make it worse.
     was_refused: bool,
@@ -186,10 +190,18 @@ impl Pool {
                     let number = connection.number;
                     let sent = http2_client::exchange(lease, connection, reused, request, copy);
                     let answered = Box::pin(sent).await;
-                    if let Err(NoResponse::Refused(..)) = answered {
+                    if let Err(NoResponse::Refused(..) | NoResponse::Stale(_)) = answered {
                         self.of(&upstream).retire_http2(number);
                     }
-                    answered
+                    match answered {
+                        // All who used it share the next one.
+                        Err(NoResponse::Stale(again)) if !tries.was_stale => {
+                            tries.was_stale = true;
+                            request = *again;
+                            continue;
+                        }
+                        answered => answered,
+                    }
                 }
                 Ready::Http1 { connection, reused } => {
                     address(&mut request, &upstream, Version::HTTP_11);
@@ -321,6 +333,7 @@ impl Pool {
                 http2: RefCell::default(),
                 http2_used: Cell::new(Instant::now()),
                 http2_opened: Cell::default(),
+                http2_opening: Opening::new(&upstream.settings),
             })
         });
         Rc::clone(pool)
@@ -354,12 +367,17 @@ impl Pool {
 impl UpstreamPool {
     /// A connection that is ready for a request, a new one where `fresh` is asked for.
     async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
+        if !fresh {
+            self.http2_opening.ended().await;
+        }
         let seat = match self.place(fresh, Idle::Http1, || self.take()).await? {
             Place::Taken(ready) => return Ok(ready),
             Place::Free(seat) => seat,
         };
+        let _opening = self.http2_opening.begin();
         let stream = Stream::connect(self.account.upstream()).await?;
-        if stream.speaks_http2(self.account.upstream()) {
+        let speaks_http2 = stream.speaks_http2(self.account.upstream());
+        if self.http2_opening.learned(speaks_http2) {
             let connection = self.open_http2(stream, seat).await?;
             let reused = false;
             return Ok(Ready::Http2 { connection, reused });

@@ -31,7 +31,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
      <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// Runs a test on one thread, where connections can be driven by local tasks.
-fn on_one_thread(test: impl Future<Output = ()>) {
+pub(crate) fn on_one_thread(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -39,7 +39,7 @@ fn on_one_thread(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+pub(crate) async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = handshake(LocalExecutor, TokioIo::new(stream))
         .await
@@ -48,7 +48,7 @@ async fn connect(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-fn request(method: &str, uri: &str) -> http::request::Builder {
+pub(crate) fn request(method: &str, uri: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
         .uri(uri)

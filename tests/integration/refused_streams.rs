@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::StatusCode;
+use http_body_util::Full;
+
+use crate::http2::{connect, on_one_thread, request};
 use crate::support::client::{RawClient, RawResponse};
 use crate::support::http2::{HEADERS, go_away, reset, response, scripted};
 use crate::support::proxy::{TestProxy, TestRoute};
@@ -150,4 +154,42 @@ fn an_idle_connection_that_is_closed_costs_no_answer() {
     assert_eq!(ask(&proxy, "POST", "").text(), "first");
     // It may have been done.
     assert_eq!(ask(&proxy, "POST", "").status, 502);
+}
+
+#[test]
+fn a_crowd_shares_one_connection_and_another_one_when_that_ends() {
+    for says_go_away in [true, false] {
+        check_crowd(says_go_away);
+    }
+}
+
+fn check_crowd(says_go_away: bool) {
+    const CROWD: u32 = 50;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let most = Arc::clone(&opened);
+    let upstream = scripted(move |frame| {
+        most.fetch_max(frame.connection + 1, Ordering::SeqCst);
+        let mut answer = response(frame.stream, "");
+        let last = 2 * CROWD - 1;
+        if frame.connection == 0 && says_go_away && frame.stream == last {
+            answer.extend(go_away(frame.stream, NO_ERROR));
+        }
+        (frame.connection > 0 || frame.stream <= last).then_some(answer)
+    });
+    let proxy = proxy_before(upstream);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        for connections in 1..=2 {
+            let ask = |_| {
+                let get = request("GET", "http://photos.example/k");
+                client.send_request(get.body(Full::default()).unwrap())
+            };
+            let asked: Vec<_> = (0..CROWD).map(ask).collect();
+            for answer in asked {
+                assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+            }
+            assert_eq!(opened.load(Ordering::SeqCst), connections, "{says_go_away}");
+        }
+    });
+    assert!(is_healthy(&proxy));
 }

@@ -1,15 +1,18 @@
 //! The HTTP/2 connection that all of one worker's requests to one upstream share.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 
 use crate::proxy::balance::Seat;
 use crate::proxy::error::Error;
 use crate::proxy::hyper_client::{LocalExecutor, from_hyper};
 use crate::proxy::lent_body::LentBody;
 use crate::proxy::stream::Stream;
+use crate::proxy::upstream::UpstreamSettings;
 
 use super::UpstreamPool;
 
@@ -19,6 +22,55 @@ pub(in crate::proxy) struct Http2 {
     pub(in crate::proxy) sender: http2::SendRequest<LentBody>,
     /// Unique among those to one upstream.
     pub(super) number: u64,
+}
+
+/// Whether such a connection is being opened. Whoever needs one meanwhile waits for it: a crowd
+/// that comes at once, or whose connection was closed, is not to open one each.
+pub(super) struct Opening {
+    /// Whether one connection is enough, as far as is known.
+    is_shared: Cell<bool>,
+    under_way: Cell<usize>,
+    ended: Notify,
+}
+
+/// Counts a connection as being opened for as long as it lives.
+pub(super) struct Begun<'a>(&'a Opening);
+
+impl Opening {
+    pub(super) fn new(settings: &UpstreamSettings) -> Self {
+        Self {
+            // Over TLS, only a handshake tells.
+            is_shared: Cell::new(settings.http2 && settings.tls.is_none()),
+            under_way: Cell::default(),
+            ended: Notify::new(),
+        }
+    }
+
+    /// Waits for a connection that is being opened. Where that fails, each opens its own: none
+    /// waits twice.
+    pub(super) async fn ended(&self) {
+        if self.is_shared.get() && self.under_way.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+
+    pub(super) fn begin(&self) -> Begun<'_> {
+        self.under_way.set(self.under_way.get() + 1);
+        Begun(self)
+    }
+
+    /// What the last connection speaks, the next one will, too.
+    pub(super) fn learned(&self, speaks_http2: bool) -> bool {
+        self.is_shared.set(speaks_http2);
+        speaks_http2
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.set(self.0.under_way.get() - 1);
+        self.0.ended.notify_waiters();
+    }
 }
 
 impl UpstreamPool {
