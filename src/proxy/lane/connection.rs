@@ -27,6 +27,11 @@ pub(in crate::proxy) struct Raw {
 }
 
 impl Raw {
+    /// A connection that nothing was sent on.
+    ///
+    /// What its upstream says before it is asked is taken for the answer to what is asked first. To
+    /// see it would take a system call, for the runtime does not know yet, and would settle nothing:
+    /// it may come a moment later. Where the answer comes behind it, the connection is spent.
     pub(in crate::proxy) fn new(stream: Stream, home: Weak<UpstreamPool>, seat: Seat) -> Self {
         Self {
             stream,
