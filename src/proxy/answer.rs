@@ -144,9 +144,10 @@ fn public_message(error: &Error) -> &'static str {
         Error::UriTooLong => "The request's target is too long.",
         Error::RequestBodyTimeout => "The request's body stopped coming.",
         Error::RequestBody(_) => "The request's body broke off.",
-        Error::Busy { .. } | Error::NoDescriptor { .. } | Error::Refused { .. } => {
+        Error::Busy { .. } | Error::NoDescriptor { .. } => {
             "Too many requests are under way: please reduce your request rate."
         }
+        Error::Refused { .. } => "The upstream did nothing with the request: please try again.",
         Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {
             "The upstream could not be reached."
         }

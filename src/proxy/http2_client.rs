@@ -34,11 +34,13 @@ enum Fate {
     Unknown,
 }
 
-/// Sends a request. `copy` is its head as it was before it was made one for this connection.
+/// Sends a request. `copy` is its head as it was before it was made one for this connection;
+/// `was_repeated` says that it was sent before, on a connection that was cut.
 pub(super) async fn exchange(
     lease: Lease,
     mut connection: Http2,
     reused: bool,
+    was_repeated: bool,
     request: Request<RequestBody>,
     mut copy: Request<RequestBody>,
 ) -> Result<Response<UpstreamBody>, NoResponse> {
@@ -76,8 +78,8 @@ pub(super) async fn exchange(
                     ))));
                 }
                 Fate::Unsent => reused,
-                // As over HTTP/1.1 (RFC 9110 §9.2.2).
-                Fate::Cut => reused && may_repeat,
+                // As over HTTP/1.1, and once only (RFC 9110 §9.2.2): it may be what ends them.
+                Fate::Cut => reused && may_repeat && !was_repeated,
                 Fate::Refused => true,
                 Fate::Unknown => false,
             };
@@ -88,12 +90,17 @@ pub(super) async fn exchange(
             });
             match (fate, again) {
                 (Fate::Refused, Some(again)) => {
+                    let ends = said(&error).is_some_and(h2::Error::is_go_away);
                     let error = refused(error, upstream);
                     lease.failed(&error);
-                    return Err(NoResponse::Refused(error, again));
+                    return Err(NoResponse::Refused { error, again, ends });
                 }
                 (Fate::Refused, None) => refused(error, upstream),
                 (_, Some(again)) => return Err(NoResponse::Stale(again)),
+                // That the connection was old is no fault of the upstream's.
+                (Fate::Cut, None) if reused => {
+                    return Err(NoResponse::Failed(from_hyper(error, upstream)));
+                }
                 (_, None) => from_hyper(error, upstream),
             }
         }

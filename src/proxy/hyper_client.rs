@@ -55,7 +55,12 @@ pub(super) enum NoResponse {
     /// The connection had been closed; the request may be sent on another one.
     Stale(Box<Request<RequestBody>>),
     /// The upstream did nothing with the request, which may be sent once more.
-    Refused(Error, Box<Request<RequestBody>>),
+    Refused {
+        error: Error,
+        again: Box<Request<RequestBody>>,
+        /// Whether the connection takes no more requests.
+        ends: bool,
+    },
     /// It failed.
     Failed(Error),
 }

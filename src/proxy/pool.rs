@@ -7,29 +7,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, Version};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 
 use super::balance::{Account, Lease, Seat, Turn};
 use super::body::UpstreamBody;
 use super::error::Error;
 use super::http2_client;
-use super::hyper_client::{NoResponse, copy_of, from_hyper, http1_builder, http1_exchange};
+use super::hyper_client::{NoResponse, copy_of, http1_exchange};
 use super::lane::Raw;
-use super::read_first::ReadFirst;
 use super::request_body::RequestBody;
 use super::stream::Stream;
 use super::upstream::Upstream;
 
+mod http1;
 mod http2;
 
+pub(super) use http1::Http1;
 pub(super) use http2::Http2;
 use http2::Opening;
 
@@ -62,18 +59,6 @@ pub(super) struct UpstreamPool {
     http2_opening: Opening,
 }
 
-type Http1Connection = http1::Connection<TokioIo<ReadFirst<Stream>>, RequestBody>;
-
-/// An HTTP/1.1 connection and what drives it.
-pub(super) struct Http1 {
-    pub(super) sender: http1::SendRequest<RequestBody>,
-    connection: Pin<Box<Http1Connection>>,
-    idle_since: Instant,
-    /// Where it goes when it is idle.
-    home: Weak<UpstreamPool>,
-    _seat: Seat,
-}
-
 /// A connection that is ready for a request.
 enum Ready {
     Http1 { connection: Http1, reused: bool },
@@ -84,7 +69,7 @@ enum Ready {
 #[derive(Default)]
 pub(super) struct Tries {
     /// No connection could be had.
-    refused: Vec<u64>,
+    unreachable: Vec<u64>,
     /// An idle connection turned out to be closed, so the next one is a new one.
     pub(super) stale: Vec<u64>,
     /// An HTTP/2 connection turned out to be closed, so the next one may be shared once more.
@@ -109,48 +94,6 @@ enum Place<T> {
     Free(Seat),
 }
 
-impl Http1 {
-    async fn open(stream: Stream, pool: &Rc<UpstreamPool>, seat: Seat) -> Result<Self, Error> {
-        let upstream = pool.account.upstream();
-        let (sender, connection) = http1_builder(upstream)
-            .handshake(TokioIo::new(ReadFirst::new(stream)))
-            .await
-            .map_err(|error| from_hyper(error, upstream))?;
-        let mut opened = Self {
-            sender,
-            connection: Box::pin(connection),
-            idle_since: Instant::now(),
-            home: Rc::downgrade(pool),
-            _seat: seat,
-        };
-        opened.is_usable();
-        Ok(opened)
-    }
-
-    /// Whether it can take another request. Asks the connection once, without waiting.
-    fn is_usable(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.connection.as_mut().poll(&mut cx).is_pending() && self.sender.is_ready()
-    }
-
-    /// Moves bytes; true when the connection is at its end.
-    pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {
-        self.connection.as_mut().poll(cx).is_ready()
-    }
-
-    /// Keeps a connection that has carried its response to the end.
-    pub(super) fn give_back(mut self) {
-        if let Some(home) = self.home.upgrade()
-            && home.idle.borrow().len() < MAX_IDLE
-            && self.is_usable()
-        {
-            self.idle_since = Instant::now();
-            home.idle.borrow_mut().push(self);
-            home.account.freed();
-        }
-    }
-}
-
 impl Pool {
     /// No connections yet; each of `workers` has its share of an upstream's limits.
     pub(super) fn new(workers: usize) -> Self {
@@ -161,8 +104,10 @@ impl Pool {
         }
     }
 
-    /// Sends a request to the upstream that [`Account::rank`] puts first, and to the next one as
-    /// long as none of it was sent. Where none can be connected to, the error is the last one's.
+    /// Sends a request to the upstream that [`Account::rank`] puts first. It goes to the next one as
+    /// long as none can be connected to, and once more where an upstream did nothing with it, or
+    /// where it may be repeated and a connection turned out to be closed. The error is the last
+    /// one's.
     ///
     /// `address` makes it a request to one upstream in one version; it may be called again for
     /// the next one.
@@ -188,9 +133,13 @@ impl Pool {
                     let copy = copy_of(&request);
                     address(&mut request, &upstream, Version::HTTP_2);
                     let number = connection.number;
-                    let sent = http2_client::exchange(lease, connection, reused, request, copy);
+                    let again = tries.was_stale;
+                    let sent =
+                        http2_client::exchange(lease, connection, reused, again, request, copy);
                     let answered = Box::pin(sent).await;
-                    if let Err(NoResponse::Refused(..) | NoResponse::Stale(_)) = answered {
+                    if let Err(NoResponse::Refused { ends: true, .. } | NoResponse::Stale(_)) =
+                        answered
+                    {
                         self.of(&upstream).retire_http2(number);
                     }
                     match answered {
@@ -211,8 +160,8 @@ impl Pool {
             match answered {
                 Ok(response) => return Ok(response),
                 Err(NoResponse::Failed(error)) => return Err(error),
-                Err(NoResponse::Refused(error, _)) if tries.was_refused => return Err(error),
-                Err(NoResponse::Refused(_, again)) => {
+                Err(NoResponse::Refused { error, .. }) if tries.was_refused => return Err(error),
+                Err(NoResponse::Refused { again, .. }) => {
                     tries.was_refused = true;
                     request = *again;
                 }
@@ -290,7 +239,7 @@ impl Pool {
         .await
     }
 
-    /// What can first be had of the upstreams that did not refuse before.
+    /// What can first be had of the upstreams that could be reached before.
     async fn try_each<T>(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -298,13 +247,13 @@ impl Pool {
         have: impl AsyncFn(&Rc<UpstreamPool>, &Tries) -> Result<T, Error>,
     ) -> Result<(Lease, T), Error> {
         let mut failure = None;
-        while let Some(pool) = self.next(upstreams, &tries.refused) {
+        while let Some(pool) = self.next(upstreams, &tries.unreachable) {
             let lease = Lease::new(&pool.account);
             match have(&pool, tries).await {
                 Ok(had) => return Ok((lease, had)),
                 Err(error) => {
                     lease.failed(&error);
-                    tries.refused.push(lease.upstream().id);
+                    tries.unreachable.push(lease.upstream().id);
                     failure = Some(error);
                 }
             }
@@ -313,12 +262,12 @@ impl Pool {
     }
 
     /// The upstream to try next.
-    fn next(&self, upstreams: &[Arc<Upstream>], refused: &[u64]) -> Option<Rc<UpstreamPool>> {
+    fn next(&self, upstreams: &[Arc<Upstream>], unreachable: &[u64]) -> Option<Rc<UpstreamPool>> {
         let turn = self.turn.get().checked_rem(upstreams.len())?;
         self.turn.set(turn + 1);
         let (before, from) = upstreams.split_at(turn);
         let left = from.iter().chain(before);
-        left.filter(|upstream| !refused.contains(&upstream.id))
+        left.filter(|upstream| !unreachable.contains(&upstream.id))
             .map(|upstream| self.of(upstream))
             .min_by_key(|pool| pool.account.rank())
     }
@@ -368,7 +317,7 @@ impl UpstreamPool {
     /// A connection that is ready for a request, a new one where `fresh` is asked for.
     async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
         if !fresh {
-            self.http2_opening.ended().await;
+            self.http2_opened().await?;
         }
         let seat = match self.place(fresh, Idle::Http1, || self.take()).await? {
             Place::Taken(ready) => return Ok(ready),

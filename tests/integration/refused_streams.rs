@@ -40,11 +40,14 @@ fn is_healthy(proxy: &TestProxy) -> bool {
 }
 
 #[test]
-fn what_an_upstream_did_nothing_with_is_asked_again_on_another_connection() {
+fn what_an_upstream_did_nothing_with_is_asked_again() {
     for (says_go_away, at_end) in [(false, false), (false, true), (true, false), (true, true)] {
         for (method, body) in [("GET", ""), ("POST", ""), ("POST", "of the request")] {
+            let connections = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&connections);
             let upstream = scripted(move |frame| {
-                let is_asked = frame.connection > 0;
+                count.fetch_max(frame.connection + 1, Ordering::SeqCst);
+                let is_asked = frame.connection > 0 || frame.stream > 1;
                 Some(if is_asked && frame.ends() {
                     response(frame.stream, &String::from_utf8_lossy(&frame.payload))
                 } else if is_asked || frame.ends() != at_end && !body.is_empty() {
@@ -63,6 +66,9 @@ fn what_an_upstream_did_nothing_with_is_asked_again_on_another_connection() {
                 assert_eq!(answer.text(), body, "{case}");
             }
             assert!(is_healthy(&proxy), "{case}");
+            // One that refuses a stream has nothing against the next.
+            let expected = 1 + usize::from(says_go_away);
+            assert_eq!(connections.load(Ordering::SeqCst), expected, "{case}");
         }
     }
 }
@@ -192,4 +198,37 @@ fn check_crowd(says_go_away: bool) {
         }
     });
     assert!(is_healthy(&proxy));
+}
+
+/// What ends two connections may well end a third one.
+#[test]
+fn what_was_cut_twice_is_not_sent_again() {
+    const CROWD: u32 = 5;
+    let opened = Arc::new(AtomicUsize::new(0));
+    let most = Arc::clone(&opened);
+    let upstream = scripted(move |frame| {
+        most.fetch_max(frame.connection + 1, Ordering::SeqCst);
+        // All of the crowd is there.
+        let last = |asked_before| 2 * (CROWD + asked_before) - 1;
+        match (frame.connection, frame.stream) {
+            (0, 1) => Some(response(frame.stream, "")),
+            (0, stream) => (stream < last(1)).then(Vec::new),
+            (1, stream) => (stream < last(0)).then(Vec::new),
+            (_, stream) => Some(response(stream, "")),
+        }
+    });
+    let proxy = proxy_before(upstream);
+    on_one_thread(async {
+        let mut client = connect(proxy.address).await;
+        let mut ask = || {
+            let get = request("GET", "http://photos.example/k");
+            client.send_request(get.body(Full::default()).unwrap())
+        };
+        assert_eq!(ask().await.unwrap().status(), StatusCode::OK);
+        let asked: Vec<_> = (0..CROWD).map(|_| ask()).collect();
+        for answer in asked {
+            assert_eq!(answer.await.unwrap().status(), StatusCode::BAD_GATEWAY);
+        }
+    });
+    assert_eq!(opened.load(Ordering::SeqCst), 2);
 }

@@ -46,14 +46,6 @@ impl Opening {
         }
     }
 
-    /// Waits for a connection that is being opened. Where that fails, each opens its own: none
-    /// waits twice.
-    pub(super) async fn ended(&self) {
-        if self.is_shared.get() && self.under_way.get() > 0 {
-            self.ended.notified().await;
-        }
-    }
-
     pub(super) fn begin(&self) -> Begun<'_> {
         self.under_way.set(self.under_way.get() + 1);
         Begun(self)
@@ -74,6 +66,26 @@ impl Drop for Begun<'_> {
 }
 
 impl UpstreamPool {
+    /// Waits for a connection that is being opened, as long as one may take to be. Where that
+    /// fails, one of those who wait opens the next.
+    pub(super) async fn http2_opened(&self) -> Result<(), Error> {
+        let opening = &self.http2_opening;
+        let opened = async {
+            while opening.is_shared.get()
+                && opening.under_way.get() > 0
+                && self.http2.borrow().is_none()
+            {
+                opening.ended.notified().await;
+            }
+        };
+        let upstream = self.account.upstream();
+        tokio::time::timeout(upstream.settings.timeouts.connect, opened)
+            .await
+            .map_err(|_| Error::ConnectTimeout {
+                upstream: upstream.to_string(),
+            })
+    }
+
     /// The connection that is open already.
     pub(super) async fn http2(&self) -> Option<Http2> {
         let mut connection = self.http2.borrow().clone()?;
