@@ -32,22 +32,22 @@ class Budget(unittest.TestCase):
             return code, printed.getvalue(), budget.read_text()
 
     def test_a_count_above_its_budget_fails(self):
-        code, printed, _ = self.run_with([1031, 500])
+        code, printed, _ = self.run_with([1041, 500])
         self.assertEqual(code, 1)
         self.assertIn("ABOVE", printed.splitlines()[0])
         self.assertNotIn("ABOVE", printed.splitlines()[1])
 
     def test_what_a_compiler_may_change_is_let_pass(self):
-        code, printed, _ = self.run_with([1030, 440])
+        code, printed, _ = self.run_with([1040, 440])
         self.assertEqual(code, 0)
         self.assertIn("lower the budget", printed.splitlines()[1])
 
     def test_a_count_that_is_seldom_high_is_let_pass(self):
-        counts = iter([1100, 1031, 1002, 999])
+        counts = iter([1100, 1041, 1002, 999])
         self.assertEqual(instructions.usual(lambda: next(counts), 1000), 1002)
 
     def test_a_count_that_is_always_high_fails(self):
-        self.assertEqual(instructions.usual(lambda: 1031, 1000), 1031)
+        self.assertEqual(instructions.usual(lambda: 1041, 1000), 1041)
 
     def test_a_new_budget_keeps_what_is_said_of_it(self):
         code, _, written = self.run_with([2000, 7], "--write")
