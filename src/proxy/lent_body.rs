@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::request_body::RequestBody;
@@ -23,13 +23,14 @@ pub(super) struct Loan(Rc<RefCell<Option<Lent>>>);
 
 struct Lent {
     body: RequestBody,
-    /// All that was taken of it; `None`: more than is kept.
-    taken: Option<Vec<Bytes>>,
+    /// All that was taken of it; `None`: more than is kept. A copy: pieces may be as small as they
+    /// like, and each would keep the buffer that it was read into.
+    taken: Option<BytesMut>,
 }
 
 impl LentBody {
     pub(super) fn lend(body: RequestBody) -> (Self, Loan) {
-        let taken = Some(Vec::new());
+        let taken = Some(BytesMut::new());
         let lent = Rc::new(RefCell::new(Some(Lent { body, taken })));
         (Self(Rc::clone(&lent)), Loan(lent))
     }
@@ -39,20 +40,20 @@ impl Loan {
     /// The body from its beginning on; `None`: some of it is gone.
     pub(super) fn take_back(self) -> Option<RequestBody> {
         let Lent { body, taken } = self.0.take()?;
-        Some(body.again(taken?))
+        Some(body.again(taken?.freeze()))
     }
 }
 
 impl Lent {
     fn keep(&mut self, frame: &Frame<Bytes>) {
-        let taken = self.taken.take().zip(frame.data_ref());
-        self.taken = taken.and_then(|(mut taken, piece)| {
-            let kept: usize = taken.iter().map(Bytes::len).sum();
-            (kept + piece.len() <= KEPT).then(|| {
-                taken.push(piece.clone());
-                taken
-            })
-        });
+        let (Some(taken), Some(piece)) = (&mut self.taken, frame.data_ref()) else {
+            return;
+        };
+        if taken.len() + piece.len() <= KEPT {
+            taken.extend_from_slice(piece);
+        } else {
+            self.taken = None;
+        }
     }
 }
 
@@ -84,5 +85,30 @@ impl Body for LentBody {
         let lent = self.0.borrow();
         lent.as_ref()
             .map_or(SizeHint::with_exact(0), |lent| lent.body.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_however_small_the_pieces() {
+        let mut lent = Lent {
+            body: RequestBody::EMPTY,
+            taken: Some(BytesMut::new()),
+        };
+        for _ in 0..KEPT {
+            lent.keep(&Frame::data(Bytes::from_static(b"x")));
+        }
+        let taken = lent.taken.as_ref().unwrap();
+        assert_eq!(taken[..], [b'x'; KEPT]);
+        assert!(taken.capacity() <= 2 * KEPT, "{}", taken.capacity());
+        lent.keep(&Frame::data(Bytes::new()));
+        assert!(lent.taken.is_some());
+        lent.keep(&Frame::data(Bytes::from_static(b"x")));
+        // Not even what comes after: it would be a body with a gap.
+        lent.keep(&Frame::data(Bytes::from_static(b"x")));
+        assert!(lent.taken.is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! The body on its way to the upstream: held while the client waits for `100 Continue`, and
 //! watched, so that a client that stops sending is told from an upstream that does not answer.
 
-use std::collections::VecDeque;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -20,7 +20,7 @@ pub(super) struct RequestBody {
     /// `None`: the request has none.
     inner: Option<Incoming>,
     /// What was taken of it for a try that came to nothing.
-    first: VecDeque<Bytes>,
+    first: Bytes,
     hold: Option<Hold>,
     progress: Option<Arc<Progress>>,
 }
@@ -98,7 +98,7 @@ impl RequestBody {
     /// The body of a request that has none.
     pub(super) const EMPTY: Self = Self {
         inner: None,
-        first: VecDeque::new(),
+        first: Bytes::new(),
         hold: None,
         progress: None,
     };
@@ -109,7 +109,7 @@ impl RequestBody {
         }
         Self {
             inner: Some(body),
-            first: VecDeque::new(),
+            first: Bytes::new(),
             hold: None,
             progress: Some(Arc::new(Progress::new())),
         }
@@ -141,9 +141,10 @@ impl RequestBody {
     }
 
     /// The same for another try, which gets again what was `taken`.
-    pub(super) fn again(mut self, taken: Vec<Bytes>) -> Self {
-        for piece in taken.into_iter().rev() {
-            self.first.push_front(piece);
+    pub(super) fn again(mut self, taken: Bytes) -> Self {
+        // That is given first and whole: where anything was taken, there is nothing left of it.
+        if !taken.is_empty() {
+            self.first = taken;
         }
         // Whoever had it may still move the old one on.
         let progress = self.progress.take();
@@ -172,9 +173,9 @@ impl Body for RequestBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        let frame = match this.first.pop_front() {
-            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => Pin::new(&mut *inner).poll_frame(cx),
+        let frame = match this.first.is_empty() {
+            true => Pin::new(&mut *inner).poll_frame(cx),
+            false => Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.first))))),
         };
         let is_last = this.first.is_empty() && inner.is_end_stream();
         if let Some(progress) = &this.progress {
@@ -200,9 +201,8 @@ impl Body for RequestBody {
             .inner
             .as_ref()
             .map_or(SizeHint::with_exact(0), Incoming::size_hint);
-        let first: usize = self.first.iter().map(Bytes::len).sum();
         match left.exact() {
-            Some(left) => SizeHint::with_exact(left + first as u64),
+            Some(left) => SizeHint::with_exact(left + self.first.len() as u64),
             None => left,
         }
     }
