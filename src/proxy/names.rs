@@ -89,12 +89,19 @@ impl Names {
         if self.0.is_looking.swap(true, Ordering::AcqRel) {
             return;
         }
-        let known = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || {
-            known.learn(resolve());
-            known.is_looking.swap(false, Ordering::AcqRel);
-            known.looked.notify_waiters();
-        });
+        let looking = Looking(Arc::clone(&self.0));
+        tokio::task::spawn_blocking(move || looking.0.learn(resolve()));
+    }
+}
+
+/// A look-up that is under way, and ends with this: even one that panics or is never begun, or
+/// there would be no other.
+struct Looking(Arc<Known>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.is_looking.swap(false, Ordering::AcqRel);
+        self.0.looked.notify_waiters();
     }
 }
 
@@ -170,6 +177,18 @@ mod tests {
         assert_eq!(kept[..], answer(&addresses).unwrap());
         assert_eq!(names.ask(failure).await.unwrap(), kept);
         assert_eq!(names.addresses("name.invalid", 80).await.unwrap(), kept);
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_panics_is_followed_by_another() {
+        let names = Names::default();
+        let panics = names.ask(|| panic!("as it should"));
+        let told = tokio::time::timeout(Duration::from_secs(20), panics).await;
+        let error = told.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let addresses = ["10.0.0.1:80"];
+        let found = names.ask(move || answer(&addresses)).await.unwrap();
+        assert_eq!(found[..], answer(&addresses).unwrap());
     }
 
     #[tokio::test]
