@@ -1,7 +1,7 @@
 //! TLS from clients: certificates by name, protocols, resumption, clients' certificates, swaps.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -109,6 +109,47 @@ fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
     }
     for request in upstream.requests() {
         assert_eq!(request.values("x-forwarded-proto"), ["https"]);
+    }
+}
+
+#[test]
+fn an_uploader_that_ends_is_told_from_one_that_is_cut_off() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::scripted(false, |exchange| {
+        // Broken off, one way or the other.
+        let _ = exchange.stream.read_to_end(&mut Vec::new());
+        false
+    });
+    let listener = ListenerSettings {
+        tls: Some(TlsCell::new(tls(&[&pair])).unwrap()),
+        ..listener()
+    };
+    let route = TestRoute::transparent(upstream.address);
+    let proxy = TestProxy::on(listener, &[route], Limits::default());
+    for versions in [[&TLS12], [&TLS13]] {
+        let config = Arc::new(authority.client(&versions, None));
+        for has_ended in [true, false] {
+            let mut client = handshake(proxy.address, "photos.example", &config).unwrap();
+            let length = "Content-Length: 9\r\n\r\nbody";
+            client.send(format!(
+                "PUT /k HTTP/1.1\r\nHost: photos.example\r\n{length}"
+            ));
+            upstream.wait_for_request();
+            let stream = client.stream();
+            if has_ended {
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+            }
+            stream.sock.shutdown(Shutdown::Write).unwrap();
+            let mut told = Vec::new();
+            // However its connection ends, it ends.
+            let end = stream.read_to_end(&mut told).map_err(|error| error.kind());
+            assert_ne!(end, Err(ErrorKind::WouldBlock));
+            let told = String::from_utf8(told).unwrap();
+            let expected = if has_ended { "HTTP/1.1 400 " } else { "" };
+            assert_eq!(told.get(..13).unwrap_or(&told), expected, "{told}");
+        }
     }
 }
 

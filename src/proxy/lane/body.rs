@@ -282,6 +282,7 @@ async fn download_spliced(
             }),
             Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
                 Side::Source(error) => Broken::Upstream(error),
+                Side::Ended => Broken::Upstream(io::ErrorKind::UnexpectedEof.into()),
                 Side::Sink(_) => Broken::Client,
             })),
         });

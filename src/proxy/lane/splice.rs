@@ -35,6 +35,9 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 pub(super) enum Side {
     Source(io::Error),
+    /// The source ended, in order but too early. TLS gives a connection that was only cut the same
+    /// kind of error, which is not this.
+    Ended,
     Sink(io::Error),
 }
 
@@ -85,8 +88,7 @@ impl Pipe {
                 }
             };
             if filled == 0 {
-                let ended = io::ErrorKind::UnexpectedEof.into();
-                return Poll::Ready(Err(Side::Source(ended)));
+                return Poll::Ready(Err(Side::Ended));
             }
             self.held = filled;
             *left -= filled as u64;

@@ -104,10 +104,9 @@ impl<C: ClientStream> Carrying<'_, C> {
                     Poll::Ready(Ok(())) => self.deadline.set(due(limit)),
                     Poll::Ready(Err(Side::Sink(error))) => refused = Some(error),
                     // It may still read, and is told that its request was not whole.
-                    Poll::Ready(Err(Side::Source(error)))
-                        if error.kind() == io::ErrorKind::UnexpectedEof =>
-                    {
-                        return Poll::Ready(Err(Failure::Final(Error::RequestBody(error))));
+                    Poll::Ready(Err(Side::Ended)) => {
+                        let error = Error::RequestBody(io::ErrorKind::UnexpectedEof.into());
+                        return Poll::Ready(Err(Failure::Final(error)));
                     }
                     Poll::Ready(Err(Side::Source(_))) => {
                         return Poll::Ready(Err(Failure::ClientLeft));
@@ -173,8 +172,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer)).map_err(Side::Source)?;
         let bytes = buffer.filled();
         if bytes.is_empty() {
-            let ended = io::ErrorKind::UnexpectedEof.into();
-            return Poll::Ready(Err(Side::Source(ended)));
+            return Poll::Ready(Err(Side::Ended));
         }
         *unwritten = write_at_once(cx, &mut raw.stream, bytes).map_err(Side::Sink)?;
         Poll::Ready(Ok(bytes.len()))
