@@ -1,10 +1,14 @@
 //! Tunnels whose ends are gone.
 
 use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::client::RawClient;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The timer of a connection of this system, by its ends' ports (`proc_net_tcp`); 2: keep-alive.
 fn timer(local: u16, remote: u16) -> Option<u8> {
@@ -45,7 +49,11 @@ fn a_tunnel_whose_other_end_is_gone_without_a_word_is_noticed_by_the_system() {
     ];
     for (local, remote) in ends {
         // What is not acknowledged yet has another timer first.
-        while timer(local, remote) == Some(1) {}
+        let start = Instant::now();
+        while timer(local, remote) == Some(1) {
+            assert!(start.elapsed() < PATIENCE, "nothing is acknowledged");
+            thread::sleep(Duration::from_millis(10));
+        }
         assert_eq!(timer(local, remote), Some(2));
     }
 }

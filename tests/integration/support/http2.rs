@@ -1,6 +1,6 @@
 //! A scripted upstream that speaks HTTP/2 frame by frame, so that it can say what no library would.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -83,6 +83,16 @@ pub(crate) fn go_away(last: u32, code: u32) -> Vec<u8> {
 pub(crate) fn scripted(
     script: impl Fn(&Frame) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> SocketAddr {
+    writing(move |frame, stream| match script(frame) {
+        Some(answer) => stream.write_all(&answer).map(|()| true),
+        None => Ok(false),
+    })
+}
+
+/// Starts an upstream whose `script` writes its answers itself; false: it closes the connection.
+pub(crate) fn writing(
+    script: impl Fn(&Frame, &mut TcpStream) -> io::Result<bool> + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let script = Arc::new(script);
@@ -99,8 +109,8 @@ pub(crate) fn scripted(
 fn serve(
     mut stream: TcpStream,
     connection: usize,
-    script: &dyn Fn(&Frame) -> Option<Vec<u8>>,
-) -> std::io::Result<()> {
+    script: &dyn Fn(&Frame, &mut TcpStream) -> io::Result<bool>,
+) -> io::Result<()> {
     let mut preface = [0; PREFACE.len()];
     stream.read_exact(&mut preface)?;
     assert_eq!(preface, PREFACE);
@@ -112,23 +122,24 @@ fn serve(
         let mut payload = vec![0; length as usize];
         stream.read_exact(&mut payload)?;
         let (kind, flags) = (head[3], head[4]);
-        let answer = match kind {
+        match kind {
             SETTINGS | PING if flags & ACK == 0 => {
                 let echo = if kind == PING { &payload[..] } else { b"" };
-                Some(frame(kind, ACK, 0, echo))
+                stream.write_all(&frame(kind, ACK, 0, echo))?;
             }
-            HEADERS | DATA => script(&Frame {
-                connection,
-                kind,
-                flags,
-                stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
-                payload,
-            }),
-            _ => continue,
-        };
-        match answer {
-            Some(answer) => stream.write_all(&answer)?,
-            None => return Ok(()),
+            HEADERS | DATA => {
+                let asked = Frame {
+                    connection,
+                    kind,
+                    flags,
+                    stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+                    payload,
+                };
+                if !script(&asked, &mut stream)? {
+                    return Ok(());
+                }
+            }
+            _ => {}
         }
     }
 }
