@@ -118,6 +118,8 @@ impl FetchedBody {
         let Some(raw) = &mut self.raw else {
             return Poll::Ready(Err(ended()));
         };
+        // Taken before anything is known to be there, and given back at once where nothing is: what
+        // is read into the worker's own buffer would all have to be copied.
         let mut bytes = BytesMut::with_capacity(self.piece);
         let Poll::Ready(read) = pin!(raw.stream.read_buf(&mut bytes)).poll(cx) else {
             self.piece = FIRST_PIECE;
