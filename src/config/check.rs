@@ -187,10 +187,9 @@ impl Config {
 /// What keeps the operator's listener from its address: a listener for clients has it.
 fn admin_taken(listeners: &[ListenerSettings], admin: &admin::Settings) -> Option<Diagnostic> {
     let address = admin.address.as_ref()?;
-    let mut taken = listeners
-        .iter()
-        .filter_map(|there| Taken::by(&there.address, address));
-    Some(taken.next()?.diagnostic(address))
+    let listeners = listeners.iter().map(|there| (&there.address, ()));
+    let (taken, ()) = Taken::by_one_of(listeners, address)?;
+    Some(taken.diagnostic(address))
 }
 
 /// An error in a flag or in the environment variable that stands for it.

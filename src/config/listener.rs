@@ -1,6 +1,6 @@
 //! A config's listeners, checked: where clients connect to, and how a connection begins.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
 
@@ -96,11 +96,9 @@ pub(super) fn listeners(
             .as_ref()
             .and_then(|text| bind(text, base, reader).map(|bind| (bind, text.span())));
         if let Some((bind, span)) = bind {
-            let mut known = listeners.iter().zip(&places);
-            let taken = known.find_map(|((known, _), place)| {
-                Some((Taken::by(&known.address, &bind)?, place.clone()))
-            });
-            if let Some((taken, first)) = taken {
+            let known = listeners.iter().zip(&places);
+            let known = known.map(|((known, _), place)| (&known.address, place.clone()));
+            if let Some((taken, first)) = Taken::by_one_of(known, &bind) {
                 let diagnostic = taken.diagnostic(&bind);
                 let diagnostic = diagnostic.also(reader.file, first, "first here");
                 reader.push(diagnostic, span.clone());
@@ -129,30 +127,36 @@ pub(super) enum Taken {
 }
 
 impl Taken {
+    /// Who of `known` is in the way of `bind`: the first who is for sure, if there is one.
+    pub(super) fn by_one_of<'a, T>(
+        known: impl Iterator<Item = (&'a Bind, T)>,
+        bind: &Bind,
+    ) -> Option<(Self, T)> {
+        let taken = known.filter_map(|(there, place)| Some((Self::by(there, bind)?, place)));
+        taken.min_by_key(|(taken, _)| matches!(taken, Self::WithinBoth(_)))
+    }
+
     /// Whether somebody who listens on `there` is in the way of `bind`.
-    pub(super) fn by(there: &Bind, bind: &Bind) -> Option<Self> {
+    fn by(there: &Bind, bind: &Bind) -> Option<Self> {
         let (Bind::Tcp(one), Bind::Tcp(other)) = (there, bind) else {
             return (there == bind).then_some(Self::Same);
         };
         if one.port() != other.port() || one.port() == 0 {
             return None;
         }
-        if one == other {
+        if canonical(*one) == canonical(*other) {
             return Some(Self::Same);
         }
         let there = || there.clone();
-        match (one.ip(), other.ip()) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => {
-                let is_within = one.is_unspecified() || other.is_unspecified();
-                is_within.then(|| Self::Within(there()))
-            }
-            (IpAddr::V6(one), IpAddr::V6(other)) => {
-                let is_within = one.is_unspecified() || other.is_unspecified();
-                is_within.then(|| Self::Within(there()))
-            }
+        let is_any = |one: IpAddr, other: IpAddr| one.is_unspecified() || other.is_unspecified();
+        if one.is_ipv6() && other.is_ipv6() && is_any(one.ip(), other.ip()) {
+            return Some(Self::Within(there()));
+        }
+        match (one.ip().to_canonical(), other.ip().to_canonical()) {
             (IpAddr::V6(six), IpAddr::V4(_)) | (IpAddr::V4(_), IpAddr::V6(six)) => {
                 six.is_unspecified().then(|| Self::WithinBoth(there()))
             }
+            (one, other) => is_any(one, other).then(|| Self::Within(there())),
         }
     }
 
@@ -173,6 +177,15 @@ impl Taken {
                 Diagnostic::warning(CODE, message).help(help)
             }
         }
+    }
+}
+
+/// An IPv4 address that is written as an IPv6 one is the IPv4 one.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        four @ IpAddr::V4(_) => SocketAddr::new(four, address.port()),
+        // With its scope.
+        IpAddr::V6(_) => address,
     }
 }
 
