@@ -18,8 +18,16 @@ use super::host::Local;
 #[derive(Debug, Error)]
 #[error("cannot listen for the operator on {address}")]
 pub struct BindError {
-    address: String,
+    address: Bind,
     source: io::Error,
+}
+
+impl BindError {
+    /// Where the operator was to connect to.
+    #[must_use]
+    pub fn address(&self) -> &Bind {
+        &self.address
+    }
 }
 
 /// A bound socket that nobody is served on yet.
@@ -52,7 +60,7 @@ impl Bound {
             Bind::Systemd(_) => Err(io::ErrorKind::Unsupported.into()),
         };
         bound.map_err(|source| BindError {
-            address: address.to_string(),
+            address: address.clone(),
             source,
         })
     }

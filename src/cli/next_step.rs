@@ -4,15 +4,17 @@ use std::error::Error;
 use std::io;
 
 use crate::admin::BindError;
-use crate::server::StartError;
+use crate::server::{Bind, StartError};
 
 /// What to do next, where that is known.
 pub(super) fn after(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    if !error.is::<StartError>() && !error.is::<BindError>() {
-        return None;
-    }
+    let address = match error.downcast_ref() {
+        Some(StartError::Bind { address, .. }) => address,
+        Some(StartError::Thread(_)) => return None,
+        None => error.downcast_ref::<BindError>()?.address(),
+    };
     let kind = error.source()?.downcast_ref::<io::Error>()?.kind();
-    if error.to_string().contains(" unix:") {
+    if let Bind::Unix(_) = address {
         return match kind {
             io::ErrorKind::AddrInUse => Some(
                 "`ss -lxp` names the process that has it; what is there and is no socket has to go",

@@ -45,7 +45,7 @@ impl BoundListener {
             Bind::Systemd(name) => take_over(name, workers),
         }
         .map_err(|source| StartError::Bind {
-            address: address.to_string(),
+            address: address.clone(),
             source,
         })
     }

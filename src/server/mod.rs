@@ -187,7 +187,7 @@ pub enum StartError {
     #[error("cannot listen on {address}")]
     Bind {
         /// The address.
-        address: String,
+        address: Bind,
         /// What the operating system said.
         source: io::Error,
     },
