@@ -30,8 +30,9 @@ use super::{Failure, NO, YES, chain};
 
 /// How long after a signal another one is taken for the same. timeout(1) sends its own to the
 /// process and then to the group that it is in; terminals tell the whole group, and what runs
-/// the process in it often passes that on. Nobody who loses patience is as fast as this.
-const ONE_SIGNAL: Duration = Duration::from_secs(1);
+/// the process in it often passes that on. All of that takes a few milliseconds; nobody presses
+/// Ctrl-C twice as fast as this.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -81,10 +82,7 @@ impl Process {
         claim: Claim,
     ) -> Result<Self, Failure> {
         let signals = Signals {
-            stop: Stop {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
+            stop: Stop::new()?,
             hangup: signal(SignalKind::hangup())?,
         };
         let bound = Server::bind(&config.server, claim)?;
@@ -191,7 +189,7 @@ impl Process {
             }
             state.enter(Phase::Draining);
             notify::stopping();
-            tracing::info!("draining");
+            tracing::info!("draining; another signal ends it at once");
             tokio::select! {
                 drained = server.drain() => Ok(Some(drained.cut)),
                 () = stop.asked_for_again(Instant::now()) => Ok(None),
@@ -220,6 +218,13 @@ impl Process {
 }
 
 impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
     async fn asked_for(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -236,5 +241,35 @@ impl Stop {
             }
             tracing::info!("a signal right behind the first is taken for the same");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal as Number, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_right_behind_the_first_is_the_same_and_a_later_one_is_not() {
+        let mut stop = Stop::new().unwrap();
+        let mut witness = signal(SignalKind::terminate()).unwrap();
+        let raise = || kill_process(getpid(), Number::TERM).unwrap();
+        raise();
+        stop.asked_for().await;
+        witness.recv().await;
+
+        raise();
+        witness.recv().await;
+        let just_now = Instant::now() + Duration::from_secs(3600);
+        tokio::select! {
+            biased;
+            () = stop.asked_for_again(just_now) => panic!("it is the same"),
+            () = std::future::ready(()) => {}
+        }
+
+        raise();
+        let earlier = Instant::now().checked_sub(ONE_SIGNAL).unwrap();
+        stop.asked_for_again(earlier).await;
     }
 }

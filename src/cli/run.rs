@@ -77,8 +77,8 @@ pub(super) const MANUAL: Manual = Manual {
 ///
 /// A changed config, policy or certificate is in force within a second; what does not check out
 /// changes nothing. SIGHUP reads everything anew and opens the access log again. SIGTERM and
-/// SIGINT drain: requests under way get their answer, and another signal, a second later or more,
-/// ends it at once.
+/// SIGINT drain: requests under way get their answer, and another signal ends it at
+/// once, unless it comes within 100 ms and so is taken for the same.
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE)]
 pub(super) struct Run {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::client::ask;
@@ -100,6 +101,14 @@ impl Process {
             .status()
             .unwrap();
         assert!(killed.success());
+    }
+
+    /// Sends these with nothing between them.
+    pub(crate) fn signals(&self, signals: &[Signal]) {
+        let process = Pid::from_child(&self.child);
+        for signal in signals {
+            kill_process(process, *signal).unwrap();
+        }
     }
 
     /// Waits for a line of the log.
