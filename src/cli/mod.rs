@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
-use clap::builder::StyledStr;
+use clap::builder::{Resettable, StyledStr};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use manual::Manual;
@@ -191,6 +191,17 @@ fn command() -> clap::Command {
             let words: Vec<&str> = words.split_whitespace().collect();
             with_help(command, &words, help)
         })
+        .mut_subcommands(|command| command.mut_args(without_empty_variable))
+}
+
+/// An empty variable is as good as none: nobody can unset one in what hands them on (Compose's
+/// `${NAME:-}`).
+fn without_empty_variable(arg: clap::Arg) -> clap::Arg {
+    let variable = arg.get_env().and_then(std::env::var_os);
+    match variable {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    }
 }
 
 fn with_help(command: clap::Command, words: &[&str], help: StyledStr) -> clap::Command {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use crate::admin::Reloads;
 use crate::config::Input;
@@ -91,10 +92,10 @@ pub(super) struct Run {
     #[arg(long, env = "S3CORS_ADMIN", value_name = "ADDRESS")]
     admin: Option<String>,
     /// Start although policies do not check out: their routes serve without CORS.
-    #[arg(long)]
+    #[arg(long, env = "S3CORS_KEEP_GOING", value_parser = BoolishValueParser::new())]
     keep_going: bool,
     /// Take over the addresses that another s3cors of this user serves, which is to be stopped then.
-    #[arg(long)]
+    #[arg(long, env = "S3CORS_TAKEOVER", value_parser = BoolishValueParser::new())]
     takeover: bool,
     #[command(flatten)]
     log: Log,

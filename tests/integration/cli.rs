@@ -100,6 +100,21 @@ fn what_is_typed_goes_before_what_the_environment_says() {
         (&config[..3], &variables[1..], "`nowhere` is no address"),
         (&config[..3], &variables, "both are in the environment"),
         (&config[..3], &variables[1..2], "S3CORS_CORS"),
+        (&flags, &[("S3CORS_CONFIG", "")], "`nowhere` is no address"),
+        (
+            &flags,
+            &[("S3CORS_LOG", ""), ("S3CORS_LOG_FORMAT", "")],
+            "`nowhere` is no address",
+        ),
+        (
+            &flags,
+            &[("S3CORS_TAKEOVER", "")],
+            "`nowhere` is no address",
+        ),
+        (&flags, &[("S3CORS_TAKEOVER", "maybe")], "--takeover"),
+        (&config, &[("S3CORS_UPSTREAM", "")], "No such file"),
+        (&config[..3], &[("S3CORS_CONFIG", "")], "nothing says what"),
+        (&[&config[..4], &[""]].concat(), &[], "a value is required"),
     ] {
         let stderr = said(arguments, variables);
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
@@ -742,6 +757,19 @@ fn keep_going_serves_a_broken_route_without_cors_and_says_so() {
     let text = route("a.example", "broken.xml") + &route("b.example", good.to_str().unwrap());
     let config = folder.write("s3cors.toml", &text);
     assert_eq!(run(&["run", "--config", &config]).0, 2);
+
+    let keep_going = |value| {
+        let mut command = s3cors(&["run", "--config", &config]);
+        command.env("S3CORS_KEEP_GOING", value);
+        command
+    };
+    for value in ["", "no"] {
+        let status = keep_going(value).status().unwrap();
+        assert_eq!(status.code(), Some(2), "{value}");
+    }
+    let mut process = Process::spawn(keep_going("1"));
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
 
     let mut process = Process::start(&["run", "--config", &config, "--keep-going"]);
     let origin = |host: &'static str| [("host", host), ("origin", "https://app.example.com")];
