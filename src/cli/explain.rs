@@ -184,10 +184,6 @@ fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
     if !known.is_empty() {
         text.line(0, format!("hosts    {}", known.join(", ")));
     }
-    if document["same_origin"] == true {
-        // What the policy says of it is of no consequence.
-        return text.written;
-    }
     let (preflight, actual) = (&document["preflight"], &document["actual"]);
     let needed = preflight["needed"] == true;
     if needed {
@@ -202,12 +198,17 @@ fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
     let is_sent = !needed || preflight["outcome"] != "refused";
     if !actual.is_null() && is_sent {
         text.blank();
-        let when = if needed {
-            "Then it sends"
+        let method = string(&actual["method"]);
+        text.title(if document["same_origin"] == true {
+            format!(
+                "What the policy says of the {method}, of no consequence for a page of the same \
+                 origin:"
+            )
+        } else if needed {
+            format!("Then it sends the {method} itself:")
         } else {
-            "Without a preflight, the browser sends"
-        };
-        text.title(format!("{when} the {} itself:", string(&actual["method"])));
+            format!("Without a preflight, the browser sends the {method} itself:")
+        });
         text.decision(actual);
     }
     let forbidden: Vec<_> = items(&preflight["forbidden_headers"]).map(string).collect();

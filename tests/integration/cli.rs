@@ -468,6 +468,15 @@ fn explain_tells_allowed_from_refused() {
     ] {
         assert!(stdout.contains(part), "{part} in {stdout}");
     }
+    let (code, stdout, _) = by_config("https://app.example.com/cat.jpg");
+    assert_eq!(code, 0);
+    for part in [
+        "needs no CORS",
+        "of no consequence for a page of the same origin:\n  rule 1 (application) matches",
+        "response fields:\n    Access-Control-Allow-Origin: ",
+    ] {
+        assert!(stdout.contains(part), "{part} in {stdout}");
+    }
     assert_eq!(by_config("http://anything.example/cat.jpg").0, 0);
     assert_eq!(by_config("gopher://a").0, 2);
 }

@@ -98,8 +98,12 @@ function explained(answer) {
   if (answer.known_hosts.length) {
     parts.push(make("p", { class: "hint" }, "Hosts that are served: " + answer.known_hosts.join(", ")));
   }
-  // Of one origin, whatever the policy says is of no consequence.
-  if (answer.preflight && !answer.same_origin) parts.push(...exchange(answer));
+  if (answer.preflight && answer.same_origin) {
+    parts.push(make("p", { class: "hint" }, "What the policy says is of no consequence for a page of the same origin:"),
+      ...decided(answer.actual), make("h3", {}, "Fields that the proxy sets on the response"), fields(answer.actual.fields));
+  } else if (answer.preflight) {
+    parts.push(...exchange(answer));
+  }
   return parts;
 }
 
@@ -190,7 +194,7 @@ function skipped(preflight) {
 
 function decided(decision) {
   const parts = [];
-  if (decision.outcome === "refused") parts.push(...advised(decision));
+  if (decision.advice) parts.push(...advised(decision));
   if (decision.rules.length) {
     parts.push(make("h3", {}, "Rule by rule"), rules(decision));
   } else if (decision.message) {

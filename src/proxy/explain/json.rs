@@ -42,6 +42,14 @@ impl RouteExplanation {
         if let Some(exchange) = &self.exchange {
             let home = served.and_then(Home::of);
             exchange.fill_in(&self.request, home.as_ref(), &mut document);
+            if self.same_origin {
+                // No script is refused: there is nothing to mend, and nothing that it may not see.
+                for asked in ["preflight", "actual"] {
+                    if let Some(decision) = document.get_mut(asked) {
+                        merge(decision, json!({ "advice": null, "notes": [] }));
+                    }
+                }
+            }
         }
         document
     }

@@ -364,6 +364,18 @@ fn a_page_that_asks_its_own_server_needs_no_cors() {
         assert!(summary.contains("needs no CORS"), "{summary}");
         assert_ne!(answer["preflight"]["needed"], true, "{url}");
     }
+    let answer = explain(
+        "https://photos.example/a",
+        "https://photos.example",
+        "DELETE",
+        &[],
+    );
+    for asked in ["preflight", "actual"] {
+        let answer = &answer[asked];
+        assert_eq!(answer["outcome"], "refused");
+        assert!(answer["advice"].is_null(), "{answer}");
+        assert_eq!(answer["notes"], serde_json::json!([]));
+    }
     let nobody = explain(
         "https://unknown.example/",
         "https://unknown.example",
