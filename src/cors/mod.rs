@@ -55,6 +55,7 @@ mod policy;
 mod punycode;
 mod request;
 mod rule;
+mod rule_hint;
 mod s3_error;
 mod spelling;
 mod validation;

@@ -3,6 +3,7 @@
 //! quick-xml takes the text apart into events; what a document may be is checked here, since
 //! it takes two roots, an open one, stray text and any entity without a word.
 
+mod other_format;
 mod read;
 mod well_formed;
 mod write;

@@ -7,6 +7,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::other_format::OtherFormat;
 use super::well_formed::is_xml_character;
 use super::{MAX_DOCUMENT, XmlError};
 use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
@@ -111,22 +112,12 @@ impl Reading {
             return self.stop(at..at + bad.len_utf8(), detail, None);
         }
         let start = text.len() - text.trim_start().len();
-        match text.trim_start().chars().next() {
-            None => return self.stop(0..0, "the document is empty", None),
-            Some(_) if is_toml(text) => {
-                let hint = "this looks like a config of the proxy, which `s3cors check --config` \
-                            checks; the document has to be XML: `<CORSConfiguration><CORSRule>…`";
-                let detail = "the document is TOML, not XML";
-                return self.stop(start..start + 1, detail, Some(hint.into()));
-            }
-            Some('{' | '[') => {
-                let hint = "this looks like the JSON of S3's console or of `aws s3api`, of which \
-                            `s3cors import` makes XML; the document has to be XML: \
-                            `<CORSConfiguration><CORSRule>…`";
-                let detail = "the document is JSON, not XML";
-                return self.stop(start..start + 1, detail, Some(hint.into()));
-            }
-            Some(_) => {}
+        if text.trim_start().is_empty() {
+            return self.stop(0..0, "the document is empty", None);
+        }
+        if let Some(format) = OtherFormat::of(text) {
+            let hint = Some(format.hint().to_owned());
+            return self.stop(start..start + 1, format.detail(), hint);
         }
         let mut reader = Reader::from_str(text);
         reader.config_mut().check_comments = true;
@@ -482,22 +473,4 @@ fn prefix_hint(name: &str) -> Option<String> {
 /// quick-xml counts in `u64`; the document has at most [`MAX_DOCUMENT`] bytes.
 fn position(position: u64) -> usize {
     usize::try_from(position).expect("a document's length is a usize")
-}
-
-/// Whether a text begins as TOML does, and neither XML nor JSON: with a table, or a key and `=`.
-fn is_toml(text: &str) -> bool {
-    let mut lines = text.lines().map(str::trim);
-    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    let first = first.unwrap_or_default();
-    let is_key = |key: &str| {
-        !key.is_empty()
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-    };
-    let table = first.trim_start_matches('[').split(']').next();
-    (first.starts_with('[') && table.is_some_and(is_key) && first.contains(']'))
-        || first
-            .split_once('=')
-            .is_some_and(|(key, _)| is_key(key.trim()))
 }
