@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use s3cors::proxy::traces::TracesSettings;
@@ -263,14 +263,10 @@ fn spans_that_do_not_reach_the_collector_are_counted_and_no_request_waits_for_th
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{partial}",
         partial.len()
     );
-    let refusing = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+    let refuses = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
     let listening = |answer| MockUpstream::answering(answer).address;
     let down = refusing();
-    let cases = [
-        (down, 3),
-        (listening(refusing), 3),
-        (listening(&partial), 1),
-    ];
+    let cases = [(down, 3), (listening(refuses), 3), (listening(&partial), 1)];
     for (collector, dropped) in cases {
         let upstream = MockUpstream::answering(OK);
         let proxy = traced(collector, 1.0, &upstream);
