@@ -114,7 +114,7 @@ def test_compose_names_files_and_variables_that_there_are():
     policy_file = pathlib.PurePath(service["environment"]["S3CORS_CORS"])
     assert str(policy_file.parent) == target
     assert (CONTAINER / source / policy_file.name).is_file()
-    flags = (ROOT / "src/cli/run.rs").read_text()
+    flags = "".join(file.read_text() for file in (ROOT / "src/cli").glob("*.rs"))
     assert all(f'"{name}"' in flags for name in service["environment"])
 
 
