@@ -23,6 +23,10 @@ REQUESTS = {
 }
 
 
+# Loads under which system calls are counted and CPU is profiled.
+LOADS = {kind: run for kind, (_, run) in REQUESTS.items()} | {"tls1k-h2": load.http2}
+
+
 def instructions(testbed, name):
     """In user space, of one worker; two runs of different length, so that the start does not count."""
     counts = {"errors": 0}
@@ -49,8 +53,8 @@ def _instructions(testbed, name, request, count):
 
 
 def system_calls(instance, kind, seconds):
-    """Calls of a request under 64 connections, all threads, by strace."""
-    run = REQUESTS[kind][1]
+    """Calls of a request under 64 connections or streams, all threads, by strace."""
+    run = LOADS[kind]
     run(instance, 1)
     table = instance.folder / "strace"
     attach = [word for pid in instance.pids() for word in ("-p", pid)]
@@ -86,7 +90,7 @@ def profile(instance, kind, seconds):
     """Shares of its CPU by binary and by function, from perf's clock."""
     if not shutil.which("perf"):
         raise SystemExit("perf is not installed; Debian has it as linux-perf")
-    run = REQUESTS[kind][1]
+    run = LOADS[kind]
     run(instance, 1)
     data = instance.folder / "perf.data"
     pids = ",".join(map(str, instance.pids()))

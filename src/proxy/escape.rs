@@ -23,50 +23,41 @@ impl<'b> Escaped<'b> {
             is_cut: !rest.is_empty(),
         }
     }
+
+    /// With `quote` before what would end a quotation, and `hex` before a byte's two digits.
+    fn write(&self, f: &mut fmt::Formatter<'_>, quote: &str, hex: &str) -> fmt::Result {
+        for part in parts(self.bytes) {
+            match part {
+                Part::Plain(text) => f.write_str(text)?,
+                Part::Quoted(byte) => write!(f, "{quote}{}", char::from(byte))?,
+                Part::Hidden(byte) => write!(f, "{hex}{byte:02x}")?,
+            }
+        }
+        f.write_str(if self.is_cut { "..." } else { "" })
+    }
 }
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in parts(self.bytes) {
-            match part {
-                Part::Plain(text) => f.write_str(text)?,
-                Part::Quoted(byte) => write!(f, "\\{}", char::from(byte))?,
-                Part::Hidden(byte) => write!(f, "\\x{byte:02x}")?,
-            }
-        }
-        f.write_str(if self.is_cut { "..." } else { "" })
+        self.write(f, "\\", "\\x")
     }
 }
 
 /// Bytes for a log that sets strings in quotation marks by itself: what is not visible ASCII or a
 /// space as `%HH`, and `...` behind what was cut. With backslashes, the log would escape them again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Percent<'b> {
-    bytes: &'b [u8],
-    is_cut: bool,
-}
+pub(super) struct Percent<'b>(Escaped<'b>);
 
 impl<'b> Percent<'b> {
     /// At most `max` of `bytes`.
     pub(super) fn new(bytes: &'b [u8], max: usize) -> Self {
-        let (bytes, rest) = cut(bytes, max);
-        Self {
-            bytes,
-            is_cut: !rest.is_empty(),
-        }
+        Self(Escaped::new(bytes, max))
     }
 }
 
 impl fmt::Display for Percent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for part in parts(self.bytes) {
-            match part {
-                Part::Plain(text) => f.write_str(text)?,
-                Part::Quoted(byte) => write!(f, "{}", char::from(byte))?,
-                Part::Hidden(byte) => write!(f, "%{byte:02x}")?,
-            }
-        }
-        f.write_str(if self.is_cut { "..." } else { "" })
+        self.0.write(f, "", "%")
     }
 }
 

@@ -94,11 +94,11 @@ pub use scratch::Scratch;
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long fields of HTTP/2 are, as they count there ([RFC 9113 §6.5.2]).
+/// The size of a field section of HTTP/2 in bytes, as its limit counts it ([RFC 9113 §6.5.2]).
 ///
 /// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
 #[must_use]
-pub fn section_bytes(fields: &HeaderMap) -> usize {
+pub fn field_section_size(fields: &HeaderMap) -> usize {
     const FIELD_BYTES: usize = 32;
     fields
         .iter()
@@ -325,7 +325,7 @@ impl Proxy {
             return Err(Error::UriTooLong);
         }
         let has_many = request.headers.len() > self.limits.header_count;
-        match has_many || section_bytes(&request.headers) > self.limits.head_bytes {
+        match has_many || field_section_size(&request.headers) > self.limits.head_bytes {
             true => Err(Error::HeadTooLarge),
             false => Ok(()),
         }

@@ -127,34 +127,27 @@ impl Pool {
                 None => Box::pin(self.checkout(upstreams, &mut tries)).await?,
             };
             let upstream = Arc::clone(lease.upstream());
-            let answered = match ready {
+            let (answered, is_shared) = match ready {
                 Ready::Http2 { connection, reused } => {
                     // As it is before: another connection may be one for HTTP/1.1.
                     let copy = copy_of(&request);
                     address(&mut request, &upstream, Version::HTTP_2);
                     let number = connection.number;
-                    let again = tries.was_stale;
+                    let was_stale = tries.was_stale;
                     let sent =
-                        http2_client::exchange(lease, connection, reused, again, request, copy);
+                        http2_client::exchange(lease, connection, reused, was_stale, request, copy);
                     let answered = Box::pin(sent).await;
                     if let Err(NoResponse::Refused { ends: true, .. } | NoResponse::Stale(_)) =
                         answered
                     {
                         self.of(&upstream).retire_http2(number);
                     }
-                    match answered {
-                        // All who used it share the next one.
-                        Err(NoResponse::Stale(again)) if !tries.was_stale => {
-                            tries.was_stale = true;
-                            request = *again;
-                            continue;
-                        }
-                        answered => answered,
-                    }
+                    (answered, true)
                 }
                 Ready::Http1 { connection, reused } => {
                     address(&mut request, &upstream, Version::HTTP_11);
-                    http1_exchange(lease, connection, reused, request).await
+                    let answered = http1_exchange(lease, connection, reused, request).await;
+                    (answered, false)
                 }
             };
             match answered {
@@ -163,6 +156,11 @@ impl Pool {
                 Err(NoResponse::Refused { error, .. }) if tries.was_refused => return Err(error),
                 Err(NoResponse::Refused { again, .. }) => {
                     tries.was_refused = true;
+                    request = *again;
+                }
+                // All who shared it share the next one.
+                Err(NoResponse::Stale(again)) if is_shared && !tries.was_stale => {
+                    tries.was_stale = true;
                     request = *again;
                 }
                 Err(NoResponse::Stale(again)) => {

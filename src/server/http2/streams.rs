@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
 use crate::proxy::body;
-use crate::proxy::section_bytes;
+use crate::proxy::field_section_size;
 
 use super::super::Limits;
 
@@ -81,7 +81,7 @@ impl Streams {
             + target
                 .authority()
                 .map_or(0, |authority| authority.as_str().len());
-        let head = target + section_bytes(request.headers());
+        let head = target + field_section_size(request.headers());
         if head > self.longest_heads.saturating_sub(self.heads.get()) {
             return None;
         }
