@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A point in time, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timestamp {
-    year: u64,
-    month: u64,
-    day: u64,
+    year: i64,
+    month: i64,
+    day: i64,
     hour: u64,
     minute: u64,
     second: u64,
@@ -25,7 +25,7 @@ impl Timestamp {
     pub fn new(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let seconds = since.as_secs();
-        let (year, month, day) = civil(seconds / 86_400);
+        let (year, month, day) = civil((seconds / 86_400).cast_signed());
         Self {
             year,
             month,
@@ -70,13 +70,34 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The time of a date in UTC, `second_of_day` seconds after its midnight; `None` where the month or
+/// the day is out of range or the system cannot represent the time.
+#[must_use]
+pub fn from_date(year: u16, month: u32, day: u32, second_of_day: u32) -> Option<SystemTime> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let midnight = days_since_1970(year.into(), month.into(), day.into()) * 86_400;
+    let seconds = midnight + i64::from(second_of_day);
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    if seconds < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    }
+}
+
+/// The calendar's days from 0000-03-01 to 1970-01-01. Both functions below count years from
+/// March, so that the leap day is the last day of a year.
+const DAYS_TO_1970: i64 = 719_468;
+
 /// Year, month and day of a day counted from 1970-01-01, by Howard Hinnant's [`civil_from_days`].
 ///
 /// [`civil_from_days`]: https://howardhinnant.github.io/date_algorithms.html#civil_from_days
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + DAYS_TO_1970;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -89,9 +110,38 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (year_of_era + era * 400 + next_year, month, day)
 }
 
+/// The inverse of [`civil`].
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month = (month + 9) % 12;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_TO_1970
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Over 20,000 years around 1970.
+        #[test]
+        fn a_day_and_its_date_are_converted_both_ways(day in -3_650_000..3_650_000_i64) {
+            let (year, month, of_month) = civil(day);
+            prop_assert!((1..=12).contains(&month) && (1..=31).contains(&of_month));
+            prop_assert_eq!(days_since_1970(year, month, of_month), day);
+        }
+    }
+
+    #[test]
+    fn a_date_out_of_range_is_no_time() {
+        for (year, month, day) in [(2024, 0, 1), (2024, 13, 1), (2024, 1, 0), (2024, 1, 32)] {
+            assert_eq!(from_date(year, month, day, 0), None, "{year}-{month}-{day}");
+        }
+        let leap_day = UNIX_EPOCH + Duration::from_secs(951_782_401);
+        assert_eq!(from_date(2000, 2, 29, 1), Some(leap_day));
+    }
 
     #[test]
     fn days_are_counted_as_the_calendar_does() {

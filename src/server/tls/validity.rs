@@ -1,6 +1,8 @@
 //! When a certificate ends: the few bytes of X.509 that nobody else here reads.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
+
+use crate::proxy::timestamp;
 
 const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
@@ -66,7 +68,7 @@ fn time(tag: u8, value: &[u8]) -> Option<SystemTime> {
     let (year, rest) = match tag {
         UTC_TIME => {
             let (year, rest) = digits.split_at_checked(2)?;
-            let year: i64 = year.parse().ok()?;
+            let year: u16 = year.parse().ok()?;
             (if year < 50 { 2000 + year } else { 1900 + year }, rest)
         }
         GENERALIZED_TIME => {
@@ -76,32 +78,15 @@ fn time(tag: u8, value: &[u8]) -> Option<SystemTime> {
         _ => return None,
     };
     let rest: u64 = rest.parse().ok().filter(|_| rest.len() == 10)?;
-    let part = |place: u32| rest / 100_u64.pow(place) % 100;
-    let (month, day) = (part(4), part(3));
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let of_day = part(2) * 3600 + part(1) * 60 + part(0);
-    let days = days_since_1970(year, i64::try_from(month).ok()?, i64::try_from(day).ok()?);
-    let seconds = days * 86_400 + i64::try_from(of_day).ok()?;
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    if seconds < 0 {
-        UNIX_EPOCH.checked_sub(distance)
-    } else {
-        UNIX_EPOCH.checked_add(distance)
-    }
-}
-
-/// Years here begin in March, so that the leap day is a year's last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - 719_468
+    let part = |place: u32| u32::try_from(rest / 100_u64.pow(place) % 100).ok();
+    let second_of_day = part(2)? * 3600 + part(1)? * 60 + part(0)?;
+    timestamp::from_date(year, part(4)?, part(3)?, second_of_day)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
 
     use super::*;
