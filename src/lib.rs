@@ -41,8 +41,9 @@
 //! `proxy::snapshot::Snapshot`, `server::Settings`, `admin::Settings`. So `proxy` knows nothing
 //! of files, and tests build a snapshot without one.
 //!
-//! All but [`cors`] stands behind the feature `proxy`, which is on by default: without default
-//! features this crate is the engine alone, with three dependencies.
+//! The public library is [`cors`]. The other rooms need the feature `proxy`, which is on by default;
+//! they are `pub` for the binary, the tests and the benches, and may change at any time. Without
+//! default features this crate is the engine alone, with three dependencies.
 //!
 //! # A request
 //!
@@ -74,17 +75,24 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod admin;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod config;
 pub mod cors;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod import;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod metrics;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod proxy;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod server;

@@ -8,7 +8,6 @@ use crate::proxy::explain::Hypothetical;
 
 use super::State;
 use super::answer::{self, Answer, HTML, SCRIPT, STYLE};
-use super::query;
 
 /// The explanation of the request that the query names; the page, for who would rather see that.
 pub(super) fn cors<B>(request: &Request<B>, state: &State) -> Answer {
@@ -43,12 +42,12 @@ fn hypothetical(query: &str) -> Result<Hypothetical, String> {
         method: "GET".to_owned(),
         ..Hypothetical::default()
     };
-    for (name, value) in query::pairs(query) {
-        match name.as_str() {
-            "url" => request.url = value,
-            "origin" => request.origin = value,
-            "method" => request.method = value,
-            "header" => request.headers.push(value),
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "url" => request.url = value.into_owned(),
+            "origin" => request.origin = value.into_owned(),
+            "method" => request.method = value.into_owned(),
+            "header" => request.headers.push(value.into_owned()),
             _ => return Err(format!("unknown parameter `{name}`: {USAGE}")),
         }
     }

@@ -9,7 +9,6 @@ mod console;
 mod health;
 mod host;
 mod listener;
-mod query;
 mod reloads;
 mod status;
 
@@ -215,7 +214,8 @@ fn root<B>(request: &Request<B>, _: &State) -> Answer {
 }
 
 fn status_page<B>(request: &Request<B>, state: &State) -> Answer {
-    let mut pairs = query::pairs(request.uri().query().unwrap_or_default());
+    let query = request.uri().query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
     let route = pairs.find_map(|(name, value)| (name == "route").then_some(value));
     answer::json(StatusCode::OK, &status::status(state, route.as_deref()))
 }

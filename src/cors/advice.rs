@@ -17,6 +17,7 @@ use super::validation::S3_METHODS;
 
 /// What would let a refused request in.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Advice {
     /// A change of the configuration, or where there is none, a whole one.
     Change(SuggestedChange),
@@ -36,6 +37,7 @@ pub enum Advice {
 
 /// How a request has to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestFix {
     /// With an `Origin`.
     AddOrigin,

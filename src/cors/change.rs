@@ -16,6 +16,7 @@ pub struct SuggestedChange {
 
 /// One change of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Edit {
     /// Add an element to a rule.
     Add {
@@ -43,6 +44,7 @@ pub enum Edit {
 
 /// Something that a change makes possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LetsIn {
     /// An origin, or all that match a pattern, may do what the rule allows; with credentials.
     Origin {
@@ -80,6 +82,7 @@ pub enum LetsIn {
 
 /// Whom a rule speaks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Origins {
     /// One origin.
     One(String),

@@ -54,8 +54,7 @@ pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
 }
 
 /// As [`check_document`]; what `grants` has of other policies is shared with them.
-#[must_use]
-pub fn check_document_sharing(
+pub(crate) fn check_document_sharing(
     bytes: &[u8],
     options: Options,
     grants: &mut Grants,
@@ -72,9 +71,9 @@ pub fn check_document_sharing(
 
     let policy = match Policy::compile_sharing(&document.configuration, options, grants) {
         Ok(policy) => Some(policy),
-        Err(errors) => {
+        Err(invalid) => {
             // What is missing may be what could not be read.
-            let certain = errors.into_iter().filter(|error| match error.kind {
+            let certain = invalid.errors().filter(|error| match error.kind {
                 RuleErrorKind::NoRules => !unreadable,
                 RuleErrorKind::Missing(_) => !matches!(
                     error.path,
@@ -83,7 +82,7 @@ pub fn check_document_sharing(
                 _ => true,
             });
             problems.extend(certain.map(|error| {
-                let mut problem = Problem::from(&error);
+                let mut problem = Problem::from(error);
                 problem.span = place(&error.path);
                 problem
             }));

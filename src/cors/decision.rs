@@ -123,6 +123,7 @@ pub struct Denial {
 
 /// What a [`Denial`] rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cause {
     /// `OPTIONS` without `Origin`.
     MissingOrigin,
@@ -153,6 +154,7 @@ pub enum Condition {
 
 /// Why a request was refused, as metrics and logs name it: a fixed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Reason {
     /// No rule names the origin.
     Origin,

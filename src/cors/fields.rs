@@ -1,11 +1,16 @@
-//! An allowed request's CORS fields as bytes: for who makes no map of them.
+//! Decisions without a map of fields: a request's CORS fields in, the response's CORS fields out as
+//! bytes.
 
-use super::request::RequestedHeaders;
+use http::HeaderValue;
+
+use super::decision::{Cause, Denial};
+use super::policy::{Policy, write_allow_headers};
+use super::request::{CorsRequest, RequestedHeaders, is_origin};
 use super::rule::Rule;
 
 /// The CORS fields of an allowed request's response, ready to be written.
 #[derive(Debug)]
-pub struct AllowedFields<'p> {
+pub(crate) struct AllowedFields<'p> {
     pub(super) rule: &'p Rule,
     /// The request's origin, or `*`.
     pub(super) origin: &'p [u8],
@@ -13,17 +18,49 @@ pub struct AllowedFields<'p> {
     pub(super) pattern: usize,
 }
 
+impl Policy {
+    /// As [`decide`](Self::decide), for a CORS request whose fields are not in a map: each of them has
+    /// one value, and the origin is not empty.
+    pub(crate) fn answer<'p, 'r: 'p>(
+        &'p self,
+        request: &CorsRequest<'r>,
+    ) -> Result<AllowedFields<'p>, Denial> {
+        let refused = match self.refuses_to_ask(request.kind, Some(request.method)) {
+            Some(cause) => Some(cause),
+            None => (!is_origin(request.origin)).then_some(Cause::MalformedOrigin),
+        };
+        let (cause, nearest) = match refused {
+            Some(cause) => (cause, None),
+            None => match self.first_match(request) {
+                Ok((rule, matched)) => {
+                    return Ok(AllowedFields {
+                        rule,
+                        origin: if matched.any { b"*" } else { request.origin },
+                        headers: request.headers,
+                        pattern: matched.pattern,
+                    });
+                }
+                Err((cause, nearest)) => (cause, Some(nearest)),
+            },
+        };
+        Err(Denial {
+            cause,
+            requested_method: HeaderValue::from_bytes(request.method).ok(),
+            nearest,
+        })
+    }
+}
+
 impl AllowedFields<'_> {
     /// The pattern that matched, as an index into
     /// [`Policy::origin_patterns`](super::Policy::origin_patterns).
-    #[must_use]
-    pub fn pattern(&self) -> usize {
+    pub(crate) fn pattern(&self) -> usize {
         self.pattern
     }
 
     /// Writes the fields in the order in which S3 sends them, `Vary` apart: the same that
     /// [`Policy::mark`](super::Policy::mark) sets.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"access-control-allow-origin: ");
         out.extend_from_slice(self.origin);
         out.extend_from_slice(&self.rule.grant.wire.methods);
@@ -33,20 +70,5 @@ impl AllowedFields<'_> {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(&self.rule.grant.wire.rest);
-    }
-}
-
-/// The value of `Access-Control-Allow-Headers`: the requested names in lower case, in request
-/// order.
-pub(super) fn write_allow_headers(requested: RequestedHeaders<'_>, out: &mut Vec<u8>) {
-    let start = out.len();
-    for name in requested.names() {
-        if out.len() > start {
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(name);
-    }
-    if let Some(list) = out.get_mut(start..) {
-        list.make_ascii_lowercase();
     }
 }

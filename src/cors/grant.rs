@@ -37,7 +37,7 @@ pub(super) struct Wire {
 
 /// What rules allow, each once: those of many policies differ in little but their origins.
 #[derive(Debug, Default)]
-pub struct Grants(HashSet<Arc<Grant>>);
+pub(crate) struct Grants(HashSet<Arc<Grant>>);
 
 impl Grants {
     pub(super) fn share(&mut self, grant: Grant) -> Arc<Grant> {

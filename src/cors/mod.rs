@@ -1,7 +1,7 @@
 //! The S3 CORS engine: a bucket's CORS configuration in, a decision out.
 //!
 //! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
-//! `http`, `quick-xml` and `thiserror`; nothing else in this crate.
+//! `http`, `quick-xml` and `strsim`; nothing else in this crate.
 //!
 //! ```
 //! use http::{HeaderMap, Method, header};
@@ -43,7 +43,11 @@ mod configuration;
 mod decision;
 mod doubtful_origin;
 mod explain;
+#[cfg(feature = "proxy")]
 mod fields;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grant;
 mod impossible_origin;
 mod lint;
@@ -63,14 +67,16 @@ mod xml;
 
 pub use advice::{Advice, RequestFix};
 pub use change::{Edit, LetsIn, Origins, SuggestedChange};
-pub use check::{CheckedDocument, Problem, Severity, check_document, check_document_sharing};
+#[cfg(feature = "proxy")]
+pub(crate) use check::check_document_sharing;
+pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 #[cfg(feature = "proxy")]
 pub(crate) use decision::merged_vary;
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
-pub use fields::AllowedFields;
-pub use grant::Grants;
+#[cfg(feature = "proxy")]
+pub(crate) use grant::Grants;
 pub use lint::{LINTS, Lint, lint};
 pub use note::Note;
 pub use origin::{ClosestOrigin, OriginDifference};
@@ -78,12 +84,13 @@ pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};
 #[cfg(feature = "proxy")]
 pub(crate) use punycode::ascii_host;
-pub use request::{CorsRequest, Kind, Names, RequestedHeaders, is_preflight};
 #[cfg(feature = "proxy")]
-pub(crate) use request::{is_origin, is_token};
-pub use rule::Mismatch;
+pub(crate) use request::{CorsRequest, RequestedHeaders, is_origin, is_token};
+pub use request::{Kind, is_preflight};
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
 #[cfg(feature = "proxy")]
 pub(crate) use spelling::nearest;
-pub use validation::{MALFORMED_XML, MAX_ID, MAX_RULES, RuleError, RuleErrorKind, S3_METHODS};
+pub use validation::{
+    InvalidConfiguration, MALFORMED_XML, MAX_ID, MAX_RULES, RuleError, RuleErrorKind, S3_METHODS,
+};
 pub use xml::{MAX_DOCUMENT, NAMESPACE, XmlError, locate};

@@ -13,6 +13,7 @@ use super::rule::Rule;
 
 /// Something worth knowing about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Note {
     /// The answer is `*`.
     NoCredentials,

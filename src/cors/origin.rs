@@ -8,6 +8,7 @@ use super::spelling::distance;
 
 /// One way in which a pattern misses an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum OriginDifference {
     /// The pattern has white space around it.
     WhiteSpace,

@@ -1,8 +1,8 @@
 //! Text with at most one `*`: how S3 writes allowed origins and allowed headers.
 
+use std::error::Error;
+use std::fmt;
 use std::num::NonZeroUsize;
-
-use thiserror::Error;
 
 /// Text with at most one `*`, which stands for any run of bytes, the empty run included.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,9 +13,16 @@ pub struct Wildcard {
 }
 
 /// The pattern has more than one `*`, which S3 refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("more than one wildcard")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyWildcards;
+
+impl Error for TooManyWildcards {}
+
+impl fmt::Display for TooManyWildcards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more than one wildcard")
+    }
+}
 
 impl Wildcard {
     /// Reads a pattern.

@@ -9,14 +9,14 @@ use super::decision::{
     remove_cors_fields,
 };
 
-use super::fields::{AllowedFields, write_allow_headers};
 use super::grant::Grants;
-use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders, is_origin};
+use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
 use super::rule::{Mismatch, OriginMatch, Rule};
-use super::validation::{self, RuleError, is_known_method};
+use super::validation::{self, InvalidConfiguration, is_known_method};
 
 /// Where S3's own behaviour is a trap for whoever stands behind a cache or is no bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Semantics {
     /// `Vary: Origin` on every response, so that no cache keeps one without CORS fields for a
     /// page that needs them; `OPTIONS` that is no preflight is forwarded.
@@ -59,12 +59,11 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// Everything in it that S3 refuses, in the order in which S3 looks: structure, number of
-    /// rules, then rule by rule.
+    /// Everything in it that S3 refuses.
     pub fn compile(
         configuration: &CorsConfiguration,
         options: Options,
-    ) -> Result<Self, Vec<RuleError>> {
+    ) -> Result<Self, InvalidConfiguration> {
         Self::compile_sharing(configuration, options, &mut Grants::default())
     }
 
@@ -73,14 +72,14 @@ impl Policy {
     /// # Errors
     ///
     /// As [`compile`](Self::compile).
-    pub fn compile_sharing(
+    pub(crate) fn compile_sharing(
         configuration: &CorsConfiguration,
         options: Options,
         grants: &mut Grants,
-    ) -> Result<Self, Vec<RuleError>> {
+    ) -> Result<Self, InvalidConfiguration> {
         let errors = validation::errors(configuration, &options.extra_methods);
-        if !errors.is_empty() {
-            return Err(errors);
+        if let Some(invalid) = InvalidConfiguration::new(errors) {
+            return Err(invalid);
         }
         let mut patterns = 0;
         let rules = configuration.rules.iter().map(|rule| {
@@ -211,7 +210,7 @@ impl Policy {
     }
 
     /// What is refused before any rule is asked.
-    fn refuses_to_ask(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
+    pub(super) fn refuses_to_ask(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
         if !self.is_enabled() {
             Some(Cause::NotEnabled)
         } else if kind == Kind::Preflight
@@ -221,41 +220,6 @@ impl Policy {
         } else {
             None
         }
-    }
-
-    /// As [`decide`](Self::decide), for a CORS request whose fields were not made a map of: each of
-    /// them has one value, and the origin is not empty.
-    ///
-    /// # Errors
-    ///
-    /// The denial that `decide` comes to.
-    pub fn answer<'p, 'r: 'p>(
-        &'p self,
-        request: &CorsRequest<'r>,
-    ) -> Result<AllowedFields<'p>, Denial> {
-        let refused = match self.refuses_to_ask(request.kind, Some(request.method)) {
-            Some(cause) => Some(cause),
-            None => (!is_origin(request.origin)).then_some(Cause::MalformedOrigin),
-        };
-        let (cause, nearest) = match refused {
-            Some(cause) => (cause, None),
-            None => match self.first_match(request) {
-                Ok((rule, matched)) => {
-                    return Ok(AllowedFields {
-                        rule,
-                        origin: if matched.any { b"*" } else { request.origin },
-                        headers: request.headers,
-                        pattern: matched.pattern,
-                    });
-                }
-                Err((cause, nearest)) => (cause, Some(nearest)),
-            },
-        };
-        Err(Denial {
-            cause,
-            requested_method: HeaderValue::from_bytes(request.method).ok(),
-            nearest,
-        })
     }
 
     fn evaluate(
@@ -280,7 +244,7 @@ impl Policy {
     }
 
     /// The first rule without a mismatch, or how far the nearest one went.
-    fn first_match(
+    pub(super) fn first_match(
         &self,
         request: &CorsRequest<'_>,
     ) -> Result<(&Rule, OriginMatch), (Cause, usize)> {
@@ -329,8 +293,7 @@ impl Policy {
 
     /// What the response to a request has to name in `Vary`; what is no CORS request is an actual
     /// one that no rule allowed.
-    #[must_use]
-    pub fn vary(&self, kind: Kind, is_allowed: bool) -> Option<&'static HeaderValue> {
+    pub(crate) fn vary(&self, kind: Kind, is_allowed: bool) -> Option<&'static HeaderValue> {
         match (is_allowed, self.options.semantics, kind) {
             (true, _, _) | (false, Semantics::Safe, Kind::Preflight) => Some(&VARY_BY_ALL),
             (false, Semantics::Safe, Kind::Actual) => Some(&VARY_BY_ORIGIN),
@@ -349,4 +312,19 @@ fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
     let mut list = Vec::with_capacity(length - ", ".len());
     write_allow_headers(requested, &mut list);
     Some(HeaderValue::try_from(list).expect("tokens make a field value"))
+}
+
+/// The value of `Access-Control-Allow-Headers`: the requested names in lower case, in request
+/// order.
+pub(super) fn write_allow_headers(requested: RequestedHeaders<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    for name in requested.names() {
+        if out.len() > start {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(name);
+    }
+    if let Some(list) = out.get_mut(start..) {
+        list.make_ascii_lowercase();
+    }
 }

@@ -18,15 +18,15 @@ pub(crate) const MAX_REQUESTED_HEADERS: usize = 512;
 /// It borrows the request's head. Which requests are CORS requests at all depends on the
 /// policy's semantics: [`Policy::decide`](super::Policy::decide) has the order of the checks.
 #[derive(Clone, Copy, Debug)]
-pub struct CorsRequest<'r> {
+pub(crate) struct CorsRequest<'r> {
     /// A preflight, or the request itself.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The value of `Origin`, as it came.
-    pub origin: &'r [u8],
+    pub(crate) origin: &'r [u8],
     /// The method that rules are asked for: the one requested, or the request's own.
-    pub method: &'r [u8],
+    pub(crate) method: &'r [u8],
     /// The field names that rules are asked for.
-    pub headers: RequestedHeaders<'r>,
+    pub(crate) headers: RequestedHeaders<'r>,
 }
 
 /// The two kinds of CORS request ([Fetch, «HTTP requests»]).
@@ -42,7 +42,7 @@ pub enum Kind {
 
 /// The field names of `Access-Control-Request-Headers`.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestedHeaders<'r>(Lines<'r>);
+pub(crate) struct RequestedHeaders<'r>(Lines<'r>);
 
 #[derive(Clone, Copy, Debug)]
 enum Lines<'r> {
@@ -52,19 +52,18 @@ enum Lines<'r> {
 
 impl<'r> RequestedHeaders<'r> {
     /// No names.
-    pub const NONE: RequestedHeaders<'static> = RequestedHeaders(Lines::One(b""));
+    #[cfg(feature = "proxy")]
+    pub(crate) const NONE: RequestedHeaders<'static> = RequestedHeaders(Lines::One(b""));
 
     /// The names of one field value.
-    #[must_use]
-    pub fn from_value(value: &'r [u8]) -> Self {
+    pub(crate) fn from_value(value: &'r [u8]) -> Self {
         Self(Lines::One(value))
     }
 
     /// The names of a request's head; several field lines are one list ([RFC 9110 §5.3]).
     ///
     /// [RFC 9110 §5.3]: https://www.rfc-editor.org/rfc/rfc9110#section-5.3
-    #[must_use]
-    pub fn from_fields(fields: &'r HeaderMap) -> Self {
+    pub(crate) fn from_fields(fields: &'r HeaderMap) -> Self {
         let mut lines = fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
         match (lines.next(), lines.next()) {
             (None, _) => Self(Lines::One(b"")),
@@ -77,7 +76,7 @@ impl<'r> RequestedHeaders<'r> {
     /// ([RFC 9110 §5.6.1]).
     ///
     /// [RFC 9110 §5.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1
-    pub fn names(self) -> Names<'r> {
+    pub(crate) fn names(self) -> Names<'r> {
         match self.0 {
             Lines::One(line) => Names {
                 rest: line,
@@ -91,8 +90,7 @@ impl<'r> RequestedHeaders<'r> {
     }
 
     /// Whether any name is asked for.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         match self.0 {
             Lines::One(b"") => true,
             _ => self.names().next().is_none(),
@@ -102,7 +100,7 @@ impl<'r> RequestedHeaders<'r> {
 
 /// The names of a list, one after the other.
 #[derive(Debug)]
-pub struct Names<'r> {
+pub(crate) struct Names<'r> {
     /// Of the line that is being read.
     rest: &'r [u8],
     /// Those after it.

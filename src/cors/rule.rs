@@ -31,7 +31,7 @@ pub(super) struct OriginMatch {
 
 /// Why a rule does not match a request: the first of its conditions that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch<'r> {
+pub(super) enum Mismatch<'r> {
     /// No `AllowedOrigin` matches.
     Origin,
     /// The method is not among `AllowedMethod`.
@@ -45,8 +45,7 @@ pub enum Mismatch<'r> {
 
 impl Mismatch<'_> {
     /// The condition that failed.
-    #[must_use]
-    pub fn condition(&self) -> Condition {
+    pub(super) fn condition(&self) -> Condition {
         match self {
             Self::Origin => Condition::Origin,
             Self::Method => Condition::Method,

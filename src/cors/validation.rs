@@ -1,7 +1,9 @@
 //! What S3 refuses in a CORS configuration.
 
+use std::error::Error;
+use std::fmt;
+
 use http::Method;
-use thiserror::Error;
 
 use super::configuration::{CorsConfiguration, Element, ElementPath};
 use super::pattern::Wildcard;
@@ -16,7 +18,47 @@ pub const MAX_RULES: usize = 100;
 /// The longest `ID`, in characters.
 pub const MAX_ID: usize = 255;
 
-/// A value that S3 refuses, and where it stands.
+/// A configuration that S3 refuses, with at least one [`RuleError`].
+///
+/// `Display` counts the errors; [`source`](Error::source) is the first one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfiguration {
+    first: RuleError,
+    rest: Vec<RuleError>,
+}
+
+impl InvalidConfiguration {
+    /// `None` where there are no errors.
+    pub(super) fn new(errors: Vec<RuleError>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        let rest = errors.collect();
+        Some(Self { first, rest })
+    }
+
+    /// Everything that S3 refuses, in the order in which S3 looks: structure, number of rules, then
+    /// rule by rule.
+    pub fn errors(&self) -> impl Iterator<Item = &RuleError> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+}
+
+impl Error for InvalidConfiguration {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.first)
+    }
+}
+
+impl fmt::Display for InvalidConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rest.len() {
+            0 => f.write_str("the CORS configuration has an error"),
+            others => write!(f, "the CORS configuration has {} errors", others + 1),
+        }
+    }
+}
+
+/// A value that S3 refuses, and where it stands. `Display` has both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
     /// Where.
@@ -25,37 +67,69 @@ pub struct RuleError {
     pub kind: RuleErrorKind,
 }
 
+impl Error for RuleError {}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.kind)
+    }
+}
+
 /// What S3 refuses in a configuration. `Display` is S3's own message.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RuleErrorKind {
     /// No rule at all.
-    #[error("{MALFORMED_XML}")]
     NoRules,
     /// A rule lacks an element that each must have.
-    #[error("{MALFORMED_XML}")]
     Missing(Element),
     /// More than [`MAX_RULES`].
-    #[error("The number of CORS rules should not exceed allowed limit of 100 rules.")]
     TooManyRules,
     /// An `ID` above [`MAX_ID`] characters.
-    #[error("The ID of a CORS rule must not be longer than 255 characters.")]
     IdTooLong,
     /// A method that rules cannot name.
-    #[error("Found unsupported HTTP method in CORS config. Unsupported method is {0}")]
     UnsupportedMethod(String),
     /// More than one `*`.
-    #[error("{0} \"{1}\" can not have more than one wildcard.")]
     TooManyWildcards(Element, String),
     /// A `*` in `ExposeHeader`.
-    #[error(
-        "ExposeHeader \"{0}\" contains wildcard. We currently do not support wildcard for ExposeHeader."
-    )]
     ExposeWildcard(String),
     /// A field name with a character that no field name has. S3 says `AllowedHeader` for
     /// `ExposeHeader` too.
-    #[error("AllowedHeader \"{1}\" contains invalid character.")]
     InvalidCharacter(Element, String),
 }
+
+impl fmt::Display for RuleErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRules | Self::Missing(_) => f.write_str(MALFORMED_XML),
+            Self::TooManyRules => f.write_str(
+                "The number of CORS rules should not exceed allowed limit of 100 rules.",
+            ),
+            Self::IdTooLong => {
+                f.write_str("The ID of a CORS rule must not be longer than 255 characters.")
+            }
+            Self::UnsupportedMethod(method) => write!(
+                f,
+                "Found unsupported HTTP method in CORS config. Unsupported method is {method}"
+            ),
+            Self::TooManyWildcards(element, value) => {
+                write!(
+                    f,
+                    "{element} \"{value}\" can not have more than one wildcard."
+                )
+            }
+            Self::ExposeWildcard(name) => write!(
+                f,
+                "ExposeHeader \"{name}\" contains wildcard. We currently do not support wildcard for ExposeHeader."
+            ),
+            Self::InvalidCharacter(_, name) => {
+                write!(f, "AllowedHeader \"{name}\" contains invalid character.")
+            }
+        }
+    }
+}
+
+impl Error for RuleErrorKind {}
 
 /// S3's message for a document that is no CORS configuration.
 pub const MALFORMED_XML: &str =
@@ -152,4 +226,42 @@ pub(super) fn is_known_method(method: &[u8], extra_methods: &[Method]) -> bool {
         || extra_methods
             .iter()
             .any(|known| known.as_str().as_bytes() == method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::configuration::CorsRule;
+    use super::*;
+
+    #[test]
+    fn an_invalid_configuration_is_an_error_with_a_source() {
+        assert!(InvalidConfiguration::new(Vec::new()).is_none());
+        let configuration = CorsConfiguration {
+            rules: vec![CorsRule {
+                allowed_origins: vec!["*".into(), "a*b*".into()],
+                allowed_methods: vec!["PATCH".into()],
+                ..Default::default()
+            }],
+        };
+        let invalid = InvalidConfiguration::new(errors(&configuration, &[])).unwrap();
+        assert_eq!(invalid.to_string(), "the CORS configuration has 2 errors");
+        let lines: Vec<_> = invalid.errors().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "rule 1, AllowedOrigin 2: AllowedOrigin \"a*b*\" can not have more than one wildcard.",
+                "rule 1, AllowedMethod 1: Found unsupported HTTP method in CORS config. \
+                 Unsupported method is PATCH",
+            ]
+        );
+        assert_eq!(invalid.source().unwrap().to_string(), lines[0]);
+
+        let none = errors(&CorsConfiguration::default(), &[]);
+        let invalid = InvalidConfiguration::new(none).unwrap();
+        assert_eq!(invalid.to_string(), "the CORS configuration has an error");
+        assert_eq!(
+            invalid.source().unwrap().to_string(),
+            format!("CORSConfiguration: {MALFORMED_XML}")
+        );
+    }
 }

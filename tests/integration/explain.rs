@@ -179,6 +179,7 @@ fn the_advice_is_the_right_one() {
             Advice::ExtraMethod { method, change } => (change, Some(method), None),
             Advice::Request(fix) => (None, None, Some(fix.to_string())),
             Advice::Nothing => (None, None, None),
+            other => return Err(format!("unknown advice: {other:?}")),
         };
         same("extra_method", &extra_method, &case.extra_method)?;
         same("fix", &fix, &case.fix)?;
@@ -206,7 +207,7 @@ fn the_suggested_change_lets_in_this_request_and_no_other_of_the_corpus() {
             Advice::Change(change) => change,
             Advice::ExtraMethod { change, .. } => change.ok_or("no change goes with it")?,
             Advice::Request(_) => return Ok(()),
-            Advice::Nothing => return Err("no advice".into()),
+            other => return Err(format!("no change: {other:?}")),
         };
         let policy = case.policy();
         let changed = change.apply(&case.configuration());

@@ -8,9 +8,9 @@ mod read;
 mod well_formed;
 mod write;
 
+use std::error::Error;
+use std::fmt;
 use std::ops::Range;
-
-use thiserror::Error;
 
 use super::configuration::{CorsConfiguration, ElementPath};
 use super::validation::MALFORMED_XML;
@@ -25,8 +25,7 @@ pub const MAX_DOCUMENT: usize = 65_536;
 pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// A document is no `CORSConfiguration`. `Display` is [`detail`](Self::detail).
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{detail}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XmlError {
     /// Where, in bytes of the document.
     pub span: Range<usize>,
@@ -34,6 +33,14 @@ pub struct XmlError {
     pub detail: String,
     /// How to mend it, where that is known.
     pub hint: Option<String>,
+}
+
+impl Error for XmlError {}
+
+impl fmt::Display for XmlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
 }
 
 impl XmlError {

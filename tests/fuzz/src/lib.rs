@@ -15,8 +15,8 @@ use http::header::{
 };
 use http::{HeaderMap, Method};
 use s3cors::cors::{
-    Advice, CorsConfiguration, CorsRequest, Decision, Kind, Options, Outcome, Policy,
-    RequestedHeaders, Semantics, check_document, locate,
+    Advice, CorsConfiguration, Decision, Kind, Options, Outcome, Policy, Semantics, check_document,
+    fuzzing, locate,
 };
 
 pub use config::config;
@@ -111,12 +111,7 @@ fn short_cut(policy: &Policy, kind: Kind, fields: &HeaderMap) {
     if origin.is_empty() {
         return;
     }
-    let short = policy.answer(&CorsRequest {
-        kind,
-        origin: origin.as_bytes(),
-        method: method.as_bytes(),
-        headers: RequestedHeaders::from_fields(fields),
-    });
+    let short = fuzzing::answer(policy, kind, origin.as_bytes(), method.as_bytes(), fields);
     let decision = match kind {
         Kind::Preflight => policy.decide(&Method::OPTIONS, fields),
         Kind::Actual => policy.decide(&Method::GET, fields),
@@ -126,16 +121,14 @@ fn short_cut(policy: &Policy, kind: Kind, fields: &HeaderMap) {
     };
     match (&short, long) {
         (Ok(short), Ok(long)) => {
-            assert_eq!(short.pattern(), long.pattern());
-            let mut written = Vec::new();
-            short.write(&mut written);
+            assert_eq!(short.pattern, long.pattern());
             let mut marked = HeaderMap::new();
             policy.mark(decision, &mut marked);
-            assert_eq!(marked.remove(VARY).as_ref(), policy.vary(kind, true));
+            assert_eq!(marked.remove(VARY).as_ref(), short.vary);
             let lines = marked.iter().flat_map(|(name, value)| {
                 [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
             });
-            assert_eq!(written, lines.collect::<Vec<u8>>());
+            assert_eq!(short.lines, lines.collect::<Vec<u8>>());
         }
         (Err(short), Err(long)) => assert_eq!(short, long),
         _ => panic!("{short:?}, but {long:?}"),
