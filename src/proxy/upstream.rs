@@ -14,7 +14,7 @@ use crate::metrics::UpstreamHealth;
 
 use super::check::CheckSettings;
 use super::health::{Condition, Health, HealthSettings};
-use super::names::Names;
+use super::resolver::Names;
 use super::upstream_tls::UpstreamTls;
 
 /// A server that requests are forwarded to.
