@@ -12,6 +12,7 @@ use crate::cors::Semantics;
 use crate::metrics::Metrics;
 use crate::metrics::RouteMetrics;
 use crate::proxy::host::{HostMap, HostPattern};
+use crate::proxy::resolver::Resolver;
 use crate::proxy::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
 use crate::proxy::upstream::{Upstream, UpstreamSettings};
 
@@ -63,20 +64,26 @@ struct Builder<'b> {
     by_name: HashMap<&'b str, &'b Arc<Route>>,
     by_host: HashMap<&'b HostPattern, &'b Arc<Route>>,
     upstreams: HashMap<UpstreamSettings, Arc<Upstream>>,
+    /// By host name: upstreams with the same one share its look-ups.
+    resolvers: HashMap<Box<str>, Resolver>,
     not_enabled: HashMap<(Semantics, Vec<Method>), Arc<RoutePolicy>>,
 }
 
 impl<'b> Builder<'b> {
     fn new(metrics: &'b Metrics, previous: Option<&'b Snapshot>, keep_going: bool) -> Self {
         let routes = previous.map_or(&[][..], |snapshot| &snapshot.routes);
-        let upstreams = routes.iter().flat_map(|route| &route.upstreams);
+        let upstreams = || routes.iter().flat_map(|route| &route.upstreams);
+        let resolvers = upstreams().filter_map(|upstream| upstream.resolver());
         let by_host = |route: &'b Arc<Route>| route.hosts.iter().map(move |host| (host, route));
         Self {
             metrics,
             keep_going,
             by_name: routes.iter().map(|route| (&*route.name, route)).collect(),
             by_host: routes.iter().flat_map(by_host).collect(),
-            upstreams: upstreams
+            resolvers: resolvers
+                .map(|resolver| (resolver.host().into(), resolver.clone()))
+                .collect(),
+            upstreams: upstreams()
                 .map(|upstream| (upstream.settings.clone(), Arc::clone(upstream)))
                 .collect(),
             not_enabled: HashMap::new(),
@@ -119,7 +126,11 @@ impl<'b> Builder<'b> {
             return Some(Arc::clone(known));
         }
         // Checked: the config has none that cannot be made.
-        let upstream = Arc::new(Upstream::new(settings.clone()).ok()?);
+        let upstream = Upstream::resolved_by(settings.clone(), |host| {
+            let shared = self.resolvers.entry(host.into());
+            shared.or_insert_with(|| Resolver::system(host)).clone()
+        });
+        let upstream = Arc::new(upstream.ok()?);
         self.upstreams
             .insert(settings.clone(), Arc::clone(&upstream));
         Some(upstream)

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::admin::Reloads;
 use crate::metrics::Metrics;
+use crate::proxy::resolver::Resolver;
 use crate::proxy::snapshot::{Current, Snapshot};
 
 use super::check::Config;
@@ -164,6 +165,7 @@ impl Reloader {
             self.warn_of_restart(config);
         }
         self.files = loaded.files;
+        self.expire_addresses();
         self.progress.send_modify(|progress| {
             progress.reloads += 1;
             progress.forced += u64::from(forced);
@@ -171,6 +173,15 @@ impl Reloader {
             progress.last = outcome;
         });
         outcome
+    }
+
+    /// Has the host names of upstreams looked up again.
+    fn expire_addresses(&self) {
+        let snapshot = self.current.get();
+        let upstreams = snapshot.routes.iter().flat_map(|route| &route.upstreams);
+        upstreams
+            .filter_map(|upstream| upstream.resolver())
+            .for_each(Resolver::expire);
     }
 
     /// Has each listener serve the certificates that check out. True: some are others than before.

@@ -35,7 +35,7 @@ mod quota;
 mod read_first;
 mod refusals;
 mod request_body;
-mod resolver;
+pub mod resolver;
 mod scratch;
 pub mod snapshot;
 mod stream;
@@ -270,7 +270,7 @@ impl Proxy {
     pub fn tick(&self) {
         self.pool.evict();
         self.pipes.shrink();
-        self.pool.refresh_names();
+        self.pool.refresh_resolvers();
         self.check_upstreams();
         self.refusals.summarise(Instant::now());
         failures::summarise(Instant::now());

@@ -20,6 +20,7 @@ use super::http2_client;
 use super::hyper_client::{NoResponse, copy_of, http1_exchange};
 use super::lane::Raw;
 use super::request_body::RequestBody;
+use super::resolver::ResolvedAddress;
 use super::stream::Stream;
 use super::upstream::Upstream;
 
@@ -286,23 +287,27 @@ impl Pool {
         Rc::clone(pool)
     }
 
-    /// Looks names up anew that are due.
-    pub(super) fn refresh_names(&self) {
+    /// Keeps the addresses of upstreams with open connections up to date.
+    pub(super) fn refresh_resolvers(&self) {
         for pool in self.upstreams.borrow().values() {
-            pool.account.upstream().refresh_names();
+            if let Some(resolver) = pool.account.upstream().resolver() {
+                resolver.refresh();
+            }
         }
     }
 
-    /// Closes connections that were idle for too long, and forgets upstreams to which none is left:
+    /// Closes connections that were idle for too long or whose address the upstream's name no longer
+    /// has, and forgets upstreams to which none is left:
     /// those that no snapshot knows any more are gone so, and the others are soon known again.
     pub(super) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
-            pool.idle
-                .borrow_mut()
-                .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
-            pool.raw
-                .borrow_mut()
-                .retain(|one| one.idle_since.elapsed() < MAX_IDLE_AGE);
+            pool.idle.borrow_mut().retain_mut(|one| {
+                one.idle_since.elapsed() < MAX_IDLE_AGE && pool.still_has(one.resolved.as_mut())
+            });
+            pool.raw.borrow_mut().retain_mut(|one| {
+                one.idle_since.elapsed() < MAX_IDLE_AGE && pool.still_has(one.stream.resolved_mut())
+            });
+            pool.retire_moved_http2();
             if pool.account.is_idle() && pool.http2_used.get().elapsed() >= MAX_IDLE_AGE {
                 pool.http2.replace(None);
             }
@@ -421,7 +426,7 @@ impl UpstreamPool {
     fn take_idle(&self) -> Option<Http1> {
         loop {
             let mut connection = self.idle.borrow_mut().pop()?;
-            if connection.is_usable() {
+            if self.still_has(connection.resolved.as_mut()) && connection.is_usable() {
                 return Some(connection);
             }
         }
@@ -430,15 +435,25 @@ impl UpstreamPool {
     fn take_raw(&self) -> Option<Raw> {
         loop {
             let mut raw = self.raw.borrow_mut().pop()?;
-            if raw.is_usable() {
+            if self.still_has(raw.stream.resolved_mut()) && raw.is_usable() {
                 return Some(raw);
             }
         }
     }
 
+    /// Whether requests may still go to the address of a connection: the upstream's name has it, or
+    /// there is no name.
+    fn still_has(&self, resolved: Option<&mut ResolvedAddress>) -> bool {
+        let resolver = self.account.upstream().resolver();
+        match (resolver, resolved) {
+            (Some(resolver), Some(resolved)) => resolver.still_has(resolved),
+            (None, _) | (_, None) => true,
+        }
+    }
+
     /// Keeps a connection of the lane's.
-    pub(super) fn keep_raw(&self, raw: Raw) {
-        if self.raw.borrow().len() < MAX_IDLE {
+    pub(super) fn keep_raw(&self, mut raw: Raw) {
+        if self.raw.borrow().len() < MAX_IDLE && self.still_has(raw.stream.resolved_mut()) {
             self.raw.borrow_mut().push(raw);
             self.account.freed();
         }

@@ -3,7 +3,8 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,13 +18,24 @@ use tokio_rustls::client::TlsStream;
 
 use super::error::Error;
 use super::keep_alive;
+use super::resolver::{Answer, ResolvedAddress, Resolver};
 use super::upstream::{Address, TlsConfig, Upstream};
 
 /// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// How long an attempt to connect may take before the name is looked up again beside it: an address
+/// that the name no longer has may not even refuse.
+const SLOW_CONNECT: Duration = Duration::from_secs(1);
+
 /// A connection to an upstream.
-pub(super) enum Stream {
+pub(super) struct Stream {
+    transport: Transport,
+    /// `None`: the upstream has no host name.
+    resolved: Option<ResolvedAddress>,
+}
+
+enum Transport {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -65,52 +77,80 @@ impl Stream {
         };
         let (host, port) = match &upstream.settings.address {
             Address::Unix(path) => {
-                return UnixStream::connect(path)
-                    .await
-                    .map(Self::Unix)
-                    .map_err(connect_error);
+                let stream = UnixStream::connect(path).await.map_err(connect_error)?;
+                return Ok(Self {
+                    transport: Transport::Unix(stream),
+                    resolved: None,
+                });
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
         };
-        let tcp = match host.parse() {
-            Ok(address) => TcpStream::connect(SocketAddr::new(address, port)).await,
-            Err(_) => {
-                let addresses = upstream.names.addresses(host, port).await;
-                connect_any(&addresses.map_err(dns_error)?).await
+        let (tcp, resolved) = match (upstream.resolver(), host.parse()) {
+            (Some(resolver), _) => {
+                let answer = resolver.addresses().await.map_err(dns_error)?;
+                let connected = connect_by_name(resolver, answer, port).await;
+                connected.map(|(tcp, resolved)| (tcp, Some(resolved)))
             }
+            (None, Ok(address)) => {
+                let connected = TcpStream::connect(SocketAddr::new(address, port)).await;
+                connected.map(|tcp| (tcp, None))
+            }
+            (None, Err(error)) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
         }
         .map_err(connect_error)?;
         tcp.set_nodelay(true).map_err(connect_error)?;
         let (Some(name), Some(config)) = (&upstream.server_name, tls) else {
-            return Ok(Self::Tcp(tcp));
+            return Ok(Self {
+                transport: Transport::Tcp(tcp),
+                resolved,
+            });
         };
-        let tls_error = |source| Error::Tls {
-            upstream: upstream.to_string(),
-            source,
+        let tls_error = |source| {
+            // The address may belong to another server by now.
+            if let Some(resolver) = upstream.resolver() {
+                resolver.suspect();
+            }
+            Error::Tls {
+                upstream: upstream.to_string(),
+                source,
+            }
         };
         let config = config.map_err(|error| tls_error(io::Error::other(error)))?;
-        TlsConnector::from(config)
+        let stream = TlsConnector::from(config)
             .connect(name.clone(), tcp)
             .await
-            .map(|stream| Self::Tls(Box::new(stream)))
-            .map_err(tls_error)
+            .map_err(tls_error)?;
+        Ok(Self {
+            transport: Transport::Tls(Box::new(stream)),
+            resolved,
+        })
+    }
+
+    /// The address that the upstream's host name was resolved to; `None`: it has no host name.
+    pub(super) fn resolved(&self) -> Option<&ResolvedAddress> {
+        self.resolved.as_ref()
+    }
+
+    /// The same, to be brought up to date.
+    pub(super) fn resolved_mut(&mut self) -> Option<&mut ResolvedAddress> {
+        self.resolved.as_mut()
     }
 
     /// The TCP connection, where there is nothing else on it.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Tcp(stream) => Some(stream),
-            Self::Unix(_) | Self::Tls(_) => None,
+        match &self.transport {
+            Transport::Tcp(stream) => Some(stream),
+            Transport::Unix(_) | Transport::Tls(_) => None,
         }
     }
 
     /// Whether the other side has closed it, as far as the system knows; asks by a system call. What
     /// there is to be read stays there.
     pub(super) fn is_closed(&self) -> bool {
-        let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
-            Self::Tls(stream) => SockRef::from(stream.get_ref().0),
+        let socket = match &self.transport {
+            Transport::Tcp(stream) => SockRef::from(stream),
+            Transport::Unix(stream) => SockRef::from(stream),
+            Transport::Tls(stream) => SockRef::from(stream.get_ref().0),
         };
         match socket.peek(&mut [MaybeUninit::uninit()]) {
             Ok(read) => read == 0,
@@ -120,19 +160,21 @@ impl Stream {
 
     /// Has the system find out when the other side is gone without a word.
     pub(super) fn keep_alive(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => keep_alive::ask_now_and_then(SockRef::from(stream)),
+        match &self.transport {
+            Transport::Tcp(stream) => keep_alive::ask_now_and_then(SockRef::from(stream)),
             // Who shares a system with us does not go without a word.
-            Self::Unix(_) => Ok(()),
-            Self::Tls(stream) => keep_alive::ask_now_and_then(SockRef::from(stream.get_ref().0)),
+            Transport::Unix(_) => Ok(()),
+            Transport::Tls(stream) => {
+                keep_alive::ask_now_and_then(SockRef::from(stream.get_ref().0))
+            }
         }
     }
 
     /// Whether HTTP/2 is spoken: the handshake agreed on it, or it is known without one.
     pub(super) fn speaks_http2(&self, upstream: &Upstream) -> bool {
-        let is_known = match self {
-            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
-            Self::Tcp(_) | Self::Unix(_) => true,
+        let is_known = match &self.transport {
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Transport::Tcp(_) | Transport::Unix(_) => true,
         };
         is_known && upstream.settings.http2
     }
@@ -144,17 +186,53 @@ pub(super) fn is_about_descriptors(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// Connects to an address of `answer`. Where none can be connected to, or none answers within
+/// [`SLOW_CONNECT`], the name is looked up again, and new addresses are tried too.
+async fn connect_by_name(
+    resolver: &Resolver,
+    answer: Arc<Answer>,
+    port: u16,
+) -> io::Result<(TcpStream, ResolvedAddress)> {
+    let mut known = pin!(connect_any(&answer, port));
+    let failure = tokio::select! {
+        biased;
+        connected = &mut known => match connected {
+            Ok(connected) => return Ok(connected),
+            Err(error) => Some(error),
+        },
+        () = tokio::time::sleep(SLOW_CONNECT) => None,
+    };
+    let other = async {
+        match resolver.other_than(&answer).await {
+            Some(other) => Some(connect_any(&other, port).await),
+            None => None,
+        }
+    };
+    match failure {
+        Some(failure) => other.await.unwrap_or(Err(failure)),
+        None => tokio::select! {
+            connected = known => connected,
+            Some(Ok(connected)) = other => Ok(connected),
+        },
+    }
+}
+
 /// Connects to whichever address answers first. One that does not answer holds nobody up for long:
 /// the next one is tried beside it, as [RFC 8305 §5] has it.
 ///
 /// [RFC 8305 §5]: https://www.rfc-editor.org/rfc/rfc8305#section-5
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn connect_any(answer: &Answer, port: u16) -> io::Result<(TcpStream, ResolvedAddress)> {
     let mut attempts = JoinSet::new();
-    let mut left = addresses.iter();
+    let mut left = answer.addresses.iter();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     loop {
         if let Some(address) = left.next() {
-            attempts.spawn_local(TcpStream::connect(*address));
+            let mut address = *address;
+            address.set_port(port);
+            attempts.spawn_local(async move {
+                let connected = TcpStream::connect(address).await;
+                connected.map(|stream| (stream, address))
+            });
         }
         let pause = async {
             if left.as_slice().is_empty() {
@@ -168,7 +246,7 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
             () = pause => continue,
         };
         match ended {
-            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Ok((stream, address)))) => return Ok((stream, answer.resolved(address))),
             Some(Ok(Err(error))) => failure = error,
             Some(Err(error)) => failure = io::Error::other(error),
             None => return Err(failure),
@@ -178,10 +256,10 @@ async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
 
 macro_rules! delegate {
     ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Tcp($stream) => $call,
-            Self::Unix($stream) => $call,
-            Self::Tls($stream) => $call,
+        match &mut $self.get_mut().transport {
+            Transport::Tcp($stream) => $call,
+            Transport::Unix($stream) => $call,
+            Transport::Tls($stream) => $call,
         }
     };
 }
@@ -214,10 +292,10 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.transport {
+            Transport::Tcp(stream) => stream.is_write_vectored(),
+            Transport::Unix(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

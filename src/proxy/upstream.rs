@@ -1,6 +1,7 @@
 //! What requests are forwarded to: plain data.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,7 +15,7 @@ use crate::metrics::UpstreamHealth;
 
 use super::check::CheckSettings;
 use super::health::{Condition, Health, HealthSettings};
-use super::resolver::Names;
+use super::resolver::Resolver;
 use super::upstream_tls::UpstreamTls;
 
 /// A server that requests are forwarded to.
@@ -36,8 +37,8 @@ pub struct Upstream {
     tls_config_for_http1: OnceLock<Arc<ClientConfig>>,
     /// How it fares, over all workers.
     pub(crate) health: Health,
-    /// Its addresses, where the config names it.
-    pub(crate) names: Names,
+    /// Its addresses, where the config has a host name.
+    resolver: Option<Resolver>,
 }
 
 /// The library's settings for a handshake.
@@ -90,6 +91,16 @@ pub enum Address {
     },
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The host, where it is a name and not an address.
+    fn host_name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
+            Self::Tcp { .. } | Self::Unix(_) => None,
+        }
+    }
 }
 
 /// How long the proxy waits for an upstream, step by step.
@@ -155,6 +166,18 @@ impl Upstream {
     ///
     /// [`InvalidHost`] where the host is no name or address.
     pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidHost> {
+        Self::resolved_by(settings, Resolver::system)
+    }
+
+    /// The same, with the resolver that `resolver_of` returns for its host name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHost`] where the host is no name or address.
+    pub fn resolved_by(
+        settings: UpstreamSettings,
+        resolver_of: impl FnOnce(&str) -> Resolver,
+    ) -> Result<Self, InvalidHost> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let invalid = || InvalidHost(settings.address.to_string());
         let (authority, server_name) = match &settings.address {
@@ -172,6 +195,7 @@ impl Upstream {
             // The host, unless the config says otherwise.
             tls.server_name.clone().or(server_name)
         });
+        let resolver = settings.address.host_name().map(resolver_of);
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
@@ -179,18 +203,17 @@ impl Upstream {
             tls_config: OnceLock::new(),
             tls_config_for_http1: OnceLock::new(),
             health: Health::default(),
-            names: Names::default(),
+            resolver,
             settings,
         })
     }
 }
 
 impl Upstream {
-    /// Looks its name up anew where that is due; nobody waits for it.
-    pub(super) fn refresh_names(&self) {
-        if let Address::Tcp { host, port } = &self.settings.address {
-            self.names.refresh(host, *port);
-        }
+    /// What looks its host name up; `None`: its address is written in the config.
+    #[must_use]
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
     }
 
     /// Whether it may be asked to leave HTTP: HTTP/2, where it is known to be spoken, has no way to

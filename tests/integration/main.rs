@@ -31,6 +31,7 @@ mod readme;
 mod refused_heads;
 mod refused_streams;
 mod reload;
+mod resolver;
 mod room;
 mod shipped_files;
 mod slow_readers;

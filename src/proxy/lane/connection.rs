@@ -15,7 +15,7 @@ use crate::proxy::stream::Stream;
 
 /// A connection on which nothing is under way, or one exchange.
 pub(in crate::proxy) struct Raw {
-    pub(super) stream: Stream,
+    pub(in crate::proxy) stream: Stream,
     pub(in crate::proxy) idle_since: Instant,
     /// Whether it carried an exchange before.
     pub(super) is_reused: bool,

@@ -13,6 +13,7 @@ use crate::proxy::error::Error;
 use crate::proxy::hyper_client::{from_hyper, http1_builder};
 use crate::proxy::read_first::ReadFirst;
 use crate::proxy::request_body::RequestBody;
+use crate::proxy::resolver::ResolvedAddress;
 use crate::proxy::stream::Stream;
 
 use super::{MAX_IDLE, UpstreamPool};
@@ -24,6 +25,8 @@ pub(in crate::proxy) struct Http1 {
     pub(in crate::proxy) sender: http1::SendRequest<RequestBody>,
     connection: Pin<Box<Http1Connection>>,
     pub(super) idle_since: Instant,
+    /// Where it goes to, if the upstream has a host name.
+    pub(super) resolved: Option<ResolvedAddress>,
     /// Where it goes when it is idle.
     home: Weak<UpstreamPool>,
     _seat: Seat,
@@ -36,6 +39,7 @@ impl Http1 {
         seat: Seat,
     ) -> Result<Self, Error> {
         let upstream = pool.account.upstream();
+        let resolved = stream.resolved().cloned();
         let (sender, connection) = http1_builder(upstream)
             .handshake(TokioIo::new(ReadFirst::new(stream)))
             .await
@@ -44,6 +48,7 @@ impl Http1 {
             sender,
             connection: Box::pin(connection),
             idle_since: Instant::now(),
+            resolved,
             home: Rc::downgrade(pool),
             _seat: seat,
         };
@@ -66,6 +71,7 @@ impl Http1 {
     pub(in crate::proxy) fn give_back(mut self) {
         if let Some(home) = self.home.upgrade()
             && home.idle.borrow().len() < MAX_IDLE
+            && home.still_has(self.resolved.as_mut())
             && self.is_usable()
         {
             self.idle_since = Instant::now();

@@ -11,6 +11,7 @@ use crate::proxy::balance::Seat;
 use crate::proxy::error::Error;
 use crate::proxy::hyper_client::{LocalExecutor, from_hyper};
 use crate::proxy::lent_body::LentBody;
+use crate::proxy::resolver::ResolvedAddress;
 use crate::proxy::stream::Stream;
 use crate::proxy::upstream::UpstreamSettings;
 
@@ -22,6 +23,8 @@ pub(in crate::proxy) struct Http2 {
     pub(in crate::proxy) sender: http2::SendRequest<LentBody>,
     /// Unique among those to one upstream.
     pub(super) number: u64,
+    /// Where it goes to, if the upstream has a host name.
+    resolved: Option<ResolvedAddress>,
 }
 
 /// Whether such a connection is being opened. Whoever needs one meanwhile waits for it: a crowd
@@ -88,6 +91,7 @@ impl UpstreamPool {
 
     /// The connection that is open already.
     pub(super) async fn http2(&self) -> Option<Http2> {
+        self.retire_moved_http2();
         let mut connection = self.http2.borrow().clone()?;
         self.http2_used.set(Instant::now());
         if connection.sender.ready().await.is_ok() {
@@ -104,12 +108,20 @@ impl UpstreamPool {
             .take_if(|current| current.number == number);
     }
 
+    /// Gives a connection no more requests if the upstream's name no longer has its address. It
+    /// closes once those under way have ended.
+    pub(super) fn retire_moved_http2(&self) {
+        let mut current = self.http2.borrow_mut();
+        current.take_if(|current| !self.still_has(current.resolved.as_mut()));
+    }
+
     pub(super) async fn open_http2(&self, stream: Stream, seat: Seat) -> Result<Http2, Error> {
         let upstream = self.account.upstream();
         let head = u32::try_from(upstream.settings.limits.response_head_bytes);
         // One whose other end is gone without a word would be used until TCP gives it up. An answer
         // to a PING may take as long as a new connection.
         let ping = upstream.settings.timeouts.connect;
+        let resolved = stream.resolved().cloned();
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .keep_alive_interval(ping)
@@ -126,7 +138,11 @@ impl UpstreamPool {
         });
         let number = self.http2_opened.get();
         self.http2_opened.set(number + 1);
-        let connection = Http2 { sender, number };
+        let connection = Http2 {
+            sender,
+            number,
+            resolved,
+        };
         self.http2.replace(Some(connection.clone()));
         self.http2_used.set(Instant::now());
         // It carries the requests of all who wait.

@@ -8,7 +8,9 @@ use s3cors::admin::Reloads;
 use s3cors::config::reload::Reloader;
 use s3cors::config::{Input, load};
 use s3cors::metrics::Metrics;
-use s3cors::proxy::snapshot::Current;
+use s3cors::proxy::resolver::Resolver;
+use s3cors::proxy::snapshot::{Current, Forwarding, HostHeader, Policies, Route, Snapshot};
+use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, Server};
 
@@ -23,12 +25,44 @@ pub(crate) struct Configured {
 
 impl Configured {
     pub(crate) fn start(config: &Path) -> Self {
+        Self::with(config, |_| None)
+    }
+
+    /// The same, with a resolver for its host name.
+    pub(crate) fn resolved_by(config: &Path, resolver: &Resolver) -> Self {
+        // As if the name had been there before a reload.
+        Self::with(config, |metrics| {
+            let address = Address::Tcp {
+                host: resolver.host().to_owned(),
+                port: 1,
+            };
+            let settings = UpstreamSettings::plain(address);
+            let upstream = Upstream::resolved_by(settings, |_| resolver.clone());
+            let route = Route {
+                name: "before".into(),
+                hosts: Box::default(),
+                policies: Policies::default(),
+                upstreams: [Arc::new(upstream.unwrap())].into(),
+                host_header: HostHeader::default(),
+                forwarding: Forwarding::default(),
+                metrics: metrics.route("before"),
+            };
+            Some(Snapshot {
+                routes: vec![Arc::new(route)],
+                ..Snapshot::default()
+            })
+        })
+    }
+
+    fn with(config: &Path, before: impl FnOnce(&Metrics) -> Option<Snapshot>) -> Self {
         let input = Input::file(config);
         let loaded = load(&input);
         assert!(!loaded.has_errors(), "{:?}", loaded.report.diagnostics());
         let settings = loaded.config.as_ref().unwrap().server.clone();
         let metrics = Metrics::new(settings.workers);
-        let snapshot = loaded.snapshot(&metrics, None, 1, false).unwrap();
+        let before = before(&metrics);
+        let snapshot = loaded.snapshot(&metrics, before.as_ref(), 1, false);
+        let snapshot = snapshot.unwrap();
         let current = Arc::new(Current::new(snapshot));
         let bound = Server::bind(&settings, Claim::Free).unwrap();
         let addresses = bound.addresses();
