@@ -28,6 +28,7 @@ mod lane;
 mod log;
 mod proxy_protocol;
 mod readme;
+mod recorded;
 mod refused_heads;
 mod refused_streams;
 mod reload;
