@@ -246,19 +246,19 @@ impl Denial {
 
 /// Removes the response's CORS fields, which are the policy's to set and not the upstream's.
 pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
-    // Upstreams seldom send any: look for one before seven look-ups.
-    let prefix = "access-control-";
-    if !fields.keys().any(|name| name.as_str().starts_with(prefix)) {
-        return;
-    }
-    let names: Vec<HeaderName> = fields
-        .keys()
-        .filter(|name| name.as_str().starts_with(prefix))
-        .cloned()
-        .collect();
+    let is_cors = |name: &&HeaderName| is_cors_field(name.as_str());
+    // Upstreams seldom send any: the list is empty, and takes no memory.
+    let names: Vec<HeaderName> = fields.keys().filter(is_cors).cloned().collect();
     for name in names {
         fields.remove(name);
     }
+}
+
+/// Whether a response field belongs to the CORS protocol, in any letter case.
+pub(crate) fn is_cors_field(name: &str) -> bool {
+    const PREFIX: &[u8] = b"access-control-";
+    let start = name.as_bytes().get(..PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 /// Adds `names` to `Vary`: what is there stays, nothing is listed twice, and a `*` says it all

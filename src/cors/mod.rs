@@ -71,9 +71,9 @@ pub use change::{Edit, LetsIn, Origins, SuggestedChange};
 pub(crate) use check::check_document_sharing;
 pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-#[cfg(feature = "proxy")]
-pub(crate) use decision::merged_vary;
 pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
+#[cfg(feature = "proxy")]
+pub(crate) use decision::{is_cors_field, merged_vary};
 pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
 #[cfg(feature = "proxy")]
 pub(crate) use grant::Grants;

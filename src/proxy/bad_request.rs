@@ -14,7 +14,7 @@ use super::body::Body;
 use super::client::{self, Client};
 use super::error::Error;
 use super::trace_context::TraceParent;
-use super::wire::Glimpse;
+use super::wire::{Fields as _, Glimpse};
 
 impl Proxy {
     /// The answer to a client that did not send the whole of a head in time, but `bytes`.
@@ -38,7 +38,11 @@ impl Proxy {
         let response = self.refuse_head(error, &held.0, &parts);
         self.count(&self.unrouted, &parts.method, response.status(), start);
         if let Some(logger) = &self.access_log {
-            let address = client::address_behind(&parts.headers, client, &held.0.trusted_proxies);
+            let address = client::address_behind(
+                parts.headers.field_values(&client::X_FORWARDED_FOR),
+                client,
+                &held.0.trusted_proxies,
+            );
             logger.log(&Record {
                 client: address,
                 duration: start.elapsed(),

@@ -6,16 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use http::header::{FORWARDED, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
+use http::header::FORWARDED;
 use ipnet::IpNet;
 use thiserror::Error;
 
-use super::snapshot::Forwarding;
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The other end of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +109,10 @@ impl FromIterator<TrustedProxy> for TrustedProxies {
     }
 }
 
-/// The address that a request comes from: of those in `X-Forwarded-For` the last that no listed
-/// proxy has, for each proxy adds whom it was connected to.
-pub(super) fn address_behind(
-    fields: &HeaderMap,
+/// The address that a request comes from: of those in the `lines` of `X-Forwarded-For` the last that
+/// no listed proxy has, because each proxy adds the address that it was connected to.
+pub(super) fn address_behind<'f>(
+    lines: impl DoubleEndedIterator<Item = &'f [u8]>,
     client: Client,
     proxies: &TrustedProxies,
 ) -> Option<IpAddr> {
@@ -122,8 +120,10 @@ pub(super) fn address_behind(
     if !client.trusted {
         return nearest;
     }
-    let lines = fields.get_all(X_FORWARDED_FOR).iter().rev();
-    for node in lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b',')) {
+    for node in lines
+        .rev()
+        .flat_map(|line| line.rsplit(|&byte| byte == b','))
+    {
         let Some(address) = address(node) else { break };
         nearest = Some(address);
         if !proxies.contains(nearest) {
@@ -141,53 +141,6 @@ fn address(node: &[u8]) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// Makes the fields about where a request comes from what the upstream may believe: what the
-/// client says of it goes unless it is a listed proxy, and what the route wants is added.
-pub(super) fn tell(fields: &mut HeaderMap, client: Client, forwarding: Forwarding) {
-    if !client.trusted {
-        remove_claims(fields);
-    }
-    if !forwarding.x_forwarded && !forwarding.forwarded {
-        return;
-    }
-    let host = fields.get(HOST).cloned();
-    let proto = if client.tls { "https" } else { "http" };
-    if forwarding.forwarded {
-        // RFC 7239 §6: an IPv6 address stands in brackets and quotes.
-        let node = match client.address {
-            Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            None => "unknown".to_owned(),
-        };
-        let host = host.as_ref().and_then(|host| host.to_str().ok());
-        let host = host.map(|host| format!(";host=\"{host}\""));
-        let host = host.unwrap_or_default();
-        add(
-            fields,
-            FORWARDED,
-            &format!("for={node};proto={proto}{host}"),
-        );
-    }
-    if forwarding.x_forwarded {
-        if let Some(address) = client.address {
-            add(fields, X_FORWARDED_FOR, &address.to_string());
-        }
-        let unless_said = fields.entry(X_FORWARDED_PROTO);
-        unless_said.or_insert(HeaderValue::from_static(proto));
-        if let Some(host) = host {
-            fields.entry(X_FORWARDED_HOST).or_insert(host);
-        }
-    }
-}
-
-/// Removes what a request says of where it comes from, and what only we may say.
-fn remove_claims(fields: &mut HeaderMap) {
-    while let Some(claim) = fields.keys().find(|name| is_claim(name.as_str())) {
-        let claim = claim.clone();
-        fields.remove(claim);
-    }
-}
-
 /// Whether a field says where a request comes from, or what only we may say.
 pub(super) fn is_claim(name: &str) -> bool {
     let starts_with = |prefix: &str| {
@@ -199,16 +152,6 @@ pub(super) fn is_claim(name: &str) -> bool {
         Some(b'f' | b'F') => name.eq_ignore_ascii_case(FORWARDED.as_str()),
         Some(b'x' | b'X') => starts_with("x-forwarded-") || starts_with("x-s3cors-"),
         _ => false,
-    }
-}
-
-/// Adds an element to a list field, all of which then stands in one line.
-fn add(fields: &mut HeaderMap, name: HeaderName, element: &str) {
-    let lines = fields.get_all(&name).iter().map(HeaderValue::as_bytes);
-    let elements: Vec<&[u8]> = lines.chain([element.as_bytes()]).collect();
-    // What field values have, a field value may have.
-    if let Ok(list) = HeaderValue::from_bytes(&elements.join(&b", "[..])) {
-        fields.insert(name, list);
     }
 }
 
@@ -226,14 +169,6 @@ mod tests {
             tls: true,
             trusted,
         }
-    }
-
-    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(*name, HeaderValue::from_static(value));
-        }
-        fields
     }
 
     #[test]
@@ -289,92 +224,12 @@ mod tests {
             (&[""], "10.0.0.1"),
             (&[], "10.0.0.1"),
         ] {
-            let lines: Vec<_> = lines
-                .iter()
-                .map(|line| ("x-forwarded-for", *line))
-                .collect();
-            let fields = fields(&lines);
-            let address = |client| address_behind(&fields, client, &listed);
+            let address =
+                |client| address_behind(lines.iter().map(|line| line.as_bytes()), client, &listed);
             let peer = "10.0.0.1";
             let found = address(client(Some(peer), true));
             assert_eq!(found, Some(expected.parse().unwrap()), "{lines:?}");
             assert_eq!(address(client(Some(peer), false)), peer.parse().ok());
         }
-    }
-
-    #[test]
-    fn what_only_a_listed_proxy_may_say_goes_otherwise_and_is_added_to_from_one() {
-        let said = [
-            ("host", "a.example"),
-            ("x-forwarded-for", "192.0.2.1"),
-            ("x-forwarded-for", "10.0.0.2"),
-            ("x-forwarded-proto", "http"),
-            ("x-forwarded-anything", "1"),
-            ("forwarded", "for=192.0.2.1"),
-            ("x-s3cors-anything", "1"),
-            ("x-forwarded", "not ours"),
-        ];
-        let told = |trusted, x_forwarded, forwarded| {
-            let mut fields = fields(&said);
-            let forwarding = Forwarding {
-                via: false,
-                x_forwarded,
-                forwarded,
-            };
-            tell(&mut fields, client(Some("10.0.0.1"), trusted), forwarding);
-            let mut lines: Vec<_> = fields
-                .iter()
-                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-                .collect();
-            lines.sort();
-            lines.join("\n")
-        };
-        assert_eq!(
-            told(false, false, false),
-            "host: a.example\nx-forwarded: not ours"
-        );
-        assert_eq!(
-            told(false, true, true),
-            "forwarded: for=10.0.0.1;proto=https;host=\"a.example\"\n\
-             host: a.example\n\
-             x-forwarded-for: 10.0.0.1\n\
-             x-forwarded-host: a.example\n\
-             x-forwarded-proto: https\n\
-             x-forwarded: not ours"
-        );
-        assert_eq!(
-            told(true, true, true),
-            "forwarded: for=192.0.2.1, for=10.0.0.1;proto=https;host=\"a.example\"\n\
-             host: a.example\n\
-             x-forwarded-anything: 1\n\
-             x-forwarded-for: 192.0.2.1, 10.0.0.2, 10.0.0.1\n\
-             x-forwarded-host: a.example\n\
-             x-forwarded-proto: http\n\
-             x-forwarded: not ours\n\
-             x-s3cors-anything: 1"
-        );
-        let mut kept: Vec<_> = said
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}"))
-            .collect();
-        kept.sort();
-        assert_eq!(told(true, false, false), kept.join("\n"));
-    }
-
-    #[test]
-    fn who_has_no_address_is_named_as_far_as_there_is_a_name() {
-        let mut fields = HeaderMap::new();
-        let forwarding = Forwarding {
-            via: false,
-            x_forwarded: true,
-            forwarded: true,
-        };
-        tell(&mut fields, client(None, false), forwarding);
-        assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
-        assert!(!fields.contains_key(X_FORWARDED_FOR));
-        let mut fields = HeaderMap::new();
-        tell(&mut fields, client(Some("2001:db8::1"), false), forwarding);
-        assert_eq!(fields[FORWARDED], "for=\"[2001:db8::1]\";proto=https");
-        assert_eq!(fields[X_FORWARDED_FOR], "2001:db8::1");
     }
 }

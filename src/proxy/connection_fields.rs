@@ -4,36 +4,8 @@
 //! [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName};
 
-/// Removes those that `Connection` lists, then `Connection` itself and its old companions. The
-/// message's framing was read already.
-pub(super) fn remove(fields: &mut HeaderMap) {
-    if let Some(connection) = fields.get(CONNECTION) {
-        let says_only = connection.as_bytes();
-        let names_nothing = matches!(says_only, b"keep-alive" | b"close");
-        if !names_nothing || fields.get_all(CONNECTION).iter().nth(1).is_some() {
-            remove_listed(fields);
-        }
-    }
-    // Most messages have one of them or none: their names are looked at, instead of looking up each
-    // that there might be.
-    let is_included = |name: &&HeaderName| includes(name.as_str());
-    while let Some(name) = fields.keys().find(is_included).cloned() {
-        fields.remove(name);
-    }
-}
-
-/// Removes the fields that `Connection` names.
-fn remove_listed(fields: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = elements(fields, &CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(|name| !is_end_to_end(name.as_str()))
-        .collect();
-    for name in listed {
-        fields.remove(name);
-    }
-}
+use super::wire::Fields;
 
 /// Whether a field is one of them, whatever `Connection` names.
 pub(super) fn includes(name: &str) -> bool {
@@ -50,9 +22,14 @@ pub(super) fn includes(name: &str) -> bool {
     }
 }
 
+/// Whether `Connection` lists a field that may be removed by listing it.
+pub(super) fn removed_by_connection(name: &str, fields: &(impl Fields + ?Sized)) -> bool {
+    fields.lists(&CONNECTION, name.as_bytes()) && !is_end_to_end(name)
+}
+
 /// Fields that a client may not have removed by naming them in `Connection`: what routes,
 /// frames, identifies or decides.
-pub(super) fn is_end_to_end(name: &str) -> bool {
+fn is_end_to_end(name: &str) -> bool {
     const FIELDS: [&str; 7] = [
         "host",
         "origin",
@@ -71,50 +48,9 @@ pub(super) fn is_end_to_end(name: &str) -> bool {
         || PREFIXES.into_iter().any(starts_with)
 }
 
-/// Whether a list field has an element, in any letter case.
-pub(super) fn lists(fields: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
-    elements(fields, name).any(|listed| listed.eq_ignore_ascii_case(element))
-}
-
-/// The elements of a list field, over all its lines.
-pub(super) fn elements<'f>(
-    fields: &'f HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'f [u8]> {
-    let lines = fields.get_all(name).iter();
-    let elements = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    elements.map(<[u8]>::trim_ascii)
-}
-
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn what_connection_lists_goes_but_not_what_decides() {
-        let lines = [
-            ("connection", "close, X-Private, Origin, host"),
-            ("connection", "Authorization"),
-            ("x-private", "1"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("transfer-encoding", "chunked"),
-            ("origin", "https://a.example"),
-            ("host", "a"),
-            ("authorization", "AWS4-HMAC-SHA256"),
-            ("etag", "\"1\""),
-        ];
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(name, HeaderValue::from_static(value));
-        }
-        remove(&mut fields);
-        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["authorization", "etag", "host", "origin"]);
-    }
 
     #[test]
     fn connection_fields_are_known_in_any_letter_case() {

@@ -6,20 +6,19 @@ use std::mem;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
-    VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
 use http_body::Body;
 
-use super::client::{self, Client};
-use super::connection_fields::{self, elements, lists};
+use super::client::Client;
+use super::edits::{RequestEdit, ResponseEdit};
 use super::error::Error;
 use super::host::Host;
 use super::request_body::RequestBody;
 use super::snapshot::{Forwarding, HostHeader};
 use super::upstream::Upstream;
-use super::wire::parse_length;
+use super::wire::{Fields as _, parse_length};
 
 /// How a request names its host.
 ///
@@ -94,9 +93,11 @@ pub(super) fn check_http2(request: &request::Parts) -> Result<(), Error> {
 pub(super) fn wants_upgrade(request: &request::Parts) -> bool {
     request.version == Version::HTTP_11
         && request.headers.contains_key(UPGRADE)
-        && !elements(&request.headers, &UPGRADE)
+        && !request
+            .headers
+            .elements(&UPGRADE)
             .any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2c"))
-        && lists(&request.headers, &CONNECTION, b"upgrade")
+        && request.headers.lists(&CONNECTION, b"upgrade")
 }
 
 /// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 nobody does
@@ -149,35 +150,26 @@ pub(super) fn to_upstream(
             request.headers.insert(HOST, host);
         }
     }
-    let te_trailers = request.headers.contains_key(TE) && lists(&request.headers, &TE, b"trailers");
+    if request.version == Version::HTTP_2 {
+        join_cookies(&mut request.headers);
+    }
+    let host = request.headers.get(HOST).cloned();
     let protocol = upgrade
         .then(|| request.headers.get(UPGRADE).cloned())
         .flatten();
-    let received = request.version;
-    connection_fields::remove(&mut request.headers);
-    if received == Version::HTTP_10 {
-        request.headers.remove(EXPECT);
-    }
-    if received == Version::HTTP_2 {
-        join_cookies(&mut request.headers);
-    }
-    if let Some(protocol) = protocol {
-        request.headers.insert(UPGRADE, protocol);
-        request
-            .headers
-            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else if te_trailers {
-        request
-            .headers
-            .insert(TE, HeaderValue::from_static("trailers"));
-        request
-            .headers
-            .insert(CONNECTION, HeaderValue::from_static("te"));
-    }
-    if forwarding.via {
-        request.headers.append(VIA, via(received));
-    }
-    client::tell(&mut request.headers, client, forwarding);
+    let edit = RequestEdit {
+        client,
+        forwarding,
+        received: request.version,
+        host: host.as_ref().map_or(b"", HeaderValue::as_bytes),
+        replaces_host: false,
+        has_lists: request.headers.contains_key(CONNECTION),
+        accepts_trailers: request.headers.lists(&TE, b"trailers"),
+        upgrade: protocol.as_ref().map(HeaderValue::as_bytes),
+        max_forwards: None,
+        is_chunked: false,
+    };
+    edit.apply(&mut request.headers);
     request.version = Version::HTTP_11;
 }
 
@@ -245,16 +237,16 @@ fn origin_form(uri: &Uri) -> Uri {
 
 /// Makes `response` what the client gets, the policy's fields apart.
 pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
-    // Ours, whatever the upstream speaks (RFC 9112 §2.3); hyper lowers it for an older client.
+    // Ours, whatever the upstream speaks (RFC 9112 §2.3).
     let received = mem::replace(&mut response.version, Version::HTTP_11);
-    connection_fields::remove(&mut response.headers);
-    if response.status == StatusCode::NO_CONTENT {
-        // A body that cannot be has no length (RFC 9110 §8.6).
-        response.headers.remove(CONTENT_LENGTH);
-    }
-    if forwarding.via {
-        response.headers.append(VIA, via(received));
-    }
+    let edit = ResponseEdit {
+        status: response.status,
+        via: forwarding.via.then_some(received),
+        has_lists: response.headers.contains_key(CONNECTION),
+        replaces_cors: false,
+        vary: None,
+    };
+    edit.apply(&mut response.headers);
 }
 
 /// Makes one `Cookie` of those that HTTP/2 may have split it into: HTTP/1.1 has one ([RFC 9113
@@ -270,18 +262,6 @@ fn join_cookies(fields: &mut HeaderMap) {
     if let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
         fields.insert(COOKIE, cookie);
     }
-}
-
-/// `Via`: the version in which the message was received, and a pseudonym for us
-/// ([RFC 9110 §7.6.3]).
-///
-/// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
-fn via(received: Version) -> HeaderValue {
-    HeaderValue::from_static(match received {
-        Version::HTTP_2 => "2.0 s3cors",
-        Version::HTTP_10 => "1.0 s3cors",
-        _ => "1.1 s3cors",
-    })
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use hyper::client::conn::{TrySendError, http1};
 
 use super::balance::Lease;
 use super::body::UpstreamBody;
-use super::connection_fields::lists;
 use super::error::{Error, MANY_INTERIM};
 use super::interim::Interim;
 use super::pool::Http1;
 use super::request_body::{Progress, RequestBody, Stage};
 use super::upstream::Upstream;
+use super::wire::Fields as _;
 
 /// How much of a body is read at once, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -78,7 +78,7 @@ pub(super) async fn http1_exchange(
         .then(|| copy_of(&request));
     let error = match exchange(&lease, connection, request).await {
         Ok((response, connection)) => {
-            let closes = || lists(response.headers(), &CONNECTION, b"close");
+            let closes = || response.headers().lists(&CONNECTION, b"close");
             if let Some(request) = replay.filter(|_| is_goodbye(response.status(), closes)) {
                 return Err(NoResponse::Stale(Box::new(request)));
             }

@@ -14,6 +14,7 @@ pub mod client;
 mod connection_fields;
 mod deadline;
 mod edge;
+mod edits;
 pub mod error;
 pub mod escape;
 pub mod explain;
@@ -84,6 +85,7 @@ use request_body::RequestBody;
 use scratch::Slips;
 use snapshot::{Current, Route, RoutePolicy, Snapshot};
 use traces::Tracer;
+use wire::Fields as _;
 
 pub use client::Client;
 pub use deadline::Deadline;
@@ -178,7 +180,11 @@ impl Proxy {
             return self.answer(parts, body, client, None).await;
         }
         let proxies = &self.snapshot().0.trusted_proxies;
-        let address = client::address_behind(&parts.headers, client, proxies);
+        let address = client::address_behind(
+            parts.headers.field_values(&client::X_FORWARDED_FOR),
+            client,
+            proxies,
+        );
         let mut logged = Logged::new(self.access_log.clone(), span, &parts, address);
         let response = self.answer(parts, body, client, Some(&mut logged)).await;
         logged.end_with(response)

@@ -3,16 +3,17 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Method, StatusCode, Uri};
+use http::header::HOST;
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::cors::CorsRequest;
 use crate::cors::Kind;
 use crate::cors::Reason;
 use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
-use crate::proxy::client::{Client, is_claim};
-use crate::proxy::connection_fields;
+use crate::proxy::client::Client;
 use crate::proxy::edge;
+use crate::proxy::edits::{FieldSink as _, RequestEdit};
 use crate::proxy::error::Error;
 use crate::proxy::snapshot::{HostHeader, Route, RoutePolicy};
 use crate::proxy::wire::{
@@ -119,7 +120,7 @@ impl Proxy {
         if head.is_http10 || head.is_special || head.connection == Connection::Lists {
             return None;
         }
-        if self.wants_more(client) {
+        if self.tracer.is_some() {
             return None;
         }
         let method = Method::from_bytes(head.method.as_bytes()).ok()?;
@@ -238,8 +239,6 @@ impl Route {
     fn is_plain(&self) -> bool {
         let is_host_known = self.host_header == HostHeader::Preserve || self.upstreams.len() <= 1;
         is_host_known
-            && !self.forwarding.x_forwarded
-            && !self.forwarding.forwarded
             && self
                 .upstreams
                 .iter()
@@ -256,24 +255,29 @@ fn write_for_upstream(
 ) {
     let line_end = head.method.len() + head.target.len() + b"  HTTP/1.1\r\n".len();
     out.extend_from_slice(head.bytes.get(..line_end).unwrap_or_default());
-    let replaces_host = match (route.host_header, &*route.upstreams) {
-        (HostHeader::Preserve, _) | (HostHeader::Upstream, []) => false,
-        (HostHeader::Upstream, [first, ..]) => {
-            for part in [b"host: ", first.authority.as_bytes(), b"\r\n"] {
-                out.extend_from_slice(part);
-            }
-            true
-        }
+    let replaced = match (route.host_header, &*route.upstreams) {
+        (HostHeader::Preserve, _) | (HostHeader::Upstream, []) => None,
+        (HostHeader::Upstream, [first, ..]) => Some(first.authority.as_bytes()),
+    };
+    if let Some(authority) = replaced {
+        out.field(&HOST, |out| out.extend_from_slice(authority));
+    }
+    let edit = RequestEdit {
+        client,
+        forwarding: route.forwarding,
+        received: Version::HTTP_11,
+        host: head.host.at_most_one().ok().flatten().unwrap_or_default(),
+        replaces_host: replaced.is_some(),
+        has_lists: head.connection == Connection::Lists,
+        accepts_trailers: false,
+        upgrade: None,
+        max_forwards: None,
+        is_chunked: false,
     };
     copy_runs(head.bytes, head.fields, out, |field| {
-        let name = field.name;
-        !(connection_fields::includes(name)
-            || !client.trusted && is_claim(name)
-            || replaces_host && name.eq_ignore_ascii_case("host"))
+        edit.keeps(field.name, head.fields)
     });
-    if route.forwarding.via {
-        out.extend_from_slice(b"via: 1.1 s3cors\r\n");
-    }
+    edit.add(head.fields, out);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -12,11 +12,11 @@ use crate::cors::Reason;
 use crate::metrics::UpstreamFailure;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::Record;
-use crate::proxy::client::Client;
+use crate::proxy::client::{self, Client, X_FORWARDED_FOR};
 use crate::proxy::snapshot::Route;
 use crate::proxy::trace_context::{TRACEPARENT, TraceId, TraceParent};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::wire::RequestHead;
+use crate::proxy::wire::{Fields as _, RequestHead};
 
 use super::exchange::Exchange;
 
@@ -46,10 +46,13 @@ pub(super) struct End<'e> {
 }
 
 impl Proxy {
-    /// Whether what is plain is left to hyper's path all the same: somebody wants to know more of
-    /// it than is read here (spans, and whom a listed proxy speaks for).
-    pub(in crate::proxy) fn wants_more(&self, client: Client) -> bool {
-        self.tracer.is_some() || self.access_log.is_some() && client.trusted
+    /// The address that a request comes from, as far as its client is trusted to say it.
+    fn address_behind(&self, head: &RequestHead<'_, '_>, client: Client) -> Option<IpAddr> {
+        if !client.trusted {
+            return client.address;
+        }
+        let lines = head.fields.field_values(&X_FORWARDED_FOR);
+        client::address_behind(lines, client, &self.snapshot().0.trusted_proxies)
     }
 
     /// Adds the head to `slip`, where there is a log to be told of it.
@@ -68,7 +71,7 @@ impl Proxy {
         };
         Some(Box::new(Told {
             time: SystemTime::now(),
-            address: client.address,
+            address: self.address_behind(head, client),
             target: keep(head.target.as_bytes()),
             host: keep(head.field("host").unwrap_or_default()),
             origin: head.field("origin").map(&mut keep),
@@ -121,7 +124,7 @@ impl Proxy {
         logger.log(&Record {
             time: SystemTime::now(),
             route: Some(&route.name),
-            client: client.address,
+            client: self.address_behind(head, client),
             method: &Method::OPTIONS,
             host: head.field("host").unwrap_or_default(),
             target: head.target,

@@ -1,5 +1,6 @@
 //! Field lines where they stand in a head.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Header;
 
 /// `Connection: close`, as it is written.
@@ -10,6 +11,39 @@ pub(in crate::proxy) const KEEP_ALIVE: &[u8] = b"keep-alive";
 
 /// The most fields that are read without an allocation.
 pub(super) const USUAL_FIELDS: usize = 96;
+
+/// The fields of a message, in order.
+pub(in crate::proxy) trait Fields {
+    /// The values of one field's lines.
+    fn field_values(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
+
+    /// The elements of a list field, over all its lines.
+    fn elements(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.field_values(name)
+            .flat_map(|line| line.split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
+    }
+
+    /// Whether a list field has an element, in any letter case.
+    fn lists(&self, name: &HeaderName, element: &[u8]) -> bool {
+        self.elements(name)
+            .any(|listed| listed.eq_ignore_ascii_case(element))
+    }
+}
+
+impl Fields for [Header<'_>] {
+    fn field_values(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name.as_str()))
+            .map(|field| field.value)
+    }
+}
+
+impl Fields for HeaderMap {
+    fn field_values(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
 
 /// How often a field stands in a head, and its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

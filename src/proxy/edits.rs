@@ -1,0 +1,444 @@
+//! What changes in a message on its way through, each rule written once: for heads that are bytes
+//! (HTTP/1.1) and for heads that are maps of fields (HTTP/2).
+//!
+//! An edit says of each field whether it stays (`keeps`), and then adds fields of ours (`add`) to a
+//! [`FieldSink`]. Everything else stays as it came, byte for byte: path, query and `Host` are what
+//! SigV4 signs.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, EXPECT, FORWARDED, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VARY, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+
+use crate::cors::is_cors_field;
+use crate::cors::merged_vary;
+
+use super::client::{Client, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim};
+use super::connection_fields::{includes, removed_by_connection};
+use super::snapshot::Forwarding;
+use super::wire::Fields;
+
+/// Takes the fields that an edit adds.
+pub(super) trait FieldSink {
+    /// Adds a field whose value `write` writes to the end of a buffer.
+    fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>));
+
+    /// Adds a field whose value is always the same.
+    fn constant(&mut self, name: &HeaderName, value: &'static str);
+}
+
+/// Field lines of HTTP/1.1, at the end of a head that is being written.
+impl FieldSink for Vec<u8> {
+    fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Self)) {
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        write(self);
+        self.extend_from_slice(b"\r\n");
+    }
+
+    fn constant(&mut self, name: &HeaderName, value: &'static str) {
+        for part in [name.as_str(), ": ", value, "\r\n"] {
+            self.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// What an upstream's request loses and gains.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestEdit<'r> {
+    pub(super) client: Client,
+    pub(super) forwarding: Forwarding,
+    /// The version in which the request was received.
+    pub(super) received: Version,
+    /// The host that the request names, for `Forwarded` and `X-Forwarded-Host`.
+    pub(super) host: &'r [u8],
+    /// Whether `Host` is replaced.
+    pub(super) replaces_host: bool,
+    /// Whether `Connection` may list fields.
+    pub(super) has_lists: bool,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub(super) accepts_trailers: bool,
+    /// The protocol that the connection is to switch to.
+    pub(super) upgrade: Option<&'r [u8]>,
+    /// What is left of `Max-Forwards`.
+    pub(super) max_forwards: Option<u64>,
+    /// Whether the body is sent in chunks.
+    pub(super) is_chunked: bool,
+}
+
+impl RequestEdit<'_> {
+    /// Makes the fields of a map what the upstream gets.
+    pub(super) fn apply(&self, fields: &mut HeaderMap) {
+        let mut added = Added::default();
+        self.add(fields, &mut added);
+        added.replace(fields, |name, fields| self.keeps(name, fields));
+    }
+
+    /// Whether a field stays as it came.
+    pub(super) fn keeps(&self, name: &str, fields: &(impl Fields + ?Sized)) -> bool {
+        let is = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str());
+        let forwarding = self.forwarding;
+        !(includes(name)
+            || !self.client.trusted && is_claim(name)
+            || self.replaces_host && is(&HOST)
+            || forwarding.x_forwarded && is(&X_FORWARDED_FOR)
+            || forwarding.forwarded && is(&FORWARDED)
+            || self.has_lists && removed_by_connection(name, fields)
+            || self.received == Version::HTTP_10 && is(&EXPECT)
+            || self.max_forwards.is_some() && is(&MAX_FORWARDS))
+    }
+
+    /// Adds the fields of ours; `fields` are those that the request came with.
+    pub(super) fn add(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
+        if self.is_chunked {
+            out.constant(&TRANSFER_ENCODING, "chunked");
+        }
+        if let Some(protocol) = self.upgrade {
+            out.field(&UPGRADE, |out| out.extend_from_slice(protocol));
+            out.constant(&CONNECTION, "upgrade");
+        } else if self.accepts_trailers {
+            out.constant(&TE, "trailers");
+            out.constant(&CONNECTION, "te");
+        }
+        if let Some(hops) = self.max_forwards {
+            // Writing to memory does not fail.
+            out.field(&MAX_FORWARDS, |out| drop(write!(out, "{hops}")));
+        }
+        if self.forwarding.via {
+            add_via(self.received, out);
+        }
+        if self.forwarding.forwarded {
+            self.add_forwarded(fields, out);
+        }
+        if self.forwarding.x_forwarded {
+            self.add_x_forwarded(fields, out);
+        }
+    }
+
+    /// Adds `Forwarded` ([RFC 7239]): an IPv6 address stands in brackets and quotes (§6).
+    ///
+    /// [RFC 7239]: https://www.rfc-editor.org/rfc/rfc7239
+    fn add_forwarded(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
+        out.field(&FORWARDED, |out| {
+            self.write_list(fields.field_values(&FORWARDED), out);
+            out.extend_from_slice(b"for=");
+            match self.client.address {
+                Some(address @ IpAddr::V6(_)) => {
+                    out.extend_from_slice(b"\"[");
+                    write_address(address, out);
+                    out.extend_from_slice(b"]\"");
+                }
+                Some(address) => write_address(address, out),
+                None => out.extend_from_slice(b"unknown"),
+            }
+            out.extend_from_slice(b";proto=");
+            out.extend_from_slice(self.proto().as_bytes());
+            if !self.host.is_empty() {
+                out.extend_from_slice(b";host=\"");
+                out.extend_from_slice(self.host);
+                out.push(b'"');
+            }
+        });
+    }
+
+    /// Adds `X-Forwarded-For`, and the others unless a listed proxy says them.
+    fn add_x_forwarded(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
+        let said =
+            |name: &HeaderName| self.client.trusted && fields.field_values(name).next().is_some();
+        if let Some(address) = self.client.address {
+            out.field(&X_FORWARDED_FOR, |out| {
+                self.write_list(fields.field_values(&X_FORWARDED_FOR), out);
+                write_address(address, out);
+            });
+        }
+        if !said(&X_FORWARDED_PROTO) {
+            out.constant(&X_FORWARDED_PROTO, self.proto());
+        }
+        if !self.host.is_empty() && !said(&X_FORWARDED_HOST) {
+            out.field(&X_FORWARDED_HOST, |out| out.extend_from_slice(self.host));
+        }
+    }
+
+    /// Writes what a listed proxy says before our own element.
+    fn write_list<'f>(&self, lines: impl Iterator<Item = &'f [u8]>, out: &mut Vec<u8>) {
+        for line in lines.filter(|_| self.client.trusted) {
+            out.extend_from_slice(line);
+            out.extend_from_slice(b", ");
+        }
+    }
+
+    fn proto(&self) -> &'static str {
+        match self.client.tls {
+            true => "https",
+            false => "http",
+        }
+    }
+}
+
+/// What a client's response loses and gains, the CORS fields that allow it apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResponseEdit {
+    pub(super) status: StatusCode,
+    /// The version in which the response was received; `None`: no `Via` is added.
+    pub(super) via: Option<Version>,
+    /// Whether `Connection` may list fields.
+    pub(super) has_lists: bool,
+    /// Whether a policy decides about CORS, and the upstream does not.
+    pub(super) replaces_cors: bool,
+    /// What `Vary` has to name.
+    pub(super) vary: Option<&'static HeaderValue>,
+}
+
+impl ResponseEdit {
+    /// Makes the fields of a map what the client gets.
+    pub(super) fn apply(&self, fields: &mut HeaderMap) {
+        let mut added = Added::default();
+        self.add(fields, &mut added);
+        added.replace(fields, |name, fields| self.keeps(name, fields));
+    }
+
+    /// Whether a field stays as it came.
+    pub(super) fn keeps(&self, name: &str, fields: &(impl Fields + ?Sized)) -> bool {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        !(includes(name)
+            || self.replaces_cors && is_cors_field(name)
+            || self.vary.is_some() && is("vary")
+            || self.has_lists && removed_by_connection(name, fields)
+            // A body that cannot be has no length (RFC 9110 §8.6).
+            || self.status == StatusCode::NO_CONTENT && is("content-length"))
+    }
+
+    /// Adds the fields of ours; `fields` are those that the response came with.
+    pub(super) fn add(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
+        if let Some(received) = self.via {
+            add_via(received, out);
+        }
+        if let Some(names) = self.vary {
+            out.field(&VARY, |out| match fields.field_values(&VARY).next() {
+                None => out.extend_from_slice(names.as_bytes()),
+                Some(_) => {
+                    let lines = fields.field_values(&VARY).chain([names.as_bytes()]);
+                    out.extend_from_slice(&merged_vary(lines));
+                }
+            });
+        }
+    }
+}
+
+/// `Via`: the version in which the message was received, and a pseudonym for us
+/// ([RFC 9110 §7.6.3]).
+///
+/// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
+fn add_via(received: Version, out: &mut impl FieldSink) {
+    out.constant(
+        &VIA,
+        match received {
+            Version::HTTP_2 => "2.0 s3cors",
+            Version::HTTP_10 => "1.0 s3cors",
+            _ => "1.1 s3cors",
+        },
+    );
+}
+
+/// Writes an address. Those of IPv4 are nearly all there are, and `fmt` takes its time.
+fn write_address(address: IpAddr, out: &mut Vec<u8>) {
+    let IpAddr::V4(address) = address else {
+        // Writing to memory does not fail.
+        return drop(write!(out, "{address}"));
+    };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
+    }
+}
+
+/// Fields that are to be added to a map once the edit has read all of it.
+#[derive(Debug, Default)]
+struct Added(Vec<(HeaderName, HeaderValue)>);
+
+impl FieldSink for Added {
+    fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut value = Vec::new();
+        write(&mut value);
+        // Parts of field values make a field value.
+        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+            self.0.push((name.clone(), value));
+        }
+    }
+
+    fn constant(&mut self, name: &HeaderName, value: &'static str) {
+        self.0.push((name.clone(), HeaderValue::from_static(value)));
+    }
+}
+
+impl Added {
+    /// Takes out of `fields` what does not stay, and puts these in.
+    fn replace(self, fields: &mut HeaderMap, keeps: impl Fn(&str, &HeaderMap) -> bool) {
+        let goes = |name: &&HeaderName| !keeps(name.as_str(), fields);
+        let gone: Vec<HeaderName> = fields.keys().filter(goes).cloned().collect();
+        for name in gone {
+            fields.remove(name);
+        }
+        for (name, value) in self.0 {
+            fields.append(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn client(address: Option<&str>, trusted: bool) -> Client {
+        Client {
+            address: address.map(|address| address.parse().unwrap()),
+            tls: true,
+            trusted,
+        }
+    }
+
+    fn edit(client: Client, forwarding: Forwarding, host: &[u8]) -> RequestEdit<'_> {
+        RequestEdit {
+            client,
+            forwarding,
+            received: Version::HTTP_11,
+            host,
+            replaces_host: false,
+            has_lists: true,
+            accepts_trailers: false,
+            upgrade: None,
+            max_forwards: None,
+            is_chunked: false,
+        }
+    }
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn what_only_a_listed_proxy_may_say_goes_otherwise_and_is_added_to_from_one() {
+        let said = [
+            ("host", "a.example"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-anything", "1"),
+            ("forwarded", "for=192.0.2.1"),
+            ("x-s3cors-anything", "1"),
+            ("x-forwarded", "not ours"),
+        ];
+        let told = |trusted, x_forwarded, forwarded| {
+            let mut fields = fields(&said);
+            let forwarding = Forwarding {
+                via: false,
+                x_forwarded,
+                forwarded,
+            };
+            edit(client(Some("10.0.0.1"), trusted), forwarding, b"a.example").apply(&mut fields);
+            let mut lines: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            lines.sort();
+            lines.join("\n")
+        };
+        assert_eq!(
+            told(false, false, false),
+            "host: a.example\nx-forwarded: not ours"
+        );
+        assert_eq!(
+            told(false, true, true),
+            "forwarded: for=10.0.0.1;proto=https;host=\"a.example\"\n\
+             host: a.example\n\
+             x-forwarded-for: 10.0.0.1\n\
+             x-forwarded-host: a.example\n\
+             x-forwarded-proto: https\n\
+             x-forwarded: not ours"
+        );
+        assert_eq!(
+            told(true, true, true),
+            "forwarded: for=192.0.2.1, for=10.0.0.1;proto=https;host=\"a.example\"\n\
+             host: a.example\n\
+             x-forwarded-anything: 1\n\
+             x-forwarded-for: 192.0.2.1, 10.0.0.2, 10.0.0.1\n\
+             x-forwarded-host: a.example\n\
+             x-forwarded-proto: http\n\
+             x-forwarded: not ours\n\
+             x-s3cors-anything: 1"
+        );
+        let mut kept: Vec<_> = said
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        kept.sort();
+        assert_eq!(told(true, false, false), kept.join("\n"));
+    }
+
+    #[test]
+    fn who_has_no_address_is_named_as_far_as_there_is_a_name() {
+        let mut fields = HeaderMap::new();
+        let forwarding = Forwarding {
+            via: false,
+            x_forwarded: true,
+            forwarded: true,
+        };
+        edit(client(None, false), forwarding, b"").apply(&mut fields);
+        assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
+        assert!(!fields.contains_key(&X_FORWARDED_FOR));
+        let mut fields = HeaderMap::new();
+        edit(client(Some("2001:db8::1"), false), forwarding, b"").apply(&mut fields);
+        assert_eq!(fields[FORWARDED], "for=\"[2001:db8::1]\";proto=https");
+        assert_eq!(fields[&X_FORWARDED_FOR], "2001:db8::1");
+    }
+
+    #[test]
+    fn fields_that_connection_lists_go_but_not_those_that_decide() {
+        let mut fields = fields(&[
+            ("connection", "close, X-Private, Origin, host"),
+            ("connection", "Authorization"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("origin", "https://a.example"),
+            ("host", "a"),
+            ("authorization", "AWS4-HMAC-SHA256"),
+            ("etag", "\"1\""),
+        ]);
+        let nothing = Forwarding {
+            via: false,
+            ..Forwarding::default()
+        };
+        edit(client(None, true), nothing, b"a").apply(&mut fields);
+        let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "etag", "host", "origin"]);
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_written_as_it_is_displayed(address: IpAddr) {
+            let mut written = Vec::new();
+            write_address(address, &mut written);
+            prop_assert_eq!(written, address.to_string().into_bytes());
+        }
+    }
+}
