@@ -31,7 +31,8 @@
 //! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations | nothing here |
 //! | `import` | other systems' CORS settings in, S3's rules out, and what that loses | `cors` |
 //! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
-//! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics` |
+//! | `telemetry` | log queue: what is written off the request path | `metrics` |
+//! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics`, `telemetry` |
 //! | `server` | threads and sockets | `metrics`, `proxy` |
 //! | `admin` | the operator's listener: health, metrics, status, CORS console | `cors`, `metrics`, `proxy`, `server` |
 //! | `config` | files in, snapshot out; notices changes | all above |
@@ -96,3 +97,5 @@ pub mod proxy;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod server;
+#[cfg(feature = "proxy")]
+pub mod telemetry;

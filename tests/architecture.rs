@@ -10,18 +10,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in order, and what each may use of this crate.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("cors", &[]),
     ("import", &["cors"]),
     ("metrics", &["cors"]),
-    ("proxy", &["cors", "metrics"]),
+    ("telemetry", &["metrics"]),
+    ("proxy", &["cors", "metrics", "telemetry"]),
     ("server", &["metrics", "proxy"]),
     ("admin", &["cors", "metrics", "proxy", "server"]),
     ("config", &["admin", "cors", "metrics", "proxy", "server"]),
     (
         "cli",
         &[
-            "admin", "config", "cors", "import", "metrics", "proxy", "server",
+            "admin",
+            "config",
+            "cors",
+            "import",
+            "metrics",
+            "proxy",
+            "server",
+            "telemetry",
         ],
     ),
 ];

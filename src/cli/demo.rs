@@ -12,6 +12,7 @@ use crate::config::Input;
 use crate::config::Overrides;
 use crate::config::Source;
 use crate::config::load;
+use crate::metrics::DroppedLines;
 use crate::metrics::Metrics;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
@@ -20,6 +21,7 @@ use crate::server::socket::Claim;
 use super::log::Log;
 use super::manual::Manual;
 use super::process::{self, Process};
+use super::signals::Signals;
 use super::store::Store;
 use super::{Failure, print};
 
@@ -57,11 +59,13 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn execute(self) -> Result<u8, Failure> {
-        self.log.start()?;
-        process::runtime()?.block_on(LocalSet::new().run_until(self.serve()))
+        let log = self.log.start()?;
+        let serve = self.serve(log.dropped.clone());
+        process::run(LocalSet::new().run_until(serve))?
     }
 
-    async fn serve(self) -> Result<u8, Failure> {
+    async fn serve(self, log_drops: DroppedLines) -> Result<u8, Failure> {
+        let signals = Signals::catch()?;
         let store = Store::default();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         store.put("/photos/hello.txt", "Hello from behind the proxy.\n", text);
@@ -85,11 +89,13 @@ impl Demo {
             return Err(Failure::Usage(loaded.report.render(false)));
         };
         let metrics = Metrics::new(config.server.workers);
+        metrics.show_log_drops(log_drops);
         let snapshot = loaded
             .snapshot(&metrics, None, 1, false)
             .unwrap_or_default();
         let current = Arc::new(Current::new(snapshot));
-        let process = Process::start(config, current, metrics, Reloads::default(), Claim::Free)?;
+        let reloads = Reloads::default();
+        let process = Process::start(config, current, metrics, reloads, Claim::Free, signals)?;
         print(&introduction(&process, upstream))?;
         let result = process.until_stopped(None).await;
         serving.abort();

@@ -1,7 +1,7 @@
 //! `s3cors explain`: what would become of a script's request, and why.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -21,7 +21,7 @@ use crate::proxy::explain::Hypothetical;
 use crate::proxy::explain::Verdict;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
+use super::{Failure, Format, NO, YES, complain, config_variable, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -153,8 +153,7 @@ fn usage(error: impl ToString) -> Failure {
 
 fn refuse(report: &Report) -> Failure {
     let text = report.only_errors().render(has_colours(&io::stderr()));
-    // The exit code tells where this cannot.
-    let _ = io::stderr().write_all(text.as_bytes());
+    complain(&text);
     Failure::Usage(format!(
         "{}: nothing is explained",
         count(report.errors(), "error")

@@ -1,6 +1,6 @@
 //! `s3cors import`: other systems' CORS settings, as S3's XML.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::import::Unreadable;
 use crate::import::import;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, USAGE, YES, count, has_colours, print};
+use super::{Failure, Format, NO, USAGE, YES, complain, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -120,8 +120,7 @@ impl Import {
             Format::Human => human(&file, &result),
             Format::Json => format!("{:#}\n", to_json(&file, &result)),
         };
-        // The exit code tells where this cannot.
-        let _ = io::stderr().write_all(told.as_bytes());
+        complain(&told);
         Ok(match result {
             Err(_) => USAGE,
             Ok(imported) if imported.configuration.rules.is_empty() => NO,

@@ -1,11 +1,16 @@
 //! The process' own log, on standard error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
+use std::panic::{self, PanicHookInfo};
+use std::thread;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::cors::nearest;
+use crate::metrics::DroppedLines;
+use crate::telemetry::{LineWriter, LogGuard, LogQueue};
 
 use super::Failure;
 
@@ -45,21 +50,53 @@ enum LogFormat {
     Json,
 }
 
+/// The log while the process runs; the last lines are written when it is dropped.
+#[derive(Debug)]
+pub(super) struct RunningLog {
+    pub(super) dropped: DroppedLines,
+    _guard: LogGuard,
+}
+
 impl Log {
-    /// Begins to log.
-    pub(super) fn start(&self) -> Result<(), Failure> {
+    /// Begins to log. Nobody who logs waits for standard error, panics included.
+    pub(super) fn start(&self) -> Result<RunningLog, Failure> {
         let filter = filter(&self.filter)
             .map_err(|error| Failure::Usage(format!("--log {}: {error}", self.filter)))?;
+        let dropped = DroppedLines::default();
+        let output = LineWriter::duplicate(&io::stderr())?;
+        let (queue, guard) = LogQueue::start(output, dropped.clone())?;
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
-            .with_writer(io::stderr)
+            .with_writer(queue)
+            .log_internal_errors(false)
             .with_ansi(super::has_colours(&io::stderr()));
         match self.log_format {
             LogFormat::Human => subscriber.init(),
             LogFormat::Json => subscriber.json().flatten_event(true).init(),
         }
-        Ok(())
+        panic::set_hook(Box::new(log_panic));
+        Ok(RunningLog {
+            dropped,
+            _guard: guard,
+        })
     }
+}
+
+/// Logs a panic. The standard hook writes to standard error, which may block or fail.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<&str>().copied();
+    let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let location = panic.location().map(tracing::field::display);
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    tracing::error!(
+        thread = thread::current().name(),
+        panic = message,
+        location,
+        backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
+        "a bug in s3cors: a thread panicked"
+    );
 }
 
 /// Reads a filter; an empty one (a variable that is set to nothing) is the default.

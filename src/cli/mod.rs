@@ -17,17 +17,23 @@ mod notify;
 mod process;
 mod routes;
 mod run;
+mod signals;
 mod store;
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::{Resettable, StyledStr};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::telemetry::LineWriter;
 
 use manual::Manual;
 
@@ -39,6 +45,9 @@ const NO: u8 = 1;
 
 /// It was not understood.
 const USAGE: u8 = 2;
+
+/// How long a command that serves waits for standard error before it ends.
+const COMPLAINT: Duration = Duration::from_secs(1);
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -159,6 +168,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { YES });
         }
     };
+    let serves = matches!(command, Command::Run(_) | Command::Demo(_));
     let result = match command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
@@ -174,10 +184,14 @@ pub fn main() -> ExitCode {
         Err(Failure::Usage(message)) => (USAGE, message, None),
         Err(Failure::Failed(error)) => (NO, chain(&*error), next_step::after(&*error)),
     };
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "s3cors: {message}");
+    let mut text = format!("s3cors: {message}\n");
     if let Some(next) = next {
-        let _ = writeln!(stderr, " = help: {next}");
+        text.push_str(&format!(" = help: {next}\n"));
+    }
+    if serves {
+        complain_briefly(text);
+    } else {
+        complain(&text);
     }
     ExitCode::from(code)
 }
@@ -230,15 +244,31 @@ fn has_colours(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
 
-/// Writes an answer. That nobody reads it to its end (`| head`) is no failure.
+/// Writes an answer. A reader that leaves early (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+    let written = LineWriter::duplicate(&io::stdout())?.write(text.as_bytes());
+    match written {
+        Err(lost) if lost.source.kind() != io::ErrorKind::BrokenPipe => Err(lost.source.into()),
         _ => Ok(()),
+    }
+}
+
+/// Writes to standard error. If that fails, the exit code has to be enough.
+fn complain(text: &str) {
+    if let Ok(mut stderr) = LineWriter::duplicate(&io::stderr()) {
+        let _ = stderr.write(text.as_bytes());
+    }
+}
+
+/// The same for a command that serves: it must end even if nobody reads its standard error.
+fn complain_briefly(text: String) {
+    let (done, waiting) = mpsc::channel();
+    let write = move || {
+        complain(&text);
+        let _ = done.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = waiting.recv_timeout(COMPLAINT);
     }
 }
 

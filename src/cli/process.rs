@@ -1,11 +1,10 @@
 //! A process that serves: its threads and listeners, from the start to the end of the drain.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
@@ -26,26 +25,14 @@ use crate::server::Server;
 use crate::server::socket::Claim;
 
 use super::notify;
+use super::signals::Signals;
 use super::{Failure, NO, YES, chain};
-
-/// How long after a signal another one is taken for the same. timeout(1) sends its own to the
-/// process and then to the group that it is in; terminals tell the whole group, and what runs
-/// the process in it often passes that on. All of that takes a few milliseconds; nobody presses
-/// Ctrl-C twice as fast as this.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the last spans are waited for.
 const TRACES_PATIENCE: Duration = Duration::from_secs(2);
-
-/// A runtime for the control thread: the operator, signals, reloads.
-pub(super) fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-}
 
 /// What serves.
 pub(super) struct Process {
@@ -61,17 +48,6 @@ pub(super) struct Process {
     signals: Signals,
 }
 
-struct Signals {
-    stop: Stop,
-    hangup: Signal,
-}
-
-/// The signals that end the process.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
 impl Process {
     /// Takes every address, then serves. Nothing is served where one cannot be had.
     pub(super) fn start(
@@ -80,11 +56,8 @@ impl Process {
         metrics: Arc<Metrics>,
         reloads: Reloads,
         claim: Claim,
+        signals: Signals,
     ) -> Result<Self, Failure> {
-        let signals = Signals {
-            stop: Stop::new()?,
-            hangup: signal(SignalKind::hangup())?,
-        };
         let bound = Server::bind(&config.server, claim)?;
         let addresses = bound.addresses();
         let admin = match Admin::bind(&config.admin, claim) {
@@ -138,8 +111,7 @@ impl Process {
         })
     }
 
-    /// Serves until SIGTERM or SIGINT and then drains; another one, [`ONE_SIGNAL`] later or more,
-    /// ends it at once.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT and then drains; another one ends it at once.
     pub(super) async fn until_stopped(self, reloader: Option<Reloader>) -> Result<u8, Failure> {
         let Self {
             mut server,
@@ -147,10 +119,12 @@ impl Process {
             state,
             access_log,
             traces,
-            signals: Signals {
-                mut stop,
-                mut hangup,
-            },
+            signals:
+                Signals {
+                    mut stop,
+                    mut hangup,
+                    mut reopen,
+                },
             ..
         } = self;
         let local = LocalSet::new();
@@ -173,12 +147,14 @@ impl Process {
                 tokio::select! {
                     () = stop.asked_for() => break,
                     _ = hangup.recv() => {
-                        tracing::info!("SIGHUP: everything is read anew");
+                        tracing::info!("SIGHUP: reloading all files");
                         reloads.begin();
                         forced.notify_one();
-                        if let Some(log) = &access_log {
-                            log.reopen();
-                        }
+                        reopen_log(access_log.as_ref());
+                    }
+                    _ = reopen.recv() => {
+                        tracing::info!("SIGUSR1: reopening log files");
+                        reopen_log(access_log.as_ref());
                     }
                     () = reloads.done() => {}
                     error = server.failed() => return Err(Failure::from(error)),
@@ -190,9 +166,17 @@ impl Process {
             state.enter(Phase::Draining);
             notify::stopping();
             tracing::info!("draining; another signal ends it at once");
-            tokio::select! {
-                drained = server.drain() => Ok(Some(drained.cut)),
-                () = stop.asked_for_again(Instant::now()) => Ok(None),
+            let began = Instant::now();
+            let mut drained = pin!(server.drain());
+            let mut stopped_at_once = pin!(stop.asked_for_again(began));
+            loop {
+                tokio::select! {
+                    drained = &mut drained => return Ok(Some(drained.cut)),
+                    () = &mut stopped_at_once => return Ok(None),
+                    _ = reopen.recv() => reopen_log(access_log.as_ref()),
+                    // There is nothing left to reload, but rotated log files are reopened.
+                    _ = hangup.recv() => reopen_log(access_log.as_ref()),
+                }
             }
         };
         let cut = local.run_until(serve).await?;
@@ -217,59 +201,19 @@ impl Process {
     }
 }
 
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn asked_for(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Waits for another signal than the one that came at `first`.
-    async fn asked_for_again(&mut self, first: Instant) {
-        loop {
-            self.asked_for().await;
-            if first.elapsed() >= ONE_SIGNAL {
-                return;
-            }
-            tracing::info!("a signal right behind the first is taken for the same");
-        }
+fn reopen_log(log: Option<&AccessLog>) {
+    if let Some(log) = log {
+        log.reopen();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rustix::process::{Signal as Number, getpid, kill_process};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_signal_right_behind_the_first_is_the_same_and_a_later_one_is_not() {
-        let mut stop = Stop::new().unwrap();
-        let mut witness = signal(SignalKind::terminate()).unwrap();
-        let raise = || kill_process(getpid(), Number::TERM).unwrap();
-        raise();
-        stop.asked_for().await;
-        witness.recv().await;
-
-        raise();
-        witness.recv().await;
-        let just_now = Instant::now() + Duration::from_secs(3600);
-        tokio::select! {
-            biased;
-            () = stop.asked_for_again(just_now) => panic!("it is the same"),
-            () = std::future::ready(()) => {}
-        }
-
-        raise();
-        let earlier = Instant::now().checked_sub(ONE_SIGNAL).unwrap();
-        stop.asked_for_again(earlier).await;
-    }
+/// Runs a process to its end. Work that still blocks a thread then (a file system that does not
+/// answer, a name lookup) does not hold up the exit.
+pub(super) fn run<T>(process: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(process);
+    runtime.shutdown_background();
+    Ok(result)
 }

@@ -1,7 +1,6 @@
 //! `s3cors run`: serves until it is told to stop.
 
 use std::io;
-use std::io::Write;
 use std::sync::Arc;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use crate::config::Overrides;
 use crate::config::load;
 use crate::config::reload;
 use crate::config::reload::Reloader;
+use crate::metrics::DroppedLines;
 use crate::metrics::Metrics;
 use crate::proxy::snapshot::Current;
 use crate::server::socket::Claim;
@@ -21,7 +21,8 @@ use super::log::Log;
 use super::manual::Manual;
 use super::process::{self, Process};
 use super::routes::{Routes, USAGE};
-use super::{Failure, count, has_colours};
+use super::signals::Signals;
+use super::{Failure, complain_briefly, count, has_colours};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -76,10 +77,10 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Serve: answer preflights, forward everything else, mark the responses.
 ///
-/// A changed config, policy or certificate is in force within a second; what does not check out
-/// changes nothing. SIGHUP reads everything anew and opens the access log again. SIGTERM and
-/// SIGINT drain: requests under way get their answer, and another signal ends it at
-/// once, unless it comes within 100 ms and so is taken for the same.
+/// A changed config, policy or certificate is in force within a second; an invalid one changes
+/// nothing. SIGHUP reloads all files; SIGHUP and SIGUSR1 reopen the access log. SIGTERM, SIGINT and
+/// SIGQUIT drain: requests under way get their answer. Another of these signals ends it at once,
+/// unless it comes within 100 ms and so is taken for the same.
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE)]
 pub(super) struct Run {
@@ -103,14 +104,15 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn execute(self) -> Result<u8, Failure> {
-        self.log.start()?;
+        let log = self.log.start()?;
         let keep_going = self.keep_going;
         let claim = if self.takeover {
             Claim::Shared
         } else {
             Claim::Free
         };
-        process::runtime()?.block_on(serve(self.input(), keep_going, claim))
+        let drops = log.dropped.clone();
+        process::run(serve(self.input(), keep_going, claim, drops))?
     }
 
     fn input(self) -> Input {
@@ -124,15 +126,20 @@ impl Run {
     }
 }
 
-async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failure> {
+async fn serve(
+    input: Input,
+    keep_going: bool,
+    claim: Claim,
+    log_drops: DroppedLines,
+) -> Result<u8, Failure> {
+    let signals = Signals::catch()?;
     let loaded = load(&input);
     let refuse = || {
         let text = loaded
             .report
             .only_errors()
             .render(has_colours(&io::stderr()));
-        // The exit code tells where this cannot.
-        let _ = io::stderr().write_all(text.as_bytes());
+        complain_briefly(text);
         let errors = count(loaded.report.errors(), "error");
         Failure::Usage(format!(
             "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
@@ -145,6 +152,7 @@ async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failu
         return Err(refuse());
     }
     let metrics = Metrics::new(config.server.workers);
+    metrics.show_log_drops(log_drops);
     let Some(snapshot) = loaded.snapshot(&metrics, None, 1, keep_going) else {
         return Err(refuse());
     };
@@ -172,6 +180,7 @@ async fn serve(input: Input, keep_going: bool, claim: Claim) -> Result<u8, Failu
         Arc::clone(&metrics),
         reloads.clone(),
         claim,
+        signals,
     )?;
     let reloader = Reloader::new(input, keep_going, loaded, current, metrics, reloads);
     process.until_stopped(reloader).await

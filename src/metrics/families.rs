@@ -204,6 +204,13 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         "Lines of the access log that could not be written in time.",
     );
     dropped.count(&[], metrics.access_log_dropped.load(Ordering::Relaxed));
+    let mut log_dropped = Family::counter(
+        "s3cors_log_dropped_lines_total",
+        "Lines of the process log that could not be written in time.",
+    );
+    if let Some(lines) = metrics.log_dropped.get() {
+        log_dropped.count(&[], lines.get());
+    }
     let mut spans = Family::counter(
         "s3cors_trace_spans_dropped_total",
         "Spans of traces that could not be sent in time.",
@@ -227,6 +234,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     let families = [
         build,
         dropped,
+        log_dropped,
         spans,
         panics,
         cpu,

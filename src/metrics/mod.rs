@@ -12,6 +12,7 @@
 mod cells;
 mod counter;
 mod denied_origins;
+mod dropped_lines;
 mod families;
 mod family;
 mod heavy_hitters;
@@ -26,10 +27,11 @@ use std::collections::{BTreeMap, HashMap};
 )]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub use counter::{Counter, Gauge};
+pub use dropped_lines::DroppedLines;
 pub use listener::{ListenerMetrics, NoRoom};
 pub use route::{RouteMetrics, UpstreamFailures, UpstreamHealth};
 
@@ -117,6 +119,7 @@ pub struct Metrics {
     ready: AtomicBool,
     connections_limit: AtomicU64,
     access_log_dropped: AtomicU64,
+    log_dropped: OnceLock<DroppedLines>,
     trace_spans_dropped: AtomicU64,
     panics: AtomicU64,
 }
@@ -153,6 +156,7 @@ impl Metrics {
             ready: AtomicBool::new(false),
             connections_limit: AtomicU64::new(0),
             access_log_dropped: AtomicU64::new(0),
+            log_dropped: OnceLock::new(),
             trace_spans_dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
         })
@@ -234,6 +238,11 @@ impl Metrics {
     /// So many lines of the access log could not be written.
     pub fn access_log_dropped(&self, lines: u64) {
         self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Exports the process log's count of dropped lines; the first one stays.
+    pub fn show_log_drops(&self, dropped: DroppedLines) {
+        let _ = self.log_dropped.set(dropped);
     }
 
     /// So many spans could not be sent.

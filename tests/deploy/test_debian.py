@@ -262,7 +262,7 @@ def test_its_logs_are_rotated_and_opened_anew(folder):
     (folder / "rules").write_text(rules)
     passes("logrotate", "--force", "--state", folder / "state", folder / "rules", env=os.environ | path)
     assert (logs / "access.log.1").read_text() == "a line\n"
-    assert (folder / "calls").read_text() == "systemctl kill --kill-who=main --signal=HUP s3cors.service\n"
+    assert (folder / "calls").read_text() == "systemctl kill --kill-who=main --signal=USR1 s3cors.service\n"
 
 
 @pytest.mark.parametrize("is_good", [True, False], ids=["good", "bad"])

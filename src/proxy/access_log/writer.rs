@@ -1,13 +1,14 @@
 //! The thread that writes the access log.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use crate::metrics::Metrics;
+use crate::telemetry::LineWriter;
 
 use super::{Destination, Message};
 
@@ -29,22 +30,17 @@ impl Lines {
 
 pub(super) struct Writer {
     destination: Destination,
-    output: Output,
+    output: LineWriter,
     metrics: Arc<Metrics>,
     /// Whether the last lines could not be written, so that this is said once and not for each.
     is_failing: bool,
 }
 
-enum Output {
-    Standard(io::Stdout),
-    File(File),
-}
-
 impl Writer {
     pub(super) fn open(destination: Destination, metrics: Arc<Metrics>) -> io::Result<Self> {
         let output = match &destination {
-            Destination::StandardOutput => Output::Standard(io::stdout()),
-            Destination::File(path) => Output::File(open(path)?),
+            Destination::StandardOutput => LineWriter::duplicate(&io::stdout())?,
+            Destination::File(path) => LineWriter::new(open(path)?),
         };
         Ok(Self {
             destination,
@@ -65,17 +61,11 @@ impl Writer {
     }
 
     fn write(&mut self, lines: &Lines) {
-        let written = match &mut self.output {
-            Output::Standard(output) => {
-                let mut output = output.lock();
-                let written = output.write_all(lines.text.as_bytes());
-                written.and_then(|()| output.flush())
-            }
-            Output::File(file) => file.write_all(lines.text.as_bytes()),
-        };
-        if let Err(error) = &written {
-            self.metrics.access_log_dropped(lines.count);
+        let written = self.output.write(lines.text.as_bytes());
+        if let Err(lost) = &written {
+            self.metrics.access_log_dropped(lost.lines);
             if !self.is_failing {
+                let error = &lost.source;
                 tracing::error!(%error, "cannot write the access log: lines are lost");
             }
         }
@@ -87,7 +77,7 @@ impl Writer {
             return;
         };
         match open(path) {
-            Ok(file) => self.output = Output::File(file),
+            Ok(file) => self.output = LineWriter::new(file),
             Err(error) => {
                 let path = path.display();
                 tracing::error!(%error, %path, "cannot open the access log anew: the old file stays");
@@ -96,11 +86,20 @@ impl Writer {
     }
 }
 
-/// For the user and the group: addresses of clients are nobody else's business.
+/// Opens the file for the user and the group: clients' addresses are private.
+///
+/// A named pipe is opened for reading too: Linux then waits for no reader, and readers may come and
+/// go ([fifo(7)]).
+///
+/// [fifo(7)]: https://man7.org/linux/man-pages/man7/fifo.7.html
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
+    let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    let mut options = OpenOptions::new();
+    options.mode(0o640);
+    if is_pipe {
+        options.read(true).write(true);
+    } else {
+        options.append(true).create(true);
+    }
+    options.open(path)
 }

@@ -1,0 +1,133 @@
+//! The signals of a process that serves.
+//!
+//! TERM, INT and QUIT drain, HUP reloads, USR1 reopens log files. Every other signal whose default
+//! would end the process, and that tools send by habit, does nothing.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal as Number;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// How long after a signal another one is taken for the same. timeout(1) sends its own to the
+/// process and then to its group; terminals signal the whole group, and the process that runs
+/// this one often forwards theirs. All of that takes a few milliseconds; nobody presses Ctrl-C twice
+/// as fast.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
+
+/// Signals that do nothing. XFSZ is the limit on file sizes: the write fails, and the log counts it.
+/// The others are timers, I/O notices, power and window changes, and whatever an init system,
+/// profiler or log rotation sends to everything it runs.
+const IGNORED: [Number; 9] = [
+    Number::USR2,
+    Number::ALARM,
+    Number::VTALARM,
+    Number::PROF,
+    Number::IO,
+    Number::WINCH,
+    Number::XFSZ,
+    #[cfg(target_os = "linux")]
+    Number::POWER,
+    #[cfg(target_os = "linux")]
+    Number::STKFLT,
+];
+
+/// Real-time signals; the C library has those below for itself.
+#[cfg(target_os = "linux")]
+const REAL_TIME: std::ops::RangeInclusive<i32> = 35..=64;
+
+/// The signals, caught since [`Signals::catch`].
+pub(super) struct Signals {
+    pub(super) stop: Stop,
+    /// Reload.
+    pub(super) hangup: Signal,
+    /// Reopen log files.
+    pub(super) reopen: Signal,
+}
+
+/// The signals that end the process.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    /// From here on, no signal ends the process by itself; those that come before they are asked
+    /// for are kept. To be called first, by the runtime that will serve.
+    pub(super) fn catch() -> io::Result<Self> {
+        let signals = Self {
+            stop: Stop::new()?,
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        };
+        for number in IGNORED {
+            // The handler outlives what listens to it.
+            drop(signal(SignalKind::from_raw(number.as_raw()))?);
+        }
+        #[cfg(target_os = "linux")]
+        for number in REAL_TIME {
+            drop(signal(SignalKind::from_raw(number))?);
+        }
+        Ok(signals)
+    }
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    pub(super) async fn asked_for(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
+        }
+    }
+
+    /// Waits for another signal than the one that came at `first`.
+    pub(super) async fn asked_for_again(&mut self, first: Instant) {
+        loop {
+            self.asked_for().await;
+            if first.elapsed() >= ONE_SIGNAL {
+                return;
+            }
+            tracing::info!("a signal right after the first is taken for the same");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_right_behind_the_first_is_the_same_and_a_later_one_is_not() {
+        let mut stop = Stop::new().unwrap();
+        let mut witness = signal(SignalKind::terminate()).unwrap();
+        let raise = || kill_process(getpid(), Number::TERM).unwrap();
+        raise();
+        stop.asked_for().await;
+        witness.recv().await;
+
+        raise();
+        witness.recv().await;
+        let just_now = Instant::now() + Duration::from_secs(3600);
+        tokio::select! {
+            biased;
+            () = stop.asked_for_again(just_now) => panic!("it is the same"),
+            () = std::future::ready(()) => {}
+        }
+
+        raise();
+        let earlier = Instant::now().checked_sub(ONE_SIGNAL).unwrap();
+        stop.asked_for_again(earlier).await;
+    }
+}
