@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::metrics::TEXT_FORMAT;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
+use crate::server::Heartbeats;
 use crate::server::socket::Claim;
 
 use answer::Answer;
@@ -68,6 +69,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The process' phase.
     pub health: Health,
+    /// Whether the workers turn their loops.
+    pub heartbeats: Heartbeats,
     /// What became of the last reload.
     pub reloads: Reloads,
 }
@@ -186,7 +189,7 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
     }
     let page: fn(&Request<B>, &State) -> Answer = match request.uri().path() {
         "/" => root,
-        "/livez" => |_, _| answer::text(StatusCode::OK, "ok"),
+        "/livez" => |_, state| live(state.heartbeats.stuck()),
         "/readyz" => |_, state| ready(state.health.phase()),
         "/metrics" => |_, state| answer::with(StatusCode::OK, TEXT_FORMAT, state.metrics.encode()),
         "/status" => status_page,
@@ -218,6 +221,16 @@ fn status_page<B>(request: &Request<B>, state: &State) -> Answer {
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let route = pairs.find_map(|(name, value)| (name == "route").then_some(value));
     answer::json(StatusCode::OK, &status::status(state, route.as_deref()))
+}
+
+fn live(stuck: usize) -> Answer {
+    match stuck {
+        0 => answer::text(StatusCode::OK, "ok"),
+        stuck => answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("{stuck} worker threads have not turned their loop for 5 seconds"),
+        ),
+    }
 }
 
 fn ready(phase: Phase) -> Answer {

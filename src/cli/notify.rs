@@ -5,6 +5,10 @@
 //! [sd_notify(3)]: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 
 use std::convert::Infallible;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
@@ -12,6 +16,13 @@ use tokio::sync::watch;
 use crate::config::reload::Outcome;
 use crate::config::reload::Progress;
 use crate::config::reload::Reloader;
+use crate::server::Heartbeats;
+
+/// How long a notice of a change waits for systemd to read.
+const STATE: Duration = Duration::from_secs(1);
+
+/// How long a sign of life does.
+const WATCHDOG: Duration = Duration::from_millis(1);
 
 /// The process serves.
 pub(super) fn ready(progress: Progress) {
@@ -23,9 +34,9 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// Says time and again that the control thread is alive, if systemd wants to know. Ends with its
-/// future: where that is no longer polled, systemd learns it by the silence.
-pub(super) async fn watchdog() -> Infallible {
+/// Tells systemd's watchdog that the process is alive, as long as the control thread and every
+/// worker turn their loops. Silence makes systemd restart the process.
+pub(super) async fn watchdog(heartbeats: Heartbeats) -> Infallible {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return std::future::pending().await;
     };
@@ -33,7 +44,16 @@ pub(super) async fn watchdog() -> Infallible {
     let mut ticks = tokio::time::interval(limit / 2);
     loop {
         ticks.tick().await;
-        tell(&[NotifyState::Watchdog]);
+        match heartbeats.stuck() {
+            0 => {
+                // If systemd does not read now, the next one will do.
+                let _ = send(&[NotifyState::Watchdog], WATCHDOG);
+            }
+            workers => tracing::error!(
+                workers,
+                "worker threads have not turned their loop for 5 seconds: the watchdog is not notified"
+            ),
+        }
     }
 }
 
@@ -114,7 +134,29 @@ fn status(progress: Progress) -> String {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "cannot tell systemd");
+    if let Err(error) = send(states, STATE) {
+        tracing::warn!(%error, "cannot notify systemd");
     }
+}
+
+/// Sends a notice, but waits no longer than `patience` for a systemd that does not read: the
+/// control thread has the operator to serve. (The crate's own function waits for ever.)
+fn send(states: &[NotifyState<'_>], patience: Duration) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(patience))?;
+    match path.as_bytes().strip_prefix(b"@") {
+        #[cfg(target_os = "linux")]
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt as _;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            socket.connect_addr(&address)?;
+        }
+        _ => socket.connect(path)?,
+    }
+    let notice: String = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send(notice.as_bytes())?;
+    Ok(())
 }

@@ -97,6 +97,7 @@ impl Process {
             current,
             metrics,
             health,
+            heartbeats: server.heartbeats(),
             reloads,
         };
         Ok(Self {
@@ -139,7 +140,7 @@ impl Process {
         let mut reloads = notify::Reloads::of(reloader.as_ref());
         let watching = reloader
             .map(|reloader| local.spawn_local(config::watch(reloader, Arc::clone(&forced))));
-        local.spawn_local(notify::watchdog());
+        local.spawn_local(notify::watchdog(state.heartbeats.clone()));
         state.enter(Phase::Serving);
         notify::ready(reloads.now());
         let serve = async {

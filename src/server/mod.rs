@@ -11,6 +11,7 @@ mod entrance;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod heartbeat;
 mod http2;
 mod inherited;
 mod linger;
@@ -48,6 +49,11 @@ use entrance::Entrance;
 use listener::BoundListener;
 use socket::{Claim, SocketFile};
 use tls::TlsCell;
+
+pub use heartbeat::Heartbeats;
+
+/// How long a worker may take to end once its connections were cut.
+const LAST_TURN: Duration = Duration::from_secs(2);
 
 /// What needs a restart to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +216,7 @@ pub struct Server {
     settings: DrainSettings,
     workers: usize,
     ended: mpsc::UnboundedReceiver<io::Result<usize>>,
+    heartbeats: Heartbeats,
     #[expect(dead_code, reason = "removed when dropped")]
     files: Vec<SocketFile>,
 }
@@ -256,7 +263,13 @@ impl Server {
                 result = self.ended.recv() => result,
                 () = tokio::time::sleep_until(deadline) => {
                     self.drain.set(Phase::Cut);
-                    self.ended.recv().await
+                    match tokio::time::timeout(LAST_TURN, self.ended.recv()).await {
+                        Ok(result) => result,
+                        Err(_) => {
+                            tracing::error!("a worker thread is blocked: not waiting for it any longer");
+                            break;
+                        }
+                    }
                 }
             };
             match result {
@@ -267,6 +280,12 @@ impl Server {
             ended += 1;
         }
         Drained { cut }
+    }
+
+    /// Tells which workers still turn their loops.
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        self.heartbeats.clone()
     }
 
     /// Ends when a worker ends that was not told to: it cannot go on.
@@ -307,6 +326,7 @@ impl Bound {
         metrics.connections_limit(connections * workers);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut files = Vec::new();
+        let heartbeats = Heartbeats::new(workers);
         for (settings, bound) in self.listeners {
             let entrance = Entrance {
                 listener: bound.address.to_string(),
@@ -334,6 +354,7 @@ impl Bound {
                 access_log: access_log.map(AccessLog::logger),
                 tracer: traces.map(Traces::tracer),
                 drain: signal.clone(),
+                heartbeat: heartbeats.of(index),
             };
             let done = done.clone();
             thread::Builder::new()
@@ -349,6 +370,7 @@ impl Bound {
             settings: self.settings.drain,
             workers,
             ended,
+            heartbeats,
             files,
         })
     }

@@ -23,6 +23,7 @@ use super::admission::Admission;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
+use super::heartbeat::Heartbeat;
 use super::listener::{Accepted, BoundSocket, Listener, Socket};
 use super::no_room;
 use super::per_client::PerClient;
@@ -52,6 +53,7 @@ pub(super) struct Start {
     pub(super) access_log: Option<AccessLogger>,
     pub(super) tracer: Option<Tracer>,
     pub(super) drain: DrainSignal,
+    pub(super) heartbeat: Heartbeat,
 }
 
 /// Runs a worker to the end of the drain. Returns how many connections were cut.
@@ -60,7 +62,12 @@ pub(super) fn run(start: Start) -> io::Result<usize> {
         .enable_io()
         .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(serve(start))
+    let heartbeat = start.heartbeat.clone();
+    let served = runtime.block_on(serve(start));
+    heartbeat.end();
+    // A name lookup that still blocks a thread does not hold up the drain.
+    runtime.shutdown_background();
+    served
 }
 
 /// What the connections of one worker share.
@@ -108,6 +115,7 @@ impl Shared {
 
 async fn serve(mut start: Start) -> io::Result<usize> {
     let sockets = std::mem::take(&mut start.sockets);
+    let heartbeat = start.heartbeat.clone();
     let shared = Rc::new(Shared::new(start));
     let mut listeners = JoinSet::new();
     for (entrance, socket) in sockets {
@@ -117,7 +125,10 @@ async fn serve(mut start: Start) -> io::Result<usize> {
     let proxy = Rc::clone(&shared.proxy);
     tokio::task::spawn_local(async move {
         loop {
+            heartbeat.beat();
             tokio::time::sleep(TICK).await;
+            #[cfg(debug_assertions)]
+            heartbeat.block_for_test();
             proxy.tick();
         }
     });
@@ -296,6 +307,7 @@ mod tests {
     use crate::proxy::snapshot::Snapshot;
 
     use super::super::drain::Drain;
+    use super::super::heartbeat::Heartbeats;
     use super::*;
 
     /// A client's end, and the connection as it was accepted.
@@ -329,6 +341,7 @@ mod tests {
                 access_log: None,
                 tracer: None,
                 drain,
+                heartbeat: Heartbeats::new(1).of(0),
             }));
             let entrance = Entrance {
                 listener: "test".to_owned(),

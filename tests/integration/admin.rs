@@ -14,8 +14,8 @@ use s3cors::proxy::snapshot::{
     Source,
 };
 use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
-use s3cors::server::Bind;
 use s3cors::server::socket::Claim;
+use s3cors::server::{Bind, Heartbeats};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
@@ -38,6 +38,7 @@ impl TestAdmin {
             current: Arc::new(Current::new(snapshot(routes))),
             metrics: Metrics::new(2),
             health: Health::new(),
+            heartbeats: Heartbeats::new(0),
             reloads: Reloads::default(),
         });
         let serving = admin.serve(Arc::clone(&state));

@@ -21,6 +21,7 @@ mod forwarding;
 mod fuzz_smoke;
 mod half_closed;
 mod handover;
+mod heartbeat;
 mod http2;
 mod http2_answers;
 mod import;
