@@ -98,4 +98,5 @@ pub mod proxy;
 #[doc(hidden)]
 pub mod server;
 #[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod telemetry;

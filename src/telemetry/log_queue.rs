@@ -46,7 +46,7 @@ struct State {
     dropped: DroppedLines,
 }
 
-/// Writes the last lines when dropped, but waits for at most [`FLUSH`]: a writer that is stuck does
+/// Writes the last lines when dropped, but waits for one second at most: a writer that is stuck does
 /// not keep the process from ending.
 #[derive(Debug)]
 pub struct LogGuard {
