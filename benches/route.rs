@@ -71,6 +71,7 @@ fn widened(mut snapshot: Snapshot, hosts: usize, buckets: usize) -> Snapshot {
         directory: None,
         addressing,
         policies,
+        ambiguous: Arc::clone(&policy),
     });
     for host in 0..hosts {
         let pattern = format!("h{host}.example").parse().expect("a pattern");

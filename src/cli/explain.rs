@@ -275,7 +275,9 @@ impl Text {
         self.line(0, format!("route    {name} (host {pattern})"));
         let upstreams: Vec<_> = items(&route["upstreams"]).map(string).collect();
         self.line(0, format!("upstream {}", upstreams.join(", ")));
-        if !bucket.is_null() {
+        if bucket["ambiguous"].is_string() {
+            self.line(0, "bucket   ambiguous");
+        } else if !bucket.is_null() {
             let name = bucket["name"]
                 .as_str()
                 .unwrap_or("none: the request is for the service");

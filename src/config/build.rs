@@ -138,7 +138,7 @@ impl<'b> Builder<'b> {
 
     fn not_enabled(&mut self, options: &Options) -> Arc<RoutePolicy> {
         let key = (options.semantics, options.extra_methods.clone());
-        let make = || Arc::new(without_cors(options, Source::default()));
+        let make = || Arc::new(RoutePolicy::not_enabled(options.clone(), Source::default()));
         Arc::clone(self.not_enabled.entry(key).or_insert_with(make))
     }
 
@@ -183,6 +183,7 @@ impl<'b> Builder<'b> {
             return Some(policies);
         };
         let before = last_good.and_then(|policies| policies.buckets.as_ref());
+        let ambiguous = self.not_enabled(&config.options);
         policies.buckets = match (files, before) {
             (Ok(files), before) => {
                 let of = |name: &str| before.and_then(|before| before.policies.get(name));
@@ -203,6 +204,7 @@ impl<'b> Builder<'b> {
                     addressing: buckets.addressing,
                     directory: Some(buckets.directory.path.as_path().into()),
                     policies,
+                    ambiguous,
                 })
             }
             (Err(error), Some(before)) => {
@@ -214,13 +216,17 @@ impl<'b> Builder<'b> {
                     addressing: buckets.addressing,
                     directory: Some(buckets.directory.path.as_path().into()),
                     policies: kept.collect(),
+                    ambiguous,
                 })
             }
             (Err(_), None) if last_good.is_some() => None,
             (Err(error), None) if self.keep_going => {
                 // Not even the route's own: it may allow more than the buckets'.
                 let source = source_of(&buckets.directory.path, error);
-                policies.route = Some(Arc::new(without_cors(&config.options, source)));
+                policies.route = Some(Arc::new(RoutePolicy::not_enabled(
+                    config.options.clone(),
+                    source,
+                )));
                 None
             }
             (Err(_), None) => return None,
@@ -280,7 +286,10 @@ impl Maker<'_> {
 
     /// No policy at all, because its file does not check out.
     fn missing(&self, file: &PolicyFile, error: &str) -> Arc<RoutePolicy> {
-        Arc::new(without_cors(self.options, source_of(&file.path, error)))
+        Arc::new(RoutePolicy::not_enabled(
+            self.options.clone(),
+            source_of(&file.path, error),
+        ))
     }
 
     fn with_counters(&self, policy: Arc<Policy>, source: Arc<Source>) -> Arc<RoutePolicy> {
@@ -308,14 +317,6 @@ fn source_of(path: &Path, error: &str) -> Source {
     }
 }
 
-fn without_cors(options: &Options, source: Source) -> RoutePolicy {
-    RoutePolicy {
-        policy: Arc::new(Policy::not_enabled(options.clone())),
-        allowed: Box::default(),
-        source: Arc::new(source),
-    }
-}
-
 /// Whether requests are answered from both alike.
 pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
     let same_policy =
@@ -328,6 +329,7 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
         (None, None) => true,
         (Some(one), Some(other)) => {
             one.addressing == other.addressing
+                && policies_alike(&one.ambiguous, &other.ambiguous)
                 && one.policies.len() == other.policies.len()
                 && one.policies.iter().all(|(name, policy)| {
                     let other = other.policies.get(name);

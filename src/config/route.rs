@@ -17,6 +17,7 @@ use crate::proxy::host::HostPattern;
 use crate::proxy::snapshot::{Forwarding, HostHeader};
 use crate::proxy::upstream::UpstreamSettings;
 
+use super::bucket_hosts;
 use super::check::with_help;
 use super::diagnostic::Diagnostic;
 use super::file::{Reader, Table};
@@ -158,10 +159,10 @@ fn route(
         ("preserve", HostHeader::Preserve),
         ("upstream", HostHeader::Upstream),
     ];
-    let host_header = table
-        .choice("host_header", &host_header, reader)
-        .map(Spanned::into_inner)
-        .unwrap_or_default();
+    let host_header = table.choice("host_header", &host_header, reader);
+    let addressing = buckets.as_ref().map(|buckets| buckets.addressing);
+    bucket_hosts::check_host_header(host_header.as_ref(), addressing, reader);
+    let host_header = host_header.map(Spanned::into_inner).unwrap_or_default();
     let forwarding = forwarding(table, reader);
     Some(RouteConfig {
         name: name?,
@@ -304,35 +305,13 @@ fn buckets(
         ("both", Addressing::Both),
     ];
     let written = table.choice("address", &forms, reader);
+    let place = written.as_ref().map_or(table.span(), Spanned::span);
     table.finish(reader);
     let addressing = written
         .as_ref()
         .map_or(Addressing::Path, |written| *written.get_ref());
-    let has_wildcard = hosts
-        .iter()
-        .any(|(host, _)| matches!(host, HostPattern::Below(_)));
-    if let Some(written) = written.filter(|_| !has_wildcard) {
-        let help = "add one: in photos.s3.example.com, \"*.s3.example.com\" finds bucket photos";
-        match addressing {
-            Addressing::Path => {}
-            Addressing::Host => {
-                let message = "no host of the route has a wildcard that could stand for a bucket";
-                reader.push(
-                    Diagnostic::error("no-wildcard-host", message).help(help),
-                    written.span(),
-                );
-            }
-            Addressing::Both => {
-                let message =
-                    "no host of the route has a wildcard, so buckets are found in paths only";
-                reader.push(
-                    Diagnostic::warning("no-wildcard-host", message).help(help),
-                    written.span(),
-                );
-            }
-        }
-    }
     let directory = directory?;
+    bucket_hosts::check_hosts(addressing, place, hosts, reader);
     Some(BucketsConfig {
         directory: NamedPath::new(&directory, base),
         addressing,

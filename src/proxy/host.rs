@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::bucket::MatchedHost;
+
 /// The longest host name that is looked at, in bytes (RFC 1035 §2.3.4, with a trailing dot).
 const MAX_HOST: usize = 254;
 
@@ -85,6 +87,20 @@ impl FromStr for HostPattern {
     }
 }
 
+impl HostPattern {
+    /// Whether every host of this pattern is also one of `wildcard`, another pattern.
+    #[must_use]
+    pub fn is_below(&self, wildcard: &Self) -> bool {
+        let (Self::Exact(name) | Self::Below(name), Self::Below(suffix)) = (self, wildcard) else {
+            return false;
+        };
+        self != wildcard
+            && name
+                .strip_suffix(&**suffix)
+                .is_some_and(|below| !below.is_empty())
+    }
+}
+
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -121,6 +137,19 @@ pub struct Found<'m, 'h, T> {
     /// What the wildcard of the pattern stood for, without the dot: `photos` for
     /// `photos.s3.example.com` under `*.s3.example.com`.
     pub below: Option<&'h str>,
+    /// Whether the host was written in its canonical form.
+    pub is_canonical: bool,
+}
+
+impl<'h, T> Found<'_, 'h, T> {
+    /// What the host says of a bucket.
+    #[must_use]
+    pub fn host(&self) -> MatchedHost<'h> {
+        MatchedHost {
+            below: self.below,
+            is_canonical: self.is_canonical,
+        }
+    }
 }
 
 impl<T> HostMap<T> {
@@ -152,30 +181,35 @@ impl<T> HostMap<T> {
     #[must_use]
     pub fn get<'m, 'h>(&'m self, host: &'h Host<'_>) -> Option<Found<'m, 'h, T>> {
         let name = host.as_str();
+        let found = |value, below| Found {
+            value,
+            below,
+            is_canonical: host.is_canonical,
+        };
         if let Some(value) = self.exact.get(name) {
-            return Some(Found { value, below: None });
+            return Some(found(value, None));
         }
         if !self.below.is_empty() {
             // The first dot has the longest suffix behind it.
             for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
                 let (below, suffix) = name.split_at(dot);
                 if let Some(value) = self.below.get(suffix) {
-                    return Some(Found {
-                        value,
-                        below: Some(below),
-                    });
+                    return Some(found(value, Some(below)));
                 }
             }
         }
         let value = self.any.as_ref()?;
-        Some(Found { value, below: None })
+        Some(found(value, None))
     }
 }
 
 /// The host of a request in the form that maps are asked for: lower case, no port, no trailing
 /// dot. Borrowed where it came like that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host<'r>(Cow<'r, str>);
+pub struct Host<'r> {
+    name: Cow<'r, str>,
+    is_canonical: bool,
+}
 
 /// The request names no host that could be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -204,13 +238,17 @@ impl<'r> Host<'r> {
             .ok_or(InvalidHost)?;
         check_port(port)?;
         let is_address = name.starts_with(b"[");
-        let name = name.strip_suffix(b".").unwrap_or(name);
+        let rooted = name.strip_suffix(b".");
+        let name = rooted.unwrap_or(name);
         if name.is_empty() || name.len() >= MAX_HOST || name.starts_with(b".") {
             return Err(InvalidHost);
         }
         let mut upper = false;
+        let (mut has_empty_label, mut before) = (false, b'.');
         for &byte in name {
             upper |= byte.is_ascii_uppercase();
+            has_empty_label |= byte == b'.' && before == b'.';
+            before = byte;
             let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
             if !(is_name || is_address) {
                 return Err(InvalidHost);
@@ -221,17 +259,30 @@ impl<'r> Host<'r> {
             let address = bracketed(name).ok_or(InvalidHost)?;
             let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
         }
-        Ok(Self(if upper {
-            Cow::Owned(name.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(name)
-        }))
+        let has_empty_label = has_empty_label || before == b'.';
+        Ok(Self {
+            is_canonical: !upper && rooted.is_none() && !has_empty_label && is_usual_port(port),
+            name: match upper {
+                true => Cow::Owned(name.to_ascii_lowercase()),
+                false => Cow::Borrowed(name),
+            },
+        })
     }
 
     /// The host's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// Whether it came as every server reads it: in lower case, without a trailing dot or an empty
+    /// label, and with a plain port number, if any.
+    ///
+    /// Servers that find buckets in hosts compare these byte by byte, most of them in lower case
+    /// only: any other spelling is another host to them.
+    #[must_use]
+    pub fn is_canonical(&self) -> bool {
+        self.is_canonical
     }
 }
 
@@ -255,6 +306,11 @@ fn check_port(port: &[u8]) -> Result<(), InvalidHost> {
         }
         _ => Err(InvalidHost),
     }
+}
+
+/// Whether a port is written as a number is, or not at all.
+fn is_usual_port(port: &[u8]) -> bool {
+    !matches!(port, [b':'] | [b':', b'0', ..])
 }
 
 #[cfg(test)]

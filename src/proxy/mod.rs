@@ -76,7 +76,7 @@ use answer::RequestIds;
 use body::{Body, UpstreamBody};
 use edge::DateLine;
 use error::{Blame, Error};
-use host::{Found, Host};
+use host::Host;
 use lane::Pipes;
 use logged::Logged;
 use pool::Pool;
@@ -477,12 +477,13 @@ struct FoundRoute<'s> {
 impl<'s> FoundRoute<'s> {
     fn find(snapshot: &'s Snapshot, authority: &[u8], path: &str) -> Result<Self, Error> {
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
-        let Found { value, below } = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
-        let route = snapshot.routes.get(*value).ok_or(Error::UnknownHost)?;
-        let found = route.policies.find(path, below);
+        let matched = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
+        let index = *matched.value;
+        let route = snapshot.routes.get(index).ok_or(Error::UnknownHost)?;
+        let found = route.policies.find(path, matched.host());
         Ok(Self {
             snapshot,
-            index: *value,
+            index,
             route,
             policy: found.policy.map(|policy| &**policy),
             resource: found.resource,

@@ -102,10 +102,12 @@ impl Refusal<'_> {
             .and_then(|(index, policy)| policy.policy.rule_id(index))
             .map(|id| shown(id.as_bytes(), MAX_SHOWN));
         let asking = &self.asking;
-        let bucket = self
-            .snapshot
-            .and_then(|snapshot| snapshot.bucket(asking.host, asking.path))
-            .map(|name| shown(name.as_bytes(), MAX_SHOWN));
+        let bucket = self.snapshot.map_or(Ok(None), |snapshot| {
+            snapshot.bucket(asking.host, asking.path)
+        });
+        let ambiguous = bucket.as_ref().err().map(ToString::to_string);
+        let bucket = bucket.unwrap_or_default();
+        let bucket = bucket.map(|name| shown(name.as_bytes(), MAX_SHOWN));
         let kind = match asking.kind {
             Kind::Preflight => "preflight",
             Kind::Actual => "actual",
@@ -114,6 +116,7 @@ impl Refusal<'_> {
             route = self.route,
             host = shown(asking.host, MAX_SHOWN),
             bucket,
+            ambiguous,
             request = kind,
             reason = reason.as_str(),
             origin = shown(asking.origin, MAX_SHOWN),

@@ -1,6 +1,7 @@
 //! All that requests need to be answered, immutable; and the one cell that publishes it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +9,13 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 
+use crate::cors::Options;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::metrics::Counter;
 use crate::metrics::RouteMetrics;
 
-use super::bucket::{self, Addressed, Addressing};
+use super::bucket::{self, Addressed, Addressing, Ambiguity, MatchedHost};
 use super::client::TrustedProxies;
 use super::host::{Host, HostMap, HostPattern};
 use super::upstream::Upstream;
@@ -32,13 +34,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The bucket that a request addresses, for people: it is looked up anew.
-    pub(super) fn bucket(&self, authority: &[u8], path: &str) -> Option<String> {
-        let host = Host::parse(authority).ok()?;
-        let found = self.hosts.get(&host)?;
-        let route = self.routes.get(*found.value)?;
-        let bucket = route.policies.find(path, found.below).bucket?;
-        Some(bucket.into_owned())
+    /// The bucket that a request addresses, or why stores could find different ones. For the log:
+    /// it is looked up again.
+    pub(super) fn bucket(&self, authority: &[u8], path: &str) -> Result<Option<String>, Ambiguity> {
+        let host = Host::parse(authority).ok();
+        let found = host.as_ref().and_then(|host| self.hosts.get(host));
+        let Some(found) = found else { return Ok(None) };
+        let Some(route) = self.routes.get(*found.value) else {
+            return Ok(None);
+        };
+        let found = route.policies.find(path, found.host());
+        match found.scope {
+            Scope::Ambiguous(ambiguity) => Err(ambiguity),
+            _ => Ok(found.bucket.map(Cow::into_owned)),
+        }
     }
 }
 
@@ -97,28 +106,45 @@ pub enum Scope {
     NotEnabled,
     /// There is none, so the upstream decides.
     Transparent,
+    /// None: stores could read different buckets from the request, so CORS is not enabled for it.
+    Ambiguous(Ambiguity),
 }
 
 impl Policies {
-    /// Finds the policy of a request for `path`, whose host stood `below` a wildcard: the
-    /// bucket's own, else the route's.
+    /// Finds the policy of a request for `path`: the bucket's own, else the route's. Neither applies
+    /// where stores could read different buckets from the request.
     #[must_use]
-    pub fn find<'r>(&self, path: &'r str, below: Option<&'r str>) -> FoundPolicy<'_, 'r> {
-        let Addressed { bucket, resource } = match &self.buckets {
-            Some(buckets) => buckets.addressing.find(path, below),
-            None => Addressed {
+    pub fn find<'r>(&self, path: &'r str, host: MatchedHost<'r>) -> FoundPolicy<'_, 'r> {
+        let Some(buckets) = &self.buckets else {
+            return self.elsewhere(None, bucket::resource_in_host(path));
+        };
+        match buckets.find(path, host) {
+            Err(ambiguity) => FoundPolicy {
+                scope: Scope::Ambiguous(ambiguity),
+                policy: Some(&buckets.ambiguous),
                 bucket: None,
                 resource: bucket::resource_in_host(path),
             },
-        };
-        let name = bucket.as_deref();
-        let own = self.buckets.as_ref().zip(name);
-        let own = own.and_then(|(buckets, name)| buckets.policies.get(name));
-        let (scope, policy) = match (own, &self.route, &self.not_enabled) {
-            (Some(own), _, _) => (Scope::Bucket, Some(own)),
-            (None, Some(route), _) => (Scope::Route, Some(route)),
-            (None, None, Some(none)) => (Scope::NotEnabled, Some(none)),
-            (None, None, None) => (Scope::Transparent, None),
+            Ok((Some(own), addressed)) => FoundPolicy {
+                scope: Scope::Bucket,
+                policy: Some(own),
+                bucket: addressed.bucket,
+                resource: addressed.resource,
+            },
+            Ok((None, addressed)) => self.elsewhere(addressed.bucket, addressed.resource),
+        }
+    }
+
+    /// The policy of what has none of its own.
+    fn elsewhere<'r>(
+        &self,
+        bucket: Option<Cow<'r, str>>,
+        resource: ResourceType,
+    ) -> FoundPolicy<'_, 'r> {
+        let (scope, policy) = match (&self.route, &self.not_enabled) {
+            (Some(route), _) => (Scope::Route, Some(route)),
+            (None, Some(none)) => (Scope::NotEnabled, Some(none)),
+            (None, None) => (Scope::Transparent, None),
         };
         FoundPolicy {
             scope,
@@ -137,7 +163,26 @@ pub struct Buckets {
     /// The folder of their files; `None`: they are in none.
     pub directory: Option<Box<Path>>,
     /// By bucket name.
-    pub policies: std::collections::HashMap<Box<str>, Arc<RoutePolicy>>,
+    pub policies: HashMap<Box<str>, Arc<RoutePolicy>>,
+    /// Answers requests from which stores could read different buckets: CORS is not enabled.
+    pub ambiguous: Arc<RoutePolicy>,
+}
+
+impl Buckets {
+    /// The bucket that a request addresses, and its own policy, if it has one.
+    fn find<'r>(
+        &self,
+        path: &'r str,
+        host: MatchedHost<'r>,
+    ) -> Result<(Option<&Arc<RoutePolicy>>, Addressed<'r>), Ambiguity> {
+        let addressed = self.addressing.find(path, host)?;
+        let own = |name: &Option<Cow<'_, str>>| self.policies.get(name.as_deref()?);
+        // A store reads the path of a host that names no bucket, though the route does not.
+        if own(&addressed.in_path).is_some() {
+            return Err(Ambiguity::PathOrHost);
+        }
+        Ok((own(&addressed.bucket), addressed))
+    }
 }
 
 /// A policy as a route holds it: with its counters and where it came from.
@@ -149,6 +194,18 @@ pub struct RoutePolicy {
     pub allowed: Box<[Counter]>,
     /// Where it came from.
     pub source: Arc<Source>,
+}
+
+impl RoutePolicy {
+    /// The policy of what has no CORS configuration.
+    #[must_use]
+    pub fn not_enabled(options: Options, source: Source) -> Self {
+        Self {
+            policy: Arc::new(Policy::not_enabled(options)),
+            allowed: Box::default(),
+            source: Arc::new(source),
+        }
+    }
 }
 
 /// The file that a policy was read from.

@@ -175,6 +175,11 @@ fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
     })
 }
 
+fn not_enabled() -> Arc<RoutePolicy> {
+    let (options, source) = (Options::default(), Source::default());
+    Arc::new(RoutePolicy::not_enabled(options, source))
+}
+
 fn photos() -> Route {
     let policies = Policies {
         route: Some(policy("cors/photos.xml", None)),
@@ -186,6 +191,7 @@ fn photos() -> Route {
                 policy("cors/buckets/raw.xml", Some("line 3: no rule")),
             )]
             .into(),
+            ambiguous: not_enabled(),
         }),
         not_enabled: None,
     };
@@ -402,6 +408,7 @@ fn a_status_of_very_many_buckets_is_cut_and_says_how_many_there_are() {
                 addressing: Addressing::Both,
                 directory: None,
                 policies: buckets.collect(),
+                ambiguous: not_enabled(),
             }),
             ..Policies::default()
         };

@@ -10,6 +10,7 @@
 
 mod access_log;
 mod admin;
+mod buckets;
 mod cli;
 mod descriptors;
 mod diagnostics;

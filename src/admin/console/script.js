@@ -115,7 +115,8 @@ function served(answer) {
     row("Upstream", code(answer.route.upstreams.join(", ")));
   }
   if (answer.bucket) {
-    row("Bucket", answer.bucket.name === null ? "none: the request is for the service" : code(answer.bucket.name),
+    row("Bucket", answer.bucket.ambiguous ? "ambiguous"
+      : answer.bucket.name === null ? "none: the request is for the service" : code(answer.bucket.name),
       answer.bucket.name !== null && !answer.bucket.has_policy ? " (has no policy of its own)" : null);
   }
   const policy = answer.policy;

@@ -11,6 +11,7 @@ use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::cors::S3Error;
 
+use super::super::bucket::Ambiguity;
 use super::fetch::{self, Header, PreflightReason};
 
 /// A request that a script might make.
@@ -66,6 +67,8 @@ pub struct Exchange {
     pub preflight_error: Option<(String, String)>,
     /// What the policy says of the request itself.
     pub actual: Explanation,
+    /// Why no policy applies: stores could read different buckets from the request.
+    pub ambiguity: Option<Ambiguity>,
 }
 
 impl Exchange {
@@ -110,6 +113,7 @@ impl Exchange {
             preflight_status: denial.map_or(StatusCode::OK, |denial| denial.status()),
             preflight_error: error,
             actual,
+            ambiguity: None,
         })
     }
 

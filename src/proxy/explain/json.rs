@@ -14,12 +14,12 @@ use crate::cors::Outcome;
 use crate::cors::RuleAnswer;
 use crate::cors::Semantics;
 use crate::cors::SuggestedChange;
-use crate::proxy::bucket::Addressing;
+use crate::proxy::bucket::{Addressing, Ambiguity};
 use crate::proxy::timestamp::Timestamp;
 
 use super::exchange::Exchange;
 use super::home::Home;
-use super::words::{failure_text, why};
+use super::words::{failure_text, unambiguous, why};
 use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
 
 impl RouteExplanation {
@@ -81,7 +81,7 @@ impl Exchange {
             .collect();
         let error = self.preflight_error.as_ref();
         let error = error.map(|(code, message)| json!({ "code": code, "message": message }));
-        let mut preflight = decision(&self.preflight, home);
+        let mut preflight = decision(&self.preflight, home, self.ambiguity);
         merge(
             &mut preflight,
             json!({
@@ -95,7 +95,7 @@ impl Exchange {
                 "curl": curl::preflight(request, self),
             }),
         );
-        let mut actual = decision(&self.actual, home);
+        let mut actual = decision(&self.actual, home, self.ambiguity);
         let line = curl::actual(request, self);
         merge(
             &mut actual,
@@ -143,6 +143,7 @@ fn bucket(served: &Served) -> Option<Value> {
             Addressing::Both => "both",
         },
         "has_policy": served.scope == Scope::Bucket,
+        "ambiguous": served.ambiguity().map(|ambiguity| ambiguity.to_string()),
     }))
 }
 
@@ -154,7 +155,7 @@ fn policy(served: &Served) -> Option<Value> {
         "scope": match served.scope {
             Scope::Bucket => "bucket",
             Scope::Route => "route",
-            Scope::NotEnabled | Scope::Transparent => "none",
+            Scope::NotEnabled | Scope::Transparent | Scope::Ambiguous(_) => "none",
         },
         "file": file.map(|file| file.display().to_string()),
         "content_hash": source.content_hash.map(|hash| hash.to_string()).unwrap_or_default(),
@@ -168,7 +169,7 @@ fn policy(served: &Served) -> Option<Value> {
 }
 
 /// An [`Explanation`] as JSON; `home`: where the configuration would be that there is not.
-fn decision(explanation: &Explanation, home: Option<&Home>) -> Value {
+fn decision(explanation: &Explanation, home: Option<&Home>, ambiguity: Option<Ambiguity>) -> Value {
     let rules: Vec<_> = (1..)
         .zip(&explanation.rules)
         .map(|(number, answer)| rule(number, answer))
@@ -196,9 +197,12 @@ fn decision(explanation: &Explanation, home: Option<&Home>) -> Value {
         Outcome::Refused(refusal) => json!({
             "outcome": "refused",
             "reason": refusal.reason().as_str(),
-            "message": why(explanation, refusal),
+            "message": why(explanation, refusal, ambiguity),
             "nearest_rule": refusal.nearest.map(|index| index + 1),
-            "advice": advice(&refusal.advice, home),
+            "advice": ambiguity.map_or_else(
+                || advice(&refusal.advice, home),
+                |ambiguity| json!({ "kind": "request", "text": unambiguous(ambiguity) }),
+            ),
         }),
     };
     merge(&mut decision, outcome);

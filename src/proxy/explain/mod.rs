@@ -20,10 +20,11 @@ use http::Uri;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 
-use super::bucket::Addressing;
+use super::bucket::{Addressing, MatchedHost};
 use super::host::{Host, HostPattern};
 use super::snapshot::{Route, RoutePolicy, Snapshot};
 
+pub use super::bucket::Ambiguity;
 pub use super::snapshot::Scope;
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
 pub use fetch::PreflightReason;
@@ -112,7 +113,7 @@ impl Snapshot {
 
         let served = self.hosts.get(&host).and_then(|found| {
             let route = self.routes.get(*found.value)?;
-            Some(Served::find(route, &host, found.below, uri.path()))
+            Some(Served::find(route, &host, found.host(), uri.path()))
         });
         let decides = served
             .as_ref()
@@ -127,6 +128,9 @@ impl Snapshot {
         };
         if let Some(exchange) = exchange.as_mut().filter(|_| same_origin) {
             exchange.preflight_reasons.clear();
+        }
+        if let Some(exchange) = &mut exchange {
+            exchange.ambiguity = served.as_ref().and_then(Served::ambiguity);
         }
         let known_hosts = match &served {
             Some(_) => Vec::new(),
@@ -166,12 +170,12 @@ impl RouteExplanation {
 }
 
 impl Served {
-    fn find(route: &Arc<Route>, host: &Host, below: Option<&str>, path: &str) -> Self {
-        let found = route.policies.find(path, below);
+    fn find(route: &Arc<Route>, host: &Host, matched: MatchedHost<'_>, path: &str) -> Self {
+        let found = route.policies.find(path, matched);
         let buckets = route.policies.buckets.as_ref();
         Self {
             route: Arc::clone(route),
-            host: pattern(route, host, below),
+            host: pattern(route, host, matched.below),
             resource: found.resource,
             bucket: buckets.map(|buckets| ServedBucket {
                 name: found.bucket.map(Cow::into_owned),
@@ -179,6 +183,15 @@ impl Served {
             }),
             scope: found.scope,
             policy: found.policy.map(Arc::clone),
+        }
+    }
+
+    /// Why no policy applies, where stores could read different buckets from the request.
+    #[must_use]
+    pub fn ambiguity(&self) -> Option<Ambiguity> {
+        match self.scope {
+            Scope::Ambiguous(ambiguity) => Some(ambiguity),
+            Scope::Bucket | Scope::Route | Scope::NotEnabled | Scope::Transparent => None,
         }
     }
 

@@ -68,15 +68,12 @@ fn snapshot() -> Snapshot {
                 policy("raw.xml", vec![rule(&["*"], &["GET"], &[])]),
             )]
             .into(),
+            ambiguous: without_cors(None),
         }),
         not_enabled: None,
     };
     let managed = Policies {
-        not_enabled: Some(Arc::new(RoutePolicy {
-            policy: Arc::new(Policy::not_enabled(Options::default())),
-            allowed: Box::default(),
-            source: Arc::default(),
-        })),
+        not_enabled: Some(without_cors(None)),
         ..Policies::default()
     };
     let routes = vec![
@@ -273,15 +270,12 @@ fn where_no_policy_decides_it_is_said_who_does() {
 }
 
 fn without_cors(last_error: Option<&str>) -> Arc<RoutePolicy> {
-    Arc::new(RoutePolicy {
-        policy: Arc::new(Policy::not_enabled(Options::default())),
-        allowed: Box::default(),
-        source: Arc::new(Source {
-            file: last_error.map(|_| Path::new("broken.xml").into()),
-            last_error: last_error.map(str::to_owned),
-            ..Source::default()
-        }),
-    })
+    let source = Source {
+        file: last_error.map(|_| Path::new("broken.xml").into()),
+        last_error: last_error.map(str::to_owned),
+        ..Source::default()
+    };
+    Arc::new(RoutePolicy::not_enabled(Options::default(), source))
 }
 
 #[test]
@@ -293,6 +287,7 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
                 addressing: Addressing::Path,
                 directory: Some(Path::new("cors/buckets").into()),
                 policies: Default::default(),
+                ambiguous: without_cors(None),
             }),
             not_enabled: Some(without_cors(None)),
         };
@@ -318,14 +313,15 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
     assert_eq!(of_bucket["file"], "cors/buckets/raw.xml");
     assert!(of_bucket["configuration"].is_string());
 
-    // Neither the service nor what climbs out of the folder has a file there.
-    for url in ["http://store.example/", "http://store.example/..%2Fa/b"] {
-        let of_route = advice(None, url);
-        let text = "route store has no CORS configuration: write one, and name its file in the \
-                    route's `cors`";
-        assert_eq!(of_route["text"], text, "{url}");
-        assert!(of_route["file"].is_null(), "{url}");
-    }
+    // The service has no file there, nor has what leads out of the folder.
+    let of_route = advice(None, "http://store.example/");
+    let text = "route store has no CORS configuration: write one, and name its file in the \
+                route's `cors`";
+    assert_eq!(of_route["text"], text);
+    assert!(of_route["file"].is_null());
+    let ambiguous = advice(None, "http://store.example/..%2Fa/b");
+    assert_eq!(ambiguous["kind"], "request");
+    assert!(ambiguous["file"].is_null());
 
     let broken = advice(Some("line 3: no rule"), "http://store.example/raw/a");
     let text = "mend broken.xml, which is not in force (line 3: no rule)";
@@ -483,4 +479,50 @@ fn what_no_browser_could_send_is_not_explained() {
         assert_eq!(snapshot().explain(&request).unwrap_err(), error);
     }
     assert!(snapshot().explain(&good).is_ok());
+}
+
+#[test]
+fn a_request_from_which_stores_read_different_buckets_is_refused_with_the_reason() {
+    for (url, why, advice) in [
+        (
+            "http://photos.example/raw/..%2fsecret/a",
+            "the path has a `..` segment",
+            "write the path without `.` and `..` segments, encoded or not",
+        ),
+        (
+            "http://photos.example/raw%2fa",
+            "the path's first segment has a character that no bucket's name has, such as an \
+             encoded slash",
+            "begin the path with the bucket's name as it is, followed by a slash that is not encoded",
+        ),
+        (
+            "http://photos.example//raw/a",
+            "the path begins with an empty segment (`//`)",
+            "begin the path with one slash only",
+        ),
+        (
+            "http://photos.example./raw/a",
+            "the host is not in lower case, ends with a dot, has an empty label, or its port is \
+             written in an unusual way",
+            "write the host in lower case, without a trailing dot, and its port, if any, without \
+             leading zeros",
+        ),
+    ] {
+        let answer = explain(url, "https://app.example", "PUT", &["x-amz-acl"]);
+        assert_eq!(answer["verdict"], "refused", "{url}");
+        let message = format!(
+            "no policy applies, because stores can read different buckets from this request: {why}"
+        );
+        let summary = format!("the preflight is refused: {message}");
+        assert_eq!(answer["summary"], summary, "{url}");
+        assert_eq!(answer["bucket"]["ambiguous"], why, "{url}");
+        assert_eq!(answer["bucket"]["name"], Value::Null, "{url}");
+        assert_eq!(answer["policy"]["scope"], "none", "{url}");
+        assert_eq!(answer["preflight"]["status"], 403, "{url}");
+        for asked in ["preflight", "actual"] {
+            assert_eq!(answer[asked]["message"], message, "{url}");
+            assert_eq!(answer[asked]["advice"]["kind"], "request", "{url}");
+            assert_eq!(answer[asked]["advice"]["text"], advice, "{url}");
+        }
+    }
 }

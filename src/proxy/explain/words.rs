@@ -7,6 +7,7 @@ use crate::cors::Failure;
 use crate::cors::Outcome;
 use crate::cors::Refusal;
 
+use super::super::bucket::Ambiguity;
 use super::exchange::Exchange;
 use super::{RouteExplanation, Verdict};
 
@@ -49,7 +50,7 @@ impl Exchange {
                 matched.pattern
             ),
             Outcome::Refused(refusal) => {
-                format!("{asked}: {}", why(self.deciding(), refusal))
+                format!("{asked}: {}", why(self.deciding(), refusal, self.ambiguity))
             }
             Outcome::NotCors => "this is no CORS request".to_owned(),
         }
@@ -57,7 +58,17 @@ impl Exchange {
 }
 
 /// Why a request is refused, in a sentence.
-pub(super) fn why(explanation: &Explanation, refusal: &Refusal) -> String {
+pub(super) fn why(
+    explanation: &Explanation,
+    refusal: &Refusal,
+    ambiguity: Option<Ambiguity>,
+) -> String {
+    if let Some(ambiguity) = ambiguity {
+        return format!(
+            "no policy applies, because stores can read different buckets from this request: \
+             {ambiguity}"
+        );
+    }
     match refusal.denial.cause() {
         Cause::MissingOrigin => "it has no Origin".to_owned(),
         Cause::MalformedOrigin => "its Origin is none that a browser would send".to_owned(),
@@ -82,6 +93,26 @@ pub(super) fn why(explanation: &Explanation, refusal: &Refusal) -> String {
                     format!("rule {number} comes nearest, but {}", missed.join("; "))
                 }
             }
+        }
+    }
+}
+
+/// How to send a request so that a policy applies to it.
+pub(super) fn unambiguous(ambiguity: Ambiguity) -> &'static str {
+    match ambiguity {
+        Ambiguity::Host => {
+            "write the host in lower case, without a trailing dot, and its port, if any, without \
+             leading zeros"
+        }
+        Ambiguity::EmptySegment => "begin the path with one slash only",
+        Ambiguity::DotSegment | Ambiguity::ParentSegment => {
+            "write the path without `.` and `..` segments, encoded or not"
+        }
+        Ambiguity::BucketName => {
+            "begin the path with the bucket's name as it is, followed by a slash that is not encoded"
+        }
+        Ambiguity::PathOrHost => {
+            "name the bucket in the host, or set the route's buckets.address to \"both\""
         }
     }
 }

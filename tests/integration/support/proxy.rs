@@ -136,6 +136,7 @@ impl TestRoute {
                         .iter()
                         .map(|(name, xml)| ((*name).into(), policy(Some(xml))))
                         .collect(),
+                    ambiguous: policy(None),
                 }),
                 not_enabled: self.managed.then(|| policy(None)),
             },
