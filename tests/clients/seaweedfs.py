@@ -46,8 +46,8 @@ class SeaweedFS(Program):
         return code
 
 
-def start(folder: pathlib.Path):
-    """A server over an empty folder that answers."""
+def start(folder: pathlib.Path, is_readable=False):
+    """A server over an empty folder that answers; `is_readable`: anybody may read its objects."""
     (folder / "data").mkdir(parents=True)
     identities = {
         "identities": [
@@ -58,6 +58,8 @@ def start(folder: pathlib.Path):
             },
         ],
     }
+    if is_readable:
+        identities["identities"].append({"name": "anonymous", "actions": ["Read"]})
     (folder / "s3.json").write_text(json.dumps(identities))
     for attempt in range(ATTEMPTS):
         server = SeaweedFS(folder, free_ports(2 * len(PARTS)))
