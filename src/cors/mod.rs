@@ -76,6 +76,8 @@ pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 pub(crate) use decision::{is_cors_field, merged_vary};
 pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
 #[cfg(feature = "proxy")]
+pub(crate) use fields::AllowedFields;
+#[cfg(feature = "proxy")]
 pub(crate) use grant::Grants;
 pub use lint::{LINTS, Lint, lint};
 pub use note::Note;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::cors::Denial;
@@ -186,7 +186,8 @@ fn identify(response: &mut Response<Body>, id: RequestId) {
 }
 
 /// Writes a response that was made here. `fields` are lines that are added to its own; `to_head`:
-/// the request was a `HEAD`, whose response has no body ([RFC 9110 §9.3.2]).
+/// the request was a `HEAD`, whose response has no body ([RFC 9110 §9.3.2]). Gives the length of the
+/// body.
 ///
 /// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
 pub(super) fn write(
@@ -196,7 +197,7 @@ pub(super) fn write(
     date: &DateLine,
     now: Instant,
     out: &mut Vec<u8>,
-) {
+) -> usize {
     let (parts, body) = response.into_parts();
     let body = body.into_fixed();
     let reason = parts.status.canonical_reason().unwrap_or_default();
@@ -204,7 +205,10 @@ pub(super) fn write(
     let line = ["HTTP/1.1 ", parts.status.as_str(), " ", reason, "\r\n"];
     line.iter()
         .for_each(|part| out.extend_from_slice(part.as_bytes()));
-    let own = parts.headers.iter();
+    let own = parts
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != CONTENT_LENGTH);
     let own = own.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     let length = (b"content-length".as_slice(), length.as_bytes());
     for (name, value) in own.chain([length]) {
@@ -214,12 +218,14 @@ pub(super) fn write(
     }
     out.extend_from_slice(fields);
     date.write(now, out);
-    if !to_head {
-        out.extend_from_slice(&body);
+    if to_head {
+        return 0;
     }
+    out.extend_from_slice(&body);
+    body.len()
 }
 
-pub(super) fn close(response: &mut Response<Body>) {
+fn close(response: &mut Response<Body>) {
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));

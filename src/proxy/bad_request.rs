@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{HOST, ORIGIN, REFERER, USER_AGENT};
+use http::header::{CONNECTION, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Uri, request};
 use http_body::Body as _;
 
@@ -19,23 +19,28 @@ use super::wire::{Fields as _, Glimpse};
 impl Proxy {
     /// The answer to a client that did not send the whole of a head in time, but `bytes`.
     pub fn refuse_slow_head(&self, bytes: &[u8], client: Client, out: &mut Vec<u8>) {
-        self.refuse_bytes(&Error::RequestHeadTimeout, bytes, client, out);
+        self.refuse_bytes(&Error::RequestHeadTimeout, bytes, client, b"", out);
     }
 
-    /// Adds the answer to what `bytes` begin with to `out`.
+    /// Adds the answer to what `bytes` begin with to `out`; `lines` are added to its fields.
     #[cold]
     pub(super) fn refuse_bytes(
         &self,
         error: &Error,
         bytes: &[u8],
         client: Client,
+        lines: &[u8],
         out: &mut Vec<u8>,
     ) {
         let start = Instant::now();
         let glimpse = Glimpse::of(bytes);
         let parts = parts(&glimpse);
         let held = self.snapshot();
-        let response = self.refuse_head(error, &held.0, &parts);
+        let mut response = self.refuse_head(error, &held.0, &parts);
+        if !lines.is_empty() {
+            // They say it.
+            response.headers_mut().remove(CONNECTION);
+        }
         self.count(&self.unrouted, &parts.method, response.status(), start);
         if let Some(logger) = &self.access_log {
             let address = client::address_behind(
@@ -50,7 +55,7 @@ impl Proxy {
             });
         }
         let to_head = parts.method == Method::HEAD;
-        answer::write(response, b"", to_head, &self.date, start, out);
+        answer::write(response, lines, to_head, &self.date, start, out);
     }
 }
 

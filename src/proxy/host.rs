@@ -153,6 +153,12 @@ impl<'h, T> Found<'_, 'h, T> {
 }
 
 impl<T> HostMap<T> {
+    /// What serves every host.
+    #[must_use]
+    pub fn catch_all(&self) -> Option<&T> {
+        self.any.as_ref()
+    }
+
     /// Adds a host.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub mod resolver;
 mod scratch;
 pub mod snapshot;
 mod stream;
+mod target;
 pub mod timestamp;
 pub mod trace_context;
 pub mod traces;
@@ -74,6 +75,7 @@ use access_log::AccessLogger;
 use account::Asking;
 use answer::RequestIds;
 use body::{Body, UpstreamBody};
+use bucket::MatchedHost;
 use edge::DateLine;
 use error::{Blame, Error};
 use host::Host;
@@ -478,9 +480,27 @@ impl<'s> FoundRoute<'s> {
     fn find(snapshot: &'s Snapshot, authority: &[u8], path: &str) -> Result<Self, Error> {
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
         let matched = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
-        let index = *matched.value;
+        Self::at(snapshot, *matched.value, path, matched.host())
+    }
+
+    /// The route of a request that names no host (HTTP/1.0): the one that serves every host.
+    fn of_no_host(snapshot: &'s Snapshot, path: &str) -> Result<Self, Error> {
+        let index = snapshot.hosts.catch_all().ok_or(Error::InvalidHost)?;
+        let host = MatchedHost {
+            below: None,
+            is_canonical: true,
+        };
+        Self::at(snapshot, *index, path, host)
+    }
+
+    fn at(
+        snapshot: &'s Snapshot,
+        index: usize,
+        path: &str,
+        host: MatchedHost<'_>,
+    ) -> Result<Self, Error> {
         let route = snapshot.routes.get(index).ok_or(Error::UnknownHost)?;
-        let found = route.policies.find(path, matched.host());
+        let found = route.policies.find(path, host);
         Ok(Self {
             snapshot,
             index,

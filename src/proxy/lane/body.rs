@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::proxy::deadline::Deadline;
-use crate::proxy::wire::{Chunked, InvalidChunk, ResponseBody};
+use crate::proxy::wire::{Chunked, InvalidChunk, ResponseBody, TrailerPolicy};
 
 use super::connection::Raw;
 use super::exchange::{Carrying, ClientStream, due};
@@ -24,15 +24,24 @@ pub(super) const SMALLEST_PIECE: usize = 16 * 1024;
 pub(super) enum Body {
     /// So many bytes.
     Length(u64),
-    /// In chunks, which are read and written anew: extensions and trailers stay behind.
+    /// In chunks, which are read and written again: extensions stay behind.
     Chunked(Chunked),
-    /// All that comes, written in chunks.
+    /// All that comes until the upstream's connection ends.
     UntilClose {
         /// Whether it has come.
         is_ended: bool,
     },
     /// What came last is no chunk: it is cut here.
     Broken,
+}
+
+/// How a body whose length is not known goes to its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// In chunks.
+    Chunks,
+    /// As it is, up to the connection's end (HTTP/1.0).
+    Identity,
 }
 
 /// Why a response's body breaks off. The client sees it cut.
@@ -49,10 +58,10 @@ pub(super) enum Broken {
 }
 
 impl Body {
-    pub(super) fn of(framing: ResponseBody) -> Self {
+    pub(super) fn of(framing: ResponseBody, trailers: TrailerPolicy) -> Self {
         match framing {
             ResponseBody::Length(length) => Self::Length(length),
-            ResponseBody::Chunked => Self::Chunked(Chunked::without_trailers()),
+            ResponseBody::Chunked => Self::Chunked(Chunked::with_trailers(trailers)),
             ResponseBody::UntilClose => Self::UntilClose { is_ended: false },
         }
     }
@@ -68,7 +77,7 @@ impl Body {
 
     /// Writes what `bytes` have of the body as the client gets it; what is behind it stays. Says
     /// how many bytes of the body that were, its coding apart.
-    pub(super) fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> u64 {
+    pub(super) fn pass(&mut self, bytes: &mut &[u8], coding: Coding, out: &mut Vec<u8>) -> u64 {
         let mut passed = 0;
         match self {
             Self::Length(left) => {
@@ -76,32 +85,19 @@ impl Body {
                 out.extend_from_slice(now);
                 *left -= now.len() as u64;
                 *bytes = bytes.get(now.len()..).unwrap_or_default();
-                passed = now.len();
+                passed = now.len() as u64;
             }
-            Self::Chunked(chunked) => {
-                while !bytes.is_empty() && !chunked.is_ended() {
-                    match chunked.take(bytes) {
-                        Ok(data) => {
-                            write_chunk(data, out);
-                            passed += data.len();
-                        }
-                        Err(InvalidChunk) => {
-                            *self = Self::Broken;
-                            return passed as u64;
-                        }
-                    }
-                }
-                if chunked.is_ended() {
-                    out.extend_from_slice(LAST_CHUNK);
-                }
-            }
+            Self::Chunked(chunked) => match pass_chunks(chunked, bytes, coding, out) {
+                Ok(now) => passed = now,
+                Err(InvalidChunk) => *self = Self::Broken,
+            },
             Self::UntilClose { .. } => {
-                passed = bytes.len();
-                write_chunk(std::mem::take(bytes), out);
+                passed = bytes.len() as u64;
+                coding.write(std::mem::take(bytes), out);
             }
             Self::Broken => {}
         }
-        passed as u64
+        passed
     }
 
     /// Takes the next piece of the body from the front of `bytes`: empty where there is none, in
@@ -143,17 +139,60 @@ impl Body {
     }
 }
 
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
-    // An empty one would be the last.
-    if data.is_empty() {
-        return;
+impl Coding {
+    /// Writes a piece of a body.
+    fn write(self, data: &[u8], out: &mut Vec<u8>) {
+        match self {
+            // An empty chunk would be the last.
+            Self::Chunks if data.is_empty() => {}
+            Self::Chunks => {
+                write_size(data.len(), out);
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Identity => out.extend_from_slice(data),
+        }
     }
-    // Writing to memory does not fail.
-    let _ = io::Write::write_fmt(out, format_args!("{:x}\r\n", data.len()));
-    out.extend_from_slice(data);
+
+    /// Writes a body's end, with lines of trailers.
+    pub(super) fn write_end(self, trailers: &[u8], out: &mut Vec<u8>) {
+        if self == Self::Chunks {
+            for part in [b"0\r\n", trailers, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Writes a chunk's size and the end of its line.
+fn write_size(size: usize, out: &mut Vec<u8>) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = DIGITS.get(size >> (4 * place) & 15);
+        out.push(digit.copied().unwrap_or(b'0'));
+    }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the data of the chunks that `bytes` begin with; what is behind the body stays. Says how
+/// many bytes of data they had.
+pub(super) fn pass_chunks(
+    chunked: &mut Chunked,
+    bytes: &mut &[u8],
+    coding: Coding,
+    out: &mut Vec<u8>,
+) -> Result<u64, InvalidChunk> {
+    let mut passed = 0;
+    while !bytes.is_empty() && !chunked.is_ended() {
+        let data = chunked.take(bytes)?;
+        coding.write(data, out);
+        passed += data.len() as u64;
+    }
+    if chunked.is_ended() {
+        coding.write_end(chunked.trailers(), out);
+    }
+    Ok(passed)
 }
 
 /// The front of `bytes`, `most` of them at the most.
@@ -227,6 +266,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         piece: usize,
         raw: &mut Raw,
     ) -> Poll<Result<Vec<u8>, Broken>> {
+        let coding = self.exchange.coding();
         let scratch = &mut *self.proxy.scratch.borrow_mut();
         let piece = piece.min(scratch.input.len());
         let mut buffer = ReadBuf::new(scratch.input.get_mut(..piece).unwrap_or_default());
@@ -248,9 +288,9 @@ impl<C: ClientStream> Carrying<'_, C> {
                         let ended = io::ErrorKind::UnexpectedEof.into();
                         return Poll::Ready(Err(Broken::Upstream(ended)));
                     }
-                    scratch.output.extend_from_slice(LAST_CHUNK);
+                    coding.write_end(b"", &mut scratch.output);
                 } else {
-                    self.bytes += left.pass(&mut bytes, &mut scratch.output);
+                    self.bytes += left.pass(&mut bytes, coding, &mut scratch.output);
                     raw.is_spent |= !bytes.is_empty();
                 }
                 write_at_once(cx, self.client, &scratch.output)
@@ -282,7 +322,9 @@ async fn download_spliced(
             }),
             Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
                 Side::Source(error) => Broken::Upstream(error),
-                Side::Ended => Broken::Upstream(io::ErrorKind::UnexpectedEof.into()),
+                Side::Ended | Side::Invalid => {
+                    Broken::Upstream(io::ErrorKind::UnexpectedEof.into())
+                }
                 Side::Sink(_) => Broken::Client,
             })),
         });

@@ -1,5 +1,6 @@
 //! One plain exchange: a request to the upstream, its response back.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode};
-use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -24,12 +25,14 @@ use crate::proxy::logged::client_left;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::Route;
 use crate::proxy::upstream::{Timeouts, Upstream};
+use crate::proxy::wire::{Framing, TrailerPolicy};
 use crate::proxy::{Held, Proxy};
 
-use super::body::{self, Body, Broken, write_all, write_at_once};
+use super::body::{self, Body, Broken, Coding, write_all, write_at_once};
 use super::connection::Raw;
-use super::reply::{Expected, NoReply, Received};
-use super::response::{Dressing, write_for_client, write_line};
+use super::look::ends;
+use super::reply::{Expected, Interim, NoReply, Received};
+use super::response::{Dressing, is_unsized, write_for_client, write_line, write_switch};
 use super::told::{End, Told};
 
 /// As much as is read ahead of a client that asks before it was answered, in bytes.
@@ -64,13 +67,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream for TlsStream<S> {
 
 /// A request that was decided on, as it goes to the upstream.
 pub struct Exchange {
-    /// The head that the upstream gets, then the CORS fields that the response gets, then what the
-    /// access log wants to know.
+    /// The CORS fields that the response gets, then the head that the upstream gets, then what the
+    /// access log says of the request.
     pub(super) slip: Vec<u8>,
-    /// Where the head ends.
-    pub(super) head: usize,
     /// Where the CORS fields end.
     pub(super) cors: usize,
+    /// Where the head ends.
+    pub(super) head: usize,
+    /// Where in it the chosen upstream's `Host` goes; `None`: it has one.
+    pub(super) host_at: Option<usize>,
     /// `None`: there is no log.
     pub(super) told: Option<Box<Told>>,
     /// `None`: CORS is the upstream's business.
@@ -79,8 +84,18 @@ pub struct Exchange {
     /// Which of the snapshot's routes.
     pub(super) route: usize,
     pub(super) method: Method,
-    /// How long the request's body is.
-    pub(super) body: u64,
+    /// How the request's body is framed.
+    pub(super) framing: Framing,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub(super) expects_continue: bool,
+    /// Whether the client announces trailers (`Trailer`).
+    pub(super) announces_trailers: bool,
+    /// Whether the client takes trailers (`TE: trailers`).
+    pub(super) accepts_trailers: bool,
+    /// Whether it asks to leave HTTP.
+    pub(super) upgrades: bool,
+    /// Whether the client speaks HTTP/1.0.
+    pub(super) is_http10: bool,
     /// Whether the client's connection ends with the response.
     pub(super) closes: bool,
     pub(super) start: Instant,
@@ -128,12 +143,28 @@ impl Failure {
 }
 
 impl Exchange {
-    pub(super) fn upstream_head(&self) -> &[u8] {
-        self.slip.get(..self.head).unwrap_or_default()
+    /// The head that `upstream` gets.
+    pub(super) fn head_for(&self, upstream: &Upstream) -> Cow<'_, [u8]> {
+        let part = |from, to| self.slip.get(from..to).unwrap_or_default();
+        match self.host_at {
+            None => part(self.cors, self.head).into(),
+            Some(at) => {
+                let host = upstream.authority.as_bytes();
+                [
+                    part(self.cors, at),
+                    b"host: ",
+                    host,
+                    b"\r\n",
+                    part(at, self.head),
+                ]
+                .concat()
+                .into()
+            }
+        }
     }
 
     fn cors_lines(&self) -> &[u8] {
-        self.slip.get(self.head..self.cors).unwrap_or_default()
+        self.slip.get(..self.cors).unwrap_or_default()
     }
 
     fn dressing(&self, route: &Route, closes: bool) -> Dressing<'_> {
@@ -141,13 +172,44 @@ impl Exchange {
             cors: self.marks.map(|_| self.cors_lines()),
             vary: self.marks.and_then(|marks| marks.vary),
             via: route.forwarding.via,
-            closes,
+            coding: self.coding(),
+            ends: ends(closes, self.is_http10),
         }
+    }
+
+    /// How a body whose length is not known goes to the client.
+    pub(super) fn coding(&self) -> Coding {
+        match self.is_http10 {
+            true => Coding::Identity,
+            false => Coding::Chunks,
+        }
+    }
+
+    /// What becomes of the response's trailers.
+    fn trailers(&self) -> TrailerPolicy {
+        match self.accepts_trailers {
+            true => TrailerPolicy::Filter,
+            false => TrailerPolicy::Drop,
+        }
+    }
+
+    /// Which interim responses the client gets.
+    fn interim(&self) -> Interim {
+        match (self.is_http10, self.expects_continue) {
+            (true, _) => Interim::None,
+            (false, true) => Interim::All,
+            (false, false) => Interim::Unasked,
+        }
+    }
+
+    /// Whether it has no body.
+    pub(super) fn is_bodiless(&self) -> bool {
+        self.framing == Framing::Length(0)
     }
 
     /// Whether it may be sent twice (RFC 9110 §9.2.2): nothing of a body is gone.
     fn is_repeatable(&self) -> bool {
-        self.body == 0 && self.method.is_idempotent()
+        self.is_bodiless() && self.method.is_idempotent()
     }
 }
 
@@ -161,6 +223,9 @@ struct Reply {
     closes: bool,
     /// What the client's connection did not take.
     unwritten: Vec<u8>,
+    /// What the upstream sent behind a response that switched to another protocol; `None`: it did
+    /// not.
+    switched: Option<Vec<u8>>,
 }
 
 impl Proxy {
@@ -284,7 +349,11 @@ impl<C: ClientStream> Carrying<'_, C> {
             is_upstream_free,
             closes,
             unwritten,
+            switched,
         } = reply;
+        if let Some(first) = switched {
+            return Ok(Box::pin(self.tunnel(raw, unwritten, first)).await);
+        }
         let limit = lease.upstream().settings.timeouts.body_idle;
         if !left.is_ended() || !unwritten.is_empty() {
             let moved = self.download(left, unwritten, &mut raw, limit);
@@ -313,13 +382,13 @@ impl<C: ClientStream> Carrying<'_, C> {
     async fn send_and_answer(&mut self, lease: &Lease, raw: &mut Raw) -> Result<Reply, Failure> {
         let exchange = self.exchange;
         let timeouts = lease.upstream().settings.timeouts;
-        let mut received = Received::default();
+        let mut received = Received::nothing(exchange.interim());
         let mut is_sent = true;
         self.deadline.set(due(timeouts.response_head));
         // What may be sent but once goes the careful way.
         if exchange.is_repeatable() {
-            let head = exchange.upstream_head();
-            let sent = raw.send(head, self.deadline).await;
+            let head = exchange.head_for(lease.upstream());
+            let sent = raw.send(&head, self.deadline).await;
             sent.map_err(|no_reply| failure(no_reply, lease, raw))?;
         } else {
             let upload = self.upload(lease, raw, &mut received);
@@ -330,6 +399,9 @@ impl<C: ClientStream> Carrying<'_, C> {
             match self.poll_answer(cx, !is_sent, lease, raw, &mut received) {
                 Poll::Pending => {}
                 ready => return ready,
+            }
+            if self.pass_on(cx, &mut received).is_err() {
+                return Poll::Ready(Err(Failure::ClientLeft));
             }
             if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
                 return Poll::Ready(Err(Failure::ClientLeft));
@@ -357,20 +429,34 @@ impl<C: ClientStream> Carrying<'_, C> {
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,
             may_repeat: raw.is_reused && exchange.is_repeatable(),
+            may_switch: exchange.upgrades,
         };
         let closes = must_close || exchange.closes || (self.closing)();
-        let dressing = exchange.dressing(self.route, closes);
         let scratch = &mut *proxy.scratch.borrow_mut();
         let answered = raw.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
+            proxy.count_exchange(exchange, self.route, head.status);
+            self.status = head.status;
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                write_switch(head, out);
+                let unwritten = write_at_once(cx, self.client, out);
+                return Ok(Reply {
+                    left: Body::Length(0),
+                    is_upstream_free: false,
+                    closes: true,
+                    unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+                    switched: Some(rest.to_vec()),
+                });
+            }
+            // The end of the connection is the body's.
+            let closes = closes || is_unsized(head) && exchange.is_http10;
+            let dressing = exchange.dressing(self.route, closes);
             write_for_client(head, &dressing, out);
             if head.is_dated {
                 out.extend_from_slice(b"\r\n");
             } else {
                 proxy.date.write(Instant::now(), out);
             }
-            proxy.count_exchange(exchange, self.route, head.status);
-            self.status = head.status;
-            let (mut left, mut rest) = (Body::of(head.body), rest);
+            let (mut left, mut rest) = (Body::of(head.body, exchange.trailers()), rest);
             let unwritten = match &mut left {
                 Body::Length(length) if *length > COPIED as u64 => {
                     let now = body::part(rest, *length);
@@ -380,7 +466,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     body::write_both_at_once(cx, self.client, out, now)
                 }
                 left => {
-                    self.bytes += left.pass(&mut rest, out);
+                    self.bytes += left.pass(&mut rest, exchange.coding(), out);
                     write_at_once(cx, self.client, out)
                 }
             };
@@ -390,6 +476,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                 is_upstream_free: !head.closes && rest.is_empty(),
                 closes,
                 unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+                switched: None,
             })
         });
         answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, lease, raw))?)
@@ -409,6 +496,18 @@ impl<C: ClientStream> Carrying<'_, C> {
             self.ahead.extend_from_slice(buffer.filled());
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives the client what it takes of interim responses.
+    pub(super) fn pass_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> io::Result<()> {
+        if !received.passed_on.is_empty() {
+            received.passed_on = write_at_once(cx, self.client, &received.passed_on)?;
+        }
+        Ok(())
     }
 
     /// Counts and logs a response's body that broke off.
@@ -440,25 +539,23 @@ impl<C: ClientStream> Carrying<'_, C> {
         self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
         let mut response = proxy.failure(route, error, exchange.marks.is_some());
         // A request whose body was not read to its end has bytes behind it that are no request.
-        let is_unread = exchange.body > 0;
+        let is_unread = !exchange.is_bodiless();
         let closes = exchange.closes || is_unread || error.answer().close || (self.closing)();
-        if closes {
-            answer::close(&mut response);
-        }
+        // Our own line says it.
+        response.headers_mut().remove(CONNECTION);
         let dressing = exchange.dressing(route, closes);
         let mut lines = dressing.cors.unwrap_or_default().to_vec();
+        lines.extend_from_slice(dressing.ends);
         if let Some(names) = dressing.vary {
             write_line(b"vary", names.as_bytes(), &mut lines);
         }
         proxy.count_exchange(exchange, route, response.status());
         self.status = response.status();
         self.request_id = response.headers().get(answer::REQUEST_ID).cloned();
-        if exchange.method != Method::HEAD {
-            self.bytes = response.size_hint().exact().unwrap_or_default();
-        }
         let (mut bytes, now) = (Vec::new(), Instant::now());
         let to_head = exchange.method == Method::HEAD;
-        answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
+        let length = answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
+        self.bytes = length as u64;
         self.deadline.set(due(Timeouts::default().body_idle));
         match write_all(self.client, &bytes, self.deadline, None).await {
             Ok(()) if closes => Went::Refused,

@@ -17,7 +17,7 @@ use crate::proxy::error::Error;
 use crate::proxy::pool::Tries;
 use crate::proxy::snapshot::{HostHeader, Route};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::wire::{ResponseHead, offset};
+use crate::proxy::wire::{ResponseHead, TrailerPolicy, offset};
 
 use super::body::{Body, write_at_once};
 use super::connection::Raw;
@@ -119,6 +119,7 @@ impl Proxy {
             to_head: request.method == Method::HEAD,
             piece: LARGEST_PIECE,
             may_repeat: raw.is_reused,
+            may_switch: false,
         };
         let mut received = Received::default();
         poll_fn(|cx| {
@@ -188,7 +189,7 @@ impl Fetched {
         Ok(Self {
             head: response,
             body: Unread {
-                left: Body::of(head.body),
+                left: Body::of(head.body, TrailerPolicy::Drop),
                 bytes: bytes.slice(head.bytes.len()..),
                 closes: head.closes,
             },

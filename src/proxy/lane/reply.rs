@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::StatusCode;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::proxy::balance::Lease;
@@ -17,6 +18,7 @@ use crate::proxy::wire::{InvalidResponse, ResponseHead, read_response};
 
 use super::body::write_all;
 use super::connection::Raw;
+use super::response::write_interim;
 
 /// What came from the upstream and was not passed on yet.
 #[derive(Default)]
@@ -27,6 +29,26 @@ pub(super) struct Received {
     pub(super) is_new: bool,
     /// How many interim responses came.
     interim: usize,
+    /// Which of them the client gets.
+    passes: Interim,
+    /// Those that it has still to get.
+    pub(super) passed_on: Vec<u8>,
+    /// Whether `100 Continue` was among them, or was said by us.
+    pub(super) is_continued: bool,
+}
+
+/// Which interim responses (1xx) a client gets ([RFC 9110 §15.2]).
+///
+/// [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Interim {
+    /// None: HTTP/1.0 has no such thing.
+    #[default]
+    None,
+    /// All but `100 Continue`, which the client did not ask for.
+    Unasked,
+    /// All: it waits for `100 Continue`.
+    All,
 }
 
 /// What is known of a response before it comes.
@@ -38,6 +60,8 @@ pub(super) struct Expected<'l> {
     pub(super) piece: usize,
     /// Whether the request may be sent once more on another connection.
     pub(super) may_repeat: bool,
+    /// Whether the request asks for another protocol.
+    pub(super) may_switch: bool,
 }
 
 /// Why an answer did not come about.
@@ -74,21 +98,56 @@ enum Next<R> {
 const TOO_LONG: &str = "a head that is longer than `response_head_bytes`";
 
 impl Received {
-    /// Drops the interim responses that it begins with; false: there is something else.
-    pub(super) fn drop_interim(&mut self, limits: &UpstreamLimits) -> bool {
+    /// Nothing yet; `passes` says which interim responses the client gets.
+    pub(super) fn nothing(passes: Interim) -> Self {
+        Self {
+            passes,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the interim responses that it begins with; false: there is something else.
+    pub(super) fn take_interim(&mut self, limits: &UpstreamLimits) -> bool {
         loop {
             let most_fields = limits.response_header_count;
-            let read = read_response(&self.bytes, most_fields, false, |head| {
-                (head.bytes.len(), head.status.as_u16())
+            let bytes = std::mem::take(&mut self.bytes);
+            let read = read_response(&bytes, most_fields, false, |head| {
+                let is_interim = head.status.is_informational()
+                    && head.status != StatusCode::SWITCHING_PROTOCOLS
+                    && head.bytes.len() <= limits.response_head_bytes
+                    && self.interim < limits.interim_responses;
+                if is_interim {
+                    self.note_interim(head);
+                }
+                is_interim.then_some(head.bytes.len())
             });
             match read {
-                Ok(None) => return self.bytes.len() <= limits.response_head_bytes,
-                Ok(Some((length, 100 | 102..=199))) if self.interim < limits.interim_responses => {
-                    self.interim += 1;
-                    self.bytes.drain(..length);
+                Ok(Some(Some(head))) => self.bytes = bytes.get(head..).unwrap_or_default().to_vec(),
+                Ok(None) if bytes.len() <= limits.response_head_bytes => {
+                    self.bytes = bytes;
+                    return true;
                 }
-                Ok(Some(_)) | Err(_) => return false,
+                Ok(_) | Err(_) => {
+                    self.bytes = bytes;
+                    return false;
+                }
             }
+        }
+    }
+
+    /// Counts an interim response, and keeps what the client gets of it.
+    fn note_interim(&mut self, head: &ResponseHead<'_, '_>) {
+        self.interim += 1;
+        let is_continue = head.status == StatusCode::CONTINUE;
+        let is_passed = match self.passes {
+            Interim::None => false,
+            Interim::Unasked => !is_continue,
+            // Once: the client waits no longer.
+            Interim::All => !is_continue || !self.is_continued,
+        };
+        self.is_continued |= is_continue;
+        if is_passed {
+            write_interim(head, &mut self.passed_on);
         }
     }
 }
@@ -128,7 +187,7 @@ impl Raw {
     }
 
     /// Reads until the final response's head is there, and gives it to `then`, with what came
-    /// behind it and an empty buffer to write to.
+    /// behind it and a buffer that has what the client is to get before it.
     pub(super) fn poll_head<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -162,13 +221,17 @@ impl Raw {
                 if head.bytes.len() > limits.response_head_bytes {
                     return Next::TooLong;
                 }
-                if head.status.is_informational() {
-                    return Next::Interim(head.bytes.len(), head.status.as_u16() == 101);
+                let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if head.status.is_informational() && !(switches && expected.may_switch) {
+                    received.note_interim(head);
+                    return Next::Interim(head.bytes.len(), switches);
                 }
                 if expected.may_repeat && is_goodbye(head.status, || head.closes) {
                     return Next::Goodbye;
                 }
                 output.clear();
+                // First what comes before it.
+                output.append(&mut received.passed_on);
                 let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
                 Next::Final(then(cx, head, rest, output))
             });
@@ -185,7 +248,6 @@ impl Raw {
                 }
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {
-                    received.interim += 1;
                     if switches {
                         let what = "101 to a request that asked for no other protocol";
                         return Poll::Ready(Err(NoReply::Unacceptable(what.into())));

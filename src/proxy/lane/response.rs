@@ -4,7 +4,9 @@
 use http::{HeaderValue, Version};
 
 use crate::proxy::edits::ResponseEdit;
-use crate::proxy::wire::{CLOSE, ResponseBody, ResponseHead, copy_runs};
+use crate::proxy::wire::{ResponseBody, ResponseHead, copy_runs};
+
+use super::body::Coding;
 
 /// What is set on a response.
 pub(super) struct Dressing<'a> {
@@ -13,15 +15,52 @@ pub(super) struct Dressing<'a> {
     /// What `Vary` has to name.
     pub(super) vary: Option<&'static HeaderValue>,
     pub(super) via: bool,
-    /// Whether the client's connection ends with it.
-    pub(super) closes: bool,
+    /// How a body whose length is not known goes to the client.
+    pub(super) coding: Coding,
+    /// The lines that say whether the client's connection goes on.
+    pub(super) ends: &'static [u8],
 }
 
-/// Whether a response's body goes to the client in chunks.
-fn is_chunked(head: &ResponseHead<'_, '_>) -> bool {
+/// Whether a response's body has no length that is known.
+pub(super) fn is_unsized(head: &ResponseHead<'_, '_>) -> bool {
     match head.body {
         ResponseBody::Length(_) => false,
         ResponseBody::Chunked | ResponseBody::UntilClose => true,
+    }
+}
+
+/// Writes an interim response: as it came, but for the fields of one connection.
+pub(super) fn write_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    let edit = ResponseEdit {
+        status: head.status,
+        via: None,
+        has_lists: head.has_lists,
+        replaces_cors: false,
+        vary: None,
+    };
+    write_status_line(head, out);
+    write_fields(head, &edit, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a response that switches to another protocol: as it came.
+pub(super) fn write_switch(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
+    write_status_line(head, out);
+    for field in head.fields {
+        write_line(field.name.as_bytes(), field.value, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the fields that an edit keeps.
+fn write_fields(head: &ResponseHead<'_, '_>, edit: &ResponseEdit, out: &mut Vec<u8>) {
+    let keeps = |name: &str| edit.keeps(name, head.fields);
+    if head.is_clean {
+        copy_runs(head.bytes, head.fields, out, |field| keeps(field.name));
+    } else {
+        for field in head.fields.iter().filter(|field| keeps(field.name)) {
+            write_line(field.name.as_bytes(), field.value, out);
+        }
     }
 }
 
@@ -43,25 +82,13 @@ pub(super) fn write_for_client(
         vary: dressing.vary,
     };
     write_status_line(head, out);
-    if head.is_clean {
-        copy_runs(head.bytes, head.fields, out, |field| {
-            edit.keeps(field.name, head.fields)
-        });
-    } else {
-        for field in head.fields {
-            if edit.keeps(field.name, head.fields) {
-                write_line(field.name.as_bytes(), field.value, out);
-            }
-        }
-    }
-    if is_chunked(head) {
+    write_fields(head, &edit, out);
+    if is_unsized(head) && dressing.coding == Coding::Chunks {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(dressing.cors.unwrap_or_default());
     edit.add(head.fields, out);
-    if dressing.closes {
-        out.extend_from_slice(CLOSE);
-    }
+    out.extend_from_slice(dressing.ends);
 }
 
 fn write_status_line(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {

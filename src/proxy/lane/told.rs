@@ -5,20 +5,21 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use crate::cors::Kind;
 use crate::cors::Reason;
 use crate::metrics::UpstreamFailure;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::Record;
-use crate::proxy::client::{self, Client, X_FORWARDED_FOR};
+use crate::proxy::client::{self, X_FORWARDED_FOR};
 use crate::proxy::snapshot::Route;
 use crate::proxy::trace_context::{TRACEPARENT, TraceId, TraceParent};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::wire::{Fields as _, RequestHead};
 
 use super::exchange::Exchange;
+use super::look::Received;
 
 /// What is known of a request at its head. The ranges are places in the exchange's slip.
 pub(super) struct Told {
@@ -29,6 +30,7 @@ pub(super) struct Told {
     origin: Option<Range<usize>>,
     referer: Option<Range<usize>>,
     user_agent: Option<Range<usize>>,
+    version: Version,
     trace_id: Option<TraceId>,
     decision: Option<(Kind, Result<(), Reason>)>,
 }
@@ -47,19 +49,19 @@ pub(super) struct End<'e> {
 
 impl Proxy {
     /// The address that a request comes from, as far as its client is trusted to say it.
-    fn address_behind(&self, head: &RequestHead<'_, '_>, client: Client) -> Option<IpAddr> {
+    fn address_behind(&self, request: &Received<'_, '_>) -> Option<IpAddr> {
+        let client = request.client;
         if !client.trusted {
             return client.address;
         }
-        let lines = head.fields.field_values(&X_FORWARDED_FOR);
+        let lines = request.head.fields.field_values(&X_FORWARDED_FOR);
         client::address_behind(lines, client, &self.snapshot().0.trusted_proxies)
     }
 
-    /// Adds the head to `slip`, where there is a log to be told of it.
+    /// Adds the head to `slip`, where there is an access log.
     pub(super) fn note(
         &self,
-        head: &RequestHead<'_, '_>,
-        client: Client,
+        request: &Received<'_, '_>,
         decision: Option<(Kind, Result<(), Reason>)>,
         slip: &mut Vec<u8>,
     ) -> Option<Box<Told>> {
@@ -69,14 +71,16 @@ impl Proxy {
             slip.extend_from_slice(part);
             start..slip.len()
         };
+        let head = request.head;
         Some(Box::new(Told {
             time: SystemTime::now(),
-            address: self.address_behind(head, client),
-            target: keep(head.target.as_bytes()),
-            host: keep(head.field("host").unwrap_or_default()),
+            address: self.address_behind(request),
+            target: keep(request.target.origin_form.as_bytes()),
+            host: keep(request.authority),
             origin: head.field("origin").map(&mut keep),
             referer: head.field("referer").map(&mut keep),
             user_agent: head.field("user-agent").map(&mut keep),
+            version: head.version(),
             trace_id: trace_id(head),
             decision,
         }))
@@ -95,7 +99,7 @@ impl Proxy {
             method: &exchange.method,
             host: part(&told.host),
             target: std::str::from_utf8(part(&told.target)).unwrap_or_default(),
-            version: Version::HTTP_11,
+            version: told.version,
             status: end.status,
             bytes: end.bytes,
             duration: exchange.start.elapsed(),
@@ -110,48 +114,47 @@ impl Proxy {
         });
     }
 
-    /// Logs a request that was answered at the edge.
+    /// Logs a request that was answered here.
     pub(in crate::proxy) fn tell_answered(
         &self,
-        head: &RequestHead<'_, '_>,
-        client: Client,
+        request: &Received<'_, '_>,
         route: &Route,
         answered: &Answered<'_>,
     ) {
         let Some(logger) = &self.access_log else {
             return;
         };
+        let head = request.head;
         logger.log(&Record {
             time: SystemTime::now(),
             route: Some(&route.name),
-            client: self.address_behind(head, client),
-            method: &Method::OPTIONS,
-            host: head.field("host").unwrap_or_default(),
-            target: head.target,
-            version: Version::HTTP_11,
+            client: self.address_behind(request),
+            method: &request.method,
+            host: request.authority,
+            target: &request.target.origin_form,
+            version: head.version(),
             status: answered.status,
             bytes: answered.bytes as u64,
-            duration: answered.start.elapsed(),
+            duration: request.start.elapsed(),
             upstream: None,
             failed: None,
             request_id: answered.request_id,
             trace_id: trace_id(head),
             origin: head.field("origin"),
-            decision: Some((Kind::Preflight, answered.outcome)),
+            decision: answered.decision,
             referer: head.field("referer"),
             user_agent: head.field("user-agent"),
         });
     }
 }
 
-/// How a preflight was answered at the edge.
+/// How a request was answered here.
 pub(in crate::proxy) struct Answered<'a> {
     pub(in crate::proxy) status: StatusCode,
-    pub(in crate::proxy) outcome: Result<(), Reason>,
+    pub(in crate::proxy) decision: Option<(Kind, Result<(), Reason>)>,
     pub(in crate::proxy) request_id: &'a str,
     /// Of the body.
     pub(in crate::proxy) bytes: usize,
-    pub(in crate::proxy) start: std::time::Instant,
 }
 
 fn trace_id(head: &RequestHead<'_, '_>) -> Option<TraceId> {

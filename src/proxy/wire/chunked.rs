@@ -23,9 +23,22 @@ pub struct Chunked {
     size: u64,
     /// Digits of the size, or bytes of the extension.
     count: u16,
+    /// The trailer section as far as it came, and once it is whole, what of it is passed on.
     trailers: Vec<u8>,
-    /// Whether trailers are for nobody, so that it does not matter what they are named.
-    drops_trailers: bool,
+    policy: TrailerPolicy,
+}
+
+/// What becomes of a trailer section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum TrailerPolicy {
+    /// It is passed on; a field that belongs in a head makes the body invalid.
+    Strict,
+    /// It is dropped; a field that belongs in a head makes the body invalid.
+    Unannounced,
+    /// It is passed on without the fields that belong in a head.
+    Filter,
+    /// It is dropped.
+    Drop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +64,25 @@ impl Default for Chunked {
             size: 0,
             count: 0,
             trailers: Vec::new(),
-            drops_trailers: false,
+            policy: TrailerPolicy::Strict,
         }
     }
 }
 
 impl Chunked {
-    /// One whose trailers are passed on to nobody.
-    pub(in crate::proxy) fn without_trailers() -> Self {
+    /// One whose trailers are treated like this.
+    pub(in crate::proxy) fn with_trailers(policy: TrailerPolicy) -> Self {
         Self {
-            drops_trailers: true,
+            policy,
             ..Self::default()
+        }
+    }
+
+    /// The lines of the trailer section that are passed on; empty before the body's end.
+    pub(in crate::proxy) fn trailers(&self) -> &[u8] {
+        match self.state {
+            State::End => &self.trailers,
+            _ => &[],
         }
     }
 
@@ -151,7 +172,7 @@ impl Chunked {
             }
             self.trailers.push(byte);
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
-                check_trailers(&self.trailers, self.drops_trailers)?;
+                self.trailers = passed_on(&self.trailers, self.policy)?;
                 self.state = State::End;
                 return Ok(index + 1);
             }
@@ -163,20 +184,32 @@ impl Chunked {
     }
 }
 
-fn check_trailers(section: &[u8], any_name: bool) -> Result<(), InvalidChunk> {
+/// The lines of a whole trailer section that are passed on.
+fn passed_on(section: &[u8], policy: TrailerPolicy) -> Result<Vec<u8>, InvalidChunk> {
     let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((length, fields))) =
         httparse::parse_headers(section, &mut slots)
     else {
         return Err(InvalidChunk);
     };
-    if length != section.len()
-        || !ends_lines_with_crlf(section, fields)
-        || !any_name && fields.iter().any(|field| !may_be_trailer(field.name))
-    {
+    if length != section.len() || !ends_lines_with_crlf(section, fields) {
         return Err(InvalidChunk);
     }
-    Ok(())
+    let mut lines = Vec::new();
+    for field in fields.iter().filter(|_| policy != TrailerPolicy::Drop) {
+        match (may_be_trailer(field.name), policy) {
+            (true, TrailerPolicy::Strict | TrailerPolicy::Filter) => {
+                for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+                    lines.extend_from_slice(part);
+                }
+            }
+            (false, TrailerPolicy::Strict | TrailerPolicy::Unannounced) => {
+                return Err(InvalidChunk);
+            }
+            _ => {}
+        }
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -249,10 +282,15 @@ mod tests {
             assert_eq!(read(text.as_bytes(), 100), Err(InvalidChunk), "{text:?}");
         }
         let forbidden = b"0\r\nhost: a\r\nContent-Length: 1\r\n\r\n";
-        let mut dropped = Chunked::without_trailers();
+        let mut dropped = Chunked::with_trailers(TrailerPolicy::Drop);
         assert_eq!(dropped.take(&mut &forbidden[..]), Ok(&[][..]));
         assert!(dropped.is_ended());
-        let no_trailer = Chunked::without_trailers().take(&mut &b"0\r\na : b\r\n\r\n"[..]);
+        let mut filtered = Chunked::with_trailers(TrailerPolicy::Filter);
+        let some = b"0\r\nhost: a\r\nX-Sum:1\r\nContent-Length: 1\r\n\r\n";
+        assert_eq!(filtered.take(&mut &some[..]), Ok(&[][..]));
+        assert_eq!(filtered.trailers(), b"X-Sum: 1\r\n");
+        let no_trailer =
+            Chunked::with_trailers(TrailerPolicy::Drop).take(&mut &b"0\r\na : b\r\n\r\n"[..]);
         assert_eq!(no_trailer, Err(InvalidChunk));
         let large = format!("0\r\na: {}", "b".repeat(2 * MOST_TRAILERS));
         assert_eq!(read(large.as_bytes(), 100), Err(InvalidChunk));

@@ -13,6 +13,7 @@ mod request;
 mod response;
 mod trailers;
 
+pub(super) use chunked::TrailerPolicy;
 pub use chunked::{Chunked, InvalidChunk};
 pub use fields::Field;
 pub(super) use fields::{CLOSE, Fields, copy_runs, offset};

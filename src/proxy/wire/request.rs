@@ -2,11 +2,13 @@
 
 use std::mem::MaybeUninit;
 
+use http::Version;
+use http::header::CONNECTION;
 use httparse::{Header, Status};
 
 use crate::proxy::HeadLimits;
 
-use super::fields::{Field, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
+use super::fields::{Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
 
 /// A request's head whose meaning is beyond doubt.
 #[derive(Debug)]
@@ -31,10 +33,14 @@ pub struct RequestHead<'h, 'b> {
     pub requested_headers: Field<'b>,
     /// `Connection`.
     pub connection: Connection,
-    /// Whether it asks to leave HTTP.
+    /// Whether it has an `Upgrade`.
     pub has_upgrade: bool,
-    /// Whether a field is there that asks more of a proxy than to be forwarded.
-    pub is_special: bool,
+    /// Whether it has a `TE`.
+    pub has_te: bool,
+    /// Whether it announces trailers (`Trailer`).
+    pub has_trailer: bool,
+    /// `Expect`.
+    pub expect: Field<'b>,
     /// The fields.
     pub fields: &'h [Header<'b>],
 }
@@ -149,6 +155,38 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         Some(field.value)
     }
 
+    /// The version.
+    pub(in crate::proxy) fn version(&self) -> Version {
+        match self.is_http10 {
+            true => Version::HTTP_10,
+            false => Version::HTTP_11,
+        }
+    }
+
+    /// Whether the client ends the connection with the response ([RFC 9112 §9.3]).
+    ///
+    /// [RFC 9112 §9.3]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3
+    pub(in crate::proxy) fn closes(&self) -> bool {
+        match self.connection {
+            Connection::Closes => true,
+            Connection::Stays if !self.is_http10 => false,
+            Connection::Stays | Connection::Lists => {
+                self.fields.lists(&CONNECTION, b"close")
+                    || self.is_http10 && !self.fields.lists(&CONNECTION, KEEP_ALIVE)
+            }
+        }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 none does
+    /// ([RFC 9110 §10.1.1]).
+    ///
+    /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+    pub(in crate::proxy) fn expects_continue(&self) -> bool {
+        matches!(self.expect, Field::One(value) if value.eq_ignore_ascii_case(b"100-continue"))
+            && !self.is_http10
+            && self.framing != Framing::Length(0)
+    }
+
     fn new(bytes: &'b [u8], request: &'h httparse::Request<'_, 'b>) -> Result<Self, HeadError> {
         let (fields, malformed) = (&*request.headers, HeadError::Malformed);
         let method = request.method.unwrap_or_default();
@@ -167,7 +205,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             requested_headers: Field::Absent,
             connection: Connection::default(),
             has_upgrade: false,
-            is_special: false,
+            has_te: false,
+            has_trailer: false,
+            expect: Field::Absent,
             fields: &[],
         };
         let (mut length, mut coding, mut connection) = <(Field, Field, Field)>::default();
@@ -176,29 +216,22 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             // Lengths tell nearly all names apart before any letter is compared.
             let place = match field.name.len() {
                 2 if is("te") => {
-                    head.is_special = true;
+                    head.has_te = true;
                     continue;
                 }
                 4 if is("host") => &mut head.host,
                 6 if is("origin") => &mut head.origin,
-                6 if is("expect") => {
-                    head.is_special = true;
-                    continue;
-                }
+                6 if is("expect") => &mut head.expect,
                 7 if is("upgrade") => {
-                    (head.has_upgrade, head.is_special) = (true, true);
+                    head.has_upgrade = true;
                     continue;
                 }
                 7 if is("trailer") => {
-                    head.is_special = true;
+                    head.has_trailer = true;
                     continue;
                 }
                 10 if is("connection") => &mut connection,
                 14 if is("content-length") => &mut length,
-                14 if is("http2-settings") => {
-                    head.is_special = true;
-                    continue;
-                }
                 17 if is("transfer-encoding") => &mut coding,
                 29 if is("access-control-request-method") => &mut head.requested_method,
                 30 if is("access-control-request-headers") => &mut head.requested_headers,
@@ -218,7 +251,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'#')
         {
-            return Err(malformed("the target has a byte that none may have"));
+            return Err(malformed(
+                "the target has a byte outside visible ASCII, or a fragment: percent-encode it",
+            ));
         }
         head.fields = fields;
         Ok(head)
@@ -238,10 +273,11 @@ fn framing(length: Field<'_>, coding: Field<'_>, is_http10: bool) -> Result<Fram
             None => Err("Content-Length is not a number of bytes"),
         },
         (Field::Several, Field::Absent) => Err("there are several Content-Length fields"),
-        (Field::Absent, Field::One(b"chunked")) if is_http10 => {
-            Err("HTTP/1.0 has no Transfer-Encoding")
+        (Field::Absent, Field::One(_)) if is_http10 => Err("HTTP/1.0 has no Transfer-Encoding"),
+        // The names of codings are case-insensitive (RFC 9112 §7).
+        (Field::Absent, Field::One(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked)
         }
-        (Field::Absent, Field::One(b"chunked")) => Ok(Framing::Chunked),
         (Field::Absent, _) => Err("Transfer-Encoding is not chunked, once"),
         (_, _) => Err("there are both Content-Length and Transfer-Encoding"),
     }
@@ -290,6 +326,10 @@ mod tests {
                 "PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
                 Framing::Chunked,
             ),
+            (
+                "PUT / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\n\r\n",
+                Framing::Chunked,
+            ),
             ("GET / HTTP/1.0\r\n\r\n", Framing::Length(0)),
         ];
         for (text, framing) in good {
@@ -311,7 +351,7 @@ mod tests {
             "PUT / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
             "PUT / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
             "PUT / HTTP/1.1\r\nContent-Length: 010\r\n\r\n",
-            "PUT / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: Chunked;q=1\r\n\r\n",
             "PUT / HTTP/1.1\r\nContent-Length: \r\n\r\n",
             "PUT / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n",
             "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -51,9 +51,14 @@ impl<S: Read + Write> RawClient<S> {
         self
     }
 
-    /// Reads the head and the body of a response to a request with `method`.
+    /// Reads the head and the body of the final response to a request with `method`.
     pub(crate) fn receive(&mut self, method: &str) -> RawResponse {
-        let (status, headers) = self.head();
+        let (status, headers) = loop {
+            let (status, headers) = self.head();
+            if !matches!(status, 100 | 102..=199) {
+                break (status, headers);
+            }
+        };
         let mut response = RawResponse {
             status,
             headers,

@@ -1,0 +1,112 @@
+//! A connection that has left HTTP (WebSocket and other upgrades): bytes both ways until both ends
+//! have said their last ([RFC 9110 §7.8]).
+//!
+//! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::proxy::scratch::Scratch;
+
+use super::body::write_at_once;
+use super::connection::Raw;
+use super::exchange::{Carrying, ClientStream, Went};
+
+/// As much as is read at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// One direction of a tunnel.
+struct Direction {
+    /// What was read and is not written yet.
+    unwritten: Vec<u8>,
+    /// Whether the source has ended.
+    is_ended: bool,
+    /// Whether the sink knows of it.
+    is_shut: bool,
+    moved: u64,
+}
+
+impl Direction {
+    fn new(unwritten: Vec<u8>) -> Self {
+        Self {
+            moved: unwritten.len() as u64,
+            unwritten,
+            is_ended: false,
+            is_shut: false,
+        }
+    }
+
+    /// Moves what can be moved now; ready when the source has ended and the sink knows of it.
+    fn poll_move<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if !self.unwritten.is_empty() {
+                self.unwritten = write_at_once(cx, sink, &self.unwritten)?;
+                if !self.unwritten.is_empty() {
+                    return Poll::Pending;
+                }
+            }
+            if self.is_shut {
+                return Poll::Ready(Ok(()));
+            }
+            if self.is_ended {
+                ready!(Pin::new(&mut *sink).poll_shutdown(cx))?;
+                self.is_shut = true;
+                continue;
+            }
+            // What is held back above the socket (TLS) goes as the socket has room.
+            if let Poll::Ready(flushed) = Pin::new(&mut *sink).poll_flush(cx) {
+                flushed?;
+            }
+            let free = scratch.input.get_mut(..PIECE).unwrap_or_default();
+            let mut buffer = ReadBuf::new(free);
+            ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer))?;
+            self.is_ended = buffer.filled().is_empty();
+            self.moved += buffer.filled().len() as u64;
+            self.unwritten = write_at_once(cx, sink, buffer.filled())?;
+        }
+    }
+}
+
+impl<C: ClientStream> Carrying<'_, C> {
+    /// Carries bytes both ways. `unwritten` is what the client has not taken of the response, and
+    /// `first` what the upstream sent behind it.
+    pub(super) async fn tunnel(
+        &mut self,
+        mut raw: Raw,
+        mut unwritten: Vec<u8>,
+        mut first: Vec<u8>,
+    ) -> Went {
+        // Peers that are gone without a word end a tunnel in time. Clients' sockets have it from
+        // those that accept them.
+        if let Err(error) = raw.stream.keep_alive() {
+            tracing::debug!(%error, "keep-alive cannot be set for a tunnel");
+        }
+        unwritten.append(&mut first);
+        let mut down = Direction::new(unwritten);
+        let mut up = Direction::new(std::mem::take(self.ahead));
+        let carried = poll_fn(|cx| {
+            let scratch = &mut *self.proxy.scratch.borrow_mut();
+            let went_up = up.poll_move(cx, self.client, &mut raw.stream, scratch)?;
+            let went_down = down.poll_move(cx, &mut raw.stream, self.client, scratch)?;
+            match (went_up, went_down) {
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(io::Result::Ok(())),
+                _ => Poll::Pending,
+            }
+        });
+        if let Err(error) = carried.await {
+            tracing::debug!(%error, "a tunnel broke off");
+        }
+        self.bytes += down.moved;
+        Went::Ends
+    }
+}
