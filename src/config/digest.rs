@@ -1,20 +1,14 @@
-//! What a file's bytes are, in short.
+//! The SHA-256 of a file's bytes.
 
-use rustls::crypto::hash::Hash;
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::proxy::snapshot::ContentHash;
 
-/// The SHA-256 of some bytes, taken from the TLS library, which has it anyway.
+/// The SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> ContentHash {
-    let digest = hash().hash(bytes);
+    let digest = digest(&SHA256, bytes);
     ContentHash(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
-}
-
-fn hash() -> &'static dyn Hash {
-    let suite = TLS13_AES_128_GCM_SHA256.tls13();
-    suite.expect("a suite of TLS 1.3").common.hash_provider
 }
 
 #[cfg(test)]

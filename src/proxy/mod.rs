@@ -12,6 +12,7 @@ pub mod bucket;
 pub mod check;
 pub mod client;
 mod connection_fields;
+pub mod crypto;
 mod deadline;
 mod edge;
 mod edits;

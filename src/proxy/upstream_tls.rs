@@ -4,11 +4,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
-use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
+
+use super::crypto;
 
 /// How TLS is spoken to an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,8 +73,7 @@ impl UpstreamTls {
 }
 
 fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
-    ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
+    ClientConfig::builder_with_provider(crypto::provider()).with_safe_default_protocol_versions()
 }
 
 /// The same chain: its key is the only one that it has.

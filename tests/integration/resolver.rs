@@ -209,7 +209,7 @@ impl Moving {
         let port = old.local_addr().unwrap().port();
         let config = tls.then(|| {
             let pair = authority.sign(&[NAME]);
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut config = ServerConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()

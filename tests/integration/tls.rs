@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, HandshakeKind};
+use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup};
 use s3cors::proxy::LocalExecutor;
 use s3cors::proxy::snapshot::Forwarding;
 use s3cors::server::tls::{Tls, TlsCell};
@@ -234,6 +234,36 @@ fn sessions_are_resumed_also_after_a_swap_but_not_past_new_authorities() {
         assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
         cell.publish(asked).unwrap();
         assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+    }
+}
+
+/// The client's own order puts AES-256 first, as OpenSSL's does.
+#[test]
+fn the_cheapest_suite_and_the_post_quantum_exchange_are_agreed_on_with_one_ticket() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let (proxy, _) = proxy(&[&pair], &upstream);
+    for (versions, suite) in [
+        (
+            [&TLS12],
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        ),
+        ([&TLS13], CipherSuite::TLS13_AES_128_GCM_SHA256),
+    ] {
+        let config = Arc::new(authority.client(&versions, None));
+        let first = config.crypto_provider().cipher_suites[0].suite();
+        assert_eq!(first, CipherSuite::TLS13_AES_256_GCM_SHA384);
+        let mut client = handshake(proxy.address, "photos.example", &config).unwrap();
+        assert_eq!(client.send(GET).receive("GET").status, 200);
+        let connection = &client.stream().conn;
+        let agreed = connection.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(agreed, suite);
+        if versions == [&TLS13] {
+            let group = connection.negotiated_key_exchange_group().unwrap().name();
+            assert_eq!(group, NamedGroup::X25519MLKEM768);
+            assert_eq!(connection.tls13_tickets_received(), 1);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::support::folder::Folder;
 /// An upstream that speaks TLS, and answers with what the handshake showed: the protocol, the
 /// name that was asked for, and how many certificates the client has.
 fn upstream(pair: &Pair, clients: Option<&Authority>, protocols: &[&[u8]]) -> SocketAddr {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap();

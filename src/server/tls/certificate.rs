@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -14,6 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use thiserror::Error;
 use webpki::EndEntityCert;
+
+use crate::proxy::crypto;
 
 use super::pem::{self, PemError, Section};
 use super::validity;
@@ -198,7 +199,8 @@ impl Certificate {
 
         let sections = pem::sections(key).map_err(in_file(PairFile::Key))?;
         let (key, line) = private_key(sections, pem::has_encrypted_key(key))?;
-        let key = any_supported_type(&key).map_err(|_| CertificateError::InvalidKey { line })?;
+        let key =
+            crypto::any_supported_type(&key).map_err(|_| CertificateError::InvalidKey { line })?;
         let chain = chain.into_iter().map(|(certificate, _)| certificate);
         let key = CertifiedKey::new(chain.collect(), key);
         match key.keys_match() {
@@ -283,7 +285,7 @@ impl ClientAuthorities {
     /// The first thing that is wrong with the file.
     pub fn from_pem(text: &[u8]) -> Result<Self, AuthoritiesError> {
         let (certificates, roots) = roots(text)?;
-        let provider = Arc::new(default_provider());
+        let provider = crypto::provider();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             // Of what the builder may object to, there are no lists of revocations.

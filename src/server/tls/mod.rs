@@ -22,10 +22,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
 
 use crate::metrics::Metrics;
+use crate::proxy::crypto;
 
 use by_name::ByName;
 
@@ -85,7 +85,7 @@ impl TlsCell {
     ///
     /// Where the system has no random bytes.
     pub fn new(tls: Tls) -> Result<Self, rustls::Error> {
-        let published = Published::new(tls, Ticketer::new()?);
+        let published = Published::new(tls, crypto::Ticketer::new()?);
         Ok(Self(Arc::new(Cell {
             published: ArcSwap::from_pointee(published),
             shown: OnceLock::new(),
@@ -105,7 +105,7 @@ impl TlsCell {
         let tickets = if before.tls.clients == tls.clients {
             Arc::clone(&before.config.ticketer)
         } else {
-            Ticketer::new()?
+            crypto::Ticketer::new()?
         };
         self.0
             .published
@@ -146,9 +146,9 @@ impl TlsCell {
 
 impl Published {
     fn new(tls: Tls, tickets: Arc<dyn ProducesTickets>) -> Self {
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let builder = ServerConfig::builder_with_provider(crypto::provider())
             .with_safe_default_protocol_versions()
-            .expect("ring has suites for TLS 1.2 and 1.3");
+            .expect("the provider has suites for TLS 1.2 and 1.3");
         let verifier = match &tls.clients {
             Some(authorities) => Arc::clone(&authorities.verifier),
             None => WebPkiClientVerifier::no_client_auth(),
@@ -158,6 +158,9 @@ impl Published {
             .with_cert_resolver(Arc::new(ByName::new(&tls.certificates)));
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         config.ticketer = tickets;
+        config.ignore_client_order = true;
+        // Browsers and curl open one connection with a ticket; rustls would send two.
+        config.send_tls13_tickets = 1;
         Self {
             tls,
             config: Arc::new(config),
