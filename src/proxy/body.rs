@@ -174,6 +174,7 @@ impl HttpBody for Body {
 /// A body that drives the connection it comes from, and gives it back at the end.
 pub(super) struct UpstreamBody {
     inner: Incoming,
+    is_http2: bool,
     /// `None`: another task drives it (HTTP/2), or the connection has ended.
     connection: Option<Http1>,
     lease: Lease,
@@ -188,6 +189,7 @@ impl UpstreamBody {
     pub(super) fn new(inner: Incoming, connection: Option<Http1>, lease: Lease) -> Self {
         Self {
             inner,
+            is_http2: false,
             connection,
             lease,
             ended: false,
@@ -195,6 +197,13 @@ impl UpstreamBody {
             patience: None,
             failures: None,
         }
+    }
+
+    /// One whose connection another task drives.
+    pub(super) fn http2(inner: Incoming, lease: Lease) -> Self {
+        let mut body = Self::new(inner, None, lease);
+        body.is_http2 = true;
+        body
     }
 
     fn poll_frame(
@@ -215,6 +224,11 @@ impl UpstreamBody {
         }
         match frame {
             Poll::Pending => self.poll_patience(cx),
+            // RST_STREAM with NO_ERROR, which hyper passes on as the end of the body.
+            Poll::Ready(None) if self.is_http2 && !self.inner.is_end_stream() => {
+                let error = "the upstream reset the stream before the end of the response";
+                self.broken_by(io::Error::other(error), cx)
+            }
             Poll::Ready(None) => {
                 self.ended = true;
                 Poll::Ready(None)
@@ -223,15 +237,17 @@ impl UpstreamBody {
                 self.restart_patience();
                 Poll::Ready(Some(Ok(without_head_fields(frame))))
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.failed(&error);
-                // hyper throws away what it has not written yet when a body fails. Told one turn
-                // later, it has: the client gets the head and all that came, and then the cut.
-                self.broken = Some(BodyError::Upstream(io::Error::other(error)));
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+            Poll::Ready(Some(Err(error))) => self.broken_by(io::Error::other(error), cx),
         }
+    }
+
+    /// The body fails one turn later: hyper drops what it has not written yet when a body fails, and
+    /// the client is to get the head and all that came before the cut.
+    fn broken_by<T>(&mut self, error: io::Error, cx: &mut Context<'_>) -> Poll<T> {
+        self.failed(&error);
+        self.broken = Some(BodyError::Upstream(error));
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Armed only when a piece is waited for, so that a body that is there already costs none.

@@ -150,9 +150,6 @@ pub(super) fn to_upstream(
             request.headers.insert(HOST, host);
         }
     }
-    if request.version == Version::HTTP_2 {
-        join_cookies(&mut request.headers);
-    }
     let host = request.headers.get(HOST).cloned();
     let protocol = upgrade
         .then(|| request.headers.get(UPGRADE).cloned())
@@ -201,6 +198,18 @@ fn say_chunked(request: &mut Request<RequestBody>) {
     if !body.is_empty() && body.size_hint().exact().is_none() {
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
+}
+
+/// Gives a request that HTTP/2 framed as one without a body the length that HTTP/1.1 expects of these
+/// methods ([RFC 9110 §8.6]); some servers answer 411 without it.
+///
+/// [RFC 9110 §8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
+pub(super) fn say_empty(request: &mut request::Parts) {
+    let has_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    if has_content && !request.headers.contains_key(CONTENT_LENGTH) {
+        let none = HeaderValue::from_static("0");
+        request.headers.insert(CONTENT_LENGTH, none);
     }
 }
 
@@ -253,7 +262,7 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
 /// §8.2.3]).
 ///
 /// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
-fn join_cookies(fields: &mut HeaderMap) {
+pub(super) fn join_cookies(fields: &mut HeaderMap) {
     if fields.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }

@@ -1,6 +1,6 @@
 //! What the fuzz targets ask of this room and nobody else may: no part of the API.
 
-use http::{request, response};
+use http::{Version, request, response};
 
 use super::client::Client;
 use super::error::Error;
@@ -20,6 +20,9 @@ pub fn to_upstream(
 ) -> Result<(), Error> {
     forward::check_target(request)?;
     Host::parse(forward::authority(request)?).map_err(|_| Error::InvalidHost)?;
+    if request.version == Version::HTTP_2 {
+        forward::join_cookies(&mut request.headers);
+    }
     let upgrade = forward::wants_upgrade(request);
     forward::to_upstream(request, client, forwarding, upgrade);
     Ok(())

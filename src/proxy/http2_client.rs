@@ -63,7 +63,7 @@ pub(super) async fn exchange(
         Ok(Ok(response)) => match check(&response, upstream, false) {
             Ok(()) => {
                 lease.answered();
-                return Ok(response.map(|body| UpstreamBody::new(body, None, lease)));
+                return Ok(response.map(|body| UpstreamBody::http2(body, lease)));
             }
             Err(error) => error,
         },

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::request_body::RequestBody;
+use super::request_body::{RequestBody, RequestBodyError};
 
 /// As much of a body as is kept for another try, in bytes: the library takes what there is before
 /// it knows whether the upstream will.
@@ -59,12 +59,12 @@ impl Lent {
 
 impl Body for LentBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let mut lent = self.0.borrow_mut();
         let Some(lent) = &mut *lent else {
             return Poll::Ready(None);

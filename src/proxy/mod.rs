@@ -51,6 +51,7 @@ pub mod upstream_tls;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -177,6 +178,9 @@ impl Proxy {
     /// Answers a request, and has it logged and traced at the end of its response.
     pub async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
+        if parts.version == Version::HTTP_2 {
+            forward::join_cookies(&mut parts.headers);
+        }
         let tracer = self.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.begin(&mut parts, client));
         if self.access_log.is_none() && span.is_none() {
@@ -424,9 +428,16 @@ impl Proxy {
             forward::wants_upgrade(&parts) && upstreams.iter().all(|one| one.may_upgrade())
         });
         let expects_continue = forward::expects_continue(&parts);
+        let mut body = RequestBody::new(body, parts.version);
+        if !expects_continue || body.size_hint().exact() == Some(0) {
+            let limit = upstreams.first().map(|one| one.settings.timeouts.body_idle);
+            settle(&mut body, limit.unwrap_or_default()).await?;
+        }
+        if parts.version == Version::HTTP_2 && body.is_empty() {
+            forward::say_empty(&mut parts);
+        }
         forward::to_upstream(&mut parts, client, route.forwarding, on_upgrade.is_some());
         parts.extensions.clear();
-        let mut body = RequestBody::new(body);
         if expects_continue && !body.is_empty() {
             body.hold(CONTINUE_PATIENCE);
         }
@@ -509,6 +520,13 @@ impl<'s> FoundRoute<'s> {
             policy: found.policy.map(|policy| &**policy),
             resource: found.resource,
         })
+    }
+}
+
+async fn settle(body: &mut RequestBody, limit: Duration) -> Result<(), Error> {
+    match tokio::time::timeout(limit, body.settle()).await {
+        Ok(settled) => settled.map_err(|error| Error::RequestBody(io::Error::other(error))),
+        Err(_) => Err(Error::RequestBodyTimeout),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The body on its way to the upstream: held while the client waits for `100 Continue`, and
 //! watched, so that a client that stops sending is told from an upstream that does not answer.
 
+use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,16 +10,36 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use thiserror::Error;
 use tokio::sync::Notify;
 
 use super::wire::without_head_fields;
+
+/// Why a request's body ends before it is whole.
+#[derive(Debug, Error)]
+pub(super) enum RequestBodyError {
+    /// What the connection said.
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    /// RST_STREAM with NO_ERROR, which hyper passes on as the end of the body.
+    #[error("the client reset the stream before the end of the body")]
+    Reset,
+}
 
 /// A request's body.
 pub(super) struct RequestBody {
     /// `None`: the request has none.
     inner: Option<Incoming>,
+    is_http2: bool,
+    /// The last piece of an HTTP/2 body with a declared length, until the stream ends: only then is
+    /// it certain that the client sends no more than it declared. With the whole body, an HTTP/1.1
+    /// upstream would have a complete request.
+    withheld: Option<Bytes>,
+    /// The trailers that came after it.
+    trailers: Option<Frame<Bytes>>,
     /// What was taken of it for a try that came to nothing.
     first: Bytes,
     hold: Option<Hold>,
@@ -98,21 +119,71 @@ impl RequestBody {
     /// The body of a request that has none.
     pub(super) const EMPTY: Self = Self {
         inner: None,
+        is_http2: false,
+        withheld: None,
+        trailers: None,
         first: Bytes::new(),
         hold: None,
         progress: None,
     };
 
-    pub(super) fn new(body: Incoming) -> Self {
+    /// The body of a request that came in this version of HTTP.
+    pub(super) fn new(body: Incoming, version: Version) -> Self {
         if body.is_end_stream() {
             return Self::EMPTY;
         }
         Self {
             inner: Some(body),
-            first: Bytes::new(),
-            hold: None,
+            is_http2: version == Version::HTTP_2,
             progress: Some(Arc::new(Progress::new())),
+            ..Self::EMPTY
         }
+    }
+
+    /// Finds out whether an HTTP/2 request has a body at all, where its head leaves that open.
+    ///
+    /// With `content-length: 0`, the head alone would be a complete request to an HTTP/1.1 upstream,
+    /// so the stream has to end first; the caller limits how long that may take. Without a length,
+    /// only what the client has already sent is looked at: the upstream may have to answer before the
+    /// client sends more.
+    pub(super) async fn settle(&mut self) -> Result<(), RequestBodyError> {
+        if !self.is_http2 {
+            return Ok(());
+        }
+        match self.size_hint().exact() {
+            Some(0) => loop {
+                match poll_fn(|cx| self.poll_inner(cx)).await.transpose()? {
+                    None => return self.has_ended(),
+                    Some(frame) if frame.is_data() => {}
+                    Some(trailers) => {
+                        self.trailers = Some(trailers);
+                        return Ok(());
+                    }
+                }
+            },
+            Some(_) => Ok(()),
+            None => {
+                tokio::task::yield_now().await;
+                let polled = poll_fn(|cx| Poll::Ready(self.poll_inner(cx))).await;
+                match polled {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(None) => {}
+                    Poll::Ready(Some(frame)) => match frame?.into_data() {
+                        Ok(data) => self.first = data,
+                        Err(trailers) => self.trailers = Some(trailers),
+                    },
+                }
+                self.has_ended()
+            }
+        }
+    }
+
+    /// Makes this a request without a body where nothing is left of it.
+    fn has_ended(&mut self) -> Result<(), RequestBodyError> {
+        if self.is_end_stream() {
+            *self = Self::EMPTY;
+        }
+        Ok(())
     }
 
     /// Holds the body until the upstream says 100, `patience` at most.
@@ -155,29 +226,69 @@ impl RequestBody {
     pub(super) fn is_empty(&self) -> bool {
         self.inner.is_none()
     }
+
+    /// The next frame that the client sent.
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        if !self.is_http2 {
+            let frame = Pin::new(inner).poll_frame(cx);
+            return frame.map(|frame| frame.map(|frame| Ok(frame?)));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
+        loop {
+            let frame = ready!(Pin::new(&mut *inner).poll_frame(cx)).transpose()?;
+            let has_ended = inner.is_end_stream();
+            match frame.map(Frame::into_data) {
+                None if !has_ended => return Poll::Ready(Some(Err(RequestBodyError::Reset))),
+                None => return Poll::Ready(self.withheld.take().map(|data| Ok(Frame::data(data)))),
+                Some(Ok(data)) => {
+                    let data = match self.withheld.take() {
+                        // Beyond the declared length, nothing but empty frames gets past h2.
+                        Some(withheld) => withheld,
+                        None => data,
+                    };
+                    if has_ended || inner.size_hint().exact() != Some(0) {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                    self.withheld = Some(data);
+                }
+                Some(Err(trailers)) => {
+                    let Some(data) = self.withheld.take() else {
+                        return Poll::Ready(Some(Ok(trailers)));
+                    };
+                    self.trailers = Some(trailers);
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+            }
+        }
+    }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
         if let Some(hold) = &mut this.hold {
             ready!(hold.released.as_mut().poll(cx));
             this.hold = None;
         }
-        let Some(inner) = &mut this.inner else {
-            return Poll::Ready(None);
-        };
         let frame = match this.first.is_empty() {
-            true => Pin::new(&mut *inner).poll_frame(cx),
+            true => this.poll_inner(cx),
             false => Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.first))))),
         };
-        let is_last = this.first.is_empty() && inner.is_end_stream();
+        let is_last = this.is_end_stream();
         if let Some(progress) = &this.progress {
             match &frame {
                 Poll::Pending => progress
@@ -193,7 +304,10 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.first.is_empty()
+            && self.withheld.is_none()
+            && self.trailers.is_none()
+            && self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -202,7 +316,10 @@ impl Body for RequestBody {
             .as_ref()
             .map_or(SizeHint::with_exact(0), Incoming::size_hint);
         match left.exact() {
-            Some(left) => SizeHint::with_exact(left + self.first.len() as u64),
+            Some(left) => {
+                let withheld = self.withheld.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(left + (self.first.len() + withheld) as u64)
+            }
             None => left,
         }
     }

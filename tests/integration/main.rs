@@ -25,6 +25,7 @@ mod handover;
 mod heartbeat;
 mod http2;
 mod http2_answers;
+mod http2_bodies;
 mod import;
 mod lane;
 mod log;
