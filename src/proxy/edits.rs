@@ -20,6 +20,8 @@ use crate::cors::merged_vary;
 use super::client::{Client, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim};
 use super::connection_fields::{includes, removed_by_connection};
 use super::snapshot::Forwarding;
+use super::trace_context::TRACEPARENT;
+use super::traces::OpenSpan;
 use super::wire::Fields;
 
 /// Takes the fields that an edit adds.
@@ -68,6 +70,8 @@ pub(super) struct RequestEdit<'r> {
     pub(super) max_forwards: Option<u64>,
     /// Whether the body is sent in chunks.
     pub(super) is_chunked: bool,
+    /// The span that stands between the client's and the upstream's.
+    pub(super) span: Option<&'r OpenSpan>,
 }
 
 impl RequestEdit<'_> {
@@ -89,7 +93,8 @@ impl RequestEdit<'_> {
             || forwarding.forwarded && is(&FORWARDED)
             || self.has_lists && removed_by_connection(name, fields)
             || self.received == Version::HTTP_10 && is(&EXPECT)
-            || self.max_forwards.is_some() && is(&MAX_FORWARDS))
+            || self.max_forwards.is_some() && is(&MAX_FORWARDS)
+            || self.span.is_some_and(|span| span.replaces(name)))
     }
 
     /// Adds the fields of ours; `fields` are those that the request came with.
@@ -107,6 +112,9 @@ impl RequestEdit<'_> {
         if let Some(hops) = self.max_forwards {
             // Writing to memory does not fail.
             out.field(&MAX_FORWARDS, |out| drop(write!(out, "{hops}")));
+        }
+        if let Some(span) = self.span.filter(|span| span.replaces(TRACEPARENT.as_str())) {
+            out.field(&TRACEPARENT, |out| span.write_parent(out));
         }
         if self.forwarding.via {
             add_via(self.received, out);
@@ -264,6 +272,15 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
+/// Makes a span the parent of the upstream's.
+pub(super) fn insert_span(fields: &mut HeaderMap, span: &OpenSpan) {
+    let mut added = Added::default();
+    if span.replaces(TRACEPARENT.as_str()) {
+        added.field(&TRACEPARENT, |out| span.write_parent(out));
+    }
+    added.replace(fields, |name, _| !span.replaces(name));
+}
+
 /// Fields that are to be added to a map once the edit has read all of it.
 #[derive(Debug, Default)]
 struct Added(Vec<(HeaderName, HeaderValue)>);
@@ -322,6 +339,7 @@ mod tests {
             upgrade: None,
             max_forwards: None,
             is_chunked: false,
+            span: None,
         }
     }
 

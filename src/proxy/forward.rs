@@ -165,6 +165,7 @@ pub(super) fn to_upstream(
         upgrade: protocol.as_ref().map(HeaderValue::as_bytes),
         max_forwards: None,
         is_chunked: false,
+        span: None,
     };
     edit.apply(&mut request.headers);
     request.version = Version::HTTP_11;

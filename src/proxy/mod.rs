@@ -182,7 +182,12 @@ impl Proxy {
             forward::join_cookies(&mut parts.headers);
         }
         let tracer = self.tracer.as_ref();
-        let span = tracer.and_then(|tracer| tracer.begin(&mut parts, client));
+        let target = parts.uri.path_and_query();
+        let target = target.map_or("", |target| target.as_str());
+        let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
+        if let Some(span) = &span {
+            edits::insert_span(&mut parts.headers, span);
+        }
         if self.access_log.is_none() && span.is_none() {
             return self.answer(parts, body, client, None).await;
         }

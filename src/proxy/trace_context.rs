@@ -7,10 +7,12 @@
 use std::fmt;
 use std::str::Split;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use super::wire::Fields;
 
 /// The field's name.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What all spans of one trace have in common; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +37,14 @@ impl TraceParent {
     /// ([§3.2.2.5]).
     ///
     /// [§3.2.2.5]: https://www.w3.org/TR/trace-context/#versioning-of-traceparent
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all(TRACEPARENT).iter();
-        let value = values.next()?;
-        if values.next().is_some() {
-            return None;
-        }
-        Self::parse(value.to_str().ok()?)
+    pub(super) fn of(fields: &(impl Fields + ?Sized)) -> Option<Self> {
+        let mut values = fields.field_values(&TRACEPARENT);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        Self::parse(std::str::from_utf8(value).ok()?)
     }
 
     /// What one field's value says.
-    pub(super) fn parse(value: &str) -> Option<Self> {
+    fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
         let version = hex(&mut parts, 2)?;
         let parent = Self {
@@ -83,6 +81,8 @@ impl fmt::Display for TraceId {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -126,9 +126,9 @@ mod tests {
     fn two_traceparents_are_none() {
         let mut headers = HeaderMap::new();
         let value = || format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap();
-        headers.append(TRACEPARENT, value());
+        headers.append(&TRACEPARENT, value());
         assert!(TraceParent::of(&headers).is_some());
-        headers.append(TRACEPARENT, value());
+        headers.append(&TRACEPARENT, value());
         assert_eq!(TraceParent::of(&headers), None);
     }
 }

@@ -23,6 +23,7 @@ mod fuzz_smoke;
 mod half_closed;
 mod handover;
 mod heartbeat;
+mod http1;
 mod http2;
 mod http2_answers;
 mod http2_bodies;

@@ -277,6 +277,7 @@ impl Proxy {
             (HostHeader::Preserve, _) if request.authority.is_empty() => HostLine::OfUpstream,
             (HostHeader::Preserve, _) => HostLine::Stays,
         };
+        let span = self.begin_span(request);
         let edit = RequestEdit {
             client: request.client,
             forwarding: route.forwarding,
@@ -288,12 +289,13 @@ impl Proxy {
             upgrade,
             max_forwards: max_forwards.map(|hops| hops - 1),
             is_chunked: head.framing == Framing::Chunked,
+            span: span.as_ref(),
         };
         let mut slip = marking.slip;
         let cors = slip.len();
         let host_at = write_for_upstream(request, &edit, host, &mut slip);
         let length = slip.len();
-        let told = self.note(request, marking.decision, &mut slip);
+        let told = self.note(request, marking.decision, span, &mut slip);
         Look::Exchange {
             consumed: head.bytes.len(),
             exchange: Exchange {

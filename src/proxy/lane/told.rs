@@ -14,9 +14,10 @@ use crate::proxy::Proxy;
 use crate::proxy::access_log::Record;
 use crate::proxy::client::{self, X_FORWARDED_FOR};
 use crate::proxy::snapshot::Route;
-use crate::proxy::trace_context::{TRACEPARENT, TraceId, TraceParent};
+use crate::proxy::trace_context::{TraceId, TraceParent};
+use crate::proxy::traces::OpenSpan;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::wire::{Fields as _, RequestHead};
+use crate::proxy::wire::Fields as _;
 
 use super::exchange::Exchange;
 use super::look::Received;
@@ -31,6 +32,7 @@ pub(super) struct Told {
     referer: Option<Range<usize>>,
     user_agent: Option<Range<usize>>,
     version: Version,
+    span: Option<OpenSpan>,
     trace_id: Option<TraceId>,
     decision: Option<(Kind, Result<(), Reason>)>,
 }
@@ -63,9 +65,12 @@ impl Proxy {
         &self,
         request: &Received<'_, '_>,
         decision: Option<(Kind, Result<(), Reason>)>,
+        span: Option<OpenSpan>,
         slip: &mut Vec<u8>,
     ) -> Option<Box<Told>> {
-        self.access_log.as_ref()?;
+        if self.access_log.is_none() && span.is_none() {
+            return None;
+        }
         let mut keep = |part: &[u8]| {
             let start = slip.len();
             slip.extend_from_slice(part);
@@ -81,18 +86,19 @@ impl Proxy {
             referer: head.field("referer").map(&mut keep),
             user_agent: head.field("user-agent").map(&mut keep),
             version: head.version(),
-            trace_id: trace_id(head),
+            span,
+            trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
             decision,
         }))
     }
 
     /// Logs an exchange that has ended.
     pub(super) fn tell(&self, exchange: &Exchange, route: &Route, end: &End<'_>) {
-        let (Some(logger), Some(told)) = (&self.access_log, &exchange.told) else {
+        let Some(told) = &exchange.told else {
             return;
         };
         let part = |range: &Range<usize>| exchange.slip.get(range.clone()).unwrap_or_default();
-        logger.log(&Record {
+        let record = Record {
             time: told.time,
             route: Some(&route.name),
             client: told.address,
@@ -111,7 +117,28 @@ impl Proxy {
             decision: told.decision,
             referer: told.referer.as_ref().map(part),
             user_agent: told.user_agent.as_ref().map(part),
-        });
+        };
+        self.record(&record, told.span.as_ref());
+    }
+
+    /// Logs a request, and ends its span.
+    fn record(&self, record: &Record<'_>, span: Option<&OpenSpan>) {
+        if let Some(logger) = &self.access_log {
+            logger.log(record);
+        }
+        if let Some(span) = span {
+            span.end(record);
+        }
+    }
+
+    /// Begins a span where the request is recorded.
+    pub(super) fn begin_span(&self, request: &Received<'_, '_>) -> Option<OpenSpan> {
+        let tracer = self.tracer.as_ref()?;
+        tracer.begin(
+            request.head.fields,
+            &request.target.origin_form,
+            request.client,
+        )
     }
 
     /// Logs a request that was answered here.
@@ -121,11 +148,12 @@ impl Proxy {
         route: &Route,
         answered: &Answered<'_>,
     ) {
-        let Some(logger) = &self.access_log else {
+        let span = self.begin_span(request);
+        if self.access_log.is_none() && span.is_none() {
             return;
-        };
+        }
         let head = request.head;
-        logger.log(&Record {
+        let record = Record {
             time: SystemTime::now(),
             route: Some(&route.name),
             client: self.address_behind(request),
@@ -139,12 +167,13 @@ impl Proxy {
             upstream: None,
             failed: None,
             request_id: answered.request_id,
-            trace_id: trace_id(head),
+            trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
             origin: head.field("origin"),
             decision: answered.decision,
             referer: head.field("referer"),
             user_agent: head.field("user-agent"),
-        });
+        };
+        self.record(&record, span.as_ref());
     }
 }
 
@@ -155,12 +184,4 @@ pub(in crate::proxy) struct Answered<'a> {
     pub(in crate::proxy) request_id: &'a str,
     /// Of the body.
     pub(in crate::proxy) bytes: usize,
-}
-
-fn trace_id(head: &RequestHead<'_, '_>) -> Option<TraceId> {
-    let is_parent = |name: &str| name.eq_ignore_ascii_case(TRACEPARENT.as_str());
-    let mut parents = head.fields.iter().filter(|field| is_parent(field.name));
-    let value = parents.next().filter(|_| parents.next().is_none())?.value;
-    let parent = TraceParent::parse(std::str::from_utf8(value).ok()?)?;
-    Some(parent.trace_id)
 }

@@ -26,7 +26,7 @@ pub(super) fn of(open: &OpenSpan, record: &Record<'_>) -> Span {
     let state = open
         .trace_state
         .iter()
-        .filter_map(|value| value.to_str().ok());
+        .filter_map(|value| std::str::from_utf8(value).ok());
     let state = state.collect::<Vec<_>>().join(",");
     // Whose id `parent_span_id` is: another process's.
     let parent_flags =

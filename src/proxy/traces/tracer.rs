@@ -2,14 +2,14 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue, request};
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use crate::metrics::Metrics;
@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use super::super::access_log::Record;
 use super::super::client::Client;
 use super::super::trace_context::{TRACEPARENT, TraceId, TraceParent};
+use super::super::wire::Fields;
 use super::TracesSettings;
 use super::exporter::Exporter;
 use super::span;
@@ -24,7 +25,7 @@ use super::span;
 /// How many spans may wait for the exporter. Each is a few kilobytes at most, whatever clients send.
 const WAITING: usize = 2048;
 
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The traces of the process: the thread that sends.
 #[derive(Debug)]
@@ -48,13 +49,16 @@ pub struct Tracer {
 }
 
 /// A span that has begun.
+#[derive(Debug)]
 pub(in super::super) struct OpenSpan {
     tracer: Rc<Tracer>,
     pub(super) trace_id: TraceId,
     pub(super) span_id: u64,
     /// The client's span; `None` where the trace begins here.
     pub(super) parent_id: Option<u64>,
-    pub(super) trace_state: Vec<HeaderValue>,
+    pub(super) trace_state: Vec<Vec<u8>>,
+    /// Whether the client's signature covers `traceparent`.
+    is_signed: bool,
     pub(super) is_tls: bool,
 }
 
@@ -106,14 +110,15 @@ impl Traces {
 
 impl Tracer {
     /// Begins a span where the request is recorded: where its client records the trace, and of
-    /// those without one a part. `traceparent` names our span from then on, so that the upstream's
-    /// spans are below it.
+    /// those without one a part. The upstream gets our span as its parent
+    /// ([`OpenSpan::write_parent`]), so that its spans are below it. `target` is the request's.
     pub(in super::super) fn begin(
         self: &Rc<Self>,
-        request: &mut request::Parts,
+        fields: &(impl Fields + ?Sized),
+        target: &str,
         client: Client,
     ) -> Option<OpenSpan> {
-        let parent = TraceParent::of(&request.headers);
+        let parent = TraceParent::of(fields);
         let is_recorded = match parent {
             Some(parent) => parent.is_sampled(),
             None => u128::from(self.random()) < self.sampled_below,
@@ -121,32 +126,26 @@ impl Tracer {
         if !is_recorded {
             return None;
         }
-        let headers = &mut request.headers;
-        let trace_id = match parent {
-            Some(parent) => parent.trace_id,
-            None => {
-                // Of a trace that was not understood (§3.3.1.2).
-                headers.remove(TRACESTATE);
+        let trace_id = parent.map_or_else(
+            || {
                 let halves = [self.random(), self.random()].map(u128::from);
                 TraceId(halves[0] << 64 | halves[1])
-            }
-        };
-        let span = OpenSpan {
+            },
+            |parent| parent.trace_id,
+        );
+        // Without a parent, it is of a trace that was not understood (§3.3.1.2).
+        let state = fields
+            .field_values(&TRACESTATE)
+            .filter(|_| parent.is_some());
+        Some(OpenSpan {
             tracer: Rc::clone(self),
             trace_id,
             span_id: self.random(),
             parent_id: parent.map(|parent| parent.parent_id),
-            trace_state: headers.get_all(TRACESTATE).iter().cloned().collect(),
+            trace_state: state.map(<[u8]>::to_vec).collect(),
+            is_signed: is_signed(fields, target),
             is_tls: client.tls,
-        };
-        if !is_signed(request) {
-            let (parent_id, flags) = (span.span_id, TraceParent::SAMPLED);
-            let value = format!("00-{trace_id}-{parent_id:016x}-{flags:02x}");
-            if let Ok(value) = HeaderValue::try_from(value) {
-                request.headers.insert(TRACEPARENT, value);
-            }
-        }
-        Some(span)
+        })
     }
 
     /// A number that nobody had before; never 0.
@@ -158,6 +157,21 @@ impl Tracer {
 }
 
 impl OpenSpan {
+    /// Whether a field of the request is not passed on because of this span.
+    pub(in super::super) fn replaces(&self, name: &str) -> bool {
+        let is = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str());
+        !self.is_signed && is(&TRACEPARENT) || self.parent_id.is_none() && is(&TRACESTATE)
+    }
+
+    /// Writes the `traceparent` that the upstream gets; nothing where the client's stays.
+    pub(in super::super) fn write_parent(&self, out: &mut Vec<u8>) {
+        if !self.is_signed {
+            let (trace_id, parent_id, flags) = (self.trace_id, self.span_id, TraceParent::SAMPLED);
+            // Writing to memory does not fail.
+            let _ = write!(out, "00-{trace_id}-{parent_id:016x}-{flags:02x}");
+        }
+    }
+
     /// Hands the span over; it ends now.
     pub(in super::super) fn end(&self, record: &Record<'_>) {
         let tracer = &self.tracer;
@@ -169,9 +183,9 @@ impl OpenSpan {
 
 /// Whether the client's signature covers `traceparent`, which then has to stay as it is: S3's
 /// version 4 names what is signed in `Authorization`, or in the query of a presigned URL.
-fn is_signed(request: &request::Parts) -> bool {
+fn is_signed(fields: &(impl Fields + ?Sized), target: &str) -> bool {
     let names = |text: &str| text.contains(TRACEPARENT.as_str());
-    let authorization = request.headers.get(AUTHORIZATION);
-    let authorization = authorization.and_then(|value| value.to_str().ok());
-    authorization.is_some_and(names) || request.uri.query().is_some_and(names)
+    let query = target.split_once('?').map(|(_, query)| query);
+    let mut values = fields.field_values(&AUTHORIZATION);
+    query.is_some_and(names) || values.any(|value| std::str::from_utf8(value).is_ok_and(names))
 }
