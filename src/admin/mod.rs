@@ -36,7 +36,7 @@ use listener::{Bound, Listener, Stream};
 
 pub use health::{Health, Phase};
 pub use listener::BindError;
-pub use reloads::Reloads;
+pub use reloads::{OutOfDate, ReloadState, Reloads};
 
 /// The most connections at a time; more wait.
 const MAX_CONNECTIONS: usize = 100;

@@ -1,8 +1,9 @@
-//! What became of the last reload, for `/status`.
+//! What became of the last reload, and what on disk is not in force, for `/status`.
 
+use std::path::PathBuf;
 #[expect(
     clippy::disallowed_types,
-    reason = "set by a reload, read by /status: both on the control thread"
+    reason = "set by a reload, read by /status: both on the control plane"
 )]
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
@@ -10,59 +11,103 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::status::time;
+use crate::metrics::ReloadResult;
 
-/// What became of the last reload; clones share it.
+use super::status::{MAX_LISTED, time};
+
+/// What became of the last reload, and what is not in force; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Reloads {
     #[expect(clippy::disallowed_types, reason = "as above")]
-    last: Arc<Mutex<Option<Last>>>,
-    #[expect(clippy::disallowed_types, reason = "as above")]
-    waiting: Arc<Mutex<Vec<&'static str>>>,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    last: Option<Last>,
+    state: ReloadState,
 }
 
 #[derive(Debug)]
 struct Last {
     at: SystemTime,
+    result: ReloadResult,
     error: Option<String>,
 }
 
+/// What of the files is not in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadState {
+    /// The files whose newest contents are not in force.
+    pub out_of_date: Vec<OutOfDate>,
+    /// The keys of the config that changed since the start and need a restart.
+    pub restart_needed_for: Vec<&'static str>,
+    /// Of the config and the policies in force, to compare replicas; empty: unknown.
+    pub hash: String,
+}
+
+/// A file whose newest contents are not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfDate {
+    /// The file, or the folder that cannot be read.
+    pub file: PathBuf,
+    /// Why.
+    pub error: String,
+    /// Since when.
+    pub since: SystemTime,
+}
+
 impl Reloads {
-    /// A reload was applied as a whole.
-    pub fn applied(&self) {
-        self.set(None);
-    }
-
-    /// A reload was rejected, as a whole or in parts; `error` tells the operator what and where.
-    pub fn rejected(&self, error: String) {
-        self.set(Some(error));
-    }
-
-    /// These keys of the config are not what the process was started with, and wait for a restart.
-    pub fn wait_for_restart(&self, keys: Vec<&'static str>) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = keys;
-    }
-
-    /// The keys whose changes wait for a restart.
-    pub(super) fn waiting(&self) -> Vec<&'static str> {
-        let waiting = self.waiting.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, error: Option<String>) {
+    /// A reload ended; `error` says what is not in force and why.
+    pub fn ended(&self, result: ReloadResult, error: Option<String>) {
         let at = SystemTime::now();
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Last { at, error });
+        self.with(|shared| shared.last = Some(Last { at, result, error }));
+    }
+
+    /// Replaces what is known of the files that are not in force.
+    pub fn set(&self, state: ReloadState) {
+        self.with(|shared| shared.state = state);
+    }
+
+    /// What of the files is not in force.
+    #[must_use]
+    pub fn state(&self) -> ReloadState {
+        self.with(|shared| shared.state.clone())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
+        work(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// `null` before the first reload.
     pub(super) fn last(&self) -> Value {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map_or(Value::Null, |last| {
-            json!({
-                "at": time(last.at),
-                "applied": last.error.is_none(),
-                "error": last.error,
+        self.with(|shared| {
+            shared.last.as_ref().map_or(Value::Null, |last| {
+                json!({
+                    "at": time(last.at),
+                    "applied": last.result == ReloadResult::Applied,
+                    "result": last.result.as_str(),
+                    "error": last.error,
+                })
             })
         })
+    }
+}
+
+impl ReloadState {
+    /// The files whose newest contents are not in force, each with the error and for how long.
+    pub(super) fn out_of_date(&self) -> Vec<Value> {
+        let now = SystemTime::now();
+        let listed = self.out_of_date.iter().take(MAX_LISTED);
+        listed
+            .map(|file| {
+                json!({
+                    "file": file.file.display().to_string(),
+                    "error": file.error,
+                    "since": time(file.since),
+                    "seconds": now.duration_since(file.since).unwrap_or_default().as_secs(),
+                })
+            })
+            .collect()
     }
 }

@@ -13,7 +13,7 @@ use super::State;
 
 /// The most routes, buckets of a route, and problems that are listed; how many there are is said
 /// all the same.
-const MAX_LISTED: usize = 1000;
+pub(super) const MAX_LISTED: usize = 1000;
 
 /// All that is in force; with `route`, of that route only.
 pub(super) fn status(state: &State, route: Option<&str>) -> Value {
@@ -25,12 +25,16 @@ pub(super) fn status(state: &State, route: Option<&str>) -> Value {
         .take(MAX_LISTED)
         .map(|route| route_status(route))
         .collect();
+    let files = state.reloads.state();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "phase": state.health.phase().as_str(),
         "generation": snapshot.generation,
+        "config_hash": files.hash,
         "last_reload": state.reloads.last(),
-        "restart_needed_for": state.reloads.waiting(),
+        "out_of_date": files.out_of_date(),
+        "out_of_date_count": files.out_of_date.len(),
+        "restart_needed_for": files.restart_needed_for,
         "problems": problems(&snapshot),
         "route_count": snapshot.routes.len(),
         "routes": routes,

@@ -125,7 +125,7 @@ fn status(progress: Progress) -> String {
             format!("serving; configuration {generation} is in force")
         }
         Outcome::InPart => format!(
-            "serving; configuration {generation} is in force, but not all of the last change: see the log"
+            "serving; configuration {generation} is in force, but some files are not: see the log"
         ),
         Outcome::Rejected => format!(
             "serving; configuration {generation} is in force, the last change is not: see the log"

@@ -14,6 +14,7 @@ use crate::config::reload;
 use crate::config::reload::Reloader;
 use crate::metrics::DroppedLines;
 use crate::metrics::Metrics;
+use crate::metrics::ReloadResult;
 use crate::proxy::snapshot::Current;
 use crate::server::socket::Claim;
 
@@ -148,7 +149,7 @@ async fn serve(
     let Some(config) = &loaded.config else {
         return Err(refuse());
     };
-    if loaded.has_errors() && !keep_going {
+    if loaded.stops_start() && !keep_going {
         return Err(refuse());
     }
     let metrics = Metrics::new(config.server.workers);
@@ -167,10 +168,11 @@ async fn serve(
     reload::log(&loaded.report);
     let reloads = Reloads::default();
     if loaded.has_errors() {
-        metrics.reload_rejected();
+        metrics.reloaded(ReloadResult::Partial, 1);
         tracing::error!(
             errors = loaded.report.errors(),
-            "going on without CORS where a policy does not check out"
+            "started although policy files are invalid: their buckets and routes are served without CORS until \
+             the files are fixed; see `out_of_date` of /status"
         );
     }
     let current = Arc::new(Current::new(snapshot));

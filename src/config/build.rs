@@ -26,8 +26,8 @@ impl Loaded {
     ///
     /// Upstreams and policies that are as they were in `previous` are the same objects, so that
     /// connections and counters live on. Where a policy does not check out, the one of `previous`
-    /// stays in force. Where there is none: with `keep_going` the route serves without CORS,
-    /// else it is left out.
+    /// stays in force. Where there is none, a bucket is answered as one without CORS; a route is
+    /// left out, or with `keep_going` serves without CORS.
     #[must_use]
     pub fn snapshot(
         &self,
@@ -339,21 +339,39 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
         _ => false,
     };
     let same_route = |(one, other): (&Arc<Route>, &Arc<Route>)| {
-        one.name == other.name
-            && one.hosts == other.hosts
-            && one.host_header == other.host_header
-            && one.forwarding == other.forwarding
-            && one.upstreams.len() == other.upstreams.len()
-            && one
-                .upstreams
+        // Every field is named, so that a new one is not forgotten here.
+        let Route {
+            name,
+            hosts,
+            policies,
+            upstreams,
+            host_header,
+            forwarding,
+            metrics: _,
+        } = &**one;
+        *name == other.name
+            && *hosts == other.hosts
+            && *host_header == other.host_header
+            && *forwarding == other.forwarding
+            && upstreams.len() == other.upstreams.len()
+            && upstreams
                 .iter()
                 .zip(&other.upstreams)
                 .all(|(one, other)| Arc::ptr_eq(one, other))
-            && same_policy(&one.policies.route, &other.policies.route)
-            && same_policy(&one.policies.not_enabled, &other.policies.not_enabled)
-            && same_buckets(&one.policies.buckets, &other.policies.buckets)
+            && same_policy(&policies.route, &other.policies.route)
+            && same_policy(&policies.not_enabled, &other.policies.not_enabled)
+            && same_buckets(&policies.buckets, &other.policies.buckets)
     };
-    one.routes.len() == other.routes.len() && one.routes.iter().zip(&other.routes).all(same_route)
+    let Snapshot {
+        generation: _,
+        // It follows from the routes.
+        hosts: _,
+        routes,
+        trusted_proxies,
+    } = one;
+    *trusted_proxies == other.trusted_proxies
+        && routes.len() == other.routes.len()
+        && routes.iter().zip(&other.routes).all(same_route)
 }
 
 fn policies_alike(one: &Arc<RoutePolicy>, other: &Arc<RoutePolicy>) -> bool {

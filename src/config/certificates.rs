@@ -266,6 +266,9 @@ impl Loader<'_> {
             (Some(config), Some(span)) => diagnostic.at(config, span),
             _ => diagnostic.of(&SourceFile::unread(&file.path)),
         };
+        if diagnostic.is_error() {
+            self.files.reject(&file.path, diagnostic.to_string());
+        }
         self.report.push(diagnostic);
     }
 }

@@ -1,6 +1,6 @@
 //! Everything that a load looked at: how a change is noticed, and what need not be read again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -18,8 +18,8 @@ pub(super) const SUFFIX: &str = ".xml";
 /// Everything that a load looked at.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// What each path but those of policies led to when it was read; `None`: nowhere.
-    seen: Vec<(PathBuf, Option<Stamp>)>,
+    /// Each path but those of policies, as it was when it was read.
+    seen: Vec<Seen>,
     /// The policy files, by the methods that their rules may name, for what is wrong with one
     /// depends on these; then by path.
     policies: HashMap<Vec<Method>, HashMap<Arc<Path>, Arc<PolicyFile>>>,
@@ -33,6 +33,27 @@ pub(super) struct Files {
     reads: usize,
     /// The policy files that this load read.
     read: Vec<Arc<PolicyFile>>,
+    /// Whether something could not be read, and the next read may succeed although nothing changed.
+    may_pass: bool,
+    /// The files but those of policies whose newest contents cannot be used, and why.
+    rejected: Vec<Rejected>,
+}
+
+/// A path that was looked at.
+#[derive(Debug)]
+struct Seen {
+    path: PathBuf,
+    /// What it led to; `None`: nowhere.
+    stamp: Option<Stamp>,
+    /// Of its contents, or of the failure to read them; for a folder, of the failure alone.
+    digest: u64,
+}
+
+/// A file whose newest contents cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Rejected {
+    pub(super) path: PathBuf,
+    pub(super) error: String,
 }
 
 /// What a load may take over from an earlier one.
@@ -65,20 +86,38 @@ impl Files {
     /// Reads a file of at most `limit` bytes.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         self.reads += 1;
-        path.hash(&mut self.digest);
         let read = read::read(path, limit);
-        let stamp = match &read {
-            Ok((bytes, stamp)) => {
-                bytes.hash(&mut self.digest);
-                Some(*stamp)
-            }
+        let (stamp, digest) = match &read {
+            Ok((bytes, stamp)) => (Some(*stamp), digest_of(bytes)),
             Err(error) => {
-                error.to_string().hash(&mut self.digest);
-                Stamp::of(path)
+                self.may_pass |= error.may_pass();
+                (Stamp::of(path), digest_of(&error.to_string()))
             }
         };
-        self.seen.push((path.to_owned(), stamp));
+        self.see(path, stamp, digest);
         Ok(read?.0)
+    }
+
+    fn see(&mut self, path: &Path, stamp: Option<Stamp>, digest: u64) {
+        (path, digest).hash(&mut self.digest);
+        self.seen.push(Seen {
+            path: path.to_owned(),
+            stamp,
+            digest,
+        });
+    }
+
+    /// Notes that the newest contents of a file cannot be used.
+    pub(super) fn reject(&mut self, path: &Path, error: String) {
+        let path = path.to_owned();
+        let rejected = Rejected { path, error };
+        rejected.hash(&mut self.digest);
+        self.rejected.push(rejected);
+    }
+
+    /// Notes that the next load may find something else although no file changed.
+    pub(super) fn expect_other(&mut self) {
+        self.may_pass = true;
     }
 
     /// What a policy file was read to.
@@ -98,11 +137,8 @@ impl Files {
 
     /// Remembers what a policy file was read to, now or `before`.
     pub(super) fn keep(&mut self, file: &Arc<PolicyFile>, methods: &[Method], before: Before<'_>) {
-        file.path.hash(&mut self.digest);
-        match &file.document {
-            Ok(document) => document.source.content_hash.hash(&mut self.digest),
-            Err(error) => error.hash(&mut self.digest),
-        }
+        (&file.path, file.contents()).hash(&mut self.digest);
+        self.may_pass |= file.may_pass;
         let before = before.policy(&file.path, methods);
         if before.is_none_or(|before| !Arc::ptr_eq(before, file)) {
             self.read.push(Arc::clone(file));
@@ -120,20 +156,69 @@ impl Files {
 
     /// The buckets that a folder has files of, in the order of their names.
     pub(super) fn list(&mut self, folder: &Path) -> io::Result<Vec<Box<str>>> {
-        self.seen.push((folder.to_owned(), Stamp::of(folder)));
+        let stamp = Stamp::of(folder);
         self.folders.push(folder.to_owned());
         let listed = list(folder, &mut self.links);
-        match &listed {
-            Ok(buckets) => buckets.hash(&mut self.digest),
-            Err(error) => error.to_string().hash(&mut self.digest),
-        }
+        let failure = listed.as_ref().err();
+        self.may_pass |= failure.is_some_and(|error| error.kind() != io::ErrorKind::NotFound);
+        let digest = digest_of(&failure.map(io::Error::to_string));
+        self.see(folder, stamp, digest);
         listed
     }
 
     /// Whether some path leads to something else than when it was read.
     pub(super) fn have_changed(&self) -> bool {
         let mut policies = self.policies.values().flat_map(HashMap::values);
-        self.seen.iter().any(has_changed) || policies.any(|file| file.has_changed())
+        self.seen.iter().any(Seen::has_changed) || policies.any(|file| file.has_changed())
+    }
+
+    /// Whether something could not be read, and may be by the next load although nothing changed.
+    pub(super) fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
+    /// Every file whose newest contents cannot be used, and why; once each, in the order of paths.
+    pub(super) fn rejected(&self) -> BTreeMap<&Path, &str> {
+        let others = self.rejected.iter();
+        let others = others.map(|rejected| (&*rejected.path, &*rejected.error));
+        let policies = self.policies.values().flat_map(HashMap::values);
+        let policies = policies.filter_map(|file| Some((&*file.path, file.contents().err()?)));
+        // Of several errors of a file, the first one found.
+        let mut all = BTreeMap::new();
+        for (path, error) in others.chain(policies) {
+            all.entry(path).or_insert(error);
+        }
+        all
+    }
+
+    /// The files that say something else than `before`, those that were not there before, and
+    /// those that are gone or no longer named; in the order of paths.
+    pub(super) fn changed_since<'f>(&'f self, before: &'f Self) -> BTreeSet<&'f Path> {
+        let differing = |one: &'f Self, other: &Self| {
+            let known = |seen: &Seen| {
+                let mut others = other.seen.iter();
+                others.any(|other| other.path == seen.path && other.digest == seen.digest)
+            };
+            let seen: Vec<_> = one.seen.iter().filter(|seen| !known(seen)).collect();
+            let policies = one.policies.iter().flat_map(|(methods, files)| {
+                let others = other.policies.get(methods);
+                files.values().filter(move |file| {
+                    let other = others.and_then(|others| others.get(&file.path));
+                    other.is_none_or(|other| {
+                        !Arc::ptr_eq(file, other) && file.contents() != other.contents()
+                    })
+                })
+            });
+            let policies: Vec<_> = policies.map(|file| &*file.path).collect();
+            (seen, policies)
+        };
+        let mut changed = BTreeSet::new();
+        for (one, other) in [(self, before), (before, self)] {
+            let (seen, policies) = differing(one, other);
+            changed.extend(seen.iter().map(|seen| &*seen.path));
+            changed.extend(policies);
+        }
+        changed
     }
 
     /// Whether something changed while this load read it: a file, a folder of files, or where a
@@ -151,7 +236,7 @@ impl Files {
             .read
             .iter()
             .chain(self.links.iter().filter_map(by_path));
-        self.seen.iter().any(has_changed) || policies.any(|file| file.has_changed())
+        self.seen.iter().any(Seen::has_changed) || policies.any(|file| file.has_changed())
     }
 
     /// The folders that the files are in, links followed.
@@ -175,7 +260,7 @@ impl Files {
 
     /// Every path that was looked at, but plain files in the folders of buckets.
     pub(super) fn followed(&self) -> impl Iterator<Item = &Path> {
-        let seen = self.seen.iter().map(|(path, _)| &**path);
+        let seen = self.seen.iter().map(|seen| &*seen.path);
         seen.chain(self.links.iter().map(|path| &**path))
     }
 
@@ -185,12 +270,23 @@ impl Files {
     }
 }
 
-fn has_changed((path, stamp): &(PathBuf, Option<Stamp>)) -> bool {
-    Stamp::of(path) != *stamp
+impl Seen {
+    /// Whether its path leads to something else than when it was read.
+    fn has_changed(&self) -> bool {
+        Stamp::of(&self.path) != self.stamp
+    }
+}
+
+fn digest_of(contents: &impl Hash) -> u64 {
+    let mut digest = DefaultHasher::new();
+    contents.hash(&mut digest);
+    digest.finish()
 }
 
 /// The buckets that a folder has files of; which of these are links is added to `links`.
 fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Vec<Box<str>>> {
+    #[cfg(test)]
+    read::failures::injected(folder)?;
     let mut buckets = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -256,7 +352,7 @@ mod tests {
 
         fn again(&self, mut before: Loaded) -> Loaded {
             before.files.settle();
-            load_changes(&self.input(), Before::Files(&before.files))
+            load_changes(&self.input(), Before::Files(&before.files), None)
         }
 
         fn input(&self) -> Input {
@@ -316,7 +412,7 @@ mod tests {
             } else {
                 Before::Files(&loaded.files)
             };
-            let next = load_changes(&folder.input(), before);
+            let next = load_changes(&folder.input(), before, None);
             let reads = if forced { 1 + Folder::BUCKETS } else { 2 };
             assert_eq!(next.files.reads(), reads);
             snapshot = next.snapshot(&metrics, Some(&snapshot), 2, false).unwrap();

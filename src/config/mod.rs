@@ -13,11 +13,13 @@ mod diagnostic;
 mod digest;
 mod file;
 mod files;
+mod in_force;
 mod listener;
 mod policies;
 mod policy_file;
 mod read;
 pub mod reload;
+mod reload_log;
 mod report;
 mod route;
 mod source;
@@ -86,10 +88,16 @@ pub enum Source {
 pub struct Loaded {
     /// Everything there is to say.
     pub report: Report,
-    /// The config; `None`: it does not check out.
+    /// The config; `None`: it does not check out, and there is no earlier one.
     pub config: Option<Config>,
+    /// What the config was made of; `None`: flags, or there is no config.
+    text: Option<Arc<SourceFile>>,
+    /// Whether the newest config file cannot be used, so that this is the last good one.
+    is_last_good: bool,
     /// The policies of each of the config's routes.
     policies: Vec<RoutePolicies>,
+    /// How many of the errors are in the policy files of buckets.
+    bucket_errors: usize,
     /// The certificates of each of the config's listeners.
     tls: Vec<Option<TlsLoaded>>,
     /// What was read.
@@ -114,6 +122,28 @@ impl Loaded {
         self.report.errors() > 0
     }
 
+    /// Whether a start cannot serve this: the config or a route's policy is invalid.
+    ///
+    /// An invalid policy file of a *bucket* does not stop a start: among thousands of files that
+    /// many people write, one is always wrong. That bucket is answered as one without CORS.
+    #[must_use]
+    pub fn stops_start(&self) -> bool {
+        self.report.errors() > self.bucket_errors
+    }
+
+    /// Notes an error that is about no file in particular as one of the config.
+    fn name_what_is_wrong(&mut self, input: &Input) {
+        if let Some(error) = self.report.first_error()
+            && self.files.rejected().is_empty()
+        {
+            let path = match &input.source {
+                Source::File(path) => path,
+                Source::Flags { .. } | Source::Inline { .. } => Path::new("(flags)"),
+            };
+            self.files.reject(path, error.to_string());
+        }
+    }
+
     /// How many policies were read that check out.
     #[must_use]
     pub fn policy_count(&self) -> usize {
@@ -127,51 +157,77 @@ impl Loaded {
 /// replaces a whole folder at once), everything is read again.
 #[must_use]
 pub fn load(input: &Input) -> Loaded {
-    load_changes(input, Before::Nothing)
+    load_changes(input, Before::Nothing, None)
 }
 
-/// As [`load`], with what may be taken over from an earlier load.
-fn load_changes(input: &Input, before: Before<'_>) -> Loaded {
-    let mut loaded = attempt(input, before);
+/// As [`load`], with what may be taken over from an earlier load, and the text of the last good
+/// config: it stands in where the newest one cannot be used, so that the files which it names are
+/// still read.
+fn load_changes(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>>) -> Loaded {
+    let attempt = || attempt(input, before, last_good);
+    let mut loaded = attempt();
     for _ in 1..ATTEMPTS {
         if !loaded.files.changed_meanwhile() {
             return loaded;
         }
         // Whoever writes gets a moment to finish.
         std::thread::sleep(Duration::from_millis(5));
-        loaded = attempt(input, before);
+        loaded = attempt();
     }
     // A file that never rests must not keep the others from being read. What matters is that all
     // are of one folder's generation.
     let folders = loaded.files.real_folders();
-    loaded = attempt(input, before);
+    loaded = attempt();
     if loaded.files.real_folders() != folders {
         let message = "the files' folder keeps changing while they are read";
-        loaded
-            .report
-            .push(Diagnostic::error("unreadable-file", message));
+        let diagnostic = Diagnostic::error("unreadable-file", message);
+        if let Source::File(path) = &input.source {
+            loaded.files.reject(path, diagnostic.to_string());
+        }
+        loaded.files.expect_other();
+        loaded.report.push(diagnostic);
         loaded.config = None;
     }
     loaded
 }
 
-fn attempt(input: &Input, before: Before<'_>) -> Loaded {
+fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>>) -> Loaded {
     let mut report = Report::default();
     let mut files = Files::default();
-    let (mut config, is_good, file) = match &input.source {
+    let mut is_last_good = false;
+    let (mut config, is_good, text) = match &input.source {
         Source::File(path) => {
-            let Some(file) = read_config(path, &mut files, &mut report) else {
-                return Loaded {
-                    report,
-                    config: None,
-                    policies: Vec::new(),
-                    tls: Vec::new(),
-                    files,
-                };
-            };
-            let base = path.parent().unwrap_or(Path::new(""));
-            let (config, is_good) = check::check(&file, base, &input.overrides, &mut report);
-            (config, is_good, Some(file))
+            let newest = read_config(path, &mut files, &mut report).map(|text| {
+                let (config, is_good) = check_file(path, &text, input, &mut report);
+                (config, is_good, text)
+            });
+            let is_good = newest.as_ref().is_some_and(|(_, is_good, _)| *is_good);
+            if !is_good && let Some(error) = report.first_error() {
+                files.reject(path, error.to_string());
+            }
+            match (newest, last_good) {
+                (Some((config, true, text)), _) | (Some((config, false, text)), None) => {
+                    (config, is_good, Some(text))
+                }
+                (_, Some(text)) => {
+                    is_last_good = true;
+                    // What there is to say of it was said when it was the newest one.
+                    let (config, is_good) = check_file(path, text, input, &mut Report::default());
+                    (config, is_good, Some(Arc::clone(text)))
+                }
+                (None, None) => {
+                    return Loaded {
+                        report,
+                        config: None,
+                        text: None,
+                        is_last_good,
+                        policies: Vec::new(),
+                        bucket_errors: 0,
+                        tls: Vec::new(),
+                        files,
+                    };
+                }
+            }
         }
         Source::Flags { upstreams, cors } => {
             let config = from_flags(upstreams, cors, &input.overrides, &mut report);
@@ -183,26 +239,45 @@ fn attempt(input: &Input, before: Before<'_>) -> Loaded {
             let is_good = report.errors() == 0;
             return Loaded {
                 config: is_good.then_some(config),
+                text: None,
+                is_last_good,
                 policies: vec![RoutePolicies::inline(path, cors, &mut report)],
+                bucket_errors: 0,
                 tls: vec![None],
                 report,
                 files,
             };
         }
     };
+    // Places in a text that is not on the disk any more would mislead.
+    let named_in = text.as_ref().filter(|_| !is_last_good);
     let listeners = &mut config.server.listeners;
-    let named_in = file.as_ref();
     let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
     let routes = &mut config.routes;
     certificates::load_for_upstreams(routes, named_in, &mut files, &mut report);
-    let policies = policies::load(&config.routes, named_in, before, &mut files, &mut report);
+    let (policies, bucket_errors) =
+        policies::load(&config.routes, named_in, before, &mut files, &mut report);
     Loaded {
         report,
         config: is_good.then_some(config),
+        text,
+        is_last_good,
         policies,
+        bucket_errors,
         tls,
         files,
     }
+}
+
+/// Checks a config's text; says whether it is good.
+fn check_file(
+    path: &Path,
+    text: &Arc<SourceFile>,
+    input: &Input,
+    report: &mut Report,
+) -> (Config, bool) {
+    let base = path.parent().unwrap_or(Path::new(""));
+    check::check(text, base, &input.overrides, report)
 }
 
 fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Arc<SourceFile>> {

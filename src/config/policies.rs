@@ -52,22 +52,25 @@ impl RoutePolicies {
     }
 }
 
-/// Reads and checks the policies of every route; `config` is the file that names them.
+/// Reads and checks the policies of every route; `config` is the file that names them. Returns how
+/// many of the errors are in the files of buckets, too.
 pub(super) fn load(
     routes: &[RouteConfig],
     config: Option<&Arc<SourceFile>>,
     before: Before<'_>,
     files: &mut Files,
     report: &mut Report,
-) -> Vec<RoutePolicies> {
+) -> (Vec<RoutePolicies>, usize) {
     let mut loader = Loader {
         reading: Reading::new(config, before),
         before,
         files,
         report,
         known_folders: HashMap::new(),
+        bucket_errors: 0,
     };
-    routes.iter().map(|route| loader.route(route)).collect()
+    let policies = routes.iter().map(|route| loader.route(route)).collect();
+    (policies, loader.bucket_errors)
 }
 
 /// Reads policies, each file once.
@@ -78,6 +81,8 @@ struct Loader<'l> {
     report: &'l mut Report,
     /// By path, and by the methods that rules may name.
     known_folders: HashMap<(PathBuf, Vec<Method>), Arc<BucketFiles>>,
+    /// How many errors the files of buckets have.
+    bucket_errors: usize,
 }
 
 impl Loader<'_> {
@@ -117,12 +122,17 @@ impl Loader<'_> {
             let problem = problem.detail(error.to_string());
             let problem = self.reading.at(Some(&buckets.directory), folder, problem);
             let line = problem.to_string();
+            self.files.reject(folder, line.clone());
             self.report.push(problem);
             line
         })?;
         let read = self.folder(folder, &listed, options);
         self.files.reserve(read.len(), &options.extra_methods);
-        read.iter().for_each(|file| self.keep(file, options));
+        for file in &read {
+            self.keep(file, options);
+            let errors = file.problems.iter().filter(|problem| problem.is_error());
+            self.bucket_errors += errors.count();
+        }
         let files = Arc::new(listed.into_iter().zip(read).collect());
         self.known_folders.insert(key, Arc::clone(&files));
         Ok(files)

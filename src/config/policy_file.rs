@@ -36,6 +36,8 @@ pub(super) struct PolicyFile {
     stamp: Option<Stamp>,
     /// Whether as long as it has this stamp it has these contents.
     pub(super) is_settled: bool,
+    /// Whether it could not be read, and the next read may succeed although the file is the same.
+    pub(super) may_pass: bool,
 }
 
 /// What a policy file that checks out says.
@@ -66,12 +68,21 @@ impl PolicyFile {
             problems,
             stamp: None,
             is_settled: true,
+            may_pass: false,
         }
     }
 
     /// Whether its path leads to something else than when it was read.
     pub(super) fn has_changed(&self) -> bool {
         Stamp::of(&self.path) != self.stamp
+    }
+
+    /// What it says, in short: equal for files that say the same.
+    pub(super) fn contents(&self) -> Result<Option<ContentHash>, &str> {
+        match &self.document {
+            Ok(document) => Ok(document.source.content_hash),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether it checks out and has the contents of this hash.
@@ -119,6 +130,7 @@ impl<'r> Reading<'r> {
                     problems,
                     stamp: Some(stamp),
                     is_settled: stamp.is_settled(now),
+                    may_pass: false,
                 }
             }
             Err(error) => {
@@ -129,6 +141,7 @@ impl<'r> Reading<'r> {
                     problems: [problem].into(),
                     stamp: Stamp::of(path),
                     is_settled: false,
+                    may_pass: error.may_pass(),
                 }
             }
         })

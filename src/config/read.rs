@@ -41,6 +41,19 @@ impl ReadError {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether the same read may succeed later although the file stays as it is: no descriptor was
+    /// left, a disk or a file server did not answer, somebody was writing.
+    ///
+    /// A path that leads nowhere gets another [`Stamp`] once it leads somewhere, so nobody has to
+    /// try it again and again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Io(_) => !self.is_not_found(),
+            Self::Changing => true,
+            Self::NotAFile(_) | Self::TooLarge { .. } => false,
+        }
+    }
+
     /// Whether the process may not read what is there.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
@@ -91,6 +104,8 @@ impl From<&Stat> for Stamp {
 /// Opens without waiting, as a FIFO waits for a writer, and looks before it reads: reading a device
 /// may never end.
 pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadError> {
+    #[cfg(test)]
+    failures::injected(path)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     if opened.as_ref().err() == Some(&Errno::NXIO) {
@@ -138,6 +153,37 @@ fn check(stat: &Stat, limit: u64) -> Result<(), ReadError> {
             _ => "a device",
         },
     ))
+}
+
+/// Reads that fail on purpose, for tests: what the system refuses cannot be had otherwise by a test
+/// that runs as root.
+#[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "of tests only")]
+pub(super) mod failures {
+    use std::collections::HashMap;
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+
+    use rustix::io::Errno;
+
+    static INJECTED: Mutex<Option<HashMap<PathBuf, Errno>>> = Mutex::new(None);
+
+    /// Makes every read of `path` fail; `None`: no longer.
+    pub(in super::super) fn inject(path: &Path, error: Option<Errno>) {
+        let mut injected = INJECTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let injected = injected.get_or_insert_default();
+        match error {
+            Some(error) => injected.insert(path.to_owned(), error),
+            None => injected.remove(path),
+        };
+    }
+
+    pub(in super::super) fn injected(path: &Path) -> io::Result<()> {
+        let injected = INJECTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = injected.as_ref().and_then(|injected| injected.get(path));
+        error.map_or(Ok(()), |error| Err((*error).into()))
+    }
 }
 
 #[cfg(test)]

@@ -1,25 +1,24 @@
 //! Loads anew what changed, and puts it in force.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::admin::Reloads;
-use crate::metrics::Metrics;
+use crate::admin::{OutOfDate, ReloadState, Reloads};
+use crate::metrics::{ConfigState, Metrics, ReloadResult};
 use crate::proxy::resolver::Resolver;
 use crate::proxy::snapshot::{Current, Snapshot};
 
 use super::check::Config;
-use super::diagnostic::Diagnostic;
 use super::files::{Before, Files};
-use super::report::Report;
-use super::{Input, Loaded, build, certificates, load_changes};
+use super::reload_log::{log_outcome, summary};
+use super::source::SourceFile;
+use super::{Input, Loaded, Source, build, certificates, in_force, load_changes};
 
-/// The most problems of a reload that are logged one by one.
-const MAX_LOGGED: usize = 20;
-
-/// The most problems that `/status` shows of a reload.
-const MAX_SHOWN: usize = 5;
+pub use super::reload_log::log;
 
 /// Loads anew what a running proxy serves.
 #[derive(Debug)]
@@ -28,11 +27,18 @@ pub struct Reloader {
     keep_going: bool,
     /// What the process was started with, of what needs a restart.
     started: Config,
+    /// The text of the last good config; `None`: it comes from flags.
+    last_good: Option<Arc<SourceFile>>,
     current: Arc<Current>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
     /// What was read last, whether it is in force or not.
     files: Files,
+    /// Since when the newest contents of a file have not been in force.
+    out_of_date: BTreeMap<PathBuf, SystemTime>,
+    restart_needed_for: Vec<&'static str>,
+    /// Whether the last reload panicked.
+    has_panicked: bool,
     progress: watch::Sender<Progress>,
 }
 
@@ -77,21 +83,32 @@ impl Reloader {
     ) -> Option<Self> {
         let (progress, _) = watch::channel(Progress {
             generation: current.get().generation,
+            last: if loaded.has_errors() {
+                Outcome::InPart
+            } else {
+                Outcome::Unchanged
+            },
             ..Progress::default()
         });
         let mut started = loaded.config?;
         // Kept for what needs a restart only.
         started.routes = Vec::new();
-        Some(Self {
+        let mut reloader = Self {
             input,
             keep_going,
             started,
+            last_good: loaded.text,
             current,
             metrics,
             reloads,
             files: loaded.files,
+            out_of_date: BTreeMap::new(),
+            restart_needed_for: Vec::new(),
+            has_panicked: false,
             progress,
-        })
+        };
+        reloader.show_state();
+        Some(reloader)
     }
 
     /// Tells what becomes of reloads.
@@ -105,8 +122,22 @@ impl Reloader {
         &self.files
     }
 
+    /// Whether a reload may find something else although no file changes: something could not be
+    /// read, or the last reload panicked.
+    pub(super) fn may_pass(&self) -> bool {
+        self.files.may_pass() || self.has_panicked
+    }
+
+    /// Whether the last reload panicked.
+    pub(super) fn has_panicked(&self) -> bool {
+        self.has_panicked
+    }
+
     /// Loads what changed and puts in force what checks out. Where no file changed, nothing
     /// happens unless `forced`, which reads every file again.
+    ///
+    /// Where the config itself cannot be read or is invalid, the files that the last good one names
+    /// are still loaded.
     ///
     /// Reads files: not for a thread that has something better to do.
     pub fn reload(&mut self, forced: bool) -> Outcome {
@@ -115,13 +146,15 @@ impl Reloader {
         } else {
             Before::Files(&self.files)
         };
-        let loaded = load_changes(&self.input, before);
+        let mut loaded = load_changes(&self.input, before, self.last_good.as_ref());
+        loaded.name_what_is_wrong(&self.input);
         tracing::debug!(read = loaded.files.reads(), "files were read");
-        let is_changed = loaded.files.digest() != self.files.digest();
+        let is_changed = loaded.files.digest() != self.files.digest() || self.has_panicked;
         if !is_changed && !forced {
             self.files = loaded.files;
             return Outcome::Unchanged;
         }
+        self.has_panicked = false;
         let before = self.current.get();
         let snapshot = loaded.snapshot(
             &self.metrics,
@@ -129,7 +162,6 @@ impl Reloader {
             before.generation + 1,
             self.keep_going,
         );
-        log(&loaded.report);
         let has_swapped = self.swap_certificates(&loaded);
         let outcome = match snapshot {
             None => Outcome::Rejected,
@@ -137,39 +169,38 @@ impl Reloader {
                 self.apply_in_part(&before, snapshot, has_swapped)
             }
             Some(snapshot) => {
-                self.publish(snapshot);
+                self.current.publish(snapshot);
                 Outcome::Applied
             }
         };
-        match outcome {
-            Outcome::Unchanged | Outcome::Applied => self.reloads.applied(),
-            Outcome::InPart | Outcome::Rejected => {
-                self.metrics.reload_rejected();
-                self.reloads.rejected(summary(&loaded.report));
-                let errors = loaded.report.errors();
-                if loaded.config.is_none() {
-                    tracing::error!(
-                        errors,
-                        "the config does not check out: nothing of it is in force, and what was \
-                         stays so"
-                    );
-                } else {
-                    tracing::error!(
-                        errors,
-                        "the config was reloaded, but not all of it is in force"
-                    );
-                }
-            }
+        let generation = self.current.get().generation;
+        let result = match outcome {
+            Outcome::Unchanged | Outcome::Applied => ReloadResult::Applied,
+            Outcome::InPart => ReloadResult::Partial,
+            Outcome::Rejected => ReloadResult::Rejected,
+        };
+        self.metrics.reloaded(result, generation);
+        let error = (result != ReloadResult::Applied).then(|| summary(&loaded.report));
+        self.reloads.ended(result, error);
+        let config = loaded.config.as_ref();
+        let waits_newly = config.is_some_and(|config| self.compare_with_start(config));
+        if config.is_some() && !loaded.is_last_good {
+            self.last_good = loaded.text;
         }
-        if let Some(config) = &loaded.config {
-            self.warn_of_restart(config);
+        let files_before = std::mem::replace(&mut self.files, loaded.files);
+        self.show_state();
+        // Logged last: whoever reads it finds the same in `/status`.
+        log(&loaded.report);
+        log_outcome(result, generation, &self.files, &files_before);
+        if waits_newly {
+            let keys = self.restart_needed_for.join(", ");
+            tracing::warn!(keys, "changes of these keys need a restart");
         }
-        self.files = loaded.files;
         self.expire_addresses();
         self.progress.send_modify(|progress| {
             progress.reloads += 1;
             progress.forced += u64::from(forced);
-            progress.generation = self.current.get().generation;
+            progress.generation = generation;
             progress.last = outcome;
         });
         outcome
@@ -182,6 +213,17 @@ impl Reloader {
         upstreams
             .filter_map(|upstream| upstream.resolver())
             .for_each(Resolver::expire);
+    }
+
+    /// Notes that a reload panicked: what was in force stays so, and the next one is to come soon.
+    pub(super) fn panicked(&mut self) {
+        const ERROR: &str = "the reload panicked: see the log";
+        self.has_panicked = true;
+        let generation = self.current.get().generation;
+        self.metrics.reloaded(ReloadResult::Rejected, generation);
+        self.reloads
+            .ended(ReloadResult::Rejected, Some(ERROR.to_owned()));
+        self.show_state();
     }
 
     /// Has each listener serve the certificates that check out. True: some are others than before.
@@ -208,24 +250,56 @@ impl Reloader {
         mut snapshot: Snapshot,
         has_swapped: bool,
     ) -> Outcome {
-        if !has_swapped && build::serve_alike(before, &snapshot) {
+        let is_same = !has_swapped && build::serve_alike(before, &snapshot);
+        if is_same {
             snapshot.generation = before.generation;
-            self.current.publish(snapshot);
-            return Outcome::Rejected;
         }
-        self.publish(snapshot);
-        Outcome::InPart
-    }
-
-    fn publish(&self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        let routes = snapshot.routes.len();
         self.current.publish(snapshot);
-        self.metrics.reload_applied(generation);
-        tracing::info!(generation, routes, "the config was reloaded");
+        if is_same {
+            Outcome::Rejected
+        } else {
+            Outcome::InPart
+        }
     }
 
-    fn warn_of_restart(&self, config: &Config) {
+    /// Shows in `/status` and in the metrics what is in force and what is not.
+    fn show_state(&mut self) {
+        let now = SystemTime::now();
+        let mut rejected = self.files.rejected();
+        if self.has_panicked
+            && let Source::File(path) = &self.input.source
+        {
+            rejected.insert(path, "the last reload panicked: see the log");
+        }
+        let since = |path: &Path| self.out_of_date.get(path).copied().unwrap_or(now);
+        let out_of_date: Vec<_> = rejected
+            .into_iter()
+            .map(|(file, error)| OutOfDate {
+                file: file.to_owned(),
+                error: error.to_owned(),
+                since: since(file),
+            })
+            .collect();
+        let files = out_of_date.iter();
+        self.out_of_date = files.map(|file| (file.file.clone(), file.since)).collect();
+        let snapshot = self.current.get();
+        let hash = in_force::hash(&self.input, self.last_good.as_deref(), &snapshot);
+        self.metrics.config_state(ConfigState {
+            out_of_date_since: self.out_of_date.values().min().copied(),
+            restart_needed: !self.restart_needed_for.is_empty(),
+            hash: hash.clone(),
+            buckets_without_policy: in_force::buckets_without_policy(&snapshot),
+        });
+        self.reloads.set(ReloadState {
+            out_of_date,
+            restart_needed_for: self.restart_needed_for.clone(),
+            hash,
+        });
+    }
+
+    /// Compares what needs a restart to change with what the process was started with. True: keys
+    /// wait for a restart, and not the same ones as before.
+    fn compare_with_start(&mut self, config: &Config) -> bool {
         let (old, new) = (&self.started, config);
         let settings = [
             ("workers", old.server.workers == new.server.workers),
@@ -237,42 +311,12 @@ impl Reloader {
             ("traces", old.traces == new.traces),
         ];
         let changed = settings.iter().filter(|(_, is_same)| !is_same);
-        let changed: Vec<&str> = changed.map(|(key, _)| *key).collect();
-        self.reloads.wait_for_restart(changed.clone());
-        if !changed.is_empty() {
-            tracing::warn!(
-                keys = changed.join(", "),
-                "changes of these keys need a restart"
-            );
-        }
+        let changed: Vec<_> = changed.map(|(key, _)| *key).collect();
+        let is_news = !changed.is_empty() && changed != self.restart_needed_for;
+        self.restart_needed_for = changed;
+        is_news
     }
 }
 
-/// Logs what there is to say, a line each; errors first.
-pub fn log(report: &Report) {
-    let all = report.diagnostics();
-    let errors = all.iter().filter(|there| there.is_error());
-    let warnings = all.iter().filter(|there| !there.is_error());
-    for diagnostic in errors.chain(warnings).take(MAX_LOGGED) {
-        if diagnostic.is_error() {
-            tracing::error!(code = diagnostic.code(), "{diagnostic}");
-        } else {
-            tracing::warn!(code = diagnostic.code(), "{diagnostic}");
-        }
-    }
-    let more = all.len().saturating_sub(MAX_LOGGED);
-    if more > 0 {
-        tracing::warn!(more, "there is more: `s3cors check` shows all of it");
-    }
-}
-
-fn summary(report: &Report) -> String {
-    let errors = report.diagnostics().iter().filter(|there| there.is_error());
-    let lines: Vec<String> = errors.take(MAX_SHOWN).map(Diagnostic::to_string).collect();
-    let mut summary = lines.join("; ");
-    let more = report.errors().saturating_sub(MAX_SHOWN);
-    if more > 0 {
-        summary.push_str(&format!("; and {more} more"));
-    }
-    summary
-}
+#[cfg(test)]
+mod tests;

@@ -75,6 +75,11 @@ impl Report {
         self.diagnostics.len() - self.errors()
     }
 
+    /// The first error.
+    pub(super) fn first_error(&self) -> Option<&Diagnostic> {
+        self.diagnostics.iter().find(|there| there.is_error())
+    }
+
     /// The errors alone.
     #[must_use]
     pub fn only_errors(&self) -> Self {

@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// How often files are looked at at most.
 const SHORTEST_POLL: Duration = Duration::from_millis(400);
 
+/// How long after a failed read it is tried again for the first time; after that twice as long each
+/// time, up to the interval at which files are looked at.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
 /// How often files are looked at at least.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 
@@ -43,46 +47,113 @@ const MAX_LINKS: usize = 40;
 pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
     let mut watches = Watches::new();
     let mut is_armed = false;
-    let mut poll = SHORTEST_POLL;
+    let mut schedule = Schedule::new();
+    schedule.reloaded(Instant::now(), reloader.may_pass());
     loop {
         // Armed first, looked at then: nothing falls between. Where all was watched already, a look
         // would find nothing that was not told.
+        let must_poll = is_armed && schedule.is_poll_due(Instant::now());
         let (changed, took);
         (reloader, watches, changed, took) = blocking(move || {
-            let was_told = !is_armed && watches.arm(reloader.files());
-            let start = Instant::now();
+            let was_told = is_armed || watches.arm(reloader.files());
             let is_stale = watches.are_stale();
             if is_stale {
                 watches.arm(reloader.files());
             }
-            let must_look = is_stale || !was_told;
+            let must_look = is_stale || must_poll || !was_told;
+            let start = Instant::now();
             let changed = must_look.then(|| reloader.files().have_changed());
             (reloader, watches, changed, start.elapsed())
         })
         .await;
         is_armed = true;
         if changed.is_some() {
-            poll = (took * POLL_SHARE).clamp(SHORTEST_POLL, LONGEST_POLL);
+            schedule.looked(Instant::now(), took);
         }
-        let is_forced = tokio::select! {
+        let is_changed = changed == Some(true) && !reloader.has_panicked();
+        let retry = schedule.retry;
+        let cause = tokio::select! {
             biased;
-            () = forced.notified() => true,
-            () = std::future::ready(()), if changed == Some(true) => false,
-            () = watches.events.notified() => false,
-            () = tokio::time::sleep(poll) => continue,
+            () = forced.notified() => Cause::Forced,
+            () = std::future::ready(()), if is_changed => Cause::Changed,
+            () = watches.events.notified() => Cause::Changed,
+            () = sleep_until(retry), if retry.is_some() => Cause::Retry,
+            () = tokio::time::sleep(SHORTEST_POLL) => continue,
         };
-        if !is_forced {
+        if cause == Cause::Changed {
             quiet(&watches.events).await;
         }
         reloader = blocking(move || {
+            let is_forced = cause == Cause::Forced;
             let result = catch_unwind(AssertUnwindSafe(|| reloader.reload(is_forced)));
             if result.is_err() {
                 tracing::error!("a reload panicked; what was in force stays so");
+                reloader.panicked();
             }
             reloader
         })
         .await;
+        schedule.reloaded(Instant::now(), reloader.may_pass());
         is_armed = false;
+    }
+}
+
+/// Why files are loaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Forced,
+    Changed,
+    /// Something could not be read before.
+    Retry,
+}
+
+/// When files are looked at although nobody tells of a change, and when a failed read is retried.
+struct Schedule {
+    /// How often files are looked at.
+    poll: Duration,
+    looked_at: Instant,
+    /// How long to wait before the next retry.
+    back_off: Duration,
+    /// `None`: nothing is to be retried.
+    retry: Option<Instant>,
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Self {
+            poll: SHORTEST_POLL,
+            looked_at: Instant::now(),
+            back_off: FIRST_RETRY,
+            retry: None,
+        }
+    }
+
+    fn is_poll_due(&self, now: Instant) -> bool {
+        now >= self.looked_at + self.poll
+    }
+
+    /// Files were looked at, which took so long.
+    fn looked(&mut self, now: Instant, took: Duration) {
+        self.poll = (took * POLL_SHARE).clamp(SHORTEST_POLL, LONGEST_POLL);
+        self.looked_at = now;
+    }
+
+    /// Files were loaded; with `may_pass`, another attempt may find something else.
+    fn reloaded(&mut self, now: Instant, may_pass: bool) {
+        if may_pass {
+            self.retry = Some(now + self.back_off);
+            self.back_off = (self.back_off * 2).min(self.poll);
+        } else {
+            self.retry = None;
+            self.back_off = FIRST_RETRY;
+        }
+    }
+}
+
+async fn sleep_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn encode(metrics: &Metrics) -> String {
     let families: Vec<_> = routes(metrics)
         .into_iter()
         .chain(listeners(metrics))
-        .chain(config(metrics))
+        .chain(metrics.config.families())
         .chain(process(metrics))
         .filter(|family| !family.get_metric().is_empty())
         .collect();
@@ -168,34 +168,6 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 5] {
     [ready, limit, connections, refused, ends].map(Family::finish)
 }
 
-fn config(metrics: &Metrics) -> [proto::MetricFamily; 4] {
-    let config = &metrics.config;
-    let mut generation = Family::gauge(
-        "s3cors_config_generation",
-        "The configuration in force; rises by one with every applied reload.",
-    );
-    generation.value(&[], config.generation.load(Ordering::Relaxed) as f64);
-    let mut reloads = Family::counter(
-        "s3cors_config_reloads_total",
-        "Reloads of the configuration, by result.",
-    );
-    for (result, count) in [("applied", &config.applied), ("rejected", &config.rejected)] {
-        reloads.count(&[("result", result)], count.load(Ordering::Relaxed));
-    }
-    let mut successful = Family::gauge(
-        "s3cors_config_last_reload_successful",
-        "Whether the last reload was applied: 1 or 0.",
-    );
-    let was_successful = config.last_successful.load(Ordering::Relaxed);
-    successful.value(&[], f64::from(u8::from(was_successful)));
-    let mut last_success = Family::gauge(
-        "s3cors_config_last_reload_success_timestamp_seconds",
-        "When the configuration in force was read, in seconds since 1970.",
-    );
-    last_success.value(&[], config.last_success.load(Ordering::Relaxed) as f64);
-    [generation, reloads, successful, last_success].map(Family::finish)
-}
-
 fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     let mut build = Family::gauge("s3cors_build_info", "Always 1; the label is the version.");
     build.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -267,11 +239,11 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
 mod tests {
     use std::collections::{HashMap, HashSet};
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use http::{Method, StatusCode};
 
-    use super::super::{UpstreamHealth, Worker};
+    use super::super::{ConfigState, ReloadResult, UpstreamHealth, Worker};
     use super::*;
 
     fn some_of_everything() -> String {
@@ -296,8 +268,14 @@ mod tests {
         }]);
         let pattern = route.allowed_origin("https://*.example");
         pattern.inc(Worker(0));
-        metrics.reload_applied(2);
-        metrics.reload_rejected();
+        metrics.reloaded(ReloadResult::Applied, 2);
+        metrics.reloaded(ReloadResult::Partial, 3);
+        metrics.config_state(ConfigState {
+            out_of_date_since: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)),
+            restart_needed: true,
+            hash: "c0ffee".to_owned(),
+            buckets_without_policy: vec![("photos".into(), 2)],
+        });
         metrics.encode()
     }
 
@@ -408,16 +386,31 @@ mod tests {
                 0.0,
             ),
             (r#"s3cors_connections{listener="http"}"#.to_owned(), 1.0),
-            ("s3cors_config_generation".to_owned(), 2.0),
+            ("s3cors_config_generation".to_owned(), 3.0),
             (
                 r#"s3cors_config_reloads_total{result="applied"}"#.to_owned(),
                 1.0,
             ),
             (
-                r#"s3cors_config_reloads_total{result="rejected"}"#.to_owned(),
+                r#"s3cors_config_reloads_total{result="partial"}"#.to_owned(),
                 1.0,
             ),
+            (
+                r#"s3cors_config_reloads_total{result="rejected"}"#.to_owned(),
+                0.0,
+            ),
             ("s3cors_config_last_reload_successful".to_owned(), 0.0),
+            ("s3cors_config_out_of_date".to_owned(), 1.0),
+            (
+                "s3cors_config_out_of_date_since_timestamp_seconds".to_owned(),
+                7.0,
+            ),
+            ("s3cors_config_restart_needed".to_owned(), 1.0),
+            (r#"s3cors_config_info{hash="c0ffee"}"#.to_owned(), 1.0),
+            (
+                r#"s3cors_buckets_without_policy{route="photos"}"#.to_owned(),
+                2.0,
+            ),
         ];
         for (series, value) in expected {
             assert_eq!(

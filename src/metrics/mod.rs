@@ -10,6 +10,7 @@
 //! counting, because the new snapshot asks for its counters before the old one is gone.
 
 mod cells;
+mod config;
 mod counter;
 mod denied_origins;
 mod dropped_lines;
@@ -30,6 +31,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
+use config::ConfigMetrics;
+
+pub use config::{ConfigState, ReloadResult};
 pub use counter::{Counter, Gauge};
 pub use dropped_lines::DroppedLines;
 pub use listener::{ListenerMetrics, NoRoom};
@@ -115,24 +119,13 @@ pub struct Metrics {
     listeners: Mutex<Vec<(Box<str>, ListenerMetrics)>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
     certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
-    config: Config,
+    config: ConfigMetrics,
     ready: AtomicBool,
     connections_limit: AtomicU64,
     access_log_dropped: AtomicU64,
     log_dropped: OnceLock<DroppedLines>,
     trace_spans_dropped: AtomicU64,
     panics: AtomicU64,
-}
-
-/// What became of the config's reloads.
-#[derive(Debug)]
-struct Config {
-    generation: AtomicU64,
-    applied: AtomicU64,
-    rejected: AtomicU64,
-    last_successful: AtomicBool,
-    /// In seconds since 1970.
-    last_success: AtomicU64,
 }
 
 impl Metrics {
@@ -146,13 +139,7 @@ impl Metrics {
             routes: Default::default(),
             listeners: Default::default(),
             certificates: Default::default(),
-            config: Config {
-                generation: AtomicU64::new(1),
-                applied: AtomicU64::new(0),
-                rejected: AtomicU64::new(0),
-                last_successful: AtomicBool::new(true),
-                last_success: AtomicU64::new(process::unix_seconds(started) as u64),
-            },
+            config: ConfigMetrics::new(started),
             ready: AtomicBool::new(false),
             connections_limit: AtomicU64::new(0),
             access_log_dropped: AtomicU64::new(0),
@@ -208,20 +195,14 @@ impl Metrics {
         certificates.insert(listener.into(), ends);
     }
 
-    /// A reload was applied: `generation` is in force.
-    pub fn reload_applied(&self, generation: u64) {
-        let config = &self.config;
-        config.generation.store(generation, Ordering::Relaxed);
-        config.applied.fetch_add(1, Ordering::Relaxed);
-        config.last_successful.store(true, Ordering::Relaxed);
-        let now = process::unix_seconds(SystemTime::now()) as u64;
-        config.last_success.store(now, Ordering::Relaxed);
+    /// A reload ended: what became of it, and the generation in force.
+    pub fn reloaded(&self, result: ReloadResult, generation: u64) {
+        self.config.reloaded(result, generation);
     }
 
-    /// A reload was rejected, or some of its files were: what did not check out is not in force.
-    pub fn reload_rejected(&self) {
-        self.config.rejected.fetch_add(1, Ordering::Relaxed);
-        self.config.last_successful.store(false, Ordering::Relaxed);
+    /// What is in force now of what the config and its files say.
+    pub fn config_state(&self, state: ConfigState) {
+        self.config.set_state(state);
     }
 
     /// Whether requests are served: not while the process starts or drains.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use s3cors::admin::{Admin, Health, Phase, Reloads, Settings, State};
+use s3cors::admin::{Admin, Health, OutOfDate, Phase, ReloadState, Reloads, Settings, State};
 use s3cors::cors::{CorsConfiguration, CorsRule, Options, Policy};
-use s3cors::metrics::{Metrics, Worker};
+use s3cors::metrics::{Metrics, ReloadResult, Worker};
 use s3cors::proxy::bucket::Addressing;
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
@@ -381,18 +381,43 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
         assert_eq!(one["routes"][0]["name"], "static");
         assert!(one["routes"][1].is_null());
 
-        admin.state.reloads.rejected("s3cors.toml:3: no".to_owned());
+        let reloads = &admin.state.reloads;
+        for (result, error) in [
+            (ReloadResult::Rejected, Some("s3cors.toml:3: no")),
+            (ReloadResult::Partial, Some("cors/raw.xml: no")),
+            (ReloadResult::Applied, None),
+        ] {
+            reloads.ended(result, error.map(str::to_owned));
+            let status = admin.get("/status").await.json();
+            let last = &status["last_reload"];
+            assert_eq!(last["applied"], result == ReloadResult::Applied);
+            assert_eq!(last["result"], result.as_str());
+            assert_eq!(last["error"].as_str(), error);
+        }
         let status = admin.get("/status").await.json();
-        assert_eq!(status["last_reload"]["applied"], false);
-        assert_eq!(status["last_reload"]["error"], "s3cors.toml:3: no");
-        admin.state.reloads.applied();
-        let status = admin.get("/status").await.json();
-        assert_eq!(status["last_reload"]["applied"], true);
         assert_eq!(status["restart_needed_for"], serde_json::json!([]));
-        admin
-            .state
-            .reloads
-            .wait_for_restart(vec!["workers", "listen"]);
+        assert_eq!(status["out_of_date"], serde_json::json!([]));
+        reloads.set(ReloadState {
+            out_of_date: vec![OutOfDate {
+                file: "cors/raw.xml".into(),
+                error: "no rule".to_owned(),
+                since: SystemTime::now() - Duration::from_secs(100),
+            }],
+            restart_needed_for: vec!["workers", "listen"],
+            hash: "c0ffee".to_owned(),
+        });
+        let status = admin.get("/status").await.json();
+        assert_eq!(status["out_of_date_count"], 1);
+        let file = &status["out_of_date"][0];
+        assert_eq!(
+            (&file["file"], &file["error"]),
+            (&"cors/raw.xml".into(), &"no rule".into())
+        );
+        assert!(
+            (100..200).contains(&file["seconds"].as_u64().unwrap()),
+            "{file}"
+        );
+        assert_eq!(status["config_hash"], "c0ffee");
         let status = admin.get("/status").await.json();
         assert_eq!(status["restart_needed_for"][1], "listen");
     });

@@ -596,14 +596,18 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
     );
 
     fs::copy("config/cors/public-read.xml", &cors).unwrap();
-    process.logged("the config was reloaded");
+    let line = process.logged("the config was reloaded");
+    assert!(line.contains(&format!("{cors} changed")), "{line}");
     let response = ask(process.address, "GET", "/a", &origin);
     assert_eq!(response.values("access-control-allow-origin"), ["*"]);
     assert_eq!(process.status()["generation"], 2);
 
     fs::write(&cors, "<").unwrap();
-    process.logged("not all of it is in force");
+    let line = process.logged("the config was not reloaded");
+    assert!(line.contains(&format!("{cors}:1:")), "{line}");
     assert_eq!(process.status()["last_reload"]["applied"], false);
+    assert_eq!(process.status()["last_reload"]["result"], "rejected");
+    assert_eq!(process.status()["out_of_date"][0]["file"], cors);
     let response = ask(process.address, "GET", "/a", &origin);
     assert_eq!(response.values("access-control-allow-origin"), ["*"]);
 
@@ -679,7 +683,8 @@ fn what_waits_for_a_restart_is_on_the_status() {
     assert_eq!(process.status()["restart_needed_for"], json!(["workers"]));
 
     fs::write(&path, config("'two'")).unwrap();
-    process.logged("nothing of it is in force, and what was stays so");
+    let line = process.logged("the config was not reloaded");
+    assert!(line.contains("s3cors.toml:1:"), "{line}");
     assert_eq!(process.status()["last_reload"]["applied"], false);
 
     // As the process was started.

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::support::binary::{Folder, Process};
 use crate::support::client::{RawClient, ask};
 use crate::support::upstream::MockUpstream;
@@ -69,4 +71,57 @@ fn check_without_descriptors(host: &str) {
         assert!(counted.contains(&none), "{counted}");
     }
     assert!(counted.contains("reason=\"busy\"} "), "{counted}");
+}
+
+/// Lets a process open no file more than it has open; with `false`, as many as at its start.
+fn use_up_descriptors(process: &Process, use_up: bool) {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open"));
+    let hard = line.unwrap().split_whitespace().nth(4).unwrap();
+    let hard = hard.parse().unwrap();
+    let limit = Rlimit {
+        // Descriptors from 1 up are refused; those that are open stay so.
+        current: Some(if use_up { 1 } else { hard }),
+        maximum: Some(hard),
+    };
+    let pid = Pid::from_child(&process.child);
+    prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_are_some() {
+    let folder = Folder::new("reload-descriptors");
+    let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let policy = |origin: &str| {
+        format!(
+            "<CORSConfiguration><CORSRule><AllowedOrigin>{origin}</AllowedOrigin>\
+             <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
+        )
+    };
+    let cors = folder.write("cors.xml", &policy("https://old.example"));
+    let toml = format!(
+        "workers = 1\n[[route]]\nhost = '*'\nupstream = 'http://{}'\ncors = 'cors.xml'\n",
+        upstream.address
+    );
+    let config = folder.write("s3cors.toml", &toml);
+    let mut process = Process::start(&["run", "--config", &config]);
+    let allowed = |process: &Process, origin: &str| {
+        let fields = [("origin", origin), ("access-control-request-method", "GET")];
+        ask(process.address, "OPTIONS", "/", &fields).status == 200
+    };
+    assert!(allowed(&process, "https://old.example"));
+
+    for number in 0..3 {
+        use_up_descriptors(&process, true);
+        let origin = format!("https://new{number}.example");
+        fs::write(&cors, policy(&origin)).unwrap();
+        let line = process.logged("the config was not reloaded");
+        assert!(line.contains("Too many open files"), "{line}");
+
+        // Nothing is touched again: neither the config nor the policy.
+        use_up_descriptors(&process, false);
+        process.logged("the config was reloaded");
+        assert!(allowed(&process, &origin));
+        assert_eq!(process.status()["out_of_date_count"], 0);
+    }
 }

@@ -12,6 +12,7 @@ mod access_log;
 mod admin;
 mod buckets;
 mod cli;
+mod cold_start;
 mod descriptors;
 mod diagnostics;
 mod drain;

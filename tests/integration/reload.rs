@@ -2,7 +2,7 @@
 //! out.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use crate::support::folder::Folder;
 struct Served {
     current: Arc<Current>,
     metrics: Arc<Metrics>,
+    reloads: Reloads,
 }
 
 impl Served {
@@ -40,8 +41,19 @@ impl Served {
         let current = Arc::new(Current::new(snapshot.unwrap()));
         let (to, of) = (Arc::clone(&current), Arc::clone(&metrics));
         let reloads = Reloads::default();
-        let reloader = Reloader::new(input, keep_going, loaded, to, of, reloads);
-        (Self { current, metrics }, reloader.unwrap())
+        let reloader = Reloader::new(input, keep_going, loaded, to, of, reloads.clone());
+        let served = Self {
+            current,
+            metrics,
+            reloads,
+        };
+        (served, reloader.unwrap())
+    }
+
+    /// The files whose newest contents are not in force.
+    fn out_of_date(&self) -> Vec<PathBuf> {
+        let files = self.reloads.state().out_of_date.into_iter();
+        files.map(|file| file.file).collect()
     }
 
     fn route(&self, host: &str) -> Option<Arc<Route>> {
@@ -339,14 +351,10 @@ fn what_does_not_check_out_changes_nothing_for_its_route_and_the_others_take_the
     assert!(served.allows("a.example", &origin(0)));
     assert!(served.allows("b.example", &origin(1)));
     assert_eq!(served.generation(), 2);
-    assert_eq!(
-        served.metric("s3cors_config_reloads_total{result=\"rejected\"}"),
-        1
-    );
-    assert_eq!(
-        served.metric("s3cors_config_reloads_total{result=\"applied\"}"),
-        1
-    );
+    for (result, count) in [("applied", 0), ("partial", 1), ("rejected", 0)] {
+        let series = format!("s3cors_config_reloads_total{{result=\"{result}\"}}");
+        assert_eq!(served.metric(&series), count, "{result}");
+    }
     assert_eq!(served.metric("s3cors_config_last_reload_successful"), 0);
     let last_error = |host: &str| {
         let route = served.route(host).unwrap();
@@ -409,6 +417,242 @@ fn a_config_that_does_not_check_out_changes_nothing() {
         served.metric("s3cors_config_reloads_total{result=\"rejected\"}"),
         5
     );
+}
+
+/// Ways in which a path stops being a file that can be read, for a test that may run as root.
+fn make_unreadable(path: &Path, way: usize) {
+    remove(path);
+    match way % 4 {
+        0 => fs::create_dir(path).unwrap(),
+        1 => std::os::unix::fs::symlink("nowhere", path).unwrap(),
+        2 => {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        }
+        _ => {}
+    }
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() {
+        fs::remove_dir(path).unwrap();
+    } else if path.symlink_metadata().is_ok() {
+        fs::remove_file(path).unwrap();
+    }
+}
+
+/// Runs a test with a watcher beside it.
+async fn watched<F: Future>(folder: &Folder, test: impl FnOnce(Watched) -> F) -> F::Output {
+    let (served, reloader) = Served::start(&folder.path("s3cors.toml"), false);
+    let progress = reloader.progress();
+    let local = LocalSet::new();
+    local.spawn_local(watch(reloader, Arc::new(Notify::new())));
+    local.run_until(test(Watched { served, progress })).await
+}
+
+struct Watched {
+    served: Served,
+    progress: tokio::sync::watch::Receiver<Progress>,
+}
+
+impl Watched {
+    /// Waits until this is so after some reload.
+    async fn until(&mut self, is_so: impl Fn(&Served) -> bool, what: &str) {
+        let served = &self.served;
+        let so = self.progress.wait_for(|_| is_so(served));
+        let so = tokio::time::timeout(PATIENCE, so).await;
+        assert!(so.is_ok(), "{what}: never so; {:?}", served.reloads.state());
+    }
+}
+
+#[tokio::test]
+async fn a_policy_is_live_whatever_state_the_config_is_in() {
+    let broken: [fn(&Path); 7] = [
+        |path| fs::write(path, "[").unwrap(),
+        |path| fs::write(path, "[[route]]\nhost = 'b.example'\n").unwrap(),
+        |path| fs::write(path, [0xff, 0xfe, 0]).unwrap(),
+        |path| make_unreadable(path, 0),
+        |path| make_unreadable(path, 1),
+        |path| make_unreadable(path, 2),
+        |path| make_unreadable(path, 3),
+    ];
+    for (number, break_it) in broken.into_iter().enumerate() {
+        let folder = Folder::new();
+        let rest = "cors = 'a.xml'\nbuckets = { directory = 'buckets' }";
+        let toml = config(&[("a.example", rest)]);
+        folder.write("s3cors.toml", &toml);
+        folder.write("a.xml", &policy(&origin(0)));
+        folder.write("buckets/photos.xml", &policy(&origin(0)));
+        watched(&folder, async |mut watched| {
+            let path = folder.path("s3cors.toml");
+            break_it(&path);
+            let is_noticed = |served: &Served| served.out_of_date() == [path.clone()];
+            watched.until(is_noticed, &format!("broken {number}")).await;
+
+            folder.write("a.xml", &policy(&origin(1)));
+            let is_live = |served: &Served| served.allows("a.example", &origin(1));
+            watched.until(is_live, &format!("policy {number}")).await;
+            folder.write("buckets/new.xml", &policy(&origin(2)));
+            let is_live = |served: &Served| served.bucket("a.example", "new").is_some();
+            watched
+                .until(is_live, &format!("new bucket {number}"))
+                .await;
+            fs::remove_file(folder.path("buckets/photos.xml")).unwrap();
+            let is_live = |served: &Served| served.bucket("a.example", "photos").is_none();
+            watched
+                .until(is_live, &format!("bucket gone {number}"))
+                .await;
+            assert_eq!(watched.served.out_of_date(), std::slice::from_ref(&path));
+
+            remove(&path);
+            folder.write(
+                "s3cors.toml",
+                &format!("{toml}{}", config(&[("c.example", "")])),
+            );
+            let is_live = |served: &Served| served.route("c.example").is_some();
+            watched.until(is_live, &format!("config {number}")).await;
+            assert!(watched.served.out_of_date().is_empty());
+            assert_eq!(watched.served.metric("s3cors_config_out_of_date"), 0);
+        })
+        .await;
+    }
+}
+
+/// What a test did to the files, and so what has to be in force.
+#[derive(Default)]
+struct Model {
+    is_config_bad: bool,
+    /// The number of the config's last good version.
+    config: u32,
+    policies: [PolicyModel; 2],
+}
+
+#[derive(Default)]
+struct PolicyModel {
+    is_bad: bool,
+    /// The number of the last good version.
+    in_force: u32,
+}
+
+const NAMES: [&str; 2] = ["a.xml", "b.xml"];
+const HOSTS: [&str; 2] = ["a.example", "b.example"];
+
+impl Model {
+    /// Does something to a file, chosen by `random`.
+    fn change(&mut self, folder: &Folder, step: u32, random: usize) -> String {
+        let (way, which) = (random / 16, random / 8 % 2);
+        let config_path = folder.path("s3cors.toml");
+        let name = NAMES[which];
+        let path = folder.path(name);
+        match random % 8 {
+            0 => {
+                remove(&config_path);
+                folder.write("s3cors.toml", "[[route]]\n");
+                self.is_config_bad = true;
+                "break the config".to_owned()
+            }
+            1 => {
+                make_unreadable(&config_path, way);
+                self.is_config_bad = true;
+                format!("make the config unreadable {}", way % 4)
+            }
+            2 | 3 => {
+                remove(&config_path);
+                folder.write("s3cors.toml", &Self::toml(step));
+                self.is_config_bad = false;
+                self.config = step;
+                "fix the config".to_owned()
+            }
+            4 => {
+                remove(&path);
+                folder.write(name, "<CORSConfiguration>");
+                self.policies[which].is_bad = true;
+                format!("break {name}")
+            }
+            5 => {
+                make_unreadable(&path, way);
+                self.policies[which].is_bad = true;
+                format!("make {name} unreadable {}", way % 4)
+            }
+            _ => {
+                remove(&path);
+                folder.write(name, &policy(&origin(step)));
+                self.policies[which] = PolicyModel {
+                    is_bad: false,
+                    in_force: step,
+                };
+                format!("edit {name}")
+            }
+        }
+    }
+
+    fn toml(step: u32) -> String {
+        config(&[
+            (HOSTS[0], "cors = 'a.xml'"),
+            (HOSTS[1], "cors = 'b.xml'"),
+            (&format!("n{step}.example"), ""),
+        ])
+    }
+
+    fn is_in_force(&self, served: &Served, folder: &Folder) -> bool {
+        let mut out_of_date = Vec::new();
+        let mut are_live = served.route(&format!("n{}.example", self.config)).is_some();
+        for (number, policy) in self.policies.iter().enumerate() {
+            are_live &= served.allows(HOSTS[number], &origin(policy.in_force));
+            if policy.is_bad {
+                out_of_date.push(folder.path(NAMES[number]));
+            }
+        }
+        if self.is_config_bad {
+            out_of_date.push(folder.path("s3cors.toml"));
+        }
+        let flag = served.metric("s3cors_config_out_of_date");
+        are_live
+            && served.out_of_date() == out_of_date
+            && flag == u64::from(!out_of_date.is_empty())
+    }
+}
+
+/// Files are broken, fixed, edited and made unreadable in 100 random orders: after each step what
+/// could be read last is in force, and `/status` names exactly the rest.
+#[tokio::test]
+async fn every_change_is_live_in_any_order_of_changes_and_failures() {
+    const ORDERS: u32 = 100;
+    const AT_ONCE: u32 = 25;
+    const STEPS: u32 = 8;
+    let one = |seed: u32| async move {
+        let folder = Folder::new();
+        folder.write("s3cors.toml", &Model::toml(0));
+        for name in NAMES {
+            folder.write(name, &policy(&origin(0)));
+        }
+        watched(&folder, async |mut watched| {
+            let mut model = Model::default();
+            let mut done = Vec::new();
+            let mut random = u64::from(seed) + 1;
+            for step in 1..=STEPS {
+                // xorshift64 (Marsaglia, «Xorshift RNGs», 2003).
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let random = usize::try_from(random >> 32).unwrap();
+                done.push(model.change(&folder, step, random));
+                let what = format!("order {seed}: {}", done.join(", "));
+                let is_so = |served: &Served| model.is_in_force(served, &folder);
+                watched.until(is_so, &what).await;
+            }
+        })
+        .await;
+    };
+    let seeds: Vec<u32> = (0..ORDERS).collect();
+    for some in seeds.chunks(usize::try_from(AT_ONCE).unwrap()) {
+        let mut running = LocalSet::new();
+        for seed in some {
+            let seed = *seed;
+            running.spawn_local(one(seed));
+        }
+        (&mut running).await;
+    }
 }
 
 #[test]

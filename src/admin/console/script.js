@@ -355,6 +355,9 @@ async function status() {
     .map((origin) => make("option", {}, origin)));
   const problems = state.problems.map((problem) =>
     make("li", {}, `${problem.route}${problem.bucket ? ", bucket " + problem.bucket : ""}: `, code(problem.file || ""), " ", problem.error));
+  const named = new Set(state.problems.map((problem) => problem.error));
+  problems.push(...state.out_of_date.filter((file) => !named.has(file.error)).map((file) =>
+    make("li", {}, code(file.file), ` since ${moment(file.since)}: `, file.error)));
   const reload = state.last_reload;
   if (reload && reload.error) problems.unshift(make("li", {}, `${moment(reload.at)}: `, reload.error));
   if (state.restart_needed_for.length) {

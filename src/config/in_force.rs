@@ -1,0 +1,61 @@
+//! What is in force, in short: a hash to compare replicas by, and the buckets without a policy.
+
+use crate::proxy::snapshot::{ContentHash, RoutePolicy, Snapshot};
+
+use super::source::SourceFile;
+use super::{Input, Source, sha256};
+
+/// How many hexadecimal digits of the hash are shown: enough to compare, short enough for a label.
+const DIGITS: usize = 16;
+
+/// A hash of the config and the policies in force: equal for replicas that serve the same.
+///
+/// Certificates and keys are left out: replicas may have their own.
+pub(super) fn hash(input: &Input, text: Option<&SourceFile>, snapshot: &Snapshot) -> String {
+    let mut parts = Vec::new();
+    let mut add = |part: &[u8]| {
+        parts.extend_from_slice(&sha256(part).0);
+    };
+    match (&input.source, text) {
+        (_, Some(text)) => add(text.text().as_bytes()),
+        (Source::Flags { upstreams, .. } | Source::Inline { upstreams, .. }, None) => {
+            add(upstreams.join(" ").as_bytes());
+        }
+        (Source::File(_), None) => {}
+    }
+    for route in &snapshot.routes {
+        add(route.name.as_bytes());
+        let mut policy = |name: &str, policy: &RoutePolicy| {
+            add(name.as_bytes());
+            let ContentHash(contents) = policy.source.content_hash.unwrap_or(ContentHash([0; 32]));
+            add(&contents);
+        };
+        if let Some(own) = &route.policies.route {
+            policy("", own);
+        }
+        let buckets = route.policies.buckets.iter();
+        let mut buckets: Vec<_> = buckets.flat_map(|buckets| &buckets.policies).collect();
+        buckets.sort_by_key(|(name, _)| *name);
+        for (name, bucket) in buckets {
+            policy(name, bucket);
+        }
+    }
+    let mut hash = sha256(&parts).to_string();
+    hash.truncate(DIGITS);
+    hash
+}
+
+/// By route: how many of its buckets are answered as buckets without CORS because their
+/// file has been invalid from the start.
+pub(super) fn buckets_without_policy(snapshot: &Snapshot) -> Vec<(Box<str>, usize)> {
+    let is_without = |policy: &RoutePolicy| {
+        policy.source.last_error.is_some() && policy.source.content_hash.is_none()
+    };
+    let routes = snapshot.routes.iter().map(|route| {
+        let buckets = route.policies.buckets.iter();
+        let policies = buckets.flat_map(|buckets| buckets.policies.values());
+        let without = policies.filter(|policy| is_without(policy)).count();
+        (route.name.clone(), without)
+    });
+    routes.collect()
+}

@@ -1,0 +1,170 @@
+//! A start with invalid files: a bucket's does not stop it, a route's or the config does.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::Value;
+
+use crate::support::binary::{Folder, Process, run};
+use crate::support::client::ask;
+use crate::support::upstream::MockUpstream;
+
+const ORIGIN: &str = "https://app.example.com";
+
+fn policy(origin: &str) -> String {
+    format!(
+        "<CORSConfiguration><CORSRule><AllowedOrigin>{origin}</AllowedOrigin>\
+         <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
+    )
+}
+
+/// A folder with a config of one route, which has a policy that allows everybody, and 200 buckets.
+fn folder(name: &str, upstream: &MockUpstream) -> (Folder, String) {
+    let folder = Folder::new(name);
+    fs::create_dir(folder.path("buckets")).unwrap();
+    for number in 0..200 {
+        folder.write(&format!("buckets/b{number}.xml"), &policy(ORIGIN));
+    }
+    folder.write("route.xml", &policy("*"));
+    let config = format!(
+        "[[route]]\nname = 'store'\nhost = '*'\nupstream = 'http://{}'\ncors = 'route.xml'\n\
+         buckets = {{ directory = 'buckets' }}\n",
+        upstream.address
+    );
+    let config = folder.write("s3cors.toml", &config);
+    (folder, config)
+}
+
+/// The origin that a bucket's object is readable for.
+fn readable_for(process: &Process, bucket: &str) -> Vec<String> {
+    let path = format!("/{bucket}/object");
+    let response = ask(process.address, "GET", &path, &[("origin", ORIGIN)]);
+    assert_eq!(response.status, 200);
+    let values = response.values("access-control-allow-origin");
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+fn metric(process: &Process, series: &str) -> f64 {
+    let text = ask(process.admin, "GET", "/metrics", &[("host", "localhost")]).text();
+    let value = text.lines().find_map(|line| line.strip_prefix(series));
+    let value = value.unwrap_or_else(|| panic!("{series} in {text}"));
+    value.trim().parse().unwrap()
+}
+
+fn names(files: &Value) -> Vec<String> {
+    let files = files.as_array().unwrap().iter();
+    let name = |file: &Value| {
+        file["file"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    files.map(name).collect()
+}
+
+#[test]
+fn invalid_bucket_files_do_not_stop_a_start_and_are_named() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let (folder, config) = folder("cold", &upstream);
+    folder.write("buckets/bad.xml", "<CORSConfiguration>");
+    folder.write("buckets/empty.xml", "");
+    folder.write("buckets/huge.xml", &" ".repeat(3_000_000));
+    fs::create_dir(folder.path("buckets/folder.xml")).unwrap();
+    symlink("nowhere", folder.path("buckets/unreadable.xml")).unwrap();
+    let invalid = ["bad", "empty", "folder", "huge", "unreadable"];
+
+    let mut process = Process::start(&["run", "--config", &config]);
+    assert_eq!(readable_for(&process, "b0"), [ORIGIN]);
+    assert_eq!(readable_for(&process, "b199"), [ORIGIN]);
+    assert_eq!(readable_for(&process, "without-a-file"), ["*"]);
+    for bucket in invalid {
+        let path = format!("/{bucket}/object");
+        // Never the route's wider policy in the place of the bucket's own.
+        assert!(readable_for(&process, bucket).is_empty(), "{bucket}");
+        let fields = [("origin", ORIGIN), ("access-control-request-method", "GET")];
+        let preflight = ask(process.address, "OPTIONS", &path, &fields);
+        assert_eq!(preflight.status, 403, "{bucket}");
+        assert!(preflight.text().contains("CORS is not enabled"), "{bucket}");
+    }
+    let status = process.status();
+    let files = invalid.map(|bucket| format!("{bucket}.xml"));
+    assert_eq!(names(&status["out_of_date"]), files);
+    assert_eq!(names(&status["problems"]), files);
+    assert_eq!(
+        metric(&process, "s3cors_buckets_without_policy{route=\"store\"}"),
+        5.0
+    );
+    assert_eq!(metric(&process, "s3cors_config_out_of_date"), 1.0);
+
+    // One is fixed: its policy is in force, the others are as they were.
+    folder.write("buckets/bad.xml", &policy(ORIGIN));
+    let line = process.logged("the config was reloaded in part");
+    assert!(line.contains("buckets/bad.xml changed"), "{line}");
+    assert!(line.contains("buckets/empty.xml"), "{line}");
+    assert_eq!(readable_for(&process, "bad"), [ORIGIN]);
+    assert!(readable_for(&process, "empty").is_empty());
+    assert_eq!(
+        metric(&process, "s3cors_buckets_without_policy{route=\"store\"}"),
+        4.0
+    );
+
+    process.signal("TERM");
+    process.logged("drained");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn a_start_says_in_the_log_which_bucket_files_are_invalid() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let (folder, config) = folder("cold-log", &upstream);
+    let bad = folder.write("buckets/bad.xml", "<CORSConfiguration>");
+    let mut command = crate::support::binary::s3cors(&["run", "--config", &config]);
+    let mut child = command
+        .args(["--listen", "127.0.0.1:0", "--admin", "off"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let line = crate::support::binary::line_with(&mut log, "bad.xml");
+    assert!(
+        line.contains("ERROR") && line.contains(&format!("{bad}:1:")),
+        "{line}"
+    );
+    crate::support::binary::line_with(&mut log, "served without CORS until");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn an_invalid_config_route_policy_or_folder_of_buckets_stops_a_start() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    type Break = fn(&Folder);
+    let breaks: [(&str, Break); 3] = [
+        ("s3cors.toml", |folder| {
+            fs::write(folder.path("s3cors.toml"), "[").unwrap();
+        }),
+        ("route.xml", |folder| {
+            fs::write(folder.path("route.xml"), "<").unwrap();
+        }),
+        ("elsewhere", |folder| {
+            fs::rename(folder.path("buckets"), folder.path("elsewhere")).unwrap();
+        }),
+    ];
+    for (name, break_it) in breaks {
+        let (folder, config) = folder(&format!("cold-{name}"), &upstream);
+        // A bucket's file is bad besides, and does not outweigh what is worse.
+        folder.write("buckets/bad.xml", "<");
+        break_it(&folder);
+        let (code, _, stderr) = run(&["run", "--config", &config, "--admin", "off"]);
+        assert_eq!(code, 2, "{name}: {stderr}");
+        assert_eq!(run(&["check", "--config", &config]).0, 1, "{name}");
+    }
+    let (folder, config) = folder("cold-check", &upstream);
+    folder.write("buckets/bad.xml", "<");
+    let (code, stdout, _) = run(&["check", "--config", &config]);
+    assert_eq!(code, 1, "{stdout}");
+    assert!(stdout.contains("bad.xml"), "{stdout}");
+}
