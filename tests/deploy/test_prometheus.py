@@ -161,16 +161,16 @@ def test_an_alert_for_a_broken_reload_fires_and_clears(workplace, served, promet
     file = workplace / "cors.xml"
     good = file.read_text()
     file.write_text(good.replace("GET", "FETCH"))
-    alert = alertmanager.next("S3corsConfigRejected", ended=False)
+    alert = alertmanager.next("S3corsConfigOutOfDate", ended=False)
     assert alert["labels"]["severity"] == "warning"
     assert alert["labels"]["instance"] == f"127.0.0.1:{served.admin_port}"
-    assert alert["annotations"]["summary"].endswith("goes on with the last good one")
+    assert alert["annotations"]["summary"].endswith("does not serve what its files say")
     # What the alert tells to look at names the file.
     (problem,) = served.status()["problems"]
     assert problem["file"].endswith("cors.xml") and "FETCH" in problem["error"]
     file.write_text(good)
-    alertmanager.next("S3corsConfigRejected", ended=True)
-    assert prometheus.query('ALERTS{alertname="S3corsConfigRejected"}') == []
+    alertmanager.next("S3corsConfigOutOfDate", ended=True)
+    assert prometheus.query('ALERTS{alertname="S3corsConfigOutOfDate"}') == []
 
 
 def test_the_words_of_every_alert_can_be_written(served, prometheus):
