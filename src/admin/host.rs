@@ -4,24 +4,26 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::Request;
 use http::StatusCode;
+use http::Version;
 use http::header::HOST;
 
 use crate::proxy::host::Host;
 
-/// The address at which a connection came in.
+/// The kind of socket at which a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Local {
-    Tcp(IpAddr),
+    Tcp,
     Unix,
 }
 
 /// Refuses a request that names another host than this listener.
 ///
-/// A page that had its own name resolve to this machine (DNS rebinding) could otherwise read what
-/// is here: the browser takes both for one origin, and still sends the page's name. Good are the
-/// address that the connection came in at, loopback names, and what the config lists; the port
-/// may be any, because tunnels and port mappings change it. No browser reaches a Unix socket, so
-/// there any host is good.
+/// A page whose own name resolves to this machine (DNS rebinding) could otherwise read what is here:
+/// the browser takes both for one origin, and still sends the page's name. So names have to be
+/// known: loopback names, and those that the config lists. An IP address is no name that somebody
+/// could have resolve to this machine, so any is good: published ports and NAT change it, and the
+/// port too. A request of HTTP/1.0 may leave `Host` out; no browser sends one. No browser reaches a
+/// Unix socket, so there any host is good.
 ///
 /// # Errors
 ///
@@ -33,21 +35,21 @@ pub(super) fn check<B>(
     local: Local,
     listed: &[Box<str>],
 ) -> Result<(), StatusCode> {
-    let Local::Tcp(local) = local else {
+    if local == Local::Unix {
         return Ok(());
-    };
+    }
     let mut fields = request.headers().get_all(HOST).iter();
     let authority = match (request.uri().authority(), fields.next(), fields.next()) {
         (_, _, Some(_)) => return Err(StatusCode::BAD_REQUEST),
         (Some(authority), _, None) => authority.as_str().as_bytes(),
         (None, Some(field), None) => field.as_bytes(),
+        (None, None, None) if request.version() <= Version::HTTP_10 => return Ok(()),
         (None, None, None) => return Err(StatusCode::BAD_REQUEST),
     };
     let host = Host::parse(authority).map_err(|_| StatusCode::BAD_REQUEST)?;
     let name = host.as_str();
-    let is_known = name == "localhost"
-        || address(name).is_some_and(|address| address == local || address.is_loopback())
-        || listed.iter().any(|listed| **listed == *name);
+    let is_known =
+        name == "localhost" || is_address(name) || listed.iter().any(|listed| **listed == *name);
     if is_known {
         Ok(())
     } else {
@@ -60,16 +62,13 @@ pub(super) fn listed(host: &str) -> Box<str> {
     Host::parse(host.as_bytes()).map_or_else(|_| host.into(), |host| host.as_str().into())
 }
 
-fn address(name: &str) -> Option<IpAddr> {
+fn is_address(name: &str) -> bool {
     let bracketed = name
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     match bracketed {
-        Some(address) => address
-            .parse::<Ipv6Addr>()
-            .ok()
-            .map(|address| address.to_canonical()),
-        None => name.parse().ok(),
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<IpAddr>().is_ok(),
     }
 }
 
@@ -78,7 +77,11 @@ mod tests {
     use super::*;
 
     fn status(hosts: &[&str], local: Local) -> u16 {
-        let mut request = Request::builder().uri("/status");
+        status_of(Version::HTTP_11, hosts, local)
+    }
+
+    fn status_of(version: Version, hosts: &[&str], local: Local) -> u16 {
+        let mut request = Request::builder().uri("/status").version(version);
         for host in hosts {
             request = request.header(HOST, *host);
         }
@@ -89,8 +92,7 @@ mod tests {
 
     #[test]
     fn only_its_own_names_are_this_listeners() {
-        let local = Local::Tcp("10.1.2.3".parse().unwrap());
-        let cases: [(&[&str], u16); 17] = [
+        let cases: [(&[&str], u16); 26] = [
             (&["10.1.2.3:9901"], 200),
             (&["10.1.2.3"], 200),
             (&["localhost:19901"], 200),
@@ -99,7 +101,18 @@ mod tests {
             (&["[::1]:9901"], 200),
             (&["[::ffff:10.1.2.3]"], 200),
             (&["admin.example"], 200),
-            (&["10.1.2.4:9901"], 421),
+            // Published ports and NAT: asked by an address that this machine does not have.
+            (&["10.1.2.4:9901"], 200),
+            (&["203.0.113.7"], 200),
+            (&["[2001:db8::1]:80"], 200),
+            (&["[::ffff:203.0.113.7]:9901"], 200),
+            // No address: a browser would have written it otherwise.
+            (&["10.1.2"], 421),
+            (&["10.1.2.3.4"], 421),
+            (&["0x0a.1.2.3"], 421),
+            (&["010.1.2.3"], 421),
+            (&["2130706433"], 421),
+            (&["10.1.2.3.evil.example"], 421),
             (&["evil.example:9901"], 421),
             (&["localhost.evil.example"], 421),
             (&["admin.example.evil.example"], 421),
@@ -110,7 +123,7 @@ mod tests {
             (&["localhost", "localhost"], 400),
         ];
         for (hosts, expected) in cases {
-            assert_eq!(status(hosts, local), expected, "{hosts:?}");
+            assert_eq!(status(hosts, Local::Tcp), expected, "{hosts:?}");
         }
     }
 
@@ -121,11 +134,26 @@ mod tests {
             .header(HOST, "localhost")
             .body(())
             .unwrap();
-        let local = Local::Tcp("127.0.0.1".parse().unwrap());
         assert_eq!(
-            check(&request, local, &[]),
+            check(&request, Local::Tcp, &[]),
             Err(StatusCode::MISDIRECTED_REQUEST)
         );
+    }
+
+    #[test]
+    fn only_http_1_0_may_leave_the_host_out() {
+        let cases: [(Version, &[&str], u16); 6] = [
+            (Version::HTTP_10, &[], 200),
+            (Version::HTTP_11, &[], 400),
+            (Version::HTTP_10, &["localhost"], 200),
+            (Version::HTTP_10, &["evil.example"], 421),
+            (Version::HTTP_10, &[""], 400),
+            (Version::HTTP_10, &["localhost", "localhost"], 400),
+        ];
+        for (version, hosts, expected) in cases {
+            let status = status_of(version, hosts, Local::Tcp);
+            assert_eq!(status, expected, "{version:?} {hosts:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The admin socket: TCP or Unix.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net as unix;
 use std::path::Path;
@@ -9,6 +10,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
+use crate::proxy::descriptors;
 use crate::server::Bind;
 use crate::server::socket::{self, Claim, SocketFile};
 
@@ -16,7 +18,7 @@ use super::host::Local;
 
 /// The admin listener cannot listen.
 #[derive(Debug, Error)]
-#[error("cannot listen for the operator on {address}")]
+#[error("cannot listen for the operator on {address} (`admin.address` or --admin)")]
 pub struct BindError {
     address: Bind,
     source: io::Error,
@@ -47,9 +49,16 @@ pub(super) enum Listener {
 }
 
 /// A connection, of either kind.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether its descriptor is one of the reserve: clients use all others.
+    fn is_in_reserve(&self) -> bool;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl<S: AsyncRead + AsyncWrite + AsFd + Send + Unpin> Stream for S {
+    fn is_in_reserve(&self) -> bool {
+        descriptors::is_reserved(self)
+    }
+}
 
 impl Bound {
     pub(super) fn new(address: &Bind, claim: Claim) -> Result<Self, BindError> {
@@ -86,8 +95,7 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                let local = Local::Tcp(stream.local_addr()?.ip());
-                (Box::new(stream), local)
+                (Box::new(stream), Local::Tcp)
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;

@@ -5,6 +5,7 @@
 //! It serves on the control thread, next to reloads and signals, and never on a worker.
 
 mod answer;
+mod connections;
 mod console;
 mod health;
 mod host;
@@ -21,7 +22,6 @@ use http::{Method, Request, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
 use crate::metrics::TEXT_FORMAT;
@@ -31,22 +31,22 @@ use crate::server::Heartbeats;
 use crate::server::socket::Claim;
 
 use answer::Answer;
+use connections::{AcceptWarning, Connections, HasAsked};
 use host::Local;
-use listener::{Bound, Listener, Stream};
+use listener::{Bound, Stream};
 
 pub use health::{Health, Phase};
 pub use listener::BindError;
 pub use reloads::{OutOfDate, ReloadState, Reloads};
 
-/// The most connections at a time; more wait.
-const MAX_CONNECTIONS: usize = 100;
-
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a client may take to send a request's head: short, so that those who send none leave room
-/// for a probe soon.
-const HEAD_READ: Duration = Duration::from_secs(2);
+/// How long a client may take to send a request's head.
+const HEAD_READ: Duration = Duration::from_secs(1);
+
+/// How long to wait before the next attempt where no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a connection may last; it serves one request.
 const CONNECTION: Duration = Duration::from_secs(60);
@@ -127,32 +127,28 @@ impl Admin {
     /// error.
     pub async fn serve(self, state: Arc<State>) -> io::Result<Infallible> {
         let listener = self.bound.listen()?;
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::default();
+        let mut warning = AcceptWarning::default();
         loop {
-            while connections.try_join_next().is_some() {}
-            if connections.len() >= MAX_CONNECTIONS {
-                connections.join_next().await;
-                continue;
-            }
-            let (stream, local) = accept(&listener).await;
+            let (stream, local) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warning.failed(&error);
+                    // Without a descriptor, the place of an older connection will do.
+                    if !connections.close_one().await {
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    continue;
+                }
+            };
             let (state, hosts) = (Arc::clone(&state), Arc::clone(&self.hosts));
-            connections.spawn(tokio::time::timeout(
-                CONNECTION,
-                connection(stream, local, state, hosts),
-            ));
-        }
-    }
-}
-
-/// The next connection. Where the system has no descriptor left, it may have one again soon.
-async fn accept(listener: &Listener) -> (Box<dyn Stream>, Local) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of the operator");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            let is_in_reserve = stream.is_in_reserve();
+            let serve = |has_asked| async move {
+                let connection = connection(stream, local, state, hosts, has_asked);
+                // Cut at the end of its time: nothing is left to say.
+                let _ = tokio::time::timeout(CONNECTION, connection).await;
+            };
+            connections.add(is_in_reserve, serve).await;
         }
     }
 }
@@ -162,8 +158,10 @@ async fn connection(
     local: Local,
     state: Arc<State>,
     hosts: Arc<[Box<str>]>,
+    has_asked: HasAsked,
 ) {
     let service = service_fn(|request| {
+        has_asked.set();
         let answer = respond(&request, local, &hosts, &state);
         std::future::ready(Ok::<_, Infallible>(answer))
     });
@@ -183,8 +181,8 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
     if let Err(status) = host::check(request, local, hosts) {
         return answer::text(
             status,
-            "this is the s3cors admin listener, but the request's Host is none of its names: \
-             ask for its address or for localhost, or list the name in the config's [admin] hosts",
+            "this is the s3cors admin listener, and the request's Host is another name: use its IP \
+             address or localhost, or list the name in `admin.hosts` of the config",
         );
     }
     let page: fn(&Request<B>, &State) -> Answer = match request.uri().path() {

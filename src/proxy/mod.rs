@@ -14,6 +14,7 @@ pub mod client;
 mod connection_fields;
 pub mod crypto;
 mod deadline;
+pub(crate) mod descriptors;
 mod edge;
 mod edits;
 pub mod error;

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::descriptors::outside_reserve;
 use super::error::Error;
 use super::keep_alive;
 use super::resolver::{Answer, ResolvedAddress, Resolver};
@@ -77,7 +78,8 @@ impl Stream {
         };
         let (host, port) = match &upstream.settings.address {
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(connect_error)?;
+                let stream = UnixStream::connect(path).await;
+                let stream = stream.and_then(outside_reserve).map_err(connect_error)?;
                 return Ok(Self {
                     transport: Transport::Unix(stream),
                     resolved: None,
@@ -97,6 +99,7 @@ impl Stream {
             }
             (None, Err(error)) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
         }
+        .and_then(|(tcp, resolved)| Ok((outside_reserve(tcp)?, resolved)))
         .map_err(connect_error)?;
         tcp.set_nodelay(true).map_err(connect_error)?;
         let (Some(name), Some(config)) = (&upstream.server_name, tls) else {

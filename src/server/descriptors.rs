@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::proxy::descriptors;
+
 /// What a connection takes: the client's side and the upstream's.
 const A_CONNECTION: u64 = 2;
 
@@ -26,6 +28,7 @@ pub(super) fn raise_limit(connections: usize) {
             limit.current
         }
     };
+    descriptors::set_limit(current);
     if let Some((allowed, needed)) = shortfall(current, connections) {
         tracing::warn!(
             allowed,

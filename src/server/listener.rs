@@ -9,6 +9,7 @@ use std::path::Path;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::proxy::ClientStream;
+use crate::proxy::descriptors;
 
 use super::inherited;
 use super::socket::{self, BACKLOG, Claim, SocketFile};
@@ -110,6 +111,16 @@ pub(super) enum Accepted {
 pub(super) trait Socket: ClientStream + Send + 'static {}
 
 impl<S: ClientStream + Send + 'static> Socket for S {}
+
+impl Accepted {
+    /// Whether its descriptor is one of the reserve: all others are in use.
+    pub(super) fn is_in_reserve(&self) -> bool {
+        match self {
+            Self::Tcp(stream, _) => descriptors::is_reserved(stream),
+            Self::Unix(stream) => descriptors::is_reserved(stream),
+        }
+    }
+}
 
 impl Listener {
     pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {

@@ -190,7 +190,7 @@ impl fmt::Display for Bind {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address} (`listen.address` or --listen)")]
     Bind {
         /// The address.
         address: Bind,

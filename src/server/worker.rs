@@ -184,6 +184,11 @@ impl Hall {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                Ok(accepted) if accepted.is_in_reserve() => {
+                    self.shortage_met(&rustix::io::Errno::MFILE.into());
+                    self.refuse_in_passing(&accepted);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
                 Ok(accepted) => {
                     if let Some(failures) = self.shortage.accepted(Instant::now) {
                         let listener = &self.entrance.listener;
@@ -193,10 +198,7 @@ impl Hall {
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
-                    if self.shortage.met(Instant::now()) {
-                        let listener = &self.entrance.listener;
-                        tracing::warn!(listener, %error, "cannot accept connections for now");
-                    }
+                    self.shortage_met(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -208,6 +210,14 @@ impl Hall {
             }
         }
         self.connections
+    }
+
+    /// Logs a shortage when it begins.
+    fn shortage_met(&mut self, error: &io::Error) {
+        if self.shortage.met(Instant::now()) {
+            let listener = &self.entrance.listener;
+            tracing::warn!(listener, %error, "cannot accept connections for now");
+        }
     }
 
     fn admit(&mut self, accepted: Accepted) {
@@ -246,10 +256,7 @@ impl Hall {
         }
         let shared = Rc::clone(&self.shared);
         if shared.refused.get() >= REFUSED_AT_ONCE {
-            return match accepted {
-                Accepted::Tcp(stream, _) => no_room::tell_in_passing(&stream),
-                Accepted::Unix(stream) => no_room::tell_in_passing(&stream),
-            };
+            return self.refuse_in_passing(&accepted);
         }
         shared.refused.set(shared.refused.get() + 1);
         tokio::task::spawn_local(async move {
@@ -259,6 +266,20 @@ impl Hall {
             }
             shared.refused.set(shared.refused.get() - 1);
         });
+    }
+}
+
+impl Hall {
+    /// Says that there is no room without waiting for the client to read it.
+    fn refuse_in_passing(&self, accepted: &Accepted) {
+        // A client that waits for a handshake could not read it.
+        if self.entrance.tls.is_some() {
+            return;
+        }
+        match accepted {
+            Accepted::Tcp(stream, _) => no_room::tell_in_passing(stream),
+            Accepted::Unix(stream) => no_room::tell_in_passing(stream),
+        }
     }
 }
 

@@ -269,7 +269,8 @@ fn a_host_that_is_not_its_own_learns_nothing() {
             ("admin.EXAMPLE:80", 200),
             ("evil.example", 421),
             ("photos.example", 421),
-            ("192.0.2.1", 421),
+            ("192.0.2.1", 200),
+            ("192.0.2.1.evil.example", 421),
             ("a b", 400),
         ];
         for (host, status) in cases {
@@ -281,6 +282,52 @@ fn a_host_that_is_not_its_own_learns_nothing() {
         }
         let none = admin.send("GET /status HTTP/1.1\r\n\r\n").await;
         assert_eq!(none.status, 400);
+    });
+}
+
+/// HAProxy's and older balancers' checks.
+#[test]
+fn a_probe_of_http_1_0_needs_no_host() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        admin.state.enter(Phase::Serving);
+        for method in ["GET", "HEAD"] {
+            for path in ["/livez", "/readyz", "/metrics", "/status"] {
+                let answer = admin
+                    .send(&format!("{method} {path} HTTP/1.0\r\n\r\n"))
+                    .await;
+                assert_eq!(answer.status, 200, "{method} {path}");
+            }
+        }
+        let rebound = "GET /status HTTP/1.0\r\nHost: evil.example\r\n\r\n";
+        assert_eq!(admin.send(rebound).await.status, 421);
+    });
+}
+
+/// A probe is answered at once however many connections say nothing: it takes the place of one.
+#[test]
+fn silent_connections_do_not_keep_a_probe_out() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![]);
+        let Bind::Tcp(address) = admin.address else {
+            panic!("a port");
+        };
+        let connect = || {
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        };
+        let silent: Vec<_> = (0..300).map(|_| connect()).collect();
+        for _ in 0..10 {
+            assert_eq!(admin.get("/livez").await.status, 200);
+        }
+        // It did not wait until they were cut for their silence: the newest are still there.
+        let is_open = |stream: &&std::net::TcpStream| {
+            let peeked = stream.peek(&mut [0]);
+            peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        let open = silent.iter().filter(is_open).count();
+        assert!((50..=100).contains(&open), "{open}");
     });
 }
 

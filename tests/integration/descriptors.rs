@@ -125,3 +125,25 @@ fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_
         assert_eq!(process.status()["out_of_date_count"], 0);
     }
 }
+
+/// Clients leave a reserve of descriptors: to the operator's listener, to reloads, to logs.
+#[test]
+fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descriptors() {
+    let folder = Folder::new("reserve");
+    let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let mut process = start("-n 64", "127.0.0.1", &upstream, &folder);
+    let connect = |address| TcpStream::connect(address).unwrap();
+    let _crowd: Vec<_> = (0..100).map(|_| connect(process.address)).collect();
+    process.logged("cannot accept connections for now");
+    for round in 0..3 {
+        let _silent: Vec<_> = (0..100).map(|_| connect(process.admin)).collect();
+        for path in ["/livez", "/readyz", "/metrics", "/status"] {
+            let answer = ask(process.admin, "GET", path, &[("host", "localhost")]);
+            assert_eq!(answer.status, 200, "{round} {path}");
+        }
+        let config = folder.path("s3cors.toml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, format!("{text}# {round}\n")).unwrap();
+        process.logged("the config was reloaded");
+    }
+}

@@ -10,6 +10,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::proxy::descriptors::outside_reserve;
+
 /// Bodies from this size on, in bytes, are worth a pipe.
 pub(super) const WORTH_IT: u64 = 64 * 1024;
 
@@ -66,6 +68,8 @@ impl Pipes {
 impl Pipe {
     fn new() -> io::Result<Self> {
         let (from, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        let from = outside_reserve(from)?;
+        let into = outside_reserve(into)?;
         // A smaller one does as well, only slower.
         let _ = fcntl_setpipe_size(&into, CAPACITY);
         let held = 0;

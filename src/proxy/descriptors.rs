@@ -1,0 +1,73 @@
+//! The reserve of file descriptors: clients and upstreams leave it to the operator's listener, to
+//! reloads and to logs.
+//!
+//! The kernel gives out the lowest free number ([open(2)]), so a high number says that nearly all are
+//! in use: no count has to be kept, and the check is one comparison.
+//!
+//! [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::io::Errno;
+
+/// How many descriptors are kept for other things than clients and upstreams.
+const RESERVE: u64 = 32;
+
+/// What part of a low limit is kept at most: one in so many.
+const MOST_OF_LIMIT: u64 = 8;
+
+/// The first descriptor of the reserve.
+static FIRST_RESERVED: AtomicI32 = AtomicI32::new(i32::MAX);
+
+/// Sets how many files the process may have open; `None`: any number.
+pub(crate) fn set_limit(limit: Option<u64>) {
+    FIRST_RESERVED.store(first_reserved(limit), Ordering::Relaxed);
+}
+
+fn first_reserved(limit: Option<u64>) -> i32 {
+    let first = limit.map(|limit| limit - reserve(limit));
+    first
+        .and_then(|first| i32::try_from(first).ok())
+        .unwrap_or(i32::MAX)
+}
+
+fn reserve(limit: u64) -> u64 {
+    RESERVE.min(limit / MOST_OF_LIMIT)
+}
+
+/// Whether a descriptor is one of the reserve.
+pub(crate) fn is_reserved(descriptor: &impl AsFd) -> bool {
+    descriptor.as_fd().as_raw_fd() >= FIRST_RESERVED.load(Ordering::Relaxed)
+}
+
+/// Refuses a descriptor of the reserve, as the system does where none is left.
+pub(crate) fn outside_reserve<D: AsFd>(descriptor: D) -> io::Result<D> {
+    if is_reserved(&descriptor) {
+        Err(Errno::MFILE.into())
+    } else {
+        Ok(descriptor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_small_and_no_more_than_an_eighth_of_the_limit() {
+        for (limit, expected) in [
+            (Some(0), 0),
+            (Some(8), 7),
+            (Some(64), 56),
+            (Some(256), 224),
+            (Some(1024), 992),
+            (Some(1_048_576), 1_048_544),
+            (Some(u64::MAX), i32::MAX),
+            (None, i32::MAX),
+        ] {
+            assert_eq!(first_reserved(limit), expected, "{limit:?}");
+        }
+    }
+}
