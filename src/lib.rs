@@ -65,7 +65,9 @@
 //!
 //! `config::watch` notices a change, `config::load` reads the config and the policy files that
 //! changed and checks everything, and `Current::publish` swaps one pointer. Requests under way finish on the snapshot that they began
-//! with. What does not check out changes nothing for its route.
+//! with. An invalid file changes nothing for its route or bucket. While the config itself is invalid or
+//! unreadable, its last good text stands in, so that the files it names stay live; a failed read
+//! is retried until it succeeds. `/status` and the metrics say what is not in force.
 //!
 //! # A stop
 //!

@@ -69,7 +69,8 @@ impl Check {
         });
         let (report, checked) = match config {
             Some(path) => {
-                let loaded = load(&Input::file(path));
+                let mut loaded = load(&Input::file(path));
+                loaded.try_start();
                 let routes = loaded
                     .config
                     .as_ref()

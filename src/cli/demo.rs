@@ -95,9 +95,9 @@ impl Demo {
             .unwrap_or_default();
         let current = Arc::new(Current::new(snapshot));
         let reloads = Reloads::default();
-        let process = Process::start(config, current, metrics, reloads, Claim::Free, signals)?;
+        let process = Process::start(config, current, metrics, reloads, Claim::Free)?;
         print(&introduction(&process, upstream))?;
-        let result = process.until_stopped(None).await;
+        let result = process.until_stopped(signals, false, None).await;
         serving.abort();
         result
     }

@@ -45,7 +45,6 @@ pub(super) struct Process {
     state: Arc<admin::State>,
     access_log: Option<AccessLog>,
     traces: Option<Traces>,
-    signals: Signals,
 }
 
 impl Process {
@@ -56,7 +55,6 @@ impl Process {
         metrics: Arc<Metrics>,
         reloads: Reloads,
         claim: Claim,
-        signals: Signals,
     ) -> Result<Self, Failure> {
         let bound = Server::bind(&config.server, claim)?;
         let addresses = bound.addresses();
@@ -108,24 +106,28 @@ impl Process {
             state: Arc::new(state),
             access_log,
             traces,
-            signals,
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGQUIT and then drains; another one ends it at once.
-    pub(super) async fn until_stopped(self, reloader: Option<Reloader>) -> Result<u8, Failure> {
+    /// Serves until SIGTERM, SIGINT or SIGQUIT and then drains; another one ends it at once. With
+    /// `is_stopping`, the first one has come already.
+    pub(super) async fn until_stopped(
+        self,
+        signals: Signals,
+        is_stopping: bool,
+        reloader: Option<Reloader>,
+    ) -> Result<u8, Failure> {
+        let Signals {
+            mut stop,
+            mut hangup,
+            mut reopen,
+        } = signals;
         let Self {
             mut server,
             admin,
             state,
             access_log,
             traces,
-            signals:
-                Signals {
-                    mut stop,
-                    mut hangup,
-                    mut reopen,
-                },
             ..
         } = self;
         let local = LocalSet::new();
@@ -146,6 +148,7 @@ impl Process {
         let serve = async {
             loop {
                 tokio::select! {
+                    () = std::future::ready(()), if is_stopping => break,
                     () = stop.asked_for() => break,
                     _ = hangup.recv() => {
                         tracing::info!("SIGHUP: reloading all files");

@@ -1,7 +1,9 @@
 //! `s3cors run`: serves until it is told to stop.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -23,7 +25,7 @@ use super::manual::Manual;
 use super::process::{self, Process};
 use super::routes::{Routes, USAGE};
 use super::signals::Signals;
-use super::{Failure, complain_briefly, count, has_colours};
+use super::{Failure, YES, complain_briefly, count, has_colours};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -75,6 +77,9 @@ pub(super) const MANUAL: Manual = Manual {
         ("/var/log/s3cors", "the service's place for the access log"),
     ],
 };
+
+/// How long a start may go on after a signal to stop, so that it cleans up after itself.
+const START_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serve: answer preflights, forward everything else, mark the responses.
 ///
@@ -133,7 +138,36 @@ async fn serve(
     claim: Claim,
     log_drops: DroppedLines,
 ) -> Result<u8, Failure> {
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
+    // On a thread of its own: a file system that hangs must not keep a signal from ending the start.
+    let starting = tokio::task::spawn_blocking(move || start(input, keep_going, claim, log_drops));
+    let mut starting = pin!(starting);
+    let (started, is_stopping) = tokio::select! {
+        biased;
+        started = &mut starting => (started, false),
+        () = signals.stop.asked_for() => {
+            match tokio::time::timeout(START_PATIENCE, &mut starting).await {
+                Ok(started) => (started, true),
+                Err(_) => {
+                    tracing::warn!("stopped by a signal before the start was complete");
+                    return Ok(YES);
+                }
+            }
+        }
+    };
+    let (process, reloader) = started.map_err(io::Error::other)??;
+    process.until_stopped(signals, is_stopping, reloader).await
+}
+
+/// Loads everything and takes every address.
+fn start(
+    input: Input,
+    keep_going: bool,
+    claim: Claim,
+    log_drops: DroppedLines,
+) -> Result<(Process, Option<Reloader>), Failure> {
+    #[cfg(debug_assertions)]
+    block_for_test();
     let loaded = load(&input);
     let refuse = || {
         let text = loaded
@@ -182,8 +216,16 @@ async fn serve(
         Arc::clone(&metrics),
         reloads.clone(),
         claim,
-        signals,
     )?;
     let reloader = Reloader::new(input, keep_going, loaded, current, metrics, reloads);
-    process.until_stopped(reloader).await
+    Ok((process, reloader))
+}
+
+/// Blocks the start, for a test: until the named pipe `S3CORS_TEST_BLOCK_START` has been written to
+/// and closed. Release builds do not have it.
+#[cfg(debug_assertions)]
+fn block_for_test() {
+    if let Some(pipe) = std::env::var_os("S3CORS_TEST_BLOCK_START") {
+        let _ = std::fs::read(pipe);
+    }
 }

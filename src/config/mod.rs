@@ -23,6 +23,7 @@ mod reload_log;
 mod report;
 mod route;
 mod source;
+mod start_check;
 mod traces;
 mod upstream;
 mod watch;

@@ -54,6 +54,11 @@ impl SourceFile {
         Self::new(path, b"")
     }
 
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its text.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -2,12 +2,13 @@
 //! go.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::fs::Access;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::proxy::keep_alive;
 
@@ -54,9 +55,7 @@ pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
 pub fn unix(path: &Path, claim: Claim) -> io::Result<(UnixListener, SocketFile)> {
     let there = std::fs::symlink_metadata(path);
     let is_socket = there.is_ok_and(|there| there.file_type().is_socket());
-    let is_left_behind = is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    let is_left_behind = is_socket && is_left_behind(path)?;
     let listener = if is_socket && !is_left_behind && claim == Claim::Shared {
         // Paths are not shared: whoever connects from now on finds the new socket, and who has
         // connected before is the other process' to serve.
@@ -78,6 +77,56 @@ pub fn unix(path: &Path, claim: Claim) -> io::Result<(UnixListener, SocketFile)>
         path: path.to_owned(),
     };
     Ok((listener, file))
+}
+
+/// Whether nobody listens at the path of a socket. Asked without waiting: a process that is stopped
+/// does not accept, and once its backlog is full a connection would wait for ever.
+fn is_left_behind(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let connected = socket.connect(&SockAddr::unix(path)?);
+    Ok(connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+}
+
+/// Says why a TCP socket could not listen on an address of this machine, whatever its port.
+///
+/// # Errors
+///
+/// What the system says, [`io::ErrorKind::AddrNotAvailable`] above all.
+pub fn try_tcp(address: IpAddr) -> io::Result<()> {
+    TcpListener::bind((address, 0)).map(drop)
+}
+
+/// Says why a Unix socket could not listen at a path; a socket that is there already is fine.
+/// Nothing is created.
+///
+/// # Errors
+///
+/// What a start would meet.
+pub fn try_unix(path: &Path) -> io::Result<()> {
+    UnixSocketAddr::from_pathname(path)?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "there is a file that is not a socket",
+            ));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    writable_folder(path)
+}
+
+/// Whether files can be created beside a path.
+fn writable_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    Ok(rustix::fs::access(
+        folder,
+        Access::WRITE_OK | Access::EXEC_OK,
+    )?)
 }
 
 /// A Unix socket's file, removed when its listener is gone, unless it is another's by then.
@@ -113,6 +162,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn path(name: &str) -> PathBuf {
@@ -144,6 +195,26 @@ mod tests {
         assert!(path.exists());
         drop(new_file);
         assert!(!path.exists());
+    }
+
+    /// A stopped process accepts nothing; a start must not wait for it.
+    #[test]
+    fn a_live_socket_whose_backlog_is_full_is_in_use() {
+        let path = path("full");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let connect = || {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let connected = client.connect(&SockAddr::unix(&path).unwrap());
+            connected.map(|()| client)
+        };
+        let waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+        assert!(!waiting.is_empty());
+        let error = unix(&path, Claim::Free).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

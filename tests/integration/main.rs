@@ -44,6 +44,7 @@ mod shipped_files;
 mod signals;
 mod slow_readers;
 mod smuggling;
+mod start_check;
 mod support;
 mod tls;
 #[cfg(feature = "otlp")]

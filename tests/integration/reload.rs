@@ -901,6 +901,63 @@ fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_go
     assert_eq!(chains(), expected([&third, &other]));
 }
 
+#[test]
+fn certificates_are_swapped_whatever_state_the_config_is_in_and_after_failed_reads() {
+    let authority = Authority::new();
+    let folder = Folder::new();
+    let write = |pair: &Pair| {
+        folder.write("a.crt", &pair.certificate);
+        folder.write("a.key", &pair.key);
+    };
+    let [first, second, third] = [(); 3].map(|()| authority.sign(&["a.example"]));
+    write(&first);
+    folder.write("ca.pem", &authority.pem());
+    let tls = "[[listen]]\naddress = \"127.0.0.1:0\"\nclient_ca = 'ca.pem'\n\
+         tls = [{ certificate = 'a.crt', key = 'a.key' }]\n";
+    let toml = format!("{tls}{}", config(&[("a.example", "")]));
+    folder.write("s3cors.toml", &toml);
+    let input = Input::file(folder.path("s3cors.toml"));
+    let loaded = load(&input);
+    let cell = loaded.config.as_ref().unwrap().server.listeners[0]
+        .clone()
+        .tls
+        .unwrap();
+    let (served, mut reloader) = Served::of(loaded, input, false);
+    let serves =
+        |pair: &Pair| cell.current().certificates[0].chain()[0].to_vec() == pair.der().to_vec();
+
+    folder.write("s3cors.toml", "[");
+    assert_eq!(reloader.reload(false), Outcome::Rejected);
+    write(&second);
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(serves(&second));
+    assert_eq!(served.out_of_date(), [folder.path("s3cors.toml")]);
+
+    for name in ["a.crt", "a.key", "ca.pem"] {
+        let text = fs::read_to_string(folder.path(name)).unwrap();
+        for way in 0..4 {
+            make_unreadable(&folder.path(name), way);
+            reloader.reload(false);
+            assert!(
+                serves(&second) && cell.current().clients.is_some(),
+                "{name} {way}"
+            );
+            let expected = [folder.path(name), folder.path("s3cors.toml")];
+            assert_eq!(served.out_of_date(), expected, "{way}");
+            remove(&folder.path(name));
+            folder.write(name, &text);
+            reloader.reload(false);
+            assert_eq!(served.out_of_date(), [folder.path("s3cors.toml")]);
+        }
+    }
+    write(&third);
+    assert_eq!(reloader.reload(false), Outcome::InPart);
+    assert!(serves(&third));
+    folder.write("s3cors.toml", &toml);
+    assert_eq!(reloader.reload(false), Outcome::Applied);
+    assert!(served.out_of_date().is_empty());
+}
+
 /// With `run --keep-going`, what does not check out at the start serves nobody.
 #[test]
 fn a_start_without_readable_authorities_serves_no_certificate() {

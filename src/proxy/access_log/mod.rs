@@ -8,11 +8,14 @@ mod line;
 mod writer;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+
+use thiserror::Error;
 
 use crate::metrics::Metrics;
 
@@ -20,6 +23,7 @@ use line::Clock;
 use writer::{Lines, Writer};
 
 pub use line::Record;
+pub use writer::try_to_open;
 
 /// A worker's buffer is handed over when it has this many bytes.
 const BUFFER: usize = 64 * 1024;
@@ -52,6 +56,31 @@ pub enum Destination {
     StandardOutput,
     /// The end of a file; opened anew by [`AccessLog::reopen`].
     File(PathBuf),
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StandardOutput => f.write_str("standard output"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Why the access log cannot be written.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its file cannot be opened.
+    #[error("cannot open the access log {destination} (`access_log.path`)")]
+    Open {
+        /// Where lines were to go.
+        destination: Destination,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Its thread cannot be started.
+    #[error("cannot start the thread that writes the access log")]
+    Thread(#[source] io::Error),
 }
 
 /// The access log of the process: the thread that writes.
@@ -91,9 +120,13 @@ impl AccessLog {
     ///
     /// # Errors
     ///
-    /// What the system says where the file cannot be opened or the thread not started.
-    pub fn start(settings: &AccessLogSettings, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let writer = Writer::open(settings.path.clone(), Arc::clone(metrics))?;
+    /// [`StartError`], which names the file and its key.
+    pub fn start(settings: &AccessLogSettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let writer = Writer::open(settings.path.clone(), Arc::clone(metrics));
+        let writer = writer.map_err(|source| StartError::Open {
+            destination: settings.path.clone(),
+            source,
+        })?;
         let (sender, receiver) = sync_channel(WAITING);
         let (alive, finished) = sync_channel(0);
         let write = move || {
@@ -102,7 +135,8 @@ impl AccessLog {
         };
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(write)?;
+            .spawn(write)
+            .map_err(StartError::Thread)?;
         Ok(Self {
             format: settings.format,
             metrics: Arc::clone(metrics),
@@ -193,7 +227,7 @@ mod tests {
         path
     }
 
-    fn start(path: &Path, metrics: &Arc<Metrics>) -> io::Result<AccessLog> {
+    fn start(path: &Path, metrics: &Arc<Metrics>) -> Result<AccessLog, StartError> {
         let settings = AccessLogSettings {
             format: Format::Json,
             path: Destination::File(path.to_owned()),
@@ -292,6 +326,29 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
-        assert!(start(Path::new("/nowhere/access.log"), &Metrics::new(1)).is_err());
+        let error = start(Path::new("/nowhere/access.log"), &Metrics::new(1)).unwrap_err();
+        let expected = "cannot open the access log /nowhere/access.log (`access_log.path`)";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_try_finds_what_a_start_would_and_creates_nothing() {
+        let folder = path("try");
+        std::fs::create_dir(&folder).unwrap();
+        let new = folder.join("access.log");
+        try_to_open(&new).unwrap();
+        assert!(!new.exists());
+        std::fs::write(&new, "a line\n").unwrap();
+        try_to_open(&new).unwrap();
+        assert_eq!(std::fs::read_to_string(&new).unwrap(), "a line\n");
+        for wrong in [
+            folder.clone(),
+            folder.join("missing/access.log"),
+            new.join("access.log"),
+        ] {
+            assert!(try_to_open(&wrong).is_err(), "{}", wrong.display());
+            assert!(start(&wrong, &Metrics::new(1)).is_err());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

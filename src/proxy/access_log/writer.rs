@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use rustix::fs::{Access, OFlags, access};
+
 use crate::metrics::Metrics;
 use crate::telemetry::LineWriter;
 
@@ -66,7 +68,8 @@ impl Writer {
             self.metrics.access_log_dropped(lost.lines);
             if !self.is_failing {
                 let error = &lost.source;
-                tracing::error!(%error, "cannot write the access log: lines are lost");
+                let path = &self.destination;
+                tracing::error!(%error, %path, "cannot write the access log: lines are lost");
             }
         }
         self.is_failing = written.is_err();
@@ -80,7 +83,7 @@ impl Writer {
             Ok(file) => self.output = LineWriter::new(file),
             Err(error) => {
                 let path = path.display();
-                tracing::error!(%error, %path, "cannot open the access log anew: the old file stays");
+                tracing::error!(%error, %path, "cannot reopen the access log (`access_log.path`): the old file stays");
             }
         }
     }
@@ -89,17 +92,43 @@ impl Writer {
 /// Opens the file for the user and the group: clients' addresses are private.
 ///
 /// A named pipe is opened for reading too: Linux then waits for no reader, and readers may come and
-/// go ([fifo(7)]).
+/// go ([fifo(7)]). Nothing else is waited for either, so that a start always ends.
 ///
 /// [fifo(7)]: https://man7.org/linux/man-pages/man7/fifo.7.html
 fn open(path: &Path) -> io::Result<File> {
-    let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+    options(path).create(!is_pipe(path)).open(path)
+}
+
+/// Says why a file could not be opened. It is not created or changed.
+///
+/// # Errors
+///
+/// What a start would meet.
+pub fn try_to_open(path: &Path) -> io::Result<()> {
+    match options(path).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened.map(drop),
+    }
+    // It would be created.
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+fn options(path: &Path) -> OpenOptions {
+    const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
     let mut options = OpenOptions::new();
-    options.mode(0o640);
-    if is_pipe {
+    options
+        .mode(0o640)
+        .custom_flags(i32::try_from(FLAGS.bits()).unwrap_or_default());
+    if is_pipe(path) {
         options.read(true).write(true);
     } else {
-        options.append(true).create(true);
+        options.append(true);
     }
-    options.open(path)
+    options
+}
+
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }

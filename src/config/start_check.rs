@@ -1,0 +1,82 @@
+//! What a start opens besides the files that a load reads, tried without a start: nothing is
+//! created, bound or changed.
+
+use std::io;
+
+use crate::proxy::access_log;
+use crate::proxy::access_log::Destination;
+use crate::server::Bind;
+use crate::server::socket;
+
+use super::diagnostic::Diagnostic;
+use super::source::SourceFile;
+use super::{Config, Loaded};
+
+impl Loaded {
+    /// Adds to the report what would keep a start of this config from opening what it needs.
+    pub fn try_start(&mut self) {
+        let Some(config) = &self.config else {
+            return;
+        };
+        for problem in problems(config) {
+            self.report.push(match &self.text {
+                Some(text) => problem.of(&SourceFile::unread(text.path())),
+                None => problem,
+            });
+        }
+    }
+}
+
+fn problems(config: &Config) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    if let Some(log) = &config.access_log
+        && let Destination::File(path) = &log.path
+        && let Err(error) = access_log::try_to_open(path)
+    {
+        let message = format!("`access_log.path`: `{}` cannot be opened", path.display());
+        let problem = Diagnostic::error("cannot-open", message).detail(error.to_string());
+        problems.push(with_folder_help(problem, &error));
+    }
+    let listeners = config.server.listeners.iter();
+    let listeners = listeners.map(|listener| ("listen.address", &listener.address));
+    let admin = config.admin.address.as_ref();
+    let admin = admin.filter(|_| config.admin_asked_for);
+    for (key, address) in listeners.chain(admin.map(|address| ("admin.address", address))) {
+        problems.extend(of_address(key, address));
+    }
+    problems
+}
+
+fn of_address(key: &str, address: &Bind) -> Option<Diagnostic> {
+    match address {
+        Bind::Unix(path) => {
+            let error = socket::try_unix(path).err()?;
+            let message = format!("`{key}`: `{}` cannot be listened on", path.display());
+            let problem = Diagnostic::error("cannot-listen", message).detail(error.to_string());
+            Some(with_folder_help(problem, &error))
+        }
+        Bind::Tcp(address) => {
+            let error = socket::try_tcp(address.ip()).err()?;
+            // The config may be meant for another machine than this one.
+            let message = format!("`{key}`: this machine cannot listen on {}", address.ip());
+            let problem = Diagnostic::warning("cannot-listen", message).detail(error.to_string());
+            Some(problem.help(
+                "`ip address` lists this machine's addresses; 0.0.0.0 and [::] are all of them",
+            ))
+        }
+        // Passed to a start by systemd alone.
+        Bind::Systemd(_) => None,
+    }
+}
+
+fn with_folder_help(problem: Diagnostic, error: &io::Error) -> Diagnostic {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            problem.help("create its folder, which the user that s3cors runs as can write to")
+        }
+        io::ErrorKind::PermissionDenied => {
+            problem.help("the user that s3cors runs as needs write access to it and its folder")
+        }
+        _ => problem,
+    }
+}
