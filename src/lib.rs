@@ -52,14 +52,17 @@
 //! of it, and asks `Proxy::look` what is to be done. A head that is refused is answered by what can
 //! be made out of it (`proxy::bad_request`), a plain preflight there and then (`proxy::edge`). A
 //! plain request is carried out by `proxy::lane`: heads are copied line by line, bodies as they
-//! come, inside the connection's own future. Anything else, HTTP/2 included, is hyper's, an
-//! HTTP/1.1 request through a gate that lets that one request pass.
+//! come, inside the connection's own future. Any other HTTP/1.1 request is served by
+//! `server::http1_server` as a map of fields and a body; HTTP/2 clients are served by hyper, in
+//! `server::http2`.
 //!
-//! `proxy::Proxy::respond` is the whole way of hyper's requests from a head to a response, top to
+//! Both ask `proxy::Proxy::respond`, which is the whole way from a head to a response, top to
 //! bottom: the snapshot, the route of its host, the policy of its bucket, the decision. What is
-//! forwarded goes to `proxy::pool`, which polls the upstream's connection inside the request's own
-//! future, and comes back through `Policy::mark`. The lane comes to the same by `Policy::answer`
-//! and `Policy::vary`; `tests/integration/lane.rs` holds the two equal.
+//! forwarded goes to `proxy::retry`, the one place that decides whether a request is sent again. It
+//! takes a connection from `proxy::pool` and speaks HTTP/1.1 (`proxy::http1_client`, our own) or
+//! HTTP/2 (`proxy::http2_client`, over hyper) on it. The response comes back through `Policy::mark`.
+//! The lane comes to the same by `Policy::answer` and `Policy::vary`; `tests/integration/lane.rs`
+//! holds the two equal.
 //!
 //! # A reload
 //!

@@ -142,11 +142,6 @@ impl Lease {
         &self.0.upstream
     }
 
-    /// One more for the same request: a tunnel outlives its response.
-    pub(super) fn share(&self) -> Self {
-        Self::new(&self.0)
-    }
-
     /// The upstream answered: whatever failed before is forgotten.
     pub(super) fn answered(&self) {
         self.0.upstream.health.answered();

@@ -20,9 +20,10 @@ use crate::metrics::UpstreamFailures;
 
 use super::balance::Lease;
 use super::failures;
-use super::lane::FetchedBody;
+use super::http1_client::ResponseBody;
 use super::logged::Logged;
-use super::pool::Http1;
+use super::request_body::RequestBodyError;
+use super::tunnel::Tunnel;
 use super::upstream::{Timeouts, Upstream};
 use super::wire::without_head_fields;
 
@@ -35,8 +36,9 @@ pub struct Body {
 
 enum Kind {
     Fixed(Bytes),
-    Upstream(Box<UpstreamBody>),
-    Fetched(Box<FetchedBody>),
+    Http1(Box<ResponseBody>),
+    Http2(Box<UpstreamBody>),
+    Tunnel(Box<Tunnel>),
 }
 
 /// Why a response's body is cut short. The client sees it cut: its connection (HTTP/1.1) or its
@@ -49,6 +51,9 @@ pub enum BodyError {
     /// The upstream stopped sending.
     #[error("the upstream's response stopped coming")]
     Idle,
+    /// The request's body, which was still being sent, failed.
+    #[error("the request's body failed while the response came")]
+    Request(#[source] RequestBodyError),
 }
 
 impl Body {
@@ -65,20 +70,38 @@ impl Body {
         }
     }
 
-    /// One that comes from an upstream; should it break off, `failures` counts it.
-    pub(super) fn upstream(mut body: UpstreamBody, failures: UpstreamFailures) -> Self {
-        body.failures = Some(failures);
+    /// One that an HTTP/1.1 upstream sends.
+    pub(super) fn from_http1(body: ResponseBody) -> Self {
         Self {
-            kind: Kind::Upstream(Box::new(body)),
+            kind: Kind::Http1(Box::new(body)),
             logged: None,
         }
     }
 
-    /// One that comes over one of the lane's connections.
-    pub(super) fn fetched(body: FetchedBody) -> Self {
+    /// One that an HTTP/2 upstream sends.
+    pub(super) fn from_http2(body: UpstreamBody) -> Self {
         Self {
-            kind: Kind::Fetched(Box::new(body)),
+            kind: Kind::Http2(Box::new(body)),
             logged: None,
+        }
+    }
+
+    /// What comes instead of a body once the upstream has left HTTP.
+    pub(super) fn tunnel(tunnel: Tunnel) -> Self {
+        Self {
+            kind: Kind::Tunnel(Box::new(tunnel)),
+            logged: None,
+        }
+    }
+
+    /// The tunnel that comes instead of the body, if one does.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::replace(&mut self.kind, Kind::Fixed(Bytes::new())) {
+            Kind::Tunnel(tunnel) => Some(*tunnel),
+            kind => {
+                self.kind = kind;
+                None
+            }
         }
     }
 
@@ -86,7 +109,7 @@ impl Body {
     pub(super) fn into_fixed(self) -> Bytes {
         match self.kind {
             Kind::Fixed(bytes) => bytes,
-            Kind::Upstream(_) | Kind::Fetched(_) => Bytes::new(),
+            Kind::Http1(_) | Kind::Http2(_) | Kind::Tunnel(_) => Bytes::new(),
         }
     }
 
@@ -99,9 +122,9 @@ impl Body {
     /// How long its receiver may leave a piece of it.
     pub fn patience(&self) -> Duration {
         match &self.kind {
-            Kind::Fixed(_) => Timeouts::default().body_idle,
-            Kind::Upstream(body) => body.limit(),
-            Kind::Fetched(body) => body.limit(),
+            Kind::Fixed(_) | Kind::Tunnel(_) => Timeouts::default().body_idle,
+            Kind::Http1(body) => body.limit(),
+            Kind::Http2(body) => body.limit(),
         }
     }
 
@@ -110,8 +133,9 @@ impl Body {
     pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
             Kind::Fixed(_) => None,
-            Kind::Upstream(body) => Some(body.lease.upstream()),
-            Kind::Fetched(body) => Some(body.lease.upstream()),
+            Kind::Http1(body) => Some(body.lease.upstream()),
+            Kind::Http2(body) => Some(body.lease.upstream()),
+            Kind::Tunnel(tunnel) => Some(tunnel.upstream()),
         }
     }
 }
@@ -143,8 +167,9 @@ impl HttpBody for Body {
         let frame = match &mut self.kind {
             Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Upstream(body) => body.poll_frame(cx),
-            Kind::Fetched(body) => body.poll_frame(cx),
+            Kind::Http1(body) => body.poll_frame(cx),
+            Kind::Http2(body) => body.poll_frame(cx),
+            Kind::Tunnel(_) => Poll::Ready(None),
         };
         if let Some(logged) = &mut self.logged
             && let Poll::Ready(Some(Ok(frame))) = &frame
@@ -157,53 +182,41 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Fixed(bytes) => bytes.is_empty(),
-            Kind::Upstream(body) => body.inner.is_end_stream(),
-            Kind::Fetched(body) => body.is_end_stream(),
+            Kind::Http1(body) => body.is_end_stream(),
+            Kind::Http2(body) => body.inner.is_end_stream(),
+            Kind::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Upstream(body) => body.inner.size_hint(),
-            Kind::Fetched(body) => body.size_hint(),
+            Kind::Http1(body) => body.size_hint(),
+            Kind::Http2(body) => body.inner.size_hint(),
+            Kind::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }
 
-/// A body that drives the connection it comes from, and gives it back at the end.
+/// The body of an HTTP/2 response. Another task drives its connection.
 pub(super) struct UpstreamBody {
     inner: Incoming,
-    is_http2: bool,
-    /// `None`: another task drives it (HTTP/2), or the connection has ended.
-    connection: Option<Http1>,
     lease: Lease,
-    ended: bool,
-    /// What it broke off with, while what came before is still being written.
+    /// The error that it ends with, while what came before is still being written.
     broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
-    failures: Option<UpstreamFailures>,
+    failures: UpstreamFailures,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, connection: Option<Http1>, lease: Lease) -> Self {
+    pub(super) fn new(inner: Incoming, lease: Lease, failures: UpstreamFailures) -> Self {
         Self {
             inner,
-            is_http2: false,
-            connection,
             lease,
-            ended: false,
             broken: None,
             patience: None,
-            failures: None,
+            failures,
         }
-    }
-
-    /// One whose connection another task drives.
-    pub(super) fn http2(inner: Incoming, lease: Lease) -> Self {
-        let mut body = Self::new(inner, None, lease);
-        body.is_http2 = true;
-        body
     }
 
     fn poll_frame(
@@ -213,38 +226,20 @@ impl UpstreamBody {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let mut frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if frame.is_pending()
-            && let Some(connection) = &mut self.connection
-        {
-            if connection.poll_ended(cx) {
-                self.connection = None;
-            }
-            frame = Pin::new(&mut self.inner).poll_frame(cx);
-        }
-        match frame {
-            Poll::Pending => self.poll_patience(cx),
-            // RST_STREAM with NO_ERROR, which hyper passes on as the end of the body.
-            Poll::Ready(None) if self.is_http2 && !self.inner.is_end_stream() => {
-                let error = "the upstream reset the stream before the end of the response";
-                self.broken_by(io::Error::other(error), cx)
-            }
-            Poll::Ready(None) => {
-                self.ended = true;
-                Poll::Ready(None)
-            }
+        let error = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => return self.poll_patience(cx),
             Poll::Ready(Some(Ok(frame))) => {
                 self.restart_patience();
-                Poll::Ready(Some(Ok(without_head_fields(frame))))
+                return Poll::Ready(Some(Ok(without_head_fields(frame))));
             }
-            Poll::Ready(Some(Err(error))) => self.broken_by(io::Error::other(error), cx),
-        }
-    }
-
-    /// The body fails one turn later: hyper drops what it has not written yet when a body fails, and
-    /// the client is to get the head and all that came before the cut.
-    fn broken_by<T>(&mut self, error: io::Error, cx: &mut Context<'_>) -> Poll<T> {
+            Poll::Ready(None) if self.inner.is_end_stream() => return Poll::Ready(None),
+            // hyper ends a body that was reset with NO_ERROR or CANCEL as if it were whole.
+            Poll::Ready(None) => io::ErrorKind::ConnectionReset.into(),
+            Poll::Ready(Some(Err(error))) => io::Error::other(error),
+        };
         self.failed(&error);
+        // The library throws away what it has not written yet when a body fails. If the error comes
+        // one turn later, the client gets the head and all that came, and then the cut.
         self.broken = Some(BodyError::Upstream(error));
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -259,7 +254,6 @@ impl UpstreamBody {
         match patience.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.connection = None;
                 self.failed(&BodyError::Idle);
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
@@ -267,7 +261,7 @@ impl UpstreamBody {
     }
 
     fn failed(&self, error: &dyn Display) {
-        note_cut(&self.lease, self.failures.as_ref(), error);
+        note_cut(&self.lease, &self.failures, error);
     }
 
     fn restart_patience(&mut self) {
@@ -283,22 +277,10 @@ impl UpstreamBody {
 }
 
 /// Logs and counts a response of `lease`'s upstream that was cut.
-pub(super) fn note_cut(lease: &Lease, failures: Option<&UpstreamFailures>, error: &dyn Display) {
+pub(super) fn note_cut(lease: &Lease, failures: &UpstreamFailures, error: &dyn Display) {
     let upstream = lease.upstream();
     failures::log(UpstreamFailure::Body, || {
         tracing::warn!(%upstream, %error, "an upstream's response was cut");
     });
-    if let Some(failures) = failures {
-        failures.count(UpstreamFailure::Body);
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && (self.ended || self.inner.is_end_stream())
-        {
-            connection.give_back();
-        }
-    }
+    failures.count(UpstreamFailure::Body);
 }

@@ -5,16 +5,15 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, Uri};
+use http::{Request, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 
 use super::error::Error;
-use super::hyper_client::{LocalExecutor, from_hyper, http1_builder};
+use super::http1_client::ask_once;
+use super::http2_client::{LocalExecutor, from_hyper};
 use super::stream::Stream;
 use super::upstream::Upstream;
 
@@ -66,7 +65,7 @@ pub(super) fn start(upstream: &Arc<Upstream>) {
 async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(), String>> {
     let asked = tokio::time::timeout(settings.interval, ask(upstream, &settings.path));
     let failure = match asked.await {
-        Ok(Ok(response)) => match response.status() {
+        Ok(Ok(status)) => match status {
             status if status.is_success() || status.is_redirection() => return Some(Ok(())),
             status => format!("status {}", status.as_str()),
         },
@@ -81,44 +80,39 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(
     Some(Err(failure))
 }
 
-async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<Response<Incoming>, Error> {
+/// The status that the upstream answers with.
+async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<StatusCode, Error> {
     let failed = |error| from_hyper(error, upstream);
     let stream = Stream::connect(upstream).await?;
-    let is_http2 = stream.speaks_http2(upstream);
-    let stream = TokioIo::new(stream);
-    if is_http2 {
-        let builder = http2::Builder::new(LocalExecutor);
-        let (mut sender, connection) = builder.handshake(stream).await.map_err(failed)?;
-        tokio::task::spawn_local(connection);
-        sender.send_request(request(upstream, path, true)).await
-    } else {
-        let builder = http1_builder(upstream);
-        let (mut sender, connection) = builder.handshake(stream).await.map_err(failed)?;
-        tokio::task::spawn_local(connection);
-        sender.send_request(request(upstream, path, false)).await
+    if !stream.speaks_http2(upstream) {
+        let authority = upstream.authority.as_bytes();
+        let mut request = format!("GET {path} HTTP/1.1\r\nhost: ").into_bytes();
+        request.extend_from_slice(authority);
+        request.extend_from_slice(b"\r\n\r\n");
+        let asked = ask_once(stream, &request, &upstream.settings.limits, 0).await;
+        let asked = asked.map_err(|no_reply| no_reply.error_of(upstream));
+        return asked.map(|(status, _)| status);
     }
-    .map_err(failed)
+    let builder = http2::Builder::new(LocalExecutor);
+    let handshake = builder.handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(failed)?;
+    tokio::task::spawn_local(connection);
+    let asked = sender.send_request(request(upstream, path)).await;
+    asked.map(|response| response.status()).map_err(failed)
 }
 
-fn request(upstream: &Upstream, path: &PathAndQuery, is_http2: bool) -> Request<Empty<Bytes>> {
+fn request(upstream: &Upstream, path: &PathAndQuery) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
-    *request.method_mut() = Method::GET;
-    let authority = &upstream.authority;
-    let mut uri = Uri::from(path.clone());
-    if is_http2 {
-        let scheme = if upstream.settings.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let mut parts = uri.clone().into_parts();
-        parts.scheme = scheme.parse().ok();
-        parts.authority = authority.as_bytes().try_into().ok();
-        uri = Uri::from_parts(parts).unwrap_or(uri);
+    let scheme = if upstream.settings.tls.is_some() {
+        "https"
     } else {
-        request.headers_mut().insert(HOST, authority.clone());
-    }
-    *request.uri_mut() = uri;
+        "http"
+    };
+    let uri = Uri::from(path.clone());
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = scheme.parse().ok();
+    parts.authority = upstream.authority.as_bytes().try_into().ok();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
     request
 }
 

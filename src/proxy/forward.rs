@@ -9,13 +9,11 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
-use http_body::Body;
 
 use super::client::Client;
 use super::edits::{RequestEdit, ResponseEdit};
 use super::error::Error;
 use super::host::Host;
-use super::request_body::RequestBody;
 use super::snapshot::{Forwarding, HostHeader};
 use super::upstream::Upstream;
 use super::wire::{Fields as _, parse_length};
@@ -171,37 +169,6 @@ pub(super) fn to_upstream(
     request.version = Version::HTTP_11;
 }
 
-/// Sets what depends on the upstream that was chosen: `Host`, the target's form, the framing.
-pub(super) fn address_to(
-    request: &mut Request<RequestBody>,
-    upstream: &Upstream,
-    host: HostHeader,
-    version: Version,
-) {
-    if host == HostHeader::Upstream {
-        let authority = upstream.authority.clone();
-        request.headers_mut().insert(HOST, authority);
-    }
-    if version == Version::HTTP_2 {
-        return to_http2(request, upstream);
-    }
-    if request.uri().authority().is_some() {
-        // Only an absolute-form target has one.
-        *request.uri_mut() = origin_form(request.uri());
-    }
-    say_chunked(request);
-}
-
-/// Says that a body of unknown length comes in chunks. hyper would say it for the methods that
-/// usually have a body, and for the others leave the body out.
-fn say_chunked(request: &mut Request<RequestBody>) {
-    let body = request.body();
-    if !body.is_empty() && body.size_hint().exact().is_none() {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-    }
-}
-
 /// Gives a request that HTTP/2 framed as one without a body the length that HTTP/1.1 expects of these
 /// methods ([RFC 9110 §8.6]); some servers answer 411 without it.
 ///
@@ -214,10 +181,15 @@ pub(super) fn say_empty(request: &mut request::Parts) {
     }
 }
 
-fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
+/// Makes `request` one to an HTTP/2 upstream.
+pub(super) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream, host: HostHeader) {
     request.headers_mut().remove(CONNECTION);
     request.headers_mut().remove(TRANSFER_ENCODING);
-    let host = request.headers_mut().remove(HOST);
+    let sent = request.headers_mut().remove(HOST);
+    let host = match host {
+        HostHeader::Upstream => Some(upstream.authority.clone()),
+        HostHeader::Preserve => sent,
+    };
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let scheme = if upstream.settings.tls.is_some() {
         Scheme::HTTPS
@@ -237,6 +209,11 @@ fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
 
 fn origin_form(uri: &Uri) -> Uri {
     let target = uri.path_and_query();
+    // A target in absolute form may have a query and no path.
+    if let Some(query) = target.filter(|target| target.as_str().starts_with('?')) {
+        let target = PathAndQuery::try_from(format!("/{query}"));
+        return target.map_or_else(|_| uri.clone(), Uri::from);
+    }
     target
         // Of a fragment alone, the library makes a target that it writes as nothing.
         .filter(|target| target.as_str() != "/")

@@ -1,8 +1,8 @@
-//! One request over an HTTP/2 connection to an upstream, and what its failures mean: whether the
-//! upstream did anything with it.
+//! HTTP/2 to an upstream: one request over a connection that many share, and what its failures mean:
+//! whether the upstream did anything with it. hyper keeps the protocol.
 //!
-//! Interim responses (1xx) are not passed on and need no limit: h2 skips them when the response is
-//! next asked for (`Recv::poll_response`), and the wait for it goes on no longer for them.
+//! Interim responses (1xx) are not passed on: h2 skips them when the response is next asked for
+//! (`Recv::poll_response`), and the wait for it goes on no longer for them.
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -11,111 +11,108 @@ use std::pin::pin;
 use std::task::Poll;
 
 use h2::Reason;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, request};
+use hyper::body::Incoming;
 
+use super::Proxy;
 use super::balance::Lease;
-use super::body::UpstreamBody;
+use super::body::{Body, UpstreamBody};
 use super::error::Error;
-use super::hyper_client::{NoResponse, check, from_hyper, patience};
+use super::forward;
 use super::lent_body::LentBody;
 use super::pool::Http2;
-use super::request_body::RequestBody;
+use super::request_body::{Progress, RequestBody, Stage};
+use super::retry::{Fate, NoResponse};
+use super::snapshot::Route;
 use super::upstream::Upstream;
+use super::wire::parse_length;
 
-/// What became of a request that got no response.
-enum Fate {
-    /// Nothing of it left us.
-    Unsent,
-    /// The upstream did nothing with it: its stream was refused, or is one of those that a GOAWAY
-    /// leaves out (RFC 9113 §8.7).
-    Refused,
-    /// The connection ended.
-    Cut,
-    Unknown,
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
 }
 
-/// Sends a request. `copy` is its head as it was before it was made one for this connection;
-/// `was_repeated` says that it was sent before, on a connection that was cut.
-pub(super) async fn exchange(
-    lease: Lease,
-    mut connection: Http2,
-    reused: bool,
-    was_repeated: bool,
-    request: Request<RequestBody>,
-    mut copy: Request<RequestBody>,
-) -> Result<Response<UpstreamBody>, NoResponse> {
-    let may_repeat = request.body().is_empty() && request.method().is_idempotent();
-    let progress = request.body().begin();
-    let (head, body) = request.into_parts();
-    let (body, loan) = LentBody::lend(body);
-    let request = Request::from_parts(head, body);
-    let result = {
-        let mut response = pin!(connection.sender.try_send_request(request));
-        let mut patience = pin!(patience(lease.upstream(), progress.as_deref()));
-        poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Ok(result)),
-            Poll::Pending => patience.as_mut().poll(cx).map(Err),
-        })
-        .await
-    };
-    let upstream = lease.upstream();
-    let error = match result {
-        Ok(Ok(response)) => match check(&response, upstream, false) {
-            Ok(()) => {
-                lease.answered();
-                return Ok(response.map(|body| UpstreamBody::http2(body, lease)));
+impl Proxy {
+    /// Sends a request, and reads its response's head.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response, and what the upstream did with the request.
+    pub(super) async fn http2_exchange(
+        &self,
+        route: &Route,
+        request: &request::Parts,
+        body: RequestBody,
+        lease: Lease,
+        mut connection: Http2,
+        reused: bool,
+    ) -> Result<Response<Body>, Box<NoResponse>> {
+        let upstream = lease.upstream();
+        let progress = body.begin();
+        let (body, loan) = LentBody::lend(body);
+        let mut request = Request::from_parts(request.clone(), body);
+        forward::to_http2(&mut request, upstream, route.host_header);
+        let result = {
+            let mut response = pin!(connection.sender.try_send_request(request));
+            let mut patience = pin!(patience(upstream, progress.as_deref()));
+            poll_fn(|cx| match response.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(Ok(result)),
+                Poll::Pending => patience.as_mut().poll(cx).map(Err),
+            })
+            .await
+        };
+        let (fate, error, body) = match result {
+            Ok(Ok(response)) => match check(&response, upstream) {
+                Ok(()) => {
+                    lease.answered();
+                    let failures = route.metrics.upstream_failures(self.worker);
+                    let response = response.map(|body| UpstreamBody::new(body, lease, failures));
+                    return Ok(response.map(Body::from_http2));
+                }
+                Err(error) => (Fate::Unknown, error, None),
+            },
+            Ok(Err(mut failed)) => {
+                let was_sent = failed.take_message().is_none();
+                let error = failed.into_error();
+                if progress.is_some_and(|progress| progress.failed()) {
+                    let error = Error::RequestBody(io::Error::other(error));
+                    (Fate::Unknown, error, None)
+                } else {
+                    let fate = if was_sent { fate(&error) } else { Fate::Unsent };
+                    let error = match fate {
+                        Fate::Refused { .. } => refused(error, upstream),
+                        _ => from_hyper(error, upstream),
+                    };
+                    (fate, error, loan.take_back())
+                }
             }
-            Err(error) => error,
-        },
-        Ok(Err(mut failed)) => {
-            let was_sent = failed.take_message().is_none();
-            let error = failed.into_error();
-            let fate = if was_sent { fate(&error) } else { Fate::Unsent };
-            let may_go_again = match fate {
-                _ if progress.is_some_and(|progress| progress.failed()) => {
-                    return Err(NoResponse::Failed(Error::RequestBody(io::Error::other(
-                        error,
-                    ))));
-                }
-                Fate::Unsent => reused,
-                // As over HTTP/1.1, and once only (RFC 9110 §9.2.2): it may be what ends them.
-                Fate::Cut => reused && may_repeat && !was_repeated,
-                Fate::Refused => true,
-                Fate::Unknown => false,
-            };
-            let body = may_go_again.then(|| loan.take_back()).flatten();
-            let again = body.map(|body| {
-                *copy.body_mut() = body;
-                Box::new(copy)
-            });
-            match (fate, again) {
-                (Fate::Refused, Some(again)) => {
-                    let ends = said(&error).is_some_and(h2::Error::is_go_away);
-                    let error = refused(error, upstream);
-                    lease.failed(&error);
-                    return Err(NoResponse::Refused { error, again, ends });
-                }
-                (Fate::Refused, None) => refused(error, upstream),
-                (_, Some(again)) => return Err(NoResponse::Stale(again)),
-                // That the connection was old is no fault of the upstream's.
-                (Fate::Cut, None) if reused => {
-                    return Err(NoResponse::Failed(from_hyper(error, upstream)));
-                }
-                (_, None) => from_hyper(error, upstream),
-            }
-        }
-        Err(error) => error,
-    };
-    lease.failed(&error);
-    Err(NoResponse::Failed(error))
+            Err(error) => (Fate::Unknown, error, None),
+        };
+        Err(Box::new(NoResponse {
+            fate,
+            error,
+            body,
+            was_reused: reused,
+            lease,
+        }))
+    }
 }
 
 fn fate(error: &hyper::Error) -> Fate {
     match said(error) {
-        // h2 fails with a GOAWAY those streams alone that are beyond the last that it names.
-        Some(said) if said.is_remote() && said.is_go_away() => Fate::Refused,
+        // The stream was refused, or is one of those that a GOAWAY leaves out (RFC 9113 §8.7); h2
+        // fails with a GOAWAY those streams alone that are beyond the last that it names.
+        Some(said) if said.is_remote() && said.is_go_away() => Fate::Refused { ends: true },
         Some(said) if said.is_remote() && said.reason() == Some(Reason::REFUSED_STREAM) => {
-            Fate::Refused
+            Fate::Refused { ends: false }
         }
         None if is_io(error) => Fate::Cut,
         _ => Fate::Unknown,
@@ -143,4 +140,76 @@ fn refused(source: hyper::Error, upstream: &Upstream) -> Error {
 
 fn said(error: &hyper::Error) -> Option<&h2::Error> {
     error.source()?.downcast_ref()
+}
+
+/// Refuses a response that cannot be passed on as what it is.
+///
+/// Where it says its length twice, whoever stands behind us may take the other one ([RFC 9112
+/// §6.3]). We decode no transfer coding but `chunked`. Another protocol has to be asked for.
+///
+/// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
+    let fields = response.headers();
+    let coding = fields.get(TRANSFER_ENCODING);
+    let lengths = fields.get_all(CONTENT_LENGTH).iter().count();
+    let is_chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let what = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        "101 to a request that asked for no other protocol"
+    } else if lengths + fields.get_all(TRANSFER_ENCODING).iter().count() > 1 {
+        "a response that says its length twice"
+    } else if fields
+        .get(CONTENT_LENGTH)
+        .is_some_and(|length| parse_length(length.as_bytes()).is_none())
+    {
+        "a Content-Length that is no length"
+    } else if !is_chunked {
+        "a response in a transfer coding that is not chunked"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unacceptable {
+        upstream: upstream.to_string(),
+        what: what.into(),
+    })
+}
+
+/// Ends when there is no use in waiting for a response any longer, and says why.
+async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
+    let timeouts = &upstream.settings.timeouts;
+    let too_slow = || Error::ResponseHeadTimeout {
+        upstream: upstream.to_string(),
+    };
+    let Some(progress) = progress else {
+        tokio::time::sleep(timeouts.response_head).await;
+        return too_slow();
+    };
+    loop {
+        let stage = progress.stage();
+        let limit = match stage {
+            Stage::Done => timeouts.response_head,
+            Stage::WaitsForClient | Stage::WaitsForUpstream => timeouts.body_idle,
+        };
+        let left = limit.saturating_sub(progress.since_last());
+        if left.is_zero() {
+            return match stage {
+                Stage::WaitsForClient => Error::RequestBodyTimeout,
+                Stage::WaitsForUpstream | Stage::Done => too_slow(),
+            };
+        }
+        // The stage may change meanwhile, and the limit with it.
+        tokio::time::sleep(left.min(timeouts.response_head)).await;
+    }
+}
+
+pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
+    let upstream = upstream.to_string();
+    if source.is_parse_too_large() {
+        let what = "more than `response_head_bytes` or `response_header_count`";
+        Error::OverLimit { upstream, what }
+    } else if source.is_parse() {
+        Error::InvalidResponse { upstream, source }
+    } else {
+        let source = std::io::Error::other(source);
+        Error::Closed { upstream, source }
+    }
 }

@@ -8,9 +8,11 @@ mod answer;
 mod bad_request;
 mod balance;
 pub mod body;
+pub mod body_writer;
 pub mod bucket;
 pub mod check;
 pub mod client;
+pub mod client_body;
 mod connection_fields;
 pub mod crypto;
 mod deadline;
@@ -26,19 +28,20 @@ mod forward;
 pub mod fuzzing;
 pub mod health;
 pub mod host;
+mod http1_client;
+pub mod http1_heads;
+mod http2_body;
 mod http2_client;
-mod hyper_client;
-mod interim;
 pub mod keep_alive;
 mod lane;
 mod lent_body;
 mod logged;
 mod pool;
 mod quota;
-mod read_first;
 mod refusals;
-mod request_body;
+pub mod request_body;
 pub mod resolver;
+mod retry;
 mod scratch;
 pub mod snapshot;
 mod stream;
@@ -61,8 +64,6 @@ use std::time::{Duration, Instant};
 use http::header::VARY;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use crate::cors;
 use crate::cors::Decision;
@@ -77,7 +78,7 @@ use crate::metrics::Worker;
 use access_log::AccessLogger;
 use account::Asking;
 use answer::RequestIds;
-use body::{Body, UpstreamBody};
+use body::Body;
 use bucket::MatchedHost;
 use edge::DateLine;
 use error::{Blame, Error};
@@ -94,7 +95,7 @@ use wire::Fields as _;
 
 pub use client::Client;
 pub use deadline::Deadline;
-pub use hyper_client::LocalExecutor;
+pub use http2_client::LocalExecutor;
 pub use lane::{ClientStream, Exchange, Look, Single, Went};
 pub use scratch::Scratch;
 
@@ -177,7 +178,7 @@ impl Proxy {
     }
 
     /// Answers a request, and has it logged and traced at the end of its response.
-    pub async fn respond(&self, request: Request<Incoming>, client: Client) -> Response<Body> {
+    pub async fn respond(&self, request: Request<RequestBody>, client: Client) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         if parts.version == Version::HTTP_2 {
             forward::join_cookies(&mut parts.headers);
@@ -207,7 +208,7 @@ impl Proxy {
     async fn answer(
         &self,
         parts: request::Parts,
-        body: Incoming,
+        body: RequestBody,
         client: Client,
         mut logged: Option<&mut Logged>,
     ) -> Response<Body> {
@@ -394,7 +395,7 @@ impl Proxy {
         &self,
         route: &Route,
         mut parts: request::Parts,
-        body: Incoming,
+        mut body: RequestBody,
         client: Client,
     ) -> Result<Response<Body>, Error> {
         if !forward::may_go_on(&mut parts) {
@@ -403,61 +404,33 @@ impl Proxy {
                 _ => Err(Error::TraceEnds),
             };
         }
-        let failures = route.metrics.upstream_failures(self.worker);
-        let response = if body.is_end_stream() && lane::can_fetch(route, &parts) {
-            forward::to_upstream(&mut parts, client, route.forwarding, false);
-            self.fetch(route, &parts, failures).await?
-        } else {
-            // Boxed, as all that is rare here: a request's future is moved about, so what it seldom
-            // needs should not be part of it.
-            let sent = Box::pin(self.send(route, parts, body, client));
-            sent.await?.map(|body| Body::upstream(body, failures))
+        // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
+        let wants_upgrade =
+            forward::wants_upgrade(&parts) && route.upstreams.iter().all(|one| one.may_upgrade());
+        let expects_continue = forward::expects_continue(&parts);
+        if !expects_continue || body.size_hint().exact() == Some(0) {
+            let limit = route.upstreams.first();
+            let limit = limit.map(|one| one.settings.timeouts.body_idle);
+            settle(&mut body, limit.unwrap_or_default()).await?;
+        }
+        if parts.version == Version::HTTP_2 && body.is_empty() {
+            forward::say_empty(&mut parts);
+        }
+        forward::to_upstream(&mut parts, client, route.forwarding, wants_upgrade);
+        parts.extensions.clear();
+        if expects_continue && !body.is_empty() {
+            body.hold(CONTINUE_PATIENCE);
+        }
+        let response = match wants_upgrade {
+            false => self.send(route, &parts, body).await?,
+            // Boxed, as all that is rare: a request's future is moved about.
+            true => Box::pin(self.send_upgrade(route, &parts, body)).await?,
         };
         let (mut parts, body) = response.into_parts();
         if parts.status != StatusCode::SWITCHING_PROTOCOLS {
             forward::to_client(&mut parts, route.forwarding);
         }
         Ok(Response::from_parts(parts, body))
-    }
-
-    /// Sends a request over one of hyper's connections.
-    async fn send(
-        &self,
-        route: &Route,
-        mut parts: request::Parts,
-        body: Incoming,
-        client: Client,
-    ) -> Result<Response<UpstreamBody>, Error> {
-        let upstreams = &route.upstreams;
-        // Where it cannot be made, nobody need hear of it (RFC 9110 §7.8).
-        let on_upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| {
-            forward::wants_upgrade(&parts) && upstreams.iter().all(|one| one.may_upgrade())
-        });
-        let expects_continue = forward::expects_continue(&parts);
-        let mut body = RequestBody::new(body, parts.version);
-        if !expects_continue || body.size_hint().exact() == Some(0) {
-            let limit = upstreams.first().map(|one| one.settings.timeouts.body_idle);
-            settle(&mut body, limit.unwrap_or_default()).await?;
-        }
-        if parts.version == Version::HTTP_2 && body.is_empty() {
-            forward::say_empty(&mut parts);
-        }
-        forward::to_upstream(&mut parts, client, route.forwarding, on_upgrade.is_some());
-        parts.extensions.clear();
-        if expects_continue && !body.is_empty() {
-            body.hold(CONTINUE_PATIENCE);
-        }
-        let request = Request::from_parts(parts, body);
-        let address = |request: &mut _, upstream: &_, version| {
-            forward::address_to(request, upstream, route.host_header, version);
-        };
-        match on_upgrade {
-            None => self.pool.send(upstreams, request, address).await,
-            Some(on_upgrade) => {
-                let sent = tunnel::send(&self.pool, upstreams, on_upgrade, request, address);
-                sent.await
-            }
-        }
     }
 
     fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {

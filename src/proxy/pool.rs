@@ -11,23 +11,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, Version};
-
 use super::balance::{Account, Lease, Seat, Turn};
-use super::body::UpstreamBody;
 use super::error::Error;
-use super::http2_client;
-use super::hyper_client::{NoResponse, copy_of, http1_exchange};
 use super::lane::Raw;
-use super::request_body::RequestBody;
 use super::resolver::ResolvedAddress;
 use super::stream::Stream;
 use super::upstream::Upstream;
 
-mod http1;
 mod http2;
 
-pub(super) use http1::Http1;
 pub(super) use http2::Http2;
 use http2::Opening;
 
@@ -49,10 +41,9 @@ pub(super) struct Pool {
 /// One worker's connections to one upstream.
 pub(super) struct UpstreamPool {
     account: Rc<Account>,
-    /// Newest last: the newest is taken first, so that the rest can age out.
-    idle: RefCell<Vec<Http1>>,
-    /// The lane's, likewise.
-    raw: RefCell<Vec<Raw>>,
+    /// Idle HTTP/1.1 connections, newest last: the newest is taken first, so that the rest can age
+    /// out.
+    idle: RefCell<Vec<Raw>>,
     http2: RefCell<Option<Http2>>,
     http2_used: Cell<Instant>,
     /// How many HTTP/2 connections were opened.
@@ -61,8 +52,8 @@ pub(super) struct UpstreamPool {
 }
 
 /// A connection that is ready for a request.
-enum Ready {
-    Http1 { connection: Http1, reused: bool },
+pub(super) enum Ready {
+    Http1(Raw),
     Http2 { connection: Http2, reused: bool },
 }
 
@@ -74,17 +65,10 @@ pub(super) struct Tries {
     /// An idle connection turned out to be closed, so the next one is a new one.
     pub(super) stale: Vec<u64>,
     /// An HTTP/2 connection turned out to be closed, so the next one may be shared once more.
-    was_stale: bool,
+    pub(super) was_stale: bool,
     /// An upstream did nothing with the request. There is one more try: where upstreams have enough
     /// to do, more would make it worse.
-    was_refused: bool,
-}
-
-/// The two kinds of connections that are kept while they are idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Idle {
-    Http1,
-    Raw,
+    pub(super) was_refused: bool,
 }
 
 /// What a request finds.
@@ -105,91 +89,7 @@ impl Pool {
         }
     }
 
-    /// Sends a request to the upstream that [`Account::rank`] puts first. It goes to the next one as
-    /// long as none can be connected to, and once more where an upstream did nothing with it, or
-    /// where it may be repeated and a connection turned out to be closed. The error is the last
-    /// one's.
-    ///
-    /// `address` makes it a request to one upstream in one version; it may be called again for
-    /// the next one.
-    pub(super) async fn send(
-        &self,
-        upstreams: &[Arc<Upstream>],
-        mut request: Request<RequestBody>,
-        address: impl Fn(&mut Request<RequestBody>, &Upstream, Version),
-    ) -> Result<Response<UpstreamBody>, Error> {
-        let mut tries = Tries::default();
-        let mut idle = self.idle(upstreams);
-        loop {
-            let (lease, ready) = match idle.take() {
-                Some(ready) => ready,
-                // Boxed, as all that is rare here: a request's future is moved about and kept for
-                // each connection, so what it seldom needs should not be part of it.
-                None => Box::pin(self.checkout(upstreams, &mut tries)).await?,
-            };
-            let upstream = Arc::clone(lease.upstream());
-            let (answered, is_shared) = match ready {
-                Ready::Http2 { connection, reused } => {
-                    // As it is before: another connection may be one for HTTP/1.1.
-                    let copy = copy_of(&request);
-                    address(&mut request, &upstream, Version::HTTP_2);
-                    let number = connection.number;
-                    let was_stale = tries.was_stale;
-                    let sent =
-                        http2_client::exchange(lease, connection, reused, was_stale, request, copy);
-                    let answered = Box::pin(sent).await;
-                    if let Err(NoResponse::Refused { ends: true, .. } | NoResponse::Stale(_)) =
-                        answered
-                    {
-                        self.of(&upstream).retire_http2(number);
-                    }
-                    (answered, true)
-                }
-                Ready::Http1 { connection, reused } => {
-                    address(&mut request, &upstream, Version::HTTP_11);
-                    let answered = http1_exchange(lease, connection, reused, request).await;
-                    (answered, false)
-                }
-            };
-            match answered {
-                Ok(response) => return Ok(response),
-                Err(NoResponse::Failed(error)) => return Err(error),
-                Err(NoResponse::Refused { error, .. }) if tries.was_refused => return Err(error),
-                Err(NoResponse::Refused { again, .. }) => {
-                    tries.was_refused = true;
-                    request = *again;
-                }
-                // All who shared it share the next one.
-                Err(NoResponse::Stale(again)) if is_shared && !tries.was_stale => {
-                    tries.was_stale = true;
-                    request = *again;
-                }
-                Err(NoResponse::Stale(again)) => {
-                    tries.stale.push(upstream.id);
-                    request = *again;
-                }
-            }
-        }
-    }
-
     /// The usual case: one upstream, and a connection that waits for a request.
-    fn idle(&self, upstreams: &[Arc<Upstream>]) -> Option<(Lease, Ready)> {
-        let [upstream] = upstreams else {
-            return None;
-        };
-        let pool = self.of(upstream);
-        if pool.account.has_queue() {
-            return None;
-        }
-        let connection = pool.take_idle()?;
-        let reused = true;
-        Some((
-            Lease::new(&pool.account),
-            Ready::Http1 { connection, reused },
-        ))
-    }
-
-    /// The usual case in the lane: one upstream, and a connection that waits for a request.
     pub(super) fn idle_raw(&self, upstreams: &[Arc<Upstream>]) -> Option<(Lease, Raw)> {
         let [upstream] = upstreams else {
             return None;
@@ -226,7 +126,8 @@ impl Pool {
             .map(|(lease, (stream, seat))| (lease, stream, seat))
     }
 
-    async fn checkout(
+    /// A connection for a request, of whichever version the upstream speaks.
+    pub(super) async fn checkout(
         &self,
         upstreams: &[Arc<Upstream>],
         tries: &mut Tries,
@@ -277,7 +178,6 @@ impl Pool {
             Rc::new(UpstreamPool {
                 account: Account::new(upstream, self.workers),
                 idle: RefCell::default(),
-                raw: RefCell::default(),
                 http2: RefCell::default(),
                 http2_used: Cell::new(Instant::now()),
                 http2_opened: Cell::default(),
@@ -285,6 +185,11 @@ impl Pool {
             })
         });
         Rc::clone(pool)
+    }
+
+    /// Gives an upstream's HTTP/2 connection no more requests.
+    pub(super) fn retire_http2(&self, upstream: &Arc<Upstream>, number: u64) {
+        self.of(upstream).retire_http2(number);
     }
 
     /// Keeps the addresses of upstreams with open connections up to date.
@@ -302,9 +207,6 @@ impl Pool {
     pub(super) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
             pool.idle.borrow_mut().retain_mut(|one| {
-                one.idle_since.elapsed() < MAX_IDLE_AGE && pool.still_has(one.resolved.as_mut())
-            });
-            pool.raw.borrow_mut().retain_mut(|one| {
                 one.idle_since.elapsed() < MAX_IDLE_AGE && pool.still_has(one.stream.resolved_mut())
             });
             pool.retire_moved_http2();
@@ -322,7 +224,7 @@ impl UpstreamPool {
         if !fresh {
             self.http2_opened().await?;
         }
-        let seat = match self.place(fresh, Idle::Http1, || self.take()).await? {
+        let seat = match self.place(fresh, || self.take()).await? {
             Place::Taken(ready) => return Ok(ready),
             Place::Free(seat) => seat,
         };
@@ -334,17 +236,14 @@ impl UpstreamPool {
             let reused = false;
             return Ok(Ready::Http2 { connection, reused });
         }
-        let connection = Http1::open(stream, self, seat).await?;
-        Ok(Ready::Http1 {
-            connection,
-            reused: false,
-        })
+        let raw = Raw::new(stream, Rc::downgrade(self), seat);
+        Ok(Ready::Http1(raw))
     }
 
     /// The same for the lane.
     async fn raw(self: &Rc<Self>, fresh: bool) -> Result<Raw, Error> {
         let take = async || self.take_raw();
-        match self.place(fresh, Idle::Raw, take).await? {
+        match self.place(fresh, take).await? {
             Place::Taken(raw) => Ok(raw),
             Place::Free(seat) => {
                 let stream = Stream::connect(self.account.upstream()).await?;
@@ -356,7 +255,7 @@ impl UpstreamPool {
     /// A new connection for HTTP/1.1 that nothing was sent on.
     async fn stream(&self) -> Result<(Stream, Seat), Error> {
         let take = async || None::<std::convert::Infallible>;
-        match self.place(true, Idle::Http1, take).await? {
+        match self.place(true, take).await? {
             Place::Taken(never) => match never {},
             Place::Free(seat) => {
                 let stream = Stream::connect_for_http1(self.account.upstream()).await?;
@@ -370,7 +269,6 @@ impl UpstreamPool {
     async fn place<T>(
         &self,
         fresh: bool,
-        kind: Idle,
         take: impl AsyncFn() -> Option<T>,
     ) -> Result<Place<T>, Error> {
         let mut turn = None;
@@ -379,7 +277,7 @@ impl UpstreamPool {
                 if !fresh && let Some(taken) = take().await {
                     return Ok(Place::Taken(taken));
                 }
-                if let Some(seat) = self.seat(fresh, kind) {
+                if let Some(seat) = self.seat(fresh) {
                     return Ok(Place::Free(seat));
                 }
             }
@@ -398,12 +296,10 @@ impl UpstreamPool {
         }
     }
 
-    /// Room for a new connection. An idle one makes room that could not have been taken: one of
-    /// the other kind, or where it has to be a new one, any.
-    fn seat(&self, fresh: bool, kind: Idle) -> Option<Seat> {
+    /// Room for a new connection. If it has to be a new one, an idle one makes room.
+    fn seat(&self, fresh: bool) -> Option<Seat> {
         self.account.seat().or_else(|| {
-            let makes_room = (fresh || kind == Idle::Raw) && self.idle.borrow_mut().pop().is_some()
-                || (fresh || kind == Idle::Http1) && self.raw.borrow_mut().pop().is_some();
+            let makes_room = fresh && self.idle.borrow_mut().pop().is_some();
             self.account.seat().filter(|_| makes_room)
         })
     }
@@ -416,25 +312,12 @@ impl UpstreamPool {
             let reused = true;
             return Some(Ready::Http2 { connection, reused });
         }
-        let connection = self.take_idle()?;
-        Some(Ready::Http1 {
-            connection,
-            reused: true,
-        })
-    }
-
-    fn take_idle(&self) -> Option<Http1> {
-        loop {
-            let mut connection = self.idle.borrow_mut().pop()?;
-            if self.still_has(connection.resolved.as_mut()) && connection.is_usable() {
-                return Some(connection);
-            }
-        }
+        self.take_raw().map(Ready::Http1)
     }
 
     fn take_raw(&self) -> Option<Raw> {
         loop {
-            let mut raw = self.raw.borrow_mut().pop()?;
+            let mut raw = self.idle.borrow_mut().pop()?;
             if self.still_has(raw.stream.resolved_mut()) && raw.is_usable() {
                 return Some(raw);
             }
@@ -451,10 +334,10 @@ impl UpstreamPool {
         }
     }
 
-    /// Keeps a connection of the lane's.
+    /// Keeps a connection on which nothing is under way.
     pub(super) fn keep_raw(&self, mut raw: Raw) {
-        if self.raw.borrow().len() < MAX_IDLE && self.still_has(raw.stream.resolved_mut()) {
-            self.raw.borrow_mut().push(raw);
+        if self.idle.borrow().len() < MAX_IDLE && self.still_has(raw.stream.resolved_mut()) {
+            self.idle.borrow_mut().push(raw);
             self.account.freed();
         }
     }

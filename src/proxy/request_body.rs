@@ -1,272 +1,278 @@
-//! The body on its way to the upstream: held while the client waits for `100 Continue`, and
-//! watched, so that a client that stops sending is told from an upstream that does not answer.
+//! A request's body on its way to an upstream: where it comes from, whether it waits for
+//! `100 Continue`, and how far it has got.
 
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::time::Sleep;
 
-use super::wire::without_head_fields;
-
-/// Why a request's body ends before it is whole.
-#[derive(Debug, Error)]
-pub(super) enum RequestBodyError {
-    /// What the connection said.
-    #[error(transparent)]
-    Client(#[from] hyper::Error),
-    /// RST_STREAM with NO_ERROR, which hyper passes on as the end of the body.
-    #[error("the client reset the stream before the end of the body")]
-    Reset,
-}
+use super::client_body::{BodyFeed, ClientBody};
+use super::http2_body::Http2Body;
+use super::wire::{Framing, without_head_fields};
 
 /// A request's body.
-pub(super) struct RequestBody {
-    /// `None`: the request has none.
-    inner: Option<Incoming>,
-    is_http2: bool,
-    /// The last piece of an HTTP/2 body with a declared length, until the stream ends: only then is
-    /// it certain that the client sends no more than it declared. With the whole body, an HTTP/1.1
-    /// upstream would have a complete request.
-    withheld: Option<Bytes>,
-    /// The trailers that came after it.
-    trailers: Option<Frame<Bytes>>,
-    /// What was taken of it for a try that came to nothing.
-    first: Bytes,
+pub struct RequestBody {
+    source: Source,
+    /// What an earlier try took of it; comes before the source.
+    replayed: Bytes,
     hold: Option<Hold>,
-    progress: Option<Arc<Progress>>,
+    progress: Option<Rc<Progress>>,
 }
 
-/// Keeps a body back until the upstream says 100, or would have said it.
+/// Where a body comes from.
+enum Source {
+    /// The request has no body.
+    Empty,
+    /// A client's HTTP/1.1 connection.
+    Http1(ClientBody),
+    /// A client's HTTP/2 stream.
+    Http2(Http2Body),
+}
+
+/// Why a request's body cannot be read to its end.
+#[derive(Debug, Error)]
+pub enum RequestBodyError {
+    /// The client's HTTP/1.1 connection failed, or what it sent is not a body.
+    #[error("the client's connection failed")]
+    Http1(#[source] io::Error),
+    /// The client's HTTP/2 stream failed.
+    #[error("the client's stream failed")]
+    Http2(#[source] hyper::Error),
+    /// The client's HTTP/2 stream ended without END_STREAM.
+    #[error("the client's stream was reset before the body's end")]
+    Reset,
+    /// The body is longer or shorter than `Content-Length` says.
+    #[error("the body does not have the length that Content-Length says")]
+    WrongLength,
+}
+
+impl From<RequestBodyError> for io::Error {
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Http1(error) => error,
+            RequestBodyError::Http2(error) => Self::other(error),
+            RequestBodyError::Reset => Self::new(io::ErrorKind::ConnectionReset, error),
+            RequestBodyError::WrongLength => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
+
+/// Keeps a body back until the upstream answers `100 Continue`, or for a limited time: some
+/// upstreams never send it.
 ///
-/// hyper sends the client its 100 when the body is first asked for, so holding the body makes
-/// the wait end to end ([RFC 9110 §10.1.1]). Where the upstream answers at once, nobody asks for
-/// the body and the client sees that answer and no 100.
+/// A client gets its own 100 when its body is first read, so that the wait is end to end ([RFC 9110
+/// §10.1.1]). If the upstream answers at once, nobody reads the body, and the client sees that
+/// answer and no 100.
 ///
 /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 struct Hold {
-    continued: Arc<Notify>,
-    /// Ends at 100, or some time after the body was first asked for: some upstreams never say it.
-    released: Pin<Box<dyn Future<Output = ()>>>,
+    patience: Duration,
+    /// Begins when the body is first asked for.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// How far a request's body has got. Shared with whoever waits for the response.
+/// How far a request's body has got. Shared with the future that waits for the response.
 #[derive(Debug)]
 pub(super) struct Progress {
-    start: Instant,
-    last_millis: AtomicU64,
-    stage: AtomicU8,
-    failed: AtomicBool,
+    last: Cell<Instant>,
+    stage: Cell<Stage>,
+    failed: Cell<bool>,
 }
 
-/// Whom a body waits for.
+/// What a body waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The upstream does not take what is there.
     WaitsForUpstream,
     /// The client does not send.
     WaitsForClient,
-    /// Nobody: all was passed on.
+    /// Nothing: all was passed on.
     Done,
 }
 
 impl Progress {
     fn new() -> Self {
         Self {
-            start: Instant::now(),
-            last_millis: AtomicU64::new(0),
-            stage: AtomicU8::new(Stage::WaitsForUpstream as u8),
-            failed: AtomicBool::new(false),
+            last: Cell::new(Instant::now()),
+            stage: Cell::new(Stage::WaitsForUpstream),
+            failed: Cell::new(false),
         }
     }
 
     /// How long ago something was passed on.
     pub(super) fn since_last(&self) -> Duration {
-        let last = Duration::from_millis(self.last_millis.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(last)
+        self.last.get().elapsed()
     }
 
     pub(super) fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Relaxed) {
-            stage if stage == Stage::Done as u8 => Stage::Done,
-            stage if stage == Stage::WaitsForClient as u8 => Stage::WaitsForClient,
-            _ => Stage::WaitsForUpstream,
-        }
+        self.stage.get()
     }
 
     /// Whether the body broke off on the client's side.
     pub(super) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.failed.get()
     }
 
     fn moved_to(&self, stage: Stage) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_millis.store(millis, Ordering::Relaxed);
-        self.stage.store(stage as u8, Ordering::Relaxed);
+        self.last.set(Instant::now());
+        self.stage.set(stage);
     }
 }
 
 impl RequestBody {
     /// The body of a request that has none.
-    pub(super) const EMPTY: Self = Self {
-        inner: None,
-        is_http2: false,
-        withheld: None,
-        trailers: None,
-        first: Bytes::new(),
+    pub const EMPTY: Self = Self {
+        source: Source::Empty,
+        replayed: Bytes::new(),
         hold: None,
         progress: None,
     };
 
-    /// The body of a request that came in this version of HTTP.
-    pub(super) fn new(body: Incoming, version: Version) -> Self {
-        if body.is_end_stream() {
-            return Self::EMPTY;
+    /// The body that a client's HTTP/2 stream carries.
+    #[must_use]
+    pub fn from_http2(body: Incoming) -> Self {
+        match body.is_end_stream() {
+            true => Self::EMPTY,
+            false => Self::from_source(Source::Http2(Http2Body::new(body))),
         }
+    }
+
+    /// The body of an HTTP/1.1 client's request that is framed like this, and what gives it the
+    /// bytes that the client sends.
+    #[must_use]
+    pub fn from_http1(framing: Framing) -> (Self, BodyFeed) {
+        let (feed, body) = BodyFeed::new(framing);
+        let body = body.map(|body| Self::from_source(Source::Http1(body)));
+        (body.unwrap_or(Self::EMPTY), feed)
+    }
+
+    fn from_source(source: Source) -> Self {
         Self {
-            inner: Some(body),
-            is_http2: version == Version::HTTP_2,
-            progress: Some(Arc::new(Progress::new())),
+            source,
+            progress: Some(Rc::new(Progress::new())),
             ..Self::EMPTY
         }
     }
 
-    /// Finds out whether an HTTP/2 request has a body at all, where its head leaves that open.
+    /// Finds out whether an HTTP/2 request has a body at all, if its head leaves that open.
     ///
     /// With `content-length: 0`, the head alone would be a complete request to an HTTP/1.1 upstream,
     /// so the stream has to end first; the caller limits how long that may take. Without a length,
     /// only what the client has already sent is looked at: the upstream may have to answer before the
     /// client sends more.
     pub(super) async fn settle(&mut self) -> Result<(), RequestBodyError> {
-        if !self.is_http2 {
+        let Source::Http2(body) = &mut self.source else {
             return Ok(());
-        }
-        match self.size_hint().exact() {
+        };
+        match body.size_hint().exact() {
             Some(0) => loop {
-                match poll_fn(|cx| self.poll_inner(cx)).await.transpose()? {
-                    None => return self.has_ended(),
+                match poll_fn(|cx| body.poll_frame(cx)).await.transpose()? {
+                    None => break,
                     Some(frame) if frame.is_data() => {}
                     Some(trailers) => {
-                        self.trailers = Some(trailers);
+                        body.put_back(trailers);
                         return Ok(());
                     }
                 }
             },
-            Some(_) => Ok(()),
+            Some(_) => return Ok(()),
             None => {
                 tokio::task::yield_now().await;
-                let polled = poll_fn(|cx| Poll::Ready(self.poll_inner(cx))).await;
-                match polled {
+                match poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(None) => {}
                     Poll::Ready(Some(frame)) => match frame?.into_data() {
-                        Ok(data) => self.first = data,
-                        Err(trailers) => self.trailers = Some(trailers),
+                        Ok(data) => self.replayed = data,
+                        Err(trailers) => body.put_back(trailers),
                     },
                 }
-                self.has_ended()
             }
         }
-    }
-
-    /// Makes this a request without a body where nothing is left of it.
-    fn has_ended(&mut self) -> Result<(), RequestBodyError> {
+        // A request of whose body nothing is left has none.
         if self.is_end_stream() {
             *self = Self::EMPTY;
         }
         Ok(())
     }
 
-    /// Holds the body until the upstream says 100, `patience` at most.
+    /// Holds the body until [`release`](Self::release) is called, or `patience` has passed.
     pub(super) fn hold(&mut self, patience: Duration) {
-        let continued = Arc::new(Notify::new());
-        let notified = Arc::clone(&continued).notified_owned();
         self.hold = Some(Hold {
-            continued,
-            released: Box::pin(async move {
-                // That it took too long is as good.
-                let _ = tokio::time::timeout(patience, notified).await;
-            }),
+            patience,
+            timer: None,
         });
     }
 
-    /// What lets a held body go; `None`: it is not held.
-    pub(super) fn continued(&self) -> Option<Arc<Notify>> {
-        self.hold.as_ref().map(|hold| Arc::clone(&hold.continued))
+    /// Whether the body is held.
+    pub(super) fn is_held(&self) -> bool {
+        self.hold.is_some()
     }
 
-    /// Begins to measure how far it gets; `None` where there is no body to wait for.
-    pub(super) fn begin(&self) -> Option<Arc<Progress>> {
+    /// Lets a held body go: the upstream sent `100 Continue`.
+    pub(super) fn release(&mut self) {
+        self.hold = None;
+    }
+
+    /// Begins to measure how far it gets; `None` if there is no body to wait for.
+    pub(super) fn begin(&self) -> Option<Rc<Progress>> {
         let progress = self.progress.clone()?;
         progress.moved_to(Stage::WaitsForUpstream);
         Some(progress)
     }
 
-    /// The same for another try, which gets again what was `taken`.
+    /// The same body for another try, which gets again what was `taken`.
     pub(super) fn again(mut self, taken: Bytes) -> Self {
-        // That is given first and whole: where anything was taken, there is nothing left of it.
+        // What an earlier try left is given first and whole: if anything was taken now, that was all
+        // of it.
         if !taken.is_empty() {
-            self.first = taken;
+            self.replayed = taken;
         }
-        // Whoever had it may still move the old one on.
+        // The failed try may still have the old one and move it on.
         let progress = self.progress.take();
-        self.progress = progress.map(|_| Arc::new(Progress::new()));
+        self.progress = progress.map(|_| Rc::new(Progress::new()));
         self
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.inner.is_none()
+        matches!(self.source, Source::Empty)
     }
+}
 
-    /// The next frame that the client sent.
-    fn poll_inner(
+impl Source {
+    fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
-        };
-        if !self.is_http2 {
-            let frame = Pin::new(inner).poll_frame(cx);
-            return frame.map(|frame| frame.map(|frame| Ok(frame?)));
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(body) => body.poll_frame(cx).map_err(RequestBodyError::Http1),
+            Self::Http2(body) => body.poll_frame(cx),
         }
-        if let Some(trailers) = self.trailers.take() {
-            return Poll::Ready(Some(Ok(trailers)));
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
-        loop {
-            let frame = ready!(Pin::new(&mut *inner).poll_frame(cx)).transpose()?;
-            let has_ended = inner.is_end_stream();
-            match frame.map(Frame::into_data) {
-                None if !has_ended => return Poll::Ready(Some(Err(RequestBodyError::Reset))),
-                None => return Poll::Ready(self.withheld.take().map(|data| Ok(Frame::data(data)))),
-                Some(Ok(data)) => {
-                    let data = match self.withheld.take() {
-                        // Beyond the declared length, nothing but empty frames gets past h2.
-                        Some(withheld) => withheld,
-                        None => data,
-                    };
-                    if has_ended || inner.size_hint().exact() != Some(0) {
-                        return Poll::Ready(Some(Ok(Frame::data(data))));
-                    }
-                    self.withheld = Some(data);
-                }
-                Some(Err(trailers)) => {
-                    let Some(data) = self.withheld.take() else {
-                        return Poll::Ready(Some(Ok(trailers)));
-                    };
-                    self.trailers = Some(trailers);
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
-                }
-            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -280,46 +286,40 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let this = &mut *self;
-        if let Some(hold) = &mut this.hold {
-            ready!(hold.released.as_mut().poll(cx));
+        if let Some(Hold { patience, timer }) = &mut this.hold {
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(*patience)));
+            ready!(timer.as_mut().poll(cx));
             this.hold = None;
         }
-        let frame = match this.first.is_empty() {
-            true => this.poll_inner(cx),
-            false => Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.first))))),
+        let frame = match this.replayed.is_empty() {
+            true => this.source.poll_frame(cx),
+            false => Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.replayed))))),
         };
-        let is_last = this.is_end_stream();
         if let Some(progress) = &this.progress {
             match &frame {
-                Poll::Pending => progress
-                    .stage
-                    .store(Stage::WaitsForClient as u8, Ordering::Relaxed),
+                Poll::Pending => progress.stage.set(Stage::WaitsForClient),
                 Poll::Ready(None) => progress.moved_to(Stage::Done),
-                Poll::Ready(Some(Ok(_))) if is_last => progress.moved_to(Stage::Done),
-                Poll::Ready(Some(Ok(_))) => progress.moved_to(Stage::WaitsForUpstream),
-                Poll::Ready(Some(Err(_))) => progress.failed.store(true, Ordering::Relaxed),
+                Poll::Ready(Some(Ok(_))) => {
+                    let is_last = this.replayed.is_empty() && this.source.is_end_stream();
+                    progress.moved_to(match is_last {
+                        true => Stage::Done,
+                        false => Stage::WaitsForUpstream,
+                    });
+                }
+                Poll::Ready(Some(Err(_))) => progress.failed.set(true),
             }
         }
         frame.map_ok(without_head_fields)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty()
-            && self.withheld.is_none()
-            && self.trailers.is_none()
-            && self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.replayed.is_empty() && self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self
-            .inner
-            .as_ref()
-            .map_or(SizeHint::with_exact(0), Incoming::size_hint);
+        let left = self.source.size_hint();
         match left.exact() {
-            Some(left) => {
-                let withheld = self.withheld.as_ref().map_or(0, Bytes::len);
-                SizeHint::with_exact(left + (self.first.len() + withheld) as u64)
-            }
+            Some(left) => SizeHint::with_exact(left + self.replayed.len() as u64),
             None => left,
         }
     }

@@ -1,92 +1,92 @@
-//! Requests that leave HTTP: WebSocket and other upgrades, tunnelled byte for byte
-//! ([RFC 9110 §7.8]).
+//! Requests that leave HTTP: WebSocket and other upgrades, carried byte for byte ([RFC 9110 §7.8]).
 //!
 //! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 
-use std::rc::Rc;
+use std::rc::Weak;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::{Response, request};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::balance::{Lease, Seat};
-use super::body::UpstreamBody;
+use super::Proxy;
+use super::balance::Lease;
+use super::body::Body;
 use super::error::Error;
-use super::hyper_client::{self, await_head};
-use super::interim::Interim;
-use super::pool::Pool;
+use super::http1_client::Http1Request;
+use super::lane::Raw;
 use super::request_body::RequestBody;
-use super::stream::Stream;
+use super::snapshot::Route;
 use super::upstream::Upstream;
 
-/// Sends a request that asks for an upgrade, on a connection of its own, and carries bytes both
-/// ways once both ends have switched.
-pub(super) async fn send(
-    pool: &Pool,
-    upstreams: &[Arc<Upstream>],
-    client: OnUpgrade,
-    mut request: Request<RequestBody>,
-    address: impl Fn(&mut Request<RequestBody>, &Upstream, Version),
-) -> Result<Response<UpstreamBody>, Error> {
-    let (lease, stream, seat) = pool.open(upstreams).await?;
-    address(&mut request, lease.upstream(), Version::HTTP_11);
-    match exchange(&lease, stream, seat, request).await {
-        Ok((mut response, seat)) => {
-            lease.answered();
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                let upstream = hyper::upgrade::on(&mut response);
-                tokio::task::spawn_local(carry(client, upstream, lease.share(), seat));
-            }
-            Ok(response.map(|body| UpstreamBody::new(body, None, lease)))
+/// The upstream's side of a tunnel: a connection that has left HTTP.
+pub struct Tunnel {
+    raw: Raw,
+    /// What the upstream sent right after its response.
+    first: Bytes,
+    lease: Lease,
+}
+
+impl Tunnel {
+    pub(super) fn new(raw: Raw, first: Bytes, lease: Lease) -> Self {
+        Self { raw, first, lease }
+    }
+
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        self.lease.upstream()
+    }
+
+    /// How long the client may take to read the response that begins it.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.lease.upstream().settings.timeouts.body_idle
+    }
+
+    /// Carries bytes both ways until both ends have ended, or one fails.
+    pub async fn carry<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C) {
+        let Self {
+            mut raw,
+            first,
+            lease,
+        } = self;
+        let carried = async {
+            client.write_all(&first).await?;
+            client.flush().await?;
+            tokio::io::copy_bidirectional(&mut client, &mut raw.stream).await
+        };
+        if let Err(error) = carried.await {
+            tracing::debug!(%error, "a tunnel broke off");
         }
-        Err(error) => {
-            lease.failed(&error);
-            Err(error)
-        }
+        drop(lease);
     }
 }
 
-async fn exchange(
-    lease: &Lease,
-    stream: Stream,
-    seat: Seat,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, Rc<Seat>), Error> {
-    let upstream = lease.upstream();
-    // Clients' sockets have it from those that accept them.
-    stream.keep_alive().map_err(|source| Error::Connect {
-        upstream: upstream.to_string(),
-        source,
-    })?;
-    let from_hyper = |error| hyper_client::from_hyper(error, upstream);
-    let handshake = hyper_client::http1_builder(upstream).handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(from_hyper)?;
-    let seat = Rc::new(seat);
-    let held = Rc::clone(&seat);
-    tokio::task::spawn_local(async move {
-        // What fails here fails the response or the tunnel.
-        let _ = connection.with_upgrades().await;
-        drop(held);
-    });
-    let interim = Interim::watch(&mut request);
-    let progress = request.body().begin();
-    let answered = sender.send_request(request);
-    let response = await_head(answered, &interim, progress.as_deref(), upstream).await?;
-    let response = response.map_err(from_hyper)?;
-    hyper_client::check(&response, upstream, true)?;
-    Ok((response, seat))
-}
-
-async fn carry(client: OnUpgrade, upstream: OnUpgrade, lease: Lease, seat: Rc<Seat>) {
-    let ends = match tokio::try_join!(client, upstream) {
-        Ok(ends) => ends,
-        Err(error) => return tracing::debug!(%error, "an upgrade was not completed"),
-    };
-    let (mut client, mut upstream) = (TokioIo::new(ends.0), TokioIo::new(ends.1));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
-        tracing::debug!(%error, "a tunnel broke off");
+impl Proxy {
+    /// Sends a request that asks to leave HTTP, on a connection of its own. If the upstream
+    /// agrees, the response's body is a [`Tunnel`].
+    pub(super) async fn send_upgrade(
+        &self,
+        route: &Route,
+        request: &request::Parts,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Error> {
+        let (lease, stream, seat) = self.pool.open(&route.upstreams).await?;
+        // Nothing may be said on it for long. Clients' sockets have it from those that accept them.
+        stream.keep_alive().map_err(|source| Error::Connect {
+            upstream: lease.upstream().to_string(),
+            source,
+        })?;
+        let raw = Raw::new(stream, Weak::new(), seat);
+        let request = Http1Request {
+            parts: request,
+            route,
+            wants_upgrade: true,
+        };
+        let sent = self.http1_exchange(request, body, lease, raw);
+        sent.await.map_err(|failed| {
+            failed.lease.failed(&failed.error);
+            failed.error
+        })
     }
-    drop((lease, seat));
 }

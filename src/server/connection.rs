@@ -1,15 +1,12 @@
 //! One client's connection, request by request, until it ends or we drain.
 //!
 //! HTTP/2 begins with its preface and is hyper's; every HTTP/1.1 head is read here, and then the
-//! request is answered at once, carried out by the lane, or let through to hyper alone.
+//! request is answered at once, carried out by the lane, or served as a map of fields and a body.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 
 use crate::metrics::Metrics;
 use crate::proxy::Client;
@@ -18,17 +15,15 @@ use crate::proxy::Went;
 
 use super::Limits;
 use super::drain::DrainSignal;
-use super::gate::Gate;
+use super::http1_server;
 use super::http2::Http2;
 use super::linger::{end, linger};
 use super::listener::Socket;
 use super::prefixed::Prefixed;
-use super::single::serve_single;
 use super::wait::{Then, Wait};
 
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
-    http1: http1::Builder,
     http2: Http2,
     limits: Limits,
 }
@@ -46,14 +41,7 @@ pub(super) enum Spoken {
 
 impl Protocols {
     pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_headers(limits.header_count)
-            .max_header_size(limits.request_head_bytes);
         Self {
-            http1,
             http2: Http2::new(limits, metrics),
             limits: limits.clone(),
         }
@@ -107,12 +95,11 @@ impl Protocols {
                 }
                 Then::Single(request) => {
                     let ahead = std::mem::take(&mut wait.ahead);
-                    let gate = Gate::new(stream, ahead, request);
-                    let served = serve_single(&self.http1, gate, request, client, proxy, drain);
-                    let Some(gate) = Box::pin(served).await else {
+                    let served = http1_server::serve(stream, ahead, request, client, proxy, drain);
+                    let Some(kept) = Box::pin(served).await else {
                         return;
                     };
-                    (stream, wait.ahead) = gate.into_parts();
+                    (stream, wait.ahead) = kept;
                 }
                 Then::Http2 => {
                     let first = std::mem::take(&mut wait.ahead).into();

@@ -10,8 +10,8 @@ mod drain;
 mod entrance;
 #[doc(hidden)]
 pub mod fuzzing;
-mod gate;
 mod heartbeat;
+mod http1_server;
 mod http2;
 mod inherited;
 mod linger;
@@ -21,7 +21,6 @@ mod per_client;
 mod prefixed;
 mod proxy_protocol;
 mod shortage;
-mod single;
 pub mod socket;
 pub mod tls;
 mod wait;

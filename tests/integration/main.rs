@@ -28,6 +28,7 @@ mod http1;
 mod http2;
 mod http2_answers;
 mod http2_bodies;
+mod http2_to_http1;
 mod import;
 mod lane;
 mod log;

@@ -21,7 +21,7 @@ use super::splice::{Pipe, Side, WORTH_IT};
 pub(super) const SMALLEST_PIECE: usize = 16 * 1024;
 
 /// A response's body, as far as it is still to come.
-pub(super) enum Body {
+pub(in crate::proxy) enum Body {
     /// So many bytes.
     Length(u64),
     /// In chunks, which are read and written again: extensions stay behind.
@@ -58,7 +58,7 @@ pub(super) enum Broken {
 }
 
 impl Body {
-    pub(super) fn of(framing: ResponseBody, trailers: TrailerPolicy) -> Self {
+    pub(in crate::proxy) fn of(framing: ResponseBody, trailers: TrailerPolicy) -> Self {
         match framing {
             ResponseBody::Length(length) => Self::Length(length),
             ResponseBody::Chunked => Self::Chunked(Chunked::with_trailers(trailers)),
@@ -66,7 +66,7 @@ impl Body {
         }
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(in crate::proxy) fn is_ended(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
             Self::Chunked(chunked) => chunked.is_ended(),
@@ -102,7 +102,7 @@ impl Body {
 
     /// Takes the next piece of the body from the front of `bytes`: empty where there is none, in
     /// which case all of `bytes` was taken or the body has ended.
-    pub(super) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, InvalidChunk> {
+    pub(in crate::proxy) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, InvalidChunk> {
         match self {
             Self::Length(left) => {
                 let now = part(bytes, *left).len();
@@ -128,7 +128,7 @@ impl Body {
     }
 
     /// The upstream's connection has ended: whether the body has, too.
-    pub(super) fn close(&mut self) -> bool {
+    pub(in crate::proxy) fn close(&mut self) -> bool {
         match self {
             Self::UntilClose { is_ended } => {
                 *is_ended = true;
@@ -334,7 +334,7 @@ async fn download_spliced(
 }
 
 /// Writes as much as is taken at once; gives the rest.
-pub(super) fn write_at_once<W: AsyncWrite + Unpin>(
+pub(in crate::proxy) fn write_at_once<W: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     stream: &mut W,
     bytes: &[u8],
@@ -387,7 +387,7 @@ fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W) -> io::Res
 
 /// Writes all, until the limit, which begins anew whenever something is taken where `renewed` says
 /// how long it is.
-pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+pub(in crate::proxy) async fn write_all<W: AsyncWrite + Unpin>(
     stream: &mut W,
     bytes: &[u8],
     deadline: &mut Deadline,

@@ -18,7 +18,7 @@ pub(in crate::proxy) struct Raw {
     pub(in crate::proxy) stream: Stream,
     pub(in crate::proxy) idle_since: Instant,
     /// Whether it carried an exchange before.
-    pub(super) is_reused: bool,
+    pub(in crate::proxy) is_reused: bool,
     /// Whether something came on it that is no response to anything.
     pub(super) is_spent: bool,
     /// Where it goes when it is idle.
@@ -44,7 +44,7 @@ impl Raw {
     }
 
     /// Keeps it for another exchange: nothing is under way on it any more.
-    pub(super) fn give_back(mut self) {
+    pub(in crate::proxy) fn give_back(mut self) {
         if let Some(home) = self.home.upgrade().filter(|_| !self.is_spent) {
             self.is_reused = true;
             self.idle_since = Instant::now();
@@ -54,7 +54,7 @@ impl Raw {
 
     /// Whether the upstream has closed it. Unlike [`is_usable`](Self::is_usable), this asks the
     /// system, which may know more than the runtime.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::proxy) fn is_closed(&self) -> bool {
         self.stream.is_closed()
     }
 

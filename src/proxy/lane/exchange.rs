@@ -565,7 +565,7 @@ impl<C: ClientStream> Carrying<'_, C> {
     }
 }
 
-pub(super) fn due(limit: Duration) -> tokio::time::Instant {
+pub(in crate::proxy) fn due(limit: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + limit
 }
 

@@ -8,13 +8,11 @@
 //! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
 //! the upstream, sends and receives; [`upload`] sends what may be sent but once; [`response`] writes
 //! the head for the client; [`body`] moves what comes after. [`reply`] reads what
-//! an upstream answers. [`fetch`] and [`fetched`] are the upstream's side alone, for HTTP/2.
+//! an upstream answers.
 
 mod body;
 mod connection;
 mod exchange;
-mod fetch;
-mod fetched;
 mod look;
 mod question;
 mod reply;
@@ -24,11 +22,13 @@ mod told;
 mod tunnel;
 mod upload;
 
+pub(super) use body::{Body as BodyReader, write_at_once};
 pub(super) use connection::Raw;
+pub(super) use exchange::due;
 pub use exchange::{ClientStream, Exchange, Went};
-pub(super) use fetch::can_fetch;
-pub(super) use fetched::FetchedBody;
 pub use look::{Look, Single};
 pub(super) use look::{Received, ends};
+pub(super) use reply::{Expected, NoReply, Received as ReceivedReply};
+pub(super) use response::write_line;
 pub(super) use splice::Pipes;
 pub(super) use told::Answered;

@@ -11,9 +11,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::proxy::balance::Lease;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::{Error, MANY_INTERIM};
-use crate::proxy::hyper_client::is_goodbye;
 use crate::proxy::scratch::Scratch;
-use crate::proxy::upstream::UpstreamLimits;
+use crate::proxy::upstream::{Upstream, UpstreamLimits};
 use crate::proxy::wire::{InvalidResponse, ResponseHead, read_response};
 
 use super::body::write_all;
@@ -22,26 +21,26 @@ use super::response::write_interim;
 
 /// What came from the upstream and was not passed on yet.
 #[derive(Default)]
-pub(super) struct Received {
+pub(in crate::proxy) struct Received {
     /// Some bytes of a head.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::proxy) bytes: Vec<u8>,
     /// Whether nobody has looked at them yet.
-    pub(super) is_new: bool,
+    pub(in crate::proxy) is_new: bool,
     /// How many interim responses came.
     interim: usize,
     /// Which of them the client gets.
     passes: Interim,
     /// Those that it has still to get.
-    pub(super) passed_on: Vec<u8>,
+    pub(in crate::proxy) passed_on: Vec<u8>,
     /// Whether `100 Continue` was among them, or was said by us.
-    pub(super) is_continued: bool,
+    pub(in crate::proxy) is_continued: bool,
 }
 
 /// Which interim responses (1xx) a client gets ([RFC 9110 §15.2]).
 ///
 /// [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Interim {
+pub(in crate::proxy) enum Interim {
     /// None: HTTP/1.0 has no such thing.
     #[default]
     None,
@@ -52,20 +51,20 @@ pub(super) enum Interim {
 }
 
 /// What is known of a response before it comes.
-pub(super) struct Expected<'l> {
-    pub(super) limits: &'l UpstreamLimits,
+pub(in crate::proxy) struct Expected<'l> {
+    pub(in crate::proxy) limits: &'l UpstreamLimits,
     /// Whether the request was a `HEAD`.
-    pub(super) to_head: bool,
+    pub(in crate::proxy) to_head: bool,
     /// As much as is read at once, in bytes.
-    pub(super) piece: usize,
+    pub(in crate::proxy) piece: usize,
     /// Whether the request may be sent once more on another connection.
-    pub(super) may_repeat: bool,
+    pub(in crate::proxy) may_repeat: bool,
     /// Whether the request asks for another protocol.
-    pub(super) may_switch: bool,
+    pub(in crate::proxy) may_switch: bool,
 }
 
 /// Why an answer did not come about.
-pub(super) enum NoReply {
+pub(in crate::proxy) enum NoReply {
     Closed(io::Error),
     /// The upstream sent what cannot be passed on.
     Unacceptable(Cow<'static, str>),
@@ -95,11 +94,17 @@ enum Next<R> {
     Final(R),
 }
 
-const TOO_LONG: &str = "a head that is longer than `response_head_bytes`";
+/// Whether a response answers no request: what an upstream says before it closes a connection that
+/// was idle for long enough, at the moment that it was used again ([RFC 9110 §15.5.9]).
+///
+/// [RFC 9110 §15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
+fn is_goodbye(head: &ResponseHead<'_, '_>) -> bool {
+    head.status == StatusCode::REQUEST_TIMEOUT && head.closes
+}
 
 impl Received {
     /// Nothing yet; `passes` says which interim responses the client gets.
-    pub(super) fn nothing(passes: Interim) -> Self {
+    pub(in crate::proxy) fn nothing(passes: Interim) -> Self {
         Self {
             passes,
             ..Self::default()
@@ -107,7 +112,7 @@ impl Received {
     }
 
     /// Takes the interim responses that it begins with; false: there is something else.
-    pub(super) fn take_interim(&mut self, limits: &UpstreamLimits) -> bool {
+    pub(in crate::proxy) fn take_interim(&mut self, limits: &UpstreamLimits) -> bool {
         loop {
             let most_fields = limits.response_header_count;
             let bytes = std::mem::take(&mut self.bytes);
@@ -153,14 +158,23 @@ impl Received {
 }
 
 impl NoReply {
+    /// The head is too long.
+    pub(in crate::proxy) const TOO_LONG: Self =
+        Self::OverLimit("a head that is longer than `response_head_bytes`");
+
     /// Whether it is the fault of a connection that was closed when it was used again.
-    pub(super) fn is_stale(&self, raw: &Raw) -> bool {
+    pub(in crate::proxy) fn is_stale(&self, raw: &Raw) -> bool {
         matches!(self, Self::Closed(_)) && raw.is_reused
     }
 
     /// What it is to whoever waits for a response of `lease`'s upstream.
-    pub(super) fn error(self, lease: &Lease) -> Error {
-        let upstream = lease.upstream().to_string();
+    pub(in crate::proxy) fn error(self, lease: &Lease) -> Error {
+        self.error_of(lease.upstream())
+    }
+
+    /// The same, without a lease.
+    pub(in crate::proxy) fn error_of(self, upstream: &Upstream) -> Error {
+        let upstream = upstream.to_string();
         match self {
             Self::Closed(source) => Error::Closed { upstream, source },
             Self::Unacceptable(what) => Error::Unacceptable { upstream, what },
@@ -172,7 +186,7 @@ impl NoReply {
 
 impl Raw {
     /// Sends what there is of a request, until `deadline`.
-    pub(super) async fn send(
+    pub(in crate::proxy) async fn send(
         &mut self,
         bytes: &[u8],
         deadline: &mut Deadline,
@@ -188,7 +202,7 @@ impl Raw {
 
     /// Reads until the final response's head is there, and gives it to `then`, with what came
     /// behind it and a buffer that has what the client is to get before it.
-    pub(super) fn poll_head<R>(
+    pub(in crate::proxy) fn poll_head<R>(
         &mut self,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
@@ -226,7 +240,7 @@ impl Raw {
                     received.note_interim(head);
                     return Next::Interim(head.bytes.len(), switches);
                 }
-                if expected.may_repeat && is_goodbye(head.status, || head.closes) {
+                if expected.may_repeat && is_goodbye(head) {
                     return Next::Goodbye;
                 }
                 output.clear();
@@ -237,14 +251,14 @@ impl Raw {
             });
             match read.map_err(NoReply::from)? {
                 Some(Next::TooLong) => {
-                    return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::TOO_LONG));
                 }
                 Some(Next::Goodbye) => {
                     let closed = io::ErrorKind::ConnectionAborted.into();
                     return Poll::Ready(Err(NoReply::Closed(closed)));
                 }
                 None if length > limits.response_head_bytes => {
-                    return Poll::Ready(Err(NoReply::OverLimit(TOO_LONG)));
+                    return Poll::Ready(Err(NoReply::TOO_LONG));
                 }
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {

@@ -100,7 +100,7 @@ fn write_status_line(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
 }
 
 /// Writes a field.
-pub(super) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub(in crate::proxy) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::proxy::balance::Seat;
 use crate::proxy::error::Error;
-use crate::proxy::hyper_client::{LocalExecutor, from_hyper};
+use crate::proxy::http2_client::{LocalExecutor, from_hyper};
 use crate::proxy::lent_body::LentBody;
 use crate::proxy::resolver::ResolvedAddress;
 use crate::proxy::stream::Stream;
@@ -22,7 +22,7 @@ use super::UpstreamPool;
 pub(in crate::proxy) struct Http2 {
     pub(in crate::proxy) sender: http2::SendRequest<LentBody>,
     /// Unique among those to one upstream.
-    pub(super) number: u64,
+    pub(in crate::proxy) number: u64,
     /// Where it goes to, if the upstream has a host name.
     resolved: Option<ResolvedAddress>,
 }

@@ -2,7 +2,6 @@
 //!
 //! [OTLP]: https://opentelemetry.io/docs/specs/otlp/#otlphttp
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -10,11 +9,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -27,6 +22,7 @@ use tokio::runtime::Runtime;
 
 use crate::metrics::Metrics;
 
+use super::super::http1_client::ask_once;
 use super::super::stream::Stream;
 use super::super::upstream::Upstream;
 use super::TracesSettings;
@@ -143,29 +139,17 @@ async fn send(
     body: Bytes,
 ) -> Result<ExportTraceServiceResponse, Box<dyn Error + Send + Sync>> {
     let stream = Stream::connect(collector).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post("/v1/traces")
-        .header(HOST, &collector.authority)
-        .header(CONTENT_TYPE, "application/x-protobuf")
-        .body(Full::new(body))?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let answer = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await?;
-        match status {
-            StatusCode::OK => Ok(ExportTraceServiceResponse::decode(answer.to_bytes())?),
-            _ => Err(format!("the collector answered {status}").into()),
-        }
-    };
-    // It moves the bytes; what it has to say of a failure the exchange says too.
-    let driven = async {
-        let _ = connection.await;
-        std::future::pending::<Infallible>().await
-    };
-    tokio::select! {
-        answer = exchange => answer,
-        never = driven => match never {},
+    let mut request = b"POST /v1/traces HTTP/1.1\r\nhost: ".to_vec();
+    request.extend_from_slice(collector.authority.as_bytes());
+    let length = format!("\r\ncontent-length: {}\r\n", body.len());
+    request.extend_from_slice(length.as_bytes());
+    request.extend_from_slice(b"content-type: application/x-protobuf\r\n\r\n");
+    request.extend_from_slice(&body);
+    let limits = &collector.settings.limits;
+    let asked = ask_once(stream, &request, limits, MAX_ANSWER).await;
+    let (status, answer) = asked.map_err(|no_reply| no_reply.error_of(collector))?;
+    match status {
+        StatusCode::OK => Ok(ExportTraceServiceResponse::decode(&*answer)?),
+        _ => Err(format!("the collector answered {status}").into()),
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! [RFC 9112 §7.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::fields::ends_lines_with_crlf;
 use super::trailers::may_be_trailer;
 
@@ -90,6 +92,25 @@ impl Chunked {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.state == State::End
+    }
+
+    /// The trailers that are passed on, as a map; empty before the body's end.
+    pub(in crate::proxy) fn trailer_fields(&self) -> HeaderMap {
+        let section = [self.trailers(), b"\r\n"].concat();
+        let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_FIELDS];
+        let parsed = httparse::parse_headers(&section, &mut slots);
+        let Ok(httparse::Status::Complete((_, fields))) = parsed else {
+            return HeaderMap::new();
+        };
+        let fields = fields.iter().filter_map(|field| {
+            let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(field.value).ok()?))
+        });
+        let mut trailers = HeaderMap::new();
+        for (name, value) in fields {
+            trailers.append(name, value);
+        }
+        trailers
     }
 
     /// Takes bytes from the front of `bytes` up to the end of the first piece of data among them:

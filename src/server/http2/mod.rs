@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
 use crate::proxy::body;
+use crate::proxy::request_body::RequestBody;
 
 use super::Limits;
 use super::drain::DrainSignal;
@@ -72,6 +73,7 @@ impl Http2 {
                 // §8.7).
                 let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
                 exchange.still_stands().await;
+                let request = request.map(RequestBody::from_http2);
                 let mut response = proxy.respond(request, client).await;
                 if is_head {
                     response = body::without_content(response);

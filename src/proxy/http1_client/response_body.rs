@@ -1,4 +1,4 @@
-//! The body of a response that was fetched, read as it is asked for.
+//! The body of an HTTP/1.1 response, read from the upstream's connection as it is asked for.
 
 use std::io;
 use std::pin::pin;
@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
@@ -13,10 +14,9 @@ use crate::metrics::UpstreamFailures;
 use crate::proxy::balance::Lease;
 use crate::proxy::body::{BodyError, note_cut};
 use crate::proxy::deadline::Deadline;
+use crate::proxy::lane::{BodyReader, Raw, due};
 
-use super::body::Body;
-use super::connection::Raw;
-use super::exchange::due;
+use super::upload::Upload;
 
 /// As much as is read at first, in bytes; twice as much after each piece that did not have to be
 /// waited for.
@@ -27,7 +27,7 @@ pub(super) const LARGEST_PIECE: usize = 64 * 1024;
 
 /// What is to come of a body whose head was read.
 pub(super) struct Unread {
-    pub(super) left: Body,
+    pub(super) left: BodyReader,
     /// What came of it with the head.
     pub(super) bytes: Bytes,
     /// Whether the upstream's connection ends with it.
@@ -35,36 +35,46 @@ pub(super) struct Unread {
 }
 
 /// A body that reads the connection it comes from, and gives it back at the end.
-pub(in crate::proxy) struct FetchedBody {
+pub(in crate::proxy) struct ResponseBody {
     /// `None`: it was given back, or broke.
     raw: Option<Raw>,
     /// What is to come, and what of it was read but not given yet.
     unread: Unread,
     piece: usize,
     pub(in crate::proxy) lease: Lease,
+    /// What of the request is still to be sent: the upstream answered before it had all of it.
+    upload: Option<Box<Upload>>,
     deadline: Deadline,
     /// Whether the deadline is of a wait that goes on.
     is_waiting: bool,
-    /// What it breaks off with, told one turn later: the client is to get all that came before.
+    has_given_trailers: bool,
+    /// The error that it ends with, given one turn later so that the client gets all that came before.
     broken: Option<BodyError>,
     failures: UpstreamFailures,
 }
 
-impl FetchedBody {
+impl ResponseBody {
     pub(super) fn new(
         unread: Unread,
         raw: Raw,
         lease: Lease,
         deadline: Deadline,
+        upload: Option<Box<Upload>>,
         failures: UpstreamFailures,
     ) -> Self {
+        // An answer that came instead of `100 Continue` says that the body is not wanted.
+        let is_refused = upload.as_ref().is_some_and(|upload| upload.is_held());
+        let mut unread = unread;
+        unread.closes |= is_refused;
         let mut body = Self {
             raw: Some(raw),
             unread,
             piece: FIRST_PIECE,
             lease,
+            upload: upload.filter(|_| !is_refused),
             deadline,
             is_waiting: false,
+            has_given_trailers: false,
             broken: None,
             failures,
         };
@@ -80,15 +90,41 @@ impl FetchedBody {
             return Poll::Ready(Some(Err(error)));
         }
         match ready!(self.poll_piece(cx)) {
-            Ok(piece) if piece.is_empty() => Poll::Ready(None),
+            Ok(piece) if piece.is_empty() => {
+                let trailers = self.take_trailers();
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
             Ok(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             Err(error) => {
                 self.raw = None;
-                note_cut(&self.lease, Some(&self.failures), &error);
+                if !matches!(error, BodyError::Request(_)) {
+                    note_cut(&self.lease, &self.failures, &error);
+                }
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
+        }
+    }
+
+    fn has_trailers_to_give(&self) -> bool {
+        match &self.unread.left {
+            BodyReader::Chunked(chunked) => {
+                !self.has_given_trailers && !chunked.trailers().is_empty()
+            }
+            _ => false,
+        }
+    }
+
+    /// The fields that came after the body, once.
+    fn take_trailers(&mut self) -> Option<HeaderMap> {
+        if !self.has_trailers_to_give() {
+            return None;
+        }
+        self.has_given_trailers = true;
+        match &self.unread.left {
+            BodyReader::Chunked(chunked) => Some(chunked.trailer_fields()),
+            _ => None,
         }
     }
 
@@ -123,8 +159,9 @@ impl FetchedBody {
         let mut bytes = BytesMut::with_capacity(self.piece);
         let Poll::Ready(read) = pin!(raw.stream.read_buf(&mut bytes)).poll(cx) else {
             self.piece = FIRST_PIECE;
+            let has_moved = self.poll_upload(cx)?;
             let limit = self.limit();
-            if !std::mem::replace(&mut self.is_waiting, true) {
+            if !std::mem::replace(&mut self.is_waiting, true) || has_moved {
                 self.deadline.set(due(limit));
             }
             return self.deadline.poll(cx).map(|()| Err(BodyError::Idle));
@@ -146,9 +183,24 @@ impl FetchedBody {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends on what is left of the request; whether anything moved.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
+        let (Some(upload), Some(raw)) = (&mut self.upload, &mut self.raw) else {
+            return Ok(false);
+        };
+        match upload.poll(cx, &mut raw.stream) {
+            Poll::Pending => Ok(upload.has_moved()),
+            Poll::Ready(Ok(())) => {
+                self.upload = None;
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(BodyError::Request(error)),
+        }
+    }
+
     /// Gives the connection back where all of the body is there, though nobody has it yet.
     fn give_back_early(&mut self) {
-        if let Body::Length(left) = self.unread.left
+        if let BodyReader::Length(left) = self.unread.left
             && left == self.unread.bytes.len() as u64
         {
             self.give_back();
@@ -158,18 +210,19 @@ impl FetchedBody {
     fn give_back(&mut self) {
         if let Some(raw) = self.raw.take()
             && !self.unread.closes
+            && self.upload.is_none()
         {
             raw.give_back();
         }
     }
 
     pub(in crate::proxy) fn is_end_stream(&self) -> bool {
-        self.unread.left.is_ended()
+        self.unread.left.is_ended() && !self.has_trailers_to_give()
     }
 
     pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
         match self.unread.left {
-            Body::Length(left) => SizeHint::with_exact(left),
+            BodyReader::Length(left) => SizeHint::with_exact(left),
             _ => SizeHint::default(),
         }
     }
@@ -180,7 +233,7 @@ impl FetchedBody {
     }
 }
 
-impl Drop for FetchedBody {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         // What comes behind a response is no response to anything: the connection is spent.
         if self.unread.left.is_ended() && self.unread.bytes.is_empty() {

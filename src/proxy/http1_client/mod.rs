@@ -1,0 +1,264 @@
+//! HTTP/1.1 to an upstream: one request over one connection, up to the head of its response.
+//!
+//! For requests that came as a map of fields and a body: those of HTTP/2 clients, and those that
+//! may go to an HTTP/2 upstream. [`request`] writes the head, [`upload`] sends it with the body,
+//! [`response`] makes a map of fields of what came, and [`response_body`] reads what comes after.
+
+mod once;
+mod request;
+mod response;
+mod response_body;
+mod upload;
+
+use std::convert::identity;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use http::{Method, Response, StatusCode, request::Parts};
+
+use super::Proxy;
+use super::balance::Lease;
+use super::body::Body;
+use super::deadline::Deadline;
+use super::error::Error;
+use super::lane::{Expected, NoReply, Raw, ReceivedReply, due, write_at_once};
+use super::request_body::{RequestBody, RequestBodyError};
+use super::retry::{Fate, NoResponse};
+use super::snapshot::Route;
+use super::tunnel::Tunnel;
+use super::wire::ResponseHead;
+use response::ReadResponse;
+use upload::Upload;
+
+pub(super) use once::ask_once;
+pub(super) use response_body::ResponseBody;
+
+/// A request as it goes to an HTTP/1.1 upstream.
+#[derive(Clone, Copy)]
+pub(super) struct Http1Request<'r> {
+    pub(super) parts: &'r Parts,
+    pub(super) route: &'r Route,
+    /// Whether it asks to leave HTTP.
+    pub(super) wants_upgrade: bool,
+}
+
+impl Http1Request<'_> {
+    /// Whether it may be sent twice ([RFC 9110 §9.2.2]): nothing of a body is gone.
+    ///
+    /// [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+    fn is_repeatable(&self, body: &RequestBody) -> bool {
+        body.is_empty() && self.parts.method.is_idempotent() && !self.wants_upgrade
+    }
+}
+
+impl Proxy {
+    /// Sends a request over `raw`, and reads its response's head.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response, and whether the request may be sent again.
+    pub(super) async fn http1_exchange(
+        &self,
+        request: Http1Request<'_>,
+        body: RequestBody,
+        lease: Lease,
+        mut raw: Raw,
+    ) -> Result<Response<Body>, Box<NoResponse>> {
+        let mut deadline = Deadline::after(lease.upstream().settings.timeouts.response_head);
+        let answered = if request.is_repeatable(&body) {
+            let asked = self.ask(request, &lease, &mut raw, &mut deadline).await;
+            let body = Some(body);
+            asked
+                .map(|read| (read, None))
+                .map_err(|no_reply| Failed::Unanswered { no_reply, body })
+        } else {
+            // Boxed, as all that is rare: a request's future is moved about.
+            Box::pin(self.ask_with_body(request, body, &lease, &mut raw, &mut deadline)).await
+        };
+        let (read, upload) = match answered {
+            Ok(answered) => answered,
+            Err(failed) => return Err(failed.of(lease, &raw)),
+        };
+        let ReadResponse { head, rest } = read;
+        lease.answered();
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let tunnel = Tunnel::new(raw, rest.bytes, lease);
+            return Ok(head.map(|()| Body::tunnel(tunnel)));
+        }
+        let failures = request.route.metrics.upstream_failures(self.worker);
+        let body = ResponseBody::new(rest, raw, lease, deadline, upload, failures);
+        Ok(head.map(|()| Body::from_http1(body)))
+    }
+
+    /// Sends a head that may be sent twice, and reads the response's head.
+    async fn ask(
+        &self,
+        request: Http1Request<'_>,
+        lease: &Lease,
+        raw: &mut Raw,
+        deadline: &mut Deadline,
+    ) -> Result<ReadResponse, NoReply> {
+        let unwritten = poll_fn(|cx| {
+            let head = &mut self.scratch.borrow_mut().output;
+            head.clear();
+            request.write_head(lease.upstream(), None, head);
+            Poll::Ready(write_at_once(cx, &mut raw.stream, head))
+        });
+        let unwritten = unwritten.await.map_err(NoReply::Closed)?;
+        raw.send(&unwritten, deadline).await?;
+        let expected = request.expected(lease, raw.is_reused);
+        let mut received = ReceivedReply::default();
+        poll_fn(|cx| {
+            let scratch = &mut *self.scratch.borrow_mut();
+            let read = raw.poll_head(cx, scratch, &mut received, &expected, |_, head, rest, _| {
+                ReadResponse::new(head, rest)
+            });
+            match read {
+                Poll::Ready(read) => Poll::Ready(read?),
+                Poll::Pending => deadline.poll(cx).map(|()| Err(NoReply::Late)),
+            }
+        })
+        .await
+    }
+
+    /// Sends a request that may be sent but once, and reads the response's head. That may come
+    /// before the upstream has the whole body: then the rest is sent while the response is read.
+    async fn ask_with_body(
+        &self,
+        request: Http1Request<'_>,
+        body: RequestBody,
+        lease: &Lease,
+        raw: &mut Raw,
+        deadline: &mut Deadline,
+    ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
+        // A request that may be lost with an old connection is not sent on one that is known to be
+        // closed.
+        if raw.is_reused && raw.is_closed() {
+            let no_reply = NoReply::Closed(io::ErrorKind::UnexpectedEof.into());
+            return Err(Failed::Unsent { no_reply, body });
+        }
+        let timeouts = lease.upstream().settings.timeouts;
+        let framing = request.framing(&body);
+        let mut head = Vec::new();
+        request.write_head(lease.upstream(), Some(framing), &mut head);
+        let mut upload = Box::new(Upload::new(request.parts, head, body, framing));
+        let expected = request.expected(lease, false);
+        let mut received = ReceivedReply::default();
+        deadline.set(due(timeouts.body_idle));
+        let mut is_sent = false;
+        let read = poll_fn(|cx| {
+            // A response that comes now is the answer to what the upstream has seen so far.
+            {
+                let scratch = &mut *self.scratch.borrow_mut();
+                let then =
+                    |_: &mut Context<'_>,
+                     head: &ResponseHead<'_, '_>,
+                     rest: &[u8],
+                     _: &mut Vec<u8>| { ReadResponse::new(head, rest) };
+                match raw.poll_head(cx, scratch, &mut received, &expected, then) {
+                    Poll::Ready(read) => {
+                        return Poll::Ready(read.and_then(identity).map_err(Halt::NoReply));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if std::mem::take(&mut received.is_continued) {
+                upload.release();
+            }
+            if !is_sent {
+                match upload.poll(cx, &mut raw.stream) {
+                    Poll::Ready(Ok(())) => {
+                        is_sent = true;
+                        deadline.set(due(timeouts.response_head));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Body(error))),
+                    Poll::Pending if upload.has_moved() => deadline.set(due(timeouts.body_idle)),
+                    Poll::Pending => {}
+                }
+            }
+            deadline
+                .poll(cx)
+                .map(|()| Err(Halt::NoReply(NoReply::Late)))
+        });
+        let no_reply = match read.await {
+            Ok(read) => return Ok((read, (!is_sent).then_some(upload))),
+            Err(Halt::Body(error)) => return Err(Failed::Final(Error::RequestBody(error.into()))),
+            Err(Halt::NoReply(no_reply)) => no_reply,
+        };
+        Err(match no_reply {
+            NoReply::Late if upload.waits_for_client() => Failed::Final(Error::RequestBodyTimeout),
+            NoReply::Closed(error) => {
+                let no_reply = NoReply::Closed(upload.take_refusal().unwrap_or(error));
+                match upload.into_body() {
+                    Some(body) => Failed::Unsent { no_reply, body },
+                    None => Failed::Unanswered {
+                        no_reply,
+                        body: None,
+                    },
+                }
+            }
+            no_reply => Failed::Unanswered {
+                no_reply,
+                body: None,
+            },
+        })
+    }
+}
+
+/// What ends the wait for a response.
+enum Halt {
+    NoReply(NoReply),
+    /// The client's body failed.
+    Body(RequestBodyError),
+}
+
+/// Why there is no response.
+enum Failed {
+    /// Another try would not help.
+    Final(Error),
+    /// Nothing of the request was sent.
+    Unsent {
+        no_reply: NoReply,
+        body: RequestBody,
+    },
+    Unanswered {
+        no_reply: NoReply,
+        /// `None`: some of it was sent.
+        body: Option<RequestBody>,
+    },
+}
+
+impl Failed {
+    /// What it means for the request, which went over `raw`.
+    fn of(self, lease: Lease, raw: &Raw) -> Box<NoResponse> {
+        let (fate, error, body) = match self {
+            Self::Final(error) => (Fate::Unknown, error, None),
+            Self::Unsent { no_reply, body } => (Fate::Unsent, no_reply.error(&lease), Some(body)),
+            Self::Unanswered { no_reply, body } => {
+                let is_cut = matches!(no_reply, NoReply::Closed(_));
+                let fate = if is_cut { Fate::Cut } else { Fate::Unknown };
+                (fate, no_reply.error(&lease), body)
+            }
+        };
+        Box::new(NoResponse {
+            fate,
+            error,
+            body,
+            was_reused: raw.is_reused,
+            lease,
+        })
+    }
+}
+
+impl Http1Request<'_> {
+    fn expected<'l>(&self, lease: &'l Lease, may_repeat: bool) -> Expected<'l> {
+        Expected {
+            limits: &lease.upstream().settings.limits,
+            to_head: self.parts.method == Method::HEAD,
+            piece: response_body::LARGEST_PIECE,
+            may_repeat,
+            may_switch: self.wants_upgrade,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The head that an HTTP/1.1 upstream gets, written from a map of fields.
+
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, HOST};
+
+use crate::proxy::body_writer::BodyFraming;
+use crate::proxy::lane::write_line;
+use crate::proxy::request_body::RequestBody;
+use crate::proxy::snapshot::HostHeader;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::wire::parse_length;
+
+use super::Http1Request;
+
+impl Http1Request<'_> {
+    /// How the body is framed: by the length that the request says it has, or in chunks.
+    pub(super) fn framing(&self, body: &RequestBody) -> BodyFraming {
+        let length = self.parts.headers.get(CONTENT_LENGTH);
+        match length.and_then(|length| parse_length(length.as_bytes())) {
+            Some(length) => BodyFraming::Length(length),
+            None if body.is_empty() => BodyFraming::Length(0),
+            None => BodyFraming::Chunked,
+        }
+    }
+
+    /// Writes the head; `framing` is `None` if the request has no body.
+    pub(super) fn write_head(
+        &self,
+        upstream: &Upstream,
+        framing: Option<BodyFraming>,
+        out: &mut Vec<u8>,
+    ) {
+        let uri = &self.parts.uri;
+        for part in [self.parts.method.as_str(), " ", uri.path()] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        if let Some(query) = uri.query() {
+            out.push(b'?');
+            out.extend_from_slice(query.as_bytes());
+        }
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        let replaced = self.route.host_header == HostHeader::Upstream;
+        if replaced {
+            write_line(HOST.as_str().as_bytes(), upstream.authority.as_bytes(), out);
+        }
+        for (name, value) in &self.parts.headers {
+            if !(replaced && *name == HOST) {
+                write_line(name.as_str().as_bytes(), HeaderValue::as_bytes(value), out);
+            }
+        }
+        if framing == Some(BodyFraming::Chunked) {
+            write_line(b"transfer-encoding", b"chunked", out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}

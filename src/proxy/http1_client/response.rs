@@ -1,0 +1,60 @@
+//! A response's head as a map of fields, cut out of the bytes that were read.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+
+use crate::proxy::http1_heads::ReasonPhrase;
+use crate::proxy::lane::{BodyReader, NoReply};
+use crate::proxy::wire::{ResponseHead, TrailerPolicy, offset};
+
+use super::response_body::Unread;
+
+/// How many fields a response is given besides the upstream's, about: `Via`, `Date`, CORS.
+const OUR_FIELDS: usize = 9;
+
+/// A response's head, and what came after it.
+pub(super) struct ReadResponse {
+    pub(super) head: Response<()>,
+    pub(super) rest: Unread,
+}
+
+impl ReadResponse {
+    /// The response with this head, of whose body `rest` has come.
+    pub(super) fn new(head: &ResponseHead<'_, '_>, rest: &[u8]) -> Result<Self, NoReply> {
+        // One piece of memory for all values and what came of the body.
+        let mut bytes = BytesMut::with_capacity(head.bytes.len() + rest.len());
+        bytes.extend_from_slice(head.bytes);
+        bytes.extend_from_slice(rest);
+        let bytes = bytes.freeze();
+        let mut fields = HeaderMap::with_capacity(head.fields.len() + OUR_FIELDS);
+        for field in head.fields {
+            let start = offset(head.bytes, field.value);
+            let value = bytes.slice(start..start + field.value.len());
+            let name = HeaderName::from_bytes(field.name.as_bytes());
+            let value = HeaderValue::from_maybe_shared(value);
+            let (Ok(name), Ok(value)) = (name, value) else {
+                return Err(NoReply::Unacceptable("a field that is none".into()));
+            };
+            fields.append(name, value);
+        }
+        let mut response = Response::new(());
+        if Some(head.reason) != head.status.canonical_reason() {
+            let reason = ReasonPhrase(Bytes::copy_from_slice(head.reason.as_bytes()));
+            response.extensions_mut().insert(reason);
+        }
+        *response.status_mut() = head.status;
+        *response.headers_mut() = fields;
+        *response.version_mut() = match head.bytes.starts_with(b"HTTP/1.0") {
+            true => Version::HTTP_10,
+            false => Version::HTTP_11,
+        };
+        Ok(Self {
+            head: response,
+            rest: Unread {
+                left: BodyReader::of(head.body, TrailerPolicy::Filter),
+                bytes: bytes.slice(head.bytes.len()..),
+                closes: head.closes,
+            },
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! Sends a request to one of a route's upstreams until there is a response: the one place that
+//! decides whether it may be sent again.
+//!
+//! An upstream may close a kept-alive connection at the moment that it is used again. A request of
+//! which nothing was sent, or one without a body that is idempotent, then goes out once more on
+//! another connection ([RFC 9110 §9.2.2], [RFC 9112 §9.3.1]).
+//!
+//! [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+//! [RFC 9112 §9.3.1]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
+
+use std::sync::Arc;
+
+use http::{Response, request};
+
+use super::Proxy;
+use super::balance::Lease;
+use super::body::Body;
+use super::error::Error;
+use super::http1_client::Http1Request;
+use super::pool::{Ready, Tries};
+use super::request_body::RequestBody;
+use super::snapshot::Route;
+
+/// Why a request got no response on a connection.
+pub(super) struct NoResponse {
+    pub(super) fate: Fate,
+    pub(super) error: Error,
+    /// The body from its beginning; `None`: some of it is gone.
+    pub(super) body: Option<RequestBody>,
+    /// Whether the connection had carried a request before.
+    pub(super) was_reused: bool,
+    pub(super) lease: Lease,
+}
+
+/// What is known of a request that got no response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing of it left us.
+    Unsent,
+    /// The upstream did nothing with it, and said so (HTTP/2).
+    Refused {
+        /// Whether the connection takes no more requests.
+        ends: bool,
+    },
+    /// The connection ended; whether the upstream did anything with it is not known.
+    Cut,
+    /// It failed in another way, and another try would not help.
+    Unknown,
+}
+
+impl Proxy {
+    /// Sends a request to the upstream that `Account::rank` puts first, and to the next one as long
+    /// as none can be connected to. The error is the last one's.
+    pub(super) async fn send(
+        &self,
+        route: &Route,
+        request: &request::Parts,
+        mut body: RequestBody,
+    ) -> Result<Response<Body>, Error> {
+        let (pool, upstreams) = (&self.pool, &route.upstreams);
+        let is_repeatable = body.is_empty() && request.method.is_idempotent();
+        let mut tries = Tries::default();
+        let mut idle = pool
+            .idle_raw(upstreams)
+            .map(|(lease, raw)| (lease, Ready::Http1(raw)));
+        loop {
+            let (lease, ready) = match idle.take() {
+                Some(ready) => ready,
+                // Boxed, as all that is rare here: a request's future is moved about and kept for
+                // each connection, so what it seldom needs should not be part of it.
+                None => Box::pin(pool.checkout(upstreams, &mut tries)).await?,
+            };
+            let (failed, shared) = match ready {
+                Ready::Http1(raw) => {
+                    let request = Http1Request {
+                        parts: request,
+                        route,
+                        wants_upgrade: false,
+                    };
+                    let sent = self.http1_exchange(request, body, lease, raw);
+                    match sent.await {
+                        Ok(response) => return Ok(response),
+                        Err(failed) => (failed, None),
+                    }
+                }
+                Ready::Http2 { connection, reused } => {
+                    let number = connection.number;
+                    let sent = self.http2_exchange(route, request, body, lease, connection, reused);
+                    match Box::pin(sent).await {
+                        Ok(response) => return Ok(response),
+                        Err(failed) => (failed, Some(number)),
+                    }
+                }
+            };
+            let NoResponse {
+                fate,
+                error,
+                body: left,
+                was_reused,
+                lease,
+            } = *failed;
+            let upstream = Arc::clone(lease.upstream());
+            let may_repeat = match fate {
+                Fate::Unsent => was_reused,
+                // On a shared connection once only: the request may be what ends them.
+                Fate::Cut => was_reused && is_repeatable && !(shared.is_some() && tries.was_stale),
+                Fate::Refused { .. } => !tries.was_refused,
+                Fate::Unknown => false,
+            };
+            // That a reused connection was closed is not the upstream's fault.
+            if !(was_reused && matches!(fate, Fate::Unsent | Fate::Cut)) {
+                lease.failed(&error);
+            }
+            let Some(left) = left.filter(|_| may_repeat) else {
+                return Err(error);
+            };
+            let is_retired = match fate {
+                Fate::Refused { ends } => ends,
+                Fate::Unsent | Fate::Cut | Fate::Unknown => true,
+            };
+            if let Some(number) = shared.filter(|_| is_retired) {
+                pool.retire_http2(&upstream, number);
+            }
+            match (fate, shared) {
+                (Fate::Refused { .. }, _) => tries.was_refused = true,
+                // All requests that shared it share the next one.
+                (_, Some(_)) if !tries.was_stale => tries.was_stale = true,
+                (_, _) => tries.stale.push(upstream.id),
+            }
+            drop(lease);
+            body = left;
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! An HTTP/1.1 client's request that is answered as a map of fields and a body, as those of HTTP/2
+//! are: one request, and then the connection goes on.
+//!
+//! The request's head was read already. Its body is read from the connection as it is asked for, and
+//! nothing after it, so that the next request's head is read by the one strict parser.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::response;
+use hyper::body::Body as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::proxy::Client;
+use crate::proxy::Deadline;
+use crate::proxy::Proxy;
+use crate::proxy::Single;
+use crate::proxy::body::{self, Body};
+use crate::proxy::body_writer::BodyWriter;
+use crate::proxy::client_body::BodyFeed;
+use crate::proxy::http1_heads::{ClientRequest, ResponseForm, listed_trailers};
+use crate::proxy::request_body::RequestBody;
+use crate::proxy::wire::Framing;
+
+use super::drain::DrainSignal;
+use super::linger::linger;
+use super::listener::Socket;
+use super::prefixed::Prefixed;
+
+/// How much is read ahead after the request, in bytes.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// How much is read at first, in bytes; twice as much after each piece that was there at once.
+const FIRST_PIECE: usize = 16 * 1024;
+
+/// The most that is read at once, in bytes.
+const LARGEST_PIECE: usize = 64 * 1024;
+
+/// A client's connection during one request.
+struct Connection<S> {
+    stream: S,
+    /// What was read and not used yet.
+    ahead: Bytes,
+    feed: BodyFeed,
+    piece: usize,
+    /// Whether the client still waits for `100 Continue`.
+    awaits_continue: bool,
+    /// What is to be sent before the response.
+    interim: Vec<u8>,
+    /// Whether the client sends no more. It may still read ([RFC 9112 §9.6]).
+    ///
+    /// [RFC 9112 §9.6]: https://www.rfc-editor.org/rfc/rfc9112#section-9.6
+    is_read_closed: bool,
+}
+
+/// How a response ended.
+enum End {
+    /// The client has all of it.
+    Answered,
+    /// The client left, or its response was cut.
+    Cut,
+}
+
+/// Serves the request whose head `ahead` begins with. Gives the connection back, and what was read
+/// after the request; `None`: it has ended.
+pub(super) async fn serve<S: Socket>(
+    stream: S,
+    ahead: Vec<u8>,
+    single: Single,
+    client: Client,
+    proxy: &Rc<Proxy>,
+    drain: &DrainSignal,
+) -> Option<(S, Vec<u8>)> {
+    let (request, said) = proxy.read_head(&ahead)?;
+    let (body, feed) = RequestBody::from_http1(single.framing);
+    let mut ahead = Bytes::from(ahead);
+    let _ = ahead.split_to(single.head.min(ahead.len()));
+    let mut connection = Connection {
+        stream,
+        ahead,
+        feed,
+        piece: FIRST_PIECE,
+        awaits_continue: said.expects_continue,
+        interim: Vec::new(),
+        is_read_closed: false,
+    };
+    // What came of the body with the head goes along with it. A client that waits for `100 Continue`
+    // gets that first.
+    if !said.expects_continue {
+        connection.feed.give_first(&mut connection.ahead);
+    }
+    let mut responding = Box::pin(proxy.respond(request.map(|()| body), client));
+    let response = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(response) = responding.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if !connection.poll_client(cx)? {
+                connection.poll_interim(cx)?;
+                return Poll::Pending;
+            }
+        }
+    });
+    let mut response: http::Response<Body> = match response.await {
+        Ok(response) => response,
+        Err(error) => {
+            let error: io::Error = error;
+            tracing::debug!(%error, "a client left before it was answered");
+            return None;
+        }
+    };
+    drop(responding);
+    if let Some(tunnel) = response.body_mut().take_tunnel() {
+        let (head, body) = response.into_parts();
+        let form = said.form_of(&head, &body, false);
+        // The log has it from now on.
+        drop(body);
+        let mut out = std::mem::take(&mut connection.interim);
+        said.write_head(&head, form, proxy, &mut out);
+        let mut stream = connection.stream;
+        let limit = tunnel.patience();
+        let written = tokio::time::timeout(limit, stream.write_all(&out)).await;
+        if matches!(written, Ok(Ok(()))) {
+            tunnel.carry(Prefixed::new(connection.ahead, stream)).await;
+        }
+        return None;
+    }
+    if said.is_head {
+        response = body::without_content(response);
+    }
+    let (head, body) = response.into_parts();
+    // A response that was made here was made without a look at the body.
+    let is_unread = match body.comes_from() {
+        None => single.framing != Framing::Length(0),
+        Some(_) => !connection.feed.is_read(),
+    };
+    // If an upgrade was asked for, the client may have sent what is not HTTP.
+    let closes = single.closes || single.has_upgrade || is_unread || drain.is_closing();
+    let form = said.form_of(&head, &body, closes);
+    let sent = connection.send(&head, body, form, said, proxy).await;
+    let Connection {
+        stream,
+        ahead,
+        feed,
+        ..
+    } = connection;
+    match sent {
+        End::Cut => None,
+        End::Answered if form.closes || !feed.is_read() => {
+            linger(stream).await;
+            None
+        }
+        End::Answered => Some((stream, ahead.into())),
+    }
+}
+
+impl<S: Socket> Connection<S> {
+    /// Reads the body if it is wanted, or ahead after it; whether the exchange got something.
+    ///
+    /// # Errors
+    ///
+    /// The client has left.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut has_given = false;
+        loop {
+            if self.feed.is_read() {
+                return self.poll_after(cx).map(|()| has_given);
+            }
+            if self.feed.poll_wanted(cx).is_pending() {
+                return Ok(has_given);
+            }
+            if std::mem::take(&mut self.awaits_continue) {
+                self.interim
+                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.poll_interim(cx)?;
+            }
+            if self.ahead.is_empty() {
+                let mut bytes = BytesMut::with_capacity(self.piece);
+                let Poll::Ready(read) = pin!(self.stream.read_buf(&mut bytes)).poll(cx) else {
+                    self.piece = FIRST_PIECE;
+                    return Ok(has_given);
+                };
+                if read? == 0 {
+                    self.is_read_closed = true;
+                    self.feed.fail(io::ErrorKind::UnexpectedEof.into(), cx);
+                    return Ok(true);
+                }
+                self.piece = LARGEST_PIECE.min(self.piece * 2);
+                // A few bytes are not to keep the memory of many.
+                self.ahead = match bytes.len() < bytes.capacity() / 2 {
+                    true => Bytes::copy_from_slice(&bytes),
+                    false => bytes.freeze(),
+                };
+            }
+            self.feed.give(&mut self.ahead, cx);
+            has_given = true;
+        }
+    }
+
+    /// Reads after the request, up to a bound, so that it is seen when the client leaves.
+    fn poll_after(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.is_read_closed && self.ahead.len() < READ_AHEAD {
+            let mut bytes = BytesMut::from(&self.ahead[..]);
+            bytes.reserve(1024);
+            let Poll::Ready(read) = pin!(self.stream.read_buf(&mut bytes)).poll(cx) else {
+                return Ok(());
+            };
+            self.is_read_closed = read? == 0;
+            self.ahead = bytes.freeze();
+        }
+        Ok(())
+    }
+
+    /// Sends what comes before the response, as far as the client takes it.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.interim.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.interim) {
+                Poll::Ready(written) => self.interim.drain(..written?),
+                Poll::Pending => return Ok(()),
+            };
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(flushed) => flushed,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Sends a response, and reads on what of the request is still wanted.
+    async fn send(
+        &mut self,
+        head: &response::Parts,
+        mut body: Body,
+        form: ResponseForm,
+        said: ClientRequest,
+        proxy: &Proxy,
+    ) -> End {
+        let mut out = std::mem::take(&mut self.interim);
+        said.write_head(head, form, proxy, &mut out);
+        let mut writer = BodyWriter::new(out, form.framing);
+        let mut untaken = Untaken {
+            patience: body.patience(),
+            deadline: None,
+        };
+        let mut is_broken = false;
+        poll_fn(|cx| {
+            loop {
+                is_broken = is_broken || gather(cx, &mut body, &mut writer, head).is_err();
+                match self.poll_client(cx) {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "a client left before it had its response");
+                        return Poll::Ready(End::Cut);
+                    }
+                }
+                let stream = &mut self.stream;
+                let has_all = writer.is_empty();
+                let moved = match has_all {
+                    false => writer.poll_write(cx, stream),
+                    true => Pin::new(stream).poll_flush(cx),
+                };
+                match moved {
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(%error, "a client left before it had its response");
+                        return Poll::Ready(End::Cut);
+                    }
+                    Poll::Ready(Ok(())) if !has_all => untaken.taken(),
+                    // What came before the cut was sent.
+                    Poll::Ready(Ok(())) if is_broken => return Poll::Ready(End::Cut),
+                    Poll::Ready(Ok(())) if writer.is_ended() => return Poll::Ready(End::Answered),
+                    Poll::Ready(Ok(())) => {
+                        untaken.deadline = None;
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => return untaken.poll(cx).map(|()| End::Cut),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Takes what there is of a response's body; an error: it broke off.
+fn gather(
+    cx: &mut Context<'_>,
+    body: &mut Body,
+    writer: &mut BodyWriter,
+    head: &response::Parts,
+) -> Result<(), ()> {
+    while !writer.is_full() && !writer.is_ended() {
+        let frame = match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(None) => return writer.end(None).map_err(|_| ()),
+            Poll::Ready(Some(frame)) => frame.map_err(|error| {
+                tracing::debug!(%error, "a response was cut");
+            })?,
+        };
+        match frame.into_data() {
+            Ok(data) => writer.data(data),
+            Err(frame) => {
+                let trailers = frame.into_trailers().ok();
+                let listed = trailers.map(|trailers| listed_trailers(&head.headers, trailers));
+                writer.end(listed.as_ref())
+            }
+        }
+        .map_err(|_| ())?;
+    }
+    Ok(())
+}
+
+/// A limit of time for a client that takes nothing of its response.
+struct Untaken {
+    patience: Duration,
+    /// There while the client is waited for.
+    deadline: Option<Deadline>,
+}
+
+impl Untaken {
+    /// The client took something.
+    fn taken(&mut self) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.set(Instant::now() + self.patience);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Deadline::after(patience));
+        deadline
+            .poll(cx)
+            .map(|()| tracing::debug!("a client does not take its response"))
+    }
+}
