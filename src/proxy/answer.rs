@@ -139,6 +139,7 @@ fn public_message(error: &Error) -> &'static str {
         Error::InvalidHost => "The request's host is missing, doubled or invalid.",
         Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",
         Error::TraceEnds => "The specified method is not allowed against this resource.",
+        Error::UnknownProtocol => "The protocol that the request asks for is not supported.",
         Error::UnknownHost => "No route serves this host.",
         Error::HeadTooLarge => "The request's line and fields are too large.",
         Error::UriTooLong => "The request's target is too long.",

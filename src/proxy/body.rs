@@ -94,6 +94,11 @@ impl Body {
         }
     }
 
+    /// Whether a tunnel comes instead of the body.
+    pub(super) fn is_tunnel(&self) -> bool {
+        matches!(self.kind, Kind::Tunnel(_))
+    }
+
     /// The tunnel that comes instead of the body, if one does.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Fixed(Bytes::new())) {

@@ -29,6 +29,9 @@ pub enum Error {
     /// A `TRACE` is for us, and shows what fields it came with: we answer none.
     #[error("a TRACE goes no further than here, and is not answered here")]
     TraceEnds,
+    /// An extended CONNECT for another protocol than WebSocket.
+    #[error("the protocol that an extended CONNECT asks for is not supported")]
+    UnknownProtocol,
     /// No route serves the request's host.
     #[error("no route serves this host")]
     UnknownHost,
@@ -190,6 +193,7 @@ impl Error {
                 client(StatusCode::BAD_REQUEST, "InvalidRequest", true)
             }
             Self::TraceEnds => client(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", false),
+            Self::UnknownProtocol => client(StatusCode::NOT_IMPLEMENTED, "NotImplemented", false),
             Self::UnknownHost => client(StatusCode::MISDIRECTED_REQUEST, "NoSuchBucket", false),
             Self::HeadTooLarge => client(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -244,6 +248,7 @@ impl Error {
             | Self::InvalidHost
             | Self::InvalidTarget
             | Self::TraceEnds
+            | Self::UnknownProtocol
             | Self::UnknownHost
             | Self::HeadTooLarge
             | Self::UriTooLong

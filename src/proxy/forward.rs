@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
+use hyper::ext::Protocol;
 
 use super::client::Client;
 use super::edits::{RequestEdit, ResponseEdit};
@@ -57,7 +58,8 @@ pub(super) fn check_target(request: &request::Parts) -> Result<(), Error> {
         None => request.uri.authority().is_none(),
     };
     let method_is_served = match request.method {
-        Method::CONNECT => false,
+        // An extended CONNECT (RFC 8441) is for a resource, a plain one for a forward proxy.
+        Method::CONNECT => request.extensions.get::<Protocol>().is_some(),
         Method::OPTIONS => true,
         _ => request.uri.path() != "*",
     };

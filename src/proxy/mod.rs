@@ -52,6 +52,7 @@ pub mod traces;
 mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;
+mod websocket;
 pub mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -91,6 +92,7 @@ use request_body::RequestBody;
 use scratch::Slips;
 use snapshot::{Current, Route, RoutePolicy, Snapshot};
 use traces::Tracer;
+use websocket::Handshake;
 use wire::Fields as _;
 
 pub use client::Client;
@@ -207,7 +209,7 @@ impl Proxy {
     /// A request's whole way, top to bottom.
     async fn answer(
         &self,
-        parts: request::Parts,
+        mut parts: request::Parts,
         body: RequestBody,
         client: Client,
         mut logged: Option<&mut Logged>,
@@ -215,7 +217,9 @@ impl Proxy {
         let start = Instant::now();
         let snapshot = self.snapshot();
         let method = parts.method.clone();
-        let found = match self.route(&snapshot.0, &parts) {
+        let found = self.route(&snapshot.0, &parts);
+        let found = found.and_then(|found| Ok((found, websocket::asked_for(&parts)?)));
+        let (found, handshake) = match found {
             Ok(found) => found,
             Err(error) => {
                 let response = self.refuse_head(&error, &snapshot.0, &parts);
@@ -227,8 +231,11 @@ impl Proxy {
         if let Some(logged) = &mut logged {
             logged.set_route(&route.name);
         }
+        if let Some(handshake) = &handshake {
+            handshake.ask(&mut parts);
+        }
         let Some(policy) = found.policy else {
-            let response = self.forward(route, parts, body, client).await;
+            let response = self.forward(route, parts, body, client, handshake).await;
             if let (Some(logged), Err(error)) = (&mut logged, &response) {
                 logged.set_failure(error);
             }
@@ -266,14 +273,14 @@ impl Proxy {
         let mut response = match answered {
             Some(response) => response,
             None => {
-                let response = self.forward(route, parts, body, client).await;
+                let response = self.forward(route, parts, body, client, handshake).await;
                 if let (Some(logged), Err(error)) = (&mut logged, &response) {
                     logged.set_failure(error);
                 }
                 response.unwrap_or_else(|error| self.failure(route, &error, true))
             }
         };
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if !response.body().is_tunnel() {
             policy.policy.mark(decision, response.headers_mut());
         }
         self.count(&route.metrics, &method, response.status(), start);
@@ -397,6 +404,7 @@ impl Proxy {
         mut parts: request::Parts,
         mut body: RequestBody,
         client: Client,
+        handshake: Option<Handshake>,
     ) -> Result<Response<Body>, Error> {
         if !forward::may_go_on(&mut parts) {
             return match parts.method {
@@ -405,8 +413,8 @@ impl Proxy {
             };
         }
         // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
-        let wants_upgrade =
-            forward::wants_upgrade(&parts) && route.upstreams.iter().all(|one| one.may_upgrade());
+        let wants_upgrade = (handshake.is_some() || forward::wants_upgrade(&parts))
+            && route.upstreams.iter().all(|one| one.may_upgrade());
         let expects_continue = forward::expects_continue(&parts);
         if !expects_continue || body.size_hint().exact() == Some(0) {
             let limit = route.upstreams.first();
@@ -427,6 +435,13 @@ impl Proxy {
             true => Box::pin(self.send_upgrade(route, &parts, body)).await?,
         };
         let (mut parts, body) = response.into_parts();
+        if let (Some(handshake), Some(upstream)) = (handshake, body.comes_from()) {
+            let answered = handshake.answer(&mut parts);
+            answered.map_err(|what| Error::Unacceptable {
+                upstream: upstream.to_string(),
+                what: what.into(),
+            })?;
+        }
         if parts.status != StatusCode::SWITCHING_PROTOCOLS {
             forward::to_client(&mut parts, route.forwarding);
         }

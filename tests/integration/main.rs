@@ -56,3 +56,4 @@ mod tunnels;
 mod upstream_tls;
 mod upstreams;
 mod vectors;
+mod websocket;

@@ -64,9 +64,12 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(&request));
             let is_head = request.method() == Method::HEAD;
+            // Only an extended CONNECT is ever answered with a tunnel (RFC 8441).
+            let on_upgrade =
+                (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
             // Boxed: the library moves the future of a request several times.
             Box::pin(async move {
                 // Of a stream that is refused nothing was done: its client may ask again (RFC 9113
@@ -77,6 +80,17 @@ impl Http2 {
                 let mut response = proxy.respond(request, client).await;
                 if is_head {
                     response = body::without_content(response);
+                }
+                let tunnel = response.body_mut().take_tunnel();
+                if let (Some(tunnel), Some(on_upgrade)) = (tunnel, on_upgrade) {
+                    let exchange = exchange.share();
+                    tokio::task::spawn_local(async move {
+                        match on_upgrade.await {
+                            Ok(client) => tunnel.carry(TokioIo::new(client)).await,
+                            Err(error) => tracing::debug!(%error, "a tunnel did not begin"),
+                        }
+                        drop(exchange);
+                    });
                 }
                 Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
             })
@@ -128,6 +142,7 @@ impl Http2 {
         protocol
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
+            .enable_connect_protocol()
             .max_local_error_reset_streams(resets)
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         protocol

@@ -144,6 +144,16 @@ impl Exchange {
         }
     }
 
+    /// One more for the same stream, which goes on as a tunnel after its response.
+    pub(super) fn share(&self) -> Self {
+        self.streams.open.set(self.streams.open.get() + 1);
+        Self {
+            streams: Rc::clone(&self.streams),
+            head: 0,
+            is_whole: true,
+        }
+    }
+
     pub(super) fn answer_with(mut self, body: body::Body) -> Answer {
         self.is_whole = body.is_end_stream();
         self.forget_head();
