@@ -31,9 +31,9 @@
 //! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations | nothing here |
 //! | `import` | other systems' CORS settings in, S3's rules out, and what that loses | `cors` |
 //! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
-//! | `telemetry` | log queue: what is written off the request path | `metrics` |
+//! | `telemetry` | the process log: its queue and its rate limits | `metrics` |
 //! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics`, `telemetry` |
-//! | `server` | threads and sockets | `metrics`, `proxy` |
+//! | `server` | threads and sockets | `metrics`, `proxy`, `telemetry` |
 //! | `admin` | the operator's listener: health, metrics, status, CORS console | `cors`, `metrics`, `proxy`, `server` |
 //! | `config` | files in, snapshot out; notices changes | all above |
 //! | `cli` | the commands | all above |

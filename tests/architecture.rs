@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("metrics", &["cors"]),
     ("telemetry", &["metrics"]),
     ("proxy", &["cors", "metrics", "telemetry"]),
-    ("server", &["metrics", "proxy"]),
+    ("server", &["metrics", "proxy", "telemetry"]),
     ("admin", &["cors", "metrics", "proxy", "server"]),
     ("config", &["admin", "cors", "metrics", "proxy", "server"]),
     (

@@ -4,12 +4,11 @@
 use std::time::Instant;
 
 use crate::metrics::UpstreamFailure;
-
-use super::quota::Quota;
+use crate::telemetry::LogLimiter;
 
 thread_local! {
     /// A worker is a thread, and a response's body outlives whoever could lend it this.
-    static QUOTA: Quota<{ UpstreamFailure::ALL.len() }> = Quota::default();
+    static QUOTA: LogLimiter<{ UpstreamFailure::ALL.len() }> = LogLimiter::default();
 }
 
 /// Has `write` write a line, unless the failure had its lines already.
@@ -43,8 +42,8 @@ fn tell(failure: UpstreamFailure, suppressed: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quota::{LINES, PERIOD};
     use super::*;
+    use crate::telemetry::{LINES, PERIOD};
 
     #[test]
     fn a_flood_has_a_few_lines_for_each_reason() {

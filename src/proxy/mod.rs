@@ -37,7 +37,6 @@ mod lane;
 mod lent_body;
 mod logged;
 mod pool;
-mod quota;
 mod refusals;
 pub mod request_body;
 pub mod resolver;

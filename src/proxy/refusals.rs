@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::cors::Denial;
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::telemetry::LogLimiter;
 
 use super::account::Asking;
 use super::escape::Percent;
-use super::quota::Quota;
 use super::snapshot::{RoutePolicy, Snapshot};
 
 /// The most that is shown of an origin or a path, in bytes.
@@ -18,8 +18,8 @@ const MAX_SHOWN: usize = 200;
 /// One worker's log of refusals.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    by_reason: Quota<{ Reason::ALL.len() }>,
-    unknown_hosts: Quota<1>,
+    by_reason: LogLimiter<{ Reason::ALL.len() }>,
+    unknown_hosts: LogLimiter<1>,
 }
 
 /// A refused request.
@@ -139,9 +139,9 @@ mod tests {
 
     use http::{HeaderMap, Method};
 
-    use super::super::quota::PERIOD;
     use super::*;
     use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy};
+    use crate::telemetry::PERIOD;
 
     #[derive(Clone)]
     struct Lines(mpsc::Sender<String>);

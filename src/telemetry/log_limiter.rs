@@ -1,17 +1,18 @@
-//! A few lines a second for each reason: what a flood of one kind of event may say in the log.
+//! A few lines a second for each reason: what a flood of one kind of event may add to the log.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// How many lines each reason may have in each [`PERIOD`], per worker.
-pub(super) const LINES: u32 = 5;
+pub const LINES: u32 = 5;
 
-pub(super) const PERIOD: Duration = Duration::from_secs(1);
+/// How long they have to last.
+pub const PERIOD: Duration = Duration::from_secs(1);
 
-/// One worker's quota. An event that is not shown costs a reading of the clock: no
+/// One worker's limits. An event that is not shown costs a reading of the clock: no
 /// formatting, no lock.
 #[derive(Debug)]
-pub(super) struct Quota<const REASONS: usize>([Cell<Period>; REASONS]);
+pub struct LogLimiter<const REASONS: usize>([Cell<Period>; REASONS]);
 
 /// What was shown of one reason since `start`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,16 +22,16 @@ struct Period {
     suppressed: u64,
 }
 
-impl<const REASONS: usize> Default for Quota<REASONS> {
+impl<const REASONS: usize> Default for LogLimiter<REASONS> {
     fn default() -> Self {
         Self([const { Cell::new(Period::NEVER) }; REASONS])
     }
 }
 
-impl<const REASONS: usize> Quota<REASONS> {
+impl<const REASONS: usize> LogLimiter<REASONS> {
     /// Takes one line of a reason, where there is one left. `over` is told how many there were not
     /// in a period that has ended.
-    pub(super) fn take(&self, reason: usize, now: Instant, over: impl FnOnce(u64)) -> bool {
+    pub fn take(&self, reason: usize, now: Instant, over: impl FnOnce(u64)) -> bool {
         let Some(cell) = self.0.get(reason) else {
             return false;
         };
@@ -48,7 +49,7 @@ impl<const REASONS: usize> Quota<REASONS> {
 
     /// Tells of each reason what had no line in a period that has ended. To be called now and
     /// then, so that it is told even where nothing more comes.
-    pub(super) fn summarise(&self, now: Instant, mut over: impl FnMut(usize, u64)) {
+    pub fn summarise(&self, now: Instant, mut over: impl FnMut(usize, u64)) {
         for (reason, cell) in self.0.iter().enumerate() {
             let mut period = cell.get();
             period.renew(now, |suppressed| over(reason, suppressed));
