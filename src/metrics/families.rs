@@ -123,7 +123,7 @@ fn decision_labels(
     ]
 }
 
-fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 5] {
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
     let mut ready = Family::gauge(
         "s3cors_ready",
         "Whether requests are served: 1, or 0 while starting and draining.",
@@ -147,7 +147,14 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 5] {
         "s3cors_connections_refused_total",
         "Connections that there was no room for, by the limit that they met.",
     );
+    let mut handshakes = Family::counter(
+        "s3cors_handshake_failures_total",
+        "Connections that ended before HTTP began, by reason.",
+    );
     for (name, counts) in &*listeners {
+        for (reason, count) in counts.handshake_failures() {
+            handshakes.count(&[("listener", name), ("reason", reason)], count);
+        }
         connections.value(&[("listener", name)], counts.connections() as f64);
         for (reason, count) in counts.refusals() {
             refused.count(&[("listener", name), ("reason", reason)], count);
@@ -165,7 +172,7 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 5] {
             ends.value(&labels, unix_seconds(*end));
         }
     }
-    [ready, limit, connections, refused, ends].map(Family::finish)
+    [ready, limit, connections, refused, handshakes, ends].map(Family::finish)
 }
 
 fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {

@@ -36,7 +36,7 @@ use config::ConfigMetrics;
 pub use config::{ConfigState, ReloadResult};
 pub use counter::{Counter, Gauge};
 pub use dropped_lines::DroppedLines;
-pub use listener::{ListenerMetrics, NoRoom};
+pub use listener::{HandshakeFailure, ListenerMetrics, NoRoom};
 pub use route::{RouteMetrics, UpstreamFailures, UpstreamHealth};
 
 /// The `route` label of requests that found no route: an unknown host, no valid request at all.

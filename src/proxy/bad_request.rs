@@ -7,6 +7,8 @@ use http::header::{CONNECTION, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Uri, request};
 use http_body::Body as _;
 
+use crate::telemetry::LogLimiter;
+
 use super::Proxy;
 use super::access_log::Record;
 use super::answer;
@@ -15,6 +17,11 @@ use super::client::{self, Client};
 use super::error::Error;
 use super::trace_context::TraceParent;
 use super::wire::{Fields as _, Glimpse};
+
+thread_local! {
+    /// A worker is a thread.
+    static LIMITER: LogLimiter<1> = LogLimiter::default();
+}
 
 impl Proxy {
     /// The answer to a client that did not send the whole of a head in time, but `bytes`.
@@ -33,6 +40,7 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) {
         let start = Instant::now();
+        log(error, bytes, client, start);
         let glimpse = Glimpse::of(bytes);
         let parts = parts(&glimpse);
         let held = self.snapshot();
@@ -56,6 +64,36 @@ impl Proxy {
         }
         let to_head = parts.method == Method::HEAD;
         answer::write(response, lines, to_head, &self.date, start, out);
+    }
+}
+
+/// Logs a refused head, unless there were enough lines of those.
+fn log(error: &Error, bytes: &[u8], client: Client, now: Instant) {
+    if LIMITER.with(|limiter| limiter.take(0, now, tell)) {
+        let client = client.address.map(tracing::field::display);
+        tracing::info!(client, %error, hint = hint(bytes), "a request head was refused");
+    }
+}
+
+/// Reports how many refused heads had no line. To be called now and then.
+pub(super) fn summarise(now: Instant) {
+    LIMITER.with(|limiter| limiter.summarise(now, |_, suppressed| tell(suppressed)));
+}
+
+fn tell(suppressed: u64) {
+    tracing::info!(suppressed, "more request heads were refused");
+}
+
+/// What to do about bytes that belong to another protocol.
+fn hint(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(b"\x16\x03") {
+        Some(
+            "the client speaks TLS to a listener without it: use http://, or set tls on the listener",
+        )
+    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+        Some("a PROXY protocol header came first: set proxy_protocol = true on the listener")
+    } else {
+        None
     }
 }
 

@@ -300,6 +300,7 @@ impl Proxy {
         self.check_upstreams();
         self.refusals.summarise(Instant::now());
         failures::summarise(Instant::now());
+        bad_request::summarise(Instant::now());
         if let Some(log) = &self.access_log {
             log.flush();
         }

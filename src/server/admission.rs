@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::metrics::HandshakeFailure;
 use crate::metrics::ListenerMetrics;
 use crate::metrics::NoRoom;
 use crate::metrics::Worker;
@@ -29,6 +30,11 @@ impl Admission {
     /// There are as many connections as there may be.
     pub(super) fn is_full(&self) {
         self.listener.refused(self.worker, NoRoom::Connections);
+    }
+
+    /// A connection ended before HTTP began.
+    pub(super) fn handshake_failed(&self, reason: HandshakeFailure) {
+        self.listener.handshake_failed(self.worker, reason);
     }
 
     /// Counts one of a client's connections; `None`: it has as many as it may.

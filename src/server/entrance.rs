@@ -2,20 +2,24 @@
 //! both within one limit of time.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::metrics::HandshakeFailure;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
 
 use super::admission::Admission;
 use super::connection::{Protocols, Spoken};
 use super::drain::DrainSignal;
+use super::handshake_log;
 use super::listener::Socket;
 use super::no_room;
 use super::proxy_protocol::{self, Source};
@@ -70,14 +74,16 @@ impl Entrance {
         proxy: &Rc<Proxy>,
         drain: &DrainSignal,
     ) {
+        let address = client.address;
         let handshake = async {
             if self.proxy_protocol {
                 if !client.trusted {
-                    return Err(io::Error::other("it is no listed proxy"));
+                    let error = io::Error::other("the peer is not in trusted_proxies");
+                    return Err(Failure(HandshakeFailure::UnlistedProxy, error));
                 }
                 // What follows is the client's own, whoever speaks for it.
                 client.trusted = false;
-                match proxy_protocol::read(&mut stream).await? {
+                match proxy_protocol::read(&mut stream).await.map_err(in_header)? {
                     Source::Socket => {}
                     Source::Address(address) => {
                         client.address = Some(address.to_canonical());
@@ -90,38 +96,39 @@ impl Entrance {
                 if self.tls.is_none() {
                     no_room::tell(stream).await;
                 }
-                return Err(io::Error::other(
-                    "its client has all connections that it may",
-                ));
+                return Ok(None);
             };
             let entered = match &self.tls {
                 None => Entered::Plain(stream),
-                Some(cell) => {
-                    let acceptor = TlsAcceptor::from(cell.config());
-                    Entered::Tls(Box::new(acceptor.accept(stream).await?))
-                }
+                Some(cell) => tls_handshake(stream, cell).await?,
             };
-            Ok((counted, entered))
+            Ok(Some((counted, entered)))
         };
         let limit = protocols.limits().handshake;
-        let entered = unless_too_late(tokio::time::timeout(limit, handshake), drain);
-        let (_counted, entered) = match entered.await {
-            Some(Ok(Ok(entered))) => entered,
-            Some(result) => {
-                let error = match result {
-                    Ok(result) => result.err(),
-                    Err(elapsed) => Some(elapsed.into()),
-                };
-                let error = error.map(|error: io::Error| error.to_string());
-                tracing::debug!(listener = self.listener, error, "a handshake failed");
-                return;
+        let handshake = async {
+            match tokio::time::timeout(limit, handshake).await {
+                Ok(result) => result,
+                Err(elapsed) => Err(Failure(HandshakeFailure::Timeout, elapsed.into())),
             }
-            None => return,
+        };
+        let failed = |Failure(reason, error)| {
+            admission.handshake_failed(reason);
+            handshake_log::log(reason, &self.listener, address, &error);
+        };
+        let (_counted, entered) = match unless_too_late(handshake, drain).await {
+            Some(Ok(Some(entered))) => entered,
+            Some(Err(failure)) => return failed(failure),
+            Some(Ok(None)) | None => return,
         };
         match entered {
             Entered::Plain(stream) => {
                 let spoken = Spoken::Unknown;
                 protocols.serve(stream, spoken, client, proxy, drain).await;
+            }
+            Entered::PlainHttp(stream) => {
+                let error = io::Error::other("the client speaks plain HTTP to a TLS listener");
+                failed(Failure(HandshakeFailure::PlainHttp, error));
+                no_room::say(stream, PLAIN_HTTP).await;
             }
             Entered::Tls(stream) => {
                 let spoken = match tls::is_http2(stream.get_ref().1) {
@@ -134,10 +141,67 @@ impl Entrance {
     }
 }
 
-/// A connection that is ready for HTTP.
+/// Why a handshake failed: for the metric, and for the log.
+struct Failure(HandshakeFailure, io::Error);
+
+/// The header of the PROXY protocol could not be read.
+fn in_header(error: io::Error) -> Failure {
+    let reason = match error.kind() {
+        ErrorKind::InvalidData => HandshakeFailure::ProxyHeader,
+        _ => HandshakeFailure::Closed,
+    };
+    Failure(reason, error)
+}
+
+/// Shakes hands with a client that speaks TLS.
+async fn tls_handshake<S: Socket>(mut stream: S, cell: &TlsCell) -> Result<Entered<S>, Failure> {
+    let mut first = [0; tls::RECORD_HEADER];
+    let mut length = 0;
+    // Most clients send all of it at once. What begins like TLS is the library's to read on.
+    while length < first.len() && first.first() != Some(&tls::HANDSHAKE) {
+        let free = first.get_mut(length..).unwrap_or_default();
+        match stream.read(free).await {
+            Ok(0) => {
+                return Err(Failure(
+                    HandshakeFailure::Closed,
+                    ErrorKind::UnexpectedEof.into(),
+                ));
+            }
+            Ok(read) => length += read,
+            Err(error) => return Err(Failure(HandshakeFailure::Closed, error)),
+        }
+        let read = first.get(..length).unwrap_or_default();
+        if !tls::begins_handshake(read) && !tls::may_be_http(read) {
+            let error = io::Error::other("the client speaks neither TLS nor HTTP");
+            return Err(Failure(HandshakeFailure::NotTls, error));
+        }
+    }
+    let first = first.get(..length).unwrap_or_default();
+    if !tls::begins_handshake(first) {
+        return Ok(Entered::PlainHttp(stream));
+    }
+    let accepted = TlsAcceptor::from(cell.config()).accept_with(stream, |connection| {
+        // No more than the first record's header, which always fits.
+        let _ = connection.read_tls(&mut { first });
+    });
+    match accepted.await {
+        Ok(stream) => Ok(Entered::Tls(Box::new(stream))),
+        Err(error) => Err(Failure(handshake_log::tls_failure(&error), error)),
+    }
+}
+
+/// The answer to plain HTTP on a listener for TLS.
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 60\r\nConnection: close\r\n\r\n\
+    this port speaks TLS, the request was plain HTTP: use https\n";
+
+/// A connection after its handshake.
 enum Entered<S> {
     Plain(S),
-    Tls(Box<tokio_rustls::server::TlsStream<S>>),
+    Tls(Box<TlsStream<S>>),
+    /// Nobody shook hands: the client speaks HTTP without TLS. It is answered 400, as nginx does.
+    PlainHttp(S),
 }
 
 /// `None`: the server closes, and it took too long.

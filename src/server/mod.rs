@@ -10,6 +10,7 @@ mod drain;
 mod entrance;
 #[doc(hidden)]
 pub mod fuzzing;
+mod handshake_log;
 mod heartbeat;
 mod http1_server;
 mod http2;

@@ -14,11 +14,16 @@ const NO_ROOM: &[u8] =
 /// How long a client may take to read it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says that there is no room, and reads what was asked until the client closes: closed with bytes
+/// Says that there is no room.
+pub(super) async fn tell(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    say(stream, NO_ROOM).await;
+}
+
+/// Sends an answer, and reads what was asked until the client closes: closed with bytes
 /// unread, the connection would be reset, and the client might never see the answer.
-pub(super) async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub(super) async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
     let told = async {
-        stream.write_all(NO_ROOM).await?;
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
         let mut unread = [0; 512];
         while stream.read(&mut unread).await? > 0 {}

@@ -23,6 +23,7 @@ use super::admission::Admission;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
+use super::handshake_log;
 use super::heartbeat::Heartbeat;
 use super::listener::{Accepted, BoundSocket, Listener, Socket};
 use super::no_room;
@@ -130,6 +131,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
             #[cfg(debug_assertions)]
             heartbeat.block_for_test();
             proxy.tick();
+            handshake_log::summarise(Instant::now());
         }
     });
     let mut left = 0;

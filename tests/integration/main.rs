@@ -23,6 +23,7 @@ mod forwarding;
 mod fuzz_smoke;
 mod half_closed;
 mod handover;
+mod handshakes;
 mod heartbeat;
 mod http1;
 mod http2;

@@ -168,6 +168,27 @@ impl Published {
     }
 }
 
+/// How long the header of a record is ([RFC 8446 §5.1]).
+///
+/// [RFC 8446 §5.1]: https://www.rfc-editor.org/rfc/rfc8446#section-5.1
+pub(super) const RECORD_HEADER: usize = 5;
+
+/// The content type of a record with a handshake message.
+pub(super) const HANDSHAKE: u8 = 22;
+
+/// Whether a client's first bytes begin a TLS handshake.
+pub(super) fn begins_handshake(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&HANDSHAKE)
+}
+
+/// Whether a client's first bytes, as many as [`RECORD_HEADER`], may begin a request of HTTP: a
+/// method's letters, then a space, a target's first byte, or more letters.
+pub(super) fn may_be_http(bytes: &[u8]) -> bool {
+    let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
+    let rest = bytes.get(letters.count()..).unwrap_or_default();
+    rest.len() < bytes.len() && (rest.is_empty() || rest.starts_with(b" "))
+}
+
 /// Whether a handshake agreed on HTTP/2.
 pub(super) fn is_http2(connection: &rustls::ServerConnection) -> bool {
     connection.alpn_protocol() == Some(HTTP2)
