@@ -77,10 +77,12 @@ impl Demo {
             source: Source::Inline {
                 upstreams: vec![format!("http://{upstream}")],
                 cors: POLICY.to_owned(),
+                name: "the demo's policy",
             },
             overrides: Overrides {
                 listen: Some(self.listen.unwrap_or_else(|| free("127.0.0.1:8080"))),
                 admin: Some(self.admin.unwrap_or_else(|| free("127.0.0.1:9901"))),
+                ..Overrides::default()
             },
         };
         let loaded = load(&input);

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod demo;
 mod explain;
+mod health;
 mod import;
 mod log;
 mod man;
@@ -88,13 +89,14 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-const MANUALS: [(&str, Manual); 10] = [
+const MANUALS: [(&str, Manual); 11] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
     ("explain", explain::MANUAL),
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
+    ("health", health::MANUAL),
     ("config", config::MANUAL),
     ("config defaults", config::MANUAL),
     ("completions", completions::MANUAL),
@@ -124,6 +126,7 @@ enum Command {
     Explain(explain::Explain),
     Import(import::Import),
     Demo(demo::Demo),
+    Health(health::Health),
     Config(config::Config),
     Completions(completions::Completions),
     Man(man::Man),
@@ -175,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
+        Command::Health(health) => health.execute(),
         Command::Config(config) => config.execute(),
         Command::Completions(completions) => completions.execute(),
         Command::Man(man) => man.execute(),

@@ -10,10 +10,13 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::config::Source;
+use crate::cors::CorsConfiguration;
+use crate::cors::CorsRule;
 
 pub(super) const USAGE: &str = "\
 s3cors run [OPTIONS] --config <FILE>
-       s3cors run [OPTIONS] --upstream <URL> --cors <FILE>";
+       s3cors run [OPTIONS] --upstream <URL> --cors <FILE>
+       s3cors run [OPTIONS] --upstream <URL> --allow-origin <ORIGIN>...";
 
 /// A config, or an upstream and its policy; never both.
 #[derive(Clone, Debug)]
@@ -35,6 +38,34 @@ struct Flags {
     /// Without a config: the policy, S3's CORSConfiguration.
     #[arg(long, env = "S3CORS_CORS", value_name = "FILE")]
     cors: Option<PathBuf>,
+    /// Without a policy file, for development: an origin that may do everything. Repeatable.
+    #[arg(
+        long,
+        env = "S3CORS_ALLOW_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    allow_origin: Vec<String>,
+}
+
+/// What stands for a policy's file in messages.
+const ALLOW_ORIGIN: &str = "--allow-origin";
+
+/// The policy of `--allow-origin`: one rule, under which these origins may do everything.
+fn everything_for(origins: &[String]) -> String {
+    let all = |values: &[&str]| values.iter().map(ToString::to_string).collect();
+    let rule = CorsRule {
+        allowed_origins: origins
+            .iter()
+            .map(|origin| origin.trim().to_owned())
+            .collect(),
+        allowed_methods: all(&["GET", "PUT", "POST", "DELETE", "HEAD"]),
+        allowed_headers: all(&["*"]),
+        // What scripts of S3's clients read (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html).
+        expose_headers: all(&["ETag", "x-amz-request-id", "x-amz-id-2", "x-amz-version-id"]),
+        ..CorsRule::default()
+    };
+    CorsConfiguration { rules: vec![rule] }.to_xml()
 }
 
 impl Args for Routes {
@@ -53,22 +84,26 @@ impl FromArgMatches for Routes {
             config,
             upstream,
             cors,
+            allow_origin,
         } = Flags::from_arg_matches(matches)?;
         let is = |id, source| matches.value_source(id) == Some(source);
         let config_is = |source| is("config", source);
-        let flags_are = |source| is("upstream", source) || is("cors", source);
+        let flags_are =
+            |source| is("upstream", source) || is("cors", source) || is("allow_origin", source);
         let typed = ValueSource::CommandLine;
         if config_is(typed) && flags_are(typed) {
-            let message = "--config <FILE> cannot be used with --upstream or --cors: either says \
-                           what is served";
+            let message = "--config <FILE> cannot be used with --upstream, --cors or \
+                           --allow-origin: either says what is served";
             return Err(error(ErrorKind::ArgumentConflict, message));
         }
         let variables = ValueSource::EnvVariable;
         if !config_is(typed) && !flags_are(typed) && config_is(variables) && flags_are(variables) {
             let flag = if is("upstream", variables) {
                 "S3CORS_UPSTREAM"
-            } else {
+            } else if is("cors", variables) {
                 "S3CORS_CORS"
+            } else {
+                "S3CORS_ALLOW_ORIGIN"
             };
             let message = format!(
                 "S3CORS_CONFIG cannot be used with {flag}: both are in the environment, and either \
@@ -77,18 +112,40 @@ impl FromArgMatches for Routes {
             return Err(error(ErrorKind::ArgumentConflict, &message));
         }
         let config = config.filter(|_| !flags_are(typed));
+        // Of a policy file and origins, what is typed takes precedence over variables, too.
+        let (cors, allow_origin) = match (is("cors", typed), is("allow_origin", typed)) {
+            (true, false) => (cors, Vec::new()),
+            (false, true) => (None, allow_origin),
+            (true, true) | (false, false) => (cors, allow_origin),
+        };
+        if config.is_none() && cors.is_some() && !allow_origin.is_empty() {
+            let message = "--allow-origin <ORIGIN> (S3CORS_ALLOW_ORIGIN) cannot be used with --cors \
+                           <FILE> (S3CORS_CORS): either is the policy";
+            return Err(error(ErrorKind::ArgumentConflict, message));
+        }
         let missing = match (config, upstream.is_empty(), cors) {
             (Some(config), _, _) => return Ok(Self(Source::File(config))),
             (None, false, Some(cors)) => {
                 let upstreams = upstream;
                 return Ok(Self(Source::Flags { upstreams, cors }));
             }
+            (None, false, None) if !allow_origin.is_empty() => {
+                return Ok(Self(Source::Inline {
+                    upstreams: upstream,
+                    cors: everything_for(&allow_origin),
+                    name: ALLOW_ORIGIN,
+                }));
+            }
+            (None, true, None) if !allow_origin.is_empty() => {
+                "a policy needs an upstream: --upstream <URL> (S3CORS_UPSTREAM) is not given"
+            }
             (None, true, None) => {
                 "nothing says what to serve: name a config (--config <FILE>), or an upstream and \
-                 its policy (--upstream <URL> --cors <FILE>)"
+                 its policy (--upstream <URL> --cors <FILE>, or --allow-origin <ORIGIN>)"
             }
             (None, false, None) => {
-                "an upstream needs a policy: --cors <FILE> (S3CORS_CORS) is not given"
+                "an upstream needs a policy: --cors <FILE> (S3CORS_CORS) is not given, nor is \
+                 --allow-origin <ORIGIN>"
             }
             (None, true, Some(_)) => {
                 "a policy needs an upstream: --upstream <URL> (S3CORS_UPSTREAM) is not given"

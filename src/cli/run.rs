@@ -98,6 +98,15 @@ pub(super) struct Run {
     /// Where the operator connects to, or "off" [default: the config's, or 127.0.0.1:9901].
     #[arg(long, env = "S3CORS_ADMIN", value_name = "ADDRESS")]
     admin: Option<String>,
+    /// A host name under which the operator may ask, besides the admin listener's address, localhost
+    /// and the config's. Repeatable.
+    #[arg(
+        long = "admin-host",
+        env = "S3CORS_ADMIN_HOSTS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    admin_hosts: Vec<String>,
     /// Start although policies do not check out: their routes serve without CORS.
     #[arg(long, env = "S3CORS_KEEP_GOING", value_parser = BoolishValueParser::new())]
     keep_going: bool,
@@ -127,9 +136,17 @@ impl Run {
             overrides: Overrides {
                 listen: self.listen,
                 admin: self.admin,
+                admin_hosts: names(self.admin_hosts),
             },
         }
     }
+}
+
+/// A list in a variable may have spaces and a comma at its end.
+fn names(given: Vec<String>) -> Vec<String> {
+    let names = given.iter().map(|name| name.trim());
+    let names = names.filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 async fn serve(

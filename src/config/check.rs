@@ -64,6 +64,8 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// Where the operator connects to, or `off`.
     pub admin: Option<String>,
+    /// Host names that the operator's listener may be asked under, besides the config's.
+    pub admin_hosts: Vec<String>,
 }
 
 /// Reads and checks a config; says whether it is good. If not, it is what could be made of it.
@@ -170,6 +172,14 @@ impl Config {
                 Ok(address) => self.admin.address = address,
                 Err(error) => report.push(flag_error("--admin", error)),
             }
+        }
+        for host in &overrides.admin_hosts {
+            if Host::parse(host.as_bytes()).is_err() {
+                let message = format!("`{host}` is not a host name");
+                let diagnostic = Diagnostic::error("invalid-host", message);
+                report.push(diagnostic.of_flag("--admin-host"));
+            }
+            self.admin.hosts.push(host.clone());
         }
         let flag = match (&overrides.listen, &overrides.admin) {
             (None, None) => return,

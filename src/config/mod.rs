@@ -81,6 +81,8 @@ pub enum Source {
         upstreams: Vec<String>,
         /// Its policy.
         cors: String,
+        /// What stands for the policy's file in messages.
+        name: &'static str,
     },
 }
 
@@ -234,8 +236,12 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
             let config = from_flags(upstreams, cors, &input.overrides, &mut report);
             (config, report.errors() == 0, None)
         }
-        Source::Inline { upstreams, cors } => {
-            let path = Path::new("(inline)");
+        Source::Inline {
+            upstreams,
+            cors,
+            name,
+        } => {
+            let path = Path::new(name);
             let config = from_flags(upstreams, path, &input.overrides, &mut report);
             let is_good = report.errors() == 0;
             return Loaded {

@@ -24,6 +24,7 @@ mod fuzz_smoke;
 mod half_closed;
 mod handover;
 mod handshakes;
+mod health_command;
 mod heartbeat;
 mod http1;
 mod http2;
