@@ -49,6 +49,7 @@ fn snapshot(metrics: &Metrics) -> Snapshot {
         source: Source::Inline {
             upstreams: vec!["http://127.0.0.1:9000".to_owned()],
             cors: POLICY.to_owned(),
+            name: "the bench's policy",
         },
         overrides: Overrides::default(),
     };

@@ -4,13 +4,14 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::thread;
+use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::cors::nearest;
 use crate::metrics::DroppedLines;
-use crate::telemetry::{LineWriter, LogGuard, LogQueue};
+use crate::telemetry::{LineWriter, LogGuard, LogLimiter, LogQueue};
 
 use super::Failure;
 
@@ -82,8 +83,15 @@ impl Log {
     }
 }
 
-/// Logs a panic. The standard hook writes to standard error, which may block or fail.
+thread_local! {
+    static PANICS: LogLimiter<1> = LogLimiter::default();
+}
+
+/// Logs a panic, of many in a second the first few. The standard hook writes to standard error, which may block or fail.
 fn log_panic(panic: &PanicHookInfo<'_>) {
+    if !PANICS.with(|limiter| limiter.take(0, Instant::now(), |_| {})) {
+        return;
+    }
     let payload = panic.payload();
     let message = payload.downcast_ref::<&str>().copied();
     let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));

@@ -4,7 +4,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::request::{Kind, RequestedHeaders};
 use super::rule::Rule;
@@ -158,7 +158,7 @@ pub enum Condition {
 pub enum Reason {
     /// No rule names the origin.
     Origin,
-    /// A rule names the origin, but not the method.
+    /// A rule names the origin, but not the method; or no rule could list the method.
     Method,
     /// A rule names origin and method, but not every header.
     Header,
@@ -221,12 +221,22 @@ impl Denial {
             Cause::BucketNotFound | Cause::NotEnabled => Reason::NoCors,
             Cause::NoRule(Condition::Origin) => Reason::Origin,
             Cause::NoRule(Condition::Method) => Reason::Method,
+            // `PATCH`: a method, though none that a rule of this policy could list.
+            Cause::InvalidMethod if self.requests_a_method() => Reason::Method,
             Cause::NoRule(Condition::Header) => Reason::Header,
             Cause::MissingOrigin
             | Cause::InvalidMethod
             | Cause::InvalidHeaders(_)
             | Cause::MalformedOrigin => Reason::Malformed,
         }
+    }
+
+    /// Whether the requested method is a token, as all methods are ([RFC 9110 §9.1]).
+    ///
+    /// [RFC 9110 §9.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.1
+    fn requests_a_method(&self) -> bool {
+        let method = self.requested_method.as_ref();
+        method.is_some_and(|method| Method::from_bytes(method.as_bytes()).is_ok())
     }
 
     /// The status of a preflight refused for this.

@@ -133,6 +133,16 @@ impl Policy {
         }
     }
 
+    /// The rule that comes nearest to allowing a request, counted from 0, and the conditions that it
+    /// fails; `None`: no rule is asked, or one allows it.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn nearest_rule(&self, request: &CorsRequest<'_>) -> Option<(usize, Vec<Failure>)> {
+        let mut rules = self.answers(request);
+        let nearest = nearest_to(request.origin, &rules)?;
+        let failures = std::mem::take(&mut rules.get_mut(nearest)?.failures);
+        Some((nearest, failures)).filter(|(_, failures)| !failures.is_empty())
+    }
+
     fn matched(&self, pattern: usize, any_origin: bool) -> Match {
         let behind = |rule: &&Rule| rule.first_pattern <= pattern;
         let text = self.origin_patterns().nth(pattern);
@@ -202,13 +212,18 @@ fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<F
     failures
 }
 
-/// The rule that a person would say comes nearest: of those whose conditions hold the longest,
-/// the one with the closest origin, then the one that misses least.
+/// The rule that a person would say comes nearest.
 fn nearest(asked: &Asked<'_>, rules: &[RuleAnswer]) -> Option<usize> {
     let Asked::Rules(origin, _) = asked else {
         return None;
     };
-    let origin = String::from_utf8_lossy(origin.as_bytes());
+    nearest_to(origin.as_bytes(), rules)
+}
+
+/// The rule that a person would say comes nearest: of those whose conditions hold the longest,
+/// the one with the closest origin, then the one that misses least.
+fn nearest_to(origin: &[u8], rules: &[RuleAnswer]) -> Option<usize> {
+    let origin = String::from_utf8_lossy(origin);
     let reached = |rule: &RuleAnswer| rule.failures.first().map(|failure| failure.condition);
     let furthest = rules.iter().map(reached).max()?;
     let distance = |rule: &RuleAnswer| {

@@ -7,9 +7,11 @@ use http::{HeaderValue, Method, StatusCode, request};
 
 use crate::cors::Denial;
 use crate::cors::Kind;
+use crate::cors::RequestedHeaders;
 use crate::metrics::NO_ROUTE;
 use crate::metrics::RouteMetrics;
 
+use super::client::{self, Client};
 use super::forward;
 use super::refusals::Refusal;
 use super::snapshot::RoutePolicy;
@@ -26,10 +28,16 @@ pub(super) struct Asking<'r> {
     /// The method that rules were asked for.
     pub(super) method: &'r [u8],
     pub(super) path: &'r str,
+    /// `Access-Control-Request-Headers`.
+    pub(super) headers: RequestedHeaders<'r>,
+    /// Whose connection it is.
+    pub(super) client: Client,
+    /// The last line of `X-Forwarded-For`, as it came.
+    pub(super) forwarded_for: Option<&'r [u8]>,
 }
 
 impl<'r> Asking<'r> {
-    pub(super) fn of(kind: Kind, request: &'r request::Parts) -> Self {
+    pub(super) fn of(kind: Kind, request: &'r request::Parts, client: Client) -> Self {
         let field = |name| request.headers.get(name).map(HeaderValue::as_bytes);
         let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
         Self {
@@ -38,6 +46,14 @@ impl<'r> Asking<'r> {
             origin: field(ORIGIN).unwrap_or_default(),
             method: requested.unwrap_or(request.method.as_str().as_bytes()),
             path: request.uri.path(),
+            headers: RequestedHeaders::from_fields(&request.headers),
+            client,
+            forwarded_for: request
+                .headers
+                .get_all(&client::X_FORWARDED_FOR)
+                .iter()
+                .next_back()
+                .map(HeaderValue::as_bytes),
         }
     }
 }
@@ -98,9 +114,10 @@ impl Proxy {
         &self,
         denial: &Denial,
         request: &request::Parts,
+        client: Client,
         request_id: &str,
     ) {
-        let asking = Asking::of(Kind::Preflight, request);
+        let asking = Asking::of(Kind::Preflight, request, client);
         let reason = denial.reason();
         self.unrouted
             .decision(self.worker, asking.kind, Err(reason));

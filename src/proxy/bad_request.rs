@@ -40,11 +40,14 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) {
         let start = Instant::now();
-        log(error, bytes, client, start);
+        // An unknown host has a line of its own.
+        if !matches!(error, Error::UnknownHost) {
+            log(error, bytes, client, start);
+        }
         let glimpse = Glimpse::of(bytes);
         let parts = parts(&glimpse);
         let held = self.snapshot();
-        let mut response = self.refuse_head(error, &held.0, &parts);
+        let mut response = self.refuse_head(error, &held.0, &parts, client);
         if !lines.is_empty() {
             // They say it.
             response.headers_mut().remove(CONNECTION);

@@ -37,6 +37,7 @@ mod lane;
 mod lent_body;
 mod logged;
 mod pool;
+mod refusal_text;
 mod refusals;
 pub mod request_body;
 pub mod resolver;
@@ -221,7 +222,7 @@ impl Proxy {
         let (found, handshake) = match found {
             Ok(found) => found,
             Err(error) => {
-                let response = self.refuse_head(&error, &snapshot.0, &parts);
+                let response = self.refuse_head(&error, &snapshot.0, &parts, client);
                 self.count(&self.unrouted, &method, response.status(), start);
                 return response;
             }
@@ -255,7 +256,7 @@ impl Proxy {
             }
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
-                let asking = Asking::of(Kind::Preflight, &parts);
+                let asking = Asking::of(Kind::Preflight, &parts, client);
                 self.count_denied(&found, policy, denial, asking, id.as_str());
                 Some(answer::denial(denial, found.resource, id))
             }
@@ -264,7 +265,7 @@ impl Proxy {
                 None
             }
             Decision::Actual(Err(denial)) => {
-                let asking = Asking::of(Kind::Actual, &parts);
+                let asking = Asking::of(Kind::Actual, &parts, client);
                 self.count_denied(&found, policy, denial, asking, "");
                 None
             }
@@ -366,16 +367,17 @@ impl Proxy {
         error: &Error,
         snapshot: &Snapshot,
         request: &request::Parts,
+        client: Client,
     ) -> Response<Body> {
         let id = self.ids.next();
         tracing::debug!(%error, id = id.as_str(), "a request was refused");
         if matches!(error, Error::UnknownHost) {
             if cors::is_preflight(&request.method, &request.headers) {
                 let denial = Denial::bucket_not_found();
-                self.count_unrouted(&denial, request, id.as_str());
+                self.count_unrouted(&denial, request, client, id.as_str());
                 return answer::denial(&denial, ResourceType::Bucket, id);
             }
-            let asking = Asking::of(Kind::Actual, request);
+            let asking = Asking::of(Kind::Actual, request, client);
             let now = Instant::now();
             self.refusals.log_unknown_host(asking, id.as_str(), now);
         }

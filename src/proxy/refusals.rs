@@ -9,7 +9,9 @@ use crate::cors::Reason;
 use crate::telemetry::LogLimiter;
 
 use super::account::Asking;
+use super::client::{TrustedProxies, address_behind};
 use super::escape::Percent;
+use super::refusal_text::{Why, command};
 use super::snapshot::{RoutePolicy, Snapshot};
 
 /// The most that is shown of an origin or a path, in bytes.
@@ -112,7 +114,14 @@ impl Refusal<'_> {
             Kind::Preflight => "preflight",
             Kind::Actual => "actual",
         };
+        let no_proxies = TrustedProxies::default();
+        let proxies = self
+            .snapshot
+            .map_or(&no_proxies, |snapshot| &snapshot.trusted_proxies);
+        let client = address_behind(asking.forwarded_for.into_iter(), asking.client, proxies);
         tracing::info!(
+            why = Why(self).to_string(),
+            client = client.map(tracing::field::display),
             route = self.route,
             host = shown(asking.host, MAX_SHOWN),
             bucket,
@@ -125,6 +134,7 @@ impl Refusal<'_> {
             // People count from 1, as `explain` does.
             nearest_rule = nearest.map(|index| index + 1),
             rule_id,
+            explain = command(self),
             id = Some(self.request_id).filter(|id| !id.is_empty()),
             "a CORS request was refused"
         );
@@ -134,13 +144,16 @@ impl Refusal<'_> {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::path::Path;
     use std::sync::Arc;
     use std::sync::mpsc;
 
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy};
+    use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy, RequestedHeaders};
+    use crate::proxy::client::Client;
+    use crate::proxy::snapshot::Source;
     use crate::telemetry::PERIOD;
 
     #[derive(Clone)]
@@ -185,6 +198,23 @@ mod tests {
         }
     }
 
+    fn asking() -> Asking<'static> {
+        Asking {
+            kind: Kind::Actual,
+            host: b"photos.example",
+            origin: b"https://app.example",
+            method: b"GET",
+            path: "/",
+            headers: RequestedHeaders::NONE,
+            client: Client {
+                address: Some("192.0.2.7".parse().unwrap()),
+                tls: false,
+                trusted: false,
+            },
+            forwarded_for: None,
+        }
+    }
+
     fn denial(policy: &RoutePolicy, method: &Method, origin: &str) -> Denial {
         let mut fields = HeaderMap::new();
         fields.insert("origin", origin.parse().unwrap());
@@ -209,6 +239,7 @@ mod tests {
                         origin: b"https://a reason=\"forged\r\nforged\x1b[31m",
                         method: b"PUT",
                         path: &"/long".repeat(100),
+                        ..asking()
                     },
                     denial: &denial,
                     policy: Some(&policy),
@@ -231,7 +262,139 @@ mod tests {
             assert!(lines[0].contains(part), "{part} in {}", lines[0]);
         }
         assert!(!lines[0].contains(" id="), "{}", lines[0]);
-        assert!(lines[0].len() < 600);
+        assert!(lines[0].len() < 900);
+    }
+
+    /// What a refusal's line says of a preflight under a policy with this rule.
+    fn line(rule: CorsRule, origin: &str, method: &str, headers: &str) -> String {
+        let configuration = CorsConfiguration { rules: vec![rule] };
+        let policy = RoutePolicy {
+            policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
+            allowed: Box::default(),
+            source: Arc::new(Source {
+                file: Some(Path::new("cors/photos.xml").into()),
+                ..Source::default()
+            }),
+        };
+        let mut fields = HeaderMap::new();
+        fields.insert("origin", origin.parse().unwrap());
+        fields.insert("access-control-request-method", method.parse().unwrap());
+        fields.insert("access-control-request-headers", headers.parse().unwrap());
+        let Decision::Preflight(Err(denial)) = policy.policy.decide(&Method::OPTIONS, &fields)
+        else {
+            panic!("it is allowed");
+        };
+        let lines = logged(|| {
+            let refusal = Refusal {
+                route: "photos",
+                snapshot: None,
+                asking: Asking {
+                    kind: Kind::Preflight,
+                    origin: origin.as_bytes(),
+                    method: method.as_bytes(),
+                    headers: RequestedHeaders::from_value(headers.as_bytes()),
+                    ..asking()
+                },
+                denial: &denial,
+                policy: Some(&policy),
+                request_id: "",
+            };
+            Refusals::default().log(&refusal, Instant::now());
+        });
+        lines.concat()
+    }
+
+    fn rule() -> CorsRule {
+        CorsRule {
+            allowed_origins: vec!["https://app.example".to_owned()],
+            allowed_methods: vec!["GET".to_owned(), "PUT".to_owned()],
+            allowed_headers: vec!["content-type".to_owned()],
+            ..CorsRule::default()
+        }
+    }
+
+    #[test]
+    fn a_line_says_which_value_fails_which_rule_of_which_file_and_how_to_see_it() {
+        let app = "https://app.example";
+        let cases = [
+            (
+                (app, "PUT", "content-type,x-amz-date"),
+                "header x-amz-date is not in AllowedHeader (content-type) of rule 1, cors/photos.xml",
+                "s3cors explain --cors='cors/photos.xml' --origin='https://app.example' \
+                 --method='PUT' --header='content-type' --header='x-amz-date'",
+            ),
+            (
+                (app, "GET", "a,b"),
+                "headers a, b are not in AllowedHeader (content-type) of rule 1",
+                "--header='a' --header='b'",
+            ),
+            (
+                (app, "DELETE", ""),
+                "method DELETE is not in AllowedMethod (GET, PUT) of rule 1, cors/photos.xml",
+                "--method='DELETE'\"",
+            ),
+            (
+                ("http://app.example", "GET", ""),
+                "origin http://app.example is not in any AllowedOrigin of cors/photos.xml; closest: \
+                 https://app.example of rule 1 (",
+                "--origin='http://app.example'",
+            ),
+            (
+                (app, "PATCH", ""),
+                "method PATCH is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
+                "reason=\"method\"",
+            ),
+            (
+                (app, "G T", ""),
+                "method G T is neither",
+                "reason=\"malformed\"",
+            ),
+            (
+                (app, "GET", "a b"),
+                "a b in Access-Control-Request-Headers is not a header name",
+                "",
+            ),
+        ];
+        for ((origin, method, headers), why, also) in cases {
+            let line = line(rule(), origin, method, headers);
+            for part in [why, also, "client=192.0.2.7"] {
+                assert!(line.contains(part), "{part} in {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_values_are_escaped_and_never_in_a_command() {
+        for origin in [
+            "https://a'; rm -rf ~ #",
+            "https://a\"b",
+            "https://a\\'b",
+            "https://a`id`",
+            "https://$(id)",
+            "https://a b",
+            "https://a|b",
+            &format!("https://{}", "a".repeat(300)),
+        ] {
+            let line = line(rule(), origin, "GET", "");
+            assert!(!line.contains("s3cors explain"), "{line}");
+            assert!(line.len() < 900, "{line}");
+        }
+        // No flag can be made of a value.
+        let line = line(rule(), "--help", "GET", "");
+        assert!(line.contains("--origin='--help'"), "{line}");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let many = |prefix: &str| (0..100).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>();
+        let rule = CorsRule {
+            allowed_headers: many("x-allowed-"),
+            ..rule()
+        };
+        let line = line(rule, "https://app.example", "GET", &many("y").join(","));
+        assert!(line.contains("y7, and 92 more"), "{line}");
+        assert!(line.contains("x-allowed-7, and 92 more"), "{line}");
+        assert!(line.len() < 1000, "{line}");
     }
 
     #[test]
@@ -248,8 +411,7 @@ mod tests {
                     kind: Kind::Actual,
                     host: b"photos.example",
                     origin: b"null",
-                    method: b"GET",
-                    path: "/",
+                    ..asking()
                 },
                 denial,
                 policy: None,

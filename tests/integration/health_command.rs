@@ -168,6 +168,7 @@ fn an_allowed_origin_is_a_policy_without_a_file() {
         "--allow-origin",
         "http://127.0.0.1:3000",
     ]);
+    let address = proxy.address;
     let preflight = |origin: &str, method: &str| {
         let fields = [
             ("origin", origin),
@@ -177,7 +178,7 @@ fn an_allowed_origin_is_a_policy_without_a_file() {
                 "content-type,x-amz-meta-a",
             ),
         ];
-        ask(proxy.address, "OPTIONS", "/k", &fields).status
+        ask(address, "OPTIONS", "/k", &fields).status
     };
     for origin in ["http://localhost:3000", "http://127.0.0.1:3000"] {
         for method in ["GET", "PUT", "POST", "DELETE", "HEAD"] {

@@ -10,10 +10,11 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::cors::Decision;
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
 use crate::proxy::answer;
 use crate::proxy::body::Body;
-use crate::proxy::client::Client;
+use crate::proxy::client::{Client, X_FORWARDED_FOR};
 use crate::proxy::edits::{FieldSink as _, RequestEdit};
 use crate::proxy::error::Error;
 use crate::proxy::host::Host;
@@ -88,6 +89,10 @@ impl Received<'_, '_> {
             method: first("access-control-request-method")
                 .unwrap_or(self.method.as_str().as_bytes()),
             path: self.target.path(),
+            headers: first("access-control-request-headers")
+                .map_or(RequestedHeaders::NONE, RequestedHeaders::from_value),
+            client: self.client,
+            forwarded_for: self.head.fields.field_values(&X_FORWARDED_FOR).next_back(),
         }
     }
 
