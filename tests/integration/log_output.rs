@@ -114,8 +114,9 @@ fn spawn(mut command: Command, output: Output, folder: &Folder) -> Option<(Child
 /// A proxy on Unix sockets, whose addresses need not be read from its log.
 struct Proxy {
     child: Child,
-    folder: Folder,
+    /// Dropped before the folder, which may hold a mounted disk.
     _output: Box<dyn Any>,
+    folder: Folder,
 }
 
 impl Proxy {
