@@ -125,19 +125,21 @@ impl<'t> Table<'t> {
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<T>> {
         let value = self.string(key, reader)?;
-        let chosen = choices.iter().find(|(name, _)| name == value.get_ref());
-        if let Some((_, choice)) = chosen {
-            return Some(Spanned::new(value.span(), *choice));
-        }
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let message = format!("`{key}` cannot be \"{}\"", value.get_ref());
-        let mut diagnostic = Diagnostic::error("invalid-value", message)
-            .detail(format!("one of {}", quoted(&names)));
-        if let Some(name) = cors::nearest(value.get_ref(), &names) {
-            diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
-        }
-        reader.push(diagnostic, value.span());
-        None
+        chosen(key, &value, choices, reader)
+    }
+
+    /// One or more of several strings, each with what it stands for.
+    pub(super) fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        reader: &mut Reader<'_>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let values = self.strings(key, reader)?.into_inner();
+        let chosen = values
+            .iter()
+            .filter_map(|value| chosen(key, value, choices, reader));
+        Some(chosen.collect())
     }
 
     /// `true` or `false`.
@@ -314,6 +316,27 @@ impl<'t> Table<'t> {
             reader.push(diagnostic.help(help), key.span());
         }
     }
+}
+
+fn chosen<T: Copy>(
+    key: &str,
+    value: &Spanned<&str>,
+    choices: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<T>> {
+    let chosen = choices.iter().find(|(name, _)| name == value.get_ref());
+    if let Some((_, choice)) = chosen {
+        return Some(Spanned::new(value.span(), *choice));
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let message = format!("`{key}` cannot be \"{}\"", value.get_ref());
+    let mut diagnostic =
+        Diagnostic::error("invalid-value", message).detail(format!("one of {}", quoted(&names)));
+    if let Some(name) = cors::nearest(value.get_ref(), &names) {
+        diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
+    }
+    reader.push(diagnostic, value.span());
+    None
 }
 
 fn string<'t>(

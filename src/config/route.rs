@@ -357,13 +357,20 @@ fn forwarding(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Forwarding {
         forwarding.via = via.into_inner();
     }
     let forms = [
-        ("off", (false, false)),
-        ("x-forwarded", (true, false)),
-        ("forwarded", (false, true)),
-        ("both", (true, true)),
+        ("off", (false, false, false)),
+        ("x-forwarded", (true, false, false)),
+        ("forwarded", (false, true, false)),
+        ("both", (true, true, false)),
+        ("x-real-ip", (false, false, true)),
     ];
-    if let Some(chosen) = table.choice("forwarded", &forms, reader) {
-        (forwarding.x_forwarded, forwarding.forwarded) = chosen.into_inner();
+    for chosen in table
+        .choices("forwarded", &forms, reader)
+        .unwrap_or_default()
+    {
+        let (x_forwarded, forwarded, x_real_ip) = chosen.into_inner();
+        forwarding.x_forwarded |= x_forwarded;
+        forwarding.forwarded |= forwarded;
+        forwarding.x_real_ip |= x_real_ip;
     }
     forwarding
 }

@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderName;
-use http::header::FORWARDED;
 use ipnet::IpNet;
 use thiserror::Error;
 
 pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The other end of a client's connection.
 #[derive(Clone, Copy, Debug)]
@@ -139,20 +139,6 @@ fn address(node: &[u8]) -> Option<IpAddr> {
     let bare = node.parse::<IpAddr>().ok();
     let address = bare.or_else(|| node.parse::<SocketAddr>().ok().map(|node| node.ip()));
     address.map(|address| address.to_canonical())
-}
-
-/// Whether a field says where a request comes from, or what only we may say.
-pub(super) fn is_claim(name: &str) -> bool {
-    let starts_with = |prefix: &str| {
-        let start = name.as_bytes().get(..prefix.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
-    };
-    // Hardly any field begins like these.
-    match name.as_bytes().first() {
-        Some(b'f' | b'F') => name.eq_ignore_ascii_case(FORWARDED.as_str()),
-        Some(b'x' | b'X') => starts_with("x-forwarded-") || starts_with("x-s3cors-"),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use http::header::CONNECTION;
 
+use super::claims::is_claim;
 use super::wire::Fields;
 
 /// Whether a field is one of them, whatever `Connection` names.
@@ -30,22 +31,22 @@ pub(super) fn removed_by_connection(name: &str, fields: &(impl Fields + ?Sized))
 /// Fields that a client may not have removed by naming them in `Connection`: what routes,
 /// frames, identifies or decides.
 fn is_end_to_end(name: &str) -> bool {
-    const FIELDS: [&str; 7] = [
+    const FIELDS: [&str; 6] = [
         "host",
         "origin",
         "authorization",
         "cookie",
         "content-length",
-        "forwarded",
         "via",
     ];
-    const PREFIXES: [&str; 4] = ["access-control-", "x-forwarded-", "x-amz-", "x-s3cors-"];
+    const PREFIXES: [&str; 2] = ["access-control-", "x-amz-"];
     let starts_with = |prefix: &str| {
         let start = name.as_bytes().get(..prefix.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field))
         || PREFIXES.into_iter().any(starts_with)
+        || is_claim(name)
 }
 
 #[cfg(test)]

@@ -17,7 +17,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use crate::cors::is_cors_field;
 use crate::cors::merged_vary;
 
-use super::client::{Client, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, is_claim};
+use super::claims::is_claim;
+use super::client::{
+    Client, TrustedProxies, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP,
+    address_behind,
+};
 use super::connection_fields::{includes, removed_by_connection};
 use super::snapshot::Forwarding;
 use super::trace_context::TRACEPARENT;
@@ -54,6 +58,8 @@ impl FieldSink for Vec<u8> {
 pub(super) struct RequestEdit<'r> {
     pub(super) client: Client,
     pub(super) forwarding: Forwarding,
+    /// The listed proxies, for `X-Real-IP`.
+    pub(super) proxies: &'r TrustedProxies,
     /// The version in which the request was received.
     pub(super) received: Version,
     /// The host that the request names, for `Forwarded` and `X-Forwarded-Host`.
@@ -125,6 +131,9 @@ impl RequestEdit<'_> {
         if self.forwarding.x_forwarded {
             self.add_x_forwarded(fields, out);
         }
+        if self.forwarding.x_real_ip {
+            self.add_x_real_ip(fields, out);
+        }
     }
 
     /// Adds `Forwarded` ([RFC 7239]): an IPv6 address stands in brackets and quotes (§6).
@@ -168,6 +177,17 @@ impl RequestEdit<'_> {
         }
         if !self.host.is_empty() && !said(&X_FORWARDED_HOST) {
             out.field(&X_FORWARDED_HOST, |out| out.extend_from_slice(self.host));
+        }
+    }
+
+    /// Adds `X-Real-IP` unless a listed proxy says it: the address that the request comes from.
+    fn add_x_real_ip(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
+        if self.client.trusted && fields.field_values(&X_REAL_IP).next().is_some() {
+            return;
+        }
+        let lines = fields.field_values(&X_FORWARDED_FOR);
+        if let Some(address) = address_behind(lines, self.client, self.proxies) {
+            out.field(&X_REAL_IP, |out| write_address(address, out));
         }
     }
 
@@ -327,10 +347,16 @@ mod tests {
         }
     }
 
-    fn edit(client: Client, forwarding: Forwarding, host: &[u8]) -> RequestEdit<'_> {
+    fn edit<'r>(
+        client: Client,
+        forwarding: Forwarding,
+        host: &'r [u8],
+        proxies: &'r TrustedProxies,
+    ) -> RequestEdit<'r> {
         RequestEdit {
             client,
             forwarding,
+            proxies,
             received: Version::HTTP_11,
             host,
             replaces_host: false,
@@ -361,7 +387,7 @@ mod tests {
             ("x-forwarded-anything", "1"),
             ("forwarded", "for=192.0.2.1"),
             ("x-s3cors-anything", "1"),
-            ("x-forwarded", "not ours"),
+            ("x-forward", "not ours"),
         ];
         let told = |trusted, x_forwarded, forwarded| {
             let mut fields = fields(&said);
@@ -369,8 +395,10 @@ mod tests {
                 via: false,
                 x_forwarded,
                 forwarded,
+                x_real_ip: false,
             };
-            edit(client(Some("10.0.0.1"), trusted), forwarding, b"a.example").apply(&mut fields);
+            let (client, proxies) = (client(Some("10.0.0.1"), trusted), TrustedProxies::default());
+            edit(client, forwarding, b"a.example", &proxies).apply(&mut fields);
             let mut lines: Vec<_> = fields
                 .iter()
                 .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -380,26 +408,26 @@ mod tests {
         };
         assert_eq!(
             told(false, false, false),
-            "host: a.example\nx-forwarded: not ours"
+            "host: a.example\nx-forward: not ours"
         );
         assert_eq!(
             told(false, true, true),
             "forwarded: for=10.0.0.1;proto=https;host=\"a.example\"\n\
              host: a.example\n\
+             x-forward: not ours\n\
              x-forwarded-for: 10.0.0.1\n\
              x-forwarded-host: a.example\n\
-             x-forwarded-proto: https\n\
-             x-forwarded: not ours"
+             x-forwarded-proto: https"
         );
         assert_eq!(
             told(true, true, true),
             "forwarded: for=192.0.2.1, for=10.0.0.1;proto=https;host=\"a.example\"\n\
              host: a.example\n\
+             x-forward: not ours\n\
              x-forwarded-anything: 1\n\
              x-forwarded-for: 192.0.2.1, 10.0.0.2, 10.0.0.1\n\
              x-forwarded-host: a.example\n\
              x-forwarded-proto: http\n\
-             x-forwarded: not ours\n\
              x-s3cors-anything: 1"
         );
         let mut kept: Vec<_> = said
@@ -417,14 +445,50 @@ mod tests {
             via: false,
             x_forwarded: true,
             forwarded: true,
+            x_real_ip: true,
         };
-        edit(client(None, false), forwarding, b"").apply(&mut fields);
+        let proxies = TrustedProxies::default();
+        edit(client(None, false), forwarding, b"", &proxies).apply(&mut fields);
         assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
         assert!(!fields.contains_key(&X_FORWARDED_FOR));
+        assert!(!fields.contains_key(&X_REAL_IP));
         let mut fields = HeaderMap::new();
-        edit(client(Some("2001:db8::1"), false), forwarding, b"").apply(&mut fields);
+        edit(
+            client(Some("2001:db8::1"), false),
+            forwarding,
+            b"",
+            &proxies,
+        )
+        .apply(&mut fields);
         assert_eq!(fields[FORWARDED], "for=\"[2001:db8::1]\";proto=https");
         assert_eq!(fields[&X_FORWARDED_FOR], "2001:db8::1");
+        assert_eq!(fields[&X_REAL_IP], "2001:db8::1");
+    }
+
+    #[test]
+    fn x_real_ip_is_the_client_behind_the_listed_proxies_unless_one_of_them_says_it() {
+        let proxies = ["10.0.0.0/8".parse().unwrap()].into_iter().collect();
+        let forwarding = Forwarding {
+            via: false,
+            x_real_ip: true,
+            ..Forwarding::default()
+        };
+        let real_ip = |peer, trusted, lines: &[_]| {
+            let mut fields = fields(lines);
+            edit(client(Some(peer), trusted), forwarding, b"", &proxies).apply(&mut fields);
+            let values = fields.get_all(&X_REAL_IP).iter();
+            let values: Vec<_> = values.map(|value| value.to_str().unwrap()).collect();
+            values.join(" and ")
+        };
+        let said = [
+            ("x-real-ip", "192.0.2.9"),
+            ("x-forwarded-for", "192.0.2.1, 10.0.0.2"),
+        ];
+        assert_eq!(real_ip("192.0.2.5", false, &said), "192.0.2.5");
+        assert_eq!(real_ip("192.0.2.5", false, &[]), "192.0.2.5");
+        assert_eq!(real_ip("10.0.0.1", true, &said), "192.0.2.9");
+        assert_eq!(real_ip("10.0.0.1", true, &said[1..]), "192.0.2.1");
+        assert_eq!(real_ip("10.0.0.1", true, &[]), "10.0.0.1");
     }
 
     #[test]
@@ -445,7 +509,13 @@ mod tests {
             via: false,
             ..Forwarding::default()
         };
-        edit(client(None, true), nothing, b"a").apply(&mut fields);
+        edit(
+            client(None, true),
+            nothing,
+            b"a",
+            &TrustedProxies::default(),
+        )
+        .apply(&mut fields);
         let mut left: Vec<_> = fields.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "etag", "host", "origin"]);

@@ -11,7 +11,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
 use hyper::ext::Protocol;
 
-use super::client::Client;
+use super::claims::{IMITATED_FRAMING, imitates_framing};
+use super::client::{Client, TrustedProxies};
 use super::edits::{RequestEdit, ResponseEdit};
 use super::error::Error;
 use super::host::Host;
@@ -78,6 +79,10 @@ pub(super) fn check_http2(request: &request::Parts) -> Result<(), Error> {
     if !target.is_ascii() || !(target.starts_with('/') || target == "*") {
         return Err(Error::InvalidTarget);
     }
+    let mut names = request.headers.keys();
+    if names.any(|name| imitates_framing(name.as_str())) {
+        return Err(Error::MalformedRequest(IMITATED_FRAMING));
+    }
     let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
@@ -142,6 +147,7 @@ pub(super) fn to_upstream(
     request: &mut request::Parts,
     client: Client,
     forwarding: Forwarding,
+    proxies: &TrustedProxies,
     upgrade: bool,
 ) {
     if let Some(authority) = request.uri.authority() {
@@ -157,6 +163,7 @@ pub(super) fn to_upstream(
     let edit = RequestEdit {
         client,
         forwarding,
+        proxies,
         received: request.version,
         host: host.as_ref().map_or(b"", HeaderValue::as_bytes),
         replaces_host: false,
@@ -328,7 +335,8 @@ mod tests {
             tls: false,
             trusted: false,
         };
-        to_upstream(&mut request, client, Forwarding::default(), false);
+        let proxies = TrustedProxies::default();
+        to_upstream(&mut request, client, Forwarding::default(), &proxies, false);
         assert_eq!(request.headers[HOST], "a.example");
         assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
     }

@@ -2,7 +2,7 @@
 
 use http::{Version, request, response};
 
-use super::client::Client;
+use super::client::{Client, TrustedProxies};
 use super::error::Error;
 use super::forward;
 use super::host::Host;
@@ -24,7 +24,8 @@ pub fn to_upstream(
         forward::join_cookies(&mut request.headers);
     }
     let upgrade = forward::wants_upgrade(request);
-    forward::to_upstream(request, client, forwarding, upgrade);
+    let proxies = TrustedProxies::default();
+    forward::to_upstream(request, client, forwarding, &proxies, upgrade);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ pub mod body;
 pub mod body_writer;
 pub mod bucket;
 pub mod check;
+mod claims;
 pub mod client;
 pub mod client_body;
 mod connection_fields;
@@ -426,7 +427,8 @@ impl Proxy {
         if parts.version == Version::HTTP_2 && body.is_empty() {
             forward::say_empty(&mut parts);
         }
-        forward::to_upstream(&mut parts, client, route.forwarding, wants_upgrade);
+        let proxies = &self.snapshot().0.trusted_proxies;
+        forward::to_upstream(&mut parts, client, route.forwarding, proxies, wants_upgrade);
         parts.extensions.clear();
         if expects_continue && !body.is_empty() {
             body.hold(CONTINUE_PATIENCE);

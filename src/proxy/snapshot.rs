@@ -250,6 +250,8 @@ pub struct Forwarding {
     pub x_forwarded: bool,
     /// `Forwarded` (RFC 7239).
     pub forwarded: bool,
+    /// `X-Real-IP`, unless a listed proxy says it.
+    pub x_real_ip: bool,
 }
 
 impl Default for Forwarding {
@@ -258,6 +260,7 @@ impl Default for Forwarding {
             via: true,
             x_forwarded: false,
             forwarded: false,
+            x_real_ip: false,
         }
     }
 }

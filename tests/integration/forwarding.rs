@@ -510,6 +510,7 @@ fn the_client_is_named_when_asked_for_and_cannot_name_itself() {
         via: false,
         x_forwarded: true,
         forwarded: true,
+        x_real_ip: false,
     };
     let proxy = TestProxy::start(&[route]);
     ask(

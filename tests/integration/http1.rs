@@ -29,6 +29,7 @@ fn names_and_order_of_fields_stay_as_they_came_whatever_else_the_request_asks() 
         via: true,
         x_forwarded: true,
         forwarded: false,
+        x_real_ip: false,
     };
     let proxy = TestProxy::start(&[route]);
     for (extra, body) in [

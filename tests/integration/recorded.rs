@@ -379,6 +379,7 @@ fn exchanges_are_as_they_were_recorded() {
                 via: true,
                 x_forwarded: true,
                 forwarded: true,
+                x_real_ip: false,
             }),
         ),
     ] {

@@ -4,6 +4,7 @@ use s3cors::proxy::snapshot::Forwarding;
 use s3cors::server::Limits;
 use serde_json::Value;
 
+use crate::http2;
 use crate::support::client::ask;
 use crate::support::proxy::{TestProxy, TestRoute, listener};
 use crate::support::upstream::{MockUpstream, Recorded};
@@ -38,6 +39,7 @@ const NOTHING: Forwarding = Forwarding {
     via: false,
     x_forwarded: false,
     forwarded: false,
+    x_real_ip: false,
 };
 
 const BOTH: Forwarding = Forwarding {
@@ -81,4 +83,148 @@ fn of_a_listed_proxy_it_is_added_to() {
         assert_eq!(request.values(name), [value], "{name}");
     }
     assert_eq!(line["client"], "203.0.113.9");
+}
+
+/// Names that a listed proxy may send, one of each kind.
+const TRUSTED_ONLY: &[&str] = &[
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-S3cors-Anything",
+    "Forwarded",
+    "X-Real-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "Fastly-Client-IP",
+    "X-Original-URL",
+    "X-Original-Forwarded-For",
+    "X-Rewrite-URL",
+    "Client-Cert",
+];
+
+/// A name in several letter cases, with the separators that other programs take for `-`.
+fn spellings(name: &str) -> Vec<String> {
+    let mut spelled = Vec::new();
+    for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+        for separator in ["-", "_", ".", "~"] {
+            spelled.push(name.replace('-', separator));
+            spelled.push(name.replacen('-', separator, 1));
+        }
+    }
+    spelled.sort();
+    spelled.dedup();
+    spelled
+}
+
+/// The variables that a program gets of a request's fields: WSGI's, where a server changes `-` alone,
+/// and CGI's, where it changes whatever is neither a letter nor a digit.
+fn variables(request: &Recorded) -> Vec<String> {
+    let names = request.head.lines().skip(1);
+    let names = names.filter_map(|line| Some(line.split_once(':')?.0));
+    let upper = names.map(str::to_uppercase);
+    upper
+        .flat_map(|name| {
+            let wsgi = name.replace('-', "_");
+            [
+                wsgi,
+                name.replace(|byte: char| !byte.is_ascii_alphanumeric(), "_"),
+            ]
+        })
+        .collect()
+}
+
+#[test]
+fn no_spelling_of_a_claim_reaches_a_program_from_a_stranger() {
+    let upstream = MockUpstream::answering(OK);
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let claimed: Vec<String> = TRUSTED_ONLY
+        .iter()
+        .map(|name| name.to_uppercase().replace('-', "_"))
+        .collect();
+    let assert_clean = |spelling: &str| {
+        let requests = upstream.requests();
+        let request = requests.last().unwrap();
+        assert_eq!(request.target(), format!("/{spelling}"));
+        let variables = variables(request);
+        assert!(variables.contains(&"X_KEPT".to_owned()), "{variables:?}");
+        let arrived: Vec<_> = variables
+            .iter()
+            .filter(|variable| claimed.contains(variable))
+            .collect();
+        assert!(arrived.is_empty(), "{spelling}: {arrived:?}");
+    };
+    let spellings: Vec<String> = TRUSTED_ONLY
+        .iter()
+        .flat_map(|name| spellings(name))
+        .collect();
+    assert!(spellings.len() >= 200, "{}", spellings.len());
+    for spelling in &spellings {
+        let fields = [(spelling.as_str(), "192.0.2.1"), ("X-Kept", "1")];
+        ask(proxy.address, "GET", &format!("/{spelling}"), &fields);
+        assert_clean(spelling);
+        // A field that hyper has to look after keeps the request from the shortest way.
+        let fields = [&fields[..], &[("Connection", "x-none")]].concat();
+        ask(proxy.address, "GET", &format!("/{spelling}"), &fields);
+        assert_clean(spelling);
+    }
+    http2::on_one_thread(async {
+        let mut client = http2::connect(proxy.address).await;
+        // HTTP/2 has names in lower case only.
+        for spelling in spellings
+            .iter()
+            .filter(|name| **name == name.to_lowercase())
+        {
+            let request = http2::request("GET", &format!("http://photos.example/{spelling}"))
+                .header(spelling, "192.0.2.1")
+                .header("x-kept", "1");
+            let request = request.body(Default::default()).unwrap();
+            assert_eq!(client.send_request(request).await.unwrap().status(), 200);
+            assert_clean(spelling);
+        }
+    });
+}
+
+#[test]
+fn what_some_programs_take_for_framing_is_refused() {
+    let upstream = MockUpstream::answering(OK);
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let imitations: Vec<String> = ["Content-Length", "Transfer-Encoding"]
+        .iter()
+        .flat_map(|name| spellings(name))
+        .filter(|name| !name.contains('-'))
+        .collect();
+    for name in &imitations {
+        let refused = ask(proxy.address, "GET", "/k", &[(name, "5")]);
+        assert_eq!(refused.status, 400, "{name}");
+    }
+    http2::on_one_thread(async {
+        let mut client = http2::connect(proxy.address).await;
+        for name in imitations
+            .iter()
+            .filter(|name| **name == name.to_lowercase())
+        {
+            let request = http2::request("GET", "http://photos.example/k").header(name, "5");
+            let request = request.body(Default::default()).unwrap();
+            let status = client.send_request(request).await.unwrap().status();
+            assert_eq!(status, 400, "{name}");
+        }
+    });
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn x_real_ip_is_sent_where_the_route_wants_it() {
+    let forwarding = Forwarding {
+        x_real_ip: true,
+        ..NOTHING
+    };
+    let (request, _) = forwarded(&[], forwarding);
+    assert_eq!(request.values("x-real-ip"), ["127.0.0.1"]);
+    assert!(request.values("x-forwarded-for").is_empty());
+    let (request, _) = forwarded(&["127.0.0.1", "192.0.2.1"], forwarding);
+    assert_eq!(request.values("x-real-ip"), ["203.0.113.9"]);
 }

@@ -286,6 +286,7 @@ impl Proxy {
         let edit = RequestEdit {
             client: request.client,
             forwarding: route.forwarding,
+            proxies: &held.0.trusted_proxies,
             received: head.version(),
             host: request.authority,
             replaces_host: !matches!(host, HostLine::Stays),

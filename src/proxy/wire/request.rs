@@ -7,6 +7,7 @@ use http::header::CONNECTION;
 use httparse::{Header, Status};
 
 use crate::proxy::HeadLimits;
+use crate::proxy::claims::{IMITATED_FRAMING, imitates_framing};
 
 use super::fields::{Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
 
@@ -233,6 +234,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 10 if is("connection") => &mut connection,
                 14 if is("content-length") => &mut length,
                 17 if is("transfer-encoding") => &mut coding,
+                14 | 17 if imitates_framing(field.name) => return Err(malformed(IMITATED_FRAMING)),
                 29 if is("access-control-request-method") => &mut head.requested_method,
                 30 if is("access-control-request-headers") => &mut head.requested_headers,
                 _ => continue,

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http_body::Frame;
 
+use crate::proxy::claims::{imitates_framing, is_claim};
+
 /// Fields that a receiver might take for the head's ([RFC 9110 §6.5.1]).
 ///
 /// [RFC 9110 §6.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1
-const HEAD_FIELDS: [&str; 20] = [
+const HEAD_FIELDS: [&str; 19] = [
     "authorization",
     "connection",
     "content-encoding",
@@ -15,7 +17,6 @@ const HEAD_FIELDS: [&str; 20] = [
     "content-type",
     "cookie",
     "expect",
-    "forwarded",
     "host",
     "http2-settings",
     "keep-alive",
@@ -29,13 +30,13 @@ const HEAD_FIELDS: [&str; 20] = [
     "upgrade",
 ];
 
-/// And those whose names begin so.
-const HEAD_PREFIXES: [&str; 3] = ["access-control-", "x-forwarded-", "x-s3cors-"];
-
 /// Whether a field may be a trailer.
 pub(super) fn may_be_trailer(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    !HEAD_FIELDS.contains(&&*name) && !HEAD_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    !HEAD_FIELDS.contains(&&*name)
+        && !name.starts_with("access-control-")
+        && !is_claim(&name)
+        && !imitates_framing(&name)
 }
 
 /// Leaves out of a piece that is a trailer section what may be none. HTTP/1.1's are refused for it;

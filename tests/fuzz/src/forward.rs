@@ -35,6 +35,7 @@ pub fn forward(bytes: &[u8]) {
         via: chosen(1),
         x_forwarded: chosen(2),
         forwarded: chosen(4),
+        x_real_ip: false,
     };
     let client = Client {
         address: chosen(8).then_some(IpAddr::from([192, 0, 2, 1])),
@@ -120,10 +121,66 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
     assert_eq!(pairs(&request.headers), fields);
 }
 
+/// Fields that only a listed proxy may send, as CGI's variables.
+const CLAIMS: &[&str] = &[
+    "CF_CONNECTING_IP",
+    "CF_CONNECTING_IPV6",
+    "CF_PSEUDO_IPV4",
+    "CF_VISITOR",
+    "CLIENT_CERT",
+    "CLIENT_CERT_CHAIN",
+    "CLIENT_IP",
+    "CLOUDFRONT_FORWARDED_PROTO",
+    "CLOUDFRONT_VIEWER_ADDRESS",
+    "DO_CONNECTING_IP",
+    "FASTLY_CLIENT_IP",
+    "FLY_CLIENT_IP",
+    "FORWARDED",
+    "FORWARDED_FOR",
+    "FRONT_END_HTTPS",
+    "PROXY_CLIENT_IP",
+    "REMOTE_ADDR",
+    "TRUE_CLIENT_IP",
+    "WL_PROXY_CLIENT_IP",
+    "X_APPENGINE_USER_IP",
+    "X_AZURE_CLIENTIP",
+    "X_AZURE_SOCKETIP",
+    "X_CLIENT_IP",
+    "X_CLUSTER_CLIENT_IP",
+    "X_ENVOY_EXTERNAL_ADDRESS",
+    "X_FORWARDED",
+    "X_HOST",
+    "X_HTTP_HOST_OVERRIDE",
+    "X_PROXYUSER_IP",
+    "X_REAL_IP",
+    "X_REMOTE_ADDR",
+    "X_REMOTE_IP",
+    "X_REWRITE_URL",
+    "X_SCHEME",
+    "X_URL_SCHEME",
+    "X_VERCEL_FORWARDED_FOR",
+];
+
+/// The twin of what is known for a claim: by the variable that CGI makes of a field.
+fn is_claim(name: &str) -> bool {
+    let folded = |byte: char| match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_uppercase(),
+        false => '_',
+    };
+    let variable: String = name.chars().map(folded).collect();
+    let variable = match variable.strip_prefix("HTTP_") {
+        Some(rest) if !rest.starts_with('H') => rest,
+        _ => &variable,
+    };
+    CLAIMS.contains(&variable)
+        || ["X_FORWARDED_", "X_ORIGINAL_", "X_S3CORS_"]
+            .iter()
+            .any(|prefix| variable.starts_with(prefix))
+}
+
 /// The twin of what is said of where a request comes from.
 fn tell(fields: &mut Vec<Field>, host: &[u8], client: Client, forwarding: Forwarding) {
-    let claims = |name: &str| name.starts_with("x-forwarded-") || name.starts_with("x-s3cors-");
-    fields.retain(|(name, _)| client.trusted || name != "forwarded" && !claims(name));
+    fields.retain(|(name, _)| client.trusted || !is_claim(name));
     let proto = if client.tls { "https" } else { "http" };
     let mut add = |name: &str, element: String| {
         let mut elements = Vec::new();
@@ -211,19 +268,20 @@ fn hop_by_hop_removed(fields: &[Field]) -> Vec<Field> {
         "authorization",
         "content-length",
         "cookie",
-        "forwarded",
         "host",
         "origin",
         "via",
     ];
-    let decide = ["access-control-", "x-amz-", "x-forwarded-", "x-s3cors-"];
+    let decide = ["access-control-", "x-amz-"];
     let named: Vec<_> = fields
         .iter()
         .filter(|(name, _)| name == "connection")
         .flat_map(|(_, value)| elements(value))
         .collect();
     let goes = |name: &str| {
-        let stays = decides.contains(&name) || decide.iter().any(|start| name.starts_with(start));
+        let stays = decides.contains(&name)
+            || decide.iter().any(|start| name.starts_with(start))
+            || is_claim(name);
         of_the_connection.contains(&name) || named.contains(&name.as_bytes().to_vec()) && !stays
     };
     let left = fields.iter().filter(|(name, _)| !goes(name));

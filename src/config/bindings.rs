@@ -1,0 +1,96 @@
+//! Which routes are reachable over which listeners, checked.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use crate::cors;
+use crate::proxy::listener_id::ListenerId;
+use crate::server::Bind;
+
+use super::diagnostic::Diagnostic;
+use super::file::Reader;
+
+/// A listener, as far as routes are bound to it.
+pub(super) struct Known {
+    pub(super) name: Option<Box<str>>,
+    pub(super) address: Bind,
+    /// Whether clients have to show a certificate.
+    pub(super) has_client_ca: bool,
+}
+
+/// The listeners that a route names; `None`: all.
+pub(super) type Bindings = Option<Vec<Spanned<Box<str>>>>;
+
+/// Checks that listeners' names differ.
+pub(super) fn check_name(
+    name: &Spanned<&str>,
+    known: &[(Box<str>, Range<usize>)],
+    reader: &mut Reader<'_>,
+) {
+    if name.get_ref().is_empty() {
+        reader.error("invalid-name", name.span(), "a listener's name is not empty");
+    }
+    let id = ListenerId::of(Some(name.get_ref()));
+    let same = |(known, _): &&(Box<str>, _)| ListenerId::of(Some(known)) == id;
+    if let Some((_, first)) = known.iter().find(same) {
+        let message = format!("two listeners are named `{}`", name.get_ref());
+        let diagnostic = Diagnostic::error("duplicate-name", message)
+            .help("routes choose listeners by name: give each its own")
+            .also(reader.file, first.clone(), "first here");
+        reader.push(diagnostic, name.span());
+    }
+}
+
+/// Checks the listeners that a route is bound to; `place` is the route.
+pub(super) fn check(
+    bindings: &Bindings,
+    place: Range<usize>,
+    listeners: &[Known],
+    reader: &mut Reader<'_>,
+) {
+    let names: Vec<&str> = listeners
+        .iter()
+        .filter_map(|listener| listener.name.as_deref())
+        .collect();
+    for binding in bindings.iter().flatten() {
+        let name = &**binding.get_ref();
+        if names.contains(&name) {
+            continue;
+        }
+        let message = format!("no listener is named `{name}`");
+        let diagnostic = Diagnostic::error("unknown-listener", message);
+        let help = match cors::nearest(name, &names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("add name = \"{name}\" to the listener's [[listen]]"),
+        };
+        reader.push(diagnostic.help(help), binding.span());
+    }
+    warn_of_two_ways(bindings, place, listeners, reader);
+}
+
+/// Warns where a route can be reached with and without a client certificate.
+fn warn_of_two_ways(
+    bindings: &Bindings,
+    place: Range<usize>,
+    listeners: &[Known],
+    reader: &mut Reader<'_>,
+) {
+    let is_bound = |listener: &&Known| match bindings {
+        None => true,
+        Some(names) => names
+            .iter()
+            .any(|name| listener.name.as_deref() == Some(name.get_ref())),
+    };
+    let reached = listeners.iter().filter(is_bound);
+    let (with, without): (Vec<_>, Vec<_>) = reached.partition(|listener| listener.has_client_ca);
+    if let (Some(with), Some(without)) = (with.first(), without.first()) {
+        let message = format!(
+            "the route is reachable without a client certificate over `{}`, though `{}` asks for one",
+            without.address, with.address
+        );
+        let diagnostic = Diagnostic::warning("client-authentication-bypassed", message);
+        let help = "name the listeners, and those that the route is for: listen = [\"NAME\"]";
+        reader.push(diagnostic.help(help), place);
+    }
+}
