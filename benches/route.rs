@@ -104,6 +104,7 @@ fn answer(origin: &str, hosts: usize, buckets: usize) -> Work {
         address: Some(Ipv4Addr::LOCALHOST.into()),
         tls: false,
         trusted: false,
+        listener: Default::default(),
     };
     let mut out = Vec::new();
     Box::new(move |count| {

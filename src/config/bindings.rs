@@ -9,7 +9,7 @@ use crate::proxy::listener_id::ListenerId;
 use crate::server::Bind;
 
 use super::diagnostic::Diagnostic;
-use super::file::Reader;
+use super::file::{Reader, Table};
 
 /// A listener, as far as routes are bound to it.
 pub(super) struct Known {
@@ -29,7 +29,11 @@ pub(super) fn check_name(
     reader: &mut Reader<'_>,
 ) {
     if name.get_ref().is_empty() {
-        reader.error("invalid-name", name.span(), "a listener's name is not empty");
+        reader.error(
+            "invalid-name",
+            name.span(),
+            "a listener's name is not empty",
+        );
     }
     let id = ListenerId::of(Some(name.get_ref()));
     let same = |(known, _): &&(Box<str>, _)| ListenerId::of(Some(known)) == id;
@@ -42,13 +46,30 @@ pub(super) fn check_name(
     }
 }
 
-/// Checks the listeners that a route is bound to; `place` is the route.
-pub(super) fn check(
-    bindings: &Bindings,
-    place: Range<usize>,
+/// Reads which listeners a route is bound to.
+pub(super) fn read(
+    table: &mut Table<'_>,
     listeners: &[Known],
     reader: &mut Reader<'_>,
-) {
+) -> Bindings {
+    let place = table.key_span("listen").unwrap_or_else(|| table.span());
+    let written = table.strings("listen", reader);
+    if let Some(written) = written.as_ref().filter(|names| names.get_ref().is_empty()) {
+        let message = "a route is reachable over at least one listener";
+        reader.error("missing-listener", written.span(), message);
+    }
+    let bindings: Bindings = written.map(|written| {
+        let names = written.into_inner().into_iter();
+        names
+            .map(|name| Spanned::new(name.span(), (*name.get_ref()).into()))
+            .collect()
+    });
+    check_names(&bindings, listeners, reader);
+    warn_of_two_ways(&bindings, place, listeners, reader);
+    bindings
+}
+
+fn check_names(bindings: &Bindings, listeners: &[Known], reader: &mut Reader<'_>) {
     let names: Vec<&str> = listeners
         .iter()
         .filter_map(|listener| listener.name.as_deref())
@@ -66,7 +87,6 @@ pub(super) fn check(
         };
         reader.push(diagnostic.help(help), binding.span());
     }
-    warn_of_two_ways(bindings, place, listeners, reader);
 }
 
 /// Warns where a route can be reached with and without a client certificate.

@@ -12,6 +12,7 @@ use crate::cors::Semantics;
 use crate::metrics::Metrics;
 use crate::metrics::RouteMetrics;
 use crate::proxy::host::{HostMap, HostPattern};
+use crate::proxy::listener_id::ListenerId;
 use crate::proxy::resolver::Resolver;
 use crate::proxy::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
 use crate::proxy::upstream::{Upstream, UpstreamSettings};
@@ -115,6 +116,12 @@ impl<'b> Builder<'b> {
             hosts: config.hosts.iter().cloned().collect(),
             policies,
             upstreams,
+            listeners: config.listen.as_ref().map(|names| {
+                let ids = names
+                    .iter()
+                    .map(|name| ListenerId::of(Some(name.get_ref())));
+                ids.collect()
+            }),
             host_header: config.host_header,
             forwarding: config.forwarding,
             metrics,
@@ -345,12 +352,14 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
             hosts,
             policies,
             upstreams,
+            listeners,
             host_header,
             forwarding,
             metrics: _,
         } = &**one;
         *name == other.name
             && *hosts == other.hosts
+            && *listeners == other.listeners
             && *host_header == other.host_header
             && *forwarding == other.forwarding
             && upstreams.len() == other.upstreams.len()

@@ -22,6 +22,7 @@ use crate::server::ListenerSettings;
 
 use super::address;
 use super::address::InvalidAddress;
+use super::bindings::Known;
 use super::diagnostic::Diagnostic;
 use super::file::{self, Reader, Table};
 use super::listener::{self, Taken, TlsFiles};
@@ -89,7 +90,13 @@ pub(super) fn check(
     let (admin, admin_place) = admin(&mut root, base, &mut reader);
     let access_log = access_log(&mut root, base, &mut reader);
     let traces = traces::traces(&mut root, base, &mut reader);
-    let routes = route::routes(&mut root, base, &mut reader);
+    let known = listeners.iter().map(|(listener, tls)| Known {
+        name: listener.name.clone(),
+        address: listener.address.clone(),
+        has_client_ca: tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()),
+    });
+    let known: Vec<_> = known.collect();
+    let routes = route::routes(&mut root, base, &known, &mut reader);
     let limits = limits(&mut root, &mut reader);
     let drain = drain(&mut root, &mut reader);
     root.finish(&mut reader);
@@ -158,6 +165,14 @@ impl Config {
         // What a flag names is relative to where it was typed.
         let here = Path::new("");
         if let Some(text) = &overrides.listen {
+            if let Some(route) = self.routes.iter().find(|route| route.listen.is_some()) {
+                let message = format!(
+                    "route `{}` is reachable over listeners of the config only, and --listen replaces \
+                     them",
+                    route.name
+                );
+                report.push(Diagnostic::error("unknown-listener", message).of_flag("--listen"));
+            }
             match address::bind(text, here) {
                 Ok(address) => {
                     self.server.listeners = vec![ListenerSettings::plain(address)];

@@ -12,6 +12,7 @@ use crate::server::ListenerSettings;
 
 use super::address;
 use super::address::Listen;
+use super::bindings;
 use super::check::invalid_address;
 use super::diagnostic::Diagnostic;
 use super::file::{Reader, Table};
@@ -75,7 +76,13 @@ pub(super) fn listeners(
 ) -> Listeners {
     let mut listeners = Listeners::new();
     let mut places: Vec<Range<usize>> = Vec::new();
+    let mut names: Vec<(Box<str>, Range<usize>)> = Vec::new();
     for mut table in root.tables("listen", reader) {
+        let name = table.string("name", reader);
+        if let Some(name) = &name {
+            bindings::check_name(name, &names, reader);
+            names.push(((*name.get_ref()).into(), name.span()));
+        }
         let address = table.string("address", reader);
         let proxy_protocol = table.boolean("proxy_protocol", reader);
         if let Some(asked) = proxy_protocol.as_ref().filter(|asked| *asked.get_ref())
@@ -106,6 +113,7 @@ pub(super) fn listeners(
             places.push(span);
             let settings = ListenerSettings {
                 proxy_protocol: proxy_protocol.is_some_and(Spanned::into_inner),
+                name: name.map(|name| (*name.get_ref()).into()),
                 ..ListenerSettings::plain(bind)
             };
             listeners.push((settings, tls));

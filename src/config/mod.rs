@@ -5,6 +5,7 @@
 //! [`Reloader`](reload::Reloader) does both when files change. May use all rooms but `cli`.
 
 mod address;
+mod bindings;
 mod bucket_hosts;
 mod build;
 mod certificates;

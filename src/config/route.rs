@@ -17,6 +17,7 @@ use crate::proxy::host::HostPattern;
 use crate::proxy::snapshot::{Forwarding, HostHeader};
 use crate::proxy::upstream::UpstreamSettings;
 
+use super::bindings::{self, Bindings, Known};
 use super::bucket_hosts;
 use super::check::with_help;
 use super::diagnostic::Diagnostic;
@@ -45,6 +46,8 @@ pub struct RouteConfig {
     pub buckets: Option<BucketsConfig>,
     /// What its policies are compiled with.
     pub options: Options,
+    /// The listeners that it is reachable over.
+    pub(super) listen: Bindings,
     /// What `Host` the upstream gets.
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
@@ -100,6 +103,7 @@ impl RouteConfig {
             }),
             buckets: None,
             options: Options::default(),
+            listen: None,
             host_header: HostHeader::default(),
             forwarding: Forwarding::default(),
         }
@@ -117,6 +121,7 @@ struct Seen {
 pub(super) fn routes(
     root: &mut Table<'_>,
     base: &Path,
+    listeners: &[Known],
     reader: &mut Reader<'_>,
 ) -> Vec<RouteConfig> {
     let tables = root.tables("route", reader);
@@ -128,7 +133,7 @@ pub(super) fn routes(
     let mut seen = Seen::default();
     let mut routes = Vec::with_capacity(tables.len());
     for mut table in tables {
-        routes.extend(route(&mut table, base, &mut seen, reader));
+        routes.extend(route(&mut table, base, listeners, &mut seen, reader));
         table.finish(reader);
     }
     routes
@@ -138,6 +143,7 @@ pub(super) fn routes(
 fn route(
     table: &mut Table<'_>,
     base: &Path,
+    listeners: &[Known],
     seen: &mut Seen,
     reader: &mut Reader<'_>,
 ) -> Option<RouteConfig> {
@@ -164,6 +170,7 @@ fn route(
     bucket_hosts::check_host_header(host_header.as_ref(), addressing, reader);
     let host_header = host_header.map(Spanned::into_inner).unwrap_or_default();
     let forwarding = forwarding(table, reader);
+    let listen = bindings::read(table, listeners, reader);
     Some(RouteConfig {
         name: name?,
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
@@ -173,6 +180,7 @@ fn route(
         cors,
         buckets,
         options,
+        listen,
         host_header,
         forwarding,
     })

@@ -10,6 +10,8 @@ use http::HeaderName;
 use ipnet::IpNet;
 use thiserror::Error;
 
+use super::listener_id::ListenerId;
+
 pub(super) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -24,6 +26,8 @@ pub struct Client {
     pub tls: bool,
     /// Whether it is a listed proxy, which is believed whom it speaks for.
     pub trusted: bool,
+    /// The listener that it connected to.
+    pub listener: ListenerId,
 }
 
 /// The proxies that are believed whom they speak for.
@@ -154,6 +158,7 @@ mod tests {
             address: address.map(|address| address.parse().unwrap()),
             tls: true,
             trusted,
+            listener: ListenerId::default(),
         }
     }
 

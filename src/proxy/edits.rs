@@ -344,6 +344,7 @@ mod tests {
             address: address.map(|address| address.parse().unwrap()),
             tls: true,
             trusted,
+            listener: Default::default(),
         }
     }
 

@@ -334,6 +334,7 @@ mod tests {
             address: None,
             tls: false,
             trusted: false,
+            listener: Default::default(),
         };
         let proxies = TrustedProxies::default();
         to_upstream(&mut request, client, Forwarding::default(), &proxies, false);

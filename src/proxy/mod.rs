@@ -36,6 +36,7 @@ mod http2_client;
 pub mod keep_alive;
 mod lane;
 mod lent_body;
+pub mod listener_id;
 mod logged;
 mod pool;
 mod refusal_text;
@@ -86,6 +87,7 @@ use edge::DateLine;
 use error::{Blame, Error};
 use host::Host;
 use lane::Pipes;
+use listener_id::ListenerId;
 use logged::Logged;
 use pool::Pool;
 use refusals::Refusals;
@@ -218,7 +220,7 @@ impl Proxy {
         let start = Instant::now();
         let snapshot = self.snapshot();
         let method = parts.method.clone();
-        let found = self.route(&snapshot.0, &parts);
+        let found = self.route(&snapshot.0, &parts, client);
         let found = found.and_then(|found| Ok((found, websocket::asked_for(&parts)?)));
         let (found, handshake) = match found {
             Ok(found) => found,
@@ -338,13 +340,15 @@ impl Proxy {
         &self,
         snapshot: &'s Snapshot,
         request: &request::Parts,
+        client: Client,
     ) -> Result<FoundRoute<'s>, Error> {
         if request.version == Version::HTTP_2 {
             self.check_size(request)?;
             forward::check_http2(request)?;
         }
         forward::check_target(request)?;
-        FoundRoute::find(snapshot, forward::authority(request)?, request.uri.path())
+        let authority = forward::authority(request)?;
+        FoundRoute::find(snapshot, authority, request.uri.path(), client.listener)
     }
 
     /// Checks how long a head of HTTP/2 is.
@@ -385,7 +389,7 @@ impl Proxy {
         let authority = forward::authority(request).ok();
         let found = authority.and_then(|authority| {
             let path = request.uri.path();
-            FoundRoute::find(snapshot, authority, path).ok()
+            FoundRoute::find(snapshot, authority, path, client.listener).ok()
         });
         let policy = found.as_ref().and_then(|found| found.policy);
         let mut response = answer::failure(error, policy.is_some(), id);
@@ -487,20 +491,25 @@ struct FoundRoute<'s> {
 }
 
 impl<'s> FoundRoute<'s> {
-    fn find(snapshot: &'s Snapshot, authority: &[u8], path: &str) -> Result<Self, Error> {
+    fn find(
+        snapshot: &'s Snapshot,
+        authority: &[u8],
+        path: &str,
+        listener: ListenerId,
+    ) -> Result<Self, Error> {
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
         let matched = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
-        Self::at(snapshot, *matched.value, path, matched.host())
+        Self::at(snapshot, *matched.value, path, matched.host(), listener)
     }
 
     /// The route of a request that names no host (HTTP/1.0): the one that serves every host.
-    fn of_no_host(snapshot: &'s Snapshot, path: &str) -> Result<Self, Error> {
+    fn of_no_host(snapshot: &'s Snapshot, path: &str, listener: ListenerId) -> Result<Self, Error> {
         let index = snapshot.hosts.catch_all().ok_or(Error::InvalidHost)?;
         let host = MatchedHost {
             below: None,
             is_canonical: true,
         };
-        Self::at(snapshot, *index, path, host)
+        Self::at(snapshot, *index, path, host, listener)
     }
 
     fn at(
@@ -508,8 +517,12 @@ impl<'s> FoundRoute<'s> {
         index: usize,
         path: &str,
         host: MatchedHost<'_>,
+        listener: ListenerId,
     ) -> Result<Self, Error> {
         let route = snapshot.routes.get(index).ok_or(Error::UnknownHost)?;
+        if !route.is_bound_to(listener) {
+            return Err(Error::UnknownHost);
+        }
         let found = route.policies.find(path, host);
         Ok(Self {
             snapshot,

@@ -210,6 +210,7 @@ mod tests {
                 address: Some("192.0.2.7".parse().unwrap()),
                 tls: false,
                 trusted: false,
+                listener: Default::default(),
             },
             forwarded_for: None,
         }

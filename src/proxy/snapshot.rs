@@ -18,6 +18,7 @@ use crate::metrics::RouteMetrics;
 use super::bucket::{self, Addressed, Addressing, Ambiguity, MatchedHost};
 use super::client::TrustedProxies;
 use super::host::{Host, HostMap, HostPattern};
+use super::listener_id::ListenerId;
 use super::upstream::Upstream;
 
 /// What every request of one moment is answered from.
@@ -62,12 +63,23 @@ pub struct Route {
     pub policies: Policies,
     /// One or more; several: least outstanding requests.
     pub upstreams: Box<[Arc<Upstream>]>,
+    /// The listeners that it is reachable over; `None`: all.
+    pub listeners: Option<Box<[ListenerId]>>,
     /// What `Host` the upstream gets.
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
     pub forwarding: Forwarding,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
+}
+
+impl Route {
+    /// Whether it is reachable over a listener.
+    #[must_use]
+    pub fn is_bound_to(&self, listener: ListenerId) -> bool {
+        let listeners = self.listeners.as_ref();
+        listeners.is_none_or(|listeners| listeners.contains(&listener))
+    }
 }
 
 /// The CORS policies of a route.

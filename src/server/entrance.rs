@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::metrics::HandshakeFailure;
 use crate::proxy::Client;
 use crate::proxy::Proxy;
+use crate::proxy::listener_id::ListenerId;
 
 use super::admission::Admission;
 use super::connection::{Protocols, Spoken};
@@ -32,6 +33,8 @@ pub(super) struct Entrance {
     pub(super) listener: String,
     pub(super) tls: Option<TlsCell>,
     pub(super) proxy_protocol: bool,
+    /// What routes are bound to.
+    pub(super) id: ListenerId,
     /// Whether somebody else has the listener's socket too, and with it who waits there.
     pub(super) is_shared: bool,
 }
@@ -52,6 +55,7 @@ impl Entrance {
             address,
             tls: self.tls.is_some(),
             trusted: proxy.trusts(address),
+            listener: self.id,
         };
         if self.tls.is_none() && !self.proxy_protocol {
             let Some(_counted) = admission.admit(client) else {

@@ -41,6 +41,7 @@ use tokio::sync::mpsc;
 use crate::metrics::Metrics;
 use crate::metrics::Worker;
 use crate::proxy::access_log::AccessLog;
+use crate::proxy::listener_id::ListenerId;
 use crate::proxy::snapshot::Current;
 use crate::proxy::traces::Traces;
 
@@ -78,6 +79,8 @@ pub struct ListenerSettings {
     /// Whether each connection begins with a PROXY protocol header, which it then has to, and only
     /// from a listed proxy.
     pub proxy_protocol: bool,
+    /// The name that routes are bound to it by.
+    pub name: Option<Box<str>>,
 }
 
 impl ListenerSettings {
@@ -88,6 +91,7 @@ impl ListenerSettings {
             address,
             tls: None,
             proxy_protocol: false,
+            name: None,
         }
     }
 }
@@ -332,6 +336,7 @@ impl Bound {
                 listener: bound.address.to_string(),
                 tls: settings.tls,
                 proxy_protocol: settings.proxy_protocol,
+                id: ListenerId::of(settings.name.as_deref()),
                 is_shared: matches!(bound.address, Bind::Systemd(_)),
             };
             if let Some(cell) = &entrance.tls {

@@ -89,6 +89,7 @@ mod tests {
             address: address.map(|address| address.parse().unwrap()),
             tls: false,
             trusted,
+            listener: Default::default(),
         }
     }
 

@@ -370,6 +370,7 @@ mod tests {
                 listener: "test".to_owned(),
                 tls: None,
                 proxy_protocol: false,
+                id: Default::default(),
                 is_shared: false,
             };
             let mut hall = Hall::new(entrance, &shared);

@@ -147,6 +147,7 @@ fn route(name: &str, hosts: &[&str], policies: Policies) -> Route {
         hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
         policies,
         upstreams: [Arc::new(Upstream::new(upstream).unwrap())].into(),
+        listeners: None,
         host_header: HostHeader::default(),
         forwarding: Forwarding::default(),
         metrics: Metrics::new(1).route(name),

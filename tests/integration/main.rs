@@ -10,6 +10,7 @@
 
 mod access_log;
 mod admin;
+mod bindings;
 mod buckets;
 mod cli;
 mod cold_start;

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
@@ -213,7 +213,7 @@ fn kind(proxy: &TestProxy, config: &Arc<ClientConfig>) -> HandshakeKind {
 }
 
 #[test]
-fn sessions_are_resumed_also_after_a_swap_but_not_past_new_authorities() {
+fn sessions_are_resumed_also_after_a_swap_but_not_where_clients_show_certificates() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let own = authority.sign(&[]);
@@ -230,10 +230,53 @@ fn sessions_are_resumed_also_after_a_swap_but_not_past_new_authorities() {
             ..tls(&[&pair])
         };
         cell.publish(asked.clone()).unwrap();
+        for _ in 0..3 {
+            assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        }
+        cell.publish(asked).unwrap();
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        // Nothing that was saved meanwhile lets anybody in without a certificate.
+        cell.publish(tls(&[&pair])).unwrap();
         assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
         assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
-        cell.publish(asked).unwrap();
-        assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
+    }
+}
+
+/// A client that keeps the sessions of its connections is served with its certificate only.
+#[test]
+fn no_session_outlives_the_clients_certificate_or_its_authority() {
+    let authority = Authority::new();
+    let (clients, others) = (Authority::new(), Authority::new());
+    let pair = authority.sign(&["photos.example"]);
+    let upstream = MockUpstream::answering(OK);
+    let asking = |clients: &Authority| Tls {
+        clients: Some(clients.of_clients()),
+        ..tls(&[&pair])
+    };
+    for versions in [[&TLS12], [&TLS13]] {
+        let (proxy, cell) = proxy_with(asking(&clients), &upstream, Limits::default());
+        let answer = |config: &Arc<ClientConfig>| {
+            handshake(proxy.address, "photos.example", config)
+                .and_then(|mut client| ask_first(&mut client))
+        };
+        let own = clients.sign(&[]);
+        let config = Arc::new(authority.client(&versions, Some(&own)));
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        cell.publish(asking(&others)).unwrap();
+        assert!(answer(&config).is_err(), "past its authority");
+        cell.publish(asking(&clients)).unwrap();
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+
+        // Certificates end with a second.
+        let end = SystemTime::now() + Duration::from_secs(2);
+        let own = clients.sign_until(end);
+        let config = Arc::new(authority.client(&versions, Some(&own)));
+        assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
+        while SystemTime::now() < end + Duration::from_secs(1) {
+            // Each handshake would bring the session of the one before.
+            let _ = answer(&config);
+        }
+        assert!(answer(&config).is_err(), "past its end");
     }
 }
 

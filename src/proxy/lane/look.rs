@@ -175,8 +175,10 @@ impl Proxy {
         let authority = authority(head, &target)?;
         let held = self.snapshot();
         let found = match authority {
-            Some(authority) => FoundRoute::find(&held.0, authority, target.path())?,
-            None => FoundRoute::of_no_host(&held.0, target.path())?,
+            Some(authority) => {
+                FoundRoute::find(&held.0, authority, target.path(), client.listener)?
+            }
+            None => FoundRoute::of_no_host(&held.0, target.path(), client.listener)?,
         };
         let request = Received {
             head,

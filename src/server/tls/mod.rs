@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 
 use crate::metrics::Metrics;
 use crate::proxy::crypto;
@@ -78,6 +78,23 @@ struct Published {
     config: Arc<ServerConfig>,
 }
 
+/// What makes the tickets of sessions; `before` was published until now.
+///
+/// `None`: sessions are not resumed. A client that resumes one shows no certificate, so it would stay
+/// authenticated after its certificate's end, and every resumption in TLS 1.3 brings a new ticket.
+fn tickets(
+    tls: &Tls,
+    before: Option<&Published>,
+) -> Result<Option<Arc<dyn ProducesTickets>>, rustls::Error> {
+    match before {
+        _ if tls.clients.is_some() => Ok(None),
+        Some(before) if before.tls.clients.is_none() => {
+            Ok(Some(Arc::clone(&before.config.ticketer)))
+        }
+        _ => crypto::Ticketer::new().map(|tickets| Some(tickets as _)),
+    }
+}
+
 impl TlsCell {
     /// A cell with what is served first.
     ///
@@ -85,7 +102,8 @@ impl TlsCell {
     ///
     /// Where the system has no random bytes.
     pub fn new(tls: Tls) -> Result<Self, rustls::Error> {
-        let published = Published::new(tls, crypto::Ticketer::new()?);
+        let tickets = tickets(&tls, None)?;
+        let published = Published::new(tls, tickets);
         Ok(Self(Arc::new(Cell {
             published: ArcSwap::from_pointee(published),
             shown: OnceLock::new(),
@@ -94,19 +112,14 @@ impl TlsCell {
 
     /// Makes `tls` what new handshakes find; connections go on with what theirs found.
     ///
-    /// Sessions can be resumed across it, unless the authorities change: a resumed session does
-    /// not show its certificate again.
+    /// Sessions can be resumed across it, unless clients have to show a certificate.
     ///
     /// # Errors
     ///
     /// Where the system has no random bytes; what was published before stays.
     pub fn publish(&self, tls: Tls) -> Result<(), rustls::Error> {
         let before = self.0.published.load_full();
-        let tickets = if before.tls.clients == tls.clients {
-            Arc::clone(&before.config.ticketer)
-        } else {
-            crypto::Ticketer::new()?
-        };
+        let tickets = tickets(&tls, Some(&before))?;
         self.0
             .published
             .store(Arc::new(Published::new(tls, tickets)));
@@ -145,7 +158,7 @@ impl TlsCell {
 }
 
 impl Published {
-    fn new(tls: Tls, tickets: Arc<dyn ProducesTickets>) -> Self {
+    fn new(tls: Tls, tickets: Option<Arc<dyn ProducesTickets>>) -> Self {
         let builder = ServerConfig::builder_with_provider(crypto::provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for TLS 1.2 and 1.3");
@@ -157,10 +170,18 @@ impl Published {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(ByName::new(&tls.certificates)));
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        config.ticketer = tickets;
         config.ignore_client_order = true;
-        // Browsers and curl open one connection with a ticket; rustls would send two.
-        config.send_tls13_tickets = 1;
+        match tickets {
+            Some(tickets) => {
+                config.ticketer = tickets;
+                // Browsers and curl open one connection with a ticket; rustls would send two.
+                config.send_tls13_tickets = 1;
+            }
+            None => {
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
+            }
+        }
         Self {
             tls,
             config: Arc::new(config),

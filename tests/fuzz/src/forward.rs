@@ -41,6 +41,7 @@ pub fn forward(bytes: &[u8]) {
         address: chosen(8).then_some(IpAddr::from([192, 0, 2, 1])),
         tls: chosen(16),
         trusted: chosen(32),
+        listener: Default::default(),
     };
     let version = match (chosen(64), chosen(128)) {
         (true, false) => Version::HTTP_10,

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
@@ -42,6 +43,14 @@ impl Authority {
         self.sign_with(names, |params| {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2020, 12, 31);
+        })
+    }
+
+    /// One whose end is at this time.
+    pub(crate) fn sign_until(&self, end: SystemTime) -> Pair {
+        let since = end.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        self.sign_with(&[], |params| {
+            params.not_after = date_time_ymd(1970, 1, 1) + since;
         })
     }
 

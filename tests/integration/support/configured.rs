@@ -43,6 +43,7 @@ impl Configured {
                 hosts: Box::default(),
                 policies: Policies::default(),
                 upstreams: [Arc::new(upstream.unwrap())].into(),
+                listeners: None,
                 host_header: HostHeader::default(),
                 forwarding: Forwarding::default(),
                 metrics: metrics.route("before"),
@@ -79,10 +80,15 @@ impl Configured {
 
     /// The first TCP address that it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
-        let tcp = self.addresses.iter().find_map(|bind| match bind {
+        self.addresses()[0]
+    }
+
+    /// Every TCP address that it listens on, in the config's order.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let tcp = self.addresses.iter().filter_map(|bind| match bind {
             Bind::Tcp(address) => Some(*address),
             Bind::Unix(_) | Bind::Systemd(_) => None,
         });
-        tcp.unwrap()
+        tcp.collect()
     }
 }

@@ -141,6 +141,7 @@ impl TestRoute {
                 not_enabled: self.managed.then(|| policy(None)),
             },
             upstreams,
+            listeners: None,
             host_header: self.host_header,
             forwarding: self.forwarding,
             metrics: Arc::clone(&counters),
