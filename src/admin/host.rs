@@ -20,8 +20,8 @@ pub(super) enum Local {
 ///
 /// A page whose own name resolves to this machine (DNS rebinding) could otherwise read what is here:
 /// the browser takes both for one origin, and still sends the page's name. So names have to be
-/// known: loopback names, and those that the config lists. An IP address is no name that somebody
-/// could have resolve to this machine, so any is good: published ports and NAT change it, and the
+/// known: loopback names, and those that the config lists. An IP address cannot be made to resolve
+/// to this machine, so any is good: published ports and NAT change it, and the
 /// port too. A request of HTTP/1.0 may leave `Host` out; no browser sends one. No browser reaches a
 /// Unix socket, so there any host is good.
 ///

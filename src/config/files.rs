@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::Method;
 
@@ -35,6 +36,8 @@ pub(super) struct Files {
     read: Vec<Arc<PolicyFile>>,
     /// Whether something could not be read, and the next read may succeed although nothing changed.
     may_pass: bool,
+    /// Whether a file may have been written again since it was read and look the same.
+    may_differ: bool,
     /// The files but those of policies whose newest contents cannot be used, and why.
     rejected: Vec<Rejected>,
 }
@@ -86,9 +89,13 @@ impl Files {
     /// Reads a file of at most `limit` bytes.
     pub(super) fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         self.reads += 1;
+        let now = SystemTime::now();
         let read = read::read(path, limit);
         let (stamp, digest) = match &read {
-            Ok((bytes, stamp)) => (Some(*stamp), digest_of(bytes)),
+            Ok((bytes, stamp)) => {
+                self.may_differ |= !stamp.is_settled(now);
+                (Some(*stamp), digest_of(bytes))
+            }
             Err(error) => {
                 self.may_pass |= error.may_pass();
                 (Stamp::of(path), digest_of(&error.to_string()))
@@ -139,6 +146,7 @@ impl Files {
     pub(super) fn keep(&mut self, file: &Arc<PolicyFile>, methods: &[Method], before: Before<'_>) {
         (&file.path, file.contents()).hash(&mut self.digest);
         self.may_pass |= file.may_pass;
+        self.may_differ |= file.may_differ();
         let before = before.policy(&file.path, methods);
         if before.is_none_or(|before| !Arc::ptr_eq(before, file)) {
             self.read.push(Arc::clone(file));
@@ -175,6 +183,12 @@ impl Files {
     /// Whether something could not be read, and may be by the next load although nothing changed.
     pub(super) fn may_pass(&self) -> bool {
         self.may_pass
+    }
+
+    /// Whether a file may have been written again since it was read without another stamp: it has to
+    /// be read once more when that is certain.
+    pub(super) fn may_differ(&self) -> bool {
+        self.may_differ
     }
 
     /// Every file whose newest contents cannot be used, and why; once each, in the order of paths.

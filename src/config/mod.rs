@@ -92,9 +92,9 @@ pub enum Source {
 pub struct Loaded {
     /// Everything there is to say.
     pub report: Report,
-    /// The config; `None`: it does not check out, and there is no earlier one.
+    /// The config; `None`: it is invalid, and there is no earlier one.
     pub config: Option<Config>,
-    /// What the config was made of; `None`: flags, or there is no config.
+    /// The text of the config; `None`: it comes from flags, or there is none.
     text: Option<Arc<SourceFile>>,
     /// Whether the newest config file cannot be used, so that this is the last good one.
     is_last_good: bool,

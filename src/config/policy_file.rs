@@ -38,6 +38,8 @@ pub(super) struct PolicyFile {
     pub(super) is_settled: bool,
     /// Whether it could not be read, and the next read may succeed although the file is the same.
     pub(super) may_pass: bool,
+    /// Whether it could not be read at all.
+    failed_read: bool,
 }
 
 /// What a policy file that checks out says.
@@ -69,6 +71,7 @@ impl PolicyFile {
             stamp: None,
             is_settled: true,
             may_pass: false,
+            failed_read: false,
         }
     }
 
@@ -83,6 +86,13 @@ impl PolicyFile {
             Ok(document) => Ok(document.source.content_hash),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it may have been written again since it was read, within one tick of its file system's
+    /// clock, so that its stamp is the same.
+    pub(super) fn may_differ(&self) -> bool {
+        let was_read = self.stamp.is_some() && !self.failed_read;
+        was_read && !self.is_settled
     }
 
     /// Whether it checks out and has the contents of this hash.
@@ -131,6 +141,7 @@ impl<'r> Reading<'r> {
                     stamp: Some(stamp),
                     is_settled: stamp.is_settled(now),
                     may_pass: false,
+                    failed_read: false,
                 }
             }
             Err(error) => {
@@ -142,6 +153,7 @@ impl<'r> Reading<'r> {
                     stamp: Stamp::of(path),
                     is_settled: false,
                     may_pass: error.may_pass(),
+                    failed_read: true,
                 }
             }
         })

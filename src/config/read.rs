@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 /// The coarsest clock that a file system stamps changes with (FAT's).
-const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+pub(super) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
 /// What tells whether a file is still the one it was, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ impl ReadError {
     /// Whether the same read may succeed later although the file stays as it is: no descriptor was
     /// left, a disk or a file server did not answer, somebody was writing.
     ///
-    /// A path that leads nowhere gets another [`Stamp`] once it leads somewhere, so nobody has to
-    /// try it again and again.
+    /// A path that leads nowhere gets another [`Stamp`] once it leads somewhere, so it needs no
+    /// retry.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Io(_) => !self.is_not_found(),

@@ -128,6 +128,12 @@ impl Reloader {
         self.files.may_pass() || self.has_panicked
     }
 
+    /// Whether files have to be read once more when the clock of their file system has gone on: they
+    /// may have been written again since, and look the same.
+    pub(super) fn may_differ(&self) -> bool {
+        self.files.may_differ()
+    }
+
     /// Whether the last reload panicked.
     pub(super) fn has_panicked(&self) -> bool {
         self.has_panicked

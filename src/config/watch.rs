@@ -18,7 +18,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use super::files::Files;
-use super::read::Stamp;
+use super::read::{COARSEST_CLOCK, Stamp};
 use super::reload::Reloader;
 
 /// How long nothing must change before files are read: who writes one file often writes another.
@@ -34,6 +34,9 @@ const SHORTEST_POLL: Duration = Duration::from_millis(400);
 /// time, up to the interval at which files are looked at.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
+/// How long after a read a file's next change shows in its stamp, and a little more.
+const SETTLED: Duration = COARSEST_CLOCK.saturating_add(Duration::from_millis(100));
+
 /// How often files are looked at at least.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 
@@ -48,7 +51,7 @@ pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
     let mut watches = Watches::new();
     let mut is_armed = false;
     let mut schedule = Schedule::new();
-    schedule.reloaded(Instant::now(), reloader.may_pass());
+    schedule.reloaded(Instant::now(), &reloader);
     loop {
         // Armed first, looked at then: nothing falls between. Where all was watched already, a look
         // would find nothing that was not told.
@@ -93,7 +96,7 @@ pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
             reloader
         })
         .await;
-        schedule.reloaded(Instant::now(), reloader.may_pass());
+        schedule.reloaded(Instant::now(), &reloader);
         is_armed = false;
     }
 }
@@ -103,11 +106,11 @@ pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
 enum Cause {
     Forced,
     Changed,
-    /// Something could not be read before.
+    /// Something could not be read before, or may have changed without a trace.
     Retry,
 }
 
-/// When files are looked at although nobody tells of a change, and when a failed read is retried.
+/// When files are polled, and when a failed read is retried.
 struct Schedule {
     /// How often files are looked at.
     poll: Duration,
@@ -138,15 +141,15 @@ impl Schedule {
         self.looked_at = now;
     }
 
-    /// Files were loaded; with `may_pass`, another attempt may find something else.
-    fn reloaded(&mut self, now: Instant, may_pass: bool) {
-        if may_pass {
+    /// Files were loaded: another attempt may be needed although no change is reported.
+    fn reloaded(&mut self, now: Instant, reloader: &Reloader) {
+        if reloader.may_pass() {
             self.retry = Some(now + self.back_off);
             self.back_off = (self.back_off * 2).min(self.poll);
-        } else {
-            self.retry = None;
-            self.back_off = FIRST_RETRY;
+            return;
         }
+        self.back_off = FIRST_RETRY;
+        self.retry = reloader.may_differ().then(|| now + SETTLED);
     }
 }
 

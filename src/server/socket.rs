@@ -79,7 +79,7 @@ pub fn unix(path: &Path, claim: Claim) -> io::Result<(UnixListener, SocketFile)>
     Ok((listener, file))
 }
 
-/// Whether nobody listens at the path of a socket. Asked without waiting: a process that is stopped
+/// Whether a socket's path is stale: no process listens on it. Asked without waiting: a process that is stopped
 /// does not accept, and once its backlog is full a connection would wait for ever.
 fn is_left_behind(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

@@ -182,14 +182,15 @@ def test_one_broken_file_leaves_its_route_as_it_was_and_lets_the_others_change(f
     with proxy.S3cors(folder, *routes) as running:
         photos = Reader(running, host="photos.example")
         videos = Reader(running, host="videos.example")
-        before = running.metric("s3cors_config_reloads_total", result="rejected")
+        before = running.metric("s3cors_config_reloads_total", result="partial")
         generations.rename_over(folder / "photos.xml", broken)
         generations.rename_over(folder / "videos.xml", generations.text(FIRST + 2))
         assert videos.seconds_until(FIRST + 2) < LIVE_SECONDS
         assert photos.number() == FIRST
         running.wait_for(r"photos\.xml")
         running.wait_for("unsupported HTTP method")
-        assert running.metric("s3cors_config_reloads_total", result="rejected") > before
+        assert running.metric("s3cors_config_reloads_total", result="partial") > before
+        assert running.metric("s3cors_config_out_of_date") == 1
         assert running.metric("s3cors_config_last_reload_successful") == 0
         assert "PATCH" in str(running.route_status("photos")), running.status()
         assert "PATCH" not in str(running.route_status("videos")), running.status()

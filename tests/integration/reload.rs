@@ -518,6 +518,41 @@ async fn a_policy_is_live_whatever_state_the_config_is_in() {
     }
 }
 
+#[tokio::test]
+async fn a_folder_that_is_deleted_and_comes_back_is_live() {
+    let folder = Folder::new();
+    let rest = "cors = 'cors/a.xml'\nbuckets = { directory = 'buckets' }";
+    folder.write("s3cors.toml", &config(&[("a.example", rest)]));
+    folder.write("cors/a.xml", &policy(&origin(0)));
+    folder.write("buckets/photos.xml", &policy(&origin(0)));
+    watched(&folder, async |mut watched| {
+        for number in 1..=5 {
+            let origin = origin(number);
+            fs::remove_dir_all(folder.path("buckets")).unwrap();
+            fs::remove_dir_all(folder.path("cors")).unwrap();
+            let expected = [folder.path("buckets"), folder.path("cors/a.xml")];
+            let is_noticed = |served: &Served| served.out_of_date() == expected;
+            watched.until(is_noticed, "gone").await;
+            // What was in force stays so.
+            let photos = watched.served.bucket("a.example", "photos");
+            assert!(allows(photos.as_ref(), &self::origin(number - 1)));
+
+            // Another folder under the same name, and files in it that are as old as they like.
+            folder.write("new/photos.xml", &policy(&origin));
+            fs::rename(folder.path("new"), folder.path("buckets")).unwrap();
+            folder.write("cors/a.xml", &policy(&origin));
+            let is_live = |served: &Served| {
+                let photos = served.bucket("a.example", "photos");
+                allows(photos.as_ref(), &origin)
+                    && served.allows("a.example", &origin)
+                    && served.out_of_date().is_empty()
+            };
+            watched.until(is_live, "back").await;
+        }
+    })
+    .await;
+}
+
 /// What a test did to the files, and so what has to be in force.
 #[derive(Default)]
 struct Model {

@@ -266,3 +266,34 @@ fn keys_that_wait_for_a_restart_are_shown_until_they_are_as_at_the_start() {
     served.reloader.reload(false);
     assert_eq!(served.metric("s3cors_config_restart_needed"), Some(0.0));
 }
+
+/// Without notice from the system (a file server, no watches left), a change within one tick of the
+/// file system's clock has to be found all the same.
+#[test]
+fn a_file_that_was_just_written_is_read_once_more_and_one_that_cannot_be_read_is_not() {
+    let mut served = Served::start();
+    assert!(served.reloader.may_differ(), "all files are new");
+
+    // Old files, as far as the program itself can know: nothing is left but what cannot be read.
+    let file = |name: &str| {
+        served
+            .reloader
+            .files()
+            .policy(&served.path(name), &[])
+            .cloned()
+    };
+    assert!(POLICIES.iter().all(|name| file(name).unwrap().may_differ()));
+    fs::remove_file(served.path("a.xml")).unwrap();
+    fs::create_dir(served.path("a.xml")).unwrap();
+    fs::remove_file(served.path("b.xml")).unwrap();
+    served.reloader.reload(false);
+    let file = |name: &str| {
+        served
+            .reloader
+            .files()
+            .policy(&served.path(name), &[])
+            .cloned()
+    };
+    assert!(!file("a.xml").unwrap().may_differ() && !file("b.xml").unwrap().may_differ());
+    assert!(!served.reloader.may_pass());
+}
