@@ -3,9 +3,11 @@
 import os
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import process
 from client import Client
@@ -135,6 +137,45 @@ def at_a_rate(instance, seconds):
 
 def http2(instance, seconds):
     return h2load(instance, seconds, connections=8, streams=8, tls=True)
+
+
+def tls_connections(instance, seconds, resumed):
+    """New TLS 1.3 connections with one GET each, by four clients at once."""
+    until = time.monotonic() + seconds
+    window = Window(instance)
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(tls_client, instance.tls_port, until, resumed) for _ in range(4)]
+        latencies, errors = zip(*(client.result() for client in clients))
+    latencies = sorted(one for client in latencies for one in client)
+    took = window.end(len(latencies))
+    return took | {"rps": len(latencies) / took["seconds"], "errors": sum(errors),
+                   "p50_us": quantile(latencies, 50), "p99_us": quantile(latencies, 99)}
+
+
+def tls_client(port, until, resumed):
+    """Connects again and again; microseconds of each connection, and how many went wrong."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    request = f"GET /1k HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nConnection: close\r\n\r\n"
+    session, latencies, errors = None, [], 0
+    while time.monotonic() < until:
+        begun = time.monotonic()
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as plain, \
+                    context.wrap_socket(plain, session=session) as tls:
+                tls.sendall(request.encode())
+                response = b""
+                while piece := tls.recv(1 << 16):
+                    response += piece
+                is_good = response.startswith(b"HTTP/1.1 200 ") and tls.session_reused == bool(session)
+                if resumed:
+                    session = tls.session
+        except OSError:
+            is_good = False
+        latencies.append(int((time.monotonic() - begun) * 1e6))
+        errors += not is_good
+    return latencies, errors
 
 
 def download(instance, _seconds):

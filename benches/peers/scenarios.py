@@ -37,6 +37,14 @@ def tls(instance, seconds):
     return load.get(instance, seconds, tls=True)
 
 
+def tls_new(instance, seconds):
+    return load.tls_connections(instance, seconds, resumed=False)
+
+
+def tls_resumed(instance, seconds):
+    return load.tls_connections(instance, seconds, resumed=True)
+
+
 def get100k(instance, seconds):
     return load.get(instance, seconds, "/100k")
 
@@ -53,6 +61,8 @@ SCENARIOS = {
     "tls1k-h1": Scenario("GET 1 KiB over TLS, HTTP/1.1, 64 connections", tls, SMALL | {"tls"}),
     "tls1k-h2": Scenario("GET 1 KiB over TLS, HTTP/2, 8 connections of 8 streams", load.http2,
                          SMALL | {"http2"}),
+    "tls-new": Scenario("new TLS 1.3 connection with one GET 1 KiB", tls_new, SMALL | {"tls"}),
+    "tls-resumed": Scenario("resumed TLS 1.3 connection with one GET 1 KiB", tls_resumed, SMALL | {"tls"}),
     "get1g": Scenario("GET 1 GiB", load.download, BULK, tuple(BODIES)),
     "put64m": Scenario("PUT 64 MiB, eight times", load.upload, BULK, tuple(BODIES), "uploads"),
     "memory": OfItsOwn("fresh, and with 10,000 idle connections", load.memory, frozenset({"idle"}),

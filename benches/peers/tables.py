@@ -111,6 +111,8 @@ def claims(result, ours, peers):
         ("GET 100 KiB, CPU ÷ best peer", ratio(of("get100k"), best("get100k")), None),
         ("GET 1 KiB over TLS, HTTP/1.1, CPU ÷ best peer", ratio(of("tls1k-h1"), best("tls1k-h1")), 0.8),
         ("GET 1 KiB over TLS, HTTP/2, CPU ÷ best peer", ratio(of("tls1k-h2"), best("tls1k-h2")), 1.0),
+        ("new TLS connection, CPU ÷ best peer", ratio(of("tls-new"), best("tls-new")), 1.0),
+        ("resumed TLS connection, CPU ÷ best peer", ratio(of("tls-resumed"), best("tls-resumed")), 1.0),
         ("1 GiB down, CPU ÷ best peer without splice", ratio(of("get1g", gib), best("get1g", gib)), 0.8),
         ("1 GiB up, CPU ÷ best peer without splice", ratio(of("put64m", gib), best("put64m", gib)), 0.8),
         ("1 GiB down, CPU ÷ HAProxy with splice",
