@@ -1,8 +1,8 @@
 //! HTTP/2 to an upstream: one request over a connection that many share, and what its failures mean:
 //! whether the upstream did anything with it. hyper keeps the protocol.
 //!
-//! Interim responses (1xx) are not passed on: h2 skips them when the response is next asked for
-//! (`Recv::poll_response`), and the wait for it goes on no longer for them.
+//! Interim responses (1xx) are not passed on: h2 skips them (`Recv::poll_response`), and the wait for
+//! the response is no longer for them. The connection limits their number (`pool::interim_limit`).
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use super::Proxy;
 use super::balance::Lease;
 use super::body::{Body, UpstreamBody};
-use super::error::Error;
+use super::error::{Error, MANY_INTERIM};
 use super::forward;
 use super::lent_body::LentBody;
 use super::pool::Http2;
@@ -114,7 +114,7 @@ fn fate(error: &hyper::Error) -> Fate {
         Some(said) if said.is_remote() && said.reason() == Some(Reason::REFUSED_STREAM) => {
             Fate::Refused { ends: false }
         }
-        None if is_io(error) => Fate::Cut,
+        None if is_io(error) && !has_many_interim(error) => Fate::Cut,
         _ => Fate::Unknown,
     }
 }
@@ -124,6 +124,13 @@ fn is_io(error: &hyper::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<io::Error>())
+}
+
+/// Whether the connection ended for too many interim responses. h2 keeps no more of an I/O error than
+/// its text.
+fn has_many_interim(error: &hyper::Error) -> bool {
+    let source = error.source();
+    source.is_some_and(|source| source.to_string() == MANY_INTERIM)
 }
 
 /// That it is about to end (NO_ERROR), or has enough to do, is no fault of an upstream's. That it
@@ -203,7 +210,10 @@ async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
 
 pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
     let upstream = upstream.to_string();
-    if source.is_parse_too_large() {
+    if has_many_interim(&source) {
+        let what = MANY_INTERIM;
+        Error::OverLimit { upstream, what }
+    } else if source.is_parse_too_large() {
         let what = "more than `response_head_bytes` or `response_header_count`";
         Error::OverLimit { upstream, what }
     } else if source.is_parse() {

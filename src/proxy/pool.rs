@@ -19,6 +19,7 @@ use super::stream::Stream;
 use super::upstream::Upstream;
 
 mod http2;
+mod interim_limit;
 
 pub(super) use http2::Http2;
 use http2::Opening;

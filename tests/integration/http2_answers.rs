@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::client::{RawClient, RawResponse};
 use crate::support::http2::{DATA, END_STREAM, Frame, frame, head, response, scripted, writing};
@@ -26,31 +27,48 @@ fn answering(answer: impl Fn(&Frame) -> Vec<u8> + Send + Sync + 'static) -> Sock
     scripted(move |frame| Some(answer(frame)))
 }
 
-/// Interim responses have no limit here, as they are not kept.
+/// As many as `interim_responses` allows, by default 16.
 #[test]
-fn interim_responses_are_left_out_and_hold_nothing_up() {
-    let upstream = answering(|frame| {
-        let fields = [("link", "</style.css>; rel=preload")];
-        let mut answer = head(0, frame.stream, "103", &fields).repeat(10_000);
-        answer.extend(response(frame.stream, "ok"));
-        answer
-    });
-    let answer = ask(route(upstream), "GET");
-    assert_eq!((answer.status, &*answer.text()), (200, "ok"));
-    assert!(answer.values("link").is_empty());
+fn interim_responses_are_left_out_up_to_their_limit() {
+    for (count, status) in [(1, 200), (16, 200), (18, 502), (10_000, 502)] {
+        let upstream = answering(move |frame| {
+            let fields = [("link", "</style.css>; rel=preload")];
+            let mut answer = head(0, frame.stream, "103", &fields).repeat(count);
+            answer.extend(response(frame.stream, "ok"));
+            answer
+        });
+        let answer = ask(route(upstream), "GET");
+        assert_eq!(answer.status, status, "{count}");
+        assert!(answer.values("link").is_empty());
+        assert_eq!(answer.text() == "ok", status == 200, "{count}");
+    }
 }
 
 #[test]
-fn interim_responses_without_end_are_no_response() {
-    let upstream = writing(|frame, stream| {
+fn interim_responses_without_end_are_refused_at_once() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let upstream = writing(move |frame, stream| {
+        if count.fetch_add(1, Ordering::SeqCst) > 0 {
+            stream.write_all(&response(frame.stream, "ok"))?;
+            return Ok(true);
+        }
         let many = head(0, frame.stream, "102", &[]).repeat(1000);
         loop {
             stream.write_all(&many)?;
         }
     });
-    let mut route = route(upstream);
-    route.timeouts.response_head = Duration::from_millis(300);
-    assert_eq!(ask(route, "GET").status, 504);
+    let proxy = TestProxy::start(&[route(upstream)]);
+    let get = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
+    let mut client = RawClient::connect(proxy.address);
+    assert_eq!(client.send(get).receive("GET").status, 502);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // The next request gets another connection.
+    assert_eq!(client.send(get).receive("GET").text(), "ok");
+    let metrics = proxy.metrics.encode();
+    let invalid =
+        "s3cors_upstream_errors_total{route=\"photos.example\",reason=\"invalid_response\"} 1";
+    assert!(metrics.contains(invalid), "{metrics}");
 }
 
 #[test]

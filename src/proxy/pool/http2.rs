@@ -16,6 +16,7 @@ use crate::proxy::stream::Stream;
 use crate::proxy::upstream::UpstreamSettings;
 
 use super::UpstreamPool;
+use super::interim_limit::InterimLimit;
 
 /// A connection that carries many requests.
 #[derive(Clone)]
@@ -122,6 +123,7 @@ impl UpstreamPool {
         // to a PING may take as long as a new connection.
         let ping = upstream.settings.timeouts.connect;
         let resolved = stream.resolved().cloned();
+        let stream = InterimLimit::new(stream, upstream.settings.limits.interim_responses);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .keep_alive_interval(ping)
