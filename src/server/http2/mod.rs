@@ -6,6 +6,7 @@
 
 mod calm;
 mod gathered;
+mod receive_window;
 mod streams;
 
 use std::future::poll_fn;
@@ -32,6 +33,7 @@ use super::Limits;
 use super::drain::DrainSignal;
 use calm::Calm;
 use gathered::{Gathered, Spare};
+use receive_window::ReceiveBudget;
 use streams::{Streams, Tasks};
 
 /// How long a connection without a request may go on once its client was told that it ends.
@@ -42,6 +44,7 @@ pub(super) struct Http2 {
     limits: Limits,
     metrics: Arc<Metrics>,
     spare: Spare,
+    receive_budget: ReceiveBudget,
 }
 
 impl Http2 {
@@ -50,6 +53,7 @@ impl Http2 {
             limits: limits.clone(),
             metrics: Arc::clone(metrics),
             spare: Spare::default(),
+            receive_budget: ReceiveBudget::default(),
         }
     }
 
@@ -95,7 +99,8 @@ impl Http2 {
                 Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
             })
         });
-        let connection = self.protocol(Tasks(Rc::clone(&streams)));
+        let window = self.receive_budget.reserve();
+        let connection = self.protocol(Tasks(Rc::clone(&streams)), window.bytes());
         let stream = Gathered::new(stream, Rc::clone(&self.spare));
         let sender = stream.sender();
         let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
@@ -133,7 +138,7 @@ impl Http2 {
         }
     }
 
-    fn protocol(&self, tasks: Tasks) -> http2::Builder<Tasks> {
+    fn protocol(&self, tasks: Tasks, window: u32) -> http2::Builder<Tasks> {
         let limits = &self.limits;
         let resets = usize::try_from(limits.http2_resets).unwrap_or(usize::MAX);
         // Twice our own limit: what the library refuses itself, an allowed page cannot read.
@@ -143,6 +148,8 @@ impl Http2 {
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
             .enable_connect_protocol()
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
             .max_local_error_reset_streams(resets)
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         protocol
