@@ -35,8 +35,28 @@ class Contender:
         return self.binary or install.path(self.program)
 
 
+# What the edge of a network does: it says whom it speaks for, and logs in JSON.
+NGINX_EDGE = """log_format edge escape=json '{"time":"$time_iso8601","client":"$remote_addr",'
+        '"method":"$request_method","host":"$http_host","target":"$request_uri","status":$status,'
+        '"bytes":$body_bytes_sent,"duration_seconds":$request_time,"upstream":"$upstream_addr",'
+        '"origin":"$http_origin","user_agent":"$http_user_agent"}';
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host $http_host;
+    """
+HAPROXY_EDGE = """option forwardfor
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.fhdr(host)]
+    log-format "{\\"time\\":\\"%T\\",\\"client\\":\\"%ci\\",\\"method\\":\\"%HM\\",\\"target\\":\\"%HU\\",\\"status\\":%ST,\\"bytes\\":%B,\\"ms\\":%Tr,\\"upstream\\":\\"%s\\"}\""""
+ENVOY_EDGE = """log_format: { json_format: { time: "%START_TIME%", client: "%DOWNSTREAM_REMOTE_ADDRESS%", \
+method: "%REQ(:METHOD)%", target: "%REQ(:PATH)%", status: "%RESPONSE_CODE%", bytes: "%BYTES_SENT%", \
+duration: "%DURATION%", upstream: "%UPSTREAM_HOST%", origin: "%REQ(ORIGIN)%" } }, """
+
+
 def nginx(place):
     log = f"access_log {place.folder}/access.log;" if place.has_log else "access_log off;"
+    if place.is_edge:
+        log = f"{NGINX_EDGE}access_log {place.folder}/access.log edge;"
     # Valgrind counts one process.
     alone = "master_process off;" if place.workers == 1 else ""
     config = place.write("nginx.conf", LOG=log, PROCESS=alone)
@@ -45,6 +65,8 @@ def nginx(place):
 
 def haproxy(place, splice=""):
     log = ("log global\n    option httplog", "log stdout format raw local0") if place.has_log else ("", "")
+    if place.is_edge:
+        log = (log[0].replace("option httplog", HAPROXY_EDGE), log[1])
     config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice)
     return ["-q", "-f", config]
 
@@ -55,7 +77,8 @@ def haproxy_splice(place):
 
 def envoy(place):
     log = f"""access_log: [ {{ name: f, typed_config: {{ "@type": "type.googleapis.com/\
-envoy.extensions.access_loggers.file.v3.FileAccessLog", path: "{place.folder}/access.log" }} }} ]"""
+envoy.extensions.access_loggers.file.v3.FileAccessLog", {ENVOY_EDGE if place.is_edge else ""}path: \
+"{place.folder}/access.log" }} }} ]"""
     config = place.write("envoy.yaml", LOG=log if place.has_log else "")
     return ["-c", config, "--concurrency", place.workers, "--disable-hot-restart", "--log-level", "error"]
 
@@ -67,8 +90,12 @@ def caddy(place):
 
 def s3cors(place, policy="cors = \"cors.xml\""):
     (place.configs / "cors.xml").write_text((CONFIGS / "cors.xml").read_text())
-    log = f'[access_log]\nformat = "combined"\npath = "{place.folder}/access.log"' if place.has_log else ""
-    config = place.write("s3cors.toml", LOG=log, CORS=policy, ADMIN_PORT=process.free_port())
+    form = "json" if place.is_edge else "combined"
+    log = f'[access_log]\nformat = "{form}"\npath = "{place.folder}/access.log"' if place.has_log else ""
+    if place.is_edge:
+        policy += '\nforwarded = "x-forwarded"'
+    trusted = 'trusted_proxies = ["127.0.0.1"]' if place.is_edge else ""
+    config = place.write("s3cors.toml", LOG=log, CORS=policy, TRUSTED=trusted, ADMIN_PORT=process.free_port())
     return ["run", "--config", config]
 
 
@@ -116,6 +143,7 @@ class Place:
     folder: Path
     workers: int
     has_log: bool
+    is_edge: bool
     upstream_port: int
     port: int = field(default_factory=process.free_port)
     tls_port: int = field(default_factory=process.free_port)
@@ -148,7 +176,7 @@ class Instance:
         (self.folder / "configs").mkdir(parents=True)
         self.folder.chmod(0o777)
         has_sink = variant == "uploads" and not contender.routes_uploads
-        place = Place(testbed, self.folder, workers, variant == "log",
+        place = Place(testbed, self.folder, workers, variant in ("log", "edge"), variant == "edge",
                       testbed.sink_port if has_sink else testbed.upstream_port)
         self.port, self.tls_port = place.port, place.tls_port
         command = [*under, contender.path(), *contender.command(place)]

@@ -30,18 +30,21 @@ LOADS = {kind: run for kind, (_, run) in REQUESTS.items()} | {"tls1k-h2": load.h
 def instructions(testbed, name):
     """In user space, of one worker; two runs of different length, so that the start does not count."""
     counts = {"errors": 0}
-    for kind, (request, _) in REQUESTS.items():
-        if kind != "get1k" and "cors" not in CONTENDERS[name].does:
+    kinds = [(kind, request, "plain") for kind, (request, _) in REQUESTS.items()]
+    if "log" in CONTENDERS[name].does:
+        kinds.append(("get1k-edge", REQUESTS["get1k"][0], "edge"))
+    for kind, request, variant in kinds:
+        if not kind.startswith("get1k") and "cors" not in CONTENDERS[name].does:
             continue
-        few, many = (_instructions(testbed, name, request, count) for count in (FEW, MANY))
+        few, many = (_instructions(testbed, name, request, count, variant) for count in (FEW, MANY))
         counts[kind] = (many - few) / (MANY - FEW)
     return counts
 
 
-def _instructions(testbed, name, request, count):
+def _instructions(testbed, name, request, count, variant):
     log = testbed.folder / "valgrind.log"
     log.unlink(missing_ok=True)
-    instance = Instance(testbed, name, workers=1, under=[
+    instance = Instance(testbed, name, variant, workers=1, under=[
         "valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null",
         f"--log-file={log}"])
     with Client(instance.port) as client:

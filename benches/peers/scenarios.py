@@ -57,6 +57,8 @@ SCENARIOS = {
     "get1k-no-origin": Scenario("GET 1 KiB without Origin, 64 connections", load.without_origin),
     "get1k-rate": Scenario("GET 1 KiB, 16 connections, 4,000 requests/s in all", load.at_a_rate),
     "get1k-log": Scenario("GET 1 KiB, access log on", load.get, SMALL | {"log"}, variant="log"),
+    "get1k-edge": Scenario("GET 1 KiB, X-Forwarded-* and a JSON access log; s3cors trusts the client",
+                           load.get, SMALL | {"log"}, variant="edge"),
     "get100k": Scenario("GET 100 KiB, 64 connections", get100k),
     "tls1k-h1": Scenario("GET 1 KiB over TLS, HTTP/1.1, 64 connections", tls, SMALL | {"tls"}),
     "tls1k-h2": Scenario("GET 1 KiB over TLS, HTTP/2, 8 connections of 8 streams", load.http2,

@@ -53,17 +53,21 @@ impl Proxy {
             response.headers_mut().remove(CONNECTION);
         }
         self.count(&self.unrouted, &parts.method, response.status(), start);
-        if let Some(logger) = &self.access_log {
+        let target = std::str::from_utf8(glimpse.target).unwrap_or_default();
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
+        if self.access_log.is_some() || span.is_some() {
             let address = client::address_behind(
                 parts.headers.field_values(&client::X_FORWARDED_FOR),
                 client,
                 &held.0.trusted_proxies,
             );
-            logger.log(&Record {
+            let record = Record {
                 client: address,
                 duration: start.elapsed(),
                 ..record(&glimpse, &parts, &response)
-            });
+            };
+            self.record(&record, span.as_ref());
         }
         let to_head = parts.method == Method::HEAD;
         answer::write(response, lines, to_head, &self.date, start, out);

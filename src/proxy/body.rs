@@ -49,7 +49,7 @@ pub enum BodyError {
     #[error("the upstream's response broke off")]
     Upstream(#[source] io::Error),
     /// The upstream stopped sending.
-    #[error("the upstream's response stopped coming")]
+    #[error("nothing came for route.timeouts.body_idle_seconds (0 turns this limit off)")]
     Idle,
     /// The request's body, which was still being sent, failed.
     #[error("the request's body failed while the response came")]
@@ -259,14 +259,17 @@ impl UpstreamBody {
         match patience.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.failed(&BodyError::Idle);
+                // A stream without a length may be silent for as long as it likes.
+                let owes = self.inner.size_hint().exact().is_some();
+                let failures = owes.then_some(&self.failures);
+                note_cut(&self.lease, failures, &BodyError::Idle);
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
         }
     }
 
     fn failed(&self, error: &dyn Display) {
-        note_cut(&self.lease, &self.failures, error);
+        note_cut(&self.lease, Some(&self.failures), error);
     }
 
     fn restart_patience(&mut self) {
@@ -281,11 +284,13 @@ impl UpstreamBody {
     }
 }
 
-/// Logs and counts a response of `lease`'s upstream that was cut.
-pub(super) fn note_cut(lease: &Lease, failures: &UpstreamFailures, error: &dyn Display) {
+/// Logs a response of `lease`'s upstream that was cut, and counts it as a failure with `failures`.
+pub(super) fn note_cut(lease: &Lease, failures: Option<&UpstreamFailures>, error: &dyn Display) {
     let upstream = lease.upstream();
     failures::log(UpstreamFailure::Body, || {
         tracing::warn!(%upstream, %error, "an upstream's response was cut");
     });
-    failures.count(UpstreamFailure::Body);
+    if let Some(failures) = failures {
+        failures.count(UpstreamFailure::Body);
+    }
 }

@@ -219,6 +219,11 @@ pub(super) struct ResponseEdit {
     pub(super) replaces_cors: bool,
     /// What `Vary` has to name.
     pub(super) vary: Option<&'static HeaderValue>,
+    /// Whether `Upgrade` says which protocol is required, to a client that could use it
+    /// ([RFC 9110 §15.5.22]).
+    ///
+    /// [RFC 9110 §15.5.22]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22
+    pub(super) keeps_upgrade: bool,
 }
 
 impl ResponseEdit {
@@ -232,6 +237,9 @@ impl ResponseEdit {
     /// Whether a field stays as it came.
     pub(super) fn keeps(&self, name: &str, fields: &(impl Fields + ?Sized)) -> bool {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
+        if self.keeps_upgrade && is("upgrade") {
+            return true;
+        }
         !(includes(name)
             || self.replaces_cors && is_cors_field(name)
             || self.vary.is_some() && is("vary")
@@ -244,6 +252,9 @@ impl ResponseEdit {
     pub(super) fn add(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
         if let Some(received) = self.via {
             add_via(received, out);
+        }
+        if self.keeps_upgrade && fields.field_values(&UPGRADE).next().is_some() {
+            out.constant(&CONNECTION, "upgrade");
         }
         if let Some(names) = self.vary {
             out.field(&VARY, |out| match fields.field_values(&VARY).next() {

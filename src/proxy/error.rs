@@ -261,7 +261,9 @@ impl Error {
     /// does not, nor that this process has no room.
     pub(super) fn is_upstreams_fault(&self) -> bool {
         match self.answer().blame {
-            Blame::Client | Blame::Upstream(UpstreamFailure::Busy) => false,
+            // What it sends may be wrong for one request only.
+            Blame::Client
+            | Blame::Upstream(UpstreamFailure::Busy | UpstreamFailure::InvalidResponse) => false,
             Blame::Upstream(_) => true,
         }
     }

@@ -241,6 +241,7 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
         has_lists: response.headers.contains_key(CONNECTION),
         replaces_cors: false,
         vary: None,
+        keeps_upgrade: false,
     };
     edit.apply(&mut response.headers);
 }

@@ -101,7 +101,7 @@ use wire::Fields as _;
 pub use client::Client;
 pub use deadline::Deadline;
 pub use http2_client::LocalExecutor;
-pub use lane::{ClientStream, Exchange, Look, Single, Went};
+pub use lane::{ClientStream, Exchange, Look, Raw, Single, Went};
 pub use scratch::Scratch;
 
 /// How long a request's body is held for an upstream that never says `100 Continue`.

@@ -220,6 +220,11 @@ impl Pool {
 }
 
 impl UpstreamPool {
+    /// Counts one more request.
+    pub(super) fn lease(&self) -> Lease {
+        Lease::new(&self.account)
+    }
+
     /// A connection that is ready for a request, a new one where `fresh` is asked for.
     async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
         if !fresh {

@@ -68,6 +68,7 @@ impl Protocols {
         let may_be_http2 = spoken == Spoken::Unknown;
         let closing = pin!(drain.closing());
         let mut wait = Wait::new(&self.limits, may_be_http2, closing);
+        let mut bound = None;
         loop {
             let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, proxy)).await;
             if !turn.is_delivered() {
@@ -83,9 +84,16 @@ impl Protocols {
                 Then::Exchange(exchange) => {
                     let (ahead, deadline) = (&mut wait.ahead, &mut wait.deadline);
                     let closes = || drain.is_closing();
-                    let carried = proxy.carry_out(&exchange, &mut stream, ahead, deadline, &closes);
                     // Boxed: a connection that waits has no room for an exchange.
-                    let went = Box::pin(carried).await;
+                    let went = Box::pin(proxy.carry_out(
+                        &exchange,
+                        &mut stream,
+                        ahead,
+                        &mut bound,
+                        deadline,
+                        &closes,
+                    ))
+                    .await;
                     proxy.take_back(*exchange);
                     match went {
                         Went::On => {}

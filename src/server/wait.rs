@@ -97,6 +97,8 @@ pub(super) struct Wait<'w, C> {
     pub(super) ahead: Vec<u8>,
     /// Whether that is the beginning of a head, whose rest has to come.
     is_partial: bool,
+    /// How long it has to be before it is parsed again without a sign of its end.
+    parse_at: usize,
     /// How many requests there were.
     requests: usize,
     pub(super) deadline: Deadline,
@@ -114,6 +116,7 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
             may_be_http2,
             ahead: Vec::new(),
             is_partial: false,
+            parse_at: 0,
             requests: 0,
             deadline: Deadline::after(limits.head_read),
         }
@@ -138,20 +141,26 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
         let scratch = &mut *proxy.scratch();
         loop {
             let mut length = self.ahead.len();
-            scratch.make_room(length);
-            if let Some(front) = scratch.input.get_mut(..length) {
-                front.copy_from_slice(&self.ahead);
-            }
             if length == 0 || self.is_partial {
-                let free = scratch.input.get_mut(length..).unwrap_or_default();
-                let free = free.split_at_mut(PIECE.min(free.len())).0;
+                let free = scratch.input.get_mut(..PIECE).unwrap_or_default();
                 let mut buffer = ReadBuf::new(free);
                 match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                        length += buffer.filled().len();
-                    }
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
                     Poll::Ready(_) => return Poll::Ready(Then::End.into()),
                     Poll::Pending => return self.poll_limits(cx, client, proxy),
+                }
+                if length > 0 {
+                    self.ahead.extend_from_slice(buffer.filled());
+                    if !self.may_be_whole(length) {
+                        continue;
+                    }
+                }
+                length += buffer.filled().len();
+            }
+            if !self.ahead.is_empty() {
+                scratch.make_room(length);
+                if let Some(front) = scratch.input.get_mut(..length) {
+                    front.copy_from_slice(&self.ahead);
                 }
             }
             let bytes = scratch.input.get(..length).unwrap_or_default();
@@ -207,6 +216,20 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
         }
     }
 
+    /// Whether there is a reason to parse a partial head again, of which `known` bytes were there
+    /// before: a sign of its end, or twice as many bytes as at the last time. So a head that comes
+    /// byte by byte costs no more than a few times its length.
+    fn may_be_whole(&self, known: usize) -> bool {
+        let fresh = self.ahead.get(known.saturating_sub(3)..);
+        let fresh = fresh.unwrap_or_default();
+        let ends = |line_end: &[u8]| fresh.windows(line_end.len()).any(|bytes| bytes == line_end);
+        self.may_be_http2
+            || self.ahead.len() >= self.parse_at
+            || self.ahead.len() > self.limits.request_head_bytes
+            || ends(b"\n\r\n")
+            || ends(b"\n\n")
+    }
+
     fn keep_partial(&mut self, bytes: &[u8]) {
         if !self.is_partial {
             self.is_partial = true;
@@ -215,6 +238,7 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
                 self.deadline.set(Instant::now() + self.limits.head_read);
             }
         }
+        self.parse_at = bytes.len().saturating_mul(2);
         self.ahead = bytes.to_vec();
     }
 

@@ -36,6 +36,7 @@ mod import;
 mod lane;
 mod log;
 mod log_output;
+mod odd_upstreams;
 mod proxy_protocol;
 mod readme;
 mod recorded;

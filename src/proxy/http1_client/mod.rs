@@ -15,6 +15,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
+use http::header::AUTHORIZATION;
 use http::{Method, Response, StatusCode, request::Parts};
 
 use super::Proxy;
@@ -27,7 +28,7 @@ use super::request_body::{RequestBody, RequestBodyError};
 use super::retry::{Fate, NoResponse};
 use super::snapshot::Route;
 use super::tunnel::Tunnel;
-use super::wire::ResponseHead;
+use super::wire::{Fields as _, ResponseHead, authenticates_connection};
 use response::ReadResponse;
 use upload::Upload;
 
@@ -81,6 +82,8 @@ impl Proxy {
             Err(failed) => return Err(failed.of(lease, &raw)),
         };
         let ReadResponse { head, rest } = read;
+        let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
+        raw.is_bound |= credentials.any(authenticates_connection);
         lease.answered();
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tunnel = Tunnel::new(raw, rest.bytes, lease);

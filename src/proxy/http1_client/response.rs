@@ -53,7 +53,8 @@ impl ReadResponse {
             rest: Unread {
                 left: BodyReader::of(head.body, TrailerPolicy::Filter),
                 bytes: bytes.slice(head.bytes.len()..),
-                closes: head.closes,
+                // An authenticated connection is for nobody else.
+                closes: head.closes || head.authenticates_connection,
             },
         })
     }

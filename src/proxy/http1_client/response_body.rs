@@ -98,7 +98,10 @@ impl ResponseBody {
             Err(error) => {
                 self.raw = None;
                 if !matches!(error, BodyError::Request(_)) {
-                    note_cut(&self.lease, &self.failures, &error);
+                    // A stream without a length may be silent for as long as it likes.
+                    let owes = !matches!(error, BodyError::Idle)
+                        || matches!(self.unread.left, BodyReader::Length(_));
+                    note_cut(&self.lease, owes.then_some(&self.failures), &error);
                 }
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();

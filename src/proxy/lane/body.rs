@@ -35,6 +35,9 @@ pub(in crate::proxy) enum Body {
     Broken,
 }
 
+/// How long a response may be silent before a client that sends no more is taken to have left.
+const LEFT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How a body whose length is not known goes to its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -52,7 +55,10 @@ pub(super) enum Broken {
     /// What the upstream sends is no chunk.
     Chunk,
     /// The upstream stopped sending.
-    Idle,
+    Idle {
+        /// Whether it had said how much it would send: then it owes the rest.
+        owes: bool,
+    },
     /// The client left, or stopped taking.
     Client,
 }
@@ -237,16 +243,32 @@ impl<C: ClientStream> Carrying<'_, C> {
                 self.proxy.pipes.give_back(moved.await?);
                 continue;
             }
+            let mut has_left = false;
             let moved = poll_fn(|cx| {
                 // While the upstream is waited for, the client may take what it did not at once.
                 if flush(cx, self.client).is_err() {
                     return Poll::Ready(Err(Broken::Client));
                 }
                 let moved = self.poll_piece(cx, &mut left, piece, raw);
-                if moved.is_pending() && self.deadline.poll(cx).is_ready() {
-                    return Poll::Ready(Err(Broken::Idle));
+                if moved.is_ready() {
+                    return moved;
                 }
-                moved
+                if !has_left && let Poll::Ready(ended) = self.poll_ahead(cx) {
+                    if ended.is_err() {
+                        return Poll::Ready(Err(Broken::Client));
+                    }
+                    // It may still read, but nothing shows it before something is sent.
+                    has_left = true;
+                    self.deadline.set(due(limit.min(LEFT_PATIENCE)));
+                }
+                self.deadline.poll(cx).map(|()| {
+                    Err(match has_left {
+                        true => Broken::Client,
+                        false => Broken::Idle {
+                            owes: matches!(left, Body::Length(_)),
+                        },
+                    })
+                })
             });
             unwritten = moved.await?;
             // Who takes all at once gets more at once; who does not is not waited for with much.
@@ -316,7 +338,7 @@ async fn download_spliced(
         let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
             Poll::Pending => deadline.poll(cx).map(|()| {
                 Err(match pipe.is_empty() {
-                    true => Broken::Idle,
+                    true => Broken::Idle { owes: true },
                     false => Broken::Client,
                 })
             }),

@@ -3,24 +3,28 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Weak;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::unconstrained;
 
-use crate::proxy::balance::Seat;
+use crate::proxy::balance::{Lease, Seat};
 use crate::proxy::pool::UpstreamPool;
 use crate::proxy::stream::Stream;
+use crate::proxy::upstream::Upstream;
 
 /// A connection on which nothing is under way, or one exchange.
-pub(in crate::proxy) struct Raw {
+pub struct Raw {
     pub(in crate::proxy) stream: Stream,
     pub(in crate::proxy) idle_since: Instant,
     /// Whether it carried an exchange before.
     pub(in crate::proxy) is_reused: bool,
     /// Whether something came on it that is no response to anything.
     pub(super) is_spent: bool,
+    /// Whether it is authenticated, or about to be: it belongs to one client's connection then.
+    pub(in crate::proxy) is_bound: bool,
     /// Where it goes when it is idle.
     home: Weak<UpstreamPool>,
     _seat: Seat,
@@ -38,6 +42,7 @@ impl Raw {
             idle_since: Instant::now(),
             is_reused: false,
             is_spent: false,
+            is_bound: false,
             home,
             _seat: seat,
         }
@@ -45,11 +50,23 @@ impl Raw {
 
     /// Keeps it for another exchange: nothing is under way on it any more.
     pub(in crate::proxy) fn give_back(mut self) {
-        if let Some(home) = self.home.upgrade().filter(|_| !self.is_spent) {
+        if let Some(home) = self
+            .home
+            .upgrade()
+            .filter(|_| !self.is_spent && !self.is_bound)
+        {
             self.is_reused = true;
             self.idle_since = Instant::now();
             home.keep_raw(self);
         }
+    }
+
+    /// What its use by one more request is counted with; `None`: it is to none of `upstreams`, or
+    /// cannot take another request.
+    pub(super) fn lease_for(&mut self, upstreams: &[Arc<Upstream>]) -> Option<Lease> {
+        let lease = self.home.upgrade()?.lease();
+        let is_to = |one: &Arc<Upstream>| one.id == lease.upstream().id;
+        (upstreams.iter().any(is_to) && self.is_usable()).then_some(lease)
     }
 
     /// Whether the upstream has closed it. Unlike [`is_usable`](Self::is_usable), this asks the

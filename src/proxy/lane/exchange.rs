@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use crate::metrics::UpstreamFailure;
 use crate::proxy::answer;
 use crate::proxy::balance::Lease;
+use crate::proxy::body::BodyError;
 use crate::proxy::deadline::Deadline;
 use crate::proxy::error::Error;
 use crate::proxy::failures;
@@ -94,6 +95,8 @@ pub struct Exchange {
     pub(super) accepts_trailers: bool,
     /// Whether it asks to leave HTTP.
     pub(super) upgrades: bool,
+    /// Whether its credentials are for the connection (NTLM, Negotiate).
+    pub(super) authenticates_connection: bool,
     /// Whether the client speaks HTTP/1.0.
     pub(super) is_http10: bool,
     /// Whether the client's connection ends with the response.
@@ -223,6 +226,8 @@ struct Reply {
     closes: bool,
     /// What the client's connection did not take.
     unwritten: Vec<u8>,
+    /// Whether the upstream asks for credentials that are for the connection.
+    authenticates_connection: bool,
     /// What the upstream sent behind a response that switched to another protocol; `None`: it did
     /// not.
     switched: Option<Vec<u8>>,
@@ -230,13 +235,15 @@ struct Reply {
 
 impl Proxy {
     /// Carries out an exchange. `ahead` has what the client sent behind the request's head, and
-    /// afterwards what it sent behind the request. `closing` is asked when the response goes out:
+    /// afterwards what it sent behind the request. `bound` is the upstream's connection that belongs
+    /// to this client's. `closing` is asked when the response goes out:
     /// whether the connection ends with it.
     pub async fn carry_out<C: ClientStream>(
         &self,
         exchange: &Exchange,
         client: &mut C,
         ahead: &mut Vec<u8>,
+        bound: &mut Option<Box<Raw>>,
         deadline: &mut Deadline,
         closing: &dyn Fn() -> bool,
     ) -> Went {
@@ -248,6 +255,7 @@ impl Proxy {
             route: route.expect("an exchange's route is one of its snapshot's"),
             client,
             ahead,
+            bound,
             deadline,
             closing,
             status: client_left(),
@@ -278,6 +286,8 @@ pub(super) struct Carrying<'c, C> {
     route: &'c Route,
     pub(super) client: &'c mut C,
     pub(super) ahead: &'c mut Vec<u8>,
+    /// An upstream's connection that is authenticated for this client's.
+    bound: &'c mut Option<Box<Raw>>,
     pub(super) deadline: &'c mut Deadline,
     closing: &'c dyn Fn() -> bool,
     /// The response's.
@@ -311,7 +321,7 @@ impl<C: ClientStream> Carrying<'_, C> {
     async fn run(&mut self) -> Result<Went, Failure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
         let mut tries = Tries::default();
-        let (mut lease, mut raw) = match pool.idle_raw(upstreams) {
+        let (mut lease, mut raw) = match self.take_bound().or_else(|| pool.idle_raw(upstreams)) {
             Some(ready) => ready,
             // Boxed, as all that is rare: it is no part of what each connection keeps.
             None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
@@ -349,8 +359,10 @@ impl<C: ClientStream> Carrying<'_, C> {
             is_upstream_free,
             closes,
             unwritten,
+            authenticates_connection,
             switched,
         } = reply;
+        raw.is_bound |= authenticates_connection || self.exchange.authenticates_connection;
         if let Some(first) = switched {
             return Ok(Box::pin(self.tunnel(raw, unwritten, first)).await);
         }
@@ -369,7 +381,9 @@ impl<C: ClientStream> Carrying<'_, C> {
             let flushed = write_all(self.client, b"", self.deadline, None).await;
             flushed.map_err(|_| Failure::ClientLeft)?;
         }
-        if is_upstream_free {
+        if is_upstream_free && raw.is_bound {
+            *self.bound = Some(Box::new(raw));
+        } else if is_upstream_free {
             raw.give_back();
         }
         Ok(match closes {
@@ -377,6 +391,15 @@ impl<C: ClientStream> Carrying<'_, C> {
             // Whether the client is still sending is not known.
             true => Went::Refused,
         })
+    }
+
+    /// The connection that belongs to this client's, if the request goes to its upstream.
+    fn take_bound(&mut self) -> Option<(Lease, Raw)> {
+        let bound = self.bound.as_deref_mut()?;
+        let lease = bound.lease_for(&self.route.upstreams)?;
+        let mut raw = *self.bound.take()?;
+        raw.is_reused = true;
+        Some((lease, raw))
     }
 
     async fn send_and_answer(&mut self, lease: &Lease, raw: &mut Raw) -> Result<Reply, Failure> {
@@ -444,6 +467,7 @@ impl<C: ClientStream> Carrying<'_, C> {
                     is_upstream_free: false,
                     closes: true,
                     unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+                    authenticates_connection: false,
                     switched: Some(rest.to_vec()),
                 });
             }
@@ -476,15 +500,16 @@ impl<C: ClientStream> Carrying<'_, C> {
                 is_upstream_free: !head.closes && rest.is_empty(),
                 closes,
                 unwritten: unwritten.map_err(|_| Failure::ClientLeft)?,
+                authenticates_connection: head.authenticates_connection,
                 switched: None,
             })
         });
         answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, lease, raw))?)
     }
 
-    /// Reads what the client sends before it was answered, up to a bound; an error: it has left. One
-    /// that sends no more may still read (RFC 9112 §9.6).
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Reads what the client sends before it was answered, up to a bound. Ready when it sends no
+    /// more, though it may still read (RFC 9112 §9.6), or with an error when it has left.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < READ_AHEAD {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
             let free = scratch.input.get_mut(..READ_AHEAD).unwrap_or_default();
@@ -495,7 +520,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             }
             self.ahead.extend_from_slice(buffer.filled());
         }
-        Poll::Ready(Ok(()))
+        Poll::Pending
     }
 
     /// Gives the client what it takes of interim responses.
@@ -520,12 +545,15 @@ impl<C: ClientStream> Carrying<'_, C> {
             }
             Broken::Upstream(error) => error.to_string(),
             Broken::Chunk => "a chunk is none".to_owned(),
-            Broken::Idle => "nothing came for too long".to_owned(),
+            Broken::Idle { .. } => BodyError::Idle.to_string(),
         };
         let (route, worker) = (self.route, self.proxy.worker);
-        route
-            .metrics
-            .upstream_failure(worker, UpstreamFailure::Body);
+        // A stream without a length may be silent for as long as it likes: that is our limit.
+        if !matches!(broken, Broken::Idle { owes: false }) {
+            route
+                .metrics
+                .upstream_failure(worker, UpstreamFailure::Body);
+        }
         let upstream = lease.upstream();
         failures::log(UpstreamFailure::Body, || {
             tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");

@@ -321,6 +321,7 @@ impl Proxy {
                 announces_trailers: head.has_trailer,
                 accepts_trailers,
                 upgrades: upgrade.is_some(),
+                authenticates_connection: head.authenticates_connection,
                 is_http10: head.is_http10,
                 closes: request.closes,
                 start: request.start,

@@ -23,7 +23,7 @@ mod tunnel;
 mod upload;
 
 pub(super) use body::{Body as BodyReader, write_at_once};
-pub(super) use connection::Raw;
+pub use connection::Raw;
 pub(super) use exchange::due;
 pub use exchange::{ClientStream, Exchange, Went};
 pub use look::{Look, Single};

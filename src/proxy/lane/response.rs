@@ -1,7 +1,7 @@
 //! The head that the client gets: the upstream's own, but for the connection's fields, with the
 //! policy's CORS fields in place of the upstream's.
 
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
 
 use crate::proxy::edits::ResponseEdit;
 use crate::proxy::wire::{ResponseBody, ResponseHead, copy_runs};
@@ -37,6 +37,7 @@ pub(super) fn write_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         has_lists: head.has_lists,
         replaces_cors: false,
         vary: None,
+        keeps_upgrade: false,
     };
     write_status_line(head, out);
     write_fields(head, &edit, out);
@@ -80,6 +81,8 @@ pub(super) fn write_for_client(
         has_lists: head.has_lists,
         replaces_cors: dressing.cors.is_some(),
         vary: dressing.vary,
+        keeps_upgrade: head.status == StatusCode::UPGRADE_REQUIRED
+            && dressing.coding == Coding::Chunks,
     };
     write_status_line(head, out);
     write_fields(head, &edit, out);

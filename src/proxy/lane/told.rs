@@ -122,7 +122,7 @@ impl Proxy {
     }
 
     /// Logs a request, and ends its span.
-    fn record(&self, record: &Record<'_>, span: Option<&OpenSpan>) {
+    pub(in crate::proxy) fn record(&self, record: &Record<'_>, span: Option<&OpenSpan>) {
         if let Some(logger) = &self.access_log {
             logger.log(record);
         }

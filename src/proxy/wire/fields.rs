@@ -75,6 +75,16 @@ impl<'b> Field<'b> {
     }
 }
 
+/// Whether credentials or a challenge belong to a scheme that authenticates the connection, and not
+/// the request: NTLM and Negotiate ([RFC 4559 §6]).
+///
+/// [RFC 4559 §6]: https://www.rfc-editor.org/rfc/rfc4559#section-6
+pub(in crate::proxy) fn authenticates_connection(value: &[u8]) -> bool {
+    let scheme = value.split(|&byte| byte == b' ' || byte == b',').next();
+    let is = |name: &[u8]| scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(name));
+    is(b"ntlm") || is(b"negotiate")
+}
+
 /// A field that may stand once in a head stands there more often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Several;

@@ -16,7 +16,7 @@ mod trailers;
 pub(super) use chunked::TrailerPolicy;
 pub use chunked::{Chunked, InvalidChunk};
 pub use fields::Field;
-pub(super) use fields::{CLOSE, Fields, copy_runs, offset};
+pub(super) use fields::{CLOSE, Fields, authenticates_connection, copy_runs, offset};
 pub(super) use glimpse::Glimpse;
 pub(super) use request::parse_length;
 pub use request::{Connection, Framing, HeadError, RequestHead, read_request};

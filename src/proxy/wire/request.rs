@@ -9,7 +9,9 @@ use httparse::{Header, Status};
 use crate::proxy::HeadLimits;
 use crate::proxy::claims::{IMITATED_FRAMING, imitates_framing};
 
-use super::fields::{Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
+use super::fields::{
+    Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
+};
 
 /// A request's head whose meaning is beyond doubt.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct RequestHead<'h, 'b> {
     pub has_te: bool,
     /// Whether it announces trailers (`Trailer`).
     pub has_trailer: bool,
+    /// Whether its `Authorization` is for the connection (NTLM, Negotiate).
+    pub authenticates_connection: bool,
     /// `Expect`.
     pub expect: Field<'b>,
     /// The fields.
@@ -208,6 +212,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             has_upgrade: false,
             has_te: false,
             has_trailer: false,
+            authenticates_connection: false,
             expect: Field::Absent,
             fields: &[],
         };
@@ -232,6 +237,10 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                     continue;
                 }
                 10 if is("connection") => &mut connection,
+                13 if is("authorization") => {
+                    head.authenticates_connection |= authenticates_connection(field.value);
+                    continue;
+                }
                 14 if is("content-length") => &mut length,
                 17 if is("transfer-encoding") => &mut coding,
                 14 | 17 if imitates_framing(field.name) => return Err(malformed(IMITATED_FRAMING)),

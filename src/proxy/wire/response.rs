@@ -8,7 +8,9 @@ use httparse::{Header, Status};
 
 use crate::proxy::escape::Escaped;
 
-use super::fields::{Field, KEEP_ALIVE, USUAL_FIELDS, ends_lines_with_crlf};
+use super::fields::{
+    Field, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
+};
 use super::request::parse_length;
 
 /// A response's head.
@@ -26,6 +28,8 @@ pub(in crate::proxy) struct ResponseHead<'h, 'b> {
     pub(in crate::proxy) has_lists: bool,
     /// Whether it has a `Date`.
     pub(in crate::proxy) is_dated: bool,
+    /// Whether it asks for credentials that are for the connection (NTLM, Negotiate).
+    pub(in crate::proxy) authenticates_connection: bool,
     /// Whether it has a `Vary`.
     pub(in crate::proxy) has_vary: bool,
     /// Whether its lines can be copied as they stand.
@@ -137,9 +141,21 @@ pub(in crate::proxy) fn read_response<R>(
     then: impl FnOnce(&ResponseHead<'_, '_>) -> R,
 ) -> Result<Option<R>, InvalidResponse> {
     let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    let usual = usual
+        .get_mut(..most_fields.min(USUAL_FIELDS))
+        .unwrap_or_default();
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let mut result = config.parse_response_with_uninit_headers(&mut response, bytes, &mut usual);
+    let mut result = config.parse_response_with_uninit_headers(&mut response, bytes, usual);
+    let mut is_spaced = false;
+    if result == Err(httparse::Error::HeaderName) {
+        // A proxy removes the space that a response has before a colon (RFC 9112 §5.1).
+        let mut lenient = httparse::ParserConfig::default();
+        lenient.allow_spaces_after_header_name_in_responses(true);
+        response = httparse::Response::new(&mut []);
+        result = lenient.parse_response_with_uninit_headers(&mut response, bytes, usual);
+        is_spaced = true;
+    }
     let mut many;
     if result == Err(httparse::Error::TooManyHeaders) && most_fields > USUAL_FIELDS {
         many = vec![MaybeUninit::uninit(); most_fields];
@@ -152,7 +168,9 @@ pub(in crate::proxy) fn read_response<R>(
         Err(error) => return Err(InvalidResponse::of(error, bytes)),
     };
     let head = bytes.get(..length).unwrap_or_default();
-    ResponseHead::new(head, &response, to_head).map(|head| Some(then(&head)))
+    let mut head = ResponseHead::new(head, &response, to_head)?;
+    head.is_clean &= !is_spaced;
+    Ok(Some(then(&head)))
 }
 
 impl<'h, 'b> ResponseHead<'h, 'b> {
@@ -173,6 +191,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
             closes: is_http10,
             has_lists: false,
             is_dated: false,
+            authenticates_connection: false,
             has_vary: false,
             is_clean: bytes.starts_with(b"HTTP/1.")
                 && ends_lines_with_crlf(bytes, response.headers),
@@ -186,6 +205,9 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
                 4 if is("vary") => head.has_vary = true,
                 10 if is("connection") => head.set_connection(field.value),
                 14 if is("content-length") => length.add(field.value),
+                16 if is("www-authenticate") => {
+                    head.authenticates_connection |= authenticates_connection(field.value);
+                }
                 17 if is("transfer-encoding") => coding.add(field.value),
                 _ => {}
             }
