@@ -155,7 +155,7 @@ fn said(error: &hyper::Error) -> Option<&h2::Error> {
 /// §6.3]). We decode no transfer coding but `chunked`. Another protocol has to be asked for.
 ///
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
-fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
+pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
     let fields = response.headers();
     let coding = fields.get(TRANSFER_ENCODING);
     let lengths = fields.get_all(CONTENT_LENGTH).iter().count();

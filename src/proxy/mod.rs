@@ -437,13 +437,16 @@ impl Proxy {
         if expects_continue && !body.is_empty() {
             body.hold(CONTINUE_PATIENCE);
         }
-        let response = match wants_upgrade {
-            false => self.send(route, &parts, body).await?,
-            // Boxed, as all that is rare: a request's future is moved about.
-            true => Box::pin(self.send_upgrade(route, &parts, body)).await?,
+        // Boxed, as all that is rare: a request's future is moved about.
+        let response = match (wants_upgrade, &handshake) {
+            (false, None) => self.send(route, &parts, body).await?,
+            (false, Some(_)) => Box::pin(self.send_extended_connect(route, &parts)).await?,
+            (true, _) => Box::pin(self.send_upgrade(route, &parts, body)).await?,
         };
         let (mut parts, body) = response.into_parts();
-        if let (Some(handshake), Some(upstream)) = (handshake, body.comes_from()) {
+        if let (Some(handshake), Some(upstream)) =
+            (handshake.filter(|_| wants_upgrade), body.comes_from())
+        {
             let answered = handshake.answer(&mut parts);
             answered.map_err(|what| Error::Unacceptable {
                 upstream: upstream.to_string(),

@@ -7,30 +7,50 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, request};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use http::header::SEC_WEBSOCKET_KEY;
+use http::{Method, Request, Response, StatusCode, request};
+use hyper::ext::Protocol;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 
 use super::Proxy;
 use super::balance::Lease;
-use super::body::Body;
+use super::body::{Body, UpstreamBody};
 use super::error::Error;
+use super::forward;
 use super::http1_client::Http1Request;
+use super::http2_client;
 use super::lane::Raw;
+use super::lent_body::LentBody;
+use super::pool::{Ready, Tries};
 use super::request_body::RequestBody;
 use super::snapshot::Route;
 use super::upstream::Upstream;
 
-/// The upstream's side of a tunnel: a connection that has left HTTP.
+/// The upstream's side of a tunnel.
 pub struct Tunnel {
-    raw: Raw,
+    end: TunnelEnd,
     /// What the upstream sent right after its response.
     first: Bytes,
     lease: Lease,
 }
 
+/// What carries a tunnel's bytes to the upstream and back.
+enum TunnelEnd {
+    /// An HTTP/1.1 connection that has left HTTP.
+    Connection(Raw),
+    /// An HTTP/2 stream.
+    Stream(TokioIo<Upgraded>),
+}
+
 impl Tunnel {
     pub(super) fn new(raw: Raw, first: Bytes, lease: Lease) -> Self {
-        Self { raw, first, lease }
+        Self {
+            end: TunnelEnd::Connection(raw),
+            first,
+            lease,
+        }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -45,15 +65,16 @@ impl Tunnel {
 
     /// Carries bytes both ways until both ends have ended, or one fails.
     pub async fn carry<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C) {
-        let Self {
-            mut raw,
-            first,
-            lease,
-        } = self;
+        let Self { end, first, lease } = self;
         let carried = async {
             client.write_all(&first).await?;
             client.flush().await?;
-            tokio::io::copy_bidirectional(&mut client, &mut raw.stream).await
+            match end {
+                TunnelEnd::Connection(mut raw) => {
+                    copy_bidirectional(&mut client, &mut raw.stream).await
+                }
+                TunnelEnd::Stream(mut stream) => copy_bidirectional(&mut client, &mut stream).await,
+            }
         };
         if let Err(error) = carried.await {
             tracing::debug!(%error, "a tunnel broke off");
@@ -63,6 +84,71 @@ impl Tunnel {
 }
 
 impl Proxy {
+    /// Sends a WebSocket handshake to an HTTP/2 upstream, as the extended CONNECT that it came as
+    /// ([RFC 8441 §4]). If the upstream agrees, the response's body is a [`Tunnel`].
+    ///
+    /// [RFC 8441 §4]: https://www.rfc-editor.org/rfc/rfc8441#section-4
+    pub(super) async fn send_extended_connect(
+        &self,
+        route: &Route,
+        request: &request::Parts,
+    ) -> Result<Response<Body>, Error> {
+        let mut tries = Tries::default();
+        let (lease, ready) = self.pool.checkout(&route.upstreams, &mut tries).await?;
+        let upstream = Arc::clone(lease.upstream());
+        let failed = |error: Error| {
+            lease.failed(&error);
+            error
+        };
+        let unacceptable = |what: &'static str| Error::Unacceptable {
+            upstream: upstream.to_string(),
+            what: what.into(),
+        };
+        let mut connection = match ready {
+            Ready::Http2 { connection, .. } if connection.connect.is_made().await => connection,
+            Ready::Http1(_) | Ready::Http2 { .. } => {
+                let what = "no offer of extended CONNECT, without which HTTP/2 has no WebSocket";
+                return Err(unacceptable(what));
+            }
+        };
+        let (body, _) = LentBody::lend(RequestBody::EMPTY);
+        let mut connect = Request::from_parts(request.clone(), body);
+        *connect.method_mut() = Method::CONNECT;
+        connect.headers_mut().remove(SEC_WEBSOCKET_KEY);
+        let protocol = Protocol::from_static("websocket");
+        connect.extensions_mut().insert(protocol);
+        forward::to_http2(&mut connect, &upstream, route.host_header);
+        let limit = upstream.settings.timeouts.response_head;
+        let sent = tokio::time::timeout(limit, connection.sender.send_request(connect));
+        let response = match sent.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(failed(http2_client::from_hyper(error, &upstream))),
+            Err(_) => {
+                let upstream = upstream.to_string();
+                return Err(failed(Error::ResponseHeadTimeout { upstream }));
+            }
+        };
+        http2_client::check(&response, &upstream).map_err(failed)?;
+        lease.answered();
+        if response.status() == StatusCode::OK {
+            let (head, body) = response.into_parts();
+            let response = Response::from_parts(head.clone(), body);
+            let upgraded = hyper::upgrade::on(response).await;
+            let upgraded = upgraded.map_err(|error| http2_client::from_hyper(error, &upstream))?;
+            let end = TunnelEnd::Stream(TokioIo::new(upgraded));
+            let first = Bytes::new();
+            let tunnel = Tunnel { end, first, lease };
+            return Ok(Response::from_parts(head, Body::tunnel(tunnel)));
+        }
+        if response.status().is_success() {
+            let what = "a success other than 200 to an extended CONNECT";
+            return Err(unacceptable(what));
+        }
+        let failures = route.metrics.upstream_failures(self.worker);
+        let response = response.map(|body| UpstreamBody::new(body, lease, failures));
+        Ok(response.map(Body::from_http2))
+    }
+
     /// Sends a request that asks to leave HTTP, on a connection of its own. If the upstream
     /// agrees, the response's body is a [`Tunnel`].
     pub(super) async fn send_upgrade(

@@ -1,5 +1,7 @@
-//! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT is an upgrade to an HTTP/1.1 upstream.
+//! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT is an upgrade to an HTTP/1.1 upstream, and an
+//! extended CONNECT to one that speaks HTTP/2.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -11,8 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::ext::Protocol;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use s3cors::proxy::LocalExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::http2::{connect, on_one_thread, request};
 use crate::support::proxy::{TestProxy, TestRoute};
@@ -194,4 +199,75 @@ fn other_protocols_and_a_plain_connect_are_refused() {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     });
     assert!(upstream.requests().is_empty());
+}
+
+/// An HTTP/2 upstream that sends back what comes through a tunnel, if it offers tunnels at all.
+async fn http2_upstream(offers: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = service_fn(|mut request: Request<Incoming>| async move {
+                let protocol = request.extensions().get::<Protocol>();
+                let is_known = protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
+                let has_key = request.headers().contains_key("sec-websocket-key");
+                let uri = request.uri().to_string();
+                if !is_known || has_key || uri != "http://photos.example/socket?room=1" {
+                    let refused = Response::builder().status(403).body(Full::default());
+                    return Ok::<_, Infallible>(refused.unwrap());
+                }
+                let upgraded = hyper::upgrade::on(&mut request);
+                tokio::task::spawn_local(async move {
+                    let stream = TokioIo::new(upgraded.await.unwrap());
+                    let (mut reader, mut writer) = tokio::io::split(stream);
+                    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+                    writer.shutdown().await.unwrap();
+                });
+                let response = Response::builder().header("sec-websocket-protocol", "chat");
+                Ok(response.body(Full::<Bytes>::default()).unwrap())
+            });
+            let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+            if offers {
+                builder.enable_connect_protocol();
+            }
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            tokio::task::spawn_local(connection);
+        }
+    });
+    address
+}
+
+#[test]
+fn an_extended_connect_stays_one_to_an_http2_upstream_that_offers_it() {
+    on_one_thread(async {
+        let mut route = TestRoute::new(http2_upstream(true).await, POLICY);
+        route.http2 = true;
+        let proxy = TestProxy::start(&[route]);
+        let mut client = client_of(proxy.address).await;
+        for _ in 0..2 {
+            let response = ask_for(&mut client, "websocket").await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+            let mut tunnel = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+            let mut bytes = [0; 4];
+            tunnel.write_all(b"ping").await.unwrap();
+            tunnel.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(&bytes, b"ping");
+            tunnel.shutdown().await.unwrap();
+            assert_eq!(tunnel.read(&mut bytes).await.unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn an_http2_upstream_that_offers_no_tunnels_is_not_asked_for_one() {
+    on_one_thread(async {
+        let mut route = TestRoute::new(http2_upstream(false).await, POLICY);
+        route.http2 = true;
+        let proxy = TestProxy::start(&[route]);
+        let mut client = client_of(proxy.address).await;
+        let response = ask_for(&mut client, "websocket").await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    });
 }

@@ -1,7 +1,11 @@
 //! The HTTP/2 connection that all of one worker's requests to one upstream share.
 
-use std::cell::Cell;
-use std::time::Instant;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,8 +28,37 @@ pub(in crate::proxy) struct Http2 {
     pub(in crate::proxy) sender: http2::SendRequest<LentBody>,
     /// Unique among those to one upstream.
     pub(in crate::proxy) number: u64,
+    /// Whether the upstream takes extended CONNECT.
+    pub(in crate::proxy) connect: Rc<ConnectOffer>,
     /// Where it goes to, if the upstream has a host name.
     resolved: Option<ResolvedAddress>,
+}
+
+/// Whether an upstream takes extended CONNECT ([RFC 8441 §3]): its first SETTINGS tell.
+///
+/// [RFC 8441 §3]: https://www.rfc-editor.org/rfc/rfc8441#section-3
+pub(in crate::proxy) struct ConnectOffer(RefCell<Option<Connection>>);
+
+type Connection = http2::Connection<TokioIo<InterimLimit<Stream>>, LentBody, LocalExecutor>;
+
+/// How long the first SETTINGS are waited for before the upstream counts as one that does not.
+const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often they are looked for. hyper tells nobody that they came.
+const SETTINGS_INTERVAL: Duration = Duration::from_millis(5);
+
+impl ConnectOffer {
+    /// Whether the offer is made, now or soon.
+    pub(in crate::proxy) async fn is_made(&self) -> bool {
+        let looked_for = async {
+            let is_made = |one: &Connection| one.is_extended_connect_protocol_enabled();
+            while !self.0.borrow().as_ref().is_some_and(is_made) {
+                tokio::time::sleep(SETTINGS_INTERVAL).await;
+            }
+        };
+        let found = tokio::time::timeout(SETTINGS_PATIENCE, looked_for);
+        found.await.is_ok()
+    }
 }
 
 /// Whether such a connection is being opened. Whoever needs one meanwhile waits for it: a crowd
@@ -132,8 +165,22 @@ impl UpstreamPool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| from_hyper(error, upstream))?;
+        let connect = Rc::new(ConnectOffer(RefCell::new(Some(connection))));
+        let driven = Rc::clone(&connect);
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            let ended = poll_fn(|cx| {
+                let mut connection = driven.0.borrow_mut();
+                let polled = match &mut *connection {
+                    Some(connection) => Pin::new(connection).poll(cx),
+                    None => Poll::Ready(Ok(())),
+                };
+                if polled.is_ready() {
+                    // Requests that wait for it are told that way.
+                    *connection = None;
+                }
+                polled
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
             drop(seat);
@@ -144,6 +191,7 @@ impl UpstreamPool {
             sender,
             number,
             resolved,
+            connect,
         };
         self.http2.replace(Some(connection.clone()));
         self.http2_used.set(Instant::now());
