@@ -13,7 +13,7 @@ use http_body::Body as _;
 use super::Proxy;
 use super::body::Body;
 use super::body_writer::BodyFraming;
-use super::lane::write_line;
+use super::lane::{ends, write_line};
 use super::wire::{Fields as _, parse_length, read_request};
 
 /// The reason phrase of an upstream's response, if it is not the usual one for its status.
@@ -116,10 +116,8 @@ impl ClientRequest {
         proxy: &Proxy,
         out: &mut Vec<u8>,
     ) {
-        out.extend_from_slice(match self.is_http10 {
-            true => b"HTTP/1.0 ",
-            false => b"HTTP/1.1 ",
-        });
+        // Our own version, whatever the client's is (RFC 9112 §2.3).
+        out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(head.status.as_str().as_bytes());
         out.push(b' ');
         match head.extensions.get::<ReasonPhrase>() {
@@ -144,10 +142,8 @@ impl ClientRequest {
             BodyFraming::Chunked => write_line(b"transfer-encoding", b"chunked", out),
             BodyFraming::Length(_) | BodyFraming::UntilClose | BodyFraming::Absent => {}
         }
-        match (switches, form.closes, self.is_http10) {
-            (true, _, _) | (_, false, false) | (_, true, true) => {}
-            (false, true, false) => write_line(b"connection", b"close", out),
-            (false, false, true) => write_line(b"connection", b"keep-alive", out),
+        if !switches {
+            out.extend_from_slice(ends(form.closes, self.is_http10));
         }
         if head.headers.contains_key(DATE) {
             out.extend_from_slice(b"\r\n");

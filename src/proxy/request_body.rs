@@ -1,7 +1,7 @@
 //! A request's body on its way to an upstream: where it comes from, whether it waits for
 //! `100 Continue`, and how far it has got.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::mem;
@@ -27,6 +27,24 @@ pub struct RequestBody {
     replayed: Bytes,
     hold: Option<Hold>,
     progress: Option<Rc<Progress>>,
+    interim: Option<InterimResponses>,
+}
+
+/// The interim responses (1xx) that an HTTP/1.1 client is still to get, as bytes. `100 Continue` is
+/// not among them: the client gets it when its body is read.
+#[derive(Clone, Debug, Default)]
+pub struct InterimResponses(Rc<RefCell<Vec<u8>>>);
+
+impl InterimResponses {
+    /// Adds some.
+    pub(super) fn add(&self, bytes: &mut Vec<u8>) {
+        self.0.borrow_mut().append(bytes);
+    }
+
+    /// Moves them to `out`.
+    pub fn move_to(&self, out: &mut Vec<u8>) {
+        out.append(&mut self.0.borrow_mut());
+    }
 }
 
 /// Where a body comes from.
@@ -136,6 +154,7 @@ impl RequestBody {
         replayed: Bytes::new(),
         hold: None,
         progress: None,
+        interim: None,
     };
 
     /// The body that a client's HTTP/2 stream carries.
@@ -162,6 +181,16 @@ impl RequestBody {
             progress: Some(Rc::new(Progress::new())),
             ..Self::EMPTY
         }
+    }
+
+    /// Has the client get interim responses by way of `interim`.
+    pub fn pass_interim_to(&mut self, interim: InterimResponses) {
+        self.interim = Some(interim);
+    }
+
+    /// Where interim responses go; `None`: nowhere.
+    pub(super) fn interim(&self) -> Option<InterimResponses> {
+        self.interim.clone()
     }
 
     /// Finds out whether an HTTP/2 request has a body at all, if its head leaves that open.

@@ -25,7 +25,7 @@ use crate::proxy::body::{self, Body};
 use crate::proxy::body_writer::BodyWriter;
 use crate::proxy::client_body::BodyFeed;
 use crate::proxy::http1_heads::{ClientRequest, ResponseForm, listed_trailers};
-use crate::proxy::request_body::RequestBody;
+use crate::proxy::request_body::{InterimResponses, RequestBody};
 use crate::proxy::wire::Framing;
 
 use super::drain::DrainSignal;
@@ -78,7 +78,11 @@ pub(super) async fn serve<S: Socket>(
     drain: &DrainSignal,
 ) -> Option<(S, Vec<u8>)> {
     let (request, said) = proxy.read_head(&ahead)?;
-    let (body, feed) = RequestBody::from_http1(single.framing);
+    let (mut body, feed) = RequestBody::from_http1(single.framing);
+    let hints = InterimResponses::default();
+    if !said.is_http10 {
+        body.pass_interim_to(hints.clone());
+    }
     let mut ahead = Bytes::from(ahead);
     let _ = ahead.split_to(single.head.min(ahead.len()));
     let mut connection = Connection {
@@ -102,6 +106,7 @@ pub(super) async fn serve<S: Socket>(
                 return Poll::Ready(Ok(response));
             }
             if !connection.poll_client(cx)? {
+                hints.move_to(&mut connection.interim);
                 connection.poll_interim(cx)?;
                 return Poll::Pending;
             }
@@ -116,6 +121,7 @@ pub(super) async fn serve<S: Socket>(
         }
     };
     drop(responding);
+    hints.move_to(&mut connection.interim);
     if let Some(tunnel) = response.body_mut().take_tunnel() {
         let (head, body) = response.into_parts();
         let form = said.form_of(&head, &body, false);

@@ -370,7 +370,7 @@ fn two_hosts_in_one_request_are_refused() {
 }
 
 /// An HTTP/2 upstream that says what it saw, with trailers.
-async fn http2_upstream() -> SocketAddr {
+pub(crate) async fn http2_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {

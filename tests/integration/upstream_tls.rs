@@ -19,16 +19,27 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use s3cors::config::reload::Outcome;
 use s3cors::proxy::LocalExecutor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::certificates::{Authority, Pair};
-use crate::support::client::{RawResponse, ask};
+use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
 use crate::support::folder::Folder;
 
 /// An upstream that speaks TLS, and answers with what the handshake showed: the protocol, the
 /// name that was asked for, and how many certificates the client has.
 fn upstream(pair: &Pair, clients: Option<&Authority>, protocols: &[&[u8]]) -> SocketAddr {
+    answering(pair, clients, protocols, "")
+}
+
+/// The same, but over HTTP/1.1 it answers with the bytes of `script`, unless that is empty.
+fn answering(
+    pair: &Pair,
+    clients: Option<&Authority>,
+    protocols: &[&[u8]],
+    script: &'static str,
+) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -60,18 +71,26 @@ fn upstream(pair: &Pair, clients: Option<&Authority>, protocols: &[&[u8]]) -> So
             let acceptor = TlsAcceptor::from(Arc::new(config));
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::task::spawn_local(serve(acceptor.clone(), stream));
+                tokio::task::spawn_local(serve(acceptor.clone(), stream, script));
             }
         });
     });
     address.recv().unwrap()
 }
 
-async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream) {
+async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, script: &str) {
     // Whom the proxy does not trust, or who does not trust it, is for the test to notice.
-    let Ok(stream) = acceptor.accept(stream).await else {
+    let Ok(mut stream) = acceptor.accept(stream).await else {
         return;
     };
+    if !script.is_empty() {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(script.as_bytes()).await.unwrap();
+        return stream.flush().await.unwrap();
+    }
     let (_, tls) = stream.get_ref();
     let is_http2 = tls.alpn_protocol() == Some(b"h2");
     let shown = format!(
@@ -248,6 +267,37 @@ fn an_upgrade_is_asked_for_over_http1_where_http2_is_spoken_otherwise() {
     for (fields, expected) in [(&upgrade[..], "http/1.1 - 0"), (&[], "h2 - 0")] {
         let answer = ask(proxy.address(), "GET", "/k", fields);
         assert_eq!((answer.status, &*answer.text()), (200, expected));
+    }
+}
+
+#[test]
+fn interim_responses_pass_where_http1_is_negotiated() {
+    let authority = Authority::new();
+    let pair = authority.sign(&["127.0.0.1"]);
+    let script = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
+                  HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\
+                  HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let address = answering(&pair, None, &[b"http/1.1"], script);
+    let folder = Folder::new();
+    folder.write("ca.pem", &authority.pem());
+    let keys = "upstream_http2 = true\nupstream_tls = { ca = \"ca.pem\" }";
+    let proxy = proxy(&folder, &address.to_string(), keys);
+    for (version, interim) in [("1.1", &[103, 102][..]), ("1.0", &[])] {
+        let mut client = RawClient::connect(proxy.address());
+        client.send(format!(
+            "GET /k HTTP/{version}\r\nHost: photos.example\r\n\r\n"
+        ));
+        for expected in interim {
+            let (status, fields) = client.head();
+            assert_eq!(status, *expected);
+            assert_eq!(fields.contains_key("link"), status == 103);
+        }
+        let response = client.receive("GET");
+        assert_eq!(
+            (response.status, &*response.text()),
+            (200, "ok"),
+            "{version}"
+        );
     }
 }
 

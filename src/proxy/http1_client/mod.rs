@@ -23,8 +23,8 @@ use super::balance::Lease;
 use super::body::Body;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::lane::{Expected, NoReply, Raw, ReceivedReply, due, write_at_once};
-use super::request_body::{RequestBody, RequestBodyError};
+use super::lane::{Expected, Interim, NoReply, Raw, ReceivedReply, due, write_at_once};
+use super::request_body::{InterimResponses, RequestBody, RequestBodyError};
 use super::retry::{Fate, NoResponse};
 use super::snapshot::Route;
 use super::tunnel::Tunnel;
@@ -68,7 +68,10 @@ impl Proxy {
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let mut deadline = Deadline::after(lease.upstream().settings.timeouts.response_head);
         let answered = if request.is_repeatable(&body) {
-            let asked = self.ask(request, &lease, &mut raw, &mut deadline).await;
+            let interim = body.interim();
+            let asked = self
+                .ask(request, interim, &lease, &mut raw, &mut deadline)
+                .await;
             let body = Some(body);
             asked
                 .map(|read| (read, None))
@@ -84,6 +87,15 @@ impl Proxy {
         let ReadResponse { head, rest } = read;
         let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
         raw.is_bound |= credentials.any(authenticates_connection);
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS && upload.is_some() {
+            let what = "101 before it had the whole request";
+            let no_reply = NoReply::Unacceptable(what.into());
+            let failed = Failed::Unanswered {
+                no_reply,
+                body: None,
+            };
+            return Err(failed.of(lease, &raw));
+        }
         lease.answered();
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
             let tunnel = Tunnel::new(raw, rest.bytes, lease);
@@ -98,6 +110,7 @@ impl Proxy {
     async fn ask(
         &self,
         request: Http1Request<'_>,
+        interim: Option<InterimResponses>,
         lease: &Lease,
         raw: &mut Raw,
         deadline: &mut Deadline,
@@ -111,12 +124,20 @@ impl Proxy {
         let unwritten = unwritten.await.map_err(NoReply::Closed)?;
         raw.send(&unwritten, deadline).await?;
         let expected = request.expected(lease, raw.is_reused);
-        let mut received = ReceivedReply::default();
+        let mut received = ReceivedReply::nothing(passed(interim.as_ref()));
         poll_fn(|cx| {
             let scratch = &mut *self.scratch.borrow_mut();
-            let read = raw.poll_head(cx, scratch, &mut received, &expected, |_, head, rest, _| {
-                ReadResponse::new(head, rest)
-            });
+            let read = raw.poll_head(
+                cx,
+                scratch,
+                &mut received,
+                &expected,
+                |_, head, rest, out| {
+                    pass_on(interim.as_ref(), out);
+                    ReadResponse::new(head, rest)
+                },
+            );
+            pass_on(interim.as_ref(), &mut received.passed_on);
             match read {
                 Poll::Ready(read) => Poll::Ready(read?),
                 Poll::Pending => deadline.poll(cx).map(|()| Err(NoReply::Late)),
@@ -145,20 +166,23 @@ impl Proxy {
         let framing = request.framing(&body);
         let mut head = Vec::new();
         request.write_head(lease.upstream(), Some(framing), &mut head);
+        let interim = body.interim();
         let mut upload = Box::new(Upload::new(request.parts, head, body, framing));
         let expected = request.expected(lease, false);
-        let mut received = ReceivedReply::default();
+        let mut received = ReceivedReply::nothing(passed(interim.as_ref()));
         deadline.set(due(timeouts.body_idle));
         let mut is_sent = false;
         let read = poll_fn(|cx| {
             // A response that comes now is the answer to what the upstream has seen so far.
             {
                 let scratch = &mut *self.scratch.borrow_mut();
-                let then =
-                    |_: &mut Context<'_>,
-                     head: &ResponseHead<'_, '_>,
-                     rest: &[u8],
-                     _: &mut Vec<u8>| { ReadResponse::new(head, rest) };
+                let then = |_: &mut Context<'_>,
+                            head: &ResponseHead<'_, '_>,
+                            rest: &[u8],
+                            out: &mut Vec<u8>| {
+                    pass_on(interim.as_ref(), out);
+                    ReadResponse::new(head, rest)
+                };
                 match raw.poll_head(cx, scratch, &mut received, &expected, then) {
                     Poll::Ready(read) => {
                         return Poll::Ready(read.and_then(identity).map_err(Halt::NoReply));
@@ -166,6 +190,7 @@ impl Proxy {
                     Poll::Pending => {}
                 }
             }
+            pass_on(interim.as_ref(), &mut received.passed_on);
             if std::mem::take(&mut received.is_continued) {
                 upload.release();
             }
@@ -206,6 +231,21 @@ impl Proxy {
                 body: None,
             },
         })
+    }
+}
+
+/// Which interim responses are kept for a client.
+fn passed(interim: Option<&InterimResponses>) -> Interim {
+    match interim {
+        Some(_) => Interim::Unasked,
+        None => Interim::None,
+    }
+}
+
+/// Hands interim responses on.
+fn pass_on(interim: Option<&InterimResponses>, bytes: &mut Vec<u8>) {
+    if let Some(interim) = interim {
+        interim.add(bytes);
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) use exchange::due;
 pub use exchange::{ClientStream, Exchange, Went};
 pub use look::{Look, Single};
 pub(super) use look::{Received, ends};
-pub(super) use reply::{Expected, NoReply, Received as ReceivedReply};
+pub(super) use reply::{Expected, Interim, NoReply, Received as ReceivedReply};
 pub(super) use response::write_line;
 pub(super) use splice::Pipes;
 pub(super) use told::Answered;
