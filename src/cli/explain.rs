@@ -377,6 +377,13 @@ impl Text {
                 self.line(1, one);
             }
         }
+        let places: Vec<_> = items(&advice["applies_to"]).collect();
+        if !places.is_empty() {
+            self.title("It applies to:");
+            for place in places {
+                self.line(1, string(&place["text"]));
+            }
+        }
     }
 }
 

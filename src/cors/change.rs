@@ -5,6 +5,9 @@ use std::fmt;
 use super::configuration::{CorsConfiguration, CorsRule, Element};
 use super::xml::{rule_snippet, value_snippet};
 
+/// What stands before a request that a policy allows and no other.
+const ONLY_THIS: &str = "nothing but this: ";
+
 /// A change of a configuration that lets a request in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuggestedChange {
@@ -199,6 +202,18 @@ impl LetsIn {
     }
 }
 
+impl LetsIn {
+    /// The same where the change applies to more than what was asked about.
+    #[must_use]
+    pub fn in_many_places(&self) -> String {
+        let text = self.to_string();
+        match self {
+            Self::Request { .. } => text.replacen(ONLY_THIS, "", 1),
+            Self::Origin { .. } | Self::Method { .. } | Self::Header { .. } => text,
+        }
+    }
+}
+
 impl fmt::Display for LetsIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -234,7 +249,7 @@ impl fmt::Display for LetsIn {
             } => {
                 match origin.as_str() {
                     "null" => f.write_str("every page without an origin of its own")?,
-                    _ => write!(f, "nothing but this: {origin}")?,
+                    _ => write!(f, "{ONLY_THIS}{origin}")?,
                 }
                 write!(f, ", with credentials, for {method}")?;
                 if headers.is_empty() {

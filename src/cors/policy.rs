@@ -267,7 +267,7 @@ impl Policy {
     }
 
     /// Whether a rule may name `method`.
-    pub(super) fn knows_method(&self, method: &[u8]) -> bool {
+    pub(crate) fn knows_method(&self, method: &[u8]) -> bool {
         is_known_method(method, &self.options.extra_methods)
     }
 

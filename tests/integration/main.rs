@@ -19,6 +19,7 @@ mod diagnostics;
 mod drain;
 mod edge;
 mod explain;
+mod explain_reach;
 mod faults;
 mod forwarding;
 mod fuzz_smoke;

@@ -217,6 +217,10 @@ function advised(decision) {
   if (advice.lets_in && advice.lets_in.length) {
     parts.push(make("p", { class: "hint" }, "That lets in: " + advice.lets_in.join("; ") + "."));
   }
+  if (advice.applies_to && advice.applies_to.length) {
+    const places = advice.applies_to.map((place) => make("li", {}, place.text));
+    parts.push(make("p", { class: "hint" }, "It applies to:"), make("ul", { class: "hint" }, ...places));
+  }
   return parts;
 }
 

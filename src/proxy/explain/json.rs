@@ -9,6 +9,7 @@ use crate::cors::CorsConfiguration;
 use crate::cors::Edit;
 use crate::cors::Explanation;
 use crate::cors::Failure;
+use crate::cors::LetsIn;
 use crate::cors::Match;
 use crate::cors::Outcome;
 use crate::cors::RuleAnswer;
@@ -19,6 +20,7 @@ use crate::proxy::timestamp::Timestamp;
 
 use super::exchange::Exchange;
 use super::home::Home;
+use super::reach::{Effect, Place, is_narrow};
 use super::words::{failure_text, unambiguous, why};
 use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
 
@@ -41,7 +43,7 @@ impl RouteExplanation {
         });
         if let Some(exchange) = &self.exchange {
             let home = served.and_then(Home::of);
-            exchange.fill_in(&self.request, home.as_ref(), &mut document);
+            exchange.fill_in(&self.request, home.as_ref(), &self.places, &mut document);
             if self.same_origin {
                 // No script is refused: there is nothing to mend, and nothing that it may not see.
                 for asked in ["preflight", "actual"] {
@@ -69,11 +71,17 @@ impl Exchange {
             "summary": self.summary(),
             "request": request(hypothetical),
         });
-        self.fill_in(hypothetical, None, &mut document);
+        self.fill_in(hypothetical, None, &[], &mut document);
         document
     }
 
-    fn fill_in(&self, request: &Hypothetical, home: Option<&Home>, document: &mut Value) {
+    fn fill_in(
+        &self,
+        request: &Hypothetical,
+        home: Option<&Home>,
+        places: &[Place],
+        document: &mut Value,
+    ) {
         let reasons: Vec<_> = self
             .preflight_reasons
             .iter()
@@ -81,7 +89,7 @@ impl Exchange {
             .collect();
         let error = self.preflight_error.as_ref();
         let error = error.map(|(code, message)| json!({ "code": code, "message": message }));
-        let mut preflight = decision(&self.preflight, home, self.ambiguity);
+        let mut preflight = decision(&self.preflight, home, places, self.ambiguity);
         merge(
             &mut preflight,
             json!({
@@ -95,7 +103,7 @@ impl Exchange {
                 "curl": curl::preflight(request, self),
             }),
         );
-        let mut actual = decision(&self.actual, home, self.ambiguity);
+        let mut actual = decision(&self.actual, home, places, self.ambiguity);
         let line = curl::actual(request, self);
         merge(
             &mut actual,
@@ -168,8 +176,14 @@ fn policy(served: &Served) -> Option<Value> {
     }))
 }
 
-/// An [`Explanation`] as JSON; `home`: where the configuration would be that there is not.
-fn decision(explanation: &Explanation, home: Option<&Home>, ambiguity: Option<Ambiguity>) -> Value {
+/// An [`Explanation`] as JSON; `home`: where the configuration would be that there is not;
+/// `places`: what its file decides for.
+fn decision(
+    explanation: &Explanation,
+    home: Option<&Home>,
+    places: &[Place],
+    ambiguity: Option<Ambiguity>,
+) -> Value {
     let rules: Vec<_> = (1..)
         .zip(&explanation.rules)
         .map(|(number, answer)| rule(number, answer))
@@ -200,7 +214,7 @@ fn decision(explanation: &Explanation, home: Option<&Home>, ambiguity: Option<Am
             "message": why(explanation, refusal, ambiguity),
             "nearest_rule": refusal.nearest.map(|index| index + 1),
             "advice": ambiguity.map_or_else(
-                || advice(&refusal.advice, home),
+                || advice(&refusal.advice, home, places),
                 |ambiguity| json!({ "kind": "request", "text": unambiguous(ambiguity) }),
             ),
         }),
@@ -259,19 +273,19 @@ fn fields(fields: &HeaderMap) -> Vec<Value> {
         .collect()
 }
 
-fn advice(advice: &Advice, home: Option<&Home>) -> Value {
+fn advice(advice: &Advice, home: Option<&Home>, places: &[Place]) -> Value {
     let how = home.map_or_else(
         || "change the CORS configuration".to_owned(),
         Home::to_string,
     );
     match advice {
-        Advice::Change(change) => suggested("change", &how, change, home),
+        Advice::Change(change) => suggested("change", &how, change, home, places),
         Advice::ExtraMethod {
             method,
             change: Some(change),
         } => {
             let text = format!("{}, and {how}", extra_method(method));
-            suggested("extra_method", &text, change, home)
+            suggested("extra_method", &text, change, home, places)
         }
         Advice::ExtraMethod {
             method,
@@ -289,7 +303,13 @@ fn extra_method(method: &str) -> String {
     format!("S3 has no rules for {method}: name it in the route's extra_methods")
 }
 
-fn suggested(kind: &str, text: &str, change: &SuggestedChange, home: Option<&Home>) -> Value {
+fn suggested(
+    kind: &str,
+    text: &str,
+    change: &SuggestedChange,
+    home: Option<&Home>,
+    places: &[Place],
+) -> Value {
     if let Some(Home::Broken { .. }) = home {
         return json!({ "kind": "file", "text": text, "file": home.and_then(Home::file) });
     }
@@ -297,7 +317,12 @@ fn suggested(kind: &str, text: &str, change: &SuggestedChange, home: Option<&Hom
     // A whole document, where there is none to change.
     let complete = || change.apply(&CorsConfiguration::default()).to_xml();
     let complete = home.map(|_| complete());
-    let lets_in: Vec<_> = change.lets_in.iter().map(ToString::to_string).collect();
+    let lets_in = change.lets_in.iter();
+    let lets_in: Vec<_> = match is_narrow(places) {
+        true => lets_in.map(ToString::to_string).collect(),
+        false => lets_in.map(LetsIn::in_many_places).collect(),
+    };
+    let applies_to: Vec<_> = places.iter().map(place).collect();
     json!({
         "kind": kind,
         "text": text,
@@ -306,6 +331,20 @@ fn suggested(kind: &str, text: &str, change: &SuggestedChange, home: Option<&Hom
         "configuration": complete,
         "file": home.and_then(Home::file),
         "lets_in": lets_in,
+        "applies_to": applies_to,
+    })
+}
+
+fn place(place: &Place) -> Value {
+    json!({
+        "route": place.route.name,
+        "bucket": place.bucket,
+        "effect": match place.effect {
+            Effect::Decides => "decides",
+            Effect::Replaces(_) => "replaces",
+            Effect::Refused(_) => "refused",
+        },
+        "text": place.to_string(),
     })
 }
 

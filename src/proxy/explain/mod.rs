@@ -10,6 +10,7 @@ mod exchange;
 mod fetch;
 mod home;
 mod json;
+mod reach;
 mod words;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use http::Uri;
 
+use crate::cors::Outcome;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 
@@ -28,6 +30,7 @@ pub use super::bucket::Ambiguity;
 pub use super::snapshot::Scope;
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
 pub use fetch::PreflightReason;
+pub use reach::{Effect, Place};
 
 /// What becomes of a script's request.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct RouteExplanation {
     pub exchange: Option<Exchange>,
     /// Some of the hosts that are served, where this one is not.
     pub known_hosts: Vec<String>,
+    /// Where the suggested change applies, where there is one.
+    pub places: Vec<Place>,
 }
 
 /// The route that serves a request, and the policy in it.
@@ -136,7 +141,15 @@ impl Snapshot {
             Some(_) => Vec::new(),
             None => self.some_hosts(),
         };
+        let places = served.as_ref().zip(exchange.as_ref());
+        let places = places.map_or_else(Vec::new, |(served, exchange)| {
+            match &exchange.deciding().outcome {
+                Outcome::Refused(refusal) => Place::of(self, served, &refusal.advice),
+                Outcome::NotCors | Outcome::Allowed(_) => Vec::new(),
+            }
+        });
         Ok(RouteExplanation {
+            places,
             request: Hypothetical {
                 url: uri.to_string(),
                 ..request.clone()

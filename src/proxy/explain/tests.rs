@@ -334,6 +334,107 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
 }
 
 #[test]
+fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
+    let shared = || {
+        policy(
+            "shared.xml",
+            vec![rule(&["https://a.example"], &["GET"], &[])],
+        )
+    };
+    let buckets = |own: &[(&str, &str)], directory: &str| {
+        let own = own.iter().map(|(name, file)| {
+            let rules = vec![rule(&["https://a.example"], &["GET"], &[])];
+            ((*name).into(), policy(file, rules))
+        });
+        Some(Buckets {
+            addressing: Addressing::Path,
+            directory: Some(Path::new(directory).into()),
+            policies: own.collect(),
+        })
+    };
+    let managed = |route, buckets| Policies {
+        route,
+        buckets,
+        not_enabled: Some(without_cors(None)),
+    };
+    let routes = vec![
+        route(
+            "s3",
+            &["s3.example"],
+            managed(None, buckets(&[("raw", "raw.xml")], "one")),
+        ),
+        route("one", &["one.example"], managed(Some(shared()), None)),
+        route(
+            "two",
+            &["two.example"],
+            managed(Some(shared()), buckets(&[("raw", "shared.xml")], "two")),
+        ),
+        route(
+            "three",
+            &["three.example"],
+            managed(Some(shared()), buckets(&[], "one")),
+        ),
+    ];
+    let mut snapshot = Snapshot {
+        routes,
+        ..Snapshot::default()
+    };
+    for (index, host) in ["s3", "one", "two", "three"].iter().enumerate() {
+        let host = format!("{host}.example").parse().unwrap();
+        snapshot.hosts.insert(host, index).unwrap();
+    }
+    let advice = |url: &str| {
+        let request = Hypothetical {
+            url: url.to_owned(),
+            origin: "https://b.example".to_owned(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+        };
+        let mut answer = snapshot.explain(&request).unwrap().to_json();
+        let advice = answer["actual"]["advice"].take();
+        let places = advice["applies_to"].as_array().unwrap();
+        let places: Vec<String> = places
+            .iter()
+            .map(|place| place["text"].as_str().unwrap().to_owned())
+            .collect();
+        (places, advice["lets_in"][0].as_str().unwrap().to_owned())
+    };
+    let (places, lets_in) = advice("http://s3.example/");
+    assert_eq!(
+        places,
+        ["route s3 (s3.example): the service itself and every bucket but raw"]
+    );
+    assert_eq!(lets_in, "https://b.example, with credentials, for GET");
+
+    let (places, _) = advice("http://one.example/payroll/x");
+    assert_eq!(
+        places,
+        [
+            "route one (one.example)",
+            "route two (two.example): the service itself and every bucket but raw",
+            "bucket raw of route two",
+            "route three (three.example): the service itself and every bucket",
+        ]
+    );
+
+    let (places, lets_in) = advice("http://s3.example/payroll/x");
+    assert_eq!(
+        places,
+        [
+            "bucket payroll of route s3",
+            "bucket payroll of route three, which shared.xml decides for today: what that allows \
+             and this file does not is refused then",
+        ]
+    );
+
+    assert_eq!(lets_in, "https://b.example, with credentials, for GET");
+
+    let (places, lets_in) = advice("http://s3.example/raw/x");
+    assert_eq!(places, ["bucket raw of route s3"]);
+    assert_eq!(lets_in, "one more origin, with credentials, for GET");
+}
+
+#[test]
 fn a_rule_that_is_to_be_added_is_no_whole_configuration() {
     let url = "http://photos.example/album/a";
     let answer = explain(url, "https://stranger.example", "DELETE", &[]);
