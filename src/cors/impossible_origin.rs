@@ -1,191 +1,145 @@
 //! Origins in which something stands that no browser's has: what S3 accepts, and what never matches.
 
-use std::net::Ipv6Addr;
-
-use super::doubtful_origin::Found;
-use super::origin::mended;
+use super::origin_form::{AS_BROWSERS_DO, Found, OriginParts, is_canonical, is_invisible};
+use super::origin_repair::{QUOTES, is_expression, listed, right, scheme_meant};
 use super::punycode::ascii_host;
-use super::spelling::distance;
-
-/// Quotation marks, as people and their word processors set them.
-const QUOTES: [char; 9] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»'];
 
 /// Why no browser could send an origin.
 enum Fault {
+    Invisible(char),
+    List,
     Quotes,
     Expression,
-    /// With the scheme that was meant.
-    Scheme(&'static str),
+    Scheme,
     User,
-    Port,
+    Port(&'static str),
     NotAscii,
+    Host,
 }
 
 /// An origin that no browser could send.
 pub(super) fn impossible(origin: &str) -> Option<Found> {
-    let bare = origin
-        .trim_matches(|character: char| QUOTES.contains(&character) || character.is_whitespace());
-    let fault = if origin.contains(QUOTES) {
-        Fault::Quotes
-    } else {
-        Fault::of(bare)?
+    let fault = Fault::of(origin)?;
+    let shown = match fault {
+        Fault::Invisible(_) => origin.escape_debug().to_string(),
+        _ => origin.to_owned(),
     };
-    let Parts {
-        rest, authority, ..
-    } = Parts::of(bare);
-    let scheme = bare.split_at(bare.len() - rest.len()).0;
-    let host = |separator| {
-        authority
-            .rsplit_once(separator)
-            .unwrap_or((authority, authority))
-    };
-    let (code, why, hint) = match fault {
-        Fault::Quotes => {
-            let why = "a browser sends none with quotation marks";
-            ("origin-quotes", why, write(bare))
+    let (code, why, otherwise) = match fault {
+        Fault::Invisible(one) => (
+            "origin-invisible-character",
+            format!("it has the invisible character U+{:04X}", u32::from(one)),
+            "remove it".to_owned(),
+        ),
+        Fault::List => {
+            let hint = "give each origin an AllowedOrigin of its own".to_owned();
+            let message = format!("`{shown}` matches no origin: one element holds one origin");
+            return Some(("origin-list", message, hint));
         }
-        Fault::Expression => {
-            let why = "it is compared as it stands, and only `*` stands for anything else";
-            ("origin-expression", why, write(&without_expression(bare)))
-        }
-        Fault::Scheme(meant) => {
-            let why = "browsers know no scheme like this";
-            ("origin-scheme", why, write(&format!("{meant}://{rest}")))
-        }
-        Fault::User => {
-            let (_, host) = host('@');
-            let why = "a browser sends none with a user's name";
-            ("origin-user", why, write(&format!("{scheme}{host}")))
-        }
-        Fault::Port => {
-            let (host, _) = host(':');
-            let any = format!("write the page's own port; `{scheme}{host}:*` is any");
-            ("origin-port", "65535 is the highest port", any)
+        Fault::Quotes => (
+            "origin-quotes",
+            "a browser sends none with quotation marks".to_owned(),
+            AS_BROWSERS_DO.to_owned(),
+        ),
+        Fault::Expression => (
+            "origin-expression",
+            "it is compared as it stands, and only `*` stands for anything else".to_owned(),
+            AS_BROWSERS_DO.to_owned(),
+        ),
+        Fault::Scheme => (
+            "origin-scheme",
+            "browsers know no scheme like this".to_owned(),
+            AS_BROWSERS_DO.to_owned(),
+        ),
+        Fault::User => (
+            "origin-user",
+            "a browser sends none with a user's name".to_owned(),
+            AS_BROWSERS_DO.to_owned(),
+        ),
+        Fault::Port(why) => {
+            let OriginParts { scheme, host, .. } = OriginParts::of(origin);
+            let any = format!("{}://{host}:*", scheme.unwrap_or("https"));
+            let hint = match is_canonical(&any) {
+                true => format!("write the page's own port; `{any}` is any"),
+                false => "write the page's own port".to_owned(),
+            };
+            ("origin-port", why.to_owned(), hint)
         }
         Fault::NotAscii => {
-            let why = "a browser sends a name beyond ASCII in punycode";
-            let hint = match ascii_host(authority) {
-                Some(host) => write(&format!("{scheme}{host}")),
-                None => "`new URL(…).origin` in a browser's console tells how".into(),
+            let hint = match ascii_host(OriginParts::of(origin).host) {
+                Some(_) => AS_BROWSERS_DO.to_owned(),
+                None => "`new URL(…).origin` in a browser's console shows how".to_owned(),
             };
+            let why = "a browser sends a name beyond ASCII in punycode".to_owned();
             ("origin-not-ascii", why, hint)
         }
+        Fault::Host => (
+            "origin-host",
+            "no browser writes a host like this".to_owned(),
+            AS_BROWSERS_DO.to_owned(),
+        ),
     };
-    Some((code, format!("`{origin}` matches no origin: {why}"), hint))
+    let message = format!("`{shown}` matches no origin: {why}");
+    Some((code, message, right(origin).unwrap_or(otherwise)))
 }
 
 impl Fault {
     fn of(origin: &str) -> Option<Self> {
-        let parts = Parts::of(origin);
-        let port = parts.authority.rsplit_once(':').map(|(_, port)| port);
-        let is_number = |port: &&str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-        if origin.contains(QUOTES) {
-            Some(Self::Quotes)
-        } else if is_expression(&parts) {
-            Some(Self::Expression)
-        } else if let Some(meant) = parts.scheme.and_then(scheme_meant) {
-            Some(Self::Scheme(meant))
-        } else if parts.authority.contains('@') {
-            Some(Self::User)
-        } else if port
-            .filter(is_number)
-            .is_some_and(|port| port.parse::<u16>().is_err())
-        {
-            Some(Self::Port)
-        } else {
-            (!parts.authority.is_ascii()).then_some(Self::NotAscii)
+        if let Some(one) = origin.chars().find(|one| is_invisible(*one)) {
+            return Some(Self::Invisible(one));
         }
-    }
-}
-
-/// What to write instead, where `origin` is not wrong in yet another way.
-fn write(origin: &str) -> String {
-    let (right, _) = mended(origin);
-    let authority = Parts::of(&right).authority;
-    let is_site = authority.contains('.') || authority.starts_with("localhost");
-    if right == "null" || (is_site && Fault::of(&right).is_none()) {
-        return format!("write `{right}`");
-    }
-    "write it as a browser does: `https://app.example.com`, or `https://*.example.com` for all \
-     sub-domains"
-        .into()
-}
-
-/// An origin as it is written, with what a path may follow cut off.
-struct Parts<'o> {
-    /// What stands before `://`.
-    scheme: Option<&'o str>,
-    /// What stands behind it, or behind the `//` alone.
-    rest: &'o str,
-    /// The rest without a path.
-    authority: &'o str,
-}
-
-impl<'o> Parts<'o> {
-    fn of(origin: &'o str) -> Self {
-        let (scheme, rest) = match origin.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme), rest),
-            None => (None, origin.trim_start_matches('/')),
-        };
+        if listed(origin).is_some() {
+            return Some(Self::List);
+        }
+        let bare = origin.trim();
+        let rest = bare.split_once("://").map_or(bare, |(_, rest)| rest);
+        let rest = rest.trim_start_matches('/');
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        Self {
-            scheme,
-            rest,
-            authority,
+        let scheme = bare.split_once("://").map(|(scheme, _)| scheme);
+        if origin.contains(QUOTES) {
+            return Some(Self::Quotes);
         }
+        if is_expression(bare) {
+            return Some(Self::Expression);
+        }
+        if scheme.and_then(scheme_meant).is_some() {
+            return Some(Self::Scheme);
+        }
+        if authority.contains('@') {
+            return Some(Self::User);
+        }
+        let OriginParts { host, port, .. } = OriginParts::of(authority);
+        // `https:/app.example` lacks a slash, not a port.
+        let is_scheme = scheme.is_none() && ["http", "https"].contains(&host);
+        if let Some(why) = port.filter(|_| !is_scheme).and_then(bad_port) {
+            return Some(Self::Port(why));
+        }
+        if !authority.is_ascii() {
+            return Some(Self::NotAscii);
+        }
+        let is_web = scheme.is_some_and(|scheme| scheme.starts_with("http"));
+        // Other slips have a message of their own.
+        let is_plain = origin == authority || origin.ends_with(&format!("://{authority}"));
+        let is_lower = !origin.bytes().any(|byte| byte.is_ascii_uppercase());
+        (is_web && is_plain && is_lower && !is_canonical(&format!("x://{host}")))
+            .then_some(Self::Host)
     }
 }
 
-/// Whether it is a regular expression: they have signs that neither a scheme nor a host has.
-fn is_expression(parts: &Parts<'_>) -> bool {
-    let signs = ['\\', '^', '$', '(', ')', '{', '}', '|', '+'];
-    let scheme = parts.scheme.unwrap_or_default();
-    let address = parts
-        .authority
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'));
-    let host = match address {
-        Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => rest,
-        _ => parts.authority,
-    };
-    // Schemes may have a plus.
-    scheme.contains(['?', '\\', '^', '(', '[', '|'])
-        || host.contains(signs)
-        || host.contains(['[', ']'])
-        || host.starts_with(".*")
-}
-
-/// What the expression's author most probably wanted to match, as a pattern.
-fn without_expression(origin: &str) -> String {
-    let mut text = origin.replace('\\', "");
-    text = text.replacen("https?://", "https://", 1);
-    for any in ["[^.]+", "[^.]*", "[a-z0-9-]+", "[a-z0-9-]*", ".*", ".+"] {
-        text = text.replace(&format!("({any})"), "*").replace(any, "*");
+/// Why no browser sends a port.
+fn bad_port(port: &str) -> Option<&'static str> {
+    if port.is_empty() {
+        return Some("a browser sends no colon without a port");
     }
-    text = text.replace(['^', '$'], "");
-    // One `*` is all that there may be.
-    if text.matches('*').count() > 1 {
-        String::new()
-    } else {
-        text
-    }
-}
-
-/// The scheme that was meant by one that differs from it by a slip of the pen.
-fn scheme_meant(written: &str) -> Option<&'static str> {
-    let written = written.to_ascii_lowercase();
-    if written.contains('*') || ["https", "http"].contains(&&*written) {
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    if written == "wss" || written == "ws" {
-        return Some(if written == "ws" { "http" } else { "https" });
+    match port.parse::<u16>() {
+        Err(_) => Some("65535 is the highest port"),
+        Ok(number) if number.to_string() != port => {
+            Some("a browser sends a port without leading zeros")
+        }
+        Ok(_) => None,
     }
-    let near = |scheme: &&str| {
-        let apart = distance(&written, scheme);
-        // Two letters that changed places are two apart.
-        apart == 1 || (apart == 2 && written.len() == scheme.len() && written.starts_with('h'))
-    };
-    ["https", "http"].into_iter().find(near)
 }
 
 #[cfg(test)]
@@ -234,14 +188,12 @@ mod tests {
                 "origin-quotes",
                 "https://app.example",
             ),
-            ("'null'", "origin-quotes", "null"),
             ("htps://app.example", "origin-scheme", "https://app.example"),
             (
                 "httsp://app.example",
                 "origin-scheme",
                 "https://app.example",
             ),
-            ("htp://app.example", "origin-scheme", "http://app.example"),
             (
                 "https:://app.example",
                 "origin-scheme",
@@ -286,6 +238,16 @@ mod tests {
     fn what_was_meant_is_not_guessed() {
         for (origin, code) in [
             ("^https", "origin-expression"),
+            // Sandboxed frames have this origin: it is warned of.
+            ("'null'", "origin-quotes"),
+            // The scheme that is meant is as near to `https` as to `http`.
+            ("htp://app.example", "origin-scheme"),
+            ("https://a.example;https://b.example", "origin-list"),
+            ("https://a.examplehttps://b.example", "origin-list"),
+            (r"https://.*a\.example", "origin-expression"),
+            ("https://.a.example", "origin-host"),
+            ("https://a..example", "origin-host"),
+            ("https://1.2.3.256", "origin-host"),
             (r"https://(a|b)\.example", "origin-expression"),
             (r".*\.a\..*", "origin-expression"),
             ("https://app.example:70000", "origin-port"),

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-use super::doubtful_origin::{trusting, wide, written_wrongly};
+use super::doubtful_origin::{trusting, written_wrongly};
 use super::pattern::Wildcard;
+use super::wide_origin::wide;
 
 /// How long Chromium keeps a preflight's answer at most, in seconds.
 const CHROMIUM_MAX_AGE: u32 = 7_200;
@@ -25,16 +26,19 @@ pub struct Lint {
 }
 
 /// Every code that [`lint`] may give.
-pub const LINTS: [&str; 26] = [
+pub const LINTS: [&str; 29] = [
     "any-origin-beside-others",
     "any-origin-writes",
     "duplicate-id",
     "etag-not-exposed",
     "max-age-above-browsers",
+    "origin-any-of-scheme",
     "origin-any-with-credentials",
     "origin-default-port",
     "origin-empty",
     "origin-expression",
+    "origin-host",
+    "origin-invisible-character",
     "origin-list",
     "origin-no-scheme",
     "origin-not-ascii",
@@ -330,13 +334,31 @@ mod tests {
             ("etag-not-exposed", rule(&format!("{app}{put}"))),
             ("max-age-above-browsers", max_age(7_201)),
             ("max-age-above-browsers", max_age(604_800)),
+            ("origin-any-of-scheme", origin("moz-extension://*")),
+            ("origin-any-of-scheme", origin("chrome-extension://abc*")),
+            ("origin-any-of-scheme", origin("capacitor://*")),
             ("origin-any-with-credentials", origin("http*")),
+            ("origin-any-with-credentials", origin("https://*:8443")),
             ("origin-any-with-credentials", origin("https://*")),
             ("origin-any-with-credentials", origin("h*")),
             ("origin-default-port", origin("https://app.example:443")),
             ("origin-default-port", origin("http://localhost:80")),
             ("origin-empty", origin("")),
             ("origin-expression", origin(r"^https://.*\.app\.example$")),
+            ("origin-host", origin("https://.app.example")),
+            (
+                "origin-invisible-character",
+                origin("\u{feff}https://app.example"),
+            ),
+            (
+                "origin-invisible-character",
+                origin("https://app\u{200b}.example"),
+            ),
+            (
+                "origin-invisible-character",
+                origin("https://\u{202e}app.example"),
+            ),
+            ("origin-list", origin("https://a.example;https://b.example")),
             ("origin-list", origin("https://a.example,https://b.example")),
             ("origin-list", origin("https://a.example https://b.example")),
             ("origin-no-scheme", origin("app.example")),
@@ -408,6 +430,8 @@ mod tests {
             origin("https://*.localhost:3000"),
             origin("http://localhost:3000"),
             origin("http://localhost:*"),
+            origin("http://app.localhost:5173"),
+            origin("http://*.localhost:5173"),
             origin("http://127.0.0.1:5173"),
             origin("capacitor://localhost"),
             origin("https://a.example") + &origin("https://b.example"),

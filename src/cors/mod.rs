@@ -54,6 +54,8 @@ mod lint;
 mod mending;
 mod note;
 mod origin;
+mod origin_form;
+mod origin_repair;
 mod pattern;
 mod policy;
 mod punycode;
@@ -63,6 +65,7 @@ mod rule_hint;
 mod s3_error;
 mod spelling;
 mod validation;
+mod wide_origin;
 mod xml;
 
 pub use advice::{Advice, RequestFix};

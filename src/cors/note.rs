@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 
 use super::explain::Outcome;
 use super::origin::as_browsers_write;
+use super::origin_form::is_plain_http;
 use super::policy::{Policy, Semantics};
 use super::request::Kind;
 use super::rule::Rule;
@@ -141,7 +142,9 @@ impl Policy {
             notes.push(Note::NoCredentials);
         } else if origin == b"null" {
             notes.push(Note::NullOrigin);
-        } else if origin.starts_with(b"http://") && !is_local(origin) {
+        } else if let Ok(origin) = std::str::from_utf8(origin)
+            && is_plain_http(origin)
+        {
             notes.push(Note::PlainHttp);
         }
         let asked = requested.map_or(method.as_str().as_bytes(), |method| method.as_bytes());
@@ -154,11 +157,4 @@ impl Policy {
         }
         notes
     }
-}
-
-/// Whether a plain HTTP origin never leaves the machine.
-pub(super) fn is_local(origin: &[u8]) -> bool {
-    ["http://localhost", "http://127.", "http://[::1]"]
-        .iter()
-        .any(|local| origin.starts_with(local.as_bytes()))
 }

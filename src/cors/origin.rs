@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::origin_repair::as_sent;
 use super::pattern::Wildcard;
 use super::spelling::distance;
 
@@ -148,14 +149,7 @@ impl ClosestOrigin {
 
 /// An origin as a browser would send it, where `origin` is written otherwise.
 pub(super) fn as_browsers_write(origin: &str) -> Option<String> {
-    let is_host = origin.contains('.') || origin.starts_with("localhost");
-    let mended = match origin.contains("://") {
-        true => Mended::of(origin, origin).text,
-        false if is_host => mended(origin).0,
-        // Some word, `null` among them: nobody knows what site it stands for.
-        false => return None,
-    };
-    (mended != origin).then_some(mended)
+    as_sent(origin).filter(|written| !written.contains('*'))
 }
 
 /// A pattern without what keeps it from matching any browser's origin, and what that was.

@@ -1,6 +1,7 @@
 //! What S3's errors leave open: what precisely is wrong with a rule, and how to mend it.
 
 use super::configuration::Element;
+use super::origin_repair::right;
 use super::request::is_token;
 use super::spelling::nearest;
 use super::validation::{RuleErrorKind, S3_METHODS};
@@ -100,6 +101,14 @@ fn method_hint(method: &str) -> Option<String> {
 }
 
 fn wildcards_hint(element: Element, value: &str) -> String {
+    if element == Element::AllowedOrigin
+        && let Some(right) = right(value)
+    {
+        return match value.ends_with("/*") {
+            true => format!("an origin has no path: {right}"),
+            false => right,
+        };
+    }
     match element {
         Element::AllowedOrigin if value.trim_matches('*').is_empty() => "any origin is `*`".into(),
         // https://*.example.com:*

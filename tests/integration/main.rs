@@ -29,6 +29,7 @@ mod handshakes;
 mod health_command;
 mod heartbeat;
 mod http1;
+mod hints;
 mod http1_to_http2;
 mod http2;
 mod http2_answers;

@@ -306,17 +306,14 @@ impl Reading {
 
     fn bad_max_age(&mut self, text: &str, place: Range<usize>) {
         let detail = "MaxAgeSeconds is not a whole number from 0 to 2147483647";
-        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
         let hint = if text.is_empty() {
             Some("remove the element, or give it a number of seconds".into())
         } else if seconds(text.trim()).is_some() {
             Some("remove the white space around it".into())
         } else if text.starts_with('-') {
             Some("0 keeps browsers from caching a preflight's answer".into())
-        } else if seconds(&digits).is_some() && !text.contains('.') {
-            Some(format!("write it as digits alone: {digits}"))
         } else {
-            None
+            duration(text).map(|seconds| format!("write the number of seconds alone: {seconds}"))
         };
         self.error(place, detail, hint);
     }
@@ -453,6 +450,25 @@ fn seconds(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = text.parse().ok()?;
     (digits && i32::try_from(seconds).is_ok()).then_some(seconds)
+}
+
+/// The seconds that a duration with a unit stands for; `None`: nobody can say.
+fn duration(text: &str) -> Option<u32> {
+    let text = text.trim().to_ascii_lowercase();
+    let grouped = text.replace(['\'', '_'], "");
+    let unit_at = grouped.find(|one: char| !one.is_ascii_digit())?;
+    let (number, unit) = grouped.split_at(unit_at);
+    let factor: u32 = match unit.trim() {
+        "" | "s" | "sec" | "secs" | "second" | "seconds" => 1,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60,
+        "h" | "hr" | "hour" | "hours" => 3_600,
+        "d" | "day" | "days" => 86_400,
+        _ => return None,
+    };
+    let number: u32 = number.parse().ok()?;
+    number
+        .checked_mul(factor)
+        .filter(|total| i32::try_from(*total).is_ok())
 }
 
 /// Appends, and says where.
