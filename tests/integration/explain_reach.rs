@@ -296,6 +296,7 @@ fn is_let_in(explained: &RouteExplanation, fields: &HeaderMap) -> bool {
             method: more,
             headers,
         } => one == origin && more == method && (asked.is_empty() || headers == &[asked]),
+        _ => false,
     })
 }
 
