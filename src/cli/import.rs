@@ -46,6 +46,15 @@ pub(super) const MANUAL: Manual = Manual {
             "kubectl get httproute photos -o yaml | s3cors import --extra-method PATCH - > photos.xml",
         ),
         (
+            "Terraform, or what it would make",
+            "s3cors import main.tf > photos.xml\n    \
+             terraform show -json | s3cors import - > photos.xml",
+        ),
+        (
+            "CloudFormation, SAM, serverless, and what the CDK synthesizes",
+            "s3cors import template.yaml > photos.xml\n    cdk synth | s3cors import - > photos.xml",
+        ),
+        (
             "MinIO, by its client or by the value alone",
             "mc admin config get minio api | s3cors import - > photos.xml\n    \
              echo 'https://app.example.com' | s3cors import --from minio - > photos.xml",
@@ -124,7 +133,7 @@ impl Import {
         Ok(match result {
             Err(_) => USAGE,
             Ok(imported) if imported.configuration.rules.is_empty() => NO,
-            Ok(imported) if imported.notes.is_empty() || self.lossy => YES,
+            Ok(imported) if imported.notes.iter().all(|note| note.is_minor) || self.lossy => YES,
             Ok(_) => NO,
         })
     }
@@ -164,7 +173,7 @@ fn human(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Strin
         }
         Ok(imported) => {
             for note in &imported.notes {
-                let message = format!("{}: {}", note.effect.as_str(), note.message);
+                let message = format!("{}: {}", note.kind(), note.message);
                 let diagnostic = Diagnostic::warning(note.code, message);
                 let diagnostic = diagnostic.at(file, note.span.clone());
                 report.push(with_help(diagnostic, note.hint.as_deref()));
@@ -218,7 +227,7 @@ fn to_json(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Val
             let notes = imported.notes.iter().map(|note| {
                 let (line, column) = place(&note.span);
                 json!({
-                    "effect": note.effect.as_str(),
+                    "effect": note.kind(),
                     "code": note.code,
                     "message": note.message,
                     "help": note.hint,

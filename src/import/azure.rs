@@ -2,8 +2,8 @@
 //! `az storage cors list` prints.
 //!
 //! The first rule with the request's origin and method answers, even if it then refuses a
-//! header: no later rule is asked. Origins are whole or the lone `*`, headers are whole, a
-//! prefix with `*`, or the lone `*`; credentials are allowed to every origin that is named
+//! header: no later rule is asked. Origins are whole, have `*` for a sub-domain, or are the lone `*`;
+//! headers are whole, a prefix with `*`, or the lone `*`; credentials are allowed to every origin that is named
 //! (<https://learn.microsoft.com/en-us/rest/api/storageservices/cross-origin-resource-sharing--cors--support-for-the-azure-storage-services>,
 //! <https://learn.microsoft.com/en-us/rest/api/storageservices/preflight-blob-request>).
 
@@ -33,9 +33,22 @@ struct AzureRule {
     headers: Vec<Word>,
 }
 
+/// Keys that only the rules of others have.
+const FOREIGN: [&str; 7] = [
+    "ID",
+    "Id",
+    "MaxAge",
+    "MaxAgeSeconds",
+    "ExposeHeaders",
+    "allowedOperations",
+    "corsRuleName",
+];
+
 pub(super) fn is_rule(node: &Node) -> bool {
     let keys = |key: &str| get(node, key).is_some();
-    keys("allowedorigins") && (keys("maxageinseconds") || keys("exposedheaders"))
+    keys("allowedorigins")
+        && (keys("maxageinseconds") || keys("exposedheaders") || keys("service"))
+        && !FOREIGN.iter().any(|key| node.has(key))
 }
 
 /// The rules of a document, where it has a place for them.
@@ -52,7 +65,9 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
                 let rules = entries.filter(|entry| entry.key.text == "CorsRule");
                 return Some(rules.map(|entry| &entry.node).collect());
             }
-            "corsRules" => return Some(entry.node.items().iter().collect()),
+            "corsRules" if entry.node.items().iter().all(is_rule) => {
+                return Some(entry.node.items().iter().collect());
+            }
             "StorageServiceProperties" | "Cors" | "cors" | "properties" => {
                 if let Some(rules) = rules(&entry.node) {
                     return Some(rules);
@@ -73,6 +88,10 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         let message = "there are no CORS rules in it: no `Cors` with `CorsRule`, no `corsRules`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
+    import_rules(rules, draft)
+}
+
+pub(super) fn import_rules(rules: Vec<&Node>, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     let mut earlier: Vec<AzureRule> = Vec::new();
     for node in rules {
         if draft.is_full(node.span.clone()) {
@@ -109,7 +128,7 @@ fn draft_rule(
     };
     let whole = CorsRule {
         id: None,
-        allowed_origins: draft.origins(&rule.origins, Stars::Literal),
+        allowed_origins: draft.origins(&rule.origins, Stars::AnyRun),
         allowed_methods: draft.methods(&rule.methods),
         allowed_headers: draft.headers(&rule.headers),
         expose_headers: draft.exposed(&exposed),
@@ -139,10 +158,8 @@ fn draft_rule(
             }),
         }
     }
-    if any.is_some() {
-        for before in &*earlier {
-            before.may_be_passed_over(&rule, draft);
-        }
+    for before in &*earlier {
+        before.may_be_passed_over(&rule, draft);
     }
     if is_whole {
         draft.push(whole, node.span.clone());
@@ -160,12 +177,12 @@ impl AzureRule {
     /// Whether it is this rule that answers `origin`, or every origin where that is `*`.
     fn answers(&self, origin: &str, method: &str) -> bool {
         let mut origins = self.origins.iter();
-        let named = origins.any(|word| word.text == "*" || word.text == origin);
+        let named = origins.any(|word| covers(&word.text, origin));
         let mut methods = self.methods.iter();
         named && methods.any(|word| word.text.eq_ignore_ascii_case(method))
     }
 
-    /// Notes the origins that S3 would let go on to `later`, a rule for every origin, with
+    /// Notes the origins that S3 would let go on to `later`, a rule for a pattern of origins, with
     /// headers that this one refuses.
     fn may_be_passed_over(&self, later: &Self, draft: &mut Draft<'_>) {
         let patterns = |words: &[Word]| -> Vec<Wildcard> {
@@ -184,9 +201,13 @@ impl AzureRule {
             return;
         }
         for origin in &self.origins {
+            let mut wider = later.origins.iter();
+            if !wider.any(|word| word.text != origin.text && covers(&word.text, &origin.text)) {
+                continue;
+            }
             let message = format!(
-                "headers that this rule refuses to `{}` are asked of a later rule for every \
-                 origin in S3, and allowed there",
+                "headers that this rule refuses to `{}` are asked of a later rule that matches it \
+                 in S3, and allowed there",
                 origin.text
             );
             let hint = "S3 takes the first rule that allows origin, method and headers; Azure the \
@@ -195,6 +216,12 @@ impl AzureRule {
             draft.note(Note::new("next-rule-asked", span, Some(&origin.text), message).hint(hint));
         }
     }
+}
+
+/// Whether an origin, or all that a pattern matches, is among those of another.
+fn covers(pattern: &str, origin: &str) -> bool {
+    let patterns = (Wildcard::parse(pattern), Wildcard::parse(origin));
+    matches!(patterns, (Ok(pattern), Ok(origin)) if pattern.covers(&origin))
 }
 
 fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {

@@ -8,14 +8,14 @@ use super::Unreadable;
 pub(super) const MAX_DEPTH: usize = 64;
 
 /// A value and where it stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Value,
     /// In bytes of the source.
     pub(super) span: Range<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Value {
     /// Nothing: YAML's and JSON's null.
     Null,
@@ -26,7 +26,7 @@ pub(super) enum Value {
 }
 
 /// One line of a map.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: Word,
     pub(super) node: Node,
@@ -40,6 +40,39 @@ pub(super) struct Word {
 }
 
 impl Node {
+    pub(super) fn map(entries: Vec<Entry>, span: Range<usize>) -> Self {
+        let value = Value::Map(entries);
+        Self { value, span }
+    }
+
+    /// With other names for some of its keys.
+    pub(super) fn with_keys(&self, names: &[(&str, &str)]) -> Self {
+        let entries = self.entries().iter();
+        Self::map(
+            entries.map(|entry| entry.renamed(names)).collect(),
+            self.span.clone(),
+        )
+    }
+
+    /// Whether two say the same, wherever they stand.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Null, Value::Null) => true,
+            (Value::Scalar(one), Value::Scalar(other)) => one == other,
+            (Value::List(one), Value::List(other)) => {
+                one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.is_same(b))
+            }
+            (Value::Map(one), Value::Map(other)) => {
+                one.len() == other.len()
+                    && one
+                        .iter()
+                        .zip(other)
+                        .all(|(a, b)| a.key.text == b.key.text && a.node.is_same(&b.node))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
@@ -117,6 +150,21 @@ impl Node {
                     .collect()
             }
             Value::Map(_) => Err(self.should_be_text()),
+        }
+    }
+}
+
+impl Entry {
+    /// With its key as another system names it, where `names` has one for it.
+    pub(super) fn renamed(&self, names: &[(&str, &str)]) -> Self {
+        let name = names.iter().find(|(name, _)| *name == self.key.text);
+        let text = name.map_or_else(|| self.key.text.clone(), |(_, name)| (*name).to_owned());
+        Self {
+            key: Word {
+                text,
+                span: self.key.span.clone(),
+            },
+            node: self.node.clone(),
         }
     }
 }

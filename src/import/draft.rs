@@ -1,13 +1,14 @@
 //! S3's rules while they are written: takes what S3 takes, and notes everything else.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::cors::{CorsConfiguration, CorsRule, MAX_ID, MAX_RULES, Options, S3_METHODS};
 use crate::cors::{is_origin, is_token};
 
+use super::distinct::Distinct;
 use super::document::{Node, Word};
 use super::note::Note;
+use super::variables::Filled;
 
 /// What `*` means among a source's origins, the lone `*` apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl<'s> Draft<'s> {
     /// `AllowedOrigin`s.
     pub(super) fn origins(&mut self, words: &[Word], stars: Stars) -> Vec<String> {
         let mut origins = Distinct::default();
-        for word in words {
+        for word in &self.filled(words) {
             let origin = &*word.text;
             let note =
                 |code, message: String| Note::new(code, word.span.clone(), Some(origin), message);
@@ -136,8 +137,42 @@ impl<'s> Draft<'s> {
         origins.values
     }
 
+    /// The words whose variables have a value in the source; notes the others.
+    pub(super) fn filled(&mut self, words: &[Word]) -> Vec<Word> {
+        let mut filled = Vec::with_capacity(words.len());
+        for word in words {
+            let text = &*word.text;
+            let note =
+                |code, message: String| Note::new(code, word.span.clone(), Some(text), message);
+            match Filled::of(text) {
+                Filled::Plain => filled.push(word.clone()),
+                Filled::Default(default) => {
+                    if !text.starts_with('!') {
+                        let message = format!("`{text}` is taken as its default, `{default}`");
+                        let hint = "write the value itself where another one is set";
+                        self.note(note("variable-default", message).hint(hint));
+                    }
+                    filled.push(Word {
+                        text: default,
+                        span: word.span.clone(),
+                    });
+                }
+                Filled::Unknown => {
+                    let message = format!(
+                        "`{text}` is filled in elsewhere: its value is not in the source, and it \
+                         is left out"
+                    );
+                    let hint = "write the value in its place, or import what it is filled in to";
+                    self.note(note("variable", message).hint(hint));
+                }
+            }
+        }
+        filled
+    }
+
     /// `AllowedMethod`s; `*` is all that a rule may name.
     pub(super) fn methods(&mut self, words: &[Word]) -> Vec<String> {
+        let words = &self.filled(words);
         if let Some(any) = words.iter().find(|word| word.text == "*") {
             return self.any_method(any.span.clone());
         }
@@ -157,9 +192,10 @@ impl<'s> Draft<'s> {
                 let message = "an empty method is left out";
                 self.note(note("empty-value", message.to_owned()));
             } else if method == "OPTIONS" {
-                let message = "S3 has no rules for OPTIONS: scripts can no longer send it";
-                let hint = "preflights need no rule; only a script's own OPTIONS request does";
-                self.note(note("method-unsupported", message.to_owned()).hint(hint));
+                let message = "OPTIONS is left out: preflights need no rule";
+                let hint = "only a script's own OPTIONS request would, which S3 has no rules for";
+                let note = note("method-unsupported", message.to_owned());
+                self.note(note.hint(hint).minor());
             } else {
                 let message = format!("S3 has no rules for {method}");
                 let hint = format!(
@@ -172,6 +208,17 @@ impl<'s> Draft<'s> {
             }
         }
         methods.values
+    }
+
+    /// As [`methods`](Self::methods), of a source that allows what nobody can use there: what is
+    /// left out is no loss.
+    pub(super) fn methods_of_the_source(&mut self, words: &[Word]) -> Vec<String> {
+        let before = self.notes.len();
+        let methods = self.methods(words);
+        for note in self.notes.iter_mut().skip(before) {
+            note.is_minor = true;
+        }
+        methods
     }
 
     /// Every method that a rule may name, where the source allows whatever there is.
@@ -224,7 +271,7 @@ impl<'s> Draft<'s> {
     /// `AllowedHeader`s.
     pub(super) fn headers(&mut self, words: &[Word]) -> Vec<String> {
         let mut headers = Distinct::default();
-        for word in words {
+        for word in &self.filled(words) {
             if !self.is_field_name(word) {
                 continue;
             }
@@ -247,7 +294,7 @@ impl<'s> Draft<'s> {
     /// `ExposeHeader`s.
     pub(super) fn exposed(&mut self, words: &[Word]) -> Vec<String> {
         let mut exposed = Distinct::default();
-        for word in words {
+        for word in &self.filled(words) {
             if !self.is_field_name(word) {
                 continue;
             }
@@ -282,6 +329,7 @@ impl<'s> Draft<'s> {
 
     /// `MaxAgeSeconds`.
     pub(super) fn max_age(&mut self, word: &Word) -> Option<u32> {
+        let word = self.filled(std::slice::from_ref(word)).pop()?;
         let seconds = word.trimmed().parse().ok();
         let seconds = seconds.filter(|seconds| *seconds <= i32::MAX.unsigned_abs());
         if seconds.is_none() {
@@ -341,21 +389,6 @@ impl<'s> Draft<'s> {
                 Some(meant) => note.hint(format!("probably `{meant}` is meant")),
                 None => note,
             });
-        }
-    }
-}
-
-/// Values, each of them once.
-#[derive(Default)]
-struct Distinct {
-    values: Vec<String>,
-    seen: HashSet<String>,
-}
-
-impl Distinct {
-    fn add(&mut self, value: &str) {
-        if self.seen.insert(value.to_owned()) {
-            self.values.push(value.to_owned());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Google Cloud Storage: the list that `gcloud storage buckets update --cors-file` takes, and
 //! the bucket's own resource with it.
 //!
-//! An entry answers where its origin and its method match. `*` is known by itself only, among
+//! The first entry whose origin and method match answers, whatever headers are asked for. `*` is known by itself only, among
 //! origins and among methods. One list of headers is both: what scripts may send, and what they
 //! may read. Credentials are never allowed
 //! (<https://cloud.google.com/storage/docs/cross-origin>,
@@ -20,6 +20,38 @@ pub(super) fn is_entry(node: &Node) -> bool {
     node.has("origin") && (node.has("method") || node.has("responseHeader"))
 }
 
+/// The entries of the XML API's document.
+pub(super) fn xml_entries(document: &Node) -> Option<Node> {
+    const NAMES: [(&str, &str); 4] = [
+        ("Origins", "origin"),
+        ("Methods", "method"),
+        ("ResponseHeaders", "responseHeader"),
+        ("MaxAgeSec", "maxAgeSeconds"),
+    ];
+    let config = document.get("CorsConfig")?;
+    let entries = config
+        .entries()
+        .iter()
+        .filter(|entry| entry.key.text == "Cors");
+    let entries = entries.map(|entry| {
+        let mut entry = entry.node.with_keys(&NAMES);
+        if let Value::Map(entries) = &mut entry.value {
+            for list in entries {
+                // `<Origins><Origin>…</Origin></Origins>`
+                if let Value::Map(items) = &mut list.node.value {
+                    let items = items.drain(..).map(|item| item.node).collect();
+                    list.node.value = Value::List(items);
+                }
+            }
+        }
+        entry
+    });
+    Some(Node {
+        value: Value::List(entries.collect()),
+        span: config.span.clone(),
+    })
+}
+
 /// Where the list stands in a document.
 pub(super) fn list(document: &Node) -> Option<&Node> {
     ["cors", "cors_config"].iter().find_map(|key| {
@@ -29,7 +61,11 @@ pub(super) fn list(document: &Node) -> Option<&Node> {
 }
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
-    let entries = list(document).unwrap_or(document);
+    let of_xml = xml_entries(document);
+    let entries = of_xml
+        .as_ref()
+        .or_else(|| list(document))
+        .unwrap_or(document);
     let Value::List(entries) = &entries.value else {
         let message = "a bucket's CORS is a list of entries, or a bucket with one under `cors`";
         return Err(Unreadable::at(entries.span.clone(), message));
@@ -74,10 +110,13 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             .iter()
             .any(|(others, theirs)| overlap(others, &origins) && overlap(theirs, &methods))
         {
-            let message = "an entry before this one has an origin and a method in common with it. \
-                           Which of them answers is not documented; in S3 it is the first that \
-                           allows origin, method and headers";
-            draft.note(Note::new("rule-choice", place, None, message));
+            // The first with the origin and the method answers, says
+            // https://cloud.google.com/storage/docs/cross-origin#how_cors_works.
+            let message = "an entry before this one has an origin and a method in common with it, \
+                           and answers alone there; S3 goes on to this one for headers that the \
+                           first does not allow";
+            let hint = "remove what both have in common from this entry";
+            draft.note(Note::new("rule-choice", place, None, message).hint(hint));
         }
         draft.push(rule, entry.span.clone());
         asked.push((origins, methods));

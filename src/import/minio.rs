@@ -13,6 +13,7 @@ use crate::cors::CorsRule;
 use super::document::Word;
 use super::draft::{Draft, Stars};
 use super::note::Note;
+use super::variables::Filled;
 
 /// How the setting is called: in `mc admin config`, and in the environment.
 const NAMES: [&str; 2] = ["cors_allow_origin", "MINIO_API_CORS_ALLOW_ORIGIN"];
@@ -51,10 +52,33 @@ pub(super) fn settings(source: &str) -> Vec<Range<usize>> {
             .find_map(|(at, length)| Some(value(line, at + length)?).filter(|_| !is_comment(line)));
         if let Some(value) = found {
             settings.push(start + value.start..start + value.end);
+        } else if !is_comment(line)
+            && let Some(value) = value_beside(source, start, line)
+        {
+            settings.push(value);
         }
         start += line.len();
     }
     settings
+}
+
+/// A value that stands beside its name, as Kubernetes has variables: `name: …` and `value: …`.
+fn value_beside(source: &str, start: usize, line: &str) -> Option<Range<usize>> {
+    let name = NAMES
+        .iter()
+        .find_map(|name| Some(line.find(name)? + name.len()))?;
+    let rest = source.get(start + name..)?;
+    let at = rest.find("value")?;
+    // On the same line, or on the next.
+    let between = rest.get(..at)?;
+    let is_beside = between.matches('\n').count() <= 1
+        && between
+            .chars()
+            .all(|one| one.is_whitespace() || matches!(one, '"' | '\'' | ','));
+    let from = start + name + at;
+    let line = source.get(from..)?.lines().next()?;
+    let found = value(line, "value".len()).filter(|_| is_beside)?;
+    Some(from + found.start..from + found.end)
 }
 
 fn is_comment(line: &str) -> bool {
@@ -76,6 +100,11 @@ fn value(line: &str, name_end: usize) -> Option<Range<usize>> {
     let start = line.len() - inner.len();
     let end = match quote {
         Some(quote) => inner.find(quote),
+        // `${APP:-a b}` is one word.
+        None if inner.starts_with("${") => inner.find('}').map(|at| {
+            let rest = inner.get(at..).unwrap_or_default();
+            at + rest.find(char::is_whitespace).unwrap_or(rest.len())
+        }),
         None => inner.find(char::is_whitespace),
     };
     Some(start..start + end.unwrap_or(inner.len()))
@@ -101,6 +130,12 @@ pub(super) fn import(draft: &mut Draft<'_>) {
         text: text.to_owned(),
         span: span.clone(),
     };
+    // A default may be a list, too.
+    let list = match Filled::of(text) {
+        Filled::Default(_) => draft.filled(&[list]).remove(0),
+        Filled::Plain | Filled::Unknown => list,
+    };
+    let text = &*list.text.clone();
     let mut origins = list.split(source);
     for (word, written) in origins.iter().zip(text.split(',')) {
         if word.text != written && !word.text.is_empty() {
@@ -129,7 +164,8 @@ pub(super) fn import(draft: &mut Draft<'_>) {
     let rule = CorsRule {
         id: None,
         allowed_origins: draft.origins(&origins, Stars::AnyRun),
-        allowed_methods: draft.methods(&everywhere(&METHODS)),
+        // MinIO's handlers know neither OPTIONS nor PATCH, whatever its answers list.
+        allowed_methods: draft.methods_of_the_source(&everywhere(&METHODS)),
         allowed_headers: vec!["*".to_owned()],
         expose_headers: draft.exposed(&everywhere(&EXPOSED)),
         max_age_seconds: None,
@@ -137,7 +173,8 @@ pub(super) fn import(draft: &mut Draft<'_>) {
     let message = "MinIO lets scripts read every field; S3 takes no `*` in ExposeHeader, so only \
                    those that MinIO names are left";
     let note = Note::new("expose-wildcard", span.clone(), Some("*"), message);
-    draft.note(note.hint("add an ExposeHeader for each x-amz-meta-… that scripts read"));
+    let hint = "add an ExposeHeader for each x-amz-meta-… that scripts read";
+    draft.note(note.hint(hint).minor());
     if let Some(any) = origins.iter().find(|word| word.text == "*") {
         let of_minio = "MinIO answers every origin by its name and with credentials";
         draft.credentials_are_lost(any.span.clone(), of_minio);
@@ -173,6 +210,14 @@ mod tests {
                 "https://a.test",
             ),
             ("cors_allow_origin=", ""),
+            (
+                "- name: MINIO_API_CORS_ALLOW_ORIGIN\n  value: \"https://a.test\"\n",
+                "https://a.test",
+            ),
+            (
+                "{\"name\": \"MINIO_API_CORS_ALLOW_ORIGIN\", \"value\": \"https://a.test\"}",
+                "https://a.test",
+            ),
         ] {
             let found = settings(source);
             assert_eq!(found.len(), 1, "{source}");

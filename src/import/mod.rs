@@ -8,14 +8,23 @@
 //! `tests/integration/import` holds each importer to a model of its system.
 
 mod azure;
+mod b2;
+mod cloudformation;
+mod dialect;
+mod distinct;
 mod document;
 mod draft;
 mod gateway_api;
 mod gcs;
+mod hcl;
 mod ingress_nginx;
 mod minio;
 mod note;
+mod r2;
 mod s3_json;
+mod shape;
+mod terraform;
+mod variables;
 mod xml;
 mod yaml;
 
@@ -23,55 +32,15 @@ use std::ops::Range;
 
 use crate::cors::{CorsConfiguration, MAX_DOCUMENT, Options};
 
+pub use dialect::Dialect;
 pub use note::{CODES, Effect, Note};
 
+use dialect::fitting;
 use document::{Node, Value};
 use draft::Draft;
 
 /// The largest source that is read, in bytes.
 pub const MAX_SOURCE: usize = 1024 * 1024;
-
-/// A way to write CORS settings down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// S3's JSON: the console's array, `aws s3api get-bucket-cors`.
-    S3Json,
-    /// Google Cloud Storage's JSON, or a bucket's resource.
-    Gcs,
-    /// Azure Storage's XML, or ARM's JSON.
-    Azure,
-    /// ingress-nginx: an Ingress, or its annotations.
-    IngressNginx,
-    /// Gateway API: an HTTPRoute, or its CORS filter.
-    GatewayApi,
-    /// MinIO's `cors_allow_origin`.
-    Minio,
-}
-
-impl Dialect {
-    /// Every dialect.
-    pub const ALL: [Self; 6] = [
-        Self::S3Json,
-        Self::Gcs,
-        Self::Azure,
-        Self::IngressNginx,
-        Self::GatewayApi,
-        Self::Minio,
-    ];
-
-    /// Its stable name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::S3Json => "s3-json",
-            Self::Gcs => "gcs",
-            Self::Azure => "azure",
-            Self::IngressNginx => "ingress-nginx",
-            Self::GatewayApi => "gateway-api",
-            Self::Minio => "minio",
-        }
-    }
-}
 
 /// A source, turned into S3's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +104,10 @@ pub fn import(
         let message = format!("the source has more than the {MAX_SOURCE} bytes that are read");
         return Err(Unreadable::new(message));
     }
+    if shape::is_utf16(source) {
+        let error = Unreadable::at(0..2, "this is UTF-16, not UTF-8");
+        return Err(error.hint("save it as UTF-8; PowerShell's `>` writes UTF-16"));
+    }
     let text = std::str::from_utf8(source).map_err(|error| {
         let at = error.valid_up_to();
         Unreadable::at(at..at, "these bytes are not UTF-8")
@@ -170,6 +143,10 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
         minio::import(draft);
         return Ok(Dialect::Minio);
     }
+    if let Some(other) = shape::other(text) {
+        return Err(other);
+    }
+    let is_hcl = from.is_none_or(|from| from == Dialect::Terraform) && hcl::is_one(text);
     let documents = if text.trim_start().starts_with('<') {
         let root = xml::read(text)?;
         if root.key.text == "CORSConfiguration" {
@@ -178,22 +155,18 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
         }
         // A document that holds the root, as a map holds its entries.
         let span = root.key.span.clone();
-        let value = Value::Map(vec![root]);
-        vec![Node { value, span }]
+        vec![Node::map(vec![root], span)]
+    } else if is_hcl && !text.trim_start().starts_with(['{', '[']) {
+        vec![hcl::read(text)?]
     } else {
         yaml::read(text)?
     };
     let Some(document) = documents.first() else {
         return Err(Unreadable::new("there is nothing in it"));
     };
-    let dialect = from.or_else(|| documents.iter().find_map(guess));
-    let Some(dialect) = dialect else {
-        let error = Unreadable::new("cannot tell what this is written in");
-        let names: Vec<&str> = Dialect::ALL
-            .iter()
-            .map(|dialect| dialect.as_str())
-            .collect();
-        return Err(error.hint(format!("say so: --from {}", names.join("|"))));
+    let (dialect, document) = match from {
+        Some(dialect) => (dialect, document),
+        None => dialect_of(&documents)?,
     };
     let takes_all = matches!(dialect, Dialect::IngressNginx | Dialect::GatewayApi);
     if let Some(second) = documents.get(1).filter(|_| !takes_all) {
@@ -211,25 +184,47 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
         Dialect::Azure => azure::import(document, draft)?,
         Dialect::IngressNginx => ingress_nginx::import(&documents, draft)?,
         Dialect::GatewayApi => gateway_api::import(&documents, draft)?,
+        Dialect::R2 => r2::import(document, draft)?,
+        Dialect::B2 => b2::import(document, draft)?,
+        Dialect::CloudFormation => cloudformation::import(document, draft)?,
+        Dialect::Terraform => terraform::import(document, draft)?,
         Dialect::Minio => {}
     }
     Ok(dialect)
 }
 
-/// What a document unmistakably is.
-fn guess(document: &Node) -> Option<Dialect> {
-    let first = document.items().first();
-    if azure::rules(document).is_some() {
-        Some(Dialect::Azure)
-    } else if document.has("CORSRules") || first.is_some_and(s3_json::is_rule) {
-        Some(Dialect::S3Json)
-    } else if gcs::list(document).is_some() || first.is_some_and(gcs::is_entry) {
-        Some(Dialect::Gcs)
-    } else if ingress_nginx::is_one(document) {
-        Some(Dialect::IngressNginx)
-    } else if !gateway_api::filters(document).is_empty() {
-        Some(Dialect::GatewayApi)
-    } else {
-        None
+/// What the first document that has settings is written in.
+fn dialect_of(documents: &[Node]) -> Result<(Dialect, &Node), Unreadable> {
+    let mut found = documents
+        .iter()
+        .map(|document| (fitting(document), document));
+    let found = found.find(|(fitting, _)| !fitting.is_empty());
+    let first = documents.first().map(|document| &document.value);
+    match found {
+        Some((fitting, document)) => match *fitting {
+            [only] => Ok((only, document)),
+            _ => {
+                let names: Vec<&str> = fitting.iter().map(|one| one.as_str()).collect();
+                let message = format!("this may be {}", names.join(" or "));
+                let options: Vec<_> = names.iter().map(|name| format!("--from {name}")).collect();
+                let error = Unreadable::at(document.span.clone(), message);
+                Err(error.hint(format!("say which: {}", options.join(" or "))))
+            }
+        },
+        None => {
+            let is_empty = match first {
+                Some(Value::Null) | None => true,
+                Some(Value::List(items)) => items.is_empty(),
+                Some(Value::Map(entries)) => entries.is_empty(),
+                Some(Value::Scalar(_)) => false,
+            };
+            if is_empty {
+                let error = Unreadable::new("there are no CORS rules in it");
+                return Err(error.hint("a bucket without CORS needs no file"));
+            }
+            let error = Unreadable::new("cannot tell what this is written in");
+            let names: Vec<&str> = Dialect::ALL.iter().map(|one| one.as_str()).collect();
+            Err(error.hint(format!("say so: --from {}", names.join("|"))))
+        }
     }
 }

@@ -41,6 +41,9 @@ pub struct Note {
     pub subject: Option<String>,
     /// Where, in bytes of the source.
     pub span: Range<usize>,
+    /// Whether it is only worth knowing: nothing that a page could do is refused, and nothing is
+    /// allowed besides.
+    pub is_minor: bool,
 }
 
 impl Note {
@@ -59,6 +62,22 @@ impl Note {
             hint: None,
             subject: subject.map(str::to_owned),
             span,
+            is_minor: false,
+        }
+    }
+
+    /// The same, where no page loses or gains anything.
+    pub(super) fn minor(self) -> Self {
+        let is_minor = true;
+        Self { is_minor, ..self }
+    }
+
+    /// How it is introduced.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.is_minor {
+            true => "note",
+            false => self.effect.as_str(),
         }
     }
 
@@ -69,7 +88,7 @@ impl Note {
 }
 
 /// Every code that a [`Note`] may have, and its effect.
-pub const CODES: [(&str, Effect); 25] = [
+pub const CODES: [(&str, Effect); 27] = [
     ("annotation-refused", Effect::Ambiguous),
     ("any-method", Effect::Lost),
     ("credentials-added", Effect::Widened),
@@ -90,9 +109,11 @@ pub const CODES: [(&str, Effect); 25] = [
     ("origin-star-literal", Effect::Ambiguous),
     ("origin-two-wildcards", Effect::Lost),
     ("other-setting", Effect::Lost),
-    ("rule-choice", Effect::Ambiguous),
+    ("rule-choice", Effect::Widened),
     ("rule-empty", Effect::Ambiguous),
     ("safelisted-method", Effect::Ambiguous),
     ("unknown-key", Effect::Lost),
+    ("variable", Effect::Lost),
+    ("variable-default", Effect::Ambiguous),
     ("white-space", Effect::Ambiguous),
 ];

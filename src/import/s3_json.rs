@@ -1,4 +1,7 @@
-//! S3's own JSON: the array that its console shows, and what `aws s3api get-bucket-cors` prints.
+//! S3's own JSON: the array that its console shows, what `aws s3api get-bucket-cors` prints, and
+//! what `put-bucket-cors` takes, its skeleton included
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html>,
+//! <https://docs.aws.amazon.com/cli/latest/reference/s3api/put-bucket-cors.html>).
 
 use crate::cors::CorsRule;
 
@@ -15,36 +18,72 @@ const KEYS: [&str; 6] = [
     "MaxAgeSeconds",
 ];
 
+/// Keys that only the rules of others have.
+const FOREIGN: [&str; 4] = ["MaxAgeInSeconds", "Service", "MaxAge", "CorsRuleName"];
+
 pub(super) fn is_rule(node: &Node) -> bool {
-    node.has("AllowedOrigins") || node.has("AllowedMethods")
+    let named = node.has("AllowedOrigins") || node.has("AllowedMethods");
+    named && !FOREIGN.iter().any(|key| node.has(key))
+}
+
+/// The rules of a document, where it has a place for them: in a list, or one by itself.
+pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
+    if is_rule(document) {
+        return Some(vec![document]);
+    }
+    if let Value::List(items) = &document.value {
+        let are_rules = !items.is_empty() && items.iter().all(is_rule);
+        return are_rules.then(|| items.iter().collect());
+    }
+    // `rules` is R2's, with rules that are S3's.
+    let list = document.get("CORSRules").or_else(|| {
+        let inside = document.get("CORSConfiguration")?;
+        inside.get("CORSRules")
+    });
+    match list {
+        Some(list) => Some(list.items().iter().collect()),
+        None => {
+            let rules = document.get("rules")?.items();
+            let are_rules = !rules.is_empty() && rules.iter().all(is_rule);
+            are_rules.then(|| rules.iter().collect())
+        }
+    }
 }
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
-    let rules = document.get("CORSRules").unwrap_or(document);
-    let Value::List(rules) = &rules.value else {
+    let listed = match &document.value {
+        Value::List(items) => Some(items.iter().collect()),
+        _ => rules(document),
+    };
+    let Some(rules) = listed else {
         let message = "S3's JSON is a list of rules, or an object with one under `CORSRules`";
-        return Err(Unreadable::at(rules.span.clone(), message));
+        return Err(Unreadable::at(document.span.clone(), message));
     };
     for rule in rules {
         if draft.is_full(rule.span.clone()) {
             break;
         }
-        if !matches!(rule.value, Value::Map(_)) {
-            return Err(Unreadable::at(rule.span.clone(), "a rule is an object"));
-        }
-        draft.unknown_keys(rule, &KEYS);
-        let words = |key| rule.get(key).map_or_else(|| Ok(Vec::new()), Node::words);
-        let converted = CorsRule {
-            id: rule.scalar("ID")?.and_then(|id| draft.id(&id)),
-            allowed_origins: draft.origins(&words("AllowedOrigins")?, Stars::AnyRun),
-            allowed_methods: draft.methods(&words("AllowedMethods")?),
-            allowed_headers: draft.headers(&words("AllowedHeaders")?),
-            expose_headers: draft.exposed(&words("ExposeHeaders")?),
-            max_age_seconds: rule
-                .scalar("MaxAgeSeconds")?
-                .and_then(|seconds| draft.max_age(&seconds)),
-        };
-        draft.push(converted, rule.span.clone());
+        draft_rule(rule, draft)?;
     }
+    Ok(())
+}
+
+pub(super) fn draft_rule(rule: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
+    if !matches!(rule.value, Value::Map(_)) {
+        return Err(Unreadable::at(rule.span.clone(), "a rule is an object"));
+    }
+    draft.unknown_keys(rule, &KEYS);
+    let words = |key| rule.get(key).map_or_else(|| Ok(Vec::new()), Node::words);
+    let converted = CorsRule {
+        id: rule.scalar("ID")?.and_then(|id| draft.id(&id)),
+        allowed_origins: draft.origins(&words("AllowedOrigins")?, Stars::AnyRun),
+        allowed_methods: draft.methods(&words("AllowedMethods")?),
+        allowed_headers: draft.headers(&words("AllowedHeaders")?),
+        expose_headers: draft.exposed(&words("ExposeHeaders")?),
+        max_age_seconds: rule
+            .scalar("MaxAgeSeconds")?
+            .and_then(|seconds| draft.max_age(&seconds)),
+    };
+    draft.push(converted, rule.span.clone());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use granit_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::Unreadable;
 use super::document::{Entry, MAX_DEPTH, Node, Value, Word};
@@ -19,7 +19,12 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|error| {
             let at = error.marker().byte_offset().unwrap_or_default();
-            Unreadable::at(at..at, format!("this is no YAML: {}", error.info()))
+            // JSON is read as YAML, too.
+            let syntax = match text.trim_start().starts_with(['{', '[']) {
+                true => "JSON",
+                false => "YAML",
+            };
+            Unreadable::at(at..at, format!("this is not {syntax}: {}", error.info()))
         })?;
         let span = span.byte_range().unwrap_or_default();
         reading.event(event, span)?;
@@ -37,6 +42,19 @@ struct Reading {
 struct Open {
     start: usize,
     inside: Inside,
+    /// A function of CloudFormation that is called with it.
+    function: Option<String>,
+}
+
+/// A function of CloudFormation, as a short tag names it: `!Ref`, `!Sub`.
+fn function(tag: &Tag) -> Option<String> {
+    let tag = tag.to_string();
+    let name = tag.strip_prefix('!')?;
+    let is_name = name.starts_with(|first: char| first.is_ascii_uppercase())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    is_name.then_some(tag)
 }
 
 enum Inside {
@@ -52,7 +70,11 @@ enum Inside {
 impl Reading {
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Unreadable> {
         match event {
-            Event::Scalar(text, style, _, _) => {
+            Event::Scalar(text, style, _, tag) => {
+                if let Some(function) = tag.as_deref().and_then(function) {
+                    let value = Value::Scalar(format!("{function} {text}"));
+                    return self.value(Node { value, span });
+                }
                 let plain = style == ScalarStyle::Plain;
                 let value = if plain && ["", "~", "null", "Null", "NULL"].contains(&&*text) {
                     Value::Null
@@ -61,17 +83,24 @@ impl Reading {
                 };
                 self.value(Node { value, span })
             }
-            Event::SequenceStart(..) => self.start(Inside::List(Vec::new()), span),
-            Event::MappingStart(..) => {
+            Event::SequenceStart(_, _, tag) => {
+                self.start(Inside::List(Vec::new()), tag.as_deref(), span)
+            }
+            Event::MappingStart(_, _, tag) => {
                 let map = Inside::Map {
                     entries: Vec::new(),
                     keys: HashSet::new(),
                     key: None,
                 };
-                self.start(map, span)
+                self.start(map, tag.as_deref(), span)
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { start, inside }) = self.open.pop() else {
+                let Some(Open {
+                    start,
+                    inside,
+                    function,
+                }) = self.open.pop()
+                else {
                     return Ok(());
                 };
                 let (value, last) = match inside {
@@ -87,6 +116,10 @@ impl Reading {
                 // Without a bracket, the end is where the next thing begins.
                 let end = last.filter(|_| span.is_empty()).unwrap_or(span.end);
                 let span = start..end.max(start);
+                let value = match function {
+                    Some(function) => Value::Scalar(format!("{function} …")),
+                    None => value,
+                };
                 self.value(Node { value, span })
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
@@ -97,12 +130,21 @@ impl Reading {
         }
     }
 
-    fn start(&mut self, inside: Inside, span: Range<usize>) -> Result<(), Unreadable> {
+    fn start(
+        &mut self,
+        inside: Inside,
+        tag: Option<&Tag>,
+        span: Range<usize>,
+    ) -> Result<(), Unreadable> {
         if self.open.len() == MAX_DEPTH {
             return Err(Unreadable::at(span, "values are nested too deeply"));
         }
         let start = span.start;
-        self.open.push(Open { start, inside });
+        self.open.push(Open {
+            start,
+            inside,
+            function: tag.and_then(function),
+        });
         Ok(())
     }
 

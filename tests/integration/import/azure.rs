@@ -36,7 +36,8 @@ impl Service {
     fn answer(&self, request: &Request, headers: &[String]) -> Fields {
         let any = |rule: &Rule| rule.origins.iter().any(|origin| origin == "*");
         let rule = self.rules.iter().find(|rule| {
-            (any(rule) || rule.origins.contains(&request.origin))
+            let mut origins = rule.origins.iter();
+            (any(rule) || origins.any(|origin| glob(origin, &request.origin)))
                 && rule.methods.contains(&request.method)
         });
         let allowed = |rule: &&Rule| {

@@ -309,7 +309,7 @@ impl Case<'_> {
                     request.headers.iter().any(|name| matches(name))
                 }
                 ("next-rule-asked", Difference::Reads { .. }) => {
-                    subject == request.origin
+                    matches(&request.origin)
                         && needs_preflight(request)
                         && !request.headers.is_empty()
                 }

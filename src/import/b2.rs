@@ -1,0 +1,106 @@
+//! Backblaze B2: a bucket's `corsRules`.
+//!
+//! An origin may be `https`, which is every origin of that scheme; an operation of the native API
+//! is no request of S3's
+//! (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
+
+use super::Unreadable;
+use super::document::{Entry, Node, Value, Word};
+use super::draft::Draft;
+use super::note::Note;
+use super::s3_json;
+
+/// B2's names, and S3's for them.
+const KEYS: [(&str, &str); 5] = [
+    ("corsRuleName", "ID"),
+    ("allowedOrigins", "AllowedOrigins"),
+    ("allowedHeaders", "AllowedHeaders"),
+    ("exposeHeaders", "ExposeHeaders"),
+    ("maxAgeSeconds", "MaxAgeSeconds"),
+];
+
+pub(super) fn is_rule(node: &Node) -> bool {
+    node.has("allowedOperations") || node.has("corsRuleName")
+}
+
+/// The rules of a document, where it has a place for them.
+pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
+    if is_rule(document) {
+        return Some(vec![document]);
+    }
+    let list = match &document.value {
+        Value::List(_) => document,
+        _ => document.get("corsRules")?,
+    };
+    let rules = list.items();
+    (!rules.is_empty() && rules.iter().all(is_rule)).then(|| rules.iter().collect())
+}
+
+pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
+    let Some(rules) = rules(document) else {
+        let message = "B2's CORS is a list of rules, each with `allowedOperations`";
+        return Err(Unreadable::at(document.span.clone(), message));
+    };
+    for rule in rules {
+        if draft.is_full(rule.span.clone()) {
+            break;
+        }
+        let mut entries = Vec::new();
+        for entry in rule.entries() {
+            let mut entry = match &*entry.key.text {
+                "allowedOperations" => operations(entry, draft)?,
+                _ => entry.renamed(&KEYS),
+            };
+            if entry.key.text == "AllowedOrigins"
+                && let Value::List(origins) = &mut entry.node.value
+            {
+                for origin in origins {
+                    if let Value::Scalar(text) = &mut origin.value
+                        && text == "https"
+                    {
+                        "https://*".clone_into(text);
+                    }
+                }
+            }
+            entries.push(entry);
+        }
+        s3_json::draft_rule(&Node::map(entries, rule.span.clone()), draft)?;
+    }
+    Ok(())
+}
+
+/// `s3_get` and its like as methods.
+fn operations(entry: &Entry, draft: &mut Draft<'_>) -> Result<Entry, Unreadable> {
+    let mut methods = Vec::new();
+    for word in entry.node.words()? {
+        let Some(method) = word.text.strip_prefix("s3_") else {
+            let message = format!(
+                "`{}` is an operation of B2's own API, which is not S3's: it is left out",
+                word.text
+            );
+            let hint = "requests of S3's API need `s3_get`, `s3_put` and their like";
+            let note = Note::new(
+                "method-unsupported",
+                word.span.clone(),
+                Some(&word.text),
+                message,
+            );
+            draft.note(note.hint(hint));
+            continue;
+        };
+        methods.push(Node {
+            value: Value::Scalar(method.to_ascii_uppercase()),
+            span: word.span.clone(),
+        });
+    }
+    Ok(Entry {
+        key: Word {
+            text: "AllowedMethods".to_owned(),
+            span: entry.key.span.clone(),
+        },
+        node: Node {
+            value: Value::List(methods),
+            span: entry.node.span.clone(),
+        },
+    })
+}

@@ -1,0 +1,18 @@
+//! A list without repetitions.
+
+use std::collections::HashSet;
+
+/// Values, each of them once.
+#[derive(Default)]
+pub(super) struct Distinct {
+    pub(super) values: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Distinct {
+    pub(super) fn add(&mut self, value: &str) {
+        if self.seen.insert(value.to_owned()) {
+            self.values.push(value.to_owned());
+        }
+    }
+}
