@@ -1,6 +1,6 @@
 //! One policy file: read, checked and compiled, unless all that was done before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,6 +15,7 @@ use crate::proxy::snapshot::{ContentHash, Source};
 use super::diagnostic::Diagnostic;
 use super::digest::sha256;
 use super::files::Before;
+use super::public_suffix;
 use super::read::{self, ReadError, Stamp};
 use super::route::NamedPath;
 use super::source::SourceFile;
@@ -61,9 +62,13 @@ pub(super) struct Reading<'r> {
 impl PolicyFile {
     /// A policy that is in no file.
     pub(super) fn inline(path: &Path, text: &str) -> Self {
-        let (bytes, path) = (text.as_bytes(), path.into());
-        let (options, grants) = (Options::default(), &mut Grants::default());
-        let (document, problems) = check(&path, bytes, sha256(bytes), &options, grants);
+        Self::of_bytes(path, text.as_bytes(), &Options::default())
+    }
+
+    /// The same, for a route with these options.
+    pub(super) fn of_bytes(path: &Path, bytes: &[u8], options: &Options) -> Self {
+        let (path, grants) = (path.into(), &mut Grants::default());
+        let (document, problems) = check(&path, bytes, sha256(bytes), options, grants);
         Self {
             path,
             document,
@@ -183,7 +188,27 @@ fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
         ));
     }
     let message = format!("`{}` {error}", path.display());
-    super::readable(Diagnostic::error("unreadable-file", message), error)
+    let problem = super::readable(Diagnostic::error("unreadable-file", message), error);
+    match neighbour(path).filter(|_| error.is_not_found()) {
+        Some(meant) => problem.help(format!("did you mean `{}`?", meant.display())),
+        None => problem,
+    }
+}
+
+/// A file beside a missing one, with nearly its name.
+fn neighbour(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent()?;
+    let here = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let entries = std::fs::read_dir(here).ok()?.flatten().take(1000);
+    let names: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Some(folder.join(cors::nearest(name, &names)?))
 }
 
 /// What a file says, or the first thing that is wrong with it; and all there is to say of it.
@@ -194,7 +219,9 @@ fn check(
     options: &Options,
     grants: &mut Grants,
 ) -> (Result<Document, Box<str>>, Box<[Diagnostic]>) {
-    let checked = cors::check_document_sharing(bytes, options.clone(), grants);
+    let mut checked = cors::check_document_sharing(bytes, options.clone(), grants);
+    let more = public_suffix::warnings(bytes, &checked);
+    checked.problems.extend(more);
     let mut problems = Vec::new();
     if !checked.problems.is_empty() {
         let file = SourceFile::new(path, bytes);

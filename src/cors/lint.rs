@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 use super::doubtful_origin::{trusting, written_wrongly};
+use super::origin_form::is_invisible;
 use super::pattern::Wildcard;
 use super::wide_origin::wide;
 
@@ -26,11 +27,14 @@ pub struct Lint {
 }
 
 /// Every code that [`lint`] may give.
-pub const LINTS: [&str; 29] = [
+pub const LINTS: [&str; 34] = [
     "any-origin-beside-others",
     "any-origin-writes",
     "duplicate-id",
     "etag-not-exposed",
+    "header-is-method",
+    "header-of-responses",
+    "id-invisible-character",
     "max-age-above-browsers",
     "origin-any-of-scheme",
     "origin-any-with-credentials",
@@ -56,6 +60,8 @@ pub const LINTS: [&str; 29] = [
     "origin-white-space",
     "origin-wildcard-inside-label",
     "rule-never-matches",
+    "rules-answer-in-turn",
+    "upload-without-headers",
 ];
 
 /// Looks for what hardly anybody means, in document order.
@@ -91,6 +97,7 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
                 ids.insert(id, index);
             }
         }
+        linting.headers();
         let before = rules.get(..index).unwrap_or_default();
         if let Some(covering) = rules.get(index).and_then(|rule| rule.covered_by(before)) {
             lints.push(Lint {
@@ -102,6 +109,23 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
                     allowed_by(&covering)
                 ),
                 hint: "remove it, or move it to the front".into(),
+            });
+        } else if let Some(rule) = rules.get(index)
+            && let Some((earlier, method)) = rule.takes_turns_with(before)
+        {
+            lints.push(Lint {
+                code: "rules-answer-in-turn",
+                path: ElementPath::Rule(index),
+                message: format!(
+                    "this rule answers preflights for {method} with headers that rule {number} does \
+                     not allow, and rule {number} answers the {method} itself: the two answer \
+                     differently",
+                    number = earlier + 1
+                ),
+                hint: format!(
+                    "move this rule before rule {}, or give both the same ExposeHeaders and origins",
+                    earlier + 1
+                ),
             });
         }
     }
@@ -177,9 +201,57 @@ impl Linting<'_> {
         }
     }
 
-    fn answers(&mut self) {
+    /// Headers that no script sends, and uploads whose headers are not allowed.
+    fn headers(&mut self) {
+        for (index, name) in self.rule.allowed_headers.iter().enumerate() {
+            let lower = name.to_ascii_lowercase();
+            let methods = ["get", "put", "post", "delete", "head", "patch", "options"];
+            let is_response = ["access-control-allow-", "access-control-expose-"]
+                .iter()
+                .any(|prefix| lower.starts_with(prefix))
+                || lower == "access-control-max-age";
+            if methods.contains(&&*lower) {
+                let message =
+                    format!("`{name}` is a method, and AllowedHeader lists header fields");
+                let hint = format!(
+                    "remove it, or write <AllowedMethod>{}</AllowedMethod>",
+                    lower.to_ascii_uppercase()
+                );
+                self.say(
+                    Element::AllowedHeader,
+                    index,
+                    "header-is-method",
+                    message,
+                    hint,
+                );
+            } else if is_response {
+                let message = format!("`{name}` is a field of responses: no script has to send it");
+                let hint = "remove it; AllowedHeader lists what scripts send";
+                let code = "header-of-responses";
+                self.say(Element::AllowedHeader, index, code, message, hint);
+            }
+        }
+        if let Some(index) = self.rule.id.iter().position(|id| id.contains(is_invisible)) {
+            let message = "the ID has an invisible character";
+            let code = "id-invisible-character";
+            self.say(Element::Id, index, code, message, "remove it");
+        }
         let mut methods = self.rule.allowed_methods.iter();
-        let upload = methods.position(|method| matches!(method.as_str(), "PUT" | "POST"));
+        if self.rule.allowed_headers.is_empty()
+            && let Some(index) = methods.position(|method| method == "PUT")
+        {
+            let message = "no AllowedHeader: a browser asks for Content-Type before it uploads a file \
+                           that has a type, and is refused";
+            let hint = "add <AllowedHeader>content-type</AllowedHeader>, and x-amz-* for an SDK";
+            let code = "upload-without-headers";
+            self.say(Element::AllowedMethod, index, code, message, hint);
+        }
+    }
+
+    fn answers(&mut self) {
+        // The parts of an upload are PUT; a rule for POST alone is for forms.
+        let mut methods = self.rule.allowed_methods.iter();
+        let upload = methods.position(|method| method == "PUT");
         let mut exposed = self.rule.expose_headers.iter();
         if let Some(index) = upload
             && !exposed.any(|name| name.eq_ignore_ascii_case("etag"))
@@ -270,6 +342,36 @@ impl<'a> Compiled<'a> {
     }
 }
 
+impl Compiled<'_> {
+    /// The earlier rule that answers a request itself where this one answers its preflight, and
+    /// says something else; with the method.
+    ///
+    /// A preflight asks for headers, the request itself does not: it goes to the first rule with
+    /// its origin and method.
+    fn takes_turns_with(&self, earlier: &[Self]) -> Option<(usize, &str)> {
+        let any = |rule: &CorsRule| rule.allowed_origins.iter().any(|origin| origin == "*");
+        let exposed = |rule: &CorsRule| {
+            let names = rule.expose_headers.iter();
+            let mut names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
+            names.sort();
+            names
+        };
+        earlier.iter().enumerate().find_map(|(index, before)| {
+            let mut headers = self.headers.iter();
+            let refuses =
+                headers.any(|name| !before.headers.iter().any(|pattern| pattern.covers(name)));
+            let differs =
+                exposed(before.rule) != exposed(self.rule) || any(before.rule) != any(self.rule);
+            let mut origins = self.origins.iter();
+            let shares =
+                origins.any(|origin| before.origins.iter().any(|pattern| pattern.covers(origin)));
+            let mut methods = self.rule.allowed_methods.iter();
+            let method = methods.find(|method| before.rule.allowed_methods.contains(method))?;
+            (refuses && differs && shares).then_some((index, method.as_str()))
+        })
+    }
+}
+
 /// `rule 1 allows`, with rules as people count them.
 fn allowed_by(rules: &[usize]) -> String {
     let numbers: Vec<String> = rules.iter().map(|index| (index + 1).to_string()).collect();
@@ -309,6 +411,7 @@ mod tests {
         let app = "<AllowedOrigin>https://app.example</AllowedOrigin>";
         let any = "<AllowedOrigin>*</AllowedOrigin>";
         let etag = "<ExposeHeader>Etag</ExposeHeader>";
+        let typed = "<AllowedHeader>content-type</AllowedHeader>";
         let max_age = |seconds: u32| {
             rule(&format!(
                 "{app}{get}<MaxAgeSeconds>{seconds}</MaxAgeSeconds>"
@@ -326,12 +429,29 @@ mod tests {
                 "any-origin-beside-others",
                 rule(&format!("{app}{any}{get}")),
             ),
-            ("any-origin-writes", rule(&format!("{any}{get}{put}{etag}"))),
+            (
+                "any-origin-writes",
+                rule(&format!("{any}{get}{put}{typed}{etag}")),
+            ),
             (
                 "duplicate-id",
                 rule(&format!("<ID>a</ID>{app}{get}")) + &rule(&format!("<ID>a</ID>{any}{get}")),
             ),
-            ("etag-not-exposed", rule(&format!("{app}{put}"))),
+            ("etag-not-exposed", rule(&format!("{app}{put}{typed}"))),
+            ("header-is-method", with_headers(app, &["GET"])),
+            ("header-is-method", with_headers(app, &["Options"])),
+            (
+                "header-of-responses",
+                with_headers(app, &["Access-Control-Allow-Origin"]),
+            ),
+            (
+                "header-of-responses",
+                with_headers(app, &["access-control-expose-*"]),
+            ),
+            (
+                "id-invisible-character",
+                rule(&format!("<ID>a\u{200b}</ID>{app}{get}")),
+            ),
             ("max-age-above-browsers", max_age(7_201)),
             ("max-age-above-browsers", max_age(604_800)),
             ("origin-any-of-scheme", origin("moz-extension://*")),
@@ -407,6 +527,25 @@ mod tests {
                     + &rule(&format!("{app}<AllowedMethod>HEAD</AllowedMethod>"))
                     + &rule(&format!("{app}<AllowedMethod>HEAD</AllowedMethod>{get}")),
             ),
+            (
+                "rules-answer-in-turn",
+                rule(&format!("{any}{get}"))
+                    + &rule(&format!(
+                        "{app}{get}<AllowedHeader>x-a</AllowedHeader>{etag}"
+                    )),
+            ),
+            (
+                "rules-answer-in-turn",
+                rule(&format!("{app}{get}"))
+                    + &rule(&format!(
+                        "{app}{get}<AllowedHeader>range</AllowedHeader>{etag}"
+                    )),
+            ),
+            ("upload-without-headers", rule(&format!("{app}{put}{etag}"))),
+            (
+                "upload-without-headers",
+                rule(&format!("{app}{get}{put}{etag}")),
+            ),
         ];
         for (code, document) in &cases {
             assert_eq!(codes(document), [*code], "{document}");
@@ -444,8 +583,13 @@ mod tests {
                     .replace("</CORSRule>", "<AllowedHeader>a</AllowedHeader></CORSRule>"),
             rule(
                 "<ID>a</ID><AllowedOrigin>https://a.example</AllowedOrigin>\
-                 <AllowedMethod>PUT</AllowedMethod><ExposeHeader>ETag</ExposeHeader>\
-                 <MaxAgeSeconds>7200</MaxAgeSeconds>",
+                 <AllowedMethod>PUT</AllowedMethod><AllowedHeader>*</AllowedHeader>\
+                 <ExposeHeader>ETag</ExposeHeader><MaxAgeSeconds>7200</MaxAgeSeconds>",
+            ),
+            // A form sends no header that it would have to ask for, and reads no ETag.
+            rule(
+                "<AllowedOrigin>https://a.example</AllowedOrigin>\
+                 <AllowedMethod>POST</AllowedMethod>",
             ),
         ];
         for document in &clean {

@@ -84,6 +84,8 @@ pub(crate) use fields::AllowedFields;
 pub(crate) use grant::Grants;
 pub use lint::{LINTS, Lint, lint};
 pub use note::Note;
+#[cfg(feature = "proxy")]
+pub(crate) use origin::as_browsers_write;
 pub use origin::{ClosestOrigin, OriginDifference};
 pub use pattern::{TooManyWildcards, Wildcard};
 pub use policy::{Options, Policy, Semantics};

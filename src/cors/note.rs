@@ -149,7 +149,7 @@ impl Policy {
         }
         let asked = requested.map_or(method.as_str().as_bytes(), |method| method.as_bytes());
         let exposed = |name: &String| name.eq_ignore_ascii_case("etag");
-        if matches!(asked, b"PUT" | b"POST") && !rule.expose_headers.iter().any(exposed) {
+        if asked == b"PUT" && !rule.expose_headers.iter().any(exposed) {
             notes.push(Note::ETagNotExposed);
         }
         if kind == Some(Kind::Preflight) && rule.max_age_seconds.is_none() {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::origin_repair::as_sent;
+use super::origin_repair::{as_sent, repaired};
 use super::pattern::Wildcard;
 use super::spelling::distance;
 
@@ -21,6 +21,9 @@ pub enum OriginDifference {
     DefaultPort,
     /// The pattern has no scheme; a browser's origin begins with one.
     NoScheme,
+    /// The pattern is written in another way in which no browser writes an origin: with quotation
+    /// marks, as a regular expression, with characters that nobody sees.
+    Form,
     /// The schemes differ.
     Scheme,
     /// The ports differ, or only one has a port.
@@ -57,7 +60,12 @@ impl OriginDifference {
     /// How far apart this sets the two.
     fn cost(self) -> usize {
         match self {
-            Self::WhiteSpace | Self::Path | Self::Case | Self::DefaultPort | Self::NoScheme => 1,
+            Self::WhiteSpace
+            | Self::Path
+            | Self::Case
+            | Self::DefaultPort
+            | Self::NoScheme
+            | Self::Form => 1,
             Self::Scheme => 2,
             Self::Port | Self::Loopback | Self::Www => 3,
             Self::Apex => 4,
@@ -77,6 +85,7 @@ impl fmt::Display for OriginDifference {
             Self::Case => "the rule's has capitals, which no browser sends",
             Self::DefaultPort => "the rule's names the scheme's own port, which no browser sends",
             Self::NoScheme => "the rule's has no scheme",
+            Self::Form => "the rule's is not written as browsers write origins",
             Self::Scheme => "the schemes differ",
             Self::Port => "the ports differ",
             Self::Loopback => "`localhost` and its address are two origins",
@@ -142,13 +151,16 @@ impl ClosestOrigin {
             .differences
             .iter()
             .all(|difference| difference.is_slip());
-        let mended = Mended::of(&self.pattern, origin).text;
+        let mended = match *self.differences {
+            [OriginDifference::Form] => repaired(&self.pattern)?,
+            _ => Mended::of(&self.pattern, origin).text,
+        };
         (written_wrongly && mended != self.pattern).then_some(mended)
     }
 }
 
 /// An origin as a browser would send it, where `origin` is written otherwise.
-pub(super) fn as_browsers_write(origin: &str) -> Option<String> {
+pub(crate) fn as_browsers_write(origin: &str) -> Option<String> {
     as_sent(origin).filter(|written| !written.contains('*'))
 }
 
@@ -166,6 +178,9 @@ fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
     let Mended { text, mut slips } = Mended::of(pattern, origin);
     if matches(&text, origin) {
         return slips;
+    }
+    if repaired(pattern).is_some_and(|right| matches(&right, origin)) {
+        return vec![OriginDifference::Form];
     }
     let rule = Parts::of(&text);
     let request = Parts::of(origin);

@@ -117,7 +117,7 @@ fn corpus() -> Vec<Case> {
     }
     let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "two cases have one name");
-    assert!(cases.len() >= 60, "{}", cases.len());
+    assert!(cases.len() >= 150, "{}", cases.len());
     cases
 }
 

@@ -5,6 +5,7 @@
 
 mod other_format;
 mod read;
+mod seconds;
 mod well_formed;
 mod write;
 

@@ -5,6 +5,11 @@
 pub(super) enum OtherFormat {
     Toml,
     Json,
+    Html,
+    /// What S3 answers where it has no configuration to give.
+    S3Error,
+    /// XML with its `<` written as `&lt;`.
+    EscapedXml,
 }
 
 impl OtherFormat {
@@ -13,14 +18,35 @@ impl OtherFormat {
         if is_toml(text) {
             return Some(Self::Toml);
         }
-        let is_json = text.trim_start().starts_with(['{', '[']);
-        is_json.then_some(Self::Json)
+        let text = text.trim_start();
+        let begins = |start: &str| {
+            let head = text.get(..start.len());
+            head.is_some_and(|head| head.eq_ignore_ascii_case(start))
+        };
+        let root = match text.strip_prefix("<?xml") {
+            Some(rest) => rest.split_once("?>").map_or("", |(_, rest)| rest),
+            None => text,
+        };
+        if text.starts_with(['{', '[']) {
+            Some(Self::Json)
+        } else if begins("<!doctype html") || begins("<html") {
+            Some(Self::Html)
+        } else if begins("&lt;") {
+            Some(Self::EscapedXml)
+        } else {
+            root.trim_start()
+                .starts_with("<Error>")
+                .then_some(Self::S3Error)
+        }
     }
 
     pub(super) fn detail(self) -> &'static str {
         match self {
             Self::Toml => "the document is TOML, not XML",
             Self::Json => "the document is JSON, not XML",
+            Self::Html => "the document is an HTML page",
+            Self::S3Error => "the document is an error that S3 answered with",
+            Self::EscapedXml => "the document has `&lt;` where XML has `<`",
         }
     }
 
@@ -35,6 +61,15 @@ impl OtherFormat {
                  `s3cors import` makes XML; the document has to be XML: \
                  `<CORSConfiguration><CORSRule>…`"
             }
+            Self::Html => {
+                "this may be a login page or an error: look at what the command fetched, and from \
+                 where"
+            }
+            Self::S3Error => {
+                "its Code says why; NoSuchCORSConfiguration is a bucket without CORS, which needs no \
+                 file"
+            }
+            Self::EscapedXml => "write `<` for `&lt;` and `>` for `&gt;`",
         }
     }
 }

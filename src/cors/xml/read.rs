@@ -8,6 +8,7 @@ use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::other_format::OtherFormat;
+use super::seconds::{duration, seconds};
 use super::well_formed::is_xml_character;
 use super::{MAX_DOCUMENT, XmlError};
 use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
@@ -86,7 +87,10 @@ impl Reading {
         if matches!(
             bytes,
             // With a mark, or by its first sign.
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'<', 0, ..] | [0, b'<', ..]
+            [0xff, 0xfe, ..]
+                | [0xfe, 0xff, ..]
+                | [b'<' | b'{' | b'[', 0, ..]
+                | [0, b'<' | b'{' | b'[', ..]
         ) {
             let hint = "save it as UTF-8".into();
             return self.stop(0..2, "the document is UTF-16, not UTF-8", Some(hint));
@@ -443,32 +447,6 @@ impl Reading {
             self.document.broken_rules.insert(last);
         }
     }
-}
-
-/// A number of seconds that S3 takes: an XML schema's `int`, not below 0.
-fn seconds(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = text.parse().ok()?;
-    (digits && i32::try_from(seconds).is_ok()).then_some(seconds)
-}
-
-/// The seconds that a duration with a unit stands for; `None`: nobody can say.
-fn duration(text: &str) -> Option<u32> {
-    let text = text.trim().to_ascii_lowercase();
-    let grouped = text.replace(['\'', '_'], "");
-    let unit_at = grouped.find(|one: char| !one.is_ascii_digit())?;
-    let (number, unit) = grouped.split_at(unit_at);
-    let factor: u32 = match unit.trim() {
-        "" | "s" | "sec" | "secs" | "second" | "seconds" => 1,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60,
-        "h" | "hr" | "hour" | "hours" => 3_600,
-        "d" | "day" | "days" => 86_400,
-        _ => return None,
-    };
-    let number: u32 = number.parse().ok()?;
-    number
-        .checked_mul(factor)
-        .filter(|total| i32::try_from(*total).is_ok())
 }
 
 /// Appends, and says where.
