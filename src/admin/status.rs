@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value, json};
 
 use crate::proxy::bucket::Addressing;
-use crate::proxy::snapshot::{Buckets, Route, RoutePolicy, Snapshot};
+use crate::proxy::snapshot::{Buckets, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
 use crate::proxy::timestamp::Timestamp;
 use crate::proxy::upstream::Upstream;
 
@@ -59,7 +59,8 @@ fn problems(snapshot: &Snapshot) -> Vec<Value> {
             .into_iter()
             .collect();
         for (name, policy) in sorted(route.policies.buckets.as_ref()) {
-            problems.extend(of_policy(route, Some(name), policy));
+            let name = Some(name).filter(|name| *name != SERVICE_ROOT);
+            problems.extend(of_policy(route, name, policy));
         }
         problems
     };
@@ -116,12 +117,15 @@ fn upstream_health(upstream: &Upstream) -> Value {
 fn buckets_status(buckets: &Buckets) -> Value {
     let policies: Map<_, _> = sorted(Some(buckets))
         .into_iter()
+        .filter(|(name, _)| *name != SERVICE_ROOT)
         .take(MAX_LISTED)
         .map(|(name, policy)| (name.to_owned(), policy_status(policy)))
         .collect();
+    let root = buckets.policies.get(SERVICE_ROOT);
     json!({
         "address": addressing(buckets.addressing),
-        "count": buckets.policies.len(),
+        "root": root.map(|root| policy_status(root)),
+        "count": buckets.policies.len() - usize::from(root.is_some()),
         "policies": policies,
     })
 }

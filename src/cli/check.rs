@@ -1,15 +1,15 @@
 //! `s3cors check`: what a start and a reload do, without serving.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::config::Input;
 use crate::config::Report;
-use crate::config::check_policy_file;
 use crate::config::load;
-use crate::cors::Options;
+use crate::config::{check_policy, check_policy_file};
+use crate::cors::{MAX_DOCUMENT, Options};
 
 use super::manual::Manual;
 use super::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
@@ -50,7 +50,7 @@ pub(super) struct Check {
     /// The config, which is checked with all that it names.
     #[arg(long, short, value_name = "FILE", conflicts_with = "files")]
     config: Option<PathBuf>,
-    /// CORS configurations, as S3 has them.
+    /// CORS configurations, as S3 has them; `-` is standard input.
     #[arg(value_name = "FILE.xml")]
     files: Vec<PathBuf>,
     /// How problems are told.
@@ -85,10 +85,18 @@ impl Check {
             }
             None => {
                 let mut report = Report::default();
-                let good = self.files.iter().filter(|path| {
-                    check_policy_file(path, &Options::default(), &mut report).is_some()
-                });
-                let checked = policies_text(good.count());
+                let mut good = 0;
+                for path in &self.files {
+                    let options = Options::default();
+                    let checked = if path == Path::new("-") {
+                        let name = Path::new("<stdin>");
+                        check_policy(name, &standard_input()?, &options, &mut report)
+                    } else {
+                        check_policy_file(path, &options, &mut report)
+                    };
+                    good += usize::from(checked.is_some());
+                }
+                let checked = policies_text(good);
                 (report, checked)
             }
         };
@@ -113,6 +121,15 @@ impl Check {
         let is_bad = errors > 0 || (self.deny_warnings && warnings > 0);
         Ok(if is_bad { NO } else { YES })
     }
+}
+
+/// Standard input, no further than what S3 takes and one byte more.
+fn standard_input() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let limit = MAX_DOCUMENT as u64 + 1;
+    let read = io::stdin().lock().take(limit).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::Usage(format!("cannot read standard input: {error}")))?;
+    Ok(bytes)
 }
 
 fn policies_text(number: usize) -> String {

@@ -16,10 +16,10 @@ use crate::cors::Options;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::metrics::Metrics;
-use crate::proxy::explain::Exchange;
-use crate::proxy::explain::Hypothetical;
-use crate::proxy::explain::Verdict;
+use crate::proxy::explain::{Exchange, Hypothetical, Verdict};
 
+use super::entrance::entrance;
+use super::json_text::{items, string, title_case};
 use super::manual::Manual;
 use super::{Failure, Format, NO, YES, complain, config_variable, count, has_colours, print};
 
@@ -128,7 +128,12 @@ fn by_config(config: &Path, request: &Hypothetical) -> Result<(Value, bool), Fai
     let snapshot = loaded.snapshot(&metrics, None, 1, false);
     let snapshot = snapshot.filter(|_| !loaded.has_errors());
     let snapshot = snapshot.ok_or_else(|| refuse(&loaded.report))?;
-    let explanation = snapshot.explain(request).map_err(usage)?;
+    let mut explanation = snapshot.explain(request).map_err(usage)?;
+    let listeners = loaded
+        .config
+        .iter()
+        .flat_map(|config| &config.server.listeners);
+    explanation.entrances = listeners.filter_map(entrance).collect();
     let is_refused = match explanation.verdict() {
         Verdict::Allowed | Verdict::Transparent => false,
         Verdict::Refused | Verdict::UnknownHost => true,
@@ -385,22 +390,4 @@ impl Text {
             }
         }
     }
-}
-
-fn string(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// `access-control-allow-origin` as S3 writes it.
-fn title_case(name: &str) -> String {
-    let parts = name.split('-').map(|part| {
-        let mut characters = part.chars();
-        let first = characters.next().map(|first| first.to_ascii_uppercase());
-        first.into_iter().chain(characters).collect()
-    });
-    parts.collect::<Vec<String>>().join("-")
 }

@@ -174,11 +174,14 @@ pub struct Buckets {
     pub addressing: Addressing,
     /// The folder of their files; `None`: they are in none.
     pub directory: Option<Box<Path>>,
-    /// By bucket name.
+    /// By bucket name; the service root's, where the list of buckets is, under [`SERVICE_ROOT`].
     pub policies: HashMap<Box<str>, Arc<RoutePolicy>>,
     /// Answers requests from which stores could read different buckets: CORS is not enabled.
     pub ambiguous: Arc<RoutePolicy>,
 }
+
+/// The name under which the policy of the service root stands: no bucket has an empty one.
+pub const SERVICE_ROOT: &str = "";
 
 impl Buckets {
     /// The bucket that a request addresses, and its own policy, if it has one.
@@ -193,7 +196,12 @@ impl Buckets {
         if own(&addressed.in_path).is_some() {
             return Err(Ambiguity::PathOrHost);
         }
-        Ok((own(&addressed.bucket), addressed))
+        let is_service = addressed.bucket.is_none() && addressed.in_path.is_none();
+        let found = match is_service {
+            true => self.policies.get(SERVICE_ROOT),
+            false => own(&addressed.bucket),
+        };
+        Ok((found, addressed))
     }
 }
 

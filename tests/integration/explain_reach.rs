@@ -19,7 +19,7 @@ use s3cors::cors::{
     Wildcard,
 };
 use s3cors::metrics::Metrics;
-use s3cors::proxy::explain::{Effect, Hypothetical, Place, RouteExplanation, Scope};
+use s3cors::proxy::explain::{Effect, Exchange, Hypothetical, Place, RouteExplanation, Scope};
 use s3cors::proxy::snapshot::Snapshot;
 
 use crate::support::folder::Folder;
@@ -53,6 +53,8 @@ const FOLDERS: [&str; 2] = ["north", "south"];
 struct RouteSetUp {
     file: Option<&'static str>,
     buckets: Option<(&'static str, &'static str)>,
+    /// The file of the service root's policy, on a route with buckets.
+    root: Option<&'static str>,
     extra_methods: bool,
     exact: bool,
 }
@@ -99,10 +101,11 @@ prop_compose! {
     fn any_route()(
         file in option::of(select(&FILES[..])),
         buckets in option::of((select(&FOLDERS[..]), select(&["path", "host", "both"][..]))),
+        root in option::of(select(&FILES[..])),
         extra_methods in any::<bool>(),
         exact in any::<bool>(),
     ) -> RouteSetUp {
-        RouteSetUp { file, buckets, extra_methods, exact }
+        RouteSetUp { file, buckets, root, extra_methods, exact }
     }
 }
 
@@ -169,9 +172,11 @@ impl SetUp {
                 writeln!(config, "cors = \"{file}\"").unwrap();
             }
             if let Some((folder, address)) = route.buckets {
+                let root = route.root.map(|root| format!(", root = \"{root}\""));
                 writeln!(
                     config,
-                    "buckets = {{ directory = \"{folder}\", address = \"{address}\" }}"
+                    "buckets = {{ directory = \"{folder}\", address = \"{address}\"{} }}",
+                    root.unwrap_or_default()
                 )
                 .unwrap();
             }
@@ -260,7 +265,12 @@ fn apply(set_up: &mut SetUp, folder: &Path, explained: &RouteExplanation, asked:
         (Some(_), _) => policy.source.file.as_deref().unwrap().to_owned(),
         (None, Some(file)) => file.into(),
         (None, None) => {
-            set_up.routes[asked.route].file = Some("new.xml");
+            let route = &mut set_up.routes[asked.route];
+            let is_root = served.bucket.as_ref().is_some_and(|bucket| bucket.is_root);
+            match is_root {
+                true => route.root = Some("new.xml"),
+                false => route.file = Some("new.xml"),
+            }
             set_up.write_config(folder);
             folder.join("new.xml")
         }
@@ -301,15 +311,19 @@ fn is_let_in(explained: &RouteExplanation, fields: &HeaderMap) -> bool {
 }
 
 /// The place that speaks of what a URL names.
-fn place_of<'p>(places: &'p [Place], before: &RouteExplanation) -> Option<&'p Place> {
+fn place_of<'p>(places: &'p [Place], before: &RouteExplanation, path: &str) -> Option<&'p Place> {
     let served = before.served.as_ref().unwrap();
     let bucket = served.bucket.as_ref();
     let bucket = bucket.and_then(|bucket| bucket.name.as_deref());
     places.iter().find(|place| {
         place.route.name == served.route.name
             && match place.bucket.as_deref() {
+                Some("") => served.bucket.as_ref().is_some_and(|bucket| bucket.is_root),
+                Some(name) if place.shadows_paths && bucket.is_none() => path
+                    .strip_prefix('/')
+                    .is_some_and(|path| path.starts_with(name)),
                 Some(name) => Some(name) == bucket,
-                None => served.scope != Scope::Bucket,
+                None => matches!(served.scope, Scope::Route | Scope::NotEnabled),
             }
     })
 }
@@ -331,7 +345,10 @@ fn check(mut set_up: SetUp, mut asked: Asked) -> Result<(), TestCaseError> {
             .collect(),
     };
     let explained = before.explain(&request).unwrap();
-    if explained.exchange.is_none() || !apply(&mut set_up, folder, &explained, &asked) {
+    let ambiguous = |exchange: &Exchange| exchange.ambiguity.is_some();
+    if explained.exchange.as_ref().is_none_or(ambiguous)
+        || !apply(&mut set_up, folder, &explained, &asked)
+    {
         return Ok(());
     }
     prop_assert!(!explained.places.is_empty());
@@ -341,8 +358,13 @@ fn check(mut set_up: SetUp, mut asked: Asked) -> Result<(), TestCaseError> {
         let old = explain(&before, &url, ORIGINS[0], "GET");
         let new = explain(&after, &url, ORIGINS[0], "GET");
         let policies = [&old, &new].map(|one| one.served.as_ref().unwrap().policy());
-        let place = place_of(&explained.places, &old);
-        if let Some(place) = place {
+        let path = &url[url.rfind(".test").unwrap() + ".test".len()..];
+        let place = place_of(&explained.places, &old, path);
+        let is_shadow = |place: &&Place| {
+            let bucket = old.served.as_ref().unwrap().bucket.as_ref();
+            place.shadows_paths && bucket.is_some_and(|bucket| bucket.name.is_none())
+        };
+        if let Some(place) = place.filter(|place| !is_shadow(place)) {
             let is_in = is_allowed(policies[1], &asked_fields) == Some(true);
             let is_refused = matches!(place.effect, Effect::Refused(_));
             let was_in = is_allowed(policies[0], &asked_fields) == Some(true);
@@ -368,6 +390,7 @@ fn check(mut set_up: SetUp, mut asked: Asked) -> Result<(), TestCaseError> {
                         is_let_in(&explained, &fields)
                     }
                     (Some(false), Effect::Replaces(_)) => true,
+                    (Some(false), _) => is_shadow(&place),
                     _ => false,
                 };
                 prop_assert!(is_said, "{}", what);

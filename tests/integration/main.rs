@@ -28,8 +28,8 @@ mod handover;
 mod handshakes;
 mod health_command;
 mod heartbeat;
-mod http1;
 mod hints;
+mod http1;
 mod http1_to_http2;
 mod http2;
 mod http2_answers;
@@ -55,6 +55,7 @@ mod smuggling;
 mod start_check;
 mod support;
 mod tls;
+mod tools;
 #[cfg(feature = "otlp")]
 mod traces;
 mod troubleshooting;

@@ -10,9 +10,11 @@ use crate::cors::Outcome;
 use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::cors::S3Error;
+use crate::cors::as_browsers_write;
 
 use super::super::bucket::Ambiguity;
 use super::fetch::{self, Header, PreflightReason};
+use super::text::one_line;
 
 /// A request that a script might make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,16 +33,16 @@ pub struct Hypothetical {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidHypothetical {
     /// The URL is none, or not of HTTP.
-    #[error("`{0}` is no URL of HTTP with a host: http://HOST/PATH")]
+    #[error("`{}` is no URL of HTTP with a host: http://HOST/PATH", one_line(.0))]
     Url(String),
     /// The origin is missing or cannot be a field's value.
-    #[error("`{0}` is no origin: SCHEME://HOST, with a port where it is not the scheme's own")]
+    #[error("`{}` is no origin: SCHEME://HOST, with a port where it is not the scheme's own", one_line(.0))]
     Origin(String),
     /// The method is no token.
-    #[error("`{0}` is no method")]
+    #[error("`{}` is no method", one_line(.0))]
     Method(String),
     /// The field's name is none.
-    #[error("`{0}` is no name of a header field")]
+    #[error("`{}` is no name of a header field", one_line(.0))]
     Header(String),
 }
 
@@ -49,8 +51,10 @@ pub enum InvalidHypothetical {
 pub struct Exchange {
     /// The method, as the browser sends it.
     pub method: Method,
-    /// The origin.
+    /// The origin, as the browser sends it.
     pub origin: HeaderValue,
+    /// The origin as it was written, where no browser sends it so.
+    pub written_origin: Option<String>,
     /// Why the browser asks before; empty: it does not.
     pub preflight_reasons: Vec<PreflightReason>,
     /// The names in `Access-Control-Request-Headers`.
@@ -85,6 +89,7 @@ impl Exchange {
         let Asked {
             method,
             origin,
+            written_origin,
             reasons,
             asked,
             safelisted,
@@ -105,6 +110,7 @@ impl Exchange {
         Ok(Self {
             method,
             origin,
+            written_origin,
             preflight_reasons: reasons,
             requested_headers: asked,
             safelisted_headers: safelisted,
@@ -148,6 +154,7 @@ impl Exchange {
 pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) origin: HeaderValue,
+    written_origin: Option<String>,
     pub(super) reasons: Vec<PreflightReason>,
     pub(super) asked: Vec<String>,
     safelisted: Vec<String>,
@@ -159,7 +166,9 @@ impl Asked {
         let method = fetch::normalised(request.method.trim());
         let parsed = Method::from_bytes(method.as_bytes())
             .map_err(|_| InvalidHypothetical::Method(method.clone()))?;
-        let origin = HeaderValue::from_str(request.origin.trim())
+        let written = request.origin.trim();
+        let sent = as_browsers_write(written);
+        let origin = HeaderValue::from_str(sent.as_deref().unwrap_or(written))
             .ok()
             .filter(|origin| !origin.is_empty())
             .ok_or_else(|| InvalidHypothetical::Origin(request.origin.clone()))?;
@@ -170,27 +179,43 @@ impl Asked {
             forbidden: Vec::new(),
             method: parsed,
             origin,
+            written_origin: sent.map(|_| written.to_owned()),
         };
         if !fetch::is_safelisted(&method) {
             this.reasons.push(PreflightReason::Method(method));
         }
-        for header in &request.headers {
+        for header in request.headers.iter().flat_map(|text| names_in(text)) {
+            if let Some(name) = Header::depends_on_its_value(header) {
+                this.reasons.push(PreflightReason::Unvalued(name));
+            }
             let (names, name) = match Header::of(header) {
                 Header::Asked(name) => (&mut this.asked, name),
                 Header::Safelisted(name) => (&mut this.safelisted, name),
                 Header::Forbidden(name) => (&mut this.forbidden, name),
             };
             if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                return Err(InvalidHypothetical::Header(header.clone()));
+                return Err(InvalidHypothetical::Header(header.to_owned()));
             }
             names.push(name);
         }
         // A browser sorts them and asks for each once.
         this.asked.sort();
         this.asked.dedup();
-        let headers = this.asked.iter().cloned().map(PreflightReason::Header);
-        this.reasons.extend(headers);
+        for name in &this.asked {
+            let unvalued = PreflightReason::Unvalued(name.clone());
+            if !this.reasons.contains(&unvalued) {
+                this.reasons.push(PreflightReason::Header(name.clone()));
+            }
+        }
         Ok(this)
+    }
+}
+
+/// The names of a list; a field with a value stands by itself, for the value may have commas.
+fn names_in(text: &str) -> Vec<&str> {
+    match text.contains(':') {
+        true => vec![text],
+        false => text.split(',').map(str::trim).collect(),
     }
 }
 

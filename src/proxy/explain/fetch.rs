@@ -12,6 +12,9 @@ pub enum PreflightReason {
     Method(String),
     /// A script sets this field, which is not safelisted.
     Header(String),
+    /// A script sets this field, which is safelisted with some values only, and the value is not
+    /// known.
+    Unvalued(String),
 }
 
 impl fmt::Display for PreflightReason {
@@ -19,6 +22,10 @@ impl fmt::Display for PreflightReason {
         match self {
             Self::Method(method) => write!(f, "{method} is none of GET, HEAD and POST"),
             Self::Header(name) => write!(f, "{name} is not a CORS-safelisted request header"),
+            Self::Unvalued(name) => write!(
+                f,
+                "{name} is CORS-safelisted with some values only, and its value is not given"
+            ),
         }
     }
 }
@@ -53,6 +60,12 @@ pub(super) fn is_safelisted(method: &str) -> bool {
 }
 
 impl Header {
+    /// The name of a field that is given without its value, where the browser looks at that.
+    pub(super) fn depends_on_its_value(text: &str) -> Option<String> {
+        let name = text.trim().to_ascii_lowercase();
+        matches!(name.as_str(), "content-type" | "range").then_some(name)
+    }
+
     /// What becomes of a field; `text` is a name, or `name: value`.
     ///
     /// Where whether the browser asks depends on the value, and there is none, it asks: a script

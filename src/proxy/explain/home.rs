@@ -16,6 +16,8 @@ pub(super) enum Home {
     },
     /// In a file that the route would have to name.
     Route(Box<str>),
+    /// In a file that the route would have to name for the service root.
+    Root(Box<str>),
     /// In a file (or a folder of them) that is there, but does not check out.
     Broken {
         /// The file.
@@ -39,6 +41,7 @@ impl Home {
             });
         }
         let buckets = served.route.policies.buckets.as_ref();
+        let is_root = served.bucket.as_ref().is_some_and(|bucket| bucket.is_root);
         let directory = buckets.and_then(|buckets| buckets.directory.as_deref());
         let name = served
             .bucket
@@ -50,6 +53,7 @@ impl Home {
                 file: directory.join(format!("{name}.xml")),
                 name: name.to_owned(),
             },
+            None if is_root => Self::Root(served.route.name.clone()),
             None => Self::Route(served.route.name.clone()),
         })
     }
@@ -58,7 +62,7 @@ impl Home {
     pub(super) fn file(&self) -> Option<String> {
         let file: &Path = match self {
             Self::Bucket { file, .. } | Self::Broken { file, .. } => file,
-            Self::Route(_) => return None,
+            Self::Route(_) | Self::Root(_) => return None,
         };
         Some(file.display().to_string())
     }
@@ -76,6 +80,11 @@ impl fmt::Display for Home {
                 f,
                 "route {name} has no CORS configuration: write one, and name its file in the \
                  route's `cors`"
+            ),
+            Self::Root(name) => write!(
+                f,
+                "the service root of route {name} has no CORS configuration: write one, and name \
+                 its file in `root` of the route's `buckets`"
             ),
             Self::Broken { file, error } => {
                 write!(

@@ -18,11 +18,23 @@ use crate::cors::SuggestedChange;
 use crate::proxy::bucket::{Addressing, Ambiguity};
 use crate::proxy::timestamp::Timestamp;
 
+use super::curl::Entrance;
 use super::exchange::Exchange;
 use super::home::Home;
 use super::reach::{Effect, Place, is_narrow};
 use super::words::{failure_text, unambiguous, why};
 use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
+
+/// What an answer depends on besides the policy.
+#[derive(Clone, Copy, Default)]
+struct Context<'c> {
+    /// Where the configuration would be that there is not.
+    home: Option<&'c Home>,
+    /// What the changed file decides for.
+    places: &'c [Place],
+    /// Where the proxy listens.
+    entrances: &'c [Entrance],
+}
 
 impl RouteExplanation {
     /// The explanation as JSON.
@@ -43,7 +55,12 @@ impl RouteExplanation {
         });
         if let Some(exchange) = &self.exchange {
             let home = served.and_then(Home::of);
-            exchange.fill_in(&self.request, home.as_ref(), &self.places, &mut document);
+            let context = Context {
+                home: home.as_ref(),
+                places: &self.places,
+                entrances: &self.entrances,
+            };
+            exchange.fill_in(&self.request, context, &mut document);
             if self.same_origin {
                 // No script is refused: there is nothing to mend, and nothing that it may not see.
                 for asked in ["preflight", "actual"] {
@@ -71,17 +88,16 @@ impl Exchange {
             "summary": self.summary(),
             "request": request(hypothetical),
         });
-        self.fill_in(hypothetical, None, &[], &mut document);
+        self.fill_in(hypothetical, Context::default(), &mut document);
         document
     }
 
-    fn fill_in(
-        &self,
-        request: &Hypothetical,
-        home: Option<&Home>,
-        places: &[Place],
-        document: &mut Value,
-    ) {
+    fn fill_in(&self, request: &Hypothetical, context: Context<'_>, document: &mut Value) {
+        let Context {
+            home,
+            places,
+            entrances,
+        } = context;
         let reasons: Vec<_> = self
             .preflight_reasons
             .iter()
@@ -100,11 +116,11 @@ impl Exchange {
                 "forbidden_headers": self.forbidden_headers,
                 "status": self.preflight_status.as_u16(),
                 "error": error,
-                "curl": curl::preflight(request, self),
+                "curl": curl::preflight(&request.url, self, entrances),
             }),
         );
         let mut actual = decision(&self.actual, home, places, self.ambiguity);
-        let line = curl::actual(request, self);
+        let line = curl::actual(&request.url, self, entrances);
         merge(
             &mut actual,
             json!({ "method": self.method.as_str(), "curl": line }),

@@ -11,6 +11,7 @@ mod fetch;
 mod home;
 mod json;
 mod reach;
+mod text;
 mod words;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ use super::snapshot::{Route, RoutePolicy, Snapshot};
 
 pub use super::bucket::Ambiguity;
 pub use super::snapshot::Scope;
+pub use curl::{Entrance, EntranceAddress};
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
 pub use fetch::PreflightReason;
 pub use reach::{Effect, Place};
@@ -48,6 +50,8 @@ pub struct RouteExplanation {
     pub known_hosts: Vec<String>,
     /// Where the suggested change applies, where there is one.
     pub places: Vec<Place>,
+    /// Where the proxy listens, for the command lines that show it; empty where that is not known.
+    pub entrances: Vec<Entrance>,
 }
 
 /// The route that serves a request, and the policy in it.
@@ -74,6 +78,8 @@ pub struct ServedBucket {
     pub name: Option<String>,
     /// Where the name stands.
     pub addressing: Addressing,
+    /// Whether the request is for the list of buckets.
+    pub is_root: bool,
 }
 
 /// The verdict in a word.
@@ -141,7 +147,8 @@ impl Snapshot {
             Some(_) => Vec::new(),
             None => self.some_hosts(),
         };
-        let places = served.as_ref().zip(exchange.as_ref());
+        let decided = exchange.as_ref().filter(|one| one.ambiguity.is_none());
+        let places = served.as_ref().zip(decided);
         let places = places.map_or_else(Vec::new, |(served, exchange)| {
             match &exchange.deciding().outcome {
                 Outcome::Refused(refusal) => Place::of(self, served, &refusal.advice),
@@ -150,6 +157,7 @@ impl Snapshot {
         });
         Ok(RouteExplanation {
             places,
+            entrances: Vec::new(),
             request: Hypothetical {
                 url: uri.to_string(),
                 ..request.clone()
@@ -191,6 +199,7 @@ impl Served {
             host: pattern(route, host, matched.below),
             resource: found.resource,
             bucket: buckets.map(|buckets| ServedBucket {
+                is_root: found.bucket.is_none() && matches!(path, "" | "/"),
                 name: found.bucket.map(Cow::into_owned),
                 addressing: buckets.addressing,
             }),

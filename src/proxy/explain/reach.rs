@@ -8,7 +8,8 @@ use crate::cors::Advice;
 use crate::cors::CorsConfiguration;
 use crate::cors::Policy;
 use crate::cors::SuggestedChange;
-use crate::proxy::snapshot::{Route, RoutePolicy, Snapshot, Source};
+use crate::proxy::bucket::Addressing;
+use crate::proxy::snapshot::{Route, RoutePolicy, SERVICE_ROOT, Snapshot, Source};
 
 use super::Served;
 use super::home::Home;
@@ -25,6 +26,9 @@ pub struct Place {
     pub bucket: Option<Box<str>>,
     /// What changes there besides what the file allows.
     pub effect: Effect,
+    /// Whether paths that begin with the bucket's name lose the route's policy at hosts that name
+    /// no bucket: stores could read either from them.
+    pub shadows_paths: bool,
 }
 
 /// What a changed file does in one place.
@@ -56,6 +60,7 @@ impl Place {
             None => changed.wherever_its_file_decides(snapshot),
             Some(Home::Bucket { name, .. }) => changed.in_every_folder(snapshot, &name),
             Some(Home::Route(_)) => vec![changed.place(&served.route, None, None)],
+            Some(Home::Root(_)) => vec![changed.place(&served.route, Some(SERVICE_ROOT), None)],
             // What the file has in it is not known.
             Some(Home::Broken { .. }) => Vec::new(),
         }
@@ -133,7 +138,16 @@ impl<'s> Changed<'s> {
             other.is_some_and(|other| is_same_path(own, other))
         });
         routes
-            .map(|route| self.place(route, Some(bucket), route.policies.route.as_deref()))
+            .map(|route| {
+                let own = route.policies.route.as_deref();
+                let buckets = route.policies.buckets.as_ref();
+                let by_host = buckets.is_some_and(|one| one.addressing == Addressing::Host);
+                let place = self.place(route, Some(bucket), own);
+                Place {
+                    shadows_paths: by_host && own.is_some(),
+                    ..place
+                }
+            })
             .collect()
     }
 
@@ -156,6 +170,7 @@ impl<'s> Changed<'s> {
             route: Arc::clone(route),
             bucket: bucket.map(Into::into),
             effect,
+            shadows_paths: false,
         }
     }
 
@@ -203,14 +218,20 @@ fn is_same_path(one: &Path, other: &Path) -> bool {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = &self.route;
-        if let Some(bucket) = &self.bucket {
+        if self.bucket.as_deref() == Some(SERVICE_ROOT) {
+            write!(f, "the service root of route {}", route.name)?;
+        } else if let Some(bucket) = &self.bucket {
             write!(f, "bucket {bucket} of route {}", route.name)?;
         } else {
             let hosts: Vec<_> = route.hosts.iter().map(ToString::to_string).collect();
             write!(f, "route {} ({})", route.name, hosts.join(", "))?;
             if let Some(buckets) = &route.policies.buckets {
-                f.write_str(": the service itself and every bucket")?;
-                let mut own: Vec<&str> = buckets.policies.keys().map(|name| &**name).collect();
+                f.write_str(match buckets.policies.contains_key(SERVICE_ROOT) {
+                    true => ": every bucket",
+                    false => ": the service itself and every bucket",
+                })?;
+                let names = buckets.policies.keys().map(|name| &**name);
+                let mut own: Vec<&str> = names.filter(|name| *name != SERVICE_ROOT).collect();
                 own.sort_unstable();
                 match own.len() {
                     0 => {}
@@ -218,6 +239,12 @@ impl fmt::Display for Place {
                     count => write!(f, " but the {count} that have a file of their own")?,
                 }
             }
+        }
+        if let Some(bucket) = self.bucket.as_deref().filter(|_| self.shadows_paths) {
+            write!(
+                f,
+                " (and no policy applies any more to /{bucket} at hosts that name no bucket)"
+            )?;
         }
         match &self.effect {
             Effect::Decides => Ok(()),

@@ -315,7 +315,14 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
     assert!(of_bucket["configuration"].is_string());
 
     // The service has no file there, nor has what leads out of the folder.
-    let of_route = advice(None, "http://store.example/");
+    let of_service = advice(None, "http://store.example/");
+    let text = "the service root of route store has no CORS configuration: write one, and name \
+                its file in `root` of the route's `buckets`";
+    assert_eq!(of_service["text"], text);
+    assert!(of_service["file"].is_null());
+    let applies_to = of_service["applies_to"][0]["text"].as_str();
+    assert_eq!(applies_to, Some("the service root of route store"));
+    let of_route = advice(None, "http://store.example/.hidden/a");
     let text = "route store has no CORS configuration: write one, and name its file in the \
                 route's `cors`";
     assert_eq!(of_route["text"], text);
@@ -350,6 +357,7 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
             addressing: Addressing::Path,
             directory: Some(Path::new(directory).into()),
             policies: own.collect(),
+            ambiguous: without_cors(None),
         })
     };
     let managed = |route, buckets| Policies {
@@ -400,6 +408,11 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
         (places, advice["lets_in"][0].as_str().unwrap().to_owned())
     };
     let (places, lets_in) = advice("http://s3.example/");
+    assert_eq!(places, ["the service root of route s3"]);
+    let only = "nothing but this: https://b.example, with credentials, for GET";
+    assert_eq!(lets_in, only);
+
+    let (places, lets_in) = advice("http://s3.example/.hidden/a");
     assert_eq!(
         places,
         ["route s3 (s3.example): the service itself and every bucket but raw"]
@@ -491,20 +504,21 @@ fn an_origin_that_no_browser_sends_is_put_right() {
         ("https://App.example/page?a", "https://app.example"),
         ("localhost:3000", "http://localhost:3000"),
     ] {
-        let refused = explain("http://photos.example/album/a", origin, "GET", &[]);
-        let advice = &refused["actual"]["advice"];
-        assert_eq!(advice["kind"], "request", "{origin}");
-        let text = format!("a browser sends this origin as {sent}");
-        assert_eq!(advice["text"], text, "{origin}");
-
-        // Where any origin will do, nothing is refused, and it is said all the same.
-        let allowed = explain("http://photos.example/raw/a", origin, "GET", &[]);
-        assert_eq!(allowed["verdict"], "allowed", "{origin}");
-        let notes = allowed["actual"]["notes"].as_array().unwrap();
-        let is_noted = notes
-            .iter()
-            .any(|note| note["code"] == "origin-not-as-sent");
-        assert!(is_noted, "{origin}: {notes:?}");
+        // The verdict is on what a browser sends, whatever the rule says.
+        for url in [
+            "http://photos.example/album/a",
+            "http://photos.example/raw/a",
+        ] {
+            let answer = explain(url, origin, "GET", &[]);
+            let expected = explain(url, sent, "GET", &[]);
+            assert_eq!(answer["verdict"], expected["verdict"], "{origin}");
+            assert_eq!(answer["actual"], expected["actual"], "{origin}");
+            let summary = format!(
+                "{} (a browser sends the origin {origin} as {sent})",
+                expected["summary"].as_str().unwrap()
+            );
+            assert_eq!(answer["summary"], summary, "{origin}");
+        }
     }
     // Nobody knows what site this is: it is only said that it is none.
     let refused = explain("http://photos.example/album/a", "app", "GET", &[]);
@@ -515,6 +529,70 @@ fn an_origin_that_no_browser_sends_is_put_right() {
         let notes = answer["actual"]["notes"].to_string();
         assert!(!notes.contains("not-as-sent"), "{sent}: {notes}");
     }
+}
+
+#[test]
+fn names_may_be_a_list_and_a_missing_value_is_said() {
+    let url = "http://photos.example/album/a";
+    let origin = "https://app.example";
+    let listed = explain(url, origin, "PUT", &["content-type,x-amz-acl, Range"]);
+    let preflight = &listed["preflight"];
+    assert_eq!(
+        preflight["requested_headers"],
+        serde_json::json!(["content-type", "range", "x-amz-acl"])
+    );
+    let reasons = preflight["reasons"].to_string();
+    for name in ["content-type", "range"] {
+        let said = format!("{name} is CORS-safelisted with some values only");
+        assert!(reasons.contains(&said), "{reasons}");
+    }
+    // A value may have commas.
+    let valued = explain(
+        url,
+        origin,
+        "GET",
+        &["accept: text/html, text/plain", "range: bytes=0-9"],
+    );
+    assert_eq!(valued["preflight"]["needed"], false);
+}
+
+#[test]
+fn a_value_with_line_breaks_does_not_break_the_summary() {
+    let mut policies = Policies {
+        route: Some(policy(
+            "lines.xml",
+            vec![rule(
+                &["https://a.example\nhttps://b.example"],
+                &["GET"],
+                &[],
+            )],
+        )),
+        ..Policies::default()
+    };
+    policies.not_enabled = None;
+    let mut snapshot = Snapshot {
+        routes: vec![route("lines", &["lines.example"], policies)],
+        ..Snapshot::default()
+    };
+    snapshot
+        .hosts
+        .insert("lines.example".parse().unwrap(), 0)
+        .unwrap();
+    let request = Hypothetical {
+        url: "http://lines.example/".to_owned(),
+        origin: "https://a.example".to_owned(),
+        method: "GET".to_owned(),
+        headers: vec![],
+    };
+    let answer = snapshot.explain(&request).unwrap().to_json();
+    let summary = answer["summary"].as_str().unwrap();
+    assert!(!summary.contains('\n'), "{summary}");
+    assert!(
+        summary.contains(r"https://a.example\nhttps://b.example"),
+        "{summary}"
+    );
+    let error = InvalidHypothetical::Origin("a\nb".to_owned()).to_string();
+    assert!(error.starts_with(r"`a\nb` is no origin"), "{error}");
 }
 
 #[test]

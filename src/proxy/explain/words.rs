@@ -9,6 +9,7 @@ use crate::cors::Refusal;
 
 use super::super::bucket::Ambiguity;
 use super::exchange::Exchange;
+use super::text::one_line;
 use super::{RouteExplanation, Verdict};
 
 impl RouteExplanation {
@@ -43,7 +44,7 @@ impl Exchange {
         } else {
             "the script does not get to see the response"
         };
-        match &self.deciding().outcome {
+        let summary = match &self.deciding().outcome {
             Outcome::Allowed(matched) => format!(
                 "rule {} allows it: AllowedOrigin {} matches",
                 matched.rule + 1,
@@ -52,8 +53,13 @@ impl Exchange {
             Outcome::Refused(refusal) => {
                 format!("{asked}: {}", why(self.deciding(), refusal, self.ambiguity))
             }
-            Outcome::NotCors => "this is no CORS request".to_owned(),
-        }
+            Outcome::NotCors => "this is not a CORS request".to_owned(),
+        };
+        let sent = String::from_utf8_lossy(self.origin.as_bytes());
+        one_line(&match &self.written_origin {
+            Some(written) => format!("{summary} (a browser sends the origin {written} as {sent})"),
+            None => summary,
+        })
     }
 }
 
@@ -119,7 +125,7 @@ pub(super) fn unambiguous(ambiguity: Ambiguity) -> &'static str {
 
 pub(super) fn failure_text(failure: &Failure) -> String {
     let actual = failure.actual.join(", ");
-    match failure.condition {
+    one_line(&match failure.condition {
         Condition::Origin => {
             let mut text = format!("no AllowedOrigin matches {actual}");
             if let Some(closest) = &failure.closest {
@@ -135,5 +141,5 @@ pub(super) fn failure_text(failure: &Failure) -> String {
             "its requested headers are malformed".to_owned()
         }
         Condition::Header => format!("no AllowedHeader matches {actual}"),
-    }
+    })
 }
