@@ -133,7 +133,15 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
     let Some((scheme, rest)) = text.split_once("://") else {
         let problem = "an upstream has a scheme";
         let is_address = !text.is_empty() && format!("http://{text}").parse::<Uri>().is_ok();
-        return Err(if text.starts_with('/') {
+        let cut = ["https", "http"].into_iter().find_map(|scheme| {
+            let rest = text.strip_prefix(scheme)?;
+            let host = rest.trim_start_matches([':', '/']);
+            let is_cut = matches!(rest.strip_suffix(host)?, ":" | ":/" | "//" | "/");
+            (is_cut && !host.is_empty()).then(|| format!("{scheme}://{host}"))
+        });
+        return Err(if let Some(whole) = cut {
+            InvalidAddress::new(problem, format!("write {whole}"))
+        } else if text.starts_with('/') {
             InvalidAddress::new(problem, format!("write unix:{text}"))
         } else if is_address {
             InvalidAddress::new(problem, format!("write http://{text}"))
@@ -222,6 +230,13 @@ mod tests {
             ("/run/s", "an upstream has a scheme", "write unix:/run/s"),
             ("", "an upstream has a scheme", "HOST:PORT"),
             ("unix:", "no path", "unix:/"),
+            (
+                "http:/127.0.0.1:9000",
+                "a scheme",
+                "write http://127.0.0.1:9000",
+            ),
+            ("https//minio", "a scheme", "write https://minio"),
+            ("http:minio:9000", "a scheme", "write http://minio:9000"),
             ("ftp://minio", "http or https", "HOST:PORT"),
             ("http://u:p@minio", "no user information", "before the `@`"),
             ("http://minio/bucket", "no path", "write http://minio"),

@@ -15,6 +15,7 @@ use crate::cors;
 use super::diagnostic::Diagnostic;
 use super::report::Report;
 use super::source::SourceFile;
+use super::unclosed;
 
 /// A file that is read, and what was found wrong with it so far.
 #[derive(Debug)]
@@ -60,8 +61,19 @@ pub(super) const SYNTAX: &str = "toml";
 /// Reads TOML as far as it can be read; every error of syntax is reported.
 pub(super) fn parse<'t>(text: &'t str, reader: &mut Reader<'_>) -> Spanned<DeTable<'t>> {
     let (document, errors) = DeTable::parse_recoverable(text);
+    let unclosed = unclosed::bracket(text).filter(|_| !errors.is_empty());
+    if let Some(span) = &unclosed {
+        reader.error(SYNTAX, span.clone(), "this `[` is never closed");
+    }
     for error in errors {
         let span = error.span().unwrap_or(0..0);
+        // What follows from the bracket is not the file's fault.
+        if unclosed
+            .as_ref()
+            .is_some_and(|open| span.start >= open.start)
+        {
+            continue;
+        }
         let mut message = error.message().trim_end().replace('\n', ", ");
         if message == "duplicate key"
             && let Some(key) = text.get(span.clone())

@@ -1,6 +1,7 @@
 //! Everything that a load looked at: how a change is noticed, and what need not be read again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -163,7 +164,7 @@ impl Files {
     }
 
     /// The buckets that a folder has files of, in the order of their names.
-    pub(super) fn list(&mut self, folder: &Path) -> io::Result<Vec<Box<str>>> {
+    pub(super) fn list(&mut self, folder: &Path) -> io::Result<Listed> {
         let stamp = Stamp::of(folder);
         self.folders.push(folder.to_owned());
         let listed = list(folder, &mut self.links);
@@ -297,11 +298,26 @@ fn digest_of(contents: &impl Hash) -> u64 {
     digest.finish()
 }
 
+/// What is in a folder of buckets.
+pub(super) struct Listed {
+    /// Each has a file.
+    pub(super) buckets: Vec<Box<str>>,
+    /// Files that no bucket has, though their names look as if one should.
+    pub(super) others: Vec<Box<str>>,
+}
+
+/// How the name of a file ends that somebody may have meant as a policy.
+const LIKELY: [&str; 6] = ["xml", "json", "yaml", "yml", "toml", "tf"];
+
+/// How many such files are named.
+const MOST_OTHERS: usize = 20;
+
 /// The buckets that a folder has files of; which of these are links is added to `links`.
-fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Vec<Box<str>>> {
+fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Listed> {
     #[cfg(test)]
     read::failures::injected(folder)?;
     let mut buckets = Vec::new();
+    let mut others = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -310,14 +326,27 @@ fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Vec<Box<str>>> 
             .to_str()
             .filter(|name| !name.starts_with('.'))
             .and_then(|name| name.strip_suffix(SUFFIX));
-        let Some(bucket) = bucket else { continue };
+        let Some(bucket) = bucket else {
+            let looks_like_one = |name: &&str| {
+                let extension = Path::new(name).extension().and_then(OsStr::to_str);
+                extension.is_some_and(|extension| {
+                    LIKELY.iter().any(|one| extension.eq_ignore_ascii_case(one))
+                })
+            };
+            let other = name.to_str().filter(|name| !name.starts_with('.'));
+            if others.len() < MOST_OTHERS {
+                others.extend(other.filter(looks_like_one).map(Into::into));
+            }
+            continue;
+        };
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
             links.push(entry.path().into());
         }
         buckets.push(bucket.into());
     }
     buckets.sort_unstable();
-    Ok(buckets)
+    others.sort_unstable();
+    Ok(Listed { buckets, others })
 }
 
 #[cfg(test)]

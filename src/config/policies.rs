@@ -10,12 +10,13 @@ use http::Method;
 
 use crate::cors::CorsConfiguration;
 use crate::cors::Options;
+use crate::proxy::snapshot::SERVICE_ROOT;
 
 use super::diagnostic::Diagnostic;
-use super::files::{Before, Files, SUFFIX};
+use super::files::{Before, Files, Listed, SUFFIX};
 use super::policy_file::{PolicyFile, Reading};
 use super::report::Report;
-use super::route::{BucketsConfig, RouteConfig};
+use super::route::{BucketsConfig, NamedPath, RouteConfig};
 use super::source::SourceFile;
 
 /// How many files it takes to be worth a thread.
@@ -90,19 +91,40 @@ impl Loader<'_> {
         let buckets = route.buckets.as_ref();
         RoutePolicies {
             own: self.own(route),
-            buckets: buckets.map(|buckets| self.buckets(buckets, &route.options)),
+            buckets: buckets.map(|buckets| self.with_root(buckets, &route.options)),
         }
     }
 
     fn own(&mut self, route: &RouteConfig) -> Option<Arc<PolicyFile>> {
-        let (named, options) = (route.cors.as_ref()?, &route.options);
+        Some(self.named(route.cors.as_ref()?, &route.options))
+    }
+
+    /// A file that the config names.
+    fn named(&mut self, named: &NamedPath, options: &Options) -> Arc<PolicyFile> {
         if let Some(known) = self.files.policy(&named.path, &options.extra_methods) {
-            return Some(Arc::clone(known));
+            return Arc::clone(known);
         }
         let file = self.reading.file(&named.path, Some(named), options);
         self.files.follow(&named.path);
         self.keep(&file, options);
-        Some(file)
+        file
+    }
+
+    /// The policies of a folder of buckets, and of the service root.
+    fn with_root(
+        &mut self,
+        buckets: &BucketsConfig,
+        options: &Options,
+    ) -> Result<Arc<BucketFiles>, String> {
+        let files = self.buckets(buckets, options)?;
+        let Some(root) = &buckets.root else {
+            return Ok(files);
+        };
+        let root = self.named(root, options);
+        let mut all = BucketFiles::with_capacity(files.len() + 1);
+        all.push((SERVICE_ROOT.into(), root));
+        all.extend(files.iter().cloned());
+        Ok(Arc::new(all))
     }
 
     fn buckets(
@@ -126,6 +148,8 @@ impl Loader<'_> {
             self.report.push(problem);
             line
         })?;
+        self.misnamed(folder, &listed);
+        let listed = listed.buckets;
         let read = self.folder(folder, &listed, options);
         self.files.reserve(read.len(), &options.extra_methods);
         for file in &read {
@@ -136,6 +160,33 @@ impl Loader<'_> {
         let files = Arc::new(listed.into_iter().zip(read).collect());
         self.known_folders.insert(key, Arc::clone(&files));
         Ok(files)
+    }
+
+    /// Warns of files that no request will ever lead to.
+    fn misnamed(&mut self, folder: &Path, listed: &Listed) {
+        let mut warn = |name: String, why: &str, help: String| {
+            let message = format!("`{name}` in the folder of buckets {why}");
+            let problem = Diagnostic::warning("bucket-file-name", message);
+            let file = SourceFile::unread(&folder.join(&name));
+            self.report.push(problem.of(&file).help(help));
+        };
+        for name in &listed.others {
+            let stem = name.split('.').next().unwrap_or_default();
+            let why = format!("is not read: a bucket's policy is NAME{SUFFIX}");
+            let help = if name.to_ascii_lowercase().ends_with(SUFFIX) {
+                format!("rename it to {stem}{SUFFIX}")
+            } else {
+                format!("s3cors import {name} > {stem}{SUFFIX}")
+            };
+            warn(name.to_string(), &why, help);
+        }
+        let names = listed.buckets.iter().map(|name| &**name);
+        let has_capitals = |name: &&str| name.bytes().any(|byte| byte.is_ascii_uppercase());
+        for name in names.filter(has_capitals).take(20) {
+            let why = "is for a bucket with capitals, which no bucket has";
+            let help = format!("rename it to {}{SUFFIX}", name.to_ascii_lowercase());
+            warn(format!("{name}{SUFFIX}"), why, help);
+        }
     }
 
     /// Reads the files of a folder's buckets; many of them on several threads.
@@ -185,6 +236,18 @@ fn each(
             reading.file(&path, None, options)
         })
         .collect()
+}
+
+/// Checks a policy that was read from elsewhere than a file; `name` is what it is called.
+pub fn check_policy(
+    name: &Path,
+    bytes: &[u8],
+    options: &Options,
+    report: &mut Report,
+) -> Option<CorsConfiguration> {
+    let read = PolicyFile::of_bytes(name, bytes, options);
+    report.push_all(&read.problems);
+    read.document.as_ref().ok()?.policy.configuration()
 }
 
 /// Reads and checks one policy file, as `s3cors check FILE.xml` does.

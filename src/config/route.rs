@@ -61,6 +61,8 @@ pub struct BucketsConfig {
     pub directory: NamedPath,
     /// How a request names its bucket.
     pub addressing: Addressing,
+    /// The file of the service root's policy.
+    pub root: Option<NamedPath>,
 }
 
 /// A path, and where the config names it.
@@ -313,6 +315,7 @@ fn buckets(
         ("both", Addressing::Both),
     ];
     let written = table.choice("address", &forms, reader);
+    let root = table.string("root", reader);
     let place = written.as_ref().map_or(table.span(), Spanned::span);
     table.finish(reader);
     let addressing = written
@@ -323,6 +326,7 @@ fn buckets(
     Some(BucketsConfig {
         directory: NamedPath::new(&directory, base),
         addressing,
+        root: root.map(|root| NamedPath::new(&root, base)),
     })
 }
 

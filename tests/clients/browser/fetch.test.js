@@ -79,6 +79,10 @@ async function startUpstream() {
       response.statusCode = 307;
       response.setHeader('Location', '/object');
     }
+    if (request.url.startsWith('/away?')) {
+      response.statusCode = 307;
+      response.setHeader('Location', decodeURIComponent(request.url.slice('/away?'.length)));
+    }
     if (request.url.startsWith('/events')) {
       response.setHeader('Content-Type', 'text/event-stream');
       response.write('data: first\n\n');
@@ -189,6 +193,18 @@ test('a 502 of the proxy is readable by script, and says what S3 would', async (
 test('a redirect within the bucket is followed', async () => {
   const seen = await fetchIn(app, `${bucket('named')}/moved`);
   assert.equal(seen.text, 'body of /object');
+});
+
+// What deploy/troubleshooting/README.md says of redirects.
+test('a redirect from one foreign origin to another makes the origin null', async () => {
+  const away = (route) => `${bucket('named')}/away?${encodeURIComponent(`${bucket(route)}/object`)}`;
+  assert.deepEqual(await fetchIn(app, away('readonly')), REFUSED, 'it allows the page, and not null');
+  assert.equal((await fetchIn(app, away('sandboxed'))).text, 'body of /object');
+});
+
+test('a redirect by the page\'s own server keeps the origin', async () => {
+  const own = new URL(`/go?${encodeURIComponent(`${bucket('readonly')}/object`)}`, app.url());
+  assert.equal((await fetchIn(app, own.href)).text, 'body of /object');
 });
 
 test('a sandboxed frame has the origin null, which is allowed where a rule says null or *', async () => {

@@ -33,6 +33,12 @@ export async function startPages(script = '') {
       response.end(script);
       return;
     }
+    if (request.url.startsWith('/go?')) {
+      response.statusCode = 307;
+      response.setHeader('Location', decodeURIComponent(request.url.slice('/go?'.length)));
+      response.end();
+      return;
+    }
     response.setHeader('Content-Type', 'text/html');
     response.end('<!doctype html><title>A page</title>');
   }).listen(0, '127.0.0.1');
