@@ -208,6 +208,12 @@ fn limits(table: &mut Table<'_>, reader: &mut Reader<'_>) -> UpstreamLimits {
         ),
         ("connections", 1, 1_000_000, &mut limits.connections),
         ("queue", 0, 1_000_000, &mut limits.queue),
+        (
+            "client_share_percent",
+            1,
+            100,
+            &mut limits.client_share_percent,
+        ),
     ] {
         if let Some(value) = table.integer(key, least, most, reader) {
             *limit = usize_of(*value.get_ref());

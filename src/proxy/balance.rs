@@ -5,7 +5,8 @@
 //! holds a [`Seat`] for as long as it is open; a request holds a [`Lease`] until its response's
 //! body has ended, and says with it how the upstream fared.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::error::Error;
 use super::health;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, UpstreamSettings};
 
 /// One worker's account of one upstream.
 pub(super) struct Account {
@@ -31,6 +32,57 @@ pub(super) struct Account {
     most_waiting: usize,
     /// Wakes the first who waits.
     freed: Notify,
+    /// Whose the requests under way are.
+    clients: RefCell<Clients>,
+    /// How many of them may be one client's: its part of this worker's share.
+    most_of_client: usize,
+}
+
+/// The client addresses of the requests under way, each in a slot of its own.
+///
+/// A client is counted only when there are enough requests for it to have too many, so that no
+/// request costs a look-up or an allocation while there is room.
+#[derive(Default)]
+struct Clients {
+    slots: Vec<Option<IpAddr>>,
+    free: Vec<usize>,
+}
+
+impl Clients {
+    fn taken(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn count(&self, client: IpAddr) -> usize {
+        let has = |slot: &&Option<IpAddr>| **slot == Some(client);
+        self.slots.iter().filter(has).count()
+    }
+
+    fn take(&mut self, client: IpAddr) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(taken) = self.slots.get_mut(slot) {
+                    *taken = Some(client);
+                }
+                slot
+            }
+            None => {
+                self.slots.push(Some(client));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn release(&mut self, slot: usize) {
+        if let Some(taken) = self.slots.get_mut(slot) {
+            *taken = None;
+        }
+        self.free.push(slot);
+        if self.taken() == 0 {
+            self.slots.clear();
+            self.free.clear();
+        }
+    }
 }
 
 impl Account {
@@ -44,6 +96,8 @@ impl Account {
             waiting: Cell::new(0),
             most_waiting: limits.queue.div_ceil(workers.max(1)),
             freed: Notify::new(),
+            clients: RefCell::default(),
+            most_of_client: most_of_client(&upstream.settings, workers),
             upstream: Arc::clone(upstream),
         })
     }
@@ -129,33 +183,69 @@ impl Account {
     }
 }
 
+/// How many requests one client may have under way to an upstream at a time, over one worker.
+fn most_of_client(settings: &UpstreamSettings, workers: usize) -> usize {
+    // What servers usually allow on a connection.
+    const HTTP2_STREAMS: usize = 100;
+    let limits = &settings.limits;
+    if limits.client_share_percent >= 100 {
+        return usize::MAX;
+    }
+    let each = if settings.http2 { HTTP2_STREAMS } else { 1 };
+    let room = limits.connections.div_ceil(workers.max(1)) * each;
+    (room * limits.client_share_percent).div_ceil(100).max(1)
+}
+
 /// Counts a request as under way to an upstream for as long as it lives.
-pub(super) struct Lease(Rc<Account>);
+pub(super) struct Lease {
+    account: Rc<Account>,
+    /// The slot of its client; `None`: the client is not counted.
+    slot: Option<usize>,
+}
 
 impl Lease {
-    pub(super) fn new(account: &Rc<Account>) -> Self {
+    /// Begins a request of a client; `None`: one that is not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where the client has as many under way as it may.
+    pub(super) fn new(account: &Rc<Account>, client: Option<IpAddr>) -> Result<Self, Error> {
+        if let Some(client) = client {
+            let clients = account.clients.borrow();
+            let most = account.most_of_client;
+            if clients.taken() >= most && clients.count(client) >= most {
+                return Err(account.busy());
+            }
+        }
         account.outstanding.set(account.outstanding.get() + 1);
-        Self(Rc::clone(account))
+        Ok(Self {
+            slot: client.map(|client| account.clients.borrow_mut().take(client)),
+            account: Rc::clone(account),
+        })
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.0.upstream
+        &self.account.upstream
     }
 
     /// The upstream answered: whatever failed before is forgotten.
     pub(super) fn answered(&self) {
-        self.0.upstream.health.answered();
+        self.account.upstream.health.answered();
     }
 
     /// The upstream did not answer.
     pub(super) fn failed(&self, error: &Error) {
-        self.0.failed(error);
+        self.account.failed(error);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.outstanding.set(self.0.outstanding.get() - 1);
+        let outstanding = &self.account.outstanding;
+        outstanding.set(outstanding.get() - 1);
+        if let Some(slot) = self.slot {
+            self.account.clients.borrow_mut().release(slot);
+        }
     }
 }
 
@@ -219,7 +309,7 @@ mod tests {
     fn the_fewest_requests_under_way_win_and_who_is_full_or_ejected_comes_last() {
         let (calm, loaded, full, ejected) =
             (account(9, 0), account(9, 0), account(1, 0), account(9, 0));
-        let _leases = [&loaded, &loaded, &full].map(Lease::new);
+        let _leases = [&loaded, &loaded, &full].map(|account| Lease::new(account, None));
         let _seat = full.seat();
         let threshold = ejected.upstream.settings.health.failures;
         (0..threshold).for_each(|_| {
@@ -264,6 +354,35 @@ mod tests {
         let error = account.queue().unwrap().come().await.unwrap_err();
         assert!(matches!(error, Error::Busy { .. }) && !error.is_upstreams_fault());
         assert!(!account.has_queue());
+    }
+
+    #[test]
+    fn a_client_has_its_share_of_the_room_and_others_have_theirs() {
+        let account = account(10, 100);
+        let [one, other] = [1, 2].map(|last| Some(IpAddr::from([192, 0, 2, last])));
+        let lease = |client| Lease::new(&account, client);
+        // A quarter of ten, rounded up.
+        let mut leases: Vec<_> = (0..3).map(|_| lease(one).unwrap()).collect();
+        assert!(matches!(lease(one), Err(Error::Busy { .. })));
+        let _others: Vec<_> = (0..3).map(|_| lease(other).unwrap()).collect();
+        assert!(lease(other).is_err());
+        let _uncounted: Vec<_> = (0..20).map(|_| lease(None).unwrap()).collect();
+        leases.pop();
+        let _again = lease(one).unwrap();
+        assert!(lease(one).is_err());
+        leases.clear();
+        assert_eq!(account.clients.borrow().count(one.unwrap()), 1);
+    }
+
+    #[test]
+    fn a_share_of_everything_is_not_a_limit() {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = 1;
+        settings.limits.client_share_percent = 100;
+        let account = Account::new(&Arc::new(Upstream::new(settings).unwrap()), 1);
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
+        let leases: Vec<_> = (0..9).map(|_| Lease::new(&account, client)).collect();
+        assert!(leases.iter().all(Result::is_ok));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Anybody can send `X-Forwarded-For`. What a request says of where it comes from is kept only
 //! from listed proxies, and taken out otherwise, so that an upstream may believe what it gets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::HeaderName;
@@ -28,6 +28,28 @@ pub struct Client {
     pub trusted: bool,
     /// The listener that it connected to.
     pub listener: ListenerId,
+}
+
+/// How much of an IPv6 address tells clients apart: the rest, each chooses for itself
+/// ([RFC 4291 §2.5.4]).
+///
+/// [RFC 4291 §2.5.4]: https://www.rfc-editor.org/rfc/rfc4291#section-2.5.4
+const NETWORK_BITS: u32 = 64;
+
+impl Client {
+    /// What limits count it by: its address, of IPv6 the network. `None`: a listed proxy or a Unix
+    /// socket, which speak for many.
+    #[must_use]
+    pub fn counted(&self) -> Option<IpAddr> {
+        let address = self.address.filter(|_| !self.trusted)?;
+        Some(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(address) => {
+                let bits = address.to_bits() >> NETWORK_BITS << NETWORK_BITS;
+                Ipv6Addr::from_bits(bits).into()
+            }
+        })
+    }
 }
 
 /// The proxies that are believed whom they speak for.

@@ -439,9 +439,9 @@ impl Proxy {
         }
         // Boxed, as all that is rare: a request's future is moved about.
         let response = match (wants_upgrade, &handshake) {
-            (false, None) => self.send(route, &parts, body).await?,
-            (false, Some(_)) => Box::pin(self.send_extended_connect(route, &parts)).await?,
-            (true, _) => Box::pin(self.send_upgrade(route, &parts, body)).await?,
+            (false, None) => self.send(route, &parts, client, body).await?,
+            (false, Some(_)) => Box::pin(self.send_extended_connect(route, &parts, client)).await?,
+            (true, _) => Box::pin(self.send_upgrade(route, &parts, client, body)).await?,
         };
         let (mut parts, body) = response.into_parts();
         if let (Some(handshake), Some(upstream)) =

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub(super) enum Ready {
 /// What has become of a request's tries so far, by the upstreams' ids.
 #[derive(Default)]
 pub(super) struct Tries {
+    /// Whose request it is; `None`: a client that is not counted.
+    client: Option<IpAddr>,
     /// No connection could be had.
     unreachable: Vec<u64>,
     /// An idle connection turned out to be closed, so the next one is a new one.
@@ -70,6 +73,16 @@ pub(super) struct Tries {
     /// An upstream did nothing with the request. There is one more try: where upstreams have enough
     /// to do, more would make it worse.
     pub(super) was_refused: bool,
+}
+
+impl Tries {
+    /// No tries yet, of a client's request.
+    pub(super) fn of(client: Option<IpAddr>) -> Self {
+        Self {
+            client,
+            ..Self::default()
+        }
+    }
 }
 
 /// What a request finds.
@@ -91,7 +104,11 @@ impl Pool {
     }
 
     /// The usual case: one upstream, and a connection that waits for a request.
-    pub(super) fn idle_raw(&self, upstreams: &[Arc<Upstream>]) -> Option<(Lease, Raw)> {
+    pub(super) fn idle_raw(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &Tries,
+    ) -> Option<(Lease, Raw)> {
         let [upstream] = upstreams else {
             return None;
         };
@@ -99,8 +116,8 @@ impl Pool {
         if pool.account.has_queue() {
             return None;
         }
-        let raw = pool.take_raw()?;
-        Some((Lease::new(&pool.account), raw))
+        let lease = Lease::new(&pool.account, tries.client).ok()?;
+        Some((lease, pool.take_raw()?))
     }
 
     /// A connection for the lane.
@@ -120,8 +137,9 @@ impl Pool {
     pub(super) async fn open(
         &self,
         upstreams: &[Arc<Upstream>],
+        client: Option<IpAddr>,
     ) -> Result<(Lease, Stream, Seat), Error> {
-        let mut tries = Tries::default();
+        let mut tries = Tries::of(client);
         self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
             .await
             .map(|(lease, (stream, seat))| (lease, stream, seat))
@@ -149,7 +167,14 @@ impl Pool {
     ) -> Result<(Lease, T), Error> {
         let mut failure = None;
         while let Some(pool) = self.next(upstreams, &tries.unreachable) {
-            let lease = Lease::new(&pool.account);
+            let lease = match Lease::new(&pool.account, tries.client) {
+                Ok(lease) => lease,
+                Err(error) => {
+                    tries.unreachable.push(pool.account.upstream().id);
+                    failure = Some(error);
+                    continue;
+                }
+            };
             match have(&pool, tries).await {
                 Ok(had) => return Ok((lease, had)),
                 Err(error) => {
@@ -221,8 +246,8 @@ impl Pool {
 
 impl UpstreamPool {
     /// Counts one more request.
-    pub(super) fn lease(&self) -> Lease {
-        Lease::new(&self.account)
+    pub(super) fn lease(&self, client: Option<IpAddr>) -> Result<Lease, Error> {
+        Lease::new(&self.account, client)
     }
 
     /// A connection that is ready for a request, a new one where `fresh` is asked for.

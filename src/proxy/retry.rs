@@ -15,6 +15,7 @@ use http::{Response, request};
 use super::Proxy;
 use super::balance::Lease;
 use super::body::Body;
+use super::client::Client;
 use super::error::Error;
 use super::http1_client::Http1Request;
 use super::pool::{Ready, Tries};
@@ -55,13 +56,14 @@ impl Proxy {
         &self,
         route: &Route,
         request: &request::Parts,
+        client: Client,
         mut body: RequestBody,
     ) -> Result<Response<Body>, Error> {
         let (pool, upstreams) = (&self.pool, &route.upstreams);
         let is_repeatable = body.is_empty() && request.method.is_idempotent();
-        let mut tries = Tries::default();
+        let mut tries = Tries::of(client.counted());
         let mut idle = pool
-            .idle_raw(upstreams)
+            .idle_raw(upstreams, &tries)
             .map(|(lease, raw)| (lease, Ready::Http1(raw)));
         loop {
             let (lease, ready) = match idle.take() {

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use super::Proxy;
 use super::balance::Lease;
 use super::body::{Body, UpstreamBody};
+use super::client::Client;
 use super::error::Error;
 use super::forward;
 use super::http1_client::Http1Request;
@@ -92,8 +93,9 @@ impl Proxy {
         &self,
         route: &Route,
         request: &request::Parts,
+        client: Client,
     ) -> Result<Response<Body>, Error> {
-        let mut tries = Tries::default();
+        let mut tries = Tries::of(client.counted());
         let (lease, ready) = self.pool.checkout(&route.upstreams, &mut tries).await?;
         let upstream = Arc::clone(lease.upstream());
         let failed = |error: Error| {
@@ -155,9 +157,11 @@ impl Proxy {
         &self,
         route: &Route,
         request: &request::Parts,
+        client: Client,
         body: RequestBody,
     ) -> Result<Response<Body>, Error> {
-        let (lease, stream, seat) = self.pool.open(&route.upstreams).await?;
+        let opened = self.pool.open(&route.upstreams, client.counted());
+        let (lease, stream, seat) = opened.await?;
         // Nothing may be said on it for long. Clients' sockets have it from those that accept them.
         stream.keep_alive().map_err(|source| Error::Connect {
             upstream: lease.upstream().to_string(),

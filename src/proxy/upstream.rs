@@ -140,6 +140,9 @@ pub struct UpstreamLimits {
     pub connections: usize,
     /// Requests that wait for a connection at a time, over all workers.
     pub queue: usize,
+    /// How many percent of the connections the requests of one client address may take, those that
+    /// wait for one included; 100: all of them.
+    pub client_share_percent: usize,
 }
 
 impl Default for UpstreamLimits {
@@ -150,6 +153,7 @@ impl Default for UpstreamLimits {
             interim_responses: 16,
             connections: 4096,
             queue: 1024,
+            client_share_percent: 25,
         }
     }
 }

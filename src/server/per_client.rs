@@ -3,15 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::proxy::Client;
-
-/// How much of an IPv6 address tells clients apart: the rest, each chooses for itself
-/// ([RFC 4291 §2.5.4]).
-///
-/// [RFC 4291 §2.5.4]: https://www.rfc-editor.org/rfc/rfc4291#section-2.5.4
-const NETWORK_BITS: u32 = 64;
 
 /// One worker's count of each client's connections. It knows the clients that have one, so that
 /// it is no larger than there are connections.
@@ -41,7 +35,7 @@ impl PerClient {
     /// Counts one more; `None`: the client has as many as it may. Listed proxies, which speak for
     /// many, and who comes over a Unix socket may have any number.
     pub(super) fn count(&self, client: Client) -> Option<Counted<'_>> {
-        let address = client.address.filter(|_| !client.trusted).map(network);
+        let address = client.counted();
         if let Some(address) = address {
             let mut open = self.open.borrow_mut();
             let count = open.entry(address).or_default();
@@ -65,17 +59,6 @@ impl Drop for Counted<'_> {
             if *count.get() == 0 {
                 count.remove();
             }
-        }
-    }
-}
-
-/// What a client has of an address.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() >> NETWORK_BITS << NETWORK_BITS;
-            Ipv6Addr::from_bits(bits).into()
         }
     }
 }

@@ -252,6 +252,7 @@ fn a_connection_that_was_closed_makes_room_for_the_one_in_its_place() {
     });
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.limits.connections = 1;
+    route.limits.client_share_percent = 100;
     let proxy = TestProxy::start(&[route]);
     on_one_thread(async {
         let mut client = connect(proxy.address).await;

@@ -13,6 +13,7 @@ mod admin;
 mod bindings;
 mod buckets;
 mod cli;
+mod client_share;
 mod cold_start;
 mod descriptors;
 mod diagnostics;

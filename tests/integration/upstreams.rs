@@ -88,6 +88,7 @@ fn past_its_connections_and_its_queue_an_upstream_is_not_asked() {
     let (upstream, go) = holding();
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.limits.connections = 1;
+    route.limits.client_share_percent = 100;
     route.limits.queue = 1;
     route.timeouts.queue = PATIENCE;
     let proxy = TestProxy::start(&[route]);
@@ -126,6 +127,7 @@ fn nobody_waits_for_a_connection_longer_than_told() {
     let (upstream, go) = holding();
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.limits.connections = 1;
+    route.limits.client_share_percent = 100;
     route.timeouts.queue = Duration::from_millis(1);
     let proxy = TestProxy::start(&[route]);
     let mut first = RawClient::connect(proxy.address);

@@ -1,6 +1,7 @@
 //! A connection to an upstream without anything around it.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Weak;
 use std::sync::Arc;
@@ -63,8 +64,12 @@ impl Raw {
 
     /// What its use by one more request is counted with; `None`: it is to none of `upstreams`, or
     /// cannot take another request.
-    pub(super) fn lease_for(&mut self, upstreams: &[Arc<Upstream>]) -> Option<Lease> {
-        let lease = self.home.upgrade()?.lease();
+    pub(super) fn lease_for(
+        &mut self,
+        upstreams: &[Arc<Upstream>],
+        client: Option<IpAddr>,
+    ) -> Option<Lease> {
+        let lease = self.home.upgrade()?.lease(client).ok()?;
         let is_to = |one: &Arc<Upstream>| one.id == lease.upstream().id;
         (upstreams.iter().any(is_to) && self.is_usable()).then_some(lease)
     }

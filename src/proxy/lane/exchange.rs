@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct Exchange {
     /// Which of the snapshot's routes.
     pub(super) route: usize,
     pub(super) method: Method,
+    /// Whose it is; `None`: a client that is not counted.
+    pub(super) client: Option<IpAddr>,
     /// How the request's body is framed.
     pub(super) framing: Framing,
     /// Whether the client waits for `100 Continue` before it sends the body.
@@ -320,8 +323,9 @@ impl<C> Drop for Carrying<'_, C> {
 impl<C: ClientStream> Carrying<'_, C> {
     async fn run(&mut self) -> Result<Went, Failure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
-        let mut tries = Tries::default();
-        let (mut lease, mut raw) = match self.take_bound().or_else(|| pool.idle_raw(upstreams)) {
+        let mut tries = Tries::of(self.exchange.client);
+        let ready = self.take_bound();
+        let (mut lease, mut raw) = match ready.or_else(|| pool.idle_raw(upstreams, &tries)) {
             Some(ready) => ready,
             // Boxed, as all that is rare: it is no part of what each connection keeps.
             None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
@@ -396,7 +400,7 @@ impl<C: ClientStream> Carrying<'_, C> {
     /// The connection that belongs to this client's, if the request goes to its upstream.
     fn take_bound(&mut self) -> Option<(Lease, Raw)> {
         let bound = self.bound.as_deref_mut()?;
-        let lease = bound.lease_for(&self.route.upstreams)?;
+        let lease = bound.lease_for(&self.route.upstreams, self.exchange.client)?;
         let mut raw = *self.bound.take()?;
         raw.is_reused = true;
         Some((lease, raw))

@@ -316,6 +316,7 @@ impl Proxy {
                 held: Rc::clone(held),
                 route: found.index,
                 method: request.method.clone(),
+                client: request.client.counted(),
                 framing: head.framing,
                 expects_continue: head.expects_continue(),
                 announces_trailers: head.has_trailer,
