@@ -208,6 +208,16 @@ impl Loader<'_> {
                 return None;
             }
         };
+        if let Some(line) = certificate.unsent() {
+            let path = files.key.path.display();
+            let message = format!(
+                "`{path}`: line {line}: this certificate is not in `{}`, so it is not sent",
+                files.certificate.path.display()
+            );
+            let diagnostic = Diagnostic::warning("certificate-not-sent", message);
+            let help = "move it to the certificate's file, after the first certificate";
+            self.report(diagnostic.help(help), &files.key);
+        }
         Some(certificate)
     }
 

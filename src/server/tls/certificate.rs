@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -16,7 +15,7 @@ use webpki::EndEntityCert;
 
 use crate::proxy::crypto;
 
-use super::pem::{self, PemError, Section};
+use super::pem::{self, Block, Content, PemError};
 use super::validity;
 
 /// A chain of certificates and the key of the first one.
@@ -28,6 +27,7 @@ pub struct Certificate {
     pub(super) names: Arc<[Box<str>]>,
     not_before: SystemTime,
     not_after: SystemTime,
+    unsent: Option<usize>,
 }
 
 /// The authorities that clients' certificates come from.
@@ -65,7 +65,7 @@ pub enum CertificateError {
     #[error("no private key in it")]
     NoKey,
     /// The key needs a passphrase.
-    #[error("the private key is under a passphrase, which nobody is there to type")]
+    #[error("encrypted private keys are not supported")]
     EncryptedKey,
     /// The second file has several keys.
     #[error("line {line}: a second private key")]
@@ -79,11 +79,15 @@ pub enum CertificateError {
         /// Where it begins.
         line: usize,
     },
-    /// The key cannot be read.
-    #[error("line {line}: no RSA (of 2048 bits or more), ECDSA or Ed25519 key that can be used")]
+    /// The key cannot be used.
+    #[error(
+        "line {line}: {problem}; use RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521, or Ed25519"
+    )]
     InvalidKey {
         /// Where it begins.
         line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// The key is another certificate's.
     #[error("the key is not the one of the first certificate")]
@@ -182,8 +186,8 @@ impl Certificate {
     /// The first thing that is wrong with the files, or with the two together.
     pub fn from_pem(name: &str, chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let in_file = |file| move |source| CertificateError::Pem { file, source };
-        let sections = pem::sections(chain).map_err(in_file(PairFile::Certificate))?;
-        let chain = certificates(sections);
+        let blocks = pem::blocks(chain).map_err(in_file(PairFile::Certificate))?;
+        let chain = certificates(blocks);
         for (certificate, line) in &chain {
             let invalid = CertificateError::InvalidCertificate { line: *line };
             if EndEntityCert::try_from(certificate).is_err() {
@@ -197,10 +201,17 @@ impl Certificate {
         let names = parsed.valid_dns_names().map(str::to_ascii_lowercase);
         let names = names.map(String::into_boxed_str).collect();
 
-        let sections = pem::sections(key).map_err(in_file(PairFile::Key))?;
-        let (key, line) = private_key(sections, pem::has_encrypted_key(key))?;
-        let key =
-            crypto::any_supported_type(&key).map_err(|_| CertificateError::InvalidKey { line })?;
+        let blocks = pem::blocks(key).map_err(in_file(PairFile::Key))?;
+        let is_unsent = |block: &&Block| match &block.content {
+            Content::Certificate(der) => chain.iter().all(|(one, _)| **one != **der),
+            Content::Key(_) | Content::EncryptedKey => false,
+        };
+        let unsent = blocks.iter().find(is_unsent).map(|block| block.line);
+        let (key, line) = private_key(blocks)?;
+        let key = crypto::any_supported_type(&key).map_err(|_| CertificateError::InvalidKey {
+            line,
+            problem: unsupported(&key),
+        })?;
         let chain = chain.into_iter().map(|(certificate, _)| certificate);
         let key = CertifiedKey::new(chain.collect(), key);
         match key.keys_match() {
@@ -213,6 +224,7 @@ impl Certificate {
             names,
             not_before,
             not_after,
+            unsent,
         })
     }
 
@@ -238,6 +250,12 @@ impl Certificate {
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// The line of a certificate in the key's file that is not in the chain's, so it is not sent.
+    #[must_use]
+    pub fn unsent(&self) -> Option<usize> {
+        self.unsent
     }
 
     /// What is odd about it at this time.
@@ -309,7 +327,7 @@ pub fn authorities(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Authorit
 fn roots(text: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), AuthoritiesError> {
     let mut certificates_read = Vec::new();
     let mut roots = RootCertStore::empty();
-    for (certificate, line) in certificates(pem::sections(text)?) {
+    for (certificate, line) in certificates(pem::blocks(text)?) {
         roots
             .add(certificate.clone())
             .map_err(|_| AuthoritiesError::InvalidCertificate { line })?;
@@ -345,31 +363,62 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn certificates(sections: Vec<Section>) -> Vec<(CertificateDer<'static>, usize)> {
-    let certificates = sections.into_iter();
-    certificates
-        .filter(|section| section.kind == SectionKind::Certificate)
-        .map(|section| (section.der.into(), section.line))
-        .collect()
+fn certificates(blocks: Vec<Block>) -> Vec<(CertificateDer<'static>, usize)> {
+    let certificate = |block: Block| match block.content {
+        Content::Certificate(der) => Some((der.into(), block.line)),
+        Content::Key(_) | Content::EncryptedKey => None,
+    };
+    blocks.into_iter().filter_map(certificate).collect()
 }
 
 /// The one key of a file, and its line. One file may hold both the key and the chain.
-fn private_key(
-    sections: Vec<Section>,
-    encrypted: bool,
-) -> Result<(PrivateKeyDer<'static>, usize), CertificateError> {
-    if encrypted {
-        return Err(CertificateError::EncryptedKey);
+fn private_key(blocks: Vec<Block>) -> Result<(PrivateKeyDer<'static>, usize), CertificateError> {
+    let mut found = None;
+    for Block { content, line } in blocks {
+        match content {
+            Content::Certificate(_) => {}
+            Content::EncryptedKey => return Err(CertificateError::EncryptedKey),
+            Content::Key(_) if found.is_some() => return Err(CertificateError::SecondKey { line }),
+            Content::Key(key) => found = Some((key, line)),
+        }
     }
-    let mut keys = sections.into_iter().filter_map(|section| {
-        let key = PrivateKeyDer::from_pem(section.kind, section.der)?;
-        Some((key, section.line))
-    });
-    let key = keys.next().ok_or(CertificateError::NoKey)?;
-    match keys.next() {
-        Some((_, line)) => Err(CertificateError::SecondKey { line }),
-        None => Ok(key),
+    found.ok_or(CertificateError::NoKey)
+}
+
+/// Why a key, in DER, is not supported: by the object identifier of its algorithm or curve.
+fn unsupported(key: &PrivateKeyDer<'_>) -> &'static str {
+    const RSA: &str = "the RSA key is too short, too long or damaged";
+    const KINDS: [(&[u8], &str); 6] = [
+        // RFC 5480 §2.1.1.1 and SEC 2.
+        (
+            b"\x06\x05\x2b\x81\x04\x00\x0a",
+            "ECDSA keys on the curve secp256k1 are not supported",
+        ),
+        (
+            b"\x06\x05\x2b\x81\x04\x00\x21",
+            "ECDSA keys on the curve P-224 are not supported",
+        ),
+        // RFC 8410 §3.
+        (b"\x06\x03\x2b\x65\x71", "Ed448 keys are not supported"),
+        // RFC 4055 §3.1.
+        (
+            b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a",
+            "RSA keys for PSS alone are not supported",
+        ),
+        // RFC 3279 §2.3.1 and §2.3.2.
+        (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", RSA),
+        (
+            b"\x06\x07\x2a\x86\x48\xce\x38\x04\x01",
+            "DSA keys are not supported",
+        ),
+    ];
+    let der = key.secret_der();
+    if matches!(key, PrivateKeyDer::Pkcs1(_)) {
+        return RSA;
     }
+    let has = |oid: &[u8]| der.windows(oid.len()).any(|part| part == oid);
+    let known = KINDS.iter().find(|(oid, _)| has(oid));
+    known.map_or("the private key cannot be used", |(_, problem)| *problem)
 }
 
 #[cfg(test)]
@@ -377,6 +426,7 @@ mod tests {
     use std::time::Duration;
 
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::pem::PemObject;
 
     use super::*;
 
@@ -406,6 +456,47 @@ mod tests {
         let (chain, key) = pair(&[]);
         let nameless = Certificate::from_pem("", chain.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(nameless.warning(now), Some(CertificateWarning::NoNames));
+    }
+
+    #[test]
+    fn a_key_that_is_not_supported_is_named() {
+        let (chain, _) = pair(&["a.example"]);
+        for (oid, expected) in [
+            (&b"\x06\x05\x2b\x81\x04\x00\x0a"[..], "curve secp256k1"),
+            (b"\x06\x03\x2b\x65\x71", "Ed448"),
+            (
+                b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01",
+                "RSA key is too short",
+            ),
+        ] {
+            let key = PrivateKeyDer::Pkcs8(oid.to_vec().into());
+            assert!(
+                unsupported(&key).contains(expected),
+                "{}",
+                unsupported(&key)
+            );
+        }
+        let rsa = "-----BEGIN RSA PRIVATE KEY-----\nMAA=\n-----END RSA PRIVATE KEY-----\n";
+        let error = Certificate::from_pem("x", chain.as_bytes(), rsa.as_bytes()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("line 1: the RSA key is"),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("use RSA of 2048 bits or more"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_stands_beside_the_key_alone_is_noticed() {
+        let (chain, key) = pair(&["a.example"]);
+        let (other, _) = pair(&["b.example"]);
+        let read = |key: &str| Certificate::from_pem("x", chain.as_bytes(), key.as_bytes());
+        assert_eq!(read(&format!("{chain}{key}")).unwrap().unsent(), None);
+        let lines = chain.lines().count() + 1;
+        let both = format!("{chain}{other}{key}");
+        assert_eq!(read(&both).unwrap().unsent(), Some(lines));
     }
 
     #[test]
@@ -447,10 +538,14 @@ mod tests {
             (chain.clone(), format!("{key}{key}"), "line 6: a second"),
             (broken.into(), key.clone(), "line 1: no X.509"),
             (format!("{chain}{broken}"), key.clone(), ": no X.509"),
-            (chain.clone(), broken_key.into(), "line 1: no RSA"),
-            (chain.clone(), encrypted.into(), "passphrase"),
-            (chain.clone(), key[..60].into(), "line 1: a section without"),
-            (chain[..60].into(), key, "line 1: a section without"),
+            (
+                chain.clone(),
+                broken_key.into(),
+                "line 1: the private key cannot be used",
+            ),
+            (chain.clone(), encrypted.into(), "encrypted private keys"),
+            (chain.clone(), key[..60].into(), "line 1: a block without"),
+            (chain[..60].into(), key, "line 1: a block without"),
         ];
         for (chain, key, expected) in cases {
             let error = Certificate::from_pem("x", chain.as_bytes(), key.as_bytes());
