@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::config::sha256;
+use crate::proxy::digest::sha256;
 
 /// The largest object, in bytes.
 const MAX_OBJECT: usize = 16 * 1024 * 1024;

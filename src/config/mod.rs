@@ -11,7 +11,6 @@ mod build;
 mod certificates;
 mod check;
 mod diagnostic;
-mod digest;
 mod file;
 mod files;
 mod in_force;
@@ -37,7 +36,6 @@ use std::time::Duration;
 
 pub use check::{Config, Overrides};
 pub use diagnostic::Diagnostic;
-pub use digest::sha256;
 pub use policies::{check_policy, check_policy_file};
 pub use report::Report;
 pub use route::{BucketsConfig, NamedPath, RouteConfig};

@@ -10,10 +10,10 @@ use crate::cors::MALFORMED_XML;
 use crate::cors::MAX_DOCUMENT;
 use crate::cors::Options;
 use crate::cors::Policy;
+use crate::proxy::digest::sha256;
 use crate::proxy::snapshot::{ContentHash, Source};
 
 use super::diagnostic::Diagnostic;
-use super::digest::sha256;
 use super::files::Before;
 use super::public_suffix;
 use super::read::{self, ReadError, Stamp};

@@ -18,6 +18,7 @@ mod connection_fields;
 pub mod crypto;
 mod deadline;
 pub(crate) mod descriptors;
+pub mod digest;
 mod edge;
 mod edits;
 pub mod error;
@@ -54,6 +55,7 @@ pub mod traces;
 mod tunnel;
 pub mod upstream;
 pub mod upstream_tls;
+pub(crate) mod validity;
 mod websocket;
 pub mod wire;
 

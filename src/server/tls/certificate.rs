@@ -14,9 +14,9 @@ use thiserror::Error;
 use webpki::EndEntityCert;
 
 use crate::proxy::crypto;
+use crate::proxy::validity;
 
 use super::pem::{self, Block, Content, PemError};
-use super::validity;
 
 /// A chain of certificates and the key of the first one.
 #[derive(Clone)]

@@ -15,7 +15,6 @@
 mod by_name;
 mod certificate;
 mod pem;
-mod validity;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

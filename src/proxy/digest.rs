@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::proxy::snapshot::ContentHash;
+use super::snapshot::ContentHash;
 
 /// The SHA-256 of `bytes`.
 #[must_use]

@@ -16,7 +16,7 @@ const VERSION: u8 = 0xa0;
 /// and issuer ([RFC 5280 §4.1]).
 ///
 /// [RFC 5280 §4.1]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1
-pub(super) fn of(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+pub(crate) fn of(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
     let (certificate, _) = inside(SEQUENCE, der)?;
     let (mut fields, _) = inside(SEQUENCE, certificate)?;
     if let Some((_, rest)) = inside(VERSION, fields) {
