@@ -186,7 +186,7 @@ impl Loader<'_> {
         Some(UpstreamTls {
             authorities: authorities.map_or(Some(None), |read| read.map(Some))?,
             identity: identity.map_or(Some(None), |read| read.map(Some))?,
-            server_name: None,
+            ..UpstreamTls::default()
         })
     }
 

@@ -190,6 +190,35 @@ impl<'t> Table<'t> {
         Some(Spanned::new(value.span(), integer?))
     }
 
+    /// One text or integer, or several, as they are written.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Vec<Spanned<String>>> {
+        let value = self.value(key)?;
+        let one = std::slice::from_ref(value);
+        let several = value.get_ref().as_array().map(|array| &**array);
+        let mut texts = Vec::new();
+        for value in several.unwrap_or(one) {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(written) => written.as_str().to_owned(),
+                _ => {
+                    reader.wrong_type(key, "a string or an integer, or a list of these", value);
+                    return None;
+                }
+            };
+            texts.push(Spanned::new(value.span(), text));
+        }
+        if texts.is_empty() {
+            let message = format!("`{key}` has at least one value");
+            reader.error("invalid-value", value.span(), message);
+            return None;
+        }
+        Some(texts)
+    }
+
     /// A number of seconds, whole or not, of at least `least` and at most a year.
     pub(super) fn seconds(
         &mut self,

@@ -1,16 +1,19 @@
 //! A route's upstreams, checked: where they listen, and what holds for all of them.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Method};
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
 use crate::proxy::check::CheckSettings;
 use crate::proxy::health::HealthSettings;
 use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
-use crate::proxy::upstream_tls::UpstreamTls;
+use crate::proxy::upstream_tls::{Pin, UpstreamTls};
 
 use super::address;
 use super::check::{usize_of, with_help};
@@ -42,17 +45,19 @@ struct Common {
     health: HealthSettings,
     check: Option<CheckSettings>,
     server_name: Option<ServerName<'static>>,
+    pins: Arc<[Pin]>,
 }
 
 /// Reads `upstream` and the keys about it.
 pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Upstreams {
     let tls_span = table.key_span("upstream_tls");
-    let (files, server_name) = tls(table, base, reader);
+    let (files, server_name, pins) = tls(table, base, reader);
     let (health, check) = health(table, reader);
     let common = Common {
         health,
         check,
         server_name,
+        pins,
         http2: table
             .boolean("upstream_http2", reader)
             .is_some_and(Spanned::into_inner),
@@ -102,9 +107,13 @@ fn tls(
     table: &mut Table<'_>,
     base: &Path,
     reader: &mut Reader<'_>,
-) -> (Option<UpstreamTlsFiles>, Option<ServerName<'static>>) {
+) -> (
+    Option<UpstreamTlsFiles>,
+    Option<ServerName<'static>>,
+    Arc<[Pin]>,
+) {
     let Some(mut table) = table.table("upstream_tls", reader) else {
-        return (None, None);
+        return (None, None, Arc::default());
     };
     let ca = table.string("ca", reader);
     let [certificate, key] = ["certificate", "key"].map(|key| table.string(key, reader));
@@ -122,13 +131,39 @@ fn tls(
         }
         name.ok()
     });
+    let pins = pins(&mut table, reader);
     table.finish(reader);
     let pair = certificate
         .zip(key)
         .map(|(certificate, key)| PairFiles::new(&certificate, &key, base));
     let ca = ca.map(|text| NamedPath::new(&text, base));
     let files = (ca.is_some() || pair.is_some()).then_some(UpstreamTlsFiles { ca, pair });
-    (files, server_name)
+    (files, server_name, pins)
+}
+
+fn pins(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Arc<[Pin]> {
+    let Some(written) = table.strings("pin", reader) else {
+        return Arc::default();
+    };
+    if written.get_ref().is_empty() {
+        // Without a pin, more would be trusted than was meant.
+        let diagnostic = Diagnostic::error("invalid-value", "`pin` lists at least one key");
+        reader.push(
+            diagnostic.help("leave `pin` out to accept any key"),
+            written.span(),
+        );
+    }
+    let pins = written.into_inner().into_iter().filter_map(|text| {
+        let pin = text.get_ref().parse();
+        if let Err(error) = &pin {
+            let diagnostic = Diagnostic::error("invalid-value", format!("{error}"));
+            let help = "openssl x509 -in FILE -noout -pubkey | openssl pkey -pubin -outform DER | \
+                        openssl dgst -sha256 -binary | base64";
+            reader.push(diagnostic.help(help), text.span());
+        }
+        pin.ok()
+    });
+    pins.collect()
 }
 
 impl Common {
@@ -136,6 +171,7 @@ impl Common {
         UpstreamSettings {
             tls: upstream.tls.map(|tls| UpstreamTls {
                 server_name: self.server_name.clone(),
+                pins: Arc::clone(&self.pins),
                 ..tls
             }),
             http2: self.http2,
@@ -172,12 +208,21 @@ fn timeouts(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Timeouts {
         ("queue_seconds", &mut timeouts.queue),
         ("connect_seconds", &mut timeouts.connect),
         ("response_head_seconds", &mut timeouts.response_head),
-        ("body_idle_seconds", &mut timeouts.body_idle),
+        ("upstream_idle_seconds", &mut timeouts.upstream_idle),
     ] {
         if let Some(seconds) = table.seconds(key, LEAST, reader) {
             *timeout = seconds;
         }
     }
+    // 0: no limit.
+    let mut limit = |key| table.seconds(key, Duration::ZERO, reader);
+    match limit("body_idle_seconds") {
+        Some(Duration::ZERO) => timeouts.body_idle = Timeouts::NO_LIMIT,
+        Some(seconds) => timeouts.body_idle = seconds,
+        None => {}
+    }
+    let age = limit("upstream_max_age_seconds");
+    timeouts.upstream_max_age = age.filter(|age| !age.is_zero());
     table.finish(reader);
     timeouts
 }
@@ -260,6 +305,34 @@ fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings
         count.map(|count| usize_of(*count.get_ref()))
     };
     let (passes, failures) = (count("check_passes"), count("check_failures"));
+    let host = table.string("check_host", reader).and_then(|text| {
+        let host = text.get_ref().parse::<Authority>();
+        let host = host.ok().filter(|host| !host.as_str().contains('@'));
+        let value = host.and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+        if value.is_none() {
+            let message = format!("`{}` is not a host name or address", text.get_ref());
+            reader.error("invalid-value", text.span(), message);
+        }
+        value
+    });
+    let methods = [Method::GET, Method::HEAD, Method::OPTIONS];
+    let methods = methods.each_ref().map(|method| (method.as_str(), method));
+    let method = table.choice("check_method", &methods, reader);
+    let statuses = table.texts("check_status", reader).map(|written| {
+        let parse = |text: &Spanned<String>| {
+            let range = status_range(text.get_ref());
+            if range.is_none() {
+                let message = format!("`{}` is not a status or a range of them", text.get_ref());
+                let diagnostic = Diagnostic::error("invalid-value", message);
+                reader.push(
+                    diagnostic.help("write 200, \"200-399\" or [200, 204]"),
+                    text.span(),
+                );
+            }
+            range
+        };
+        written.iter().filter_map(parse).collect()
+    });
     let path = path?;
     if path.get_ref().is_empty() {
         return None;
@@ -275,5 +348,21 @@ fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings
         interval: interval.unwrap_or(Duration::from_secs(5)),
         passes: passes.unwrap_or(2),
         failures: failures.unwrap_or(3),
+        host,
+        method: method.map_or(Method::GET, |method| (*method.get_ref()).clone()),
+        statuses: statuses.unwrap_or_else(|| [200..=399].into()),
     })
+}
+
+/// `200` or `200-399`.
+fn status_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|status| (100..=599).contains(status))
+    };
+    let (first, last) = (status(first)?, status(last)?);
+    (first <= last).then_some(first..=last)
 }

@@ -1,12 +1,13 @@
 //! Active checks: an upstream that has them is asked for a path now and then, and left out while it
 //! fails too often in a row.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
@@ -20,14 +21,45 @@ use super::upstream::Upstream;
 /// How an upstream is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckSettings {
-    /// What it is asked for. A status from 200 to 399 is a pass.
+    /// What it is asked for.
     pub path: PathAndQuery,
+    /// By which method.
+    pub method: Method,
+    /// The value of `Host`; `None`: the upstream's address.
+    pub host: Option<HeaderValue>,
+    /// Which statuses are a pass.
+    pub statuses: Box<[RangeInclusive<u16>]>,
     /// Between two checks, and for each of them.
     pub interval: Duration,
     /// After how many passes in a row it gets requests again.
     pub passes: usize,
     /// After how many failures in a row it is left out.
     pub failures: usize,
+}
+
+impl CheckSettings {
+    /// A `GET` of `path` every five seconds, which a status from 200 to 399 passes.
+    #[must_use]
+    pub fn new(path: PathAndQuery) -> Self {
+        Self {
+            path,
+            method: Method::GET,
+            host: None,
+            statuses: [200..=399].into(),
+            interval: Duration::from_secs(5),
+            passes: 2,
+            failures: 3,
+        }
+    }
+
+    fn passes_with(&self, status: StatusCode) -> bool {
+        let mut ranges = self.statuses.iter();
+        ranges.any(|range| range.contains(&status.as_u16()))
+    }
+
+    fn authority<'s>(&'s self, upstream: &'s Upstream) -> &'s HeaderValue {
+        self.host.as_ref().unwrap_or(&upstream.authority)
+    }
 }
 
 /// Checks an upstream until no snapshot knows it any more, unless somebody does so already.
@@ -63,11 +95,11 @@ pub(super) fn start(upstream: &Arc<Upstream>) {
 
 /// Checks it once; `Err`: why it does not pass, `None`: it is our fault that nothing is known.
 async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(), String>> {
-    let asked = tokio::time::timeout(settings.interval, ask(upstream, &settings.path));
+    let asked = tokio::time::timeout(settings.interval, ask(upstream, settings));
     let failure = match asked.await {
         Ok(Ok(status)) => match status {
-            status if status.is_success() || status.is_redirection() => return Some(Ok(())),
-            status => format!("status {}", status.as_str()),
+            status if settings.passes_with(status) => return Some(Ok(())),
+            status => format!("status {}, which is not in `check_status`", status.as_str()),
         },
         Ok(Err(error)) if !error.is_upstreams_fault() => return None,
         Ok(Err(error)) => match std::error::Error::source(&error) {
@@ -81,13 +113,13 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(
 }
 
 /// The status that the upstream answers with.
-async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<StatusCode, Error> {
+async fn ask(upstream: &Upstream, settings: &CheckSettings) -> Result<StatusCode, Error> {
     let failed = |error| from_hyper(error, upstream);
     let stream = Stream::connect(upstream).await?;
     if !stream.speaks_http2(upstream) {
-        let authority = upstream.authority.as_bytes();
-        let mut request = format!("GET {path} HTTP/1.1\r\nhost: ").into_bytes();
-        request.extend_from_slice(authority);
+        let CheckSettings { method, path, .. } = settings;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: ").into_bytes();
+        request.extend_from_slice(settings.authority(upstream).as_bytes());
         request.extend_from_slice(b"\r\n\r\n");
         let asked = ask_once(stream, &request, &upstream.settings.limits, 0).await;
         let asked = asked.map_err(|no_reply| no_reply.error_of(upstream));
@@ -97,21 +129,22 @@ async fn ask(upstream: &Upstream, path: &PathAndQuery) -> Result<StatusCode, Err
     let handshake = builder.handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(failed)?;
     tokio::task::spawn_local(connection);
-    let asked = sender.send_request(request(upstream, path)).await;
+    let asked = sender.send_request(request(upstream, settings)).await;
     asked.map(|response| response.status()).map_err(failed)
 }
 
-fn request(upstream: &Upstream, path: &PathAndQuery) -> Request<Empty<Bytes>> {
+fn request(upstream: &Upstream, settings: &CheckSettings) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
+    *request.method_mut() = settings.method.clone();
     let scheme = if upstream.settings.tls.is_some() {
         "https"
     } else {
         "http"
     };
-    let uri = Uri::from(path.clone());
+    let uri = Uri::from(settings.path.clone());
     let mut parts = uri.clone().into_parts();
     parts.scheme = scheme.parse().ok();
-    parts.authority = upstream.authority.as_bytes().try_into().ok();
+    parts.authority = settings.authority(upstream).as_bytes().try_into().ok();
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or(uri);
     request
 }
@@ -162,12 +195,7 @@ mod tests {
 
     #[test]
     fn only_so_many_in_a_row_turn_it() {
-        let settings = CheckSettings {
-            path: PathAndQuery::from_static("/"),
-            interval: Duration::from_secs(1),
-            passes: 2,
-            failures: 3,
-        };
+        let settings = CheckSettings::new(PathAndQuery::from_static("/"));
         let mut tally = Tally::new(&settings);
         let checks = "+--+---+-++-";
         let turns = "......!...!.";

@@ -84,11 +84,11 @@ pub enum Error {
         upstream: String,
     },
     /// The TLS handshake with the upstream failed.
-    #[error("no TLS with upstream {upstream}")]
+    #[error("TLS handshake with upstream {upstream} failed")]
     Tls {
         /// Its address in the config.
         upstream: String,
-        /// What the TLS library said.
+        /// Why, and what to do.
         source: io::Error,
     },
     /// The upstream sent no response head in time.

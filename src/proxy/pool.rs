@@ -10,12 +10,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::balance::{Account, Lease, Seat, Turn};
 use super::error::Error;
 use super::lane::Raw;
-use super::resolver::ResolvedAddress;
 use super::stream::Stream;
 use super::upstream::Upstream;
 
@@ -24,9 +23,6 @@ mod interim_limit;
 
 pub(super) use http2::Http2;
 use http2::Opening;
-
-/// How long a connection may stay idle before it is closed.
-const MAX_IDLE_AGE: Duration = Duration::from_secs(60);
 
 /// The most idle connections a worker keeps to one upstream.
 const MAX_IDLE: usize = 1024;
@@ -227,16 +223,18 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle for too long or whose address the upstream's name no longer
-    /// has, and forgets upstreams to which none is left:
+    /// Closes connections that were idle for too long or are [no longer used](super::lifetime), and
+    /// forgets upstreams to which none is left:
     /// those that no snapshot knows any more are gone so, and the others are soon known again.
     pub(super) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
-            pool.idle.borrow_mut().retain_mut(|one| {
-                one.idle_since.elapsed() < MAX_IDLE_AGE && pool.still_has(one.stream.resolved_mut())
-            });
-            pool.retire_moved_http2();
-            if pool.account.is_idle() && pool.http2_used.get().elapsed() >= MAX_IDLE_AGE {
+            let upstream = pool.account.upstream();
+            pool.idle
+                .borrow_mut()
+                .retain_mut(|one| one.stream.lifetime.allows_keeping(one.idle_since, upstream));
+            pool.retire_outlived_http2();
+            let limit = upstream.settings.timeouts.upstream_idle;
+            if pool.account.is_idle() && pool.http2_used.get().elapsed() >= limit {
                 pool.http2.replace(None);
             }
             !pool.account.is_unused()
@@ -347,27 +345,20 @@ impl UpstreamPool {
     }
 
     fn take_raw(&self) -> Option<Raw> {
+        let upstream = self.account.upstream();
         loop {
             let mut raw = self.idle.borrow_mut().pop()?;
-            if self.still_has(raw.stream.resolved_mut()) && raw.is_usable() {
+            let lifetime = &mut raw.stream.lifetime;
+            if lifetime.allows_use_after(raw.idle_since, upstream) && raw.is_usable() {
                 return Some(raw);
             }
         }
     }
 
-    /// Whether requests may still go to the address of a connection: the upstream's name has it, or
-    /// there is no name.
-    fn still_has(&self, resolved: Option<&mut ResolvedAddress>) -> bool {
-        let resolver = self.account.upstream().resolver();
-        match (resolver, resolved) {
-            (Some(resolver), Some(resolved)) => resolver.still_has(resolved),
-            (None, _) | (_, None) => true,
-        }
-    }
-
     /// Keeps a connection on which nothing is under way.
     pub(super) fn keep_raw(&self, mut raw: Raw) {
-        if self.idle.borrow().len() < MAX_IDLE && self.still_has(raw.stream.resolved_mut()) {
+        let upstream = self.account.upstream();
+        if self.idle.borrow().len() < MAX_IDLE && raw.stream.lifetime.allows_use(upstream) {
             self.idle.borrow_mut().push(raw);
             self.account.freed();
         }

@@ -19,7 +19,9 @@ use tokio_rustls::client::TlsStream;
 use super::descriptors::outside_reserve;
 use super::error::Error;
 use super::keep_alive;
+use super::lifetime::Lifetime;
 use super::resolver::{Answer, ResolvedAddress, Resolver};
+use super::tls_advice;
 use super::upstream::{Address, TlsConfig, Upstream};
 
 /// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
@@ -32,8 +34,7 @@ const SLOW_CONNECT: Duration = Duration::from_secs(1);
 /// A connection to an upstream.
 pub(super) struct Stream {
     transport: Transport,
-    /// `None`: the upstream has no host name.
-    resolved: Option<ResolvedAddress>,
+    pub(super) lifetime: Lifetime,
 }
 
 enum Transport {
@@ -82,7 +83,7 @@ impl Stream {
                 let stream = stream.and_then(outside_reserve).map_err(connect_error)?;
                 return Ok(Self {
                     transport: Transport::Unix(stream),
-                    resolved: None,
+                    lifetime: Lifetime::new(None),
                 });
             }
             Address::Tcp { host, port } => (host.as_str(), *port),
@@ -101,21 +102,22 @@ impl Stream {
         }
         .and_then(|(tcp, resolved)| Ok((outside_reserve(tcp)?, resolved)))
         .map_err(connect_error)?;
+        let lifetime = Lifetime::new(resolved);
         tcp.set_nodelay(true).map_err(connect_error)?;
         let (Some(name), Some(config)) = (&upstream.server_name, tls) else {
             return Ok(Self {
                 transport: Transport::Tcp(tcp),
-                resolved,
+                lifetime,
             });
         };
-        let tls_error = |source| {
+        let tls_error = |source: io::Error| {
             // The address may belong to another server by now.
             if let Some(resolver) = upstream.resolver() {
                 resolver.suspect();
             }
             Error::Tls {
                 upstream: upstream.to_string(),
-                source,
+                source: io::Error::other(tls_advice::of_upstream(&source)),
             }
         };
         let config = config.map_err(|error| tls_error(io::Error::other(error)))?;
@@ -125,18 +127,8 @@ impl Stream {
             .map_err(tls_error)?;
         Ok(Self {
             transport: Transport::Tls(Box::new(stream)),
-            resolved,
+            lifetime,
         })
-    }
-
-    /// The address that the upstream's host name was resolved to; `None`: it has no host name.
-    pub(super) fn resolved(&self) -> Option<&ResolvedAddress> {
-        self.resolved.as_ref()
-    }
-
-    /// The same, to be brought up to date.
-    pub(super) fn resolved_mut(&mut self) -> Option<&mut ResolvedAddress> {
-        self.resolved.as_mut()
     }
 
     /// The TCP connection, where there is nothing else on it.

@@ -112,8 +112,18 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the end of the request to the head of the response.
     pub response_head: Duration,
-    /// Between two pieces of a body, in either direction.
+    /// Between two pieces of a body, in either direction; [`NO_LIMIT`](Self::NO_LIMIT): as long as it
+    /// takes.
     pub body_idle: Duration,
+    /// For a connection that no request uses.
+    pub upstream_idle: Duration,
+    /// After which a connection gets no more requests; `None`: it gets them as long as it is open.
+    pub upstream_max_age: Option<Duration>,
+}
+
+impl Timeouts {
+    /// A time that does not pass, and that can be added to any clock's.
+    pub const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 }
 
 impl Default for Timeouts {
@@ -123,6 +133,8 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             response_head: Duration::from_secs(60),
             body_idle: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+            upstream_max_age: None,
         }
     }
 }
@@ -309,9 +321,10 @@ mod tests {
 
     #[test]
     fn one_upstream_has_one_configuration_for_each_version() {
+        let pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
         let upstream = Upstream::new(UpstreamSettings {
             tls: Some(UpstreamTls {
-                authorities: Some(Arc::default()),
+                pins: [pin.parse().unwrap()].into(),
                 ..UpstreamTls::default()
             }),
             http2: true,

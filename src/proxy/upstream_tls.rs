@@ -6,16 +6,23 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use super::certificate_verifier::CertificateVerifier;
 use super::crypto;
+
+pub use super::certificate_verifier::{InvalidPin, Pin};
 
 /// How TLS is spoken to an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UpstreamTls {
-    /// Whose certificates are trusted; `None`: whom the platform trusts.
+    /// Whose certificates are trusted, and which; `None`: whom the platform trusts, unless there are
+    /// pins.
     pub authorities: Option<Arc<[CertificateDer<'static>]>>,
+    /// The keys that its certificate may have; empty: any. Without `authorities`, a pinned key is
+    /// trusted whatever else its certificate says.
+    pub pins: Arc<[Pin]>,
     /// What is shown to an upstream that asks for it; `None`: nothing.
     pub identity: Option<Identity>,
     /// The name that the upstream's certificate is for; `None`: the upstream's host.
@@ -31,7 +38,7 @@ impl UpstreamTls {
     pub(super) fn config(&self, http2: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
         static HTTP1: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         static HTTP2: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-        if self.authorities.is_some() || self.identity.is_some() {
+        if self.authorities.is_some() || self.identity.is_some() || !self.pins.is_empty() {
             return self.make(http2);
         }
         // One for all: what the platform trusts takes memory and time to read.
@@ -45,15 +52,13 @@ impl UpstreamTls {
 
     fn make(&self, http2: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
         let builder = builder()?;
-        let builder = match &self.authorities {
-            None => builder.with_platform_verifier()?,
-            Some(authorities) => {
-                let mut roots = RootCertStore::empty();
-                for authority in authorities.iter() {
-                    roots.add(authority.clone())?;
-                }
-                builder.with_root_certificates(roots)
-            }
+        let builder = if self.authorities.is_none() && self.pins.is_empty() {
+            builder.with_platform_verifier()?
+        } else {
+            let verifier = CertificateVerifier::new(self.authorities.as_ref(), &self.pins)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         };
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),

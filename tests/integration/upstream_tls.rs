@@ -22,7 +22,7 @@ use s3cors::proxy::LocalExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::certificates::{Authority, Pair};
+use crate::support::certificates::{Authority, Pair, made_by_openssl, self_signed};
 use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
 use crate::support::folder::Folder;
@@ -321,4 +321,114 @@ fn changed_files_are_trusted_at_once_and_broken_ones_change_nothing() {
     folder.replace("ca.pem", &format!("{}{}", new.pem(), old.pem()));
     assert_eq!(proxy.reloader.reload(false), Outcome::Applied);
     assert_eq!(get(&proxy).status, 200);
+}
+
+#[test]
+fn a_certificate_that_is_listed_itself_is_trusted_for_its_names_and_its_time() {
+    let authority = Authority::new();
+    let expired = |params: &mut rcgen::CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+    };
+    let own = self_signed(&["127.0.0.1"], |_| {});
+    for (pair, listed, name, status) in [
+        (&made_by_openssl(), None, "127.0.0.1", 200),
+        (&made_by_openssl(), None, "minio.internal", 200),
+        (&made_by_openssl(), None, "other.internal", 502),
+        (&own, None, "127.0.0.1", 200),
+        (
+            &self_signed(&["other.internal"], |_| {}),
+            None,
+            "127.0.0.1",
+            502,
+        ),
+        (
+            &self_signed(&["127.0.0.1"], expired),
+            None,
+            "127.0.0.1",
+            502,
+        ),
+        // Another one for the same names.
+        (
+            &own,
+            Some(self_signed(&["127.0.0.1"], |_| {})),
+            "127.0.0.1",
+            502,
+        ),
+        // Its issuer is not listed.
+        (&authority.sign(&["127.0.0.1"]), None, "127.0.0.1", 200),
+        (&authority.sign(&["other.internal"]), None, "127.0.0.1", 502),
+        (
+            &authority.sign_expired(&["127.0.0.1"]),
+            None,
+            "127.0.0.1",
+            502,
+        ),
+    ] {
+        let folder = Folder::new();
+        let listed = listed.as_ref().unwrap_or(pair);
+        // Beside an authority, as in most lists.
+        let stranger = Authority::new().pem();
+        folder.write("ca.pem", &format!("{stranger}{}", listed.certificate));
+        let upstream = upstream(pair, None, &[]).to_string();
+        let keys = format!("upstream_tls = {{ ca = 'ca.pem', server_name = '{name}' }}");
+        let answer = get(&proxy(&folder, &upstream, &keys));
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+    }
+}
+
+#[test]
+fn a_pinned_key_is_trusted_alone_or_beside_what_else_is_asked_for() {
+    // openssl x509 -in FILE -noout -pubkey | openssl pkey -pubin -outform DER |
+    // openssl dgst -sha256 -binary | base64
+    const PIN: &str = "sha256/lnEsCFqZDZgtK5dbdjpsiy0qeuinDTKgDz06p6UerFU=";
+    const OTHER: &str = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let pair = made_by_openssl();
+    let folder = Folder::new();
+    folder.write("ca.pem", &pair.certificate);
+    folder.write("other.pem", &Authority::new().pem());
+    let upstream = upstream(&pair, None, &[]).to_string();
+    for (keys, status) in [
+        (format!("pin = ['{PIN}']"), 200),
+        (format!("pin = ['{OTHER}', '{PIN}']"), 200),
+        // As curl writes it.
+        (format!("pin = ['{}']", PIN.replacen('/', "//", 1)), 200),
+        (format!("pin = ['{OTHER}']"), 502),
+        // Whatever its name.
+        (
+            format!("pin = ['{PIN}'], server_name = 'other.internal'"),
+            200,
+        ),
+        // With authorities, both have to accept it.
+        (format!("pin = ['{PIN}'], ca = 'ca.pem'"), 200),
+        (format!("pin = ['{OTHER}'], ca = 'ca.pem'"), 502),
+        (format!("pin = ['{PIN}'], ca = 'other.pem'"), 502),
+        (
+            format!("pin = ['{PIN}'], ca = 'ca.pem', server_name = 'other.internal'"),
+            502,
+        ),
+    ] {
+        let proxy = proxy(&folder, &upstream, &format!("upstream_tls = {{ {keys} }}"));
+        assert_eq!(get(&proxy).status, status, "{keys}");
+    }
+}
+
+#[test]
+fn a_pin_is_a_hash_of_32_bytes() {
+    let folder = Folder::new();
+    for pin in [
+        "",
+        "sha256/",
+        "sha256/AAAA",
+        "sha1/lnEsCFqZDZgtK5dbdjpsiy0qeuinDTKgDz06p6UerFU=",
+        "lnEsCFqZDZgtK5dbdjpsiy0qeuinDTKgDz06p6UerFU=",
+        "sha256/lnEsCFqZDZgtK5dbdjpsiy0qeuinDTKgDz06p6UerFU==",
+    ] {
+        let config = format!(
+            "[[route]]\nhost = '*'\nupstream = 'https://a.example'\nupstream_tls = {{ pin = ['{pin}'] }}\n"
+        );
+        folder.write("s3cors.toml", &config);
+        let loaded = s3cors::config::load(&s3cors::config::Input::file(folder.path("s3cors.toml")));
+        assert_eq!(loaded.report.errors(), 1, "{pin}");
+    }
 }

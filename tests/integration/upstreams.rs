@@ -180,10 +180,8 @@ fn an_upstream_whose_checks_fail_is_left_out_until_they_pass() {
     let mut route = TestRoute::new(ill.address, POLICY);
     route.upstreams.push(well.address);
     route.check = Some(CheckSettings {
-        path: "/health?quick".parse().unwrap(),
         interval: Duration::from_millis(20),
-        passes: 2,
-        failures: 3,
+        ..CheckSettings::new("/health?quick".parse().unwrap())
     });
     let proxy = TestProxy::start(&[route]);
     assert_eq!(get(&proxy).status, 204);
@@ -398,4 +396,157 @@ fn unix_sockets_serve_both_ways() {
             .contains("\r\nhost: photos.example\r\n"),
         "{head}"
     );
+}
+
+#[test]
+fn checks_have_their_own_host_method_and_statuses() {
+    for (http2, keys) in [
+        (
+            false,
+            "check_method = 'HEAD'\ncheck_status = [200, '420-430']",
+        ),
+        (
+            false,
+            "check_method = 'OPTIONS'\ncheck_status = '418 - 429'",
+        ),
+        (false, "check_status = 420"),
+    ] {
+        let upstream = MockUpstream::answering("HTTP/1.1 420 Calm\r\nContent-Length: 0\r\n\r\n");
+        let folder = Folder::new();
+        folder.write(
+            "s3cors.toml",
+            &format!(
+                "workers = 1\n[[listen]]\naddress = '127.0.0.1:0'\n[[route]]\nname = 'r'\nhost = '*'\n\
+                 upstream = 'http://{}'\nupstream_http2 = {http2}\n[route.health]\n\
+                 check_path = '/health'\ncheck_seconds = 0.02\ncheck_failures = 1\n\
+                 check_host = 'live.example:9000'\n{keys}\n",
+                upstream.address
+            ),
+        );
+        let proxy = Configured::start(&folder.path("s3cors.toml"));
+        // The third check begins after the second one was counted.
+        (0..3).for_each(|_| upstream.wait_for_request());
+        let seen = &upstream.requests()[0];
+        assert_eq!(seen.target(), "/health");
+        assert_eq!(seen.values("host"), ["live.example:9000"], "{keys}");
+        let expected = ["HEAD", "OPTIONS"]
+            .into_iter()
+            .find(|method| keys.contains(method));
+        assert_eq!(seen.method(), expected.unwrap_or("GET"));
+        assert_eq!(ask(proxy.address(), "GET", "/k", &[]).status, 420);
+        let text = proxy.metrics.encode();
+        let url = format!("http://{}", upstream.address);
+        let healthy = format!("s3cors_upstream_healthy{{route=\"r\",upstream=\"{url}\"}} 1");
+        assert!(text.contains(&healthy), "{keys}: {text}");
+    }
+}
+
+#[test]
+fn keys_of_checks_and_times_are_checked() {
+    let folder = Folder::new();
+    for (keys, errors) in [
+        (
+            "health = { check_path = '/', check_status = [200, '300-399'] }",
+            0,
+        ),
+        ("health = { check_path = '/', check_status = 99 }", 1),
+        ("health = { check_path = '/', check_status = '300-200' }", 1),
+        ("health = { check_path = '/', check_status = [] }", 1),
+        (
+            "health = { check_path = '/', check_status = ['a', 600] }",
+            2,
+        ),
+        ("health = { check_path = '/', check_method = 'POST' }", 1),
+        ("health = { check_path = '/', check_host = 'a b' }", 1),
+        (
+            "health = { check_path = '/', check_host = '[::1]:9000' }",
+            0,
+        ),
+        (
+            "timeouts = { body_idle_seconds = 0, upstream_max_age_seconds = 0 }",
+            0,
+        ),
+        ("timeouts = { upstream_idle_seconds = 0 }", 1),
+        ("timeouts = { upstream_max_age_seconds = -1 }", 1),
+    ] {
+        let text = format!("[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:1'\n{keys}\n");
+        folder.write("s3cors.toml", &text);
+        let loaded = s3cors::config::load(&s3cors::config::Input::file(folder.path("s3cors.toml")));
+        let report = loaded.report;
+        assert_eq!(
+            report.errors(),
+            errors,
+            "{keys}: {:?}",
+            report.diagnostics()
+        );
+    }
+}
+
+/// An upstream that answers, then says when the proxy has closed its connection.
+fn telling_of_the_end(field: &'static str) -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (told, ended) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap_or(0) > 0 {
+                if line == "\r\n" {
+                    let answer = format!("HTTP/1.1 200 OK\r\n{field}Content-Length: 2\r\n\r\nok");
+                    stream.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+                line.clear();
+            }
+            if told.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, ended)
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_the_config_or_the_upstream_says() {
+    for (field, idle, connection) in [
+        ("Keep-Alive: timeout=1, max=100\r\n", 60.0, ""),
+        (
+            "KEEP-ALIVE: max=100, timeout=1\r\n",
+            60.0,
+            "Connection: x-nothing\r\n",
+        ),
+        ("", 0.5, ""),
+        (
+            "Keep-Alive: timeout=60\r\n",
+            0.5,
+            "Connection: x-nothing\r\n",
+        ),
+    ] {
+        let (address, ended) = telling_of_the_end(field);
+        let mut route = TestRoute::transparent(address);
+        route.timeouts.upstream_idle = Duration::from_secs_f64(idle);
+        let proxy = TestProxy::start(&[route]);
+        let request = format!("GET /k HTTP/1.1\r\nHost: photos.example\r\n{connection}\r\n");
+        let mut client = RawClient::connect(proxy.address);
+        assert_eq!(client.send(request).receive("GET").status, 200);
+        // Long before its 60 seconds.
+        ended.recv_timeout(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_connection_that_is_too_old_gets_no_more_requests() {
+    for connection in ["", "Connection: x-nothing\r\n"] {
+        let upstream = MockUpstream::answering(OK);
+        let mut route = TestRoute::transparent(upstream.address);
+        route.timeouts.upstream_max_age = Some(Duration::from_millis(50));
+        let proxy = TestProxy::start(&[route]);
+        let request = format!("GET /k HTTP/1.1\r\nHost: photos.example\r\n{connection}\r\n");
+        let mut client = RawClient::connect(proxy.address);
+        let begin = Instant::now();
+        while upstream.connections() < 3 {
+            assert_eq!(client.send(&request).receive("GET").status, 200);
+            assert!(begin.elapsed() < PATIENCE);
+        }
+    }
 }

@@ -33,10 +33,11 @@ pub(in crate::proxy) async fn ask_once(
         stream.flush().await
     };
     let refused = sent.await.err();
+    let to_head = request.starts_with(b"HEAD ");
     let mut bytes = Vec::new();
     let mut interim = 0;
     let (status, mut left) = loop {
-        let head = read_response(&bytes, limits.response_header_count, false, |head| {
+        let head = read_response(&bytes, limits.response_header_count, to_head, |head| {
             (head.bytes.len(), head.status, head.body)
         })?;
         match head {

@@ -200,6 +200,14 @@ impl Raw {
         }
     }
 
+    /// Notes how long the upstream keeps the connection open: its first response says so.
+    fn read_keep_alive(&mut self, head: &ResponseHead<'_, '_>) {
+        let is_keep_alive = |name: &str| name.eq_ignore_ascii_case("keep-alive");
+        for field in head.fields.iter().filter(|field| is_keep_alive(field.name)) {
+            self.stream.lifetime.read_keep_alive(field.value);
+        }
+    }
+
     /// Reads until the final response's head is there, and gives it to `then`, with what came
     /// behind it and a buffer that has what the client is to get before it.
     pub(in crate::proxy) fn poll_head<R>(
@@ -242,6 +250,9 @@ impl Raw {
                 }
                 if expected.may_repeat && is_goodbye(head) {
                     return Next::Goodbye;
+                }
+                if !self.is_reused {
+                    self.read_keep_alive(head);
                 }
                 output.clear();
                 // First what comes before it.

@@ -15,7 +15,7 @@ use crate::proxy::balance::Seat;
 use crate::proxy::error::Error;
 use crate::proxy::http2_client::{LocalExecutor, from_hyper};
 use crate::proxy::lent_body::LentBody;
-use crate::proxy::resolver::ResolvedAddress;
+use crate::proxy::lifetime::Lifetime;
 use crate::proxy::stream::Stream;
 use crate::proxy::upstream::UpstreamSettings;
 
@@ -30,8 +30,7 @@ pub(in crate::proxy) struct Http2 {
     pub(in crate::proxy) number: u64,
     /// Whether the upstream takes extended CONNECT.
     pub(in crate::proxy) connect: Rc<ConnectOffer>,
-    /// Where it goes to, if the upstream has a host name.
-    resolved: Option<ResolvedAddress>,
+    lifetime: Lifetime,
 }
 
 /// Whether an upstream takes extended CONNECT ([RFC 8441 §3]): its first SETTINGS tell.
@@ -125,7 +124,7 @@ impl UpstreamPool {
 
     /// The connection that is open already.
     pub(super) async fn http2(&self) -> Option<Http2> {
-        self.retire_moved_http2();
+        self.retire_outlived_http2();
         let mut connection = self.http2.borrow().clone()?;
         self.http2_used.set(Instant::now());
         if connection.sender.ready().await.is_ok() {
@@ -142,11 +141,12 @@ impl UpstreamPool {
             .take_if(|current| current.number == number);
     }
 
-    /// Gives a connection no more requests if the upstream's name no longer has its address. It
-    /// closes once those under way have ended.
-    pub(super) fn retire_moved_http2(&self) {
+    /// Gives a connection no more requests if it is too old or the upstream's name no longer has its
+    /// address. It closes once those under way have ended.
+    pub(super) fn retire_outlived_http2(&self) {
+        let upstream = self.account.upstream();
         let mut current = self.http2.borrow_mut();
-        current.take_if(|current| !self.still_has(current.resolved.as_mut()));
+        current.take_if(|current| !current.lifetime.allows_use(upstream));
     }
 
     pub(super) async fn open_http2(&self, stream: Stream, seat: Seat) -> Result<Http2, Error> {
@@ -155,7 +155,7 @@ impl UpstreamPool {
         // One whose other end is gone without a word would be used until TCP gives it up. An answer
         // to a PING may take as long as a new connection.
         let ping = upstream.settings.timeouts.connect;
-        let resolved = stream.resolved().cloned();
+        let lifetime = stream.lifetime.clone();
         let stream = InterimLimit::new(stream, upstream.settings.limits.interim_responses);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
@@ -190,7 +190,7 @@ impl UpstreamPool {
         let connection = Http2 {
             sender,
             number,
-            resolved,
+            lifetime,
             connect,
         };
         self.http2.replace(Some(connection.clone()));

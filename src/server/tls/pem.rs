@@ -192,13 +192,14 @@ impl<'t> Marker<'t> {
             }
             let start = at - before.min(DASHES);
             let after = rest.get(length..).unwrap_or_default();
+            let (space, after) = after.split_at_checked(1).unwrap_or_default();
             let is_label = |byte: &&u8| matches!(byte, b' ' | b'.' | b'0'..=b'9' | b'A'..=b'Z');
             let label_length = after.iter().take_while(is_label).count();
             let (label, after) = after.split_at_checked(label_length).unwrap_or_default();
             let behind = dashes(&mut after.iter());
-            let is_upper = rest.starts_with(b"BEGIN ") || rest.starts_with(b"END ");
+            let is_word = rest.starts_with(b"BEGIN") || rest.starts_with(b"END");
             let label = std::str::from_utf8(label).unwrap_or_default();
-            if before < DASHES || behind < DASHES || label.is_empty() || !is_upper {
+            if before < DASHES || behind < DASHES || label.is_empty() || !is_word || space != b" " {
                 let problem = match word {
                     Word::Begin => "a damaged BEGIN line: it has to be `-----BEGIN …-----`",
                     Word::End => "a damaged END line: it has to be `-----END …-----`",
@@ -209,7 +210,7 @@ impl<'t> Marker<'t> {
                 word,
                 label,
                 start,
-                end: at + length + label_length + DASHES,
+                end: at + length + space.len() + label_length + DASHES,
             }));
         }
         Ok(None)
@@ -219,7 +220,7 @@ impl<'t> Marker<'t> {
 impl Word {
     /// The word that `text` begins with, in whatever case, and how long it is.
     fn at(text: &[u8]) -> Option<(Self, usize)> {
-        for (word, written) in [(Self::Begin, "BEGIN "), (Self::End, "END ")] {
+        for (word, written) in [(Self::Begin, "BEGIN"), (Self::End, "END")] {
             let begin = text.get(..written.len());
             if begin.is_some_and(|begin| begin.eq_ignore_ascii_case(written.as_bytes())) {
                 return Some((word, written.len()));

@@ -27,6 +27,27 @@ pub(crate) struct Pair {
     pub(crate) key: String,
 }
 
+/// A certificate that `openssl req -x509` made, an authority's by default, and its key.
+pub(crate) fn made_by_openssl() -> Pair {
+    Pair {
+        certificate: include_str!("../../data/upstream_tls/openssl-req-x509.crt").to_owned(),
+        key: include_str!("../../data/upstream_tls/openssl-req-x509.key").to_owned(),
+    }
+}
+
+/// A self-signed certificate of an authority, for these names.
+pub(crate) fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    Pair {
+        certificate: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
+}
+
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
