@@ -3,7 +3,9 @@
 use crate::proxy::snapshot::{ContentHash, RoutePolicy, Snapshot};
 
 use super::source::SourceFile;
-use super::{Input, Source, sha256};
+use crate::proxy::digest::sha256;
+
+use super::{Input, Source};
 
 /// How many hexadecimal digits of the hash are shown: enough to compare, short enough for a label.
 const DIGITS: usize = 16;
