@@ -1,10 +1,9 @@
 //! What is in force, in short: a hash to compare replicas by, and the buckets without a policy.
 
+use crate::proxy::digest::sha256;
 use crate::proxy::snapshot::{ContentHash, RoutePolicy, Snapshot};
 
 use super::source::SourceFile;
-use crate::proxy::digest::sha256;
-
 use super::{Input, Source};
 
 /// How many hexadecimal digits of the hash are shown: enough to compare, short enough for a label.
