@@ -1,6 +1,6 @@
 //! Addresses as a config or a flag writes them: where to listen, what to forward to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use http::Uri;
@@ -70,6 +70,9 @@ pub(super) fn bind(text: &str, base: &Path) -> Result<Bind, InvalidAddress> {
             Ok(Bind::Unix(base.join(path)))
         };
     }
+    if let Some(error) = unexpanded(text) {
+        return Err(error);
+    }
     text.parse().map(Bind::Tcp).map_err(|_| {
         let problem = format!("`{text}` is no address to listen on");
         InvalidAddress {
@@ -79,7 +82,45 @@ pub(super) fn bind(text: &str, base: &Path) -> Result<Bind, InvalidAddress> {
     })
 }
 
+/// An error where the text has a variable of a shell or a template.
+fn unexpanded(text: &str) -> Option<InvalidAddress> {
+    let (mark, variable) = ["${", "$(", "{{", "$", "%"].into_iter().find_map(|mark| {
+        let after = text.split_once(mark)?.1;
+        let is_name =
+            |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.';
+        let name = after.trim_start().split(|letter| !is_name(letter)).next()?;
+        // `%41` is a byte, and `%eth0` a zone.
+        let is_variable = mark != "%" || after.strip_prefix(name)?.starts_with('%');
+        (is_variable && !name.is_empty()).then_some((mark, name))
+    })?;
+    let problem = format!("`{text}` has `{mark}{variable}`, but variables are not expanded");
+    let help = "write the value, or have the file made by `envsubst` or a template; --upstream, \
+                --listen and --admin have variables of their own (S3CORS_UPSTREAM, …)";
+    Some(InvalidAddress::new(problem, help))
+}
+
+/// `::1:8080`, which is an address of IPv6 with a port whose brackets are missing.
+fn with_brackets(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.parse::<Ipv6Addr>().ok()?;
+    let port = port.parse::<u16>().ok()?;
+    Some(format!("[{host}]:{port}"))
+}
+
 fn listen_help(text: &str) -> Option<String> {
+    if let Some(meant) = with_brackets(text) {
+        return Some(format!(
+            "write {meant}: an address of IPv6 stands in brackets"
+        ));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!(
+            "add a port, with the address in brackets: [{text}]:8080"
+        ));
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return Some(format!("add a port: {text}:8080"));
+    }
     let meant = |host: &str, port: &str| {
         let meant = format!("{host}:{port}");
         meant.parse::<SocketAddr>().ok().map(|_| meant)
@@ -129,6 +170,9 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
             Ok((Address::Unix(base.join(path)), false))
         };
     }
+    if let Some(error) = unexpanded(text) {
+        return Err(error);
+    }
     let problem = |problem: &str, help: String| Err(InvalidAddress::new(problem, help));
     let Some((scheme, rest)) = text.split_once("://") else {
         let problem = "an upstream has a scheme";
@@ -141,6 +185,8 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
         });
         return Err(if let Some(whole) = cut {
             InvalidAddress::new(problem, format!("write {whole}"))
+        } else if let Some(meant) = with_brackets(text) {
+            InvalidAddress::new(problem, format!("write http://{meant}"))
         } else if text.starts_with('/') {
             InvalidAddress::new(problem, format!("write unix:{text}"))
         } else if is_address {
@@ -172,6 +218,12 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
             _ => "an upstream has no fragment",
         };
         return problem(what, format!("write {scheme}://{authority}"));
+    }
+    if let Some(meant) = with_brackets(authority) {
+        return problem(
+            "an address of IPv6 stands in brackets",
+            format!("write {scheme}://{meant}"),
+        );
     }
     let Ok(uri) = format!("http://{authority}").parse::<Uri>() else {
         return problem("an upstream has a host, and perhaps a port", FORMS.into());
@@ -249,6 +301,27 @@ mod tests {
             ("http://minio:99999", "1 to 65535", "HOST:PORT"),
             ("http://minio:", "1 to 65535", "HOST:PORT"),
             ("http://*.minio", "one host", "HOST:PORT"),
+            ("http://::1:9000", "in brackets", "write http://[::1]:9000"),
+            (
+                "https://2001:db8::9:443",
+                "in brackets",
+                "write https://[2001:db8::9]:443",
+            ),
+            ("::1:9000", "a scheme", "write http://[::1]:9000"),
+            (
+                "http://${MINIO}:9000",
+                "`${MINIO`, but variables are not expanded",
+                "envsubst",
+            ),
+            ("http://$MINIO:9000", "not expanded", "S3CORS_UPSTREAM"),
+            ("http://minio:$(PORT)", "not expanded", "write the value"),
+            (
+                "http://{{ .Values.minio }}:9000",
+                "not expanded",
+                "write the value",
+            ),
+            ("${UPSTREAM}", "not expanded", "write the value"),
+            ("http://%MINIO%:9000", "not expanded", "write the value"),
         ] {
             let error = upstream(text, base).unwrap_err();
             assert!(error.to_string().contains(problem), "{text}: {error}");
@@ -276,6 +349,12 @@ mod tests {
             ("localhost:8080", "127.0.0.1:8080"),
             ("http://127.0.0.1:8080/", "write 127.0.0.1:8080, without"),
             ("example.com:8080", "the address itself"),
+            ("::1:8080", "write [::1]:8080"),
+            (":::8080", "write [::]:8080"),
+            ("2001:db8::9", "[2001:db8::9]:8080"),
+            ("127.0.0.1", "add a port: 127.0.0.1:8080"),
+            ("0.0.0.0:${PORT}", "write the value"),
+            ("$ADDRESS", "write the value"),
             ("/run/x", "unix:/run/x"),
             ("", "ADDRESS:PORT"),
             ("unix:", "unix:/"),

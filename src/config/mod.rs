@@ -15,6 +15,7 @@ mod file;
 mod files;
 mod in_force;
 mod listener;
+mod loops;
 mod policies;
 mod policy_file;
 mod public_suffix;
@@ -312,6 +313,8 @@ fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
         diagnostic.help(
             "the user that s3cors runs as has to be able to read it, and to enter its folders",
         )
+    } else if error.is_not_found() && diagnostic.to_string().contains("${") {
+        diagnostic.help("variables are not expanded: write the path itself")
     } else {
         diagnostic
     }

@@ -159,10 +159,16 @@ pub(super) fn address_behind<'f>(
     nearest
 }
 
-/// An address, with or without a port.
+/// An address, with or without a port; in brackets or not if it is of IPv6.
 fn address(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(node.trim_ascii()).ok()?;
-    let bare = node.parse::<IpAddr>().ok();
+    let unbracketed = node
+        .strip_prefix('[')
+        .and_then(|node| node.strip_suffix(']'));
+    let bare = match unbracketed {
+        Some(address) => address.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => node.parse::<IpAddr>().ok(),
+    };
     let address = bare.or_else(|| node.parse::<SocketAddr>().ok().map(|node| node.ip()));
     address.map(|address| address.to_canonical())
 }
@@ -231,6 +237,14 @@ mod tests {
             (&["10.0.0.2"], "10.0.0.2"),
             (&["192.0.2.1:56324"], "192.0.2.1"),
             (&["[2001:db8::1]:1"], "2001:db8::1"),
+            (&["[2001:db8::9]"], "2001:db8::9"),
+            (
+                &["6.6.6.6, [2001:db8::9] , [2001:db8::a]:443"],
+                "2001:db8::a",
+            ),
+            (&["[2001:db8::9], 10.0.0.2"], "2001:db8::9"),
+            (&["[::ffff:192.0.2.1]"], "192.0.2.1"),
+            (&["[192.0.2.1]"], "10.0.0.1"),
             (&["::ffff:192.0.2.1"], "192.0.2.1"),
             (&["6.6.6.6, unknown"], "10.0.0.1"),
             (&["6.6.6.6, unknown, 10.0.0.2"], "10.0.0.2"),

@@ -208,6 +208,22 @@ async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
     }
 }
 
+/// What ended a stream or a connection of HTTP/2, with its code ([RFC 9113 §7]).
+///
+/// [RFC 9113 §7]: https://www.rfc-editor.org/rfc/rfc9113#section-7
+fn http2_cause(error: &hyper::Error) -> Option<String> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    let reason = error.reason()?;
+    let what = match (error.is_remote(), error.is_reset(), error.is_go_away()) {
+        (true, true, _) => "it reset the stream",
+        (true, _, true) => "it ended the connection (GOAWAY)",
+        (false, true, _) => "the stream was reset because of what it sent",
+        _ => "the connection was ended because of what it sent",
+    };
+    // As `PROTOCOL_ERROR`.
+    Some(format!("{what}: {reason:?} (0x{:x})", u32::from(reason)))
+}
+
 pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
     let upstream = upstream.to_string();
     if has_many_interim(&source) {
@@ -219,7 +235,10 @@ pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
     } else if source.is_parse() {
         Error::InvalidResponse { upstream, source }
     } else {
-        let source = std::io::Error::other(source);
+        let source = match http2_cause(&source) {
+            Some(cause) => io::Error::other(cause),
+            None => io::Error::other(source),
+        };
         Error::Closed { upstream, source }
     }
 }
