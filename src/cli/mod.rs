@@ -18,6 +18,7 @@ mod manual;
 mod next_step;
 mod notify;
 mod process;
+mod ready;
 mod routes;
 mod run;
 mod signals;

@@ -25,6 +25,7 @@ use crate::server::Server;
 use crate::server::socket::Claim;
 
 use super::notify;
+use super::ready;
 use super::signals::Signals;
 use super::{Failure, NO, YES, chain};
 
@@ -39,6 +40,8 @@ pub(super) struct Process {
     server: Server,
     /// Where clients connect to.
     pub(super) addresses: Vec<Bind>,
+    /// The same as URLs.
+    urls: Vec<String>,
     /// Where the operator connects to.
     pub(super) admin_address: Option<Bind>,
     admin: Option<Admin>,
@@ -58,6 +61,7 @@ impl Process {
     ) -> Result<Self, Failure> {
         let bound = Server::bind(&config.server, claim)?;
         let addresses = bound.addresses();
+        let urls = bound.urls();
         let admin = match Admin::bind(&config.admin, claim) {
             Ok(admin) => admin,
             Err(error) if config.admin_asked_for => return Err(error.into()),
@@ -101,6 +105,7 @@ impl Process {
         Ok(Self {
             server,
             addresses,
+            urls,
             admin_address,
             admin,
             state: Arc::new(state),
@@ -124,11 +129,13 @@ impl Process {
         } = signals;
         let Self {
             mut server,
+            addresses,
+            urls,
+            admin_address,
             admin,
             state,
             access_log,
             traces,
-            ..
         } = self;
         let local = LocalSet::new();
         if let Some(admin) = admin {
@@ -145,6 +152,8 @@ impl Process {
         local.spawn_local(notify::watchdog(state.heartbeats.clone()));
         state.enter(Phase::Serving);
         notify::ready(reloads.now());
+        let snapshot = state.current.get();
+        local.spawn_local(ready::report(urls, addresses, admin_address, snapshot));
         let serve = async {
             loop {
                 tokio::select! {

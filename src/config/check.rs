@@ -113,7 +113,6 @@ pub(super) fn check(
         reader.push(problem, place.clone());
     }
     found.drop_followers();
-    found.sort_by_place();
     let mut config = Config {
         server: server::Settings {
             workers: workers.map_or_else(default_workers, |workers| usize_of(*workers.get_ref())),
@@ -130,6 +129,13 @@ pub(super) fn check(
         routes,
     };
     config.apply(overrides, &mut found);
+    for (diagnostic, place) in config.loops() {
+        found.push(match place {
+            Some(place) => diagnostic.at(file, place),
+            None => diagnostic,
+        });
+    }
+    found.sort_by_place();
     let is_good = found.errors() == 0;
     report.extend(found);
     (config, is_good)
@@ -158,6 +164,9 @@ impl Config {
             routes,
         };
         config.apply(overrides, report);
+        config
+            .loops()
+            .for_each(|(diagnostic, _)| report.push(diagnostic));
         config
     }
 
@@ -339,7 +348,6 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
     );
     size("header_count", 1, 10_000, &mut limits.header_count);
     size("uri_bytes", 64, 65_534, &mut limits.uri_bytes);
-    size("connections", 1, 10_000_000, &mut limits.connections);
     size(
         "connections_per_client",
         1,
@@ -371,6 +379,8 @@ fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
         16 * 1024 * 1024,
         &mut limits.http2_send_buffer_bytes,
     );
+    let connections = table.integer("connections", 1, 10_000_000, reader);
+    limits.connections = connections.map(|connections| usize_of(*connections.get_ref()));
     let least = Duration::from_millis(100);
     if let Some(seconds) = table.seconds("handshake_seconds", least, reader) {
         limits.handshake = seconds;

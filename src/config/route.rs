@@ -38,6 +38,8 @@ pub struct RouteConfig {
     pub upstreams: Vec<UpstreamSettings>,
     /// The files of TLS to them.
     pub(super) upstream_tls: Option<UpstreamTlsFiles>,
+    /// Where each upstream is written; empty: flags name them.
+    pub(super) upstream_spans: Vec<Range<usize>>,
     /// Whether these files do not check out, so that the last good upstreams stay.
     pub(super) keeps_upstreams: bool,
     /// The file of the route's own policy.
@@ -97,6 +99,7 @@ impl RouteConfig {
             name: "*".into(),
             hosts: vec![HostPattern::Any],
             upstreams,
+            upstream_spans: Vec::new(),
             upstream_tls: None,
             keeps_upstreams: false,
             cors: Some(NamedPath {
@@ -151,7 +154,7 @@ fn route(
 ) -> Option<RouteConfig> {
     let hosts = hosts(table, seen, reader);
     let name = name(table, hosts.first(), seen, reader);
-    let (upstreams, upstream_tls) = upstream::upstreams(table, base, reader);
+    let upstreams = upstream::upstreams(table, base, reader);
     let cors = table.string("cors", reader);
     let cors = cors.map(|text| NamedPath::new(&text, base));
     let buckets = buckets(table, base, &hosts, reader);
@@ -176,8 +179,9 @@ fn route(
     Some(RouteConfig {
         name: name?,
         hosts: hosts.into_iter().map(|(host, _)| host).collect(),
-        upstreams,
-        upstream_tls,
+        upstreams: upstreams.settings,
+        upstream_spans: upstreams.spans,
+        upstream_tls: upstreams.tls,
         keeps_upstreams: false,
         cors,
         buckets,

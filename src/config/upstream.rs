@@ -1,6 +1,6 @@
 //! A route's upstreams, checked: where they listen, and what holds for all of them.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,15 @@ use super::route::NamedPath;
 /// The least time that may be waited for something.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A route's upstreams, and the files of their TLS, which are not read yet.
-pub(super) type Upstreams = (Vec<UpstreamSettings>, Option<UpstreamTlsFiles>);
+/// A route's upstreams.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    pub(super) settings: Vec<UpstreamSettings>,
+    /// Where each is written.
+    pub(super) spans: Vec<Range<usize>>,
+    /// The files of their TLS, which are not read yet.
+    pub(super) tls: Option<UpstreamTlsFiles>,
+}
 
 /// The files of TLS to a route's upstreams.
 #[derive(Clone, Debug)]
@@ -72,7 +79,10 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
                 table.span(),
             );
         }
-        return (Vec::new(), files);
+        return Upstreams {
+            tls: files,
+            ..Upstreams::default()
+        };
     };
     if written.get_ref().is_empty() {
         reader.error(
@@ -82,6 +92,7 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
         );
     }
     let mut upstreams: Vec<UpstreamSettings> = Vec::with_capacity(written.get_ref().len());
+    let mut spans = Vec::with_capacity(written.get_ref().len());
     for text in written.into_inner() {
         match upstream(text.get_ref(), base).map(|settings| common.with(settings)) {
             Ok(settings) if upstreams.contains(&settings) => {
@@ -89,7 +100,10 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
                     Diagnostic::warning("duplicate-upstream", "the upstream is there twice");
                 reader.push(diagnostic, text.span());
             }
-            Ok(settings) => upstreams.push(settings),
+            Ok(settings) => {
+                upstreams.push(settings);
+                spans.push(text.span());
+            }
             Err(diagnostic) => reader.push(*diagnostic, text.span()),
         }
     }
@@ -100,7 +114,11 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
         let message = "`upstream_tls` is for https, and no upstream of the route speaks it";
         reader.push(Diagnostic::warning("no-https-upstream", message), span);
     }
-    (upstreams, files)
+    Upstreams {
+        settings: upstreams,
+        spans,
+        tls: files,
+    }
 }
 
 fn tls(

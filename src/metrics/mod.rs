@@ -72,11 +72,13 @@ pub enum UpstreamFailure {
     InvalidResponse,
     /// The response's body ended before its end, or stopped coming.
     Body,
+    /// The upstream leads back to this proxy.
+    Loop,
 }
 
 impl UpstreamFailure {
     /// Every failure.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Busy,
         Self::Dns,
         Self::ConnectTimeout,
@@ -86,6 +88,7 @@ impl UpstreamFailure {
         Self::Closed,
         Self::InvalidResponse,
         Self::Body,
+        Self::Loop,
     ];
 
     /// The value of the `reason` label.
@@ -101,6 +104,7 @@ impl UpstreamFailure {
             Self::Closed => "closed",
             Self::InvalidResponse => "invalid_response",
             Self::Body => "body",
+            Self::Loop => "loop",
         }
     }
 }

@@ -135,6 +135,7 @@ fn allow(response: &mut Response<Body>) {
 fn public_message(error: &Error) -> &'static str {
     match error {
         Error::MalformedRequest(what) => what,
+        Error::Loop => "The request came back to the proxy that forwarded it.",
         Error::RequestHeadTimeout => "The request's line and fields stopped coming.",
         Error::InvalidHost => "The request's host is missing, doubled or invalid.",
         Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",

@@ -37,6 +37,9 @@ pub struct InvalidPin;
 pub(super) struct NotPinned(Pin);
 
 impl Pin {
+    /// The pin of no key.
+    pub(super) const NONE: Self = Self([0; 32]);
+
     /// The pin of a certificate's key.
     fn of(certificate: &EndEntityCert<'_>) -> Self {
         Self(sha256(&certificate.subject_public_key_info()).0)

@@ -283,6 +283,21 @@ fn add_via(received: Version, out: &mut impl FieldSink) {
     );
 }
 
+/// Whether a request came back too often: its `Via` names us as often as no chain of proxies would.
+pub(super) fn has_looped(fields: &(impl Fields + ?Sized)) -> bool {
+    const MAX_HOPS: usize = 8;
+    let elements = fields
+        .field_values(&VIA)
+        .flat_map(|value| value.split(|byte| *byte == b','));
+    let ours = elements.filter(|element| {
+        let mut words = element
+            .split(|byte| matches!(byte, b' ' | b'\t'))
+            .filter(|word| !word.is_empty());
+        words.nth(1) == Some(b"s3cors")
+    });
+    ours.count() >= MAX_HOPS
+}
+
 /// Writes an address. Those of IPv4 are nearly all there are, and `fmt` takes its time.
 fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(address) = address else {
@@ -378,6 +393,26 @@ mod tests {
             max_forwards: None,
             is_chunked: false,
             span: None,
+        }
+    }
+
+    #[test]
+    fn a_request_loops_after_eight_of_our_hops() {
+        let seven = "1.1 s3cors,1.1 nginx, 2.0 s3cors , 1.0\ts3cors,1.1 s3cors, 1.1 s3cors";
+        for (lines, expected) in [
+            (vec![("via", seven)], false),
+            (vec![("via", seven), ("via", "1.1 s3cors (a)")], false),
+            (
+                vec![
+                    ("via", seven),
+                    ("via", "1.1 s3cors, 1.1 s3cors, 1.1 s3cors"),
+                ],
+                true,
+            ),
+            (vec![("via", "1.1 s3cors-a, 1.1 cdn (s3cors)"); 8], false),
+            (vec![], false),
+        ] {
+            assert_eq!(has_looped(&fields(&lines)), expected, "{lines:?}");
         }
     }
 

@@ -32,6 +32,9 @@ pub enum Error {
     /// An extended CONNECT for another protocol than WebSocket.
     #[error("the protocol that an extended CONNECT asks for is not supported")]
     UnknownProtocol,
+    /// The request came back, again and again: an upstream leads to this proxy.
+    #[error("the request passed through s3cors too often: an upstream leads back to it")]
+    Loop,
     /// No route serves the request's host.
     #[error("no route serves this host")]
     UnknownHost,
@@ -194,6 +197,11 @@ impl Error {
             }
             Self::TraceEnds => client(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", false),
             Self::UnknownProtocol => client(StatusCode::NOT_IMPLEMENTED, "NotImplemented", false),
+            Self::Loop => upstream(
+                StatusCode::LOOP_DETECTED,
+                "LoopDetected",
+                UpstreamFailure::Loop,
+            ),
             Self::UnknownHost => client(StatusCode::MISDIRECTED_REQUEST, "NoSuchBucket", false),
             Self::HeadTooLarge => client(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -248,6 +256,7 @@ impl Error {
             | Self::InvalidHost
             | Self::InvalidTarget
             | Self::TraceEnds
+            | Self::Loop
             | Self::UnknownProtocol
             | Self::UnknownHost
             | Self::HeadTooLarge
@@ -263,7 +272,9 @@ impl Error {
         match self.answer().blame {
             // What it sends may be wrong for one request only.
             Blame::Client
-            | Blame::Upstream(UpstreamFailure::Busy | UpstreamFailure::InvalidResponse) => false,
+            | Blame::Upstream(
+                UpstreamFailure::Busy | UpstreamFailure::InvalidResponse | UpstreamFailure::Loop,
+            ) => false,
             Blame::Upstream(_) => true,
         }
     }

@@ -49,6 +49,7 @@ pub mod resolver;
 mod retry;
 mod scratch;
 pub mod snapshot;
+pub mod start_check;
 mod stream;
 mod target;
 pub mod timestamp;
@@ -423,6 +424,9 @@ impl Proxy {
                 Method::OPTIONS => Ok(answer::own_options()),
                 _ => Err(Error::TraceEnds),
             };
+        }
+        if edits::has_looped(&parts.headers) {
+            return Err(Error::Loop);
         }
         // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
         let wants_upgrade = (handshake.is_some() || forward::wants_upgrade(&parts))

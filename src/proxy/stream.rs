@@ -131,6 +131,16 @@ impl Stream {
         })
     }
 
+    /// The addresses of our end and of the other; `None`: it is not TCP, or broken.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let tcp = match &self.transport {
+            Transport::Tcp(stream) => stream,
+            Transport::Tls(stream) => stream.get_ref().0,
+            Transport::Unix(_) => return None,
+        };
+        tcp.local_addr().ok().zip(tcp.peer_addr().ok())
+    }
+
     /// The TCP connection, where there is nothing else on it.
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {

@@ -10,12 +10,16 @@ const A_CONNECTION: u64 = 2;
 /// What a process has open beside its connections, amply: listeners, epoll, logs, config watches.
 const BESIDE: u64 = 100;
 
-/// Raises the limit on open files as far as the process itself may, and warns where that is not
-/// enough for as many `connections`.
+/// The most connections where the config says nothing.
+const DEFAULT_CONNECTIONS: usize = 20_000;
+
+/// Raises the limit on open files as far as the process itself may, and returns how many connections
+/// may be held: as many as are `configured`, with a warning where the limit is not enough for them;
+/// else as many as it is enough for, up to a default.
 ///
 /// The soft limit is what counts, and is as low as 1024 for the sake of programs that use
 /// select(2) (setrlimit(2)); this one does not.
-pub(super) fn raise_limit(connections: usize) {
+pub(super) fn connections(configured: Option<usize>) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -29,6 +33,9 @@ pub(super) fn raise_limit(connections: usize) {
         }
     };
     descriptors::set_limit(current);
+    let Some(connections) = configured else {
+        return room(current);
+    };
     if let Some((allowed, needed)) = shortfall(current, connections) {
         tracing::warn!(
             allowed,
@@ -37,6 +44,18 @@ pub(super) fn raise_limit(connections: usize) {
              raise LimitNOFILE= of the unit, or `ulimit -Hn`, or lower `limits.connections`"
         );
     }
+    connections
+}
+
+/// For how many connections a limit on open files is enough; `None` is none.
+fn room(limit: Option<u64>) -> usize {
+    let Some(limit) = limit else {
+        return DEFAULT_CONNECTIONS;
+    };
+    // Of a very low limit, what is open beside connections may take half.
+    let files = limit.saturating_sub(BESIDE).max(limit / 2);
+    let room = usize::try_from(files / A_CONNECTION).unwrap_or(usize::MAX);
+    room.clamp(1, DEFAULT_CONNECTIONS)
 }
 
 /// How many files may be open, and how many have to, where the first is less. `None` for a limit
@@ -54,6 +73,21 @@ fn shortfall(limit: Option<u64>, connections: usize) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_default_follows_the_limit() {
+        for (limit, expected) in [
+            (None, 20_000),
+            (Some(1_048_576), 20_000),
+            (Some(40_100), 20_000),
+            (Some(40_099), 19_999),
+            (Some(1024), 462),
+            (Some(64), 16),
+            (Some(0), 1),
+        ] {
+            assert_eq!(room(limit), expected, "{limit:?}");
+        }
+    }
 
     #[test]
     fn a_connection_needs_two_files() {

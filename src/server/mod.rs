@@ -116,8 +116,9 @@ pub struct Limits {
     pub header_count: usize,
     /// A request's target, in bytes.
     pub uri_bytes: usize,
-    /// How many connections are held at a time; each worker has its share.
-    pub connections: usize,
+    /// How many connections are held at a time; each worker has its share. `None`: 20 000, or fewer
+    /// where fewer files may be open.
+    pub connections: Option<usize>,
     /// How many connections an address may have, an IPv6 network of 64 bits being one, over all
     /// workers; listed proxies may have any number.
     pub connections_per_client: usize,
@@ -148,7 +149,7 @@ impl Default for Limits {
             request_head_bytes: 64 * 1024,
             header_count: 100,
             uri_bytes: 32 * 1024,
-            connections: 20_000,
+            connections: None,
             connections_per_client: 10_000,
             requests_per_connection: 1_000_000,
             handshake: Duration::from_secs(10),
@@ -210,6 +211,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
+    /// How many connections are held at a time.
+    connections: usize,
     listeners: Vec<(ListenerSettings, BoundListener)>,
 }
 
@@ -240,7 +243,7 @@ impl Server {
     ///
     /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
     pub fn bind(settings: &Settings, claim: Claim) -> Result<Bound, StartError> {
-        descriptors::raise_limit(settings.limits.connections);
+        let connections = descriptors::connections(settings.limits.connections);
         let mut listeners = Vec::with_capacity(settings.listeners.len());
         for listener in &settings.listeners {
             let workers = settings.workers.max(1);
@@ -249,6 +252,7 @@ impl Server {
         }
         Ok(Bound {
             settings: settings.clone(),
+            connections,
             listeners,
         })
     }
@@ -309,6 +313,20 @@ impl Bound {
         listeners.map(|(_, bound)| bound.address.clone()).collect()
     }
 
+    /// The URL of each listener: `http://127.0.0.1:8080`, `https://…` or `unix:…`.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        let urls = self.listeners.iter().map(|(settings, bound)| {
+            let scheme = match (&bound.address, &settings.tls) {
+                (Bind::Unix(_) | Bind::Systemd(_), _) => "",
+                (Bind::Tcp(_), None) => "http://",
+                (Bind::Tcp(_), Some(_)) => "https://",
+            };
+            format!("{scheme}{}", bound.address)
+        });
+        urls.collect()
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -325,7 +343,7 @@ impl Bound {
         let (done, ended) = mpsc::unbounded_channel();
         let workers = self.settings.workers.max(1);
         let limits = &self.settings.limits;
-        let connections = limits.connections.div_ceil(workers);
+        let connections = self.connections.div_ceil(workers);
         let connections_per_client = limits.connections_per_client.div_ceil(workers);
         metrics.connections_limit(connections * workers);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();

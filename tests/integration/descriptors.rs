@@ -15,7 +15,7 @@ const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// Starts a proxy with one worker after this `ulimit`.
 fn start(ulimit: &str, host: &str, upstream: &MockUpstream, folder: &Folder) -> Process {
     let config = format!(
-        "workers = 1\n[[route]]\nhost = '*'\nupstream = 'http://{host}:{}'\n",
+        "workers = 1\n[limits]\nconnections = 20000\n[[route]]\nhost = '*'\nupstream = 'http://{host}:{}'\n",
         upstream.address.port()
     );
     let config = folder.write("s3cors.toml", &config);

@@ -146,7 +146,7 @@ fn connections_are_counted_while_they_are_there_beside_their_limit() {
     const LIMIT: usize = 1000;
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let limits = Limits {
-        connections: LIMIT,
+        connections: Some(LIMIT),
         ..Limits::default()
     };
     let routes = [TestRoute::transparent(upstream.address)];

@@ -40,6 +40,7 @@ mod import;
 mod lane;
 mod log;
 mod log_output;
+mod loops;
 mod odd_upstreams;
 mod proxy_protocol;
 mod readme;

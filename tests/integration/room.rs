@@ -54,7 +54,7 @@ fn refused(proxy: &TestProxy) -> [u64; 2] {
 #[test]
 fn past_all_connections_everybody_gets_503() {
     let limits = Limits {
-        connections: 1,
+        connections: Some(1),
         ..Limits::default()
     };
     let proxy = proxy(&[], listener(), limits);

@@ -15,7 +15,7 @@ use crate::proxy::account::Asking;
 use crate::proxy::answer;
 use crate::proxy::body::Body;
 use crate::proxy::client::{Client, X_FORWARDED_FOR};
-use crate::proxy::edits::{FieldSink as _, RequestEdit};
+use crate::proxy::edits::{FieldSink as _, RequestEdit, has_looped};
 use crate::proxy::error::Error;
 use crate::proxy::host::Host;
 use crate::proxy::snapshot::{HostHeader, Route, RoutePolicy};
@@ -268,6 +268,10 @@ impl Proxy {
                     self.answer_own(request, found, marking, response, out)
                 }
             };
+        }
+        if head.has_via && has_looped(head.fields) {
+            let response = self.failure(route, &Error::Loop, marking.marks.is_some());
+            return self.answer_own(request, found, marking, response, out);
         }
         if !route.speaks_only_http1() {
             return single(request);

@@ -44,6 +44,8 @@ pub struct RequestHead<'h, 'b> {
     pub has_trailer: bool,
     /// Whether its `Authorization` is for the connection (NTLM, Negotiate).
     pub authenticates_connection: bool,
+    /// Whether a `Via` is there.
+    pub has_via: bool,
     /// `Expect`.
     pub expect: Field<'b>,
     /// The fields.
@@ -213,6 +215,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             has_te: false,
             has_trailer: false,
             authenticates_connection: false,
+            has_via: false,
             expect: Field::Absent,
             fields: &[],
         };
@@ -223,6 +226,10 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             let place = match field.name.len() {
                 2 if is("te") => {
                     head.has_te = true;
+                    continue;
+                }
+                3 if is("via") => {
+                    head.has_via = true;
                     continue;
                 }
                 4 if is("host") => &mut head.host,

@@ -1,7 +1,7 @@
 //! Certificates made for one test, and a TLS client that trusts them.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use s3cors::server::tls::{Certificate, ClientAuthorities};
 
 use super::client::RawClient;
@@ -25,6 +27,34 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 pub(crate) struct Pair {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+/// A server that shakes hands, and says nothing more.
+pub(crate) struct TlsUpstream {
+    pub(crate) address: SocketAddr,
+}
+
+impl TlsUpstream {
+    pub(crate) fn start(pair: &Pair) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.der()], pair.key())
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                // Clients may leave in the middle.
+                while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+            }
+        });
+        Self { address }
+    }
 }
 
 /// A certificate that `openssl req -x509` made, an authority's by default, and its key.
