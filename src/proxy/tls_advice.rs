@@ -42,7 +42,7 @@ fn upstream(error: &Error) -> String {
             InvalidMessage::InvalidContentType
             | InvalidMessage::UnknownProtocolVersion
             | InvalidMessage::MessageTooLarge,
-        ) => "it does not answer in TLS: it probably speaks plain HTTP, so write http://",
+        ) => "it does not answer in TLS, it probably speaks plain HTTP: write http://",
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }

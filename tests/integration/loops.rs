@@ -1,7 +1,9 @@
 //! Upstreams that lead back to the proxy, and what a start says of upstreams.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
 use s3cors::config::{Input, load};
@@ -84,12 +86,27 @@ fn an_upstream_that_is_a_listener_is_a_warning() {
         let loops = codes.filter(|code| *code == "upstream-loop").count();
         assert_eq!(loops, expected, "{config}: {:?}", report.diagnostics());
     }
-    let (_, _, said) = run(&[
+    let (_, said, more) = run(&[
         "check",
         "--config",
         folder.path("s3cors.toml").to_str().unwrap(),
     ]);
+    let said = said + &more;
     assert!(said.contains("own listener [::]:80"), "{said}");
+}
+
+/// A server that answers anything as HTTP servers answer what they do not understand.
+fn answering_without_tls() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // The proxy may leave first.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    address
 }
 
 #[test]
@@ -107,7 +124,10 @@ fn a_start_says_what_is_wrong_with_upstreams_and_ends_with_one_line() {
             "http://no-such-name.invalid:9000".to_owned(),
             "its name does not resolve",
         ),
-        (format!("https://{}", plain.address), "write http://"),
+        (
+            format!("https://{}", answering_without_tls()),
+            "speaks plain HTTP: write http://",
+        ),
         (
             format!("http://{}", tls.address),
             "it speaks TLS: write https://",
