@@ -32,7 +32,7 @@ impl Config {
             })?;
             let message = format!("the upstream is this proxy's own listener {bind}");
             let diagnostic = Diagnostic::warning("upstream-loop", message)
-                .help("requests would come back: write the address of the server behind");
+                .help("requests would come back: write the address of the real server");
             Some((diagnostic, place))
         })
     }

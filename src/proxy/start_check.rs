@@ -54,7 +54,7 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
             {
                 return Some(
                     "it is this proxy's own listener, so requests would come back: change \
-                     `upstream` to the server behind"
+                     `upstream` to the real server"
                         .into(),
                 );
             }
@@ -86,6 +86,11 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
             ),
             _ => format!("{source}: check its address and the network"),
         }),
+        Err(Error::ConnectTimeout { .. }) if upstream.settings.tls.is_some() => Some(
+            "it does not answer, or not in TLS: check its address and the network; if it speaks \
+             plain HTTP, write http://"
+                .into(),
+        ),
         Err(Error::ConnectTimeout { .. }) => {
             Some("it does not answer: check its address, the network, and `connect_seconds`".into())
         }
