@@ -2,7 +2,7 @@
 //! exchange that passes it on.
 //!
 //! The server reads the connection when the body is asked for, and not before: a client that waits
-//! for `100 Continue` gets it then. [`BodyFeed`] is the server's end, [`ClientBody`] the exchange's.
+//! for `100 Continue` gets it then. `BodyFeed` is the server's end, `ClientBody` the exchange's.
 //! Both live on one thread, often in one task.
 
 use std::cell::RefCell;

@@ -1,9 +1,9 @@
 //! The addresses of an upstream's host name: looked up on a thread of their own, and again before
 //! they are too old.
 //!
-//! Whether a name is due does not depend on the connections that are open: [`Resolver::addresses`]
+//! Whether a name is due does not depend on the connections that are open: `Resolver::addresses`
 //! checks the age of what it returns, so a name without a single connection is looked up when the
-//! next one is opened. While connections are open, [`Resolver::refresh`] keeps the answer young
+//! next one is opened. While connections are open, `Resolver::refresh` keeps the answer young
 //! enough that addresses the name no longer has get no new requests after 10 seconds.
 //!
 //! A look-up that fails keeps the last addresses. There is one look-up of a name at a time, however
@@ -72,7 +72,7 @@ struct Shared {
     /// Why the last look-up failed, if it did.
     failure: ArcSwapOption<io::Error>,
     is_looking_up: AtomicBool,
-    /// Whether the answer counts as too old, whatever its age.
+    /// Whether the answer counts as too old regardless of its age.
     is_expired: AtomicBool,
     /// When the last look-up began, in milliseconds since `created`, plus 1; 0: none did.
     began: AtomicU64,
