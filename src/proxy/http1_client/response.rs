@@ -33,7 +33,7 @@ impl ReadResponse {
             let name = HeaderName::from_bytes(field.name.as_bytes());
             let value = HeaderValue::from_maybe_shared(value);
             let (Ok(name), Ok(value)) = (name, value) else {
-                return Err(NoReply::Unacceptable("a field that is none".into()));
+                return Err(NoReply::Unacceptable("an invalid field".into()));
             };
             fields.append(name, value);
         }
