@@ -1,8 +1,8 @@
-//! The lane comes to what hyper's path comes to.
+//! A `Connection` field that lists an absent field changes nothing.
 //!
-//! Each request is sent twice to the same proxy: as it is, and with a `Connection` field that names
-//! a field that is not there, which has the lane leave it to hyper. What the upstream gets and what
-//! the client gets must be equal, names' letter case, the order of fields and the clock apart.
+//! Each request is sent twice to the same proxy: as it is, and with such a field. What the upstream
+//! gets and what the client gets must be equal, apart from letter case of names, the order of fields
+//! and the clock.
 
 use std::sync::Arc;
 
