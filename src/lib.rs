@@ -48,35 +48,41 @@
 //!
 //! # A request
 //!
-//! `server::wait` reads every HTTP/1.1 head, by the one strict meaning that `proxy::wire` has
-//! of it, and asks `Proxy::look` what is to be done. A head that is refused is answered by what can
-//! be made out of it (`proxy::bad_request`), a plain preflight there and then (`proxy::edge`). A
-//! plain request is carried out by `proxy::lane`: heads are copied line by line, bodies as they
-//! come, inside the connection's own future. Any other HTTP/1.1 request is served by
-//! `server::http1_server` as a map of fields and a body; HTTP/2 clients are served by hyper, in
-//! `server::http2`.
+//! `server::wait` reads each HTTP/1.1 head and passes its bytes to `Proxy::look`
+//! (`proxy::lane::look`). It parses the head with the one strict parser, `proxy::wire`, finds the
+//! route and the policy, and decides. There are four outcomes:
 //!
-//! Both ask `proxy::Proxy::respond`, which is the whole way from a head to a response, top to
-//! bottom: the snapshot, the route of its host, the policy of its bucket, the decision. What is
-//! forwarded goes to `proxy::retry`, the one place that decides whether a request is sent again. It
-//! takes a connection from `proxy::pool` and speaks HTTP/1.1 (`proxy::http1_client`, our own) or
-//! HTTP/2 (`proxy::http2_client`, over hyper) on it. The response comes back through `Policy::mark`.
-//! The lane comes to the same by `Policy::answer` and `Policy::vary`; `tests/integration/lane.rs`
-//! holds the two equal.
+//! - The head is invalid or no route serves it: an error response (`proxy::bad_request`).
+//! - It is a preflight, or another request that the proxy answers itself, such as `OPTIONS *`: the
+//!   response is written at once (`proxy::edge` has the usual preflight).
+//! - All upstreams of the route speak HTTP/1.1: `proxy::lane::exchange` forwards the request. It
+//!   works on bytes, copies heads line by line, streams bodies, carries upgrades, and runs inside the
+//!   connection's own future.
+//! - The route may use HTTP/2 upstreams (`upstream_http2`): `server::http1_server` reads the request
+//!   as a header map and a body.
+//!
+//! hyper serves HTTP/2 clients, in `server::http2`, also with header maps. Both servers of header
+//! maps call `Proxy::respond`, which finds the route and the policy, decides, and forwards.
+//! `proxy::retry` takes a connection from `proxy::pool`, sends the request over HTTP/1.1
+//! (`proxy::http1_client`) or HTTP/2 (`proxy::http2_client`, over hyper), and is the only place
+//! on this path that decides whether to send it again. `Policy::mark` adds the CORS fields to the
+//! response; on bytes, `Policy::answer` and `Policy::vary` do. `proxy::edits` holds the rules for
+//! all other fields of both paths.
 //!
 //! # A reload
 //!
 //! `config::watch` notices a change, `config::load` reads the config and the policy files that
-//! changed and checks everything, and `Current::publish` swaps one pointer. Requests under way finish on the snapshot that they began
-//! with. An invalid file changes nothing for its route or bucket. While the config itself is invalid or
-//! unreadable, its last good text stands in, so that the files it names stay live; a failed read
-//! is retried until it succeeds. `/status` and the metrics say what is not in force.
+//! changed and checks everything, and `Current::publish` swaps one pointer. Requests under way
+//! finish on the snapshot that they began with. An invalid file leaves its route or bucket
+//! unchanged. While the config itself is invalid or unreadable, the last good one is used, so that
+//! the files it names stay live; a failed read is retried until it succeeds. `/status` and the
+//! metrics list what is not in force.
 //!
 //! # A stop
 //!
-//! `/readyz` says 503, the drain's delay passes, listeners accept whoever waits already and close,
-//! each connection ends with the response that it is owed, and what is left at the deadline is
-//! cut and counted.
+//! `/readyz` answers 503, the drain's delay passes, listeners accept the connections in their
+//! backlogs and close, each connection ends after the response under way, and those still open at
+//! the deadline are closed and counted.
 
 #![forbid(unsafe_code)]
 

@@ -31,7 +31,7 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Where the admin listener is unless somebody says otherwise.
+/// The admin listener's default address.
 const DEFAULT: &str = "127.0.0.1:9901";
 
 /// How long all of it may take.

@@ -187,7 +187,7 @@ impl Process {
                     drained = &mut drained => return Ok(Some(drained.cut)),
                     () = &mut stopped_at_once => return Ok(None),
                     _ = reopen.recv() => reopen_log(access_log.as_ref()),
-                    // There is nothing left to reload, but rotated log files are reopened.
+                    // A draining process does not reload, but still reopens rotated log files.
                     _ = hangup.recv() => reopen_log(access_log.as_ref()),
                 }
             }

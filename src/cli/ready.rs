@@ -1,4 +1,4 @@
-//! The last line of a start, and the look at each upstream that follows it.
+//! The last log line of a start, and the check of each upstream that follows it.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

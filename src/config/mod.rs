@@ -216,7 +216,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
                 }
                 (_, Some(text)) => {
                     is_last_good = true;
-                    // What there is to say of it was said when it was the newest one.
+                    // Its problems were reported when it was the newest one.
                     let (config, is_good) = check_file(path, text, input, &mut Report::default());
                     (config, is_good, Some(Arc::clone(text)))
                 }

@@ -1,4 +1,4 @@
-//! Patterns that let in whoever registers a name: a `*` right below a public suffix, as in
+//! Patterns that allow anyone who registers a name: a `*` right below a public suffix, as in
 //! `https://*.co.uk` and `https://*.vercel.app`.
 //!
 //! The list is the Public Suffix List (<https://publicsuffix.org/>) as of the crate `psl`, both of

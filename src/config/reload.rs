@@ -195,7 +195,7 @@ impl Reloader {
         }
         let files_before = std::mem::replace(&mut self.files, loaded.files);
         self.show_state();
-        // Logged last: whoever reads it finds the same in `/status`.
+        // Logged last, so that `/status` agrees with the log line.
         log(&loaded.report);
         log_outcome(result, generation, &self.files, &files_before);
         if waits_newly {

@@ -1,4 +1,4 @@
-//! What the log and `/status` say of a reload.
+//! Log lines and `/status` text about a reload.
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn named(all: impl Iterator<Item = String>, none: &str) -> String {
     format!("{} and {more} more", shown.join(", "))
 }
 
-/// Logs what there is to say, a line each; errors first.
+/// Logs each problem on its own line, errors first.
 pub fn log(report: &Report) {
     let all = report.diagnostics();
     let errors = all.iter().filter(|there| there.is_error());

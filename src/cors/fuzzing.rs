@@ -1,4 +1,4 @@
-//! What the fuzz targets call and no other code may: not part of the API.
+//! Entry points for the fuzz targets only; not part of the API.
 
 use http::{HeaderMap, HeaderValue};
 

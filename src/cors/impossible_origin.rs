@@ -238,7 +238,7 @@ mod tests {
     fn what_was_meant_is_not_guessed() {
         for (origin, code) in [
             ("^https", "origin-expression"),
-            // Sandboxed frames have this origin: it is warned of.
+            // Sandboxed frames have this origin; another lint warns about it.
             ("'null'", "origin-quotes"),
             // The scheme that is meant is as near to `https` as to `http`.
             ("htp://app.example", "origin-scheme"),

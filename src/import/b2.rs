@@ -1,7 +1,7 @@
 //! Backblaze B2: a bucket's `corsRules`.
 //!
-//! An origin may be `https`, which is every origin of that scheme; an operation of the native API
-//! is no request of S3's
+//! An origin may be `https`, which is every origin of that scheme; operations of the native API are
+//! not S3 requests
 //! (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
 
 use super::Unreadable;

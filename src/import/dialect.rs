@@ -1,4 +1,4 @@
-//! What settings are written in, and how that is told.
+//! The formats that CORS settings are written in, and how each is recognized.
 
 use super::document::{Node, Value};
 use super::{azure, b2, cloudformation, gateway_api, gcs, ingress_nginx, r2, s3_json, terraform};

@@ -1,5 +1,5 @@
-//! What is no CORS setting, but is often taken for one: each is named, with the command that gives
-//! what can be read.
+//! Input that is often mistaken for CORS settings: recognizes each kind and names the command whose
+//! output can be read.
 
 use super::Unreadable;
 

@@ -1,6 +1,6 @@
 //! Terraform and OpenTofu: a configuration in HCL, or what `terraform show -json` prints.
 //!
-//! Rules are told apart by their names: those of `aws_s3_bucket_cors_configuration`,
+//! Rules are distinguished by the resource that holds them: those of `aws_s3_bucket_cors_configuration`,
 //! `azurerm_storage_account`, `google_storage_bucket`, `cloudflare_r2_bucket_cors` and `b2_bucket`
 //! each mean what their own system does with them
 //! (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/s3_bucket_cors_configuration>,

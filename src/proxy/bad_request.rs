@@ -82,7 +82,7 @@ fn log(error: &Error, bytes: &[u8], client: Client, now: Instant) {
     }
 }
 
-/// Reports how many refused heads had no line. To be called now and then.
+/// Logs how many refused heads had no line. Call it regularly.
 pub(super) fn summarise(now: Instant) {
     LIMITER.with(|limiter| limiter.summarise(now, |_, suppressed| tell(suppressed)));
 }

@@ -32,7 +32,7 @@ pub(super) struct Account {
     most_waiting: usize,
     /// Wakes the first who waits.
     freed: Notify,
-    /// Whose the requests under way are.
+    /// The clients of the requests under way.
     clients: RefCell<Clients>,
     /// How many of them may be one client's: its part of this worker's share.
     most_of_client: usize,

@@ -146,7 +146,7 @@ impl Body {
 }
 
 /// Leaves out of a response to HEAD what was made here, and says how long it is ([RFC 9110 §9.3.2]);
-/// what an upstream answers to HEAD has no content. Over HTTP/1.1, hyper does it.
+/// what an upstream answers to HEAD has no content.
 ///
 /// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
 #[must_use]

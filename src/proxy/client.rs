@@ -1,4 +1,4 @@
-//! Who a request comes from: whom to believe what they say of it, and what the upstream is told.
+//! The client of a request: its address, and which peers may forward it.
 //!
 //! Anybody can send `X-Forwarded-For`. What a request says of where it comes from is kept only
 //! from listed proxies, and taken out otherwise, so that an upstream may believe what it gets.

@@ -24,7 +24,7 @@ pub(super) fn log(failure: UpstreamFailure, write: impl FnOnce()) {
     }
 }
 
-/// Says what had no line. To be called now and then.
+/// Logs how many failures had no line. Call it regularly.
 pub(super) fn summarise(now: Instant) {
     QUOTA.with(|quota| {
         quota.summarise(now, |index, suppressed| {

@@ -1,5 +1,5 @@
 //! HTTP/2 to an upstream: one request over a connection that many share, and what its failures mean:
-//! whether the upstream did anything with it. hyper keeps the protocol.
+//! whether the upstream did anything with it. hyper implements the protocol.
 //!
 //! Interim responses (1xx) are not passed on: h2 skips them (`Recv::poll_response`), and the wait for
 //! the response is no longer for them. The connection limits their number (`pool::interim_limit`).
@@ -151,7 +151,7 @@ fn said(error: &hyper::Error) -> Option<&h2::Error> {
 
 /// Refuses a response that cannot be passed on as what it is.
 ///
-/// Where it says its length twice, whoever stands behind us may take the other one ([RFC 9112
+/// If a response gives its length twice, the client may use the other one ([RFC 9112
 /// §6.3]). We decode no transfer coding but `chunked`. Another protocol has to be asked for.
 ///
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
@@ -180,7 +180,7 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
     })
 }
 
-/// Ends when there is no use in waiting for a response any longer, and says why.
+/// Completes when waiting for a response is pointless, and returns why.
 async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
     let timeouts = &upstream.settings.timeouts;
     let too_slow = || Error::ResponseHeadTimeout {

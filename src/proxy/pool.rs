@@ -116,7 +116,7 @@ impl Pool {
         Some((lease, pool.take_raw()?))
     }
 
-    /// A connection for the lane.
+    /// An HTTP/1.1 connection for an exchange on bytes (`proxy::lane`).
     pub(super) async fn checkout_raw(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -269,7 +269,7 @@ impl UpstreamPool {
         Ok(Ready::Http1(raw))
     }
 
-    /// The same for the lane.
+    /// The same, for HTTP/1.1 only.
     async fn raw(self: &Rc<Self>, fresh: bool) -> Result<Raw, Error> {
         let take = async || self.take_raw();
         match self.place(fresh, take).await? {

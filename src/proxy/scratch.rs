@@ -1,5 +1,5 @@
-//! One worker's buffers: borrowed between two waits and never across one, so that who waits holds
-//! no memory.
+//! One worker's buffers: borrowed between two waits and never across one, so that a waiting
+//! connection holds no memory.
 
 use std::cell::RefCell;
 

@@ -1,5 +1,5 @@
-//! What a start finds out about upstreams before the first request does: each is looked up and
-//! connected to once, in the background, and what is wrong is logged with what to do.
+//! Checks upstreams at a start: each is looked up and connected to once, in the background, and a
+//! problem is logged with what to do.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! TLS errors in a sentence that says what to do.
+//! Describes TLS errors, each with what to do about it.
 
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};

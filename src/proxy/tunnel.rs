@@ -162,7 +162,8 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         let opened = self.pool.open(&route.upstreams, client.counted());
         let (lease, stream, seat) = opened.await?;
-        // Nothing may be said on it for long. Clients' sockets have it from those that accept them.
+        // A tunnel may be idle for long. Clients' sockets have TCP keep-alive since they were
+        // accepted.
         stream.keep_alive().map_err(|source| Error::Connect {
             upstream: lease.upstream().to_string(),
             source,

@@ -1,4 +1,4 @@
-//! When a certificate ends: the few bytes of X.509 that nobody else here reads.
+//! Reads a certificate's validity period: the few bytes of X.509 that no dependency exposes.
 
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT Version`.
 const VERSION: u8 = 0xa0;
 
-/// From when and until when a certificate is valid; `None` where it is none.
+/// From when and until when a certificate is valid; `None` if the bytes are not a certificate.
 ///
 /// The way there is `Certificate`, `TBSCertificate`, then past version, serial number, signature
 /// and issuer ([RFC 5280 §4.1]).

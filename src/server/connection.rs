@@ -1,7 +1,8 @@
 //! One client's connection, request by request, until it ends or we drain.
 //!
-//! HTTP/2 begins with its preface and is hyper's; every HTTP/1.1 head is read here, and then the
-//! request is answered at once, carried out by the lane, or served as a map of fields and a body.
+//! hyper serves a connection that begins with the HTTP/2 preface. Otherwise [`Wait`] reads each
+//! HTTP/1.1 head, and the request is answered at once, forwarded on bytes
+//! ([`Proxy::carry_out`]), or served as a header map and a body ([`http1_server`]).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -28,10 +29,10 @@ pub(super) struct Protocols {
     limits: Limits,
 }
 
-/// What a client was found to speak before it said a word.
+/// The protocol that a client is known to speak before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
-    /// Nothing: its first bytes will tell.
+    /// Not known: its first bytes decide.
     Unknown,
     /// HTTP/1.1.
     Http1,

@@ -47,7 +47,7 @@ pub(super) fn connections(configured: Option<usize>) -> usize {
     connections
 }
 
-/// For how many connections a limit on open files is enough; `None` is none.
+/// How many connections a limit on open files allows; `None` is no limit.
 fn room(limit: Option<u64>) -> usize {
     let Some(limit) = limit else {
         return DEFAULT_CONNECTIONS;

@@ -40,7 +40,7 @@ pub(super) fn log(
     }
 }
 
-/// Reports what had no line. To be called now and then.
+/// Logs how many failed handshakes had no line. Call it regularly.
 pub(super) fn summarise(now: Instant) {
     LIMITER.with(|limiter| {
         limiter.summarise(now, |index, suppressed| {
@@ -93,7 +93,7 @@ fn rustls_failure(error: &rustls::Error) -> HandshakeFailure {
     }
 }
 
-/// What to do about it, where somebody can do something.
+/// What the operator can do about it.
 fn hint(failure: HandshakeFailure) -> Option<&'static str> {
     Some(match failure {
         HandshakeFailure::PlainHttp => "this listener speaks TLS: use https://",

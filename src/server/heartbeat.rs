@@ -18,8 +18,8 @@ pub struct Heartbeats {
     workers: Arc<[Cell]>,
 }
 
-/// When a worker turned its loop last, in milliseconds since the start. A pair of cache lines of its
-/// own: nobody else writes there.
+/// When a worker last turned its event loop, in milliseconds since the start. Has a pair of cache lines
+/// to itself, so that workers do not share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Cell(AtomicU64);

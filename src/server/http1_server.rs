@@ -1,8 +1,8 @@
-//! An HTTP/1.1 client's request that is answered as a map of fields and a body, as those of HTTP/2
-//! are: one request, and then the connection goes on.
+//! Serves one HTTP/1.1 request as a header map and a body, as HTTP/2 requests are served. For routes
+//! with `upstream_http2`; all other HTTP/1.1 requests are forwarded on bytes.
 //!
-//! The request's head was read already. Its body is read from the connection as it is asked for, and
-//! nothing after it, so that the next request's head is read by the one strict parser.
+//! `server::wait` has parsed the head already. The body is read from the connection on demand, and
+//! nothing is parsed after it: `server::wait` reads the next head.
 
 use std::future::poll_fn;
 use std::io;

@@ -1,4 +1,4 @@
-//! What a client is told that there is no room for.
+//! Responses to clients beyond a connection limit.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ const NO_ROOM: &[u8] =
 /// How long a client may take to read it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Says that there is no room.
+/// Answers that a connection limit is reached.
 pub(super) async fn tell(stream: impl AsyncRead + AsyncWrite + Unpin) {
     say(stream, NO_ROOM).await;
 }

@@ -1,7 +1,8 @@
-//! What is read of a connection while nothing is under way on it, and for how long that may last.
+//! Reads request heads on an HTTP/1.1 connection while no exchange is under way, and limits how long
+//! that may take.
 //!
-//! It holds no buffer while it waits: the worker's one scratch buffer is borrowed when bytes are
-//! there, and what can be answered at once is.
+//! A waiting connection holds no buffer: it borrows the worker's scratch buffer when bytes arrive.
+//! Requests that need no upstream are answered here.
 
 use std::io;
 use std::pin::Pin;
@@ -88,7 +89,7 @@ pub(super) struct Wait<'w, C> {
     limits: &'w Limits,
     closing: Pin<&'w mut C>,
     is_closing: bool,
-    /// Whether nothing came yet: who has just connected is about to ask something.
+    /// True until the first byte arrives.
     is_fresh: bool,
     /// Whether the silence is limited by the grace.
     is_hurried: bool,
@@ -105,7 +106,7 @@ pub(super) struct Wait<'w, C> {
 }
 
 impl<'w, C: Future<Output = ()>> Wait<'w, C> {
-    /// A connection has begun; `closing` ends when the server is told to stop.
+    /// A connection has begun; `closing` ends when the server begins to drain.
     pub(super) fn new(limits: &'w Limits, may_be_http2: bool, closing: Pin<&'w mut C>) -> Self {
         Self {
             limits,

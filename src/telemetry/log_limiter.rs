@@ -29,8 +29,8 @@ impl<const REASONS: usize> Default for LogLimiter<REASONS> {
 }
 
 impl<const REASONS: usize> LogLimiter<REASONS> {
-    /// Takes one line of a reason, where there is one left. `over` is told how many there were not
-    /// in a period that has ended.
+    /// Whether an event with this reason may be logged; counts it either way. If a period has ended
+    /// in which lines were suppressed, calls `over` with their number.
     pub fn take(&self, reason: usize, now: Instant, over: impl FnOnce(u64)) -> bool {
         let Some(cell) = self.0.get(reason) else {
             return false;
@@ -47,8 +47,8 @@ impl<const REASONS: usize> LogLimiter<REASONS> {
         is_left
     }
 
-    /// Tells of each reason what had no line in a period that has ended. To be called now and
-    /// then, so that it is told even where nothing more comes.
+    /// Calls `over` with each reason and its number of suppressed lines in a period that has ended.
+    /// Call it regularly, so that they are reported even if no more events come.
     pub fn summarise(&self, now: Instant, mut over: impl FnMut(usize, u64)) {
         for (reason, cell) in self.0.iter().enumerate() {
             let mut period = cell.get();
@@ -65,7 +65,7 @@ impl Period {
         suppressed: 0,
     };
 
-    /// Starts anew where the period is over.
+    /// Starts a new period if this one is over.
     fn renew(&mut self, now: Instant, over: impl FnOnce(u64)) {
         let is_over = |start| now.saturating_duration_since(start) >= PERIOD;
         if self.start.is_none_or(is_over) {

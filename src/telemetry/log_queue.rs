@@ -1,6 +1,6 @@
 //! The process log: a bounded queue of lines and the thread that writes them.
 //!
-//! Whoever logs never waits for standard error. A line that finds the queue full, or that cannot be
+//! Logging never waits for standard error. A line that finds the queue full, or that cannot be
 //! written, is dropped and counted.
 
 use std::io;

@@ -1,4 +1,4 @@
-//! One plain exchange: a request to the upstream, its response back.
+//! One exchange: a request to the upstream, its response back.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ const READ_AHEAD: usize = 16 * 1024;
 /// Bodies up to this size, in bytes, are copied behind their head, so that one piece is written.
 const COPIED: usize = 16 * 1024;
 
-/// A client's connection, as the lane uses it.
+/// A client's connection, as an exchange on bytes uses it.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
     /// The TCP connection, where there is nothing else between it and HTTP.
     fn tcp(&self) -> Option<&TcpStream>;

@@ -1,5 +1,5 @@
-//! What is to be done with the bytes that an HTTP/1.1 client sent: answered, forwarded, or left to
-//! the way of header maps.
+//! Dispatches an HTTP/1.1 request by its head: it is answered, forwarded on bytes, or handed to
+//! `server::http1_server`.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -30,29 +30,29 @@ use super::question::Question;
 use super::response::write_line;
 use super::told::Answered;
 
-/// What is to be done with bytes.
+/// What to do with the bytes that a client sent.
 pub enum Look {
     /// Wait for more: the request's head is not complete.
     More,
-    /// Write what is in the output, and go on behind the request, or end.
+    /// Write what is in the output, then continue after the request, or close.
     Answered {
         /// How many bytes the request was.
         consumed: usize,
         /// Whether the connection ends with the answer.
         close: bool,
     },
-    /// Carry out an exchange; its request's body begins behind the head.
+    /// Carry out an exchange; the request's body follows the head.
     Exchange {
         /// How many bytes the head was.
         consumed: usize,
         /// What is to be carried out.
         exchange: Exchange,
     },
-    /// Leave this one request to the way of header maps.
+    /// Serve this one request as a header map and a body.
     Single(Single),
 }
 
-/// A request that goes the way of header maps: its head was read, and is beyond doubt.
+/// A request to serve as a header map and a body; its head is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct Single {
     /// How many bytes the head is.
@@ -65,7 +65,7 @@ pub struct Single {
     pub closes: bool,
 }
 
-/// A request whose head was read, and whose target and host are beyond doubt.
+/// A request whose head, target and host are valid.
 pub(in crate::proxy) struct Received<'h, 'b> {
     pub(in crate::proxy) head: &'h RequestHead<'h, 'b>,
     pub(in crate::proxy) target: Target<'b>,
@@ -160,7 +160,7 @@ impl Proxy {
         }
     }
 
-    /// A request's whole way to what is done with it, top to bottom.
+    /// Finds the route and the policy of a request, decides, and says what to do with it.
     fn dispatch(
         &self,
         head: &RequestHead<'_, '_>,
@@ -243,13 +243,13 @@ impl Proxy {
         };
         marking.marks = Some(Marks { vary });
         if request.target.origin_form == "*" {
-            // It asks about the proxy, not about a resource.
+            // `OPTIONS *` is about the proxy, not about a resource.
             return Ok(self.answer_own_options(&request, &found, marking, out));
         }
         Ok(self.forward_bytes(&request, &found, &held, marking, out))
     }
 
-    /// Plans an exchange, or answers what may go no further than here.
+    /// Plans an exchange, or answers a request that must not be forwarded.
     fn forward_bytes(
         &self,
         request: &Received<'_, '_>,

@@ -1,14 +1,13 @@
-//! The lane for plain exchanges: HTTP/1.1 on both sides and nothing in the request that asks more
-//! of a proxy than to be passed on. Heads are copied line by line, bodies as they come; no map of
-//! fields is made and no task is woken for another.
+//! HTTP/1.1 on both sides, forwarded on bytes: heads are copied line by line and bodies as they
+//! come, without a header map and without a task besides the connection's.
 //!
-//! It is as strict as hyper's path and comes to the same: `wire` reads every head first, what is
-//! not plain goes to hyper, and `tests/integration/lane.rs` holds the two equal.
+//! Every HTTP/1.1 request begins here. Requests that are forwarded on a route with `upstream_http2`
+//! continue in `server::http1_server`.
 //!
 //! Top to bottom: [`look`] reads a request's head and decides; [`exchange`] takes a connection to
-//! the upstream, sends and receives; [`upload`] sends what may be sent but once; [`response`] writes
-//! the head for the client; [`body`] moves what comes after. [`reply`] reads what
-//! an upstream answers.
+//! the upstream, sends and receives; [`upload`] sends a request that can be sent only once;
+//! [`reply`] reads the upstream's response head; [`response`] writes the head for the client; [`body`]
+//! moves the body; [`tunnel`] carries upgraded connections.
 
 mod body;
 mod connection;

@@ -40,7 +40,7 @@ pub(super) enum Side {
     /// The source ended, in order but too early. TLS gives a connection that was only cut the same
     /// kind of error, which is not this.
     Ended,
-    /// The source sent what is no body.
+    /// The source sent an invalid body.
     Invalid,
     Sink(io::Error),
 }

@@ -1,5 +1,5 @@
-//! What the access log is told of an exchange: where there is a log, the request's head goes along
-//! until the response has ended.
+//! What the access log records of an exchange. If there is a log or a trace, the exchange keeps the
+//! request's logged fields until the response has ended.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -60,7 +60,7 @@ impl Proxy {
         client::address_behind(lines, client, &self.snapshot().0.trusted_proxies)
     }
 
-    /// Adds the head to `slip`, where there is an access log.
+    /// Adds the logged fields to `slip`. `None`: there is no access log and no span.
     pub(super) fn note(
         &self,
         request: &Received<'_, '_>,

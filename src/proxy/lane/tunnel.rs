@@ -1,5 +1,5 @@
-//! A connection that has left HTTP (WebSocket and other upgrades): bytes both ways until both ends
-//! have said their last ([RFC 9110 §7.8]).
+//! A connection that has switched protocols (WebSocket and other upgrades): carries bytes both ways
+//! until both ends have closed ([RFC 9110 §7.8]).
 //!
 //! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 
@@ -86,8 +86,8 @@ impl<C: ClientStream> Carrying<'_, C> {
         mut unwritten: Vec<u8>,
         mut first: Vec<u8>,
     ) -> Went {
-        // Peers that are gone without a word end a tunnel in time. Clients' sockets have it from
-        // those that accept them.
+        // TCP keep-alive ends the tunnel if a peer has vanished. Clients' sockets have it since
+        // they were accepted.
         if let Err(error) = raw.stream.keep_alive() {
             tracing::debug!(%error, "keep-alive cannot be set for a tunnel");
         }

@@ -286,7 +286,7 @@ impl<C: ClientStream> Carrying<'_, C> {
     }
 }
 
-/// What comes is no body: the upstream gets no end of it.
+/// The client sent an invalid body: the upstream must not take it for complete.
 fn invalid() -> Failure {
     Failure::Final(Error::RequestBody(io::ErrorKind::InvalidData.into()))
 }

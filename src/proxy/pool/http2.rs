@@ -43,7 +43,7 @@ type Connection = http2::Connection<TokioIo<InterimLimit<Stream>>, LentBody, Loc
 /// How long the first SETTINGS are waited for before the upstream counts as one that does not.
 const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often they are looked for. hyper tells nobody that they came.
+/// How often they are polled for: hyper does not report their arrival.
 const SETTINGS_INTERVAL: Duration = Duration::from_millis(5);
 
 impl ConnectOffer {
@@ -175,7 +175,7 @@ impl UpstreamPool {
                     None => Poll::Ready(Ok(())),
                 };
                 if polled.is_ready() {
-                    // Requests that wait for it are told that way.
+                    // This wakes the requests that wait for it.
                     *connection = None;
                 }
                 polled

@@ -1,8 +1,8 @@
 //! HTTP/1.1 as bytes: heads and chunks, read by one strict meaning ([RFC 9112]).
 //!
-//! Every request's head and framing is read here before anybody else sees it, hyper included, so
-//! that what two parsers could read differently is refused by the first. What is refused and why
-//! is in `tests/data/smuggling`.
+//! The only parser of HTTP/1.1 in this crate. It refuses what two parsers could read differently, so
+//! that no upstream reads another request than the one that was decided on. `tests/data/smuggling`
+//! lists what is refused and why.
 //!
 //! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 

@@ -1,6 +1,6 @@
 //! HTTP/2 from a client: one connection, until it ends, is of no use any more, or we drain.
 //!
-//! hyper keeps the protocol. What it leaves to us is time and abuse: a connection on which nobody
+//! hyper implements the protocol. What it leaves to us is time and abuse: a connection on which nobody
 //! asks anything, a stream whose client takes nothing of its response, and a client that
 //! keeps us busy for nothing.
 
