@@ -40,20 +40,20 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Check a config, or policy files, as a start would.
 ///
-/// Every error and warning is told with its file, line and column and how to mend it: what S3
-/// rejects by S3's own code, and what S3 accepts though hardly anybody means it.
+/// Reports every error and warning with its file, line and column and how to fix it: what S3
+/// rejects, by S3's own code, and what S3 accepts but is rarely intended.
 #[derive(Debug, Args)]
 #[command(override_usage = "\
 s3cors check [OPTIONS] --config <FILE>
        s3cors check [OPTIONS] <FILE.xml>...")]
 pub(super) struct Check {
-    /// The config, which is checked with all that it names.
+    /// The config; every file that it names is checked too.
     #[arg(long, short, value_name = "FILE", conflicts_with = "files")]
     config: Option<PathBuf>,
     /// CORS configurations, as S3 has them; `-` is standard input.
     #[arg(value_name = "FILE.xml")]
     files: Vec<PathBuf>,
-    /// How problems are told.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Whether warnings count as errors.

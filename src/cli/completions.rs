@@ -28,7 +28,7 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Print a script that makes a shell complete commands and flags.
 ///
-/// The Debian package has those of bash, zsh and fish in place already.
+/// The Debian package installs those for bash, zsh and fish.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
     /// The shell.

@@ -21,7 +21,7 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Show what there is to configure.
+/// Show the config keys.
 #[derive(Debug, Args)]
 pub(super) struct Config {
     #[command(subcommand)]
@@ -33,7 +33,7 @@ enum Command {
     /// Print a config with every key, its default and a comment.
     ///
     /// All keys but `host` and `upstream` of a route may be left out. The policies that it names
-    /// are examples: `s3cors check` tells which files are still to be written.
+    /// are examples: `s3cors check` lists the files that do not exist yet.
     Defaults,
 }
 

@@ -47,16 +47,16 @@ pub(super) const MANUAL: Manual = Manual {
 /// Where a policy without a route would be asked.
 const SOME_URL: &str = "http://HOST/KEY";
 
-/// Say what would become of a script's request, rule by rule, and why.
+/// Explain, rule by rule, whether a script's request would be allowed and why.
 ///
-/// Where the answer is no, it names the condition that the nearest rule misses, the smallest
-/// change of the policy that would allow the request, and what else that would let in.
+/// For a refused request, it names the condition that the nearest rule does not meet, the smallest
+/// change of the policy that would allow the request, and what else that change would allow.
 #[derive(Debug, Args)]
 #[command(override_usage = "\
 s3cors explain [OPTIONS] --config <FILE> --url <URL> --origin <ORIGIN> --method <METHOD>
        s3cors explain [OPTIONS] --cors <FILE> --origin <ORIGIN> --method <METHOD>")]
 pub(super) struct Explain {
-    /// The config; the URL tells the route and the bucket.
+    /// The config; the URL selects the route and the bucket.
     #[arg(
         long,
         short,
@@ -77,10 +77,10 @@ pub(super) struct Explain {
     /// The method that the script uses.
     #[arg(long)]
     method: String,
-    /// A header that the script sets: its name, or `name: value`. May stand several times.
+    /// A header that the script sets: its name, or `name: value`. Repeatable.
     #[arg(long = "header", value_name = "NAME")]
     headers: Vec<String>,
-    /// How the answer is written.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

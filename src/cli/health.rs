@@ -42,8 +42,8 @@ const MAX_ANSWER: u64 = 4096;
 
 /// Ask a running s3cors whether it serves requests.
 ///
-/// It asks the admin listener for `/readyz`: the health check of a container that has no shell and
-/// no curl, or the ExecStartPost of a service.
+/// Requests `/readyz` from the admin listener. Use it as the health check of a container without a
+/// shell or curl, or as the ExecStartPost of a service.
 #[derive(Debug, Args)]
 pub(super) struct Health {
     /// The admin listener: ADDRESS:PORT, NAME:PORT or unix:PATH. For an address such as 0.0.0.0,

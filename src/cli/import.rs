@@ -72,26 +72,26 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Turn other systems' CORS settings into S3's XML, and say what that loses.
+/// Convert other systems' CORS settings to S3's XML, and report what that loses.
 ///
-/// The XML goes to standard output. What S3's rules cannot say (lost), what they let in besides
-/// (widened) and how the ambiguous was read goes to standard error, each with its place.
+/// Prints the XML to standard output. Reports to standard error what S3's rules cannot express
+/// (lost), what they allow in addition (widened) and how ambiguous settings were read, each with its
+/// place.
 #[derive(Debug, Args)]
 pub(super) struct Import {
     /// The settings; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What they are written in; without it, whatever they unmistakably are.
+    /// Their format; detected if not given.
     #[arg(long, value_enum)]
     from: Option<Dialect>,
-    /// A method beyond S3's five that the route allows (its `extra_methods`). May stand several
-    /// times.
+    /// A method beyond S3's five that the route allows (its `extra_methods`). Repeatable.
     #[arg(long = "extra-method", value_name = "METHOD")]
     extra_methods: Vec<Method>,
     /// Exit with 0 although something was lost, widened or ambiguous.
     #[arg(long)]
     lossy: bool,
-    /// How that is told.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

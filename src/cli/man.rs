@@ -27,14 +27,14 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Print a manual page, or write them all to a folder.
 ///
-/// The pages say what `--help` says, and are made of the same. The Debian package has them in
-/// place already: `man s3cors`, `man s3cors-run`.
+/// The pages have the same text as `--help`. The Debian package installs them:
+/// `man s3cors`, `man s3cors-run`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Whose page: `run`, or `config defaults`. That of s3cors itself where none is named.
+    /// The command, such as `run` or `config defaults`; without it, s3cors itself.
     #[arg(value_name = "COMMAND", conflicts_with = "all")]
     words: Vec<String>,
-    /// Write every page to a folder that is there: s3cors.1, s3cors-run.1, and so on.
+    /// Write every page to an existing folder: s3cors.1, s3cors-run.1, and so on.
     #[arg(long, value_name = "FOLDER")]
     all: Option<PathBuf>,
 }

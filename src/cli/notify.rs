@@ -1,6 +1,6 @@
-//! Tells systemd how the process is doing, and nobody where systemd did not start it.
+//! Notifies systemd of the process's state; does nothing if systemd did not start it.
 //!
-//! What is told is in [sd_notify(3)], how it goes together in the unit under `deploy/systemd`.
+//! [sd_notify(3)] describes the messages; the unit is under `deploy/systemd`.
 //!
 //! [sd_notify(3)]: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 
