@@ -1,4 +1,4 @@
-//! Which routes are reachable over which listeners, checked.
+//! Checks which routes are reachable over which listeners.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! Reads a named file, unless it is no file that could be one of ours.
+//! Reads a named file; refuses folders, devices, and files that are too large or keep changing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// A file cannot be read, or is none to be read.
+/// Why a file is not read.
 #[derive(Debug, Error)]
 pub(super) enum ReadError {
     #[error("cannot be read: {0}")]

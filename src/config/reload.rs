@@ -1,4 +1,4 @@
-//! Loads anew what changed, and puts it in force.
+//! Reloads what changed and puts it in force.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

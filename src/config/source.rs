@@ -1,4 +1,4 @@
-//! Places in files: found by bytes, told by line and column, shown with their lines.
+//! Places in files: stored as byte offsets, reported by line and column, shown with their lines.
 
 use std::borrow::Cow;
 use std::ops::Range;

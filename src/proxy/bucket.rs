@@ -1,4 +1,4 @@
-//! Which bucket a request addresses, by path or by host, and when nobody can say.
+//! Which bucket a request addresses, by path or by host, and when that is ambiguous.
 
 use std::borrow::Cow;
 use std::fmt;

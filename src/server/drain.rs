@@ -1,4 +1,4 @@
-//! Drain: serving, then draining, then closing; told to every thread and connection by one cell.
+//! Drain: serving, then draining, then closing. One shared cell signals every thread and connection.
 
 use std::future::poll_fn;
 use std::pin::pin;

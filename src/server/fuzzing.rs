@@ -1,4 +1,4 @@
-//! What the fuzz targets ask of this room and nobody else may: no part of the API.
+//! Entry points for the fuzz targets only; not part of the API.
 
 use std::net::IpAddr;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! How a connection is ended so that its client can read what it was told last.
+//! Lingering close: ends a connection so that its client can still read the last response.
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sockets that listen: bound before anything serves, closed without dropping who waits in them.
+//! Listening sockets: bound before anything serves, closed without dropping connections in the backlog.
 
 use std::io;
 use std::net::SocketAddr;

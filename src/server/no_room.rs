@@ -33,7 +33,7 @@ pub(super) async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer:
     let _ = tokio::time::timeout(PATIENCE, told).await;
 }
 
-/// Says so without waiting. Who has asked already gets to read it; who has not, may see a reset.
+/// Sends a 503 without waiting. A client whose request has arrived can read it; others may see a reset.
 pub(super) fn tell_in_passing(stream: &impl AsFd) {
     let socket = SockRef::from(stream);
     let mut unread = [MaybeUninit::uninit(); 4096];

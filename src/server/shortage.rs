@@ -1,5 +1,5 @@
-//! When the system has no descriptor or memory left for a connection: told when it begins and when
-//! it is over, however often it is met in between.
+//! Shortages of descriptors or memory for connections: each is logged once when it begins and once when
+//! it ends.
 
 use std::time::{Duration, Instant};
 

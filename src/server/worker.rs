@@ -36,8 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long to wait after the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many clients that are told that there is no room are waited for at a time, for each worker;
-/// who comes on top is told in passing.
+/// For how many refused clients each worker waits at a time, so that they can read the 503; beyond
+/// that, it is sent without waiting.
 const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a worker's thread is started with.
@@ -81,7 +81,7 @@ struct Shared {
     open: Cell<usize>,
     room: usize,
     clients: Rc<PerClient>,
-    /// How many clients are being told that there is no room.
+    /// How many clients a 503 is being sent to.
     refused: Cell<usize>,
     drain: DrainSignal,
 }

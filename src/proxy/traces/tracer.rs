@@ -1,4 +1,4 @@
-//! Which requests get a span, and what their upstream is told of it.
+//! Which requests get a span, and the `traceparent` that their upstream gets.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};

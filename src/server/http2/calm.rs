@@ -1,4 +1,4 @@
-//! A client that keeps us busy for nothing is told to calm down, and is no longer heard.
+//! Ends HTTP/2 connections whose clients send too many frames that belong to no request.
 //!
 //! The protocol has frames that carry no part of a request: PING and SETTINGS want an answer,
 //! PRIORITY and what is unknown is passed over, and all of them cost. The library takes any number
