@@ -1,6 +1,6 @@
 //! Sends a request with a header map to one of a route's upstreams until there is a response: the
-//! only place that decides whether such a request may be sent again. For requests on bytes,
-//! `lane::exchange` decides, by the same rules.
+//! only place that decides whether such a request may be sent again. `lane::exchange` decides for
+//! requests on bytes.
 //!
 //! An upstream may close a kept-alive connection at the moment that it is used again. A request of
 //! which nothing was sent, or one without a body that is idempotent, then goes out once more on
