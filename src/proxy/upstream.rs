@@ -30,6 +30,8 @@ pub struct Upstream {
     pub settings: UpstreamSettings,
     /// The value of `Host` where the route says `host_header = "upstream"`.
     pub(crate) authority: HeaderValue,
+    /// Its address, as logs show it.
+    shown_address: Box<str>,
     /// The name in its certificate, where TLS is spoken.
     pub(crate) server_name: Option<ServerName<'static>>,
     tls_config: OnceLock<Arc<ClientConfig>>,
@@ -215,6 +217,7 @@ impl Upstream {
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
+            shown_address: settings.address.to_string().into(),
             server_name,
             tls_config: OnceLock::new(),
             tls_config_for_http1: OnceLock::new(),
@@ -266,6 +269,11 @@ impl Upstream {
             let cell = &self.tls_config_for_http1;
             Arc::clone(cell.get_or_init(|| for_http1(&config)))
         }))
+    }
+
+    /// Its address, as logs show it.
+    pub(super) fn shown_address(&self) -> &str {
+        &self.shown_address
     }
 
     /// Its health, as metrics show it.

@@ -98,15 +98,18 @@ impl Record<'_> {
             let text = time.to_string();
             text.split('.').next().unwrap_or_default().to_owned()
         });
-        put(
-            out,
-            format_args!("{{\"time\":\"{second}.{millisecond:03}Z\""),
-        );
+        out.push_str("{\"time\":\"");
+        out.push_str(second);
+        out.push('.');
+        number(out, millisecond.into(), 3);
+        out.push_str("Z\"");
         if let Some(route) = self.route {
             string(out, "route", route.as_bytes());
         }
         if let Some(client) = self.client {
-            put(out, format_args!(",\"client\":\"{client}\""));
+            out.push_str(",\"client\":\"");
+            address(out, client);
+            out.push('"');
         }
         string(out, "method", self.method.as_str().as_bytes());
         if !self.host.is_empty() {
@@ -114,29 +117,28 @@ impl Record<'_> {
         }
         out.push_str(",\"target\":\"");
         for part in unsigned(self.target, MAX_TARGET) {
-            put(out, format_args!("{}", Json(part.as_bytes())));
+            Json(part.as_bytes()).write(out);
         }
-        put(
-            out,
-            format_args!(
-                "\",\"version\":\"{}\",\"status\":{},\"bytes\":{},\"duration_seconds\":{}.{:06}",
-                version(self.version),
-                self.status.as_u16(),
-                self.bytes,
-                self.duration.as_secs(),
-                self.duration.subsec_micros(),
-            ),
-        );
+        out.push_str("\",\"version\":\"");
+        out.push_str(version(self.version));
+        out.push_str("\",\"status\":");
+        out.push_str(self.status.as_str());
+        out.push_str(",\"bytes\":");
+        number(out, self.bytes, 1);
+        out.push_str(",\"duration_seconds\":");
+        number(out, self.duration.as_secs(), 1);
+        out.push('.');
+        number(out, self.duration.subsec_micros().into(), 6);
         if let Some(upstream) = self.upstream {
-            string(out, "upstream", upstream.to_string().as_bytes());
+            string(out, "upstream", upstream.shown_address().as_bytes());
         }
         if let Some((upstream, failure)) = self.failed {
             // Of the config, and no longer than a host name may be.
-            let (upstream, reason) = (Json(upstream.as_bytes()), failure.as_str());
-            put(
-                out,
-                format_args!(",\"failed\":{{\"upstream\":\"{upstream}\",\"reason\":\"{reason}\"}}"),
-            );
+            out.push_str(",\"failed\":{\"upstream\":\"");
+            Json(upstream.as_bytes()).write(out);
+            out.push_str("\",\"reason\":\"");
+            out.push_str(failure.as_str());
+            out.push_str("\"}");
         }
         if !self.request_id.is_empty() {
             string(out, "request_id", self.request_id.as_bytes());
@@ -156,17 +158,22 @@ impl Record<'_> {
                 Kind::Preflight => "preflight",
                 Kind::Actual => "actual",
             };
-            put(
-                out,
-                format_args!(
-                    ",\"cors\":{{\"request\":\"{kind}\",\"outcome\":\"{outcome}\",\"reason\":\"{reason}\"}}"
-                ),
-            );
+            for part in [
+                ",\"cors\":{\"request\":\"",
+                kind,
+                "\",\"outcome\":\"",
+                outcome,
+                "\",\"reason\":\"",
+                reason,
+                "\"}",
+            ] {
+                out.push_str(part);
+            }
         }
         if let Some(referer) = self.referer.filter(|referer| !referer.is_empty()) {
             out.push_str(",\"referer\":\"");
             for part in unsigned_value(referer) {
-                put(out, format_args!("{}", Json(part.as_bytes())));
+                Json(part.as_bytes()).write(out);
             }
             out.push('"');
         }
@@ -259,8 +266,41 @@ fn is_secret(name: &str) -> bool {
 }
 
 fn string(out: &mut String, name: &str, value: &[u8]) {
-    let (value, _) = cut(value, MAX_VALUE);
-    put(out, format_args!(",\"{name}\":\"{}\"", Json(value)));
+    for part in [",\"", name, "\":\""] {
+        out.push_str(part);
+    }
+    Json(cut(value, MAX_VALUE).0).write(out);
+    out.push('"');
+}
+
+/// Writes a number with `width` digits at least.
+fn number(out: &mut String, mut number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        start = place;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let start = start.min(digits.len() - width);
+    let digits = digits.get(start..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
+}
+
+/// Writes an address.
+fn address(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V6(address) => put(out, format_args!("{address}")),
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                out.push_str(if place > 0 { "." } else { "" });
+                number(out, octet.into(), 1);
+            }
+        }
+    }
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -280,7 +320,23 @@ fn version(version: Version) -> &'static str {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_and_addresses_are_written_as_they_are_displayed(
+            value: u64, small in 0..1_000_u64, client: IpAddr,
+        ) {
+            let mut out = String::new();
+            number(&mut out, value, 1);
+            number(&mut out, small, 3);
+            number(&mut out, small, 6);
+            address(&mut out, client);
+            prop_assert_eq!(out, format!("{value}{small:03}{small:06}{client}"));
+        }
+    }
 
     pub(in super::super) fn record() -> Record<'static> {
         Record {

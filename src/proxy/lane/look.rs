@@ -189,10 +189,7 @@ impl Proxy {
             start,
             closes,
         };
-        let mut marking = Marking {
-            slip: self.slips.take(),
-            ..Marking::default()
-        };
+        let mut marking = Marking::default();
         let Some(policy) = found.policy else {
             return Ok(self.forward_bytes(&request, &found, &held, marking, out));
         };
@@ -207,6 +204,7 @@ impl Proxy {
             Question::Actual(asked) => match policy.policy.answer(&asked) {
                 Ok(fields) => {
                     self.count_allowed(&found, policy, Kind::Actual, fields.pattern());
+                    marking.slip = self.slips.take();
                     fields.write(&mut marking.slip);
                     marking.decision = Some((Kind::Actual, Ok(())));
                     vary(true)
@@ -303,7 +301,10 @@ impl Proxy {
             is_chunked: head.framing == Framing::Chunked,
             span: span.as_ref(),
         };
-        let mut slip = marking.slip;
+        let mut slip = match marking.slip.capacity() {
+            0 => self.slips.take(),
+            _ => marking.slip,
+        };
         let cors = slip.len();
         let host_at = write_for_upstream(request, &edit, host, &mut slip);
         let length = slip.len();
@@ -473,11 +474,12 @@ fn authority<'b>(
     target: &Target<'b>,
 ) -> Result<Option<&'b [u8]>, Error> {
     let host = head.host.at_most_one().map_err(|_| Error::InvalidHost)?;
-    let is_host = host.is_some_and(|host| Host::parse(host).is_ok());
     match (target.authority, host) {
         (None, None) if !head.is_http10 => Err(Error::InvalidHost),
         (None, host) => Ok(host),
-        (Some(authority), Some(_)) if is_host => Ok(Some(authority.as_bytes())),
+        (Some(authority), Some(host)) if Host::parse(host).is_ok() => {
+            Ok(Some(authority.as_bytes()))
+        }
         (Some(authority), None) if head.is_http10 => Ok(Some(authority.as_bytes())),
         (Some(_), _) => Err(Error::InvalidHost),
     }
