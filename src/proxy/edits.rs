@@ -245,7 +245,8 @@ impl ResponseEdit {
             || self.vary.is_some() && is("vary")
             || self.has_lists && removed_by_connection(name, fields)
             // A body that cannot be has no length (RFC 9110 §8.6).
-            || self.status == StatusCode::NO_CONTENT && is("content-length"))
+            || (self.status == StatusCode::NO_CONTENT || self.status.is_informational())
+                && is("content-length"))
     }
 
     /// Adds the fields of ours; `fields` are those that the response came with.

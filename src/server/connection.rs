@@ -99,6 +99,7 @@ impl Protocols {
                     match went {
                         Went::On => {}
                         Went::Ends => return end(stream).await,
+                        Went::Cut => return,
                         Went::Refused => return Box::pin(linger(stream)).await,
                     }
                 }

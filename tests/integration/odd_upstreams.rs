@@ -45,10 +45,18 @@ fn ntlm_upstream(scheme: &'static str) -> MockUpstream {
 
 #[test]
 fn an_authenticated_connection_is_for_one_client() {
-    for scheme in ["NTLM", "Negotiate", "negotiate, Basic realm=\"a\""] {
+    for scheme in [
+        "NTLM",
+        "Negotiate",
+        "negotiate, Basic realm=\"a\"",
+        "Basic realm=\"a\", NTLM",
+    ] {
         let upstream = ntlm_upstream(scheme);
         let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
-        let kind = scheme.split(',').next().unwrap();
+        let kind = scheme
+            .split(", ")
+            .find(|one| !one.starts_with("Basic"))
+            .unwrap();
         let mut clients: Vec<_> = (0..4).map(|_| RawClient::connect(proxy.address)).collect();
         for (index, client) in clients.iter_mut().enumerate() {
             client.send("GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n");
@@ -199,4 +207,92 @@ fn a_head_that_comes_byte_by_byte_is_read_like_any_other() {
         client.send([b'a'; 1_000]);
     }
     assert_eq!(client.receive("GET").status, 431);
+}
+
+#[test]
+fn a_switch_before_the_requests_end_is_refused() {
+    for (framing, body) in [
+        ("Transfer-Encoding: chunked\r\n", "5\r\nab"),
+        ("Content-Length: 10\r\n", "ab"),
+        ("Content-Length: 10\r\nExpect: 100-continue\r\n", ""),
+    ] {
+        let upstream = MockUpstream::scripted(false, |exchange| {
+            exchange.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+            );
+            true
+        });
+        let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+        let mut client = RawClient::connect(proxy.address);
+        client.send(format!(
+            "PUT /k HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\
+             {framing}\r\n{body}"
+        ));
+        let response = client.receive("PUT");
+        assert_eq!(response.status, 502, "{framing}");
+        assert_eq!(response.values("connection"), ["close"], "{framing}");
+    }
+}
+
+#[test]
+fn a_cut_body_that_ends_with_the_connection_is_reset() {
+    for cut in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n",
+    ] {
+        let upstream = MockUpstream::scripted(true, move |exchange| {
+            exchange.send(cut);
+            false
+        });
+        let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+        let mut client = RawClient::connect(proxy.address);
+        client.send("GET /k HTTP/1.0\r\nHost: photos.example\r\n\r\n");
+        assert!(!client.receive("GET").whole, "{cut}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_silent_large_body_is_noticed() {
+    let (left, noticed) = mpsc::channel();
+    let left = Mutex::new(left);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\nabc");
+        let gone = matches!(exchange.stream.read(&mut [0]), Ok(0) | Err(_));
+        left.lock().unwrap().send(gone).unwrap();
+        false
+    });
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut client = RawClient::connect(proxy.address);
+    client.send("GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n");
+    assert_eq!(client.head().0, 200);
+    assert_eq!(client.bytes(3), b"abc");
+    drop(client);
+    assert_eq!(noticed.recv_timeout(Duration::from_secs(20)), Ok(true));
+}
+
+#[test]
+fn an_upstreams_last_words_in_a_tunnel_arrive() {
+    for _ in 0..20 {
+        let upstream = MockUpstream::scripted(false, |exchange| {
+            exchange.send(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+            );
+            exchange.read(10);
+            exchange.send([b'B'; 200]);
+            exchange.send("BYE");
+            // It stops reading, but not without a word.
+            let socket = exchange.stream.get_ref();
+            socket.shutdown(std::net::Shutdown::Write).unwrap();
+            false
+        });
+        let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+        let mut client = RawClient::connect(proxy.address);
+        client.send(
+            "GET /k HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        );
+        assert_eq!(client.head().0, 101);
+        client.send([b'a'; 10]);
+        let last = client.bytes(203);
+        assert!(last.ends_with(b"BYE"));
+    }
 }

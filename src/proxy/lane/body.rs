@@ -335,13 +335,24 @@ async fn download_spliced(
 ) -> Result<Pipe, Broken> {
     while *left > 0 || !pipe.is_empty() {
         deadline.set(due(limit));
+        let mut has_left = false;
         let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
-            Poll::Pending => deadline.poll(cx).map(|()| {
-                Err(match pipe.is_empty() {
-                    true => Broken::Idle { owes: true },
-                    false => Broken::Client,
+            Poll::Pending => {
+                match sink.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
+                    Poll::Ready(Ok(0)) if !has_left => {
+                        has_left = true;
+                        deadline.set(due(limit.min(LEFT_PATIENCE)));
+                    }
+                    Poll::Ready(Ok(_)) | Poll::Pending => {}
+                }
+                deadline.poll(cx).map(|()| {
+                    Err(match pipe.is_empty() && !has_left {
+                        true => Broken::Idle { owes: true },
+                        false => Broken::Client,
+                    })
                 })
-            }),
+            }
             Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
                 Side::Source(error) => Broken::Upstream(error),
                 Side::Ended | Side::Invalid => {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, StatusCode};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
@@ -123,6 +124,8 @@ pub enum Went {
     Ends,
     /// It ends while the client may still be sending.
     Refused,
+    /// It ends without a word: its end must not be taken for a body's.
+    Cut,
 }
 
 /// Why an exchange has no response, or not the whole.
@@ -261,6 +264,7 @@ impl Proxy {
             bound,
             deadline,
             closing,
+            untaken: Vec::new(),
             status: client_left(),
             bytes: 0,
             upstream: None,
@@ -293,6 +297,8 @@ pub(super) struct Carrying<'c, C> {
     bound: &'c mut Option<Box<Raw>>,
     pub(super) deadline: &'c mut Deadline,
     closing: &'c dyn Fn() -> bool,
+    /// What the client has not taken of interim responses.
+    untaken: Vec<u8>,
     /// The response's.
     status: StatusCode,
     /// Of its body, moved to the client so far.
@@ -376,7 +382,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             if let Err(broken) = Box::pin(moved).await {
                 self.note_broken_body(&lease, &broken);
                 // Cut: the client must not take what it has for the whole.
-                return Ok(Went::Ends);
+                return Ok(self.cut());
             }
         }
         if self.client.tcp().is_none() {
@@ -385,7 +391,7 @@ impl<C: ClientStream> Carrying<'_, C> {
             let flushed = write_all(self.client, b"", self.deadline, None).await;
             flushed.map_err(|_| Failure::ClientLeft)?;
         }
-        if is_upstream_free && raw.is_bound {
+        if is_upstream_free && raw.is_bound && !raw.is_spent {
             *self.bound = Some(Box::new(raw));
         } else if is_upstream_free {
             raw.give_back();
@@ -406,10 +412,36 @@ impl<C: ClientStream> Carrying<'_, C> {
         Some((lease, raw))
     }
 
+    /// Ends the connection of a client in the middle of a response's body. Where the end of the
+    /// connection would be the body's, it is reset.
+    fn cut(&self) -> Went {
+        if self.exchange.coding() == Coding::Chunks {
+            return Went::Ends;
+        }
+        if let Some(tcp) = self.client.tcp() {
+            // What fails here fails because the client is gone.
+            let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
+        }
+        Went::Cut
+    }
+
     async fn send_and_answer(&mut self, lease: &Lease, raw: &mut Raw) -> Result<Reply, Failure> {
+        let mut received = Received::nothing(self.exchange.interim());
+        // What an earlier try left of an interim response goes first.
+        received.passed_on = std::mem::take(&mut self.untaken);
+        let answered = self.ask(lease, raw, &mut received).await;
+        self.untaken = received.passed_on;
+        answered
+    }
+
+    async fn ask(
+        &mut self,
+        lease: &Lease,
+        raw: &mut Raw,
+        received: &mut Received,
+    ) -> Result<Reply, Failure> {
         let exchange = self.exchange;
         let timeouts = lease.upstream().settings.timeouts;
-        let mut received = Received::nothing(exchange.interim());
         let mut is_sent = true;
         self.deadline.set(due(timeouts.response_head));
         // What may be sent but once goes the careful way.
@@ -418,16 +450,16 @@ impl<C: ClientStream> Carrying<'_, C> {
             let sent = raw.send(&head, self.deadline).await;
             sent.map_err(|no_reply| failure(no_reply, lease, raw))?;
         } else {
-            let upload = self.upload(lease, raw, &mut received);
+            let upload = self.upload(lease, raw, received);
             is_sent = Box::pin(upload).await?;
             self.deadline.set(due(timeouts.response_head));
         }
         let answered = poll_fn(|cx| {
-            match self.poll_answer(cx, !is_sent, lease, raw, &mut received) {
+            match self.poll_answer(cx, !is_sent, lease, raw, received) {
                 Poll::Pending => {}
                 ready => return ready,
             }
-            if self.pass_on(cx, &mut received).is_err() {
+            if self.pass_on(cx, received).is_err() {
                 return Poll::Ready(Err(Failure::ClientLeft));
             }
             if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
@@ -456,7 +488,8 @@ impl<C: ClientStream> Carrying<'_, C> {
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,
             may_repeat: raw.is_reused && exchange.is_repeatable(),
-            may_switch: exchange.upgrades,
+            // Before the request's end, what comes next is not of the other protocol.
+            may_switch: exchange.upgrades && !must_close,
         };
         let closes = must_close || exchange.closes || (self.closing)();
         let scratch = &mut *proxy.scratch.borrow_mut();
@@ -584,7 +617,7 @@ impl<C: ClientStream> Carrying<'_, C> {
         proxy.count_exchange(exchange, route, response.status());
         self.status = response.status();
         self.request_id = response.headers().get(answer::REQUEST_ID).cloned();
-        let (mut bytes, now) = (Vec::new(), Instant::now());
+        let (mut bytes, now) = (std::mem::take(&mut self.untaken), Instant::now());
         let to_head = exchange.method == Method::HEAD;
         let length = answer::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
         self.bytes = length as u64;

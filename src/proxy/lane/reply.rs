@@ -245,7 +245,9 @@ impl Raw {
                 }
                 let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
                 if head.status.is_informational() && !(switches && expected.may_switch) {
-                    received.note_interim(head);
+                    if !switches {
+                        received.note_interim(head);
+                    }
                     return Next::Interim(head.bytes.len(), switches);
                 }
                 if expected.may_repeat && is_goodbye(head) {

@@ -4,7 +4,6 @@
 //! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -15,6 +14,7 @@ use crate::proxy::scratch::Scratch;
 use super::body::write_at_once;
 use super::connection::Raw;
 use super::exchange::{Carrying, ClientStream, Went};
+use super::splice::Side;
 
 /// As much as is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -47,10 +47,10 @@ impl Direction {
         source: &mut R,
         sink: &mut W,
         scratch: &mut Scratch,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), Side>> {
         loop {
             if !self.unwritten.is_empty() {
-                self.unwritten = write_at_once(cx, sink, &self.unwritten)?;
+                self.unwritten = write_at_once(cx, sink, &self.unwritten).map_err(Side::Sink)?;
                 if !self.unwritten.is_empty() {
                     return Poll::Pending;
                 }
@@ -59,20 +59,20 @@ impl Direction {
                 return Poll::Ready(Ok(()));
             }
             if self.is_ended {
-                ready!(Pin::new(&mut *sink).poll_shutdown(cx))?;
+                ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Side::Sink)?;
                 self.is_shut = true;
                 continue;
             }
             // What is held back above the socket (TLS) goes as the socket has room.
             if let Poll::Ready(flushed) = Pin::new(&mut *sink).poll_flush(cx) {
-                flushed?;
+                flushed.map_err(Side::Sink)?;
             }
             let free = scratch.input.get_mut(..PIECE).unwrap_or_default();
             let mut buffer = ReadBuf::new(free);
-            ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer))?;
+            ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer)).map_err(Side::Source)?;
             self.is_ended = buffer.filled().is_empty();
             self.moved += buffer.filled().len() as u64;
-            self.unwritten = write_at_once(cx, sink, buffer.filled())?;
+            self.unwritten = write_at_once(cx, sink, buffer.filled()).map_err(Side::Sink)?;
         }
     }
 }
@@ -96,15 +96,19 @@ impl<C: ClientStream> Carrying<'_, C> {
         let mut up = Direction::new(std::mem::take(self.ahead));
         let carried = poll_fn(|cx| {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
-            let went_up = up.poll_move(cx, self.client, &mut raw.stream, scratch)?;
+            let went_up = match up.poll_move(cx, self.client, &mut raw.stream, scratch) {
+                // An upstream that takes nothing more may have said its last words.
+                Poll::Ready(Err(Side::Sink(_))) => Poll::Ready(Ok(())),
+                went => went,
+            }?;
             let went_down = down.poll_move(cx, &mut raw.stream, self.client, scratch)?;
             match (went_up, went_down) {
-                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(io::Result::Ok(())),
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Result::<(), Side>::Ok(())),
                 _ => Poll::Pending,
             }
         });
-        if let Err(error) = carried.await {
-            tracing::debug!(%error, "a tunnel broke off");
+        if let Err(side) = carried.await {
+            tracing::debug!(?side, "a tunnel broke off");
         }
         self.bytes += down.moved;
         Went::Ends

@@ -80,9 +80,13 @@ impl<'b> Field<'b> {
 ///
 /// [RFC 4559 §6]: https://www.rfc-editor.org/rfc/rfc4559#section-6
 pub(in crate::proxy) fn authenticates_connection(value: &[u8]) -> bool {
-    let scheme = value.split(|&byte| byte == b' ' || byte == b',').next();
-    let is = |name: &[u8]| scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(name));
-    is(b"ntlm") || is(b"negotiate")
+    // Several challenges may stand in one line.
+    let mut elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    elements.any(|element| {
+        let scheme = element.split(|byte| byte.is_ascii_whitespace()).next();
+        let is = |name: &[u8]| scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(name));
+        is(b"ntlm") || is(b"negotiate")
+    })
 }
 
 /// A field that may stand once in a head stands there more often.
