@@ -249,23 +249,25 @@ impl<'r> Host<'r> {
         if name.is_empty() || name.len() >= MAX_HOST || name.starts_with(b".") {
             return Err(InvalidHost);
         }
-        let mut upper = false;
-        let (mut has_empty_label, mut before) = (false, b'.');
+        // What all bytes have in common, what any has, and whether two dots stand side by side.
+        let (mut common, mut any, mut dots, mut before) = (NAME, 0, 0, DOT);
         for &byte in name {
-            upper |= byte.is_ascii_uppercase();
-            has_empty_label |= byte == b'.' && before == b'.';
-            before = byte;
-            let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-            if !(is_name || is_address) {
-                return Err(InvalidHost);
-            }
+            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
+            common &= class;
+            any |= class;
+            dots |= class & before;
+            before = class & DOT;
         }
+        if common & NAME == 0 && !is_address {
+            return Err(InvalidHost);
+        }
+        let upper = any & UPPER != 0;
+        let has_empty_label = (dots | before) & DOT != 0;
         let name = std::str::from_utf8(name).map_err(|_| InvalidHost)?;
         if is_address {
             let address = bracketed(name).ok_or(InvalidHost)?;
             let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
         }
-        let has_empty_label = has_empty_label || before == b'.';
         Ok(Self {
             is_canonical: !upper && rooted.is_none() && !has_empty_label && is_usual_port(port),
             name: match upper {
@@ -290,6 +292,39 @@ impl<'r> Host<'r> {
     pub fn is_canonical(&self) -> bool {
         self.is_canonical
     }
+}
+
+/// A byte that a host name may have.
+const NAME: u8 = 1;
+/// A letter in upper case.
+const UPPER: u8 = 2;
+/// A dot.
+const DOT: u8 = 4;
+
+/// What each byte is in a host name: the request path looks at every byte of every host.
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let mut class = 0;
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            class |= NAME;
+        }
+        if byte.is_ascii_uppercase() {
+            class |= UPPER;
+        }
+        if byte == b'.' {
+            class |= DOT;
+        }
+        #[expect(clippy::indexing_slicing, reason = "checked when it is compiled")]
+        {
+            classes[byte as usize] = class;
+        }
+        byte += 1;
+    }
+    classes
 }
 
 /// What stands in brackets, as an IPv6 address does.
