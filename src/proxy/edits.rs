@@ -95,7 +95,7 @@ impl RequestEdit<'_> {
         !(includes(name)
             || !self.client.trusted && is_claim(name)
             || self.replaces_host && is(&HOST)
-            || forwarding.x_forwarded && is(&X_FORWARDED_FOR)
+            || forwarding.x_forwarded && self.client.address.is_some() && is(&X_FORWARDED_FOR)
             || forwarding.forwarded && is(&FORWARDED)
             || self.has_lists && removed_by_connection(name, fields)
             || self.received == Version::HTTP_10 && is(&EXPECT)
@@ -500,6 +500,11 @@ mod tests {
         assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
         assert!(!fields.contains_key(&X_FORWARDED_FOR));
         assert!(!fields.contains_key(&X_REAL_IP));
+        // What a listed proxy on a Unix socket says stays.
+        let mut fields = HeaderMap::new();
+        fields.append(&X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.9"));
+        edit(client(None, true), forwarding, b"", &proxies).apply(&mut fields);
+        assert_eq!(fields[&X_FORWARDED_FOR], "192.0.2.9");
         let mut fields = HeaderMap::new();
         edit(
             client(Some("2001:db8::1"), false),

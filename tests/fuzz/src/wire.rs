@@ -114,7 +114,7 @@ fn framing(fields: &[(&str, &[u8])]) -> Option<Framing> {
             .parse()
             .ok()
             .map(Framing::Length),
-        ([], [b"chunked"]) => Some(Framing::Chunked),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Some(Framing::Chunked),
         _ => None,
     }
 }
