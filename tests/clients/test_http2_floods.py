@@ -29,9 +29,11 @@ def edge(tmp_path_factory):
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
     with Program("held.py", [sys.executable, held.__file__], stdin=subprocess.PIPE) as attacked, Objects() as others:
         url = attacked.wait_for(r"listening on (\S+)")[1]
+        # The attacker and the others have one address here.
+        limits = {"client_share_percent": 100}
         routes = [
-            proxy.route("photos", ["photos.example"], url, cors="cors.xml"),
-            proxy.route("others", ["others.example"], others.url, cors="cors.xml"),
+            proxy.route("photos", ["photos.example"], url, cors="cors.xml", limits=limits),
+            proxy.route("others", ["others.example"], others.url, cors="cors.xml", limits=limits),
         ]
         with proxy.S3cors(folder, *routes) as running:
             yield running

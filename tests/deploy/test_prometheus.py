@@ -147,6 +147,8 @@ def test_every_metric_that_is_named_anywhere_is_there(served, prometheus):
     texts = [RULES, DASHBOARD, ROOT / "README.md", ROOT / "CHANGELOG.md", *DEPLOY.rglob("*.md")]
     assert len(texts) > 8
     named = {name: text for text in texts for name in re.findall(METRIC, text.read_text())}
+    # Exported only while a file is not in force: see the alert for it.
+    del named["s3cors_config_out_of_date_since_timestamp_seconds"]
     assert {"s3cors_ready", "process_open_fds", "route:s3cors_requests:rate5m"} <= set(named)
     for name, text in named.items():
         # A histogram is named without what its series end in.
@@ -168,9 +170,10 @@ def test_an_alert_for_a_broken_reload_fires_and_clears(workplace, served, promet
     # What the alert tells to look at names the file.
     (problem,) = served.status()["problems"]
     assert problem["file"].endswith("cors.xml") and "FETCH" in problem["error"]
+    assert prometheus.query("s3cors_config_out_of_date_since_timestamp_seconds")
     file.write_text(good)
     alertmanager.next("S3corsConfigOutOfDate", ended=True)
-    assert prometheus.query('ALERTS{alertname="S3corsConfigOutOfDate"}') == []
+    assert until(lambda: prometheus.query('ALERTS{alertname="S3corsConfigOutOfDate"}') == [], served)
 
 
 def test_the_words_of_every_alert_can_be_written(served, prometheus):
