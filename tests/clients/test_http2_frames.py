@@ -470,4 +470,5 @@ def test_too_large_a_head_is_answered_with_431_and_too_long_a_target_with_414(ed
         assert client.send(large_headers(3, large)).outcome(3) == "431"
         assert client.send(large_headers(5, request("GET", "/" + "x" * 32768))).outcome(5) == "414"
         assert survives(client)
-    assert not forwarded()
+    # A PUT is of the test before, whose last streams may still be on their way.
+    assert not [request for request in forwarded() if request.method == "GET"]
