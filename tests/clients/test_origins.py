@@ -16,7 +16,7 @@ BATCH = 250
 # Exported refused origins of a route, `other` included, as the README states them; and all
 # series of a proxy with one route.
 DENIED_SERIES = 21
-ALL_SERIES = 120
+ALL_SERIES = 110
 GROWTH_BYTES = 5 * MIB
 
 
