@@ -3,6 +3,7 @@
 It gives way to other programs, as if it ran on another machine.
 """
 
+import select
 import sys
 import threading
 
@@ -19,11 +20,18 @@ class Held(upstreams.Bulk):
 
     def answer(self, connection, method, target, fields):
         if method == "PUT":
-            self.ended.wait()
+            self._wait_for_close(connection.connection)
             # What comes next on it is a body.
             raise ConnectionError
         else:
             super().answer(connection, method, target.replace("/k", "/2"), fields)
+
+    def _wait_for_close(self, connection):
+        """A connection that the proxy has closed is given up, or thousands of them take all descriptors."""
+        closed = select.poll()
+        closed.register(connection, select.POLLRDHUP)
+        while not closed.poll(500) and not self.ended.is_set():
+            pass
 
     def __exit__(self, *_):
         self.ended.set()
