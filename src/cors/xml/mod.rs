@@ -6,6 +6,7 @@
 mod other_format;
 mod read;
 mod seconds;
+mod values;
 mod well_formed;
 mod write;
 

@@ -8,7 +8,6 @@ use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::other_format::OtherFormat;
-use super::seconds::{duration, seconds};
 use super::well_formed::is_xml_character;
 use super::{MAX_DOCUMENT, XmlError};
 use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
@@ -18,7 +17,7 @@ use crate::cors::spelling::nearest;
 const MAX_DEPTH: usize = 16;
 
 const ROOT: &str = "CORSConfiguration";
-const RULE: &str = "CORSRule";
+pub(super) const RULE: &str = "CORSRule";
 
 /// What was read, as far as it could be.
 #[derive(Debug, Default)]
@@ -48,14 +47,14 @@ pub(super) struct Stop;
 
 #[derive(Default)]
 pub(super) struct Reading {
-    document: Document,
+    pub(super) document: Document,
     /// How long the byte order mark is that was taken off.
     base: usize,
     /// The elements that are open, the root first.
     open: Vec<Open>,
     root_seen: bool,
     /// Whether the rule had its `MaxAgeSeconds`.
-    max_age_seen: bool,
+    pub(super) max_age_seen: bool,
 }
 
 struct Open {
@@ -64,7 +63,7 @@ struct Open {
     tag: Range<usize>,
 }
 
-enum Inside {
+pub(super) enum Inside {
     Root,
     Rule,
     Value {
@@ -243,34 +242,6 @@ impl Reading {
         Inside::Unknown
     }
 
-    fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> Inside {
-        let known = Element::ALL.map(Element::name);
-        let Some(element) = Element::ALL.into_iter().find(|known| known.name() == name) else {
-            let hint = if name.to_ascii_lowercase().contains("credentials") {
-                let hint = "remove it: S3 allows credentials by itself wherever the origin that \
-                            matched is not the lone `*`";
-                Some(hint.into())
-            } else {
-                prefix_hint(name).or_else(|| meant(name, &known))
-            };
-            let detail = format!("`{RULE}` has no element `{name}`");
-            self.error(span.clone(), detail, hint);
-            return Inside::Unknown;
-        };
-        let there = match (element, self.document.configuration.rules.last()) {
-            (Element::Id, Some(rule)) => rule.id.is_some(),
-            (Element::MaxAgeSeconds, Some(_)) => self.max_age_seen,
-            _ => false,
-        };
-        if there {
-            let detail = format!("the rule has a second {element}");
-            self.error(span.clone(), detail, Some("keep one of them".into()));
-            return Inside::Unknown;
-        }
-        let text = String::new();
-        Inside::Value { element, text }
-    }
-
     fn end(&mut self, tag: Range<usize>) {
         let Some(open) = self.open.pop() else {
             return;
@@ -284,42 +255,6 @@ impl Reading {
             };
             self.value(element, text, place);
         }
-    }
-
-    fn value(&mut self, element: Element, text: String, place: Range<usize>) {
-        let Some(rule) = self.document.configuration.rules.last_mut() else {
-            return;
-        };
-        let mut index = 0;
-        match element {
-            Element::Id => rule.id = Some(text),
-            Element::MaxAgeSeconds => {
-                self.max_age_seen = true;
-                rule.max_age_seconds = seconds(&text);
-                if rule.max_age_seconds.is_none() {
-                    self.bad_max_age(&text, place.clone());
-                }
-            }
-            Element::AllowedOrigin => index = push(&mut rule.allowed_origins, text),
-            Element::AllowedMethod => index = push(&mut rule.allowed_methods, text),
-            Element::AllowedHeader => index = push(&mut rule.allowed_headers, text),
-            Element::ExposeHeader => index = push(&mut rule.expose_headers, text),
-        }
-        self.place(self.value_path(element, index), place);
-    }
-
-    fn bad_max_age(&mut self, text: &str, place: Range<usize>) {
-        let detail = "MaxAgeSeconds is not a whole number from 0 to 2147483647";
-        let hint = if text.is_empty() {
-            Some("remove the element, or give it a number of seconds".into())
-        } else if seconds(text.trim()).is_some() {
-            Some("remove the white space around it".into())
-        } else if text.starts_with('-') {
-            Some("0 keeps browsers from caching a preflight's answer".into())
-        } else {
-            duration(text).map(|seconds| format!("write the number of seconds alone: {seconds}"))
-        };
-        self.error(place, detail, hint);
     }
 
     /// Text: part of a value, or nothing but white space.
@@ -402,16 +337,7 @@ impl Reading {
         Ok(())
     }
 
-    fn value_path(&self, element: Element, index: usize) -> ElementPath {
-        let rule = self.document.configuration.rules.len().saturating_sub(1);
-        ElementPath::Value {
-            rule,
-            element,
-            index,
-        }
-    }
-
-    fn place(&mut self, path: ElementPath, span: Range<usize>) {
+    pub(super) fn place(&mut self, path: ElementPath, span: Range<usize>) {
         let span = span.start + self.base..span.end + self.base;
         self.document.places.push((path, span));
     }
@@ -426,7 +352,12 @@ impl Reading {
         Err(Stop)
     }
 
-    fn error(&mut self, span: Range<usize>, detail: impl Into<String>, hint: Option<String>) {
+    pub(super) fn error(
+        &mut self,
+        span: Range<usize>,
+        detail: impl Into<String>,
+        hint: Option<String>,
+    ) {
         if self.inside_rule() {
             self.break_rule();
         }
@@ -449,17 +380,11 @@ impl Reading {
     }
 }
 
-/// Appends, and says where.
-fn push(values: &mut Vec<String>, value: String) -> usize {
-    values.push(value);
-    values.len() - 1
-}
-
-fn meant(name: &str, known: &[&str]) -> Option<String> {
+pub(super) fn meant(name: &str, known: &[&str]) -> Option<String> {
     nearest(name, known).map(|known| format!("probably `{known}` is meant"))
 }
 
-fn prefix_hint(name: &str) -> Option<String> {
+pub(super) fn prefix_hint(name: &str) -> Option<String> {
     let (_, local) = name.split_once(':')?;
     Some(format!("write `{local}` without a prefix"))
 }
