@@ -153,6 +153,10 @@ impl Edit {
                     Element::ExposeHeader => rule.expose_headers.push(value.clone()),
                     Element::Id => rule.id = Some(value.clone()),
                     Element::MaxAgeSeconds => rule.max_age_seconds = value.parse().ok(),
+                    Element::TimingAllowOrigin => rule.timing_allow_origins.push(value.clone()),
+                    Element::CrossOriginResourcePolicy => {
+                        rule.cross_origin_resource_policy = Some(value.clone());
+                    }
                 }
             }
         }

@@ -45,6 +45,15 @@ pub struct CorsRule {
     /// `MaxAgeSeconds`: how long a browser may keep a preflight's answer, 0 to 2147483647.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub max_age_seconds: Option<u32>,
+    /// `TimingAllowOrigin` of the namespace [`EXTENSION_NAMESPACE`](super::EXTENSION_NAMESPACE):
+    /// the origins whose scripts may read a response's timing, or `*`. One empty value means the
+    /// origin that matched the rule. Not part of the AWS CLI's form.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub timing_allow_origins: Vec<String>,
+    /// `CrossOriginResourcePolicy` of the same namespace: which sites may embed a response. One of
+    /// [`RESOURCE_POLICIES`](super::RESOURCE_POLICIES). Not part of the AWS CLI's form.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub cross_origin_resource_policy: Option<String>,
 }
 
 /// Where a value stands in a document, so that it can be found again when there is something to
@@ -97,10 +106,14 @@ pub enum Element {
     ExposeHeader,
     /// `MaxAgeSeconds`
     MaxAgeSeconds,
+    /// `TimingAllowOrigin`, of the namespace `urn:s3cors`
+    TimingAllowOrigin,
+    /// `CrossOriginResourcePolicy`, of the namespace `urn:s3cors`
+    CrossOriginResourcePolicy,
 }
 
 impl Element {
-    /// Every element a rule may have.
+    /// Every element that S3 gives a rule.
     pub const ALL: [Self; 6] = [
         Self::Id,
         Self::AllowedOrigin,
@@ -109,6 +122,15 @@ impl Element {
         Self::ExposeHeader,
         Self::MaxAgeSeconds,
     ];
+
+    /// The elements of the namespace [`EXTENSION_NAMESPACE`](super::EXTENSION_NAMESPACE).
+    pub const EXTENSIONS: [Self; 2] = [Self::TimingAllowOrigin, Self::CrossOriginResourcePolicy];
+
+    /// Whether it is an extension of s3cors, which S3 does not have.
+    #[must_use]
+    pub fn is_extension(self) -> bool {
+        Self::EXTENSIONS.contains(&self)
+    }
 
     /// The element's name in the document.
     #[must_use]
@@ -120,6 +142,8 @@ impl Element {
             Self::AllowedHeader => "AllowedHeader",
             Self::ExposeHeader => "ExposeHeader",
             Self::MaxAgeSeconds => "MaxAgeSeconds",
+            Self::TimingAllowOrigin => "TimingAllowOrigin",
+            Self::CrossOriginResourcePolicy => "CrossOriginResourcePolicy",
         }
     }
 }

@@ -87,7 +87,12 @@ impl Allowance<'_> {
     }
 
     /// Adds the fields in the order in which S3 sends them, `Vary` apart.
-    pub(super) fn insert_into(self, fields: &mut HeaderMap) {
+    /// Responses to actual requests get the fields of the rule's extension elements, too.
+    pub(super) fn insert_into(self, kind: Kind, fields: &mut HeaderMap) {
+        let extension = self.rule.grant.extension.as_ref();
+        let extension = extension
+            .filter(|_| kind == Kind::Actual)
+            .map(|extension| (extension, self.allow_origin.clone()));
         fields.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.allow_origin);
         fields.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
@@ -104,6 +109,9 @@ impl Allowance<'_> {
         }
         if !self.any_origin {
             fields.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE.clone());
+        }
+        if let Some((extension, allow_origin)) = extension {
+            extension.insert_into(&allow_origin, fields);
         }
     }
 }

@@ -4,6 +4,7 @@
 use http::HeaderValue;
 
 use super::decision::{Cause, Denial};
+use super::extension::ReplacedFields;
 use super::policy::{Policy, write_allow_headers};
 use super::request::{CorsRequest, RequestedHeaders, is_origin};
 use super::rule::Rule;
@@ -49,6 +50,17 @@ impl Policy {
             nearest,
         })
     }
+
+    /// Whether responses that no rule matched get fields beyond CORS.
+    pub(crate) fn extends_unmatched(&self) -> bool {
+        self.unmatched.is_some()
+    }
+
+    /// Writes the fields beyond CORS of a response that no rule matched; says which.
+    pub(crate) fn write_unmatched(&self, out: &mut Vec<u8>) -> ReplacedFields {
+        let unmatched = self.unmatched.as_ref();
+        unmatched.map_or_else(ReplacedFields::default, |fields| fields.write(out))
+    }
 }
 
 impl AllowedFields<'_> {
@@ -70,5 +82,14 @@ impl AllowedFields<'_> {
             out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(&self.rule.grant.wire.rest);
+    }
+
+    /// Writes the fields of the rule's extension elements, which responses to actual requests have;
+    /// says which.
+    pub(crate) fn write_extension(&self, out: &mut Vec<u8>) -> ReplacedFields {
+        let extension = self.rule.grant.extension.as_ref();
+        extension.map_or_else(ReplacedFields::default, |extension| {
+            extension.write(self.origin, out)
+        })
     }
 }

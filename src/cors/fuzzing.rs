@@ -38,6 +38,9 @@ pub fn answer(
     let allowed = policy.answer(&request)?;
     let mut lines = Vec::new();
     allowed.write(&mut lines);
+    if kind == Kind::Actual {
+        let _ = allowed.write_extension(&mut lines);
+    }
     Ok(Allowed {
         pattern: allowed.pattern(),
         lines,

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
 use super::decision::TRUE;
+use super::extension::Extension;
 use super::pattern::Wildcard;
 
 /// What a rule says besides its name and its origins.
@@ -24,6 +25,8 @@ pub(super) struct Grant {
     pub(super) expose_headers: Option<HeaderValue>,
     pub(super) max_age: Option<HeaderValue>,
     pub(super) wire: Wire,
+    /// `None`: only S3's elements.
+    pub(super) extension: Option<Box<Extension>>,
 }
 
 /// What a rule's allowances say, whoever asks: whole field lines, `Vary` apart.
@@ -81,18 +84,23 @@ impl Grant {
             allow_methods,
             expose_headers,
             max_age,
+            extension: Extension::compile(rule, !credentials),
         }
     }
 
     /// What it was compiled from.
     pub(super) fn written(&self) -> CorsRule {
-        CorsRule {
+        let mut rule = CorsRule {
             allowed_methods: self.methods.iter().map(ToString::to_string).collect(),
             allowed_headers: self.headers.iter().map(ToString::to_string).collect(),
             expose_headers: self.exposed.iter().map(ToString::to_string).collect(),
             max_age_seconds: self.max_age_seconds,
             ..CorsRule::default()
+        };
+        if let Some(extension) = &self.extension {
+            extension.write_to(&mut rule);
         }
+        rule
     }
 
     /// Whether some method is listed by both this and `other`.
@@ -167,6 +175,8 @@ mod tests {
             allowed_headers: owned(&["x-amz-*", "", "Range"]),
             expose_headers: owned(&["ETag", "", "x-amz-request-id"]),
             max_age_seconds: Some(600),
+            timing_allow_origins: owned(&["https://a.example", "*"]),
+            cross_origin_resource_policy: Some("same-site".to_owned()),
         }
     }
 

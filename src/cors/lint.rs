@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 use super::doubtful_origin::{trusting, written_wrongly};
+use super::extension::unused_resource_policy;
 use super::origin_form::is_invisible;
 use super::pattern::Wildcard;
 use super::wide_origin::wide;
@@ -27,7 +28,7 @@ pub struct Lint {
 }
 
 /// Every code that [`lint`] may give.
-pub const LINTS: [&str; 34] = [
+pub const LINTS: [&str; 35] = [
     "any-origin-beside-others",
     "any-origin-writes",
     "duplicate-id",
@@ -59,6 +60,7 @@ pub const LINTS: [&str; 34] = [
     "origin-user",
     "origin-white-space",
     "origin-wildcard-inside-label",
+    "resource-policy-unused",
     "rule-never-matches",
     "rules-answer-in-turn",
     "upload-without-headers",
@@ -98,6 +100,9 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
             }
         }
         linting.headers();
+        if let Some((code, message, hint)) = unused_resource_policy(&configuration.rules, index) {
+            linting.say(Element::CrossOriginResourcePolicy, 0, code, message, hint);
+        }
         let before = rules.get(..index).unwrap_or_default();
         if let Some(covering) = rules.get(index).and_then(|rule| rule.covered_by(before)) {
             lints.push(Lint {
@@ -512,6 +517,13 @@ mod tests {
             (
                 "origin-wildcard-inside-label",
                 origin("https://a*p.example"),
+            ),
+            (
+                "resource-policy-unused",
+                rule(&format!(
+                    "{app}<AllowedMethod>HEAD</AllowedMethod>\
+                     <CrossOriginResourcePolicy xmlns=\"urn:s3cors\">same-site</CrossOriginResourcePolicy>"
+                )),
             ),
             (
                 "rule-never-matches",

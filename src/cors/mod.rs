@@ -43,6 +43,7 @@ mod configuration;
 mod decision;
 mod doubtful_origin;
 mod explain;
+mod extension;
 #[cfg(feature = "proxy")]
 mod fields;
 #[cfg(feature = "proxy")]
@@ -78,6 +79,9 @@ pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
 #[cfg(feature = "proxy")]
 pub(crate) use decision::{is_cors_field, merged_vary};
 pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
+#[cfg(feature = "proxy")]
+pub(crate) use extension::ReplacedFields;
+pub use extension::{EXTENSION_NAMESPACE, RESOURCE_POLICIES};
 #[cfg(feature = "proxy")]
 pub(crate) use fields::AllowedFields;
 #[cfg(feature = "proxy")]

@@ -9,6 +9,7 @@ use super::decision::{
     remove_cors_fields,
 };
 
+use super::extension::UnmatchedFields;
 use super::grant::Grants;
 use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
 use super::rule::{Mismatch, OriginMatch, Rule};
@@ -40,6 +41,8 @@ pub struct Options {
 pub struct Policy {
     /// `None`: the bucket has no CORS configuration.
     rules: Option<Box<[Rule]>>,
+    /// The fields beyond CORS of responses that no rule matched.
+    pub(super) unmatched: Option<Box<UnmatchedFields>>,
     options: Options,
 }
 
@@ -77,7 +80,7 @@ impl Policy {
         options: Options,
         grants: &mut Grants,
     ) -> Result<Self, InvalidConfiguration> {
-        let errors = validation::errors(configuration, &options.extra_methods);
+        let errors = validation::errors(configuration, &options);
         if let Some(invalid) = InvalidConfiguration::new(errors) {
             return Err(invalid);
         }
@@ -87,8 +90,10 @@ impl Policy {
             patterns += rule.allowed_origins.len();
             Rule::compile(rule, first_pattern, grants)
         });
+        let rules: Box<[Rule]> = rules.collect();
         Ok(Self {
-            rules: Some(rules.collect()),
+            unmatched: UnmatchedFields::of(&rules),
+            rules: Some(rules),
             options,
         })
     }
@@ -99,6 +104,7 @@ impl Policy {
     pub fn not_enabled(options: Options) -> Self {
         Self {
             rules: None,
+            unmatched: None,
             options,
         }
     }
@@ -271,7 +277,8 @@ impl Policy {
         is_known_method(method, &self.options.extra_methods)
     }
 
-    /// Marks a response: the upstream's CORS fields go, the decision's come, `Vary` is merged.
+    /// Marks a response: the upstream's CORS fields go, the decision's come, `Vary` is merged. The
+    /// fields of a policy's extension elements replace the upstream's.
     ///
     /// Every response to a request that this policy decided on goes through here, whatever its
     /// status and whoever made it; interim responses (1xx) do not.
@@ -283,8 +290,14 @@ impl Policy {
             Decision::Actual(outcome) => (Kind::Actual, outcome.ok()),
         };
         let vary = self.vary(kind, allowance.is_some());
-        if let Some(allowance) = allowance {
-            allowance.insert_into(fields);
+        match (kind, allowance) {
+            (Kind::Actual, None) => {
+                if let Some(unmatched) = &self.unmatched {
+                    unmatched.insert_into(fields);
+                }
+            }
+            (Kind::Preflight, None) => {}
+            (kind, Some(allowance)) => allowance.insert_into(kind, fields),
         }
         if let Some(names) = vary {
             merge_vary(fields, names);

@@ -24,6 +24,10 @@ impl RuleErrorKind {
                 Some(format!("`{value}` has {count} wildcards"))
             }
             Self::ExposeWildcard(_) => None,
+            Self::ExtensionRefused(element) => Some(format!(
+                "{element} is an extension of s3cors, and `semantics` is \"s3-exact\""
+            )),
+            Self::ExtensionValue { detail, .. } => Some(detail.clone()),
             Self::InvalidCharacter(element, name) => {
                 let bad = name.chars().find(|character| {
                     !character.is_ascii() || !is_token(character.to_string().as_bytes())
@@ -58,6 +62,10 @@ impl RuleErrorKind {
                 "name every field that scripts may read, each in an ExposeHeader of its own".into()
             }
             Self::InvalidCharacter(element, name) => return name_hint(*element, name),
+            Self::ExtensionRefused(_) => {
+                "remove the element, or set the route's `semantics` to \"safe\"".into()
+            }
+            Self::ExtensionValue { hint, .. } => hint.clone(),
         })
     }
 }

@@ -5,9 +5,12 @@ use std::fmt;
 
 use http::Method;
 
-use super::configuration::{CorsConfiguration, Element, ElementPath};
+use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+use super::extension::{RESOURCE_POLICIES, timing_fault};
 use super::pattern::Wildcard;
+use super::policy::{Options, Semantics};
 use super::request::is_token;
+use super::spelling::nearest;
 
 /// The methods that S3 knows rules for.
 pub const S3_METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
@@ -96,12 +99,24 @@ pub enum RuleErrorKind {
     /// A field name with a character that no field name has. S3 says `AllowedHeader` for
     /// `ExposeHeader` too.
     InvalidCharacter(Element, String),
+    /// An extension element under [`Semantics::S3Exact`], where the document has S3's elements only.
+    ExtensionRefused(Element),
+    /// A value that an extension element cannot have.
+    ExtensionValue {
+        /// What is wrong.
+        detail: String,
+        /// What to do about it.
+        hint: String,
+    },
 }
 
 impl fmt::Display for RuleErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRules | Self::Missing(_) => f.write_str(MALFORMED_XML),
+            Self::NoRules
+            | Self::Missing(_)
+            | Self::ExtensionRefused(_)
+            | Self::ExtensionValue { .. } => f.write_str(MALFORMED_XML),
             Self::TooManyRules => f.write_str(
                 "The number of CORS rules should not exceed allowed limit of 100 rules.",
             ),
@@ -140,7 +155,10 @@ impl RuleErrorKind {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NoRules | Self::Missing(_) => "MalformedXML",
+            Self::NoRules
+            | Self::Missing(_)
+            | Self::ExtensionRefused(_)
+            | Self::ExtensionValue { .. } => "MalformedXML",
             Self::TooManyRules
             | Self::IdTooLong
             | Self::UnsupportedMethod(_)
@@ -152,10 +170,7 @@ impl RuleErrorKind {
 }
 
 /// Everything that S3 refuses in `configuration`.
-pub(super) fn errors(
-    configuration: &CorsConfiguration,
-    extra_methods: &[Method],
-) -> Vec<RuleError> {
+pub(super) fn errors(configuration: &CorsConfiguration, options: &Options) -> Vec<RuleError> {
     let rules = &configuration.rules;
     let mut errors = Vec::new();
     let mut error = |path, kind| errors.push(RuleError { path, kind });
@@ -171,6 +186,16 @@ pub(super) fn errors(
                 error(ElementPath::Rule(index), RuleErrorKind::Missing(element));
             }
         }
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        extension_errors(rule, options.semantics, &mut |element, place, kind| {
+            let path = ElementPath::Value {
+                rule: index,
+                element,
+                index: place,
+            };
+            error(path, kind);
+        });
     }
     if rules.len() > MAX_RULES {
         error(ElementPath::Rule(MAX_RULES), RuleErrorKind::TooManyRules);
@@ -198,7 +223,7 @@ pub(super) fn errors(
                 .then(|| RuleErrorKind::TooManyWildcards(Element::AllowedOrigin, origin.into()))
         });
         each(Element::AllowedMethod, &rule.allowed_methods, &|method| {
-            (!is_known_method(method.as_bytes(), extra_methods))
+            (!is_known_method(method.as_bytes(), &options.extra_methods))
                 .then(|| RuleErrorKind::UnsupportedMethod(method.into()))
         });
         each(Element::AllowedHeader, &rule.allowed_headers, &|name| {
@@ -218,6 +243,43 @@ pub(super) fn errors(
         });
     }
     errors
+}
+
+/// What is wrong with a rule's extension elements.
+fn extension_errors(
+    rule: &CorsRule,
+    semantics: Semantics,
+    error: &mut dyn FnMut(Element, usize, RuleErrorKind),
+) {
+    let origins = &rule.timing_allow_origins;
+    let policy = rule.cross_origin_resource_policy.as_deref();
+    if semantics == Semantics::S3Exact {
+        let element = Element::TimingAllowOrigin;
+        for index in 0..origins.len() {
+            error(element, index, RuleErrorKind::ExtensionRefused(element));
+        }
+        if policy.is_some() {
+            let element = Element::CrossOriginResourcePolicy;
+            error(element, 0, RuleErrorKind::ExtensionRefused(element));
+        }
+        return;
+    }
+    for index in 0..origins.len() {
+        if let Some((detail, hint)) = timing_fault(origins, index) {
+            let kind = RuleErrorKind::ExtensionValue { detail, hint };
+            error(Element::TimingAllowOrigin, index, kind);
+        }
+    }
+    if let Some(policy) = policy.filter(|policy| !RESOURCE_POLICIES.contains(policy)) {
+        let kind = RuleErrorKind::ExtensionValue {
+            detail: format!("`{policy}` is not a cross-origin resource policy"),
+            hint: match nearest(policy.trim(), &RESOURCE_POLICIES) {
+                Some(known) => format!("probably `{known}` is meant"),
+                None => format!("write one of {}", RESOURCE_POLICIES.join(", ")),
+            },
+        };
+        error(Element::CrossOriginResourcePolicy, 0, kind);
+    }
 }
 
 /// Whether a rule may name `method`: one of S3's, or one that the options add.
@@ -243,7 +305,8 @@ mod tests {
                 ..Default::default()
             }],
         };
-        let invalid = InvalidConfiguration::new(errors(&configuration, &[])).unwrap();
+        let invalid =
+            InvalidConfiguration::new(errors(&configuration, &Options::default())).unwrap();
         assert_eq!(invalid.to_string(), "the CORS configuration has 2 errors");
         let lines: Vec<_> = invalid.errors().map(ToString::to_string).collect();
         assert_eq!(
@@ -256,7 +319,7 @@ mod tests {
         );
         assert_eq!(invalid.source().unwrap().to_string(), lines[0]);
 
-        let none = errors(&CorsConfiguration::default(), &[]);
+        let none = errors(&CorsConfiguration::default(), &Options::default());
         let invalid = InvalidConfiguration::new(none).unwrap();
         assert_eq!(invalid.to_string(), "the CORS configuration has an error");
         assert_eq!(

@@ -135,6 +135,7 @@ fn draft_rule(
         max_age_seconds: get(node, "maxageinseconds")
             .map_or(Ok(None), Node::only_word)?
             .and_then(|seconds| draft.max_age(&seconds)),
+        ..CorsRule::default()
     };
     // What an earlier rule answers, this one never does.
     let mut parts: Vec<CorsRule> = Vec::new();

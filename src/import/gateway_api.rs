@@ -127,6 +127,7 @@ impl Filter<'_> {
                 Some(seconds) => draft.max_age(&seconds),
                 None => Some(DEFAULT_MAX_AGE),
             },
+            ..CorsRule::default()
         })
     }
 

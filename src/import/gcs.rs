@@ -103,6 +103,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             max_age_seconds: entry
                 .scalar("maxAgeSeconds")?
                 .and_then(|seconds| draft.max_age(&seconds)),
+            ..CorsRule::default()
         };
         let place = entry.get("origin").unwrap_or(entry).span.clone();
         draft.credentials_are_added(&rule, place.clone());

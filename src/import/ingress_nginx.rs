@@ -147,6 +147,7 @@ impl Annotations<'_> {
                 Some(word) => draft.max_age(&word),
                 None => Some(DEFAULT_MAX_AGE),
             },
+            ..CorsRule::default()
         }))
     }
 

@@ -169,6 +169,7 @@ pub(super) fn import(draft: &mut Draft<'_>) {
         allowed_headers: vec!["*".to_owned()],
         expose_headers: draft.exposed(&everywhere(&EXPOSED)),
         max_age_seconds: None,
+        ..CorsRule::default()
     };
     let message = "MinIO lets scripts read every field; S3 takes no `*` in ExposeHeader, so only \
                    those that MinIO names are left";

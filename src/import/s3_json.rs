@@ -83,6 +83,7 @@ pub(super) fn draft_rule(rule: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         max_age_seconds: rule
             .scalar("MaxAgeSeconds")?
             .and_then(|seconds| draft.max_age(&seconds)),
+        ..CorsRule::default()
     };
     draft.push(converted, rule.span.clone());
     Ok(())

@@ -14,6 +14,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 
+use crate::cors::ReplacedFields;
 use crate::cors::is_cors_field;
 use crate::cors::merged_vary;
 
@@ -217,6 +218,8 @@ pub(super) struct ResponseEdit {
     pub(super) has_lists: bool,
     /// Whether a policy decides about CORS, and the upstream does not.
     pub(super) replaces_cors: bool,
+    /// The fields beyond CORS that the policy sets.
+    pub(super) replaced: ReplacedFields,
     /// What `Vary` has to name.
     pub(super) vary: Option<&'static HeaderValue>,
     /// Whether `Upgrade` says which protocol is required, to a client that could use it
@@ -241,7 +244,7 @@ impl ResponseEdit {
             return true;
         }
         !(includes(name)
-            || self.replaces_cors && is_cors_field(name)
+            || self.replaces_cors && (is_cors_field(name) || self.replaced.includes(name))
             || self.vary.is_some() && is("vary")
             || self.has_lists && removed_by_connection(name, fields)
             // A body that cannot be has no length (RFC 9110 §8.6).

@@ -11,6 +11,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
 use hyper::ext::Protocol;
 
+use crate::cors::ReplacedFields;
+
 use super::claims::{IMITATED_FRAMING, imitates_framing};
 use super::client::{Client, TrustedProxies};
 use super::edits::{RequestEdit, ResponseEdit};
@@ -240,6 +242,7 @@ pub(super) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
         via: forwarding.via.then_some(received),
         has_lists: response.headers.contains_key(CONNECTION),
         replaces_cors: false,
+        replaced: ReplacedFields::default(),
         vary: None,
         keeps_upgrade: false,
     };

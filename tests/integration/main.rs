@@ -21,6 +21,7 @@ mod drain;
 mod edge;
 mod explain;
 mod explain_reach;
+mod extensions;
 mod faults;
 mod forwarding;
 mod fuzz_smoke;

@@ -3,6 +3,7 @@
 //! quick-xml takes the text apart into events; what a document may be is checked here, since
 //! it takes two roots, an open one, stray text and any entity without a word.
 
+mod namespaces;
 mod other_format;
 mod read;
 mod seconds;
@@ -424,6 +425,74 @@ mod tests {
         }
     }
 
+    #[test]
+    fn extension_elements_are_known_by_their_namespace() {
+        const OURS: &str = "xmlns=\"urn:s3cors\"";
+        let timing = |start: &str, end: &str| format!("<{start}>*</{end}>");
+        let plain = timing(&format!("TimingAllowOrigin {OURS}"), "TimingAllowOrigin");
+        let prefixed = timing("x:TimingAllowOrigin", "x:TimingAllowOrigin");
+        let root = |attributes: &str, rule: &str| {
+            format!(
+                "<CORSConfiguration {attributes}><CORSRule>{rule}</CORSRule></CORSConfiguration>"
+            )
+        };
+        let prefix = "xmlns:x='urn:s3cors'";
+        let ours = [
+            root("", &plain),
+            root(prefix, &prefixed),
+            root(
+                "",
+                &prefixed.replacen('>', " xmlns:x=\"urn:s3&#99;ors\">", 1),
+            ),
+            // The whole document in it, as S3 takes any default namespace.
+            root(OURS, &timing("TimingAllowOrigin", "TimingAllowOrigin")),
+            root(
+                OURS,
+                "<AllowedOrigin>a</AllowedOrigin><TimingAllowOrigin>*</TimingAllowOrigin>",
+            ),
+        ];
+        for document in ours {
+            let read = CorsConfiguration::from_xml(document.as_bytes());
+            let read = read.unwrap_or_else(|error| panic!("{document}: {error:?}"));
+            assert_eq!(read.rules[0].timing_allow_origins, ["*"], "{document}");
+        }
+        let bare = "<TimingAllowOrigin>*</TimingAllowOrigin>";
+        let others = [
+            (
+                root("", bare),
+                "write `<TimingAllowOrigin xmlns=\"urn:s3cors\">`",
+            ),
+            (
+                root("", &prefixed),
+                "write `<TimingAllowOrigin xmlns=\"urn:s3cors\">`",
+            ),
+            (
+                root("xmlns:x='urn:other'", &prefixed),
+                "xmlns=\"urn:s3cors\"",
+            ),
+            // The declaration ends with its element.
+            (root("", &format!("{plain}{bare}")), "xmlns=\"urn:s3cors\""),
+            (
+                root(OURS, &bare.replace("n>", "n xmlns='y'>")),
+                "xmlns=\"urn:s3cors\"",
+            ),
+            (root(prefix, "<x:AllowedOrigin/>"), "without a prefix"),
+            (
+                root(prefix, "<x:TimingAllowOrigins/>"),
+                "probably `TimingAllowOrigin`",
+            ),
+            (
+                format!("<CORSConfiguration {prefix}>{prefixed}</CORSConfiguration>"),
+                "inside a `CORSRule`",
+            ),
+        ];
+        for (document, hint) in others {
+            let error = CorsConfiguration::from_xml(document.as_bytes()).unwrap_err();
+            let said = error.hint.unwrap_or_default();
+            assert!(said.contains(hint), "{document}: {} {said}", error.detail);
+        }
+    }
+
     prop_compose! {
         fn any_rule()(
             id in option::of("[a-z<>&\"'\\]\r\n é]{0,8}"),
@@ -432,8 +501,19 @@ mod tests {
             allowed_headers in vec("[ -~]{0,8}", 0..3),
             expose_headers in vec("[ -~]{0,8}", 0..3),
             max_age_seconds in option::of(0..=2_147_483_647_u32),
+            timing_allow_origins in vec("[a-z*<&\r é]{0,8}", 0..3),
+            cross_origin_resource_policy in option::of("[a-z<&\r é-]{0,8}"),
         ) -> CorsRule {
-            CorsRule { id, allowed_origins, allowed_methods, allowed_headers, expose_headers, max_age_seconds }
+            CorsRule {
+                id,
+                allowed_origins,
+                allowed_methods,
+                allowed_headers,
+                expose_headers,
+                max_age_seconds,
+                timing_allow_origins,
+                cross_origin_resource_policy,
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use super::namespaces::Namespaces;
 use super::other_format::OtherFormat;
 use super::well_formed::is_xml_character;
 use super::{MAX_DOCUMENT, XmlError};
@@ -51,13 +52,14 @@ pub(super) struct Reading {
     /// How long the byte order mark is that was taken off.
     base: usize,
     /// The elements that are open, the root first.
-    open: Vec<Open>,
+    pub(super) open: Vec<Open>,
+    pub(super) namespaces: Namespaces,
     root_seen: bool,
     /// Whether the rule had its `MaxAgeSeconds`.
     pub(super) max_age_seen: bool,
 }
 
-struct Open {
+pub(super) struct Open {
     inside: Inside,
     /// Its start tag.
     tag: Range<usize>,
@@ -232,7 +234,9 @@ impl Reading {
             self.place(ElementPath::Rule(index), span.clone());
             return Inside::Rule;
         }
-        let hint = if Element::ALL.iter().any(|element| element.name() == name) {
+        let local = self.namespaces.local_name(name).unwrap_or(name);
+        let mut elements = Element::ALL.iter().chain(&Element::EXTENSIONS);
+        let hint = if elements.any(|element| element.name() == local) {
             Some(format!("it belongs inside a `{RULE}` element"))
         } else {
             prefix_hint(name).or_else(|| meant(name, &[RULE]))
@@ -246,6 +250,7 @@ impl Reading {
         let Some(open) = self.open.pop() else {
             return;
         };
+        self.namespaces.end(self.open.len());
         if let Inside::Value { element, text } = open.inside {
             let content = open.tag.end..tag.start.max(open.tag.end);
             let place = if content.is_empty() {

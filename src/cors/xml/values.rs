@@ -5,25 +5,23 @@ use std::ops::Range;
 use super::read::{Inside, RULE, Reading, meant, prefix_hint};
 use super::seconds::{duration, seconds};
 use crate::cors::configuration::{Element, ElementPath};
+use crate::cors::extension::EXTENSION_NAMESPACE;
 
 impl Reading {
     pub(super) fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> Inside {
-        let known = Element::ALL.map(Element::name);
-        let Some(element) = Element::ALL.into_iter().find(|known| known.name() == name) else {
-            let hint = if name.to_ascii_lowercase().contains("credentials") {
-                let hint = "remove it: S3 allows credentials by itself wherever the origin that \
-                            matched is not the lone `*`";
-                Some(hint.into())
-            } else {
-                prefix_hint(name).or_else(|| meant(name, &known))
-            };
-            let detail = format!("`{RULE}` has no element `{name}`");
-            self.error(span.clone(), detail, hint);
+        let element = match self.namespaces.local_name(name) {
+            Some(local) => self.extension(name, local, span),
+            None => self.s3_element(name, span),
+        };
+        let Some(element) = element else {
             return Inside::Unknown;
         };
         let there = match (element, self.document.configuration.rules.last()) {
             (Element::Id, Some(rule)) => rule.id.is_some(),
             (Element::MaxAgeSeconds, Some(_)) => self.max_age_seen,
+            (Element::CrossOriginResourcePolicy, Some(rule)) => {
+                rule.cross_origin_resource_policy.is_some()
+            }
             _ => false,
         };
         if there {
@@ -33,6 +31,54 @@ impl Reading {
         }
         let text = String::new();
         Inside::Value { element, text }
+    }
+
+    /// An element of S3's; a default namespace of any kind does not matter.
+    fn s3_element(&mut self, name: &str, span: &Range<usize>) -> Option<Element> {
+        let known = Element::ALL.map(Element::name);
+        let found = Element::ALL.into_iter().find(|known| known.name() == name);
+        if found.is_none() {
+            let is_extension = |element: &Element| element.name() == local_name(name);
+            let hint = if name.to_ascii_lowercase().contains("credentials") {
+                let hint = "remove it: S3 allows credentials by itself wherever the origin that \
+                            matched is not the lone `*`";
+                Some(hint.into())
+            } else if let Some(extension) = Element::EXTENSIONS.iter().find(|one| is_extension(one))
+            {
+                Some(format!(
+                    "it is an extension of s3cors: write \
+                     `<{extension} xmlns=\"{EXTENSION_NAMESPACE}\">`"
+                ))
+            } else {
+                prefix_hint(name).or_else(|| meant(name, &known))
+            };
+            let detail = format!("`{RULE}` has no element `{name}`");
+            self.error(span.clone(), detail, hint);
+        }
+        found
+    }
+
+    /// An element whose name is in the namespace of s3cors.
+    fn extension(&mut self, name: &str, local: &str, span: &Range<usize>) -> Option<Element> {
+        let known = Element::EXTENSIONS.map(Element::name);
+        let mut extensions = Element::EXTENSIONS.into_iter();
+        let found = extensions.find(|known| known.name() == local);
+        let is_unprefixed = local.len() == name.len();
+        let is_s3 = |element: &Element| element.name() == local;
+        match (found, Element::ALL.into_iter().find(is_s3)) {
+            (Some(extension), _) => Some(extension),
+            // S3 takes its elements in any default namespace.
+            (None, Some(element)) if is_unprefixed => Some(element),
+            (None, element) => {
+                let hint = match element {
+                    Some(_) => Some(format!("write `{local}` without a prefix")),
+                    None => meant(local, &known),
+                };
+                let detail = format!("`{EXTENSION_NAMESPACE}` has no element `{local}`");
+                self.error(span.clone(), detail, hint);
+                None
+            }
+        }
     }
 
     pub(super) fn value(&mut self, element: Element, text: String, place: Range<usize>) {
@@ -53,6 +99,10 @@ impl Reading {
             Element::AllowedMethod => index = push(&mut rule.allowed_methods, text),
             Element::AllowedHeader => index = push(&mut rule.allowed_headers, text),
             Element::ExposeHeader => index = push(&mut rule.expose_headers, text),
+            Element::TimingAllowOrigin => index = push(&mut rule.timing_allow_origins, text),
+            Element::CrossOriginResourcePolicy => {
+                rule.cross_origin_resource_policy = Some(text);
+            }
         }
         self.place(self.value_path(element, index), place);
     }
@@ -85,4 +135,9 @@ impl Reading {
 fn push(values: &mut Vec<String>, value: String) -> usize {
     values.push(value);
     values.len() - 1
+}
+
+/// A name without its prefix.
+fn local_name(name: &str) -> &str {
+    name.rsplit_once(':').map_or(name, |(_, local)| local)
 }

@@ -43,8 +43,8 @@ impl Reading {
         }
     }
 
-    /// Attributes mean nothing here, but have to be attributes. quick-xml's own look for
-    /// doubled ones is quadratic.
+    /// Attributes have to be attributes; only namespace declarations mean something here.
+    /// quick-xml's own look for doubled ones is quadratic.
     pub(super) fn attributes(
         &mut self,
         tag: &BytesStart<'_>,
@@ -65,7 +65,14 @@ impl Reading {
                     let name = attribute.key.into_inner();
                     format!("the value of the attribute `{name}` is not well-formed")
                 }
-                Ok(_) => continue,
+                Ok(attribute) => {
+                    let value = attribute.normalized_value(XmlVersion::Implicit1_0);
+                    let name = attribute.key.into_inner();
+                    let depth = self.open.len();
+                    self.namespaces
+                        .attribute(name, &value.unwrap_or_default(), depth);
+                    continue;
+                }
             };
             return self.stop(span.clone(), detail, None);
         }

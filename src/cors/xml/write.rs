@@ -2,6 +2,7 @@
 
 use super::NAMESPACE;
 use crate::cors::configuration::{CorsConfiguration, CorsRule, Element};
+use crate::cors::extension::EXTENSION_NAMESPACE;
 
 /// The whole document.
 pub(super) fn document(configuration: &CorsConfiguration) -> String {
@@ -39,6 +40,11 @@ fn push_rule(xml: &mut String, rule: &CorsRule, indent: &str) {
         (Element::AllowedHeader, &rule.allowed_headers),
         (Element::ExposeHeader, &rule.expose_headers),
         (Element::MaxAgeSeconds, max_age.as_slice()),
+        (Element::TimingAllowOrigin, &rule.timing_allow_origins),
+        (
+            Element::CrossOriginResourcePolicy,
+            rule.cross_origin_resource_policy.as_slice(),
+        ),
     ];
     push(xml, &[indent, "<CORSRule>\n"]);
     for (element, values) in elements {
@@ -53,7 +59,11 @@ fn push_rule(xml: &mut String, rule: &CorsRule, indent: &str) {
 
 fn push_value(xml: &mut String, element: Element, value: &str) {
     let name = element.name();
-    push(xml, &["<", name, ">"]);
+    push(xml, &["<", name]);
+    if element.is_extension() {
+        push(xml, &[" xmlns=\"", EXTENSION_NAMESPACE, "\""]);
+    }
+    xml.push('>');
     for character in value.chars() {
         match character {
             '&' => xml.push_str("&amp;"),

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
+use crate::cors::ReplacedFields;
 use crate::metrics::UpstreamFailure;
 use crate::proxy::answer;
 use crate::proxy::balance::Lease;
@@ -113,6 +114,8 @@ pub struct Exchange {
 pub(super) struct Marks {
     /// What `Vary` has to name.
     pub(super) vary: Option<&'static HeaderValue>,
+    /// Which of those fields are beyond CORS.
+    pub(super) replaced: ReplacedFields,
 }
 
 /// How an exchange left the client's connection.
@@ -179,6 +182,9 @@ impl Exchange {
     fn dressing(&self, route: &Route, closes: bool) -> Dressing<'_> {
         Dressing {
             cors: self.marks.map(|_| self.cors_lines()),
+            replaced: self
+                .marks
+                .map_or_else(Default::default, |marks| marks.replaced),
             vary: self.marks.and_then(|marks| marks.vary),
             via: route.forwarding.via,
             coding: self.coding(),

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::cors::Decision;
 use crate::cors::Kind;
 use crate::cors::Reason;
+use crate::cors::ReplacedFields;
 use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
 use crate::proxy::answer;
@@ -190,6 +191,7 @@ impl Proxy {
             closes,
         };
         let mut marking = Marking::default();
+        let replaced;
         let Some(policy) = found.policy else {
             return Ok(self.forward_bytes(&request, &found, &held, marking, out));
         };
@@ -199,19 +201,24 @@ impl Proxy {
                 let decision = policy.policy.answer(&asked);
                 return Ok(self.answer_preflight(&request, &found, policy, &decision, out));
             }
-            Question::NotCors => vary(false),
+            Question::NotCors => {
+                replaced = self.write_unmatched(policy, &mut marking.slip);
+                vary(false)
+            }
             _ if !found.route.speaks_only_http1() => return Ok(single(&request)),
             Question::Actual(asked) => match policy.policy.answer(&asked) {
                 Ok(fields) => {
                     self.count_allowed(&found, policy, Kind::Actual, fields.pattern());
                     marking.slip = self.slips.take();
                     fields.write(&mut marking.slip);
+                    replaced = fields.write_extension(&mut marking.slip);
                     marking.decision = Some((Kind::Actual, Ok(())));
                     vary(true)
                 }
                 Err(denial) => {
                     self.count_denied(&found, policy, &denial, request.asking(Kind::Actual), "");
                     marking.decision = Some((Kind::Actual, Err(denial.reason())));
+                    replaced = self.write_unmatched(policy, &mut marking.slip);
                     vary(false)
                 }
             },
@@ -235,16 +242,25 @@ impl Proxy {
                         false
                     }
                 };
-                write_allowed(policy, decision, &mut marking.slip);
+                replaced = write_marks(policy, decision, &mut marking.slip);
                 vary(is_allowed)
             }
         };
-        marking.marks = Some(Marks { vary });
+        marking.marks = Some(Marks { vary, replaced });
         if request.target.origin_form == "*" {
             // `OPTIONS *` is about the proxy, not about a resource.
             return Ok(self.answer_own_options(&request, &found, marking, out));
         }
         Ok(self.forward_bytes(&request, &found, &held, marking, out))
+    }
+
+    /// Writes the fields beyond CORS of a response that no rule matched; says which.
+    fn write_unmatched(&self, policy: &RoutePolicy, slip: &mut Vec<u8>) -> ReplacedFields {
+        if !policy.policy.extends_unmatched() {
+            return ReplacedFields::default();
+        }
+        *slip = self.slips.take();
+        policy.policy.write_unmatched(slip)
     }
 
     /// Plans an exchange, or answers a request that must not be forwarded.
@@ -455,14 +471,16 @@ fn single(request: &Received<'_, '_>) -> Look {
     })
 }
 
-/// Writes the CORS fields that a decision allows; `Vary` apart.
-fn write_allowed(policy: &RoutePolicy, decision: Decision<'_>, out: &mut Vec<u8>) {
+/// Writes the fields that a policy sets on a response, `Vary` apart; says which of them are beyond
+/// CORS.
+fn write_marks(policy: &RoutePolicy, decision: Decision<'_>, out: &mut Vec<u8>) -> ReplacedFields {
     let mut fields = HeaderMap::new();
     policy.policy.mark(decision, &mut fields);
     fields.remove(VARY);
     for (name, value) in &fields {
         write_line(name.as_str().as_bytes(), value.as_bytes(), out);
     }
+    ReplacedFields::among(&fields)
 }
 
 /// How a request names its host: an absolute-form target wins over `Host` ([RFC 9112 §3.2.2]).

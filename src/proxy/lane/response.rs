@@ -3,6 +3,7 @@
 
 use http::{HeaderValue, StatusCode, Version};
 
+use crate::cors::ReplacedFields;
 use crate::proxy::edits::ResponseEdit;
 use crate::proxy::wire::{ResponseBody, ResponseHead, copy_runs};
 
@@ -12,6 +13,8 @@ use super::body::Coding;
 pub(super) struct Dressing<'a> {
     /// The policy's fields, as lines; `None`: CORS is the upstream's business.
     pub(super) cors: Option<&'a [u8]>,
+    /// The fields beyond CORS among them.
+    pub(super) replaced: ReplacedFields,
     /// What `Vary` has to name.
     pub(super) vary: Option<&'static HeaderValue>,
     pub(super) via: bool,
@@ -36,6 +39,7 @@ pub(super) fn write_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
         via: None,
         has_lists: head.has_lists,
         replaces_cors: false,
+        replaced: ReplacedFields::default(),
         vary: None,
         keeps_upgrade: false,
     };
@@ -80,6 +84,7 @@ pub(super) fn write_for_client(
         via: dressing.via.then_some(received),
         has_lists: head.has_lists,
         replaces_cors: dressing.cors.is_some(),
+        replaced: dressing.replaced,
         vary: dressing.vary,
         keeps_upgrade: head.status == StatusCode::UPGRADE_REQUIRED
             && dressing.coding == Coding::Chunks,
