@@ -1,6 +1,7 @@
 //! The body of an HTTP/2 client's request, whole only when its stream ends with END_STREAM.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -8,10 +9,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::request_body::RequestBodyError;
+use super::unread_bodies::{StreamBody, UnreadBodies};
 
 /// What a client's stream brings.
 pub(super) struct Http2Body {
-    stream: Incoming,
+    stream: StreamBody,
     /// The last piece of a body with a declared length, until the stream ends: only then is it
     /// certain that the client sends no more than it declared. With the whole body, an HTTP/1.1
     /// upstream would have a complete request.
@@ -21,9 +23,9 @@ pub(super) struct Http2Body {
 }
 
 impl Http2Body {
-    pub(super) fn new(stream: Incoming) -> Self {
+    pub(super) fn new(stream: Incoming, unread: Rc<UnreadBodies>) -> Self {
         Self {
-            stream,
+            stream: StreamBody::new(stream, unread),
             withheld: None,
             trailers: None,
         }

@@ -57,6 +57,7 @@ mod tls_advice;
 pub mod trace_context;
 pub mod traces;
 mod tunnel;
+pub mod unread_bodies;
 pub mod upstream;
 pub mod upstream_tls;
 pub(crate) mod validity;

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use super::client_body::{BodyFeed, ClientBody};
 use super::http2_body::Http2Body;
+use super::unread_bodies::UnreadBodies;
 use super::wire::{Framing, without_head_fields};
 
 /// A request's body.
@@ -157,12 +158,16 @@ impl RequestBody {
         interim: None,
     };
 
-    /// The body that a client's HTTP/2 stream carries.
+    /// The body that a client's HTTP/2 stream carries. If it is not read to its end, `unread` gets
+    /// the rest.
     #[must_use]
-    pub fn from_http2(body: Incoming) -> Self {
+    pub fn from_http2(body: Incoming, unread: &Rc<UnreadBodies>) -> Self {
         match body.is_end_stream() {
             true => Self::EMPTY,
-            false => Self::from_source(Source::Http2(Http2Body::new(body))),
+            false => {
+                let body = Http2Body::new(body, Rc::clone(unread));
+                Self::from_source(Source::Http2(body))
+            }
         }
     }
 

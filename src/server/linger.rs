@@ -1,22 +1,21 @@
 //! Lingering close: ends a connection so that its client can still read the last response.
 
 use std::io;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::proxy::unread_bodies::Linger;
+
 use super::listener::Socket;
 
-/// How much of what a refused client still sends is read, so that it can read the refusal.
-const LINGER_BYTES: usize = 1024 * 1024;
-
-/// And for how long.
-const LINGER: Duration = Duration::from_secs(2);
+/// How much is read at once, in bytes.
+const PIECE: usize = 16 * 1024;
 
 /// Says that nothing more comes.
 pub(super) async fn end<S: Socket>(mut stream: S) {
+    let limits = Linger::default();
     // A client that has left already knows.
-    let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+    let _ = tokio::time::timeout(limits.idle, stream.shutdown()).await;
 }
 
 /// Ends a connection whose client may still be sending: closed with bytes unread, the system
@@ -24,12 +23,13 @@ pub(super) async fn end<S: Socket>(mut stream: S) {
 ///
 /// [RFC 9112 §9.6]: https://www.rfc-editor.org/rfc/rfc9112#section-9.6
 pub(super) async fn linger<S: Socket>(mut stream: S) {
+    let limits = Linger::default();
     let drained = async {
-        stream.shutdown().await?;
-        let mut left = LINGER_BYTES;
-        let mut bytes = [0; 4096];
+        tokio::time::timeout(limits.idle, stream.shutdown()).await??;
+        let mut left = limits.bytes;
+        let mut bytes = vec![0; PIECE];
         while left > 0 {
-            let read = stream.read(&mut bytes).await?;
+            let read = tokio::time::timeout(limits.idle, stream.read(&mut bytes)).await??;
             if read == 0 {
                 break;
             }
@@ -37,5 +37,5 @@ pub(super) async fn linger<S: Socket>(mut stream: S) {
         }
         io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(LINGER, drained).await;
+    let _ = tokio::time::timeout(limits.total, drained).await;
 }

@@ -10,9 +10,10 @@ mod receive_window;
 mod streams;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use h2::Reason;
@@ -28,6 +29,7 @@ use crate::proxy::Client;
 use crate::proxy::Proxy;
 use crate::proxy::body;
 use crate::proxy::request_body::RequestBody;
+use crate::proxy::unread_bodies::UnreadBodies;
 
 use super::Limits;
 use super::drain::DrainSignal;
@@ -68,8 +70,10 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
+        let unread = Rc::new(UnreadBodies::default());
         let service = service_fn(|mut request: Request<Incoming>| {
             let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(&request));
+            let unread = Rc::clone(&unread);
             let is_head = request.method() == Method::HEAD;
             // Only an extended CONNECT is ever answered with a tunnel (RFC 8441).
             let on_upgrade =
@@ -80,7 +84,7 @@ impl Http2 {
                 // §8.7).
                 let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
                 exchange.still_stands().await;
-                let request = request.map(RequestBody::from_http2);
+                let request = request.map(|body| RequestBody::from_http2(body, &unread));
                 let mut response = proxy.respond(request, client).await;
                 if is_head {
                     response = body::without_content(response);
@@ -106,6 +110,10 @@ impl Http2 {
         let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
+        let turn = |connection: Pin<&mut _>, cx: &mut Context<'_>| {
+            unread.poll_discard(cx);
+            sender.poll_turn(connection, cx)
+        };
         let limits = &self.limits;
         let quiet = streams.quiet_for(|has_begun| match has_begun {
             true => limits.keep_alive_idle,
@@ -113,7 +121,7 @@ impl Http2 {
         });
         let ended = tokio::select! {
             biased;
-            ended = poll_fn(|cx| sender.poll_turn(connection.as_mut(), cx)) => Some(ended),
+            ended = poll_fn(|cx| turn(connection.as_mut(), cx)) => Some(ended),
             () = quiet => None,
             () = streams.asked_for(limits.requests_per_connection) => None,
             () = drain.closing() => None,
@@ -128,7 +136,7 @@ impl Http2 {
                 };
                 tokio::select! {
                     biased;
-                    ended = poll_fn(|cx| sender.poll_turn(connection.as_mut(), cx)) => ended,
+                    ended = poll_fn(|cx| turn(connection.as_mut(), cx)) => ended,
                     () = quiet => return tracing::debug!("a client does not let go"),
                 }
             }

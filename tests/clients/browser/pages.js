@@ -54,13 +54,13 @@ export async function startPages(script = '') {
   };
 }
 
-/** A browser with a profile that nobody used before. */
-export async function startBrowser() {
+/** A browser with a profile that nobody used before; `flags` are added to its own. */
+export async function startBrowser(flags = []) {
   const profile = await mkdtemp(join(tmpdir(), 's3cors-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: CHROMIUM,
     headless: true,
-    args: FLAGS,
+    args: [...FLAGS, ...flags],
   });
   return {
     /** A page of that origin. */

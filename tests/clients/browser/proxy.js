@@ -28,12 +28,12 @@ export function rule({ origins, methods = ['GET'], headers = [], expose = [], ma
 /**
  * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules }`.
  *
- * Gives the program, its port, and `metric(name, labels)`.
+ * `listener` is more of the listener's table. Gives the program, its port, and `metric(name, labels)`.
  */
-export async function startProxy(folder, routes) {
+export async function startProxy(folder, routes, listener = '') {
   // JSON's strings and lists are TOML's too.
   const toml = (value) => JSON.stringify(value);
-  let config = '[[listen]]\naddress = "127.0.0.1:0"\n\n[admin]\naddress = "127.0.0.1:0"\n';
+  let config = `[[listen]]\naddress = "127.0.0.1:0"\n${listener}\n\n[admin]\naddress = "127.0.0.1:0"\n`;
   for (const { name, host, upstream, rules } of routes) {
     await writeFile(join(folder, `${name}.xml`), `<CORSConfiguration>${rules.map(rule).join('')}</CORSConfiguration>`);
     config += `\n[[route]]\nname = ${toml(name)}\nhost = [${toml(host)}]\nupstream = [${toml(upstream)}]\n`;
