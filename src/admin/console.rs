@@ -19,7 +19,10 @@ pub(super) fn cors<B>(request: &Request<B>, state: &State) -> Answer {
         Err(error) => return bad(&error),
     };
     match state.current.get().explain(&hypothetical) {
-        Ok(explanation) => answer::json(StatusCode::OK, &explanation.to_json()),
+        Ok(mut explanation) => {
+            explanation.entrances.clone_from(&state.entrances);
+            answer::json(StatusCode::OK, &explanation.to_json())
+        }
         Err(error) => bad(&error.to_string()),
     }
 }

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::metrics::Metrics;
 use crate::metrics::TEXT_FORMAT;
+use crate::proxy::explain::Entrance;
 use crate::proxy::snapshot::Current;
 use crate::server::Bind;
 use crate::server::Heartbeats;
@@ -73,6 +74,8 @@ pub struct State {
     pub heartbeats: Heartbeats,
     /// What became of the last reload.
     pub reloads: Reloads,
+    /// Where clients connect to, for the command lines of `/cors`.
+    pub entrances: Vec<Entrance>,
 }
 
 impl State {

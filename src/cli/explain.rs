@@ -17,8 +17,8 @@ use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::metrics::Metrics;
 use crate::proxy::explain::{Exchange, Hypothetical, Verdict};
+use crate::server::ListenerSettings;
 
-use super::entrance::entrance;
 use super::json_text::{items, string, title_case};
 use super::manual::Manual;
 use super::{Failure, Format, NO, YES, complain, config_variable, count, has_colours, print};
@@ -133,7 +133,7 @@ fn by_config(config: &Path, request: &Hypothetical) -> Result<(Value, bool), Fai
         .config
         .iter()
         .flat_map(|config| &config.server.listeners);
-    explanation.entrances = listeners.filter_map(entrance).collect();
+    explanation.entrances = listeners.filter_map(ListenerSettings::entrance).collect();
     let is_refused = match explanation.verdict() {
         Verdict::Allowed | Verdict::Transparent => false,
         Verdict::Refused | Verdict::UnknownHost => true,

@@ -7,7 +7,6 @@ mod check;
 mod completions;
 mod config;
 mod demo;
-mod entrance;
 mod explain;
 mod health;
 mod import;

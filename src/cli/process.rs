@@ -83,6 +83,7 @@ impl Process {
             .map(|settings| Traces::start(settings, &metrics))
             .transpose()?;
         let health = Health::new();
+        let entrances = bound.entrances();
         let server = bound.serve(
             Arc::clone(&current),
             Arc::clone(&metrics),
@@ -101,6 +102,7 @@ impl Process {
             health,
             heartbeats: server.heartbeats(),
             reloads,
+            entrances,
         };
         Ok(Self {
             server,

@@ -8,6 +8,7 @@ mod connection;
 mod descriptors;
 mod drain;
 mod entrance;
+mod entrances;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handshake_log;

@@ -8,6 +8,7 @@ use s3cors::admin::{Admin, Health, OutOfDate, Phase, ReloadState, Reloads, Setti
 use s3cors::cors::{CorsConfiguration, CorsRule, Options, Policy};
 use s3cors::metrics::{Metrics, ReloadResult, Worker};
 use s3cors::proxy::bucket::Addressing;
+use s3cors::proxy::explain::{Entrance, EntranceAddress};
 use s3cors::proxy::host::HostMap;
 use s3cors::proxy::snapshot::{
     Buckets, ContentHash, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot,
@@ -40,6 +41,11 @@ impl TestAdmin {
             health: Health::new(),
             heartbeats: Heartbeats::new(0),
             reloads: Reloads::default(),
+            entrances: vec![Entrance {
+                address: EntranceAddress::Tcp("0.0.0.0:8443".parse().unwrap()),
+                tls: true,
+                proxy_protocol: true,
+            }],
         });
         let serving = admin.serve(Arc::clone(&state));
         let serving = tokio::task::spawn_local(async move {
@@ -548,6 +554,10 @@ fn a_program_gets_the_explanation_as_json() {
         assert_eq!(answer["verdict"], "refused");
         assert_eq!(answer["route"]["name"], "photos");
         assert_eq!(answer["preflight"]["reason"], "method");
+        let curl = answer["preflight"]["curl"].as_str().unwrap();
+        let options = "--connect-to '::127.0.0.1:8443' --haproxy-protocol";
+        assert!(curl.contains(options), "{curl}");
+        assert!(curl.ends_with("'https://photos.example/a'"), "{curl}");
         let url = "/cors?url=http://photos.example/a&origin=https://app.example&method=PUT";
         assert_eq!(admin.get(url).await.json()["verdict"], "allowed");
         for bad in [
