@@ -1,10 +1,11 @@
 //! Backblaze B2: a bucket's `corsRules`.
 //!
-//! An origin may be `https`, which is every origin of that scheme; operations of the native API are
-//! not S3 requests
+//! An origin may be `https`, which is every origin of that scheme; without a port, an origin has the
+//! scheme's own, also where a `*` ends it. Operations of the native API are not S3 requests
 //! (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
 
 use super::Unreadable;
+use super::default_port::{drop_default_port, note_any_port};
 use super::document::{Entry, Node, Value, Word};
 use super::draft::Draft;
 use super::note::Note;
@@ -55,10 +56,8 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
                 && let Value::List(origins) = &mut entry.node.value
             {
                 for origin in origins {
-                    if let Value::Scalar(text) = &mut origin.value
-                        && text == "https"
-                    {
-                        "https://*".clone_into(text);
+                    if let Some(text) = s3_origin(origin, draft) {
+                        origin.value = Value::Scalar(text);
                     }
                 }
             }
@@ -67,6 +66,17 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         s3_json::draft_rule(&Node::map(entries, rule.span.clone()), draft)?;
     }
     Ok(())
+}
+
+/// An origin as S3 writes it.
+fn s3_origin(origin: &Node, draft: &mut Draft<'_>) -> Option<String> {
+    let mut word = origin.word()?;
+    if word.text == "https" {
+        return Some("https://*".to_owned());
+    }
+    drop_default_port(&mut word.text);
+    note_any_port(&word, draft);
+    Some(word.text)
 }
 
 /// `s3_get` and its like as methods.

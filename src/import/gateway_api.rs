@@ -5,11 +5,13 @@
 //! scheme's own. Without `allowCredentials` the lists are sent as they are, so a header `*` leaves
 //! out Authorization; with it, whatever was asked for is echoed, and `*` among the origins is
 //! every origin by its name. An answer is kept for 5 seconds unless `maxAge` says longer
-//! (<https://gateway-api.sigs.k8s.io/reference/spec/#httpcorsfilter>, GEP-1767).
+//! (<https://gateway-api.sigs.k8s.io/geps/gep-1767>,
+//! <https://gateway-api.sigs.k8s.io/guides/http-cors>).
 
 use crate::cors::CorsRule;
 
 use super::Unreadable;
+use super::default_port::{drop_default_port, note_any_port};
 use super::document::{Node, Value, Word};
 use super::draft::{Draft, Stars};
 use super::note::Note;
@@ -101,7 +103,7 @@ impl Filter<'_> {
         let headers = self.words("allowHeaders")?;
         let exposed = self.words("exposeHeaders")?;
         for word in &origins {
-            any_port(word, draft);
+            note_any_port(word, draft);
         }
         let mut allowed_methods = draft.methods(&methods);
         draft.add_safelisted(&mut allowed_methods, self.place("allowMethods"));
@@ -150,29 +152,5 @@ impl Filter<'_> {
 /// Browsers send hosts in lower case and leave a scheme's own port out.
 fn as_browsers_send(word: &mut Word) {
     word.text.make_ascii_lowercase();
-    for (scheme, port) in [("https://", ":443"), ("http://", ":80")] {
-        if word.text.starts_with(scheme)
-            && let Some(without) = word.text.strip_suffix(port)
-        {
-            word.text = without.to_owned();
-        }
-    }
-}
-
-/// Notes a pattern that ends in `*`: there it is any host, here any host and port.
-fn any_port(word: &Word, draft: &mut Draft<'_>) {
-    let stars = word.text.matches('*').count();
-    if word.text.ends_with('*') && word.text != "*" && stars == 1 {
-        let message = format!(
-            "`{}` is any host at the scheme's own port there, and at any port in S3",
-            word.text
-        );
-        let span = word.span.clone();
-        draft.note(Note::new(
-            "origin-pattern-wider",
-            span,
-            Some(&word.text),
-            message,
-        ));
-    }
+    drop_default_port(&mut word.text);
 }

@@ -111,8 +111,8 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             .iter()
             .any(|(others, theirs)| overlap(others, &origins) && overlap(theirs, &methods))
         {
-            // The first with the origin and the method answers, says
-            // https://cloud.google.com/storage/docs/cross-origin#how_cors_works.
+            // Configurations are evaluated in order, and the first that matches origin and method determines
+            // the response fields: https://cloud.google.com/storage/docs/xml-api/put-bucket-cors, "CorsConfig".
             let message = "an entry before this one has an origin and a method in common with it, \
                            and answers alone there; S3 goes on to this one for headers that the \
                            first does not allow";

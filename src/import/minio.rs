@@ -3,7 +3,7 @@
 //! Each of the list is a pattern in which every `*` is any run of characters; the default is
 //! `*`. Whatever matches is answered with its own origin and with credentials, may use any of
 //! seven methods and any header, and may read any field
-//! (<https://min.io/docs/minio/linux/reference/minio-server/settings/core.html>; the handler is
+//! (<https://docs.min.io/community/minio-object-store/reference/minio-server/settings/core.html>; the handler is
 //! `corsHandler` in minio/minio, `cmd/api-router.go`, over rs/cors).
 
 use std::ops::Range;

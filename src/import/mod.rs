@@ -10,6 +10,7 @@
 mod azure;
 mod b2;
 mod cloudformation;
+mod default_port;
 mod dialect;
 mod distinct;
 mod document;

@@ -1,6 +1,6 @@
 //! Cloudflare R2: what `wrangler r2 bucket cors` and the API take. S3's rules under other names
 //! (<https://developers.cloudflare.com/r2/buckets/cors/>,
-//! <https://developers.cloudflare.com/api/resources/r2/subresources/buckets/subresources/cors/>).
+//! <https://developers.cloudflare.com/api/resources/r2/subresources/buckets/subresources/cors>).
 
 use super::Unreadable;
 use super::document::{Node, Value};

@@ -6,7 +6,7 @@
 //! (<https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/s3_bucket_cors_configuration>,
 //! <https://registry.terraform.io/providers/hashicorp/azurerm/latest/docs/resources/storage_account#cors_rule>,
 //! <https://registry.terraform.io/providers/hashicorp/google/latest/docs/resources/storage_bucket#nested_cors>,
-//! <https://registry.terraform.io/providers/cloudflare/cloudflare/latest/docs/resources/r2_bucket_cors>,
+//! <https://developers.cloudflare.com/api/terraform/resources/r2/subresources/buckets/subresources/cors>,
 //! <https://registry.terraform.io/providers/Backblaze/b2/latest/docs/resources/bucket>).
 
 use super::document::{Entry, Node, Value};
