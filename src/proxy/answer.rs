@@ -115,6 +115,14 @@ pub(super) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> 
     response
 }
 
+/// The refusal of all methods that S3 has for a sub-resource.
+pub(super) fn not_allowed(error: &S3Error<'_>, id: RequestId) -> Response<Body> {
+    let mut response = document(StatusCode::METHOD_NOT_ALLOWED, error, id);
+    let methods = HeaderValue::from_static("OPTIONS");
+    response.headers_mut().insert(ALLOW, methods);
+    response
+}
+
 /// The answer to an `OPTIONS` that asks about the proxy itself: `*` ([RFC 9110 §9.3.7]), and what
 /// is to go no further.
 ///

@@ -10,6 +10,7 @@ mod balance;
 pub mod body;
 pub mod body_writer;
 pub mod bucket;
+mod bucket_cors;
 mod certificate_verifier;
 pub mod check;
 mod claims;
@@ -100,7 +101,7 @@ use pool::Pool;
 use refusals::Refusals;
 use request_body::RequestBody;
 use scratch::Slips;
-use snapshot::{Current, Route, RoutePolicy, Snapshot};
+use snapshot::{Current, Route, RoutePolicy, Scope, Snapshot};
 use traces::Tracer;
 use websocket::Handshake;
 use wire::Fields as _;
@@ -259,6 +260,9 @@ impl Proxy {
             logged.set_decision(&decision);
         }
         let answered = match &decision {
+            Decision::NotCors | Decision::Actual(_) if self.is_bucket_cors(&parts, &found) => {
+                Some(self.refuse_bucket_cors(&method, &found))
+            }
             Decision::NotCors => is_own_options(&parts).then(answer::own_options),
             Decision::Preflight(Ok(allowance)) => {
                 self.count_allowed(&found, policy, Kind::Preflight, allowance.pattern());
@@ -412,6 +416,12 @@ impl Proxy {
         response
     }
 
+    fn is_bucket_cors(&self, request: &request::Parts, found: &FoundRoute<'_>) -> bool {
+        let target = request.uri.path_and_query();
+        let target = target.map_or("", |target| target.as_str());
+        bucket_cors::is_asked_for(&request.method, target, &request.headers, found)
+    }
+
     async fn forward(
         &self,
         route: &Route,
@@ -501,6 +511,7 @@ struct FoundRoute<'s> {
     /// `None`: the route is transparent.
     policy: Option<&'s RoutePolicy>,
     resource: ResourceType,
+    scope: Scope,
 }
 
 impl<'s> FoundRoute<'s> {
@@ -543,6 +554,7 @@ impl<'s> FoundRoute<'s> {
             route,
             policy: found.policy.map(|policy| &**policy),
             resource: found.resource,
+            scope: found.scope,
         })
     }
 }

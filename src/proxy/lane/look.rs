@@ -15,6 +15,7 @@ use crate::cors::RequestedHeaders;
 use crate::proxy::account::Asking;
 use crate::proxy::answer;
 use crate::proxy::body::Body;
+use crate::proxy::bucket_cors;
 use crate::proxy::client::{Client, X_FORWARDED_FOR};
 use crate::proxy::edits::{FieldSink as _, RequestEdit, has_looped};
 use crate::proxy::error::Error;
@@ -195,6 +196,14 @@ impl Proxy {
         let Some(policy) = found.policy else {
             return Ok(self.forward_bytes(&request, &found, &held, marking, out));
         };
+        // Rare, and with a body that is read here: on a map of fields.
+        let has_query = request.target.path().len() < request.target.origin_form.len();
+        if has_query {
+            let target = &request.target.origin_form;
+            if bucket_cors::is_asked_for(&request.method, target, head.fields, &found) {
+                return Ok(single(&request));
+            }
+        }
         let vary = |is_allowed| policy.policy.vary(Kind::Actual, is_allowed);
         let vary = match Question::of(&request, policy.policy.semantics()) {
             Question::Preflight(asked) => {
