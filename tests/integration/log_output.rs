@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -282,31 +283,128 @@ fn a_limit_on_file_sizes_costs_lines_only() {
     survives(Output::FileSizeLimit);
 }
 
-#[test]
-fn a_named_pipe_without_a_reader_takes_the_access_log_and_does_not_hold_up_the_start() {
-    let folder = Folder::new("log-output-fifo");
-    let path = folder.path("access.log");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
-    let config = folder.write(
+/// A config whose access log is `path`, a file beside it.
+fn config_with_access_log(folder: &Folder, path: &str) -> String {
+    folder.write(
         "s3cors.toml",
         &format!(
-            "[access_log]\nformat = \"json\"\npath = \"access.log\"\n\
+            "[access_log]\nformat = \"json\"\npath = \"{path}\"\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\n\
+             [admin]\naddress = \"127.0.0.1:0\"\n\
              [[route]]\nhost = [\"*\"]\nupstream = [\"http://{}\"]\n",
             refusing()
         ),
-    );
+    )
+}
+
+fn make_pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn an_access_log_that_nothing_can_read_is_an_error_of_start_and_check() {
+    let folder = Folder::new("log-output-unreadable");
+    make_pipe(&folder.path("pipe"));
+    std::os::unix::fs::symlink(folder.path("pipe"), folder.path("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path("socket")).unwrap();
+    std::fs::create_dir(folder.path("folder")).unwrap();
+    for (name, cause) in [
+        (
+            "pipe",
+            "no process reads this named pipe: start its reader first",
+        ),
+        (
+            "link",
+            "no process reads this named pipe: start its reader first",
+        ),
+        ("socket", "this is a socket: write to a file"),
+        ("folder", "Is a directory"),
+    ] {
+        let config = config_with_access_log(&folder, name);
+        for command in ["run", "check"] {
+            let output = s3cors(&[command, "--config", &config]).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap()
+                + &String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{command} {name}: {said}");
+            for part in [
+                folder.path(name).to_str().unwrap(),
+                "`access_log.path`",
+                cause,
+            ] {
+                assert!(said.contains(part), "{command} {name}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_access_log_that_takes_lines_is_none_of_these_errors() {
+    let folder = Folder::new("log-output-readable");
+    make_pipe(&folder.path("pipe"));
+    let _reader = File::options()
+        .read(true)
+        .write(true)
+        .open(folder.path("pipe"))
+        .unwrap();
+    for name in ["pipe", "/dev/full", "/dev/null", "new.log"] {
+        let config = config_with_access_log(&folder, name);
+        let output = s3cors(&["check", "--config", &config]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
+        let mut proxy = Process::start(&["run", "--config", &config]);
+        assert_eq!(ask(proxy.address, "GET", "/logged", &[]).status, 502);
+        proxy.signal("TERM");
+        assert_eq!(proxy.exit_code(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_named_pipe_that_loses_its_reader_costs_lines_until_it_has_another() {
+    let folder = Folder::new("log-output-fifo");
+    let path = folder.path("access.log");
+    make_pipe(&path);
+    let config = config_with_access_log(&folder, "access.log");
+    let first = File::options().read(true).write(true).open(&path).unwrap();
     let mut proxy = Process::start(&["run", "--config", &config]);
-    assert_eq!(ask(proxy.address, "GET", "/logged", &[]).status, 502);
-    let mut reader = BufReader::new(File::open(&path).unwrap());
-    assert!(line_with(&mut reader, "/logged").starts_with('{'));
+    let mut first = BufReader::new(first);
+    assert_eq!(ask(proxy.address, "GET", "/first", &[]).status, 502);
+    assert!(line_with(&mut first, "/first").starts_with('{'));
+    drop(first);
+    assert_eq!(ask(proxy.address, "GET", "/lost", &[]).status, 502);
+    proxy.logged("cannot write the access log");
+    let mut second = BufReader::new(File::open(&path).unwrap());
+    assert_eq!(ask(proxy.address, "GET", "/second", &[]).status, 502);
+    assert!(line_with(&mut second, "/second").starts_with('{'));
     proxy.signal("TERM");
     assert_eq!(proxy.exit_code(), 0);
+}
+
+#[test]
+fn a_log_rotation_to_a_named_pipe_without_a_reader_keeps_the_old_file() {
+    let folder = Folder::new("log-output-rotation");
+    let config = config_with_access_log(&folder, "access.log");
+    let mut proxy = Process::start(&["run", "--config", &config]);
+    let old = folder.path("access.log.1");
+    std::fs::rename(folder.path("access.log"), &old).unwrap();
+    make_pipe(&folder.path("access.log"));
+    proxy.signal("USR1");
+    let said = proxy.logged("cannot reopen the access log");
+    assert!(said.contains("no process reads this named pipe"), "{said}");
+    assert!(
+        said.contains("access_log.path")
+            && said.contains(folder.path("access.log").to_str().unwrap())
+    );
+    assert_eq!(ask(proxy.address, "GET", "/kept", &[]).status, 502);
+    // A reload changes nothing about it.
+    proxy.signal("HUP");
+    assert_eq!(ask(proxy.address, "GET", "/after", &[]).status, 502);
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit_code(), 0);
+    let lines = std::fs::read_to_string(old).unwrap();
+    assert!(
+        lines.contains("/kept") && lines.contains("/after"),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use rustix::fs::{Access, OFlags, access};
+use rustix::io::Errno;
 
 use crate::metrics::Metrics;
 use crate::telemetry::LineWriter;
@@ -91,12 +92,13 @@ impl Writer {
 
 /// Opens the file for the user and the group: clients' addresses are private.
 ///
-/// A named pipe is opened for reading too: Linux then waits for no reader, and readers may come and
-/// go ([fifo(7)]). Nothing else is waited for either, so that a start always ends.
+/// Nothing is waited for. A named pipe that no process reads is an error ([fifo(7)]): its lines
+/// would be lost.
 ///
 /// [fifo(7)]: https://man7.org/linux/man-pages/man7/fifo.7.html
 fn open(path: &Path) -> io::Result<File> {
-    options(path).create(!is_pipe(path)).open(path)
+    let opened = options().create(!is_pipe(path)).open(path);
+    opened.map_err(|error| explained(path, error))
 }
 
 /// Says why a file could not be opened. It is not created or changed.
@@ -105,9 +107,10 @@ fn open(path: &Path) -> io::Result<File> {
 ///
 /// What a start would meet.
 pub fn try_to_open(path: &Path) -> io::Result<()> {
-    match options(path).open(path) {
+    match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        opened => return opened.map(drop),
+        Err(error) => return Err(explained(path, error)),
+        Ok(_) => return Ok(()),
     }
     // It would be created.
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
@@ -115,18 +118,32 @@ pub fn try_to_open(path: &Path) -> io::Result<()> {
     Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-fn options(path: &Path) -> OpenOptions {
+fn options() -> OpenOptions {
     const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
     let mut options = OpenOptions::new();
     options
+        .append(true)
         .mode(0o640)
         .custom_flags(i32::try_from(FLAGS.bits()).unwrap_or_default());
-    if is_pipe(path) {
-        options.read(true).write(true);
-    } else {
-        options.append(true);
-    }
     options
+}
+
+/// Says what to do where the system only says "no such device or address".
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(Errno::NXIO.raw_os_error()) {
+        return error;
+    }
+    let Ok(kind) = fs::metadata(path).map(|found| found.file_type()) else {
+        return error;
+    };
+    let cause = if kind.is_fifo() {
+        "no process reads this named pipe: start its reader first, or write to a file"
+    } else if kind.is_socket() {
+        "this is a socket: write to a file, to a named pipe or to standard output (`-`)"
+    } else {
+        return error;
+    };
+    io::Error::new(error.kind(), cause)
 }
 
 fn is_pipe(path: &Path) -> bool {
