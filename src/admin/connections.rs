@@ -80,9 +80,12 @@ impl Connections {
         true
     }
 
-    fn forget_ended(&mut self) {
+    /// Forgets connections that have ended. Returns whether there were any.
+    pub(super) fn forget_ended(&mut self) -> bool {
+        let before = self.oldest_first.len();
         while self.tasks.try_join_next().is_some() {}
         self.oldest_first.retain(|one| !one.task.is_finished());
+        self.oldest_first.len() < before
     }
 }
 

@@ -49,6 +49,9 @@ const HEAD_READ: Duration = Duration::from_secs(1);
 /// How long to wait before the next attempt where no connection can be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long to wait before an older connection is closed for a new one.
+const ANSWER_PAUSE: Duration = Duration::from_millis(10);
+
 /// How long a connection may last; it serves one request.
 const CONNECTION: Duration = Duration::from_secs(60);
 
@@ -137,8 +140,11 @@ impl Admin {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warning.failed(&error);
+                    // The connection that took the last descriptor is answered meanwhile: the next
+                    // attempt fails although no other client waits.
+                    tokio::time::sleep(ANSWER_PAUSE).await;
                     // Without a descriptor, the place of an older connection will do.
-                    if !connections.close_one().await {
+                    if !connections.forget_ended() && !connections.close_one().await {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                     continue;

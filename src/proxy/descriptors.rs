@@ -7,10 +7,12 @@
 //! [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// How many descriptors are kept for other things than clients and upstreams.
 const RESERVE: u64 = 32;
@@ -18,12 +20,22 @@ const RESERVE: u64 = 32;
 /// What part of a low limit is kept at most: one in so many.
 const MOST_OF_LIMIT: u64 = 8;
 
-/// The first descriptor of the reserve.
+/// The first descriptor of the reserve, and the first beyond it.
 static FIRST_RESERVED: AtomicI32 = AtomicI32::new(i32::MAX);
+static END: AtomicI32 = AtomicI32::new(i32::MAX);
 
-/// Sets how many files the process may have open; `None`: any number.
-pub(crate) fn set_limit(limit: Option<u64>) {
+/// Reads how many files the process may have open: the limit can be changed from outside at any time
+/// (`prlimit`).
+pub(crate) fn read_limit() {
+    let limit = getrlimit(Resource::Nofile).current;
     FIRST_RESERVED.store(first_reserved(limit), Ordering::Relaxed);
+    let end = limit.and_then(|limit| i32::try_from(limit).ok());
+    END.store(end.unwrap_or(i32::MAX), Ordering::Relaxed);
+}
+
+/// The descriptors of the reserve.
+pub(crate) fn reserved() -> Range<RawFd> {
+    FIRST_RESERVED.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)
 }
 
 fn first_reserved(limit: Option<u64>) -> i32 {
@@ -39,7 +51,13 @@ fn reserve(limit: u64) -> u64 {
 
 /// Whether a descriptor is one of the reserve.
 pub(crate) fn is_reserved(descriptor: &impl AsFd) -> bool {
-    descriptor.as_fd().as_raw_fd() >= FIRST_RESERVED.load(Ordering::Relaxed)
+    let number = descriptor.as_fd().as_raw_fd();
+    let is_reserved = || number >= FIRST_RESERVED.load(Ordering::Relaxed);
+    is_reserved() && {
+        // The limit may have been raised a moment ago.
+        read_limit();
+        is_reserved()
+    }
 }
 
 /// Refuses a descriptor of the reserve, as the system does where none is left.

@@ -32,7 +32,7 @@ pub(super) fn connections(configured: Option<usize>) -> usize {
             limit.current
         }
     };
-    descriptors::set_limit(current);
+    descriptors::read_limit();
     let Some(connections) = configured else {
         return room(current);
     };

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
@@ -113,6 +114,13 @@ pub(super) trait Socket: ClientStream + Send + 'static {}
 impl<S: ClientStream + Send + 'static> Socket for S {}
 
 impl Accepted {
+    pub(super) fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream, _) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
     /// Whether its descriptor is one of the reserve: all others are in use.
     pub(super) fn is_in_reserve(&self) -> bool {
         match self {

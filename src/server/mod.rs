@@ -4,6 +4,7 @@
 //! `metrics`.
 
 mod admission;
+mod by_descriptor;
 mod connection;
 mod descriptors;
 mod drain;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use crate::metrics::Worker;
 use crate::proxy::HeadLimits;
 use crate::proxy::Proxy;
 use crate::proxy::access_log::AccessLogger;
+use crate::proxy::descriptors;
 use crate::proxy::snapshot::Current;
 use crate::proxy::traces::Tracer;
 
 use super::Limits;
 use super::admission::Admission;
+use super::by_descriptor::ByDescriptor;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
 use super::entrance::Entrance;
@@ -80,6 +83,9 @@ struct Shared {
     /// How many connections there are, and may be.
     open: Cell<usize>,
     room: usize,
+    by_descriptor: ByDescriptor,
+    /// Where the reserve of descriptors began when this worker last looked.
+    reserve_begins: Cell<RawFd>,
     clients: Rc<PerClient>,
     /// How many clients a 503 is being sent to.
     refused: Cell<usize>,
@@ -107,9 +113,32 @@ impl Shared {
             metrics: start.metrics,
             open: Cell::new(0),
             room: start.connections,
+            by_descriptor: ByDescriptor::default(),
+            reserve_begins: Cell::new(descriptors::reserved().start),
             clients: Rc::new(PerClient::new(start.connections_per_client)),
             refused: Cell::new(0),
             drain: start.drain,
+        }
+    }
+}
+
+impl Shared {
+    /// Closes the connections that have a descriptor of the reserve. There are some only after the
+    /// limit on open files was lowered.
+    fn keep_reserve(&self) {
+        descriptors::read_limit();
+        let reserved = descriptors::reserved();
+        if self.reserve_begins.replace(reserved.start) <= reserved.start {
+            return;
+        }
+        let limit = reserved.end;
+        let closed = self.by_descriptor.close(reserved);
+        if closed > 0 {
+            tracing::warn!(
+                limit,
+                closed,
+                "the limit on open files was lowered: connections were closed to keep a reserve of descriptors for the admin listener"
+            );
         }
     }
 }
@@ -123,14 +152,15 @@ async fn serve(mut start: Start) -> io::Result<usize> {
         let hall = Hall::new(entrance, &shared);
         listeners.spawn_local(hall.accept(Listener::new(socket)?));
     }
-    let proxy = Rc::clone(&shared.proxy);
+    let for_ticks = Rc::clone(&shared);
     tokio::task::spawn_local(async move {
         loop {
             heartbeat.beat();
             tokio::time::sleep(TICK).await;
             #[cfg(debug_assertions)]
             heartbeat.block_for_test();
-            proxy.tick();
+            for_ticks.proxy.tick();
+            for_ticks.keep_reserve();
             handshake_log::summarise(Instant::now());
         }
     });
@@ -227,15 +257,18 @@ impl Hall {
             self.admission.is_full();
             return self.refuse(accepted);
         }
+        let descriptor = accepted.descriptor();
         match accepted {
-            Accepted::Tcp(stream, address) => self.converse(stream, Some(address.ip())),
-            Accepted::Unix(stream) => self.converse(stream, None),
+            Accepted::Tcp(stream, address) => {
+                self.converse(descriptor, stream, Some(address.ip()));
+            }
+            Accepted::Unix(stream) => self.converse(descriptor, stream, None),
         }
     }
 
-    fn converse<S: Socket>(&mut self, stream: S, address: Option<IpAddr>) {
+    fn converse<S: Socket>(&mut self, descriptor: RawFd, stream: S, address: Option<IpAddr>) {
         let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
-        self.spawn(|open| async move {
+        self.spawn(descriptor, |open| async move {
             let protocols = &shared.protocols;
             let (proxy, drain) = (&shared.proxy, &shared.drain);
             let admission = &open.admission;
@@ -245,9 +278,14 @@ impl Hall {
     }
 
     /// Runs a connection, which holds what it is counted by.
-    fn spawn<F: Future<Output = ()> + 'static>(&mut self, conversation: impl FnOnce(Open) -> F) {
-        let open = Open::new(&self.shared, &self.admission);
-        self.connections.spawn_local(conversation(open));
+    fn spawn<F: Future<Output = ()> + 'static>(
+        &mut self,
+        descriptor: RawFd,
+        conversation: impl FnOnce(Open) -> F,
+    ) {
+        let open = Open::new(&self.shared, &self.admission, descriptor);
+        let task = self.connections.spawn_local(conversation(open));
+        self.shared.by_descriptor.add(descriptor, task);
     }
 
     /// Says that there is no room, and closes.
@@ -289,21 +327,24 @@ impl Hall {
 struct Open {
     shared: Rc<Shared>,
     admission: Rc<Admission>,
+    descriptor: RawFd,
 }
 
 impl Open {
-    fn new(shared: &Rc<Shared>, admission: &Rc<Admission>) -> Self {
+    fn new(shared: &Rc<Shared>, admission: &Rc<Admission>, descriptor: RawFd) -> Self {
         admission.opened();
         shared.open.set(shared.open.get() + 1);
         Self {
             shared: Rc::clone(shared),
             admission: Rc::clone(admission),
+            descriptor,
         }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        self.shared.by_descriptor.remove(self.descriptor);
         self.admission.closed();
         self.shared.open.set(self.shared.open.get() - 1);
         if std::thread::panicking() {
@@ -374,7 +415,7 @@ mod tests {
                 is_shared: false,
             };
             let mut hall = Hall::new(entrance, &shared);
-            hall.spawn(|open| async move {
+            hall.spawn(1000, |open| async move {
                 let _open = open;
                 std::panic::panic_any("a bug")
             });

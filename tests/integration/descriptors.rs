@@ -75,13 +75,18 @@ fn check_without_descriptors(host: &str) {
 
 /// Lets a process open no file more than it has open; with `false`, as many as at its start.
 fn use_up_descriptors(process: &Process, use_up: bool) {
+    // Descriptors from 1 up are refused; those that are open stay so.
+    limit_descriptors(process, use_up.then_some(1));
+}
+
+/// Limits how many files a process may have open; `None`: to as many as at its start.
+fn limit_descriptors(process: &Process, limit: Option<u64>) {
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open"));
     let hard = line.unwrap().split_whitespace().nth(4).unwrap();
     let hard = hard.parse().unwrap();
     let limit = Rlimit {
-        // Descriptors from 1 up are refused; those that are open stay so.
-        current: Some(if use_up { 1 } else { hard }),
+        current: Some(limit.unwrap_or(hard)),
         maximum: Some(hard),
     };
     let pid = Pid::from_child(&process.child);
@@ -146,4 +151,52 @@ fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descri
         fs::write(&config, format!("{text}# {round}\n")).unwrap();
         process.logged("the config was reloaded");
     }
+}
+
+/// The reserve holds too after the limit was lowered below what clients use, and when they use up
+/// the lower limit.
+#[test]
+fn the_operator_is_served_after_the_limit_was_lowered() {
+    let folder = Folder::new("lowered");
+    let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let mut process = start("-n 1024", "127.0.0.1", &upstream, &folder);
+    let check = |process: &Process, when: &str| {
+        for path in ["/livez", "/metrics", "/status"] {
+            let answer = ask(process.admin, "GET", path, &[("host", "localhost")]);
+            assert_eq!(answer.status, 200, "{when} {path}");
+        }
+    };
+    let mut crowd: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = RawClient::connect(process.address);
+            assert_eq!(client.send(GET).receive("GET").status, 204);
+            client
+        })
+        .collect();
+    for limit in [150, 100] {
+        limit_descriptors(&process, Some(limit));
+        let line = process.logged("the limit on open files was lowered");
+        assert!(line.contains(&format!("limit={limit}")), "{line}");
+        check(&process, "lowered");
+    }
+    crowd.extend((0..200).map(|_| RawClient::connect(process.address)));
+    process.logged("cannot accept connections for now");
+    check(&process, "used up");
+    let config = folder.path("s3cors.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}# again\n")).unwrap();
+    process.logged("the config was reloaded");
+
+    // As many as before once the limit is what it was.
+    drop(crowd);
+    limit_descriptors(&process, None);
+    let crowd: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = RawClient::connect(process.address);
+            assert_eq!(client.send(GET).receive("GET").status, 204);
+            client
+        })
+        .collect();
+    check(&process, "raised");
+    drop(crowd);
 }
