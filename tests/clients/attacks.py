@@ -12,6 +12,8 @@ import hpack
 from frames import *
 from programs import give_way
 
+# Others come from 127.0.0.1.
+ADDRESS = "127.0.0.2"
 ATTACKERS = 4
 MIB = 1024 * 1024
 GET = request()
@@ -21,7 +23,7 @@ class Attacker(Connection):
     """Sends without looking, until it is stopped; what it is told is looked at afterwards."""
 
     def __init__(self, port, ended):
-        super().__init__(port)
+        super().__init__(port, address=ADDRESS)
         self.ended = ended
         self.socket.settimeout(0.2)
 

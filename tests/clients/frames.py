@@ -123,8 +123,8 @@ class Closed(Exception):
 class Connection:
     """A connection of HTTP/2: frames out, frames in."""
 
-    def __init__(self, port, *our_settings, start=True, tls=False, timeout=30):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, *our_settings, start=True, tls=False, timeout=30, address="127.0.0.1"):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             context = ssl.create_default_context()

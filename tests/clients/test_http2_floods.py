@@ -1,7 +1,8 @@
 """Clients of HTTP/2 that attack: memory stays bounded, and the others are served.
 
-Others are served by an upstream of their own, and by the one that is attacked. How fast is shown,
-and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
+The attackers have an address of their own (`attacks.ADDRESS`), so that a client's share of upstream
+connections is what it is by default. Others are served by an upstream of their own, and by the one
+that is attacked. How fast is shown, and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
 """
 
 import subprocess
@@ -29,11 +30,9 @@ def edge(tmp_path_factory):
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
     with Program("held.py", [sys.executable, held.__file__], stdin=subprocess.PIPE) as attacked, Objects() as others:
         url = attacked.wait_for(r"listening on (\S+)")[1]
-        # The attacker and the others have one address here.
-        limits = {"client_share_percent": 100}
         routes = [
-            proxy.route("photos", ["photos.example"], url, cors="cors.xml", limits=limits),
-            proxy.route("others", ["others.example"], others.url, cors="cors.xml", limits=limits),
+            proxy.route("photos", ["photos.example"], url, cors="cors.xml"),
+            proxy.route("others", ["others.example"], others.url, cors="cors.xml"),
         ]
         with proxy.S3cors(folder, *routes) as running:
             yield running

@@ -51,10 +51,13 @@ class Upstream:
             request_queue_size = 1024
 
             def verify_request(self, *_):
-                self.upstream.connections += 1
+                with self.upstream.connected:
+                    self.upstream.connections += 1
+                    self.upstream.connected.notify_all()
                 return True
 
         self.connections = 0
+        self.connected = threading.Condition()
         self._server = Server(("127.0.0.1", 0), Connection)
         self._server.upstream = self
         self.port = self._server.server_address[1]
@@ -64,6 +67,10 @@ class Upstream:
 
     def answer(self, connection, method, target, fields):
         raise NotImplementedError
+
+    def await_connections(self, count, seconds=30):
+        with self.connected:
+            assert self.connected.wait_for(lambda: self.connections >= count, seconds), self.connections
 
     def __enter__(self):
         return self
