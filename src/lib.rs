@@ -28,7 +28,7 @@
 //!
 //! | room | what it is | may use |
 //! | --- | --- | --- |
-//! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations | nothing here |
+//! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations; the browser's side of CORS | nothing here |
 //! | `import` | other systems' CORS settings in, S3's rules out, and what that loses | `cors` |
 //! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
 //! | `telemetry` | the process log: its queue and its rate limits | `metrics` |

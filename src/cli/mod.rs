@@ -22,6 +22,7 @@ mod routes;
 mod run;
 mod signals;
 mod store;
+mod verdict;
 
 use std::error::Error;
 use std::io;
@@ -91,11 +92,12 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-const MANUALS: [(&str, Manual); 11] = [
+const MANUALS: [(&str, Manual); 12] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
     ("explain", explain::MANUAL),
+    ("verdict", verdict::MANUAL),
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
     ("health", health::MANUAL),
@@ -126,6 +128,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Explain(explain::Explain),
+    Verdict(verdict::Verdict),
     Import(import::Import),
     Demo(demo::Demo),
     Health(health::Health),
@@ -178,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
+        Command::Verdict(verdict) => verdict.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Health(health) => health.execute(),

@@ -44,6 +44,7 @@ mod decision;
 mod doubtful_origin;
 mod explain;
 mod extension;
+pub mod fetch;
 #[cfg(feature = "proxy")]
 mod fields;
 #[cfg(feature = "proxy")]

@@ -68,4 +68,5 @@ mod tunnels;
 mod upstream_tls;
 mod upstreams;
 mod vectors;
+mod verdict;
 mod websocket;

@@ -11,9 +11,10 @@ use crate::cors::Policy;
 use crate::cors::ResourceType;
 use crate::cors::S3Error;
 use crate::cors::as_browsers_write;
+use crate::cors::fetch::{RequestHeader, is_safelisted_method, normalized_method};
 
 use super::super::bucket::Ambiguity;
-use super::fetch::{self, Header, PreflightReason};
+use super::fetch::{self, PreflightReason};
 use super::text::one_line;
 
 /// A request that a script might make.
@@ -163,7 +164,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(request: &Hypothetical) -> Result<Self, InvalidHypothetical> {
-        let method = fetch::normalised(request.method.trim());
+        let method = normalized_method(request.method.trim());
         let parsed = Method::from_bytes(method.as_bytes())
             .map_err(|_| InvalidHypothetical::Method(method.clone()))?;
         let written = request.origin.trim();
@@ -181,22 +182,21 @@ impl Asked {
             origin,
             written_origin: sent.map(|_| written.to_owned()),
         };
-        if !fetch::is_safelisted(&method) {
+        if !is_safelisted_method(&method) {
             this.reasons.push(PreflightReason::Method(method));
         }
         for header in request.headers.iter().flat_map(|text| names_in(text)) {
-            if let Some(name) = Header::depends_on_its_value(header) {
-                this.reasons.push(PreflightReason::Unvalued(name));
+            let (name, value) =
+                fetch::field(header).map_err(|_| InvalidHypothetical::Header(header.to_owned()))?;
+            if value.is_none() && fetch::depends_on_its_value(&name) {
+                this.reasons
+                    .push(PreflightReason::Unvalued(name.to_string()));
             }
-            let (names, name) = match Header::of(header) {
-                Header::Asked(name) => (&mut this.asked, name),
-                Header::Safelisted(name) => (&mut this.safelisted, name),
-                Header::Forbidden(name) => (&mut this.forbidden, name),
-            };
-            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                return Err(InvalidHypothetical::Header(header.to_owned()));
+            match RequestHeader::of(&name, value) {
+                RequestHeader::Unsafe(name) => this.asked.push(name),
+                RequestHeader::Safelisted(name) => this.safelisted.push(name),
+                RequestHeader::Forbidden(name) => this.forbidden.push(name),
             }
-            names.push(name);
         }
         // A browser sorts them and asks for each once.
         this.asked.sort();

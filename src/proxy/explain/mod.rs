@@ -7,6 +7,7 @@
 
 mod curl;
 mod exchange;
+mod exchange_json;
 mod fetch;
 mod home;
 mod json;
@@ -31,6 +32,7 @@ pub use super::bucket::Ambiguity;
 pub use super::snapshot::Scope;
 pub use curl::{Entrance, EntranceAddress};
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
+pub use exchange_json::{InvalidExchange, exchange_from_json, verdict_to_json};
 pub use fetch::PreflightReason;
 pub use reach::{Effect, Place};
 

@@ -46,6 +46,7 @@ export async function startPages(script = '') {
   const { port } = server.address();
   return {
     origin: (name) => `http://${name}.${SITE}:${port}`,
+    address: `http://127.0.0.1:${port}`,
     async stop() {
       server.closeAllConnections();
       server.close();

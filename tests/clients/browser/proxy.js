@@ -8,7 +8,7 @@ import { Program } from './programs.js';
 
 export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 
-const BINARY = process.env.S3CORS_BIN ?? join(ROOT, 'target/release/s3cors');
+export const BINARY = process.env.S3CORS_BIN ?? join(ROOT, 'target/release/s3cors');
 
 /** One CORSRule of S3's document. */
 export function rule({ origins, methods = ['GET'], headers = [], expose = [], maxAge }) {

@@ -1,0 +1,94 @@
+//! Why a browser blocks a request.
+
+use http::StatusCode;
+
+/// Why a browser blocks a request, and when it notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The answer that does not pass.
+    pub step: Step,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// An answer that a browser checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Before anything is sent.
+    Request,
+    /// The preflight's answer.
+    Preflight,
+    /// The response, or a redirect.
+    Response,
+}
+
+/// What is wrong with a request or an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No script can use the method.
+    ForbiddenMethod,
+    /// A `no-cors` request has a method that is not safelisted.
+    NoCorsMethod,
+    /// The server does not answer, or redirects to where nothing is known.
+    NoAnswer,
+    /// A preflight's status is not 200 to 299.
+    Status(StatusCode),
+    /// A preflight is redirected.
+    PreflightRedirect(StatusCode),
+    /// There is no `Access-Control-Allow-Origin`.
+    MissingAllowOrigin(StatusCode),
+    /// `Access-Control-Allow-Origin` is `*` although credentials are included.
+    WildcardWithCredentials,
+    /// `Access-Control-Allow-Origin` is not the origin; its value, and how many fields make it up.
+    Origin(OriginValue),
+    /// `Access-Control-Allow-Credentials` is not `true`; its value.
+    Credentials(String),
+    /// `Access-Control-Allow-Methods` is not a list of tokens.
+    InvalidMethods(InvalidList),
+    /// `Access-Control-Allow-Headers` is not a list of tokens.
+    InvalidHeaders(InvalidList),
+    /// `Access-Control-Allow-Methods` does not allow the method.
+    Method(String),
+    /// `Access-Control-Allow-Headers` does not allow this field.
+    Header(String),
+    /// A redirect leads to a URL with a user name or a password; the URL.
+    RedirectCredentials(String),
+    /// The same of a `no-cors` request.
+    UrlCredentials,
+    /// A redirect leads to what is not a URL.
+    RedirectUrl(String),
+    /// A redirect leads to a URL of another scheme than HTTP.
+    RedirectScheme(String),
+    /// There are more than twenty redirects.
+    TooManyRedirects,
+}
+
+/// An `Access-Control-Allow-Origin` that does not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginValue {
+    /// The fields' values, joined.
+    pub value: String,
+    /// How many fields there are.
+    pub fields: usize,
+    /// The status of the answer.
+    pub status: StatusCode,
+}
+
+/// A list field that does not parse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidList {
+    /// The whole value.
+    pub value: String,
+    /// The first element that is not a token.
+    pub token: String,
+}
+
+/// Chrome's name for a reason: `Network.CorsError` of the
+/// [DevTools Protocol](https://chromedevtools.github.io/devtools-protocol/tot/Network/#type-CorsError).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsError {
+    /// The name.
+    pub name: &'static str,
+    /// The value that is at fault; empty where the name says it all.
+    pub parameter: String,
+}

@@ -1,0 +1,40 @@
+//! How long browsers remember a preflight's answer
+//! ([«CORS-preflight cache»](https://fetch.spec.whatwg.org/#cors-preflight-cache)).
+
+use http::HeaderMap;
+use http::header::ACCESS_CONTROL_MAX_AGE;
+
+use super::engine::Engine;
+use super::field::combined;
+
+/// What all engines assume without `Access-Control-Max-Age`.
+const DEFAULT: u64 = 5;
+
+/// How many seconds an engine remembers an answer with these fields; 0: it asks again each time.
+#[must_use]
+pub fn preflight_cache_seconds(engine: Engine, headers: &HeaderMap) -> u64 {
+    // Chromium and WebKit have caps of their own, which the standard allows; so has Firefox.
+    let cap = match engine {
+        Engine::Chromium => 7200,
+        Engine::Firefox => 86_400,
+        Engine::Webkit => 600,
+    };
+    let Some(value) = combined(headers, &ACCESS_CONTROL_MAX_AGE) else {
+        return DEFAULT;
+    };
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match (engine, is_number) {
+        // More digits than fit are more than any cap.
+        (_, true) => value.parse().unwrap_or(u64::MAX).min(cap),
+        (Engine::Firefox, false) if value.is_empty() => DEFAULT,
+        (Engine::Webkit, false)
+            if value
+                .strip_prefix('-')
+                .and_then(|age| age.parse::<i64>().ok())
+                .is_none() =>
+        {
+            DEFAULT
+        }
+        (Engine::Chromium | Engine::Firefox | Engine::Webkit, false) => 0,
+    }
+}

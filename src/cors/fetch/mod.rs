@@ -1,0 +1,44 @@
+//! The browser's side of CORS: what a browser makes of a script's request and of a server's answers.
+//!
+//! [`judge`] runs the [Fetch standard]'s CORS protocol over an [`Exchange`] and returns a
+//! [`Verdict`]: whether the script may read the response, which fields, and otherwise the reason, under
+//! the name that the Chrome DevTools Protocol has for it and in the sentence that each browser prints.
+//! Where Chromium, Firefox or WebKit deviates from the standard, the verdict says so.
+//!
+//! Pure, as the rest of [`cors`](super): no clock, file or socket. The behaviour of the three engines was
+//! measured against Chromium 156, Firefox ESR 153 and WebKitGTK 2.50; `tests/clients/browser` compares
+//! them with this module again.
+//!
+//! [Fetch standard]: https://fetch.spec.whatwg.org/
+
+mod chromium;
+mod chromium_order;
+mod chromium_url;
+mod cors_check;
+mod engine;
+mod exchange;
+mod exposed;
+mod failure;
+mod field;
+mod firefox;
+mod max_age;
+mod preflight;
+mod redirect;
+mod request_headers;
+mod safelist;
+mod url;
+mod verdict;
+mod webkit;
+
+pub use engine::Engine;
+pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest};
+pub use failure::{CorsError, Failure, Reason, Step};
+pub use max_age::preflight_cache_seconds;
+pub use request_headers::{
+    RequestHeader, is_forbidden_method, is_safelisted_method, normalized_method,
+};
+pub use url::{is_cross_origin, origin_of};
+pub use verdict::{Difference, Outcome, Verdict, judge};
+
+#[cfg(test)]
+mod tests;

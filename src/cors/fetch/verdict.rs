@@ -1,0 +1,268 @@
+//! What a browser does with an exchange: the steps of Fetch, and the verdict.
+
+use super::cors_check::cors_check;
+use super::engine::Engine;
+use super::exchange::{Answers, Exchange, Mode};
+use super::exposed::{basic, exposed};
+use super::failure::{CorsError, Failure, Reason, Step};
+use super::preflight::Asked;
+use super::redirect::Travelling;
+use super::request_headers::{
+    SentHeaders, is_forbidden_method, is_safelisted_method, normalized_method,
+};
+use super::url::{is_cross_origin, is_trustworthy};
+use super::{chromium, chromium_order, firefox, webkit};
+
+/// What a script gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The response.
+    Readable,
+    /// A response of which it may read nothing.
+    Opaque,
+    /// An error.
+    Blocked,
+}
+
+impl Outcome {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Readable => "readable",
+            Self::Opaque => "opaque",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// What browsers do with an exchange.
+///
+/// The standard decides, unless all three engines agree on something else: then the verdict is theirs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the browser sends a preflight.
+    pub preflight_sent: bool,
+    /// What the script gets.
+    pub outcome: Outcome,
+    /// Why it is blocked.
+    pub failure: Option<Failure>,
+    /// The reason as Chrome names it; `None`: it is not about CORS.
+    pub error: Option<CorsError>,
+    /// The fields that the script may read, lower case, sorted.
+    pub readable_headers: Vec<String>,
+    /// What each engine prints to its console, where it prints anything.
+    pub messages: Vec<(Engine, String)>,
+    /// What an engine does otherwise.
+    pub differs: Vec<(Engine, Difference)>,
+    /// What the standard has, where no engine does so.
+    pub standard: Option<Difference>,
+}
+
+/// Another outcome than the verdict's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What the script gets.
+    pub outcome: Outcome,
+    /// Whether a preflight is sent.
+    pub preflight_sent: bool,
+    /// Why it is blocked, as Chrome names it.
+    pub error: Option<CorsError>,
+}
+
+/// The way of a request under one set of rules.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    preflight_sent: bool,
+    outcome: Outcome,
+    readable: Vec<String>,
+    pub(super) failure: Option<Failure>,
+    /// The request as it was at the end.
+    pub(super) request: Travelling,
+}
+
+/// Judges an exchange: what a script gets in each browser.
+#[must_use]
+pub fn judge(exchange: &Exchange) -> Verdict {
+    let standard = course(None, exchange);
+    let engines = Engine::ALL.map(|engine| (engine, course(Some(engine), exchange)));
+    let [(_, first), rest @ ..] = &engines;
+    let agreed = rest
+        .iter()
+        .all(|(_, other)| other.result() == first.result());
+    let base = if agreed { first } else { &standard };
+    // Chrome's own reason, where it blocks too: it may look at things in another order.
+    let reason = if base.outcome == first.outcome {
+        first
+    } else {
+        base
+    };
+    let differs = engines
+        .iter()
+        .filter(|(_, course)| course.result() != base.result())
+        .map(|(engine, course)| (*engine, course.difference()));
+    let messages = engines.iter().filter_map(|(engine, course)| {
+        let failure = course.failure.as_ref()?;
+        let message = match engine {
+            Engine::Chromium => chromium::message(exchange, course, &course.error()?),
+            Engine::Firefox => firefox::message(course, failure),
+            Engine::Webkit => webkit::message(course, failure),
+        };
+        Some((*engine, message?))
+    });
+    Verdict {
+        preflight_sent: base.preflight_sent,
+        outcome: base.outcome,
+        failure: reason.failure.clone(),
+        error: reason.error(),
+        readable_headers: base.readable.clone(),
+        messages: messages.collect(),
+        differs: differs.collect(),
+        standard: (standard.result() != base.result()).then(|| standard.difference()),
+    }
+}
+
+impl Course {
+    /// What can be seen of it from the page and the server.
+    fn result(&self) -> (bool, Outcome, &[String]) {
+        (self.preflight_sent, self.outcome, &self.readable)
+    }
+
+    pub(super) fn error(&self) -> Option<CorsError> {
+        let failure = self
+            .failure
+            .as_ref()
+            .filter(|_| self.request.mode == Mode::Cors);
+        failure.and_then(chromium::cors_error)
+    }
+
+    fn difference(&self) -> Difference {
+        Difference {
+            outcome: self.outcome,
+            preflight_sent: self.preflight_sent,
+            error: self.error(),
+        }
+    }
+
+    fn blocked(mut self, step: Step, reason: Reason) -> Self {
+        self.outcome = Outcome::Blocked;
+        self.failure = Some(Failure { step, reason });
+        self
+    }
+}
+
+/// The way of an exchange in an engine, or as the standard has it.
+fn course(engine: Option<Engine>, exchange: &Exchange) -> Course {
+    let script = &exchange.request;
+    let mut course = Course {
+        preflight_sent: false,
+        outcome: Outcome::Readable,
+        readable: Vec::new(),
+        failure: None,
+        request: Travelling {
+            page: script.origin.clone(),
+            mode: script.mode,
+            url: script.url.clone(),
+            method: normalized_method(&script.method),
+            headers: SentHeaders::of(script),
+            has_been_cross_origin: false,
+            is_tainted: false,
+            redirects: 0,
+            leads_to: None,
+        },
+    };
+    // The constructor of `Request`, steps 25 and 31.
+    if is_forbidden_method(&script.method) {
+        return course.blocked(Step::Request, Reason::ForbiddenMethod);
+    }
+    if script.mode == Mode::NoCors && !is_safelisted_method(&course.request.method) {
+        return course.blocked(Step::Request, Reason::NoCorsMethod);
+    }
+    let nothing = Answers::default();
+    let mut answers = [&exchange.answers].into_iter().chain(&exchange.redirected);
+    loop {
+        let here = answers.next().unwrap_or(&nothing);
+        match step(engine, exchange, here, &mut course) {
+            Ok(true) => {}
+            Ok(false) => return course,
+            Err((at, reason)) => return course.blocked(at, reason),
+        }
+    }
+}
+
+/// One URL: preflight, request, check ([«main fetch»](https://fetch.spec.whatwg.org/#concept-main-fetch), step
+/// 12, and [«HTTP fetch»](https://fetch.spec.whatwg.org/#concept-http-fetch)). Whether a redirect leads on.
+fn step(
+    engine: Option<Engine>,
+    exchange: &Exchange,
+    answers: &Answers,
+    course: &mut Course,
+) -> Result<bool, (Step, Reason)> {
+    let credentials = exchange.request.credentials;
+    let request = &mut course.request;
+    request.has_been_cross_origin |= is_cross_origin(&request.page, &request.url);
+    let is_cors = request.has_been_cross_origin && request.mode == Mode::Cors;
+    if is_cors {
+        let asked = request.headers.unsafe_names(engine);
+        // After a redirect, Firefox and WebKit go on asking although the method may have become GET.
+        let goes_on = matches!(engine, Some(Engine::Firefox | Engine::Webkit));
+        let has_asked = goes_on && course.preflight_sent;
+        if has_asked || !is_safelisted_method(&request.method) || !asked.is_empty() {
+            course.preflight_sent = true;
+            let headers = match engine {
+                Some(Engine::Webkit) => {
+                    webkit::in_order(request.headers.names().filter(|name| asked.contains(name)))
+                }
+                Some(Engine::Chromium) => chromium_order::in_order(
+                    request.headers.names(),
+                    &asked,
+                    is_trustworthy(&request.url),
+                ),
+                Some(Engine::Firefox) | None => asked,
+            };
+            // Firefox does not taint the origin of a preflight.
+            let asked = Asked {
+                origin: if engine == Some(Engine::Firefox) {
+                    &request.page
+                } else {
+                    request.origin()
+                },
+                credentials,
+                method: &request.method,
+                headers,
+            };
+            asked
+                .check(engine, answers.preflight.as_ref())
+                .map_err(|reason| (Step::Preflight, reason))?;
+        }
+    }
+    let failed = |reason| (Step::Response, reason);
+    let response = answers.response.as_ref().ok_or(failed(Reason::NoAnswer))?;
+    let location = request.location(response);
+    request.leads_to = location.as_ref().map(|location| location.url.clone());
+    if let Some(location) = &location {
+        // Where the network layer refuses to follow, nobody checks the redirect.
+        let refuses = match engine {
+            Some(Engine::Chromium) => !location.is_valid,
+            Some(Engine::Firefox) => !location.is_valid || location.url.starts_with("data:"),
+            Some(Engine::Webkit) => location.url.starts_with("ftp:"),
+            None => false,
+        };
+        if let Some(reason) = location.refusal().filter(|_| refuses) {
+            return Err(failed(reason));
+        }
+    }
+    if is_cors {
+        cors_check(response, request.origin(), credentials).map_err(failed)?;
+    }
+    if let Some(location) = location {
+        request.follow(engine, location, response).map_err(failed)?;
+        return Ok(true);
+    }
+    (course.outcome, course.readable) = match (request.has_been_cross_origin, request.mode) {
+        (false, _) => (Outcome::Readable, basic(&response.headers)),
+        (true, Mode::NoCors) => (Outcome::Opaque, Vec::new()),
+        (true, Mode::Cors) => (Outcome::Readable, exposed(&response.headers, credentials)),
+    };
+    Ok(false)
+}

@@ -1,0 +1,215 @@
+// Chromium, Firefox and WebKitGTK behind one interface: run exchanges from a page, and say what the script got,
+// what the console printed and, in Chromium, what the DevTools protocol reported.
+
+import { EventEmitter, once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import puppeteer from 'puppeteer-core';
+
+import { startBrowser, startPages } from './pages.js';
+import { Program } from './programs.js';
+
+const FIREFOX = process.env.S3CORS_FIREFOX ?? '/usr/bin/firefox-esr';
+const XVFB = process.env.S3CORS_XVFB ?? '/usr/bin/Xvfb';
+const MINIBROWSER = process.env.S3CORS_MINIBROWSER ?? '/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser';
+
+/** What runs in the page: fetches each request, `width` at a time, and says what the script may read. */
+async function inPage(requests, width) {
+  const results = [];
+  let next = 0;
+  async function worker() {
+    while (next < requests.length) {
+      const index = next++;
+      const { url, method, headers, credentials, mode } = requests[index];
+      try {
+        const body = ['GET', 'HEAD'].includes(method.toUpperCase()) ? undefined : new Uint8Array([97]);
+        const response = await fetch(url, { method, headers, credentials, mode, body, cache: 'no-store' });
+        const outcome = response.type === 'opaque' ? 'opaque' : 'readable';
+        results[index] = { outcome, status: response.status, readable: Array.from(response.headers.keys()).sort() };
+      } catch (error) {
+        results[index] = { outcome: 'blocked', error: String(error) };
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: width }, worker));
+  return results;
+}
+
+/** The number of the exchange that a URL belongs to. */
+const numberOf = (url) => new URL(url).pathname.slice(1).split('.')[0];
+
+/** Resolves when `done()` is true, which every `change` event may make it, or after `milliseconds`. */
+async function settled(events, done, milliseconds = 5000) {
+  const signal = AbortSignal.timeout(milliseconds);
+  while (!done()) {
+    try {
+      await once(events, 'change', { signal });
+    } catch {
+      return;
+    }
+  }
+}
+
+export async function startChromium() {
+  const pages = await startPages();
+  const browser = await startBrowser();
+  const page = await browser.visit(pages.address);
+  const session = await page.context().newCDPSession(page);
+  await session.send('Network.enable');
+  const urls = new Map();
+  const events = new EventEmitter();
+  let failures = new Map();
+  let sentences = new Map();
+  // A redirect is sent under the same identifier; the first URL says which exchange it is.
+  session.on('Network.requestWillBeSent', ({ requestId, request }) => {
+    if (!urls.has(requestId)) urls.set(requestId, request.url);
+  });
+  session.on('Network.loadingFailed', ({ requestId, corsErrorStatus }) => {
+    // A preflight fails on its own, before the request that it is for.
+    const url = urls.get(requestId);
+    if (url && (corsErrorStatus || !failures.has(numberOf(url)))) failures.set(numberOf(url), corsErrorStatus);
+    events.emit('change');
+  });
+  page.on('console', (message) => {
+    const at = /Access to fetch at '([^']*)' (?:\(redirected from '([^']*)'\))?/.exec(message.text());
+    if (at) sentences.set(numberOf(at[2] ?? at[1]), message.text());
+    events.emit('change');
+  });
+  return {
+    name: 'chromium',
+    origin: pages.address,
+    async run(requests) {
+      failures = new Map();
+      sentences = new Map();
+      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, 6)`);
+      const blocked = requests.map(({ url }) => numberOf(url)).filter((_, index) => results[index].outcome === 'blocked' && requests[index].mode === 'cors');
+      await settled(events, () => blocked.every((key) => failures.has(key) && (!failures.get(key) || sentences.has(key))));
+      return requests.map(({ url }, index) => {
+        const key = numberOf(url);
+        return { ...results[index], cors: failures.get(key), lines: sentences.has(key) ? [sentences.get(key)] : [] };
+      });
+    },
+    async stop() {
+      await browser.stop();
+      await pages.stop();
+    },
+  };
+}
+
+export async function startFirefox() {
+  const pages = await startPages();
+  const profile = await mkdtemp(join(tmpdir(), 's3cors-firefox-'));
+  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: FIREFOX, headless: true, userDataDir: profile });
+  const page = await browser.newPage();
+  const events = new EventEmitter();
+  let sentences = new Map();
+  const note = (text) => {
+    const at = /remote resource at ‘?(http:\/\/[^ ’]*?)[’.]* /.exec(text);
+    if (at) sentences.set(numberOf(at[1]), [...(sentences.get(numberOf(at[1])) ?? []), text]);
+    events.emit('change');
+  };
+  page.on('console', (message) => note(message.text()));
+  page.on('pageerror', (error) => note(error.message));
+  return {
+    name: 'firefox',
+    origin: pages.address,
+    async run(requests) {
+      // A new page: its log grows with every sentence.
+      await page.goto(pages.address);
+      sentences = new Map();
+      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, 6)`);
+      const blocked = requests.map(({ url }) => numberOf(url)).filter((_, index) => results[index].outcome === 'blocked' && requests[index].mode === 'cors');
+      await settled(events, () => blocked.every((key) => sentences.has(key)));
+      return requests.map(({ url }, index) => ({ ...results[index], lines: sentences.get(numberOf(url)) ?? [] }));
+    },
+    async stop() {
+      await browser.close();
+      await pages.stop();
+      await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    },
+  };
+}
+
+/** WebKitGTK's own small browser on a virtual display; its page asks this process for work and reports back. */
+export async function startWebkit() {
+  const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
+  const display = new Program('Xvfb', XVFB, ['-displayfd', '1', '-screen', '0', '800x600x24', '-nolisten', 'tcp']);
+  const [, number] = await display.said(/^(\d+)\n/m);
+  const work = new EventEmitter();
+  const server = createServer(async (request, response) => {
+    if (request.url === '/work') {
+      work.emit('asked', response);
+      return;
+    }
+    if (request.url === '/results') {
+      let text = '';
+      for await (const chunk of request) text += chunk;
+      response.end();
+      work.emit('results', JSON.parse(text));
+      return;
+    }
+    response.setHeader('Content-Type', 'text/html');
+    response.end(`<!doctype html><title>A page</title><script>${workLoop(inPage)}</script>`);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  let asked = once(work, 'asked');
+  // A profile of its own; an ephemeral one, as automation has it, prints nothing.
+  const env = { ...process.env, DISPLAY: `:${number}`, HOME: folder, XDG_CACHE_HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder };
+  env.WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS = '1';
+  const browser = new Program('MiniBrowser', MINIBROWSER, ['--enable-write-console-messages-to-stdout=true', `${origin}/`], { env });
+  return {
+    name: 'webkit',
+    origin,
+    async run(requests) {
+      const start = browser.output.length;
+      const [response] = await asked;
+      asked = once(work, 'asked');
+      const finished = once(work, 'results');
+      response.setHeader('Content-Type', 'application/json');
+      response.end(JSON.stringify(requests));
+      const [results] = await finished;
+      const last = requests.at(-1).url.replaceAll('.', '\\.');
+      await browser.said(new RegExp(`@@ ${last}\\n`));
+      const sentences = new Map();
+      let seen = [];
+      for (const line of browser.output.slice(start).split('\n')) {
+        const mark = /@@ (\S+)/.exec(line);
+        if (mark) {
+          sentences.set(mark[1], seen);
+          seen = [];
+        } else {
+          const printed = /CONSOLE (?:SECURITY|JS|NETWORK) ERROR (.*)/.exec(line);
+          if (printed) seen.push(printed[1]);
+        }
+      }
+      return requests.map(({ url }, index) => ({ ...results[index], lines: sentences.get(url) ?? [] }));
+    },
+    async stop() {
+      await browser.stop();
+      await display.stop();
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+      await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    },
+  };
+}
+
+/** The page's own script: one request at a time, because the console does not say which one a sentence is about. */
+const workLoop = (run) => `
+  const run = ${run};
+  (async () => {
+    for (;;) {
+      const requests = await (await fetch('/work')).json();
+      const results = [];
+      for (const request of requests) {
+        results.push(...(await run([request], 1)));
+        console.log('@@ ' + request.url);
+      }
+      await fetch('/results', { method: 'POST', body: JSON.stringify(results) });
+    }
+  })();`;
