@@ -8,12 +8,16 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use s3cors::config::{self, Input, Overrides, Source};
+use s3cors::config;
+use s3cors::config::{Input, Overrides, Source};
+use s3cors::http1::request_head::HeadLimits;
 use s3cors::metrics::{Metrics, Worker};
-use s3cors::proxy::bucket::Addressing;
-use s3cors::proxy::host::{Host, HostMap};
-use s3cors::proxy::snapshot::{Buckets, Current, Snapshot};
-use s3cors::proxy::{Client, HeadLimits, Look, Proxy};
+use s3cors::proxy::Action;
+use s3cors::proxy::Proxy;
+use s3cors::routing::bucket::Addressing;
+use s3cors::routing::client::Client;
+use s3cors::routing::host::{Host, HostMap};
+use s3cors::routing::snapshot::{Buckets, Current, Snapshot};
 
 use counted::{Prepare, Work};
 
@@ -111,7 +115,7 @@ fn answer(origin: &str, hosts: usize, buckets: usize) -> Work {
         for _ in 0..count {
             out.clear();
             let look = proxy.look(black_box(request.as_bytes()), client, false, &mut out);
-            assert!(matches!(look, Look::Answered { close: false, .. }));
+            assert!(matches!(look, Action::Answered { close: false, .. }));
         }
     })
 }

@@ -23,23 +23,30 @@
 //!
 //! # Rooms
 //!
-//! In this order; a module uses only what stands before it, and `tests/architecture.rs` holds it
-//! to that.
+//! In this order. A room uses only rooms above it, and no files use each other in a circle:
+//! `tests/architecture.rs` checks both.
 //!
-//! | room | what it is | may use |
-//! | --- | --- | --- |
-//! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations; the browser's side of CORS | nothing here |
-//! | `import` | other systems' CORS settings in, S3's rules out, and what that loses | `cors` |
-//! | `metrics` | every metric, one list; the handles that requests count with | `cors` |
-//! | `telemetry` | the process log: its queue and its rate limits | `metrics` |
-//! | `proxy` | one request: route, decide, forward, mark | `cors`, `metrics`, `telemetry` |
-//! | `server` | threads and sockets | `metrics`, `proxy`, `telemetry` |
-//! | `admin` | the operator's listener: health, metrics, status, CORS console | `cors`, `metrics`, `proxy`, `server` |
-//! | `config` | files in, snapshot out; notices changes | all above |
-//! | `cli` | the commands | all above |
+//! | room | what it is |
+//! | --- | --- |
+//! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations; the browser's side of CORS; pure |
+//! | `import` | other systems' CORS settings in, S3's rules out, and what that loses |
+//! | `text` | how bytes and times are written as text |
+//! | `net` | sockets: deadlines, writes, splice, the reserve of descriptors |
+//! | `tls` | the TLS provider, certificate checks, and what TLS errors mean |
+//! | `metrics` | every metric, and the handles that requests count with |
+//! | `http1` | HTTP/1.1 as bytes: heads, fields, framing, chunks, hop-by-hop fields, response edits |
+//! | `upstream` | resolver, connections, TLS, pool, balance, health checks, request bodies, errors |
+//! | `routing` | hosts, buckets, the snapshot, trusted proxies |
+//! | `telemetry` | the log queue, the access log, traces, the log of refused requests |
+//! | `proxy` | one request: dispatch, preflight, forward, response |
+//! | `explain` | a request that might be made: its route, its policy, the decision |
+//! | `server` | threads and sockets: accept loop, handshake, HTTP/1.1, HTTP/2, TLS, drain |
+//! | `admin` | the operator's listener: health, metrics, status, CORS console |
+//! | `config` | files in, snapshot out; notices changes |
+//! | `cli` | the commands |
 //!
 //! Each room owns the types that it wants filled, and `config` fills them: `cors::Policy`,
-//! `proxy::snapshot::Snapshot`, `server::Settings`, `admin::Settings`. So `proxy` knows nothing
+//! `routing::snapshot::Snapshot`, `server::Settings`, `admin::Settings`. So `proxy` knows nothing
 //! of files, and tests build a snapshot without one.
 //!
 //! The public library is [`cors`]. The other rooms need the feature `proxy`, which is on by default;
@@ -48,26 +55,31 @@
 //!
 //! # A request
 //!
-//! `server::wait` reads each HTTP/1.1 head and passes its bytes to `Proxy::look`
-//! (`proxy::lane::look`). It parses the head with the one strict parser, `proxy::wire`, finds the
-//! route and the policy, and decides. There are four outcomes:
+//! `server::http1` reads each HTTP/1.1 head and passes its bytes to `Proxy::look`
+//! (`proxy::dispatch`). It parses the head with the one strict parser (`http1::request_head`), finds
+//! the route and the policy, and decides. There are four outcomes (`proxy::action`):
 //!
 //! - The head is invalid or no route serves it: an error response (`proxy::bad_request`).
-//! - It is a preflight, or another request that the proxy answers itself, such as `OPTIONS *`: the
-//!   response is written at once (`proxy::edge` has the usual preflight).
-//! - All upstreams of the route speak HTTP/1.1: `proxy::lane::exchange` forwards the request. It
-//!   works on bytes, copies heads line by line, streams bodies, carries upgrades, and runs inside the
-//!   connection's own future.
+//! - It is a preflight (`proxy::preflight`), or another request that the proxy answers itself, such
+//!   as `OPTIONS *` (`proxy::own_answer`): the response is written at once.
+//! - All upstreams of the route speak HTTP/1.1: `proxy::carry_out` forwards the request as an
+//!   `Exchange`. It works on bytes, copies heads line by line, streams bodies (`proxy::upload`,
+//!   `proxy::download`), carries upgrades (`proxy::upgrade`), and runs inside the connection's own
+//!   future.
 //! - The route may use HTTP/2 upstreams (`upstream_http2`): `server::http1_server` reads the request
 //!   as a header map and a body.
 //!
 //! hyper serves HTTP/2 clients, in `server::http2`, also with header maps. Both servers of header
 //! maps call `Proxy::respond`, which finds the route and the policy, decides, and forwards.
-//! `proxy::retry` takes a connection from `proxy::pool`, sends the request over HTTP/1.1
+//! `proxy::retry` takes a connection from `upstream::pool`, sends the request over HTTP/1.1
 //! (`proxy::http1_client`) or HTTP/2 (`proxy::http2_client`, over hyper), and is the only place
 //! on this path that decides whether to send it again. `Policy::mark` adds the CORS fields to the
-//! response; on bytes, `Policy::answer` and `Policy::vary` do. `proxy::edits` holds the rules for
-//! all other fields of both paths.
+//! response; on bytes, `Policy::answer` and `Policy::vary` do. `proxy::request_edit` and
+//! `http1::response_edit` hold the rules for all other fields of both paths.
+//!
+//! hyper is the HTTP/2 engine on both sides, and serves the admin listener and the demo store. HTTP/1.1
+//! is our own, because of what the proxy needs of it: one strict meaning of each head, names and order
+//! of fields as they came, idle connections without a buffer, splice, and the cost per request.
 //!
 //! # A reload
 //!
@@ -98,16 +110,37 @@ pub mod config;
 pub mod cors;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
+pub mod explain;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod http1;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod import;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod metrics;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
+pub mod net;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod routing;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod server;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod telemetry;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod text;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod tls;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod upstream;

@@ -1,6 +1,8 @@
 //! The admin listener's responses: each with the fields that keep browsers from doing more with
 //! it than show it.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
@@ -9,7 +11,9 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+use crate::text::timestamp::Timestamp;
+
+pub(super) type AdminAnswer = Response<Full<Bytes>>;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -22,7 +26,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// A response with `body`, under the fields that every one has.
-pub(super) fn with(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn with(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Bytes>,
+) -> AdminAnswer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     let fields = [
@@ -51,17 +59,17 @@ pub(super) fn with(status: StatusCode, media_type: &'static str, body: impl Into
 }
 
 /// A status and a line for people.
-pub(super) fn text(status: StatusCode, line: &str) -> Answer {
+pub(super) fn text(status: StatusCode, line: &str) -> AdminAnswer {
     with(status, TEXT, format!("{line}\n"))
 }
 
 /// A JSON document.
-pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
+pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> AdminAnswer {
     with(status, JSON, format!("{value:#}\n"))
 }
 
 /// The page is there.
-pub(super) fn see(path: &'static str) -> Answer {
+pub(super) fn see(path: &'static str) -> AdminAnswer {
     let mut answer = text(StatusCode::SEE_OTHER, path);
     answer
         .headers_mut()
@@ -70,7 +78,7 @@ pub(super) fn see(path: &'static str) -> Answer {
 }
 
 /// The method is none that this listener knows: it only tells.
-pub(super) fn method_not_allowed() -> Answer {
+pub(super) fn method_not_allowed() -> AdminAnswer {
     let mut answer = text(
         StatusCode::METHOD_NOT_ALLOWED,
         "nothing here can be changed: only GET and HEAD are answered",
@@ -79,4 +87,12 @@ pub(super) fn method_not_allowed() -> Answer {
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
+}
+
+/// The most routes, buckets of a route, and problems that are listed; how many there are is said
+/// all the same.
+pub(crate) const MAX_LISTED: usize = 1000;
+
+pub(crate) fn time(time: SystemTime) -> String {
+    Timestamp::new(time).to_string()
 }

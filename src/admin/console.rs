@@ -4,13 +4,13 @@ use http::header::ACCEPT;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::json;
 
-use crate::proxy::explain::Hypothetical;
+use crate::explain::Hypothetical;
 
-use super::State;
-use super::answer::{self, Answer, HTML, SCRIPT, STYLE};
+use super::answer::{AdminAnswer, HTML, SCRIPT, STYLE};
+use super::{State, answer};
 
 /// The explanation of the request that the query names; the page, for who would rather see that.
-pub(super) fn cors<B>(request: &Request<B>, state: &State) -> Answer {
+pub(super) fn cors<B>(request: &Request<B>, state: &State) -> AdminAnswer {
     if prefers_html(request.headers()) {
         return answer::with(StatusCode::OK, HTML, include_str!("console/page.html"));
     }
@@ -27,15 +27,15 @@ pub(super) fn cors<B>(request: &Request<B>, state: &State) -> Answer {
     }
 }
 
-pub(super) fn script() -> Answer {
+pub(super) fn script() -> AdminAnswer {
     answer::with(StatusCode::OK, SCRIPT, include_str!("console/script.js"))
 }
 
-pub(super) fn style() -> Answer {
+pub(super) fn style() -> AdminAnswer {
     answer::with(StatusCode::OK, STYLE, include_str!("console/style.css"))
 }
 
-fn bad(error: &str) -> Answer {
+fn bad(error: &str) -> AdminAnswer {
     answer::json(StatusCode::BAD_REQUEST, &json!({ "error": error }))
 }
 

@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::Request;
-use http::StatusCode;
-use http::Version;
 use http::header::HOST;
+use http::{Request, StatusCode, Version};
 
-use crate::proxy::host::Host;
+use crate::routing::host::Host;
 
 /// The kind of socket at which a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::proxy::descriptors;
-use crate::server::Bind;
-use crate::server::socket::{self, Claim, SocketFile};
+use crate::net::descriptor_reserve;
+use crate::server::socket::{Claim, SocketFile};
+use crate::server::{Bind, socket};
 
 use super::host::Local;
 
@@ -56,7 +56,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Send + Unpin> Stream for S {
     fn is_in_reserve(&self) -> bool {
-        descriptors::is_reserved(self)
+        descriptor_reserve::is_reserved(self)
     }
 }
 

@@ -6,11 +6,12 @@
 
 mod answer;
 mod connections;
-mod console;
+pub(crate) mod console;
 mod health;
 mod host;
 mod listener;
 mod reloads;
+mod state;
 mod status;
 
 use std::convert::Infallible;
@@ -23,15 +24,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::metrics::Metrics;
 use crate::metrics::TEXT_FORMAT;
-use crate::proxy::explain::Entrance;
-use crate::proxy::snapshot::Current;
 use crate::server::Bind;
-use crate::server::Heartbeats;
 use crate::server::socket::Claim;
 
-use answer::Answer;
+use answer::AdminAnswer;
 use connections::{AcceptWarning, Connections, HasAsked};
 use host::Local;
 use listener::{Bound, Stream};
@@ -39,6 +36,7 @@ use listener::{Bound, Stream};
 pub use health::{Health, Phase};
 pub use listener::BindError;
 pub use reloads::{OutOfDate, ReloadState, Reloads};
+pub use state::State;
 
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -62,31 +60,6 @@ pub struct Settings {
     pub address: Option<Bind>,
     /// Host names under which it may be asked, besides its address and loopback names.
     pub hosts: Vec<String>,
-}
-
-/// What the listener tells of.
-#[derive(Debug)]
-pub struct State {
-    /// The snapshot in force.
-    pub current: Arc<Current>,
-    /// All metrics.
-    pub metrics: Arc<Metrics>,
-    /// The process' phase.
-    pub health: Health,
-    /// Whether the workers turn their loops.
-    pub heartbeats: Heartbeats,
-    /// What became of the last reload.
-    pub reloads: Reloads,
-    /// Where clients connect to, for the command lines of `/cors`.
-    pub entrances: Vec<Entrance>,
-}
-
-impl State {
-    /// Enters a phase: `/readyz`, `/status` and the metrics tell of it.
-    pub fn enter(&self, phase: Phase) {
-        self.health.set(phase);
-        self.metrics.ready(phase == Phase::Serving);
-    }
 }
 
 /// The operator's listener, bound.
@@ -186,7 +159,12 @@ async fn connection(
     }
 }
 
-fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &State) -> Answer {
+fn respond<B>(
+    request: &Request<B>,
+    local: Local,
+    hosts: &[Box<str>],
+    state: &State,
+) -> AdminAnswer {
     if let Err(status) = host::check(request, local, hosts) {
         return answer::text(
             status,
@@ -194,7 +172,7 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
              address or localhost, or list the name in `admin.hosts` of the config",
         );
     }
-    let page: fn(&Request<B>, &State) -> Answer = match request.uri().path() {
+    let page: fn(&Request<B>, &State) -> AdminAnswer = match request.uri().path() {
         "/" => root,
         "/livez" => |_, state| live(state.heartbeats.stuck()),
         "/readyz" => |_, state| ready(state.health.phase()),
@@ -215,7 +193,7 @@ fn respond<B>(request: &Request<B>, local: Local, hosts: &[Box<str>], state: &St
 /// What there is to ask for.
 const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors";
 
-fn root<B>(request: &Request<B>, _: &State) -> Answer {
+fn root<B>(request: &Request<B>, _: &State) -> AdminAnswer {
     if console::prefers_html(request.headers()) {
         answer::see("/cors")
     } else {
@@ -223,14 +201,14 @@ fn root<B>(request: &Request<B>, _: &State) -> Answer {
     }
 }
 
-fn status_page<B>(request: &Request<B>, state: &State) -> Answer {
+fn status_page<B>(request: &Request<B>, state: &State) -> AdminAnswer {
     let query = request.uri().query().unwrap_or_default();
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let route = pairs.find_map(|(name, value)| (name == "route").then_some(value));
     answer::json(StatusCode::OK, &status::status(state, route.as_deref()))
 }
 
-fn live(stuck: usize) -> Answer {
+fn live(stuck: usize) -> AdminAnswer {
     match stuck {
         0 => answer::text(StatusCode::OK, "ok"),
         stuck => answer::text(
@@ -240,7 +218,7 @@ fn live(stuck: usize) -> Answer {
     }
 }
 
-fn ready(phase: Phase) -> Answer {
+fn ready(phase: Phase) -> AdminAnswer {
     let status = match phase {
         Phase::Serving => StatusCode::OK,
         Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,

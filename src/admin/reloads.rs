@@ -1,11 +1,6 @@
 //! What became of the last reload, and what on disk is not in force, for `/status`.
 
 use std::path::PathBuf;
-#[expect(
-    clippy::disallowed_types,
-    reason = "set by a reload, read by /status: both on the control plane"
-)]
-use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
@@ -13,7 +8,13 @@ use serde_json::{Value, json};
 
 use crate::metrics::ReloadResult;
 
-use super::status::{MAX_LISTED, time};
+use super::answer::{MAX_LISTED, time};
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "set by a reload, read by /status: both on the control plane"
+)]
+use std::sync::Mutex;
 
 /// What became of the last reload, and what is not in force; clones share it.
 #[derive(Clone, Debug, Default)]

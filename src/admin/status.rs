@@ -1,19 +1,13 @@
 //! `/status`: what is in force, and what is not and why.
 
-use std::time::SystemTime;
-
 use serde_json::{Map, Value, json};
 
-use crate::proxy::bucket::Addressing;
-use crate::proxy::snapshot::{Buckets, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
-use crate::proxy::timestamp::Timestamp;
-use crate::proxy::upstream::Upstream;
+use crate::routing::bucket::Addressing;
+use crate::routing::snapshot::{Buckets, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
+use crate::upstream::endpoint::Upstream;
 
 use super::State;
-
-/// The most routes, buckets of a route, and problems that are listed; how many there are is said
-/// all the same.
-pub(super) const MAX_LISTED: usize = 1000;
+use super::answer::{MAX_LISTED, time};
 
 /// All that is in force; with `route`, of that route only.
 pub(super) fn status(state: &State, route: Option<&str>) -> Value {
@@ -161,8 +155,4 @@ fn addressing(addressing: Addressing) -> &'static str {
         Addressing::Host => "host",
         Addressing::Both => "both",
     }
-}
-
-pub(super) fn time(time: SystemTime) -> String {
-    Timestamp::new(time).to_string()
 }

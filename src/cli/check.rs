@@ -5,14 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::Input;
-use crate::config::Report;
-use crate::config::load;
-use crate::config::{check_policy, check_policy_file};
+use crate::config::{Input, Report, check_policy, check_policy_file, load};
 use crate::cors::{MAX_DOCUMENT, Options};
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
+use super::output::{Failure, Format, NO, YES, config_variable, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

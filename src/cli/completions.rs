@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::Shell;
 
 use super::manual::Manual;
-use super::{Failure, YES, command, print};
+use super::output::{Failure, YES, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -36,9 +36,9 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn execute(self) -> Result<u8, Failure> {
+    pub(super) fn execute(self, mut command: clap::Command) -> Result<u8, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut command(), "s3cors", &mut script);
+        clap_complete::generate(self.shell, &mut command, "s3cors", &mut script);
         print(&String::from_utf8_lossy(&script))?;
         Ok(YES)
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::manual::Manual;
-use super::{Failure, YES, print};
+use super::output::{Failure, YES, print};
 
 /// Every key with its default and a comment.
 const DEFAULTS: &str = include_str!("../../config/s3cors.toml");

@@ -8,22 +8,19 @@ use http::HeaderValue;
 use tokio::task::LocalSet;
 
 use crate::admin::Reloads;
-use crate::config::Input;
-use crate::config::Overrides;
-use crate::config::Source;
-use crate::config::load;
-use crate::metrics::DroppedLines;
-use crate::metrics::Metrics;
-use crate::proxy::snapshot::Current;
+use crate::config::{Input, Overrides, Source, load};
+use crate::metrics::{DroppedLines, Metrics};
+use crate::routing::snapshot::Current;
 use crate::server::Bind;
 use crate::server::socket::Claim;
 
 use super::log::Log;
 use super::manual::Manual;
-use super::process::{self, Process};
+use super::output::{Failure, print};
+use super::process;
+use super::process::Process;
 use super::signals::Signals;
 use super::store::Store;
-use super::{Failure, print};
 
 /// The policy that the demonstration is under.
 const POLICY: &str = include_str!("../../config/cors/spa-upload.xml");

@@ -8,20 +8,17 @@ use clap::Args;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
-use crate::config::Input;
-use crate::config::Report;
-use crate::config::check_policy_file;
-use crate::config::load;
-use crate::cors::Options;
-use crate::cors::Policy;
-use crate::cors::ResourceType;
+use crate::config::{Input, Report, check_policy_file, load};
+use crate::cors::{Options, Policy, ResourceType};
+use crate::explain::{Exchange, Hypothetical, Verdict};
 use crate::metrics::Metrics;
-use crate::proxy::explain::{Exchange, Hypothetical, Verdict};
 use crate::server::ListenerSettings;
 
 use super::json_text::{items, string, title_case};
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES, complain, config_variable, count, has_colours, print};
+use super::output::{
+    Failure, Format, NO, YES, complain, config_variable, count, has_colours, print,
+};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

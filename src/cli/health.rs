@@ -9,7 +9,7 @@ use clap::Args;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::manual::Manual;
-use super::{Failure, NO, YES, complain, print};
+use super::output::{Failure, NO, YES, complain, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

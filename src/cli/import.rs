@@ -10,18 +10,12 @@ use clap::builder::PossibleValue;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::config::Diagnostic;
-use crate::config::Report;
-use crate::config::SourceFile;
+use crate::config::{Diagnostic, Report, SourceFile};
 use crate::cors::Options;
-use crate::import::Dialect;
-use crate::import::Import as Imported;
-use crate::import::MAX_SOURCE;
-use crate::import::Unreadable;
-use crate::import::import;
+use crate::import::{Dialect, Import as Imported, MAX_SOURCE, Unreadable, import};
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, USAGE, YES, complain, count, has_colours, print};
+use super::output::{Failure, Format, NO, USAGE, YES, complain, count, has_colours, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

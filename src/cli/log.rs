@@ -1,10 +1,9 @@
 //! The process' own log, on standard error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io;
 use std::panic::{self, PanicHookInfo};
-use std::thread;
 use std::time::Instant;
+use std::{io, thread};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
@@ -13,7 +12,7 @@ use crate::cors::nearest;
 use crate::metrics::DroppedLines;
 use crate::telemetry::{LineWriter, LogGuard, LogLimiter, LogQueue};
 
-use super::Failure;
+use super::output::Failure;
 
 const DEFAULT: &str = "info";
 
@@ -70,7 +69,7 @@ impl Log {
             .with_env_filter(filter)
             .with_writer(queue)
             .log_internal_errors(false)
-            .with_ansi(super::has_colours(&io::stderr()));
+            .with_ansi(super::output::has_colours(&io::stderr()));
         match self.log_format {
             LogFormat::Human => subscriber.init(),
             LogFormat::Json => subscriber.json().flatten_event(true).init(),

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 
-use super::manual::{self, Manual};
-use super::{Cli, Failure, MANUALS, YES, print};
+use super::manual;
+use super::manual::{Manual, Manuals};
+use super::output::{Failure, YES, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -40,11 +41,11 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn execute(self) -> Result<u8, Failure> {
-        let mut command = Cli::command();
+    /// Prints or writes the pages of `command`, with what `manuals` say of each command.
+    pub(super) fn execute(self, mut command: Command, manuals: Manuals) -> Result<u8, Failure> {
         command.build();
         match &self.all {
-            Some(folder) => write_all(&command, "", folder)?,
+            Some(folder) => write_all(&command, manuals, "", folder)?,
             None => {
                 let asked_for = self.words.iter().try_fold(&command, |command, word| {
                     command.find_subcommand(word).ok_or_else(|| {
@@ -54,7 +55,7 @@ impl Man {
                         ))
                     })
                 })?;
-                let page = manual::page(asked_for, manual_of(&self.words.join(" ")))?;
+                let page = manual::page(asked_for, manual_of(manuals, &self.words.join(" ")))?;
                 print(&page)?;
             }
         }
@@ -63,22 +64,27 @@ impl Man {
 }
 
 /// Writes the page of a command, and those of the commands below it.
-fn write_all(command: &Command, words: &str, folder: &Path) -> Result<(), Failure> {
+fn write_all(
+    command: &Command,
+    manuals: Manuals,
+    words: &str,
+    folder: &Path,
+) -> Result<(), Failure> {
     let name = command.get_display_name().unwrap_or(command.get_name());
     let path = folder.join(format!("{name}.1"));
-    let page = manual::page(command, manual_of(words))?;
+    let page = manual::page(command, manual_of(manuals, words))?;
     fs::write(&path, page).map_err(|error| {
         Failure::Failed(format!("cannot write {}: {error}", path.display()).into())
     })?;
     for below in command.get_subcommands() {
         let words = format!("{words} {}", below.get_name());
-        write_all(below, words.trim_start(), folder)?;
+        write_all(below, manuals, words.trim_start(), folder)?;
     }
     Ok(())
 }
 
-fn manual_of(words: &str) -> Option<&'static Manual> {
-    MANUALS
+fn manual_of(manuals: Manuals, words: &str) -> Option<&'static Manual> {
+    manuals
         .iter()
         .find_map(|(name, manual)| (*name == words).then_some(manual))
 }

@@ -25,6 +25,9 @@ pub(super) struct Manual {
     pub(super) files: &'static [Entry],
 }
 
+/// The manuals of all commands, by their words.
+pub(super) type Manuals = &'static [(&'static str, Manual)];
+
 impl Manual {
     /// What stands below the flags in `--help`.
     pub(super) fn help(&self, styles: &Styles) -> StyledStr {

@@ -16,6 +16,7 @@ mod man;
 mod manual;
 mod next_step;
 mod notify;
+pub(crate) mod output;
 mod process;
 mod ready;
 mod routes;
@@ -24,34 +25,13 @@ mod signals;
 mod store;
 mod verdict;
 
-use std::error::Error;
-use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
-use anstream::stream::RawStream;
-use anstream::{AutoStream, ColorChoice};
 use clap::builder::{Resettable, StyledStr};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-
-use crate::telemetry::LineWriter;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use manual::Manual;
-
-/// Everything went as asked.
-const YES: u8 = 0;
-
-/// It was understood, and the answer is no.
-const NO: u8 = 1;
-
-/// It was not understood.
-const USAGE: u8 = 2;
-
-/// How long a command that serves waits for standard error before it ends.
-const COMPLAINT: Duration = Duration::from_secs(1);
+use output::{Failure, NO, USAGE, YES, chain, complain, complain_briefly};
 
 const MANUAL: Manual = Manual {
     examples: &[
@@ -92,7 +72,7 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-const MANUALS: [(&str, Manual); 12] = [
+static MANUALS: [(&str, Manual); 12] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
@@ -137,32 +117,6 @@ enum Command {
     Man(man::Man),
 }
 
-/// How an answer is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Human,
-    /// For programs.
-    Json,
-}
-
-/// Why a command ends early.
-#[derive(Debug)]
-enum Failure {
-    /// What was asked makes no sense, or the config does not check out. All is said already, or
-    /// is said by this text.
-    Usage(String),
-    /// It could not be done.
-    Failed(Box<dyn Error + Send + Sync>),
-}
-
-impl<E: Error + Send + Sync + 'static> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(Box::new(error))
-    }
-}
-
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -186,8 +140,8 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.execute(),
         Command::Health(health) => health.execute(),
         Command::Config(config) => config.execute(),
-        Command::Completions(completions) => completions.execute(),
-        Command::Man(man) => man.execute(),
+        Command::Completions(completions) => completions.execute(self::command()),
+        Command::Man(man) => man.execute(Cli::command(), &MANUALS),
     };
     let (code, message, next) = match result {
         Ok(code) => return ExitCode::from(code),
@@ -233,65 +187,6 @@ fn with_help(command: clap::Command, words: &[&str], help: StyledStr) -> clap::C
         [] => command.after_long_help(help),
         [first, rest @ ..] => command.mut_subcommand(first, |below| with_help(below, rest, help)),
     }
-}
-
-/// An error and what it comes from.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
-/// Whether what is written there may have colours: it is a terminal, and nobody minds
-/// (<https://no-color.org>), or somebody insists (<https://bixense.com/clicolors>). The rule is
-/// the one that the help follows.
-fn has_colours(stream: &impl RawStream) -> bool {
-    AutoStream::choice(stream) != ColorChoice::Never
-}
-
-/// Writes an answer. A reader that leaves early (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    let written = LineWriter::duplicate(&io::stdout())?.write(text.as_bytes());
-    match written {
-        Err(lost) if lost.source.kind() != io::ErrorKind::BrokenPipe => Err(lost.source.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Writes to standard error. If that fails, the exit code has to be enough.
-fn complain(text: &str) {
-    if let Ok(mut stderr) = LineWriter::duplicate(&io::stderr()) {
-        let _ = stderr.write(text.as_bytes());
-    }
-}
-
-/// The same for a command that serves: it must end even if nobody reads its standard error.
-fn complain_briefly(text: String) {
-    let (done, waiting) = mpsc::channel();
-    let write = move || {
-        complain(&text);
-        let _ = done.send(());
-    };
-    if thread::Builder::new().spawn(write).is_ok() {
-        let _ = waiting.recv_timeout(COMPLAINT);
-    }
-}
-
-/// The config that the environment names, for commands that may do without one.
-fn config_variable() -> Option<PathBuf> {
-    let named = std::env::var_os("S3CORS_CONFIG").filter(|path| !path.is_empty());
-    named.map(PathBuf::from)
-}
-
-/// `1 route`, `2 routes`.
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

@@ -13,9 +13,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
-use crate::config::reload::Outcome;
-use crate::config::reload::Progress;
-use crate::config::reload::Reloader;
+use crate::config::reload::{Outcome, Progress, Reloader};
 use crate::server::Heartbeats;
 
 /// How long a notice of a change waits for systemd to read.

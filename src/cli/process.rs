@@ -8,26 +8,20 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
-use crate::admin;
-use crate::admin::Admin;
-use crate::admin::Health;
-use crate::admin::Phase;
-use crate::admin::Reloads;
-use crate::config;
+use crate::admin::{Admin, Health, Phase, Reloads};
 use crate::config::Config;
 use crate::config::reload::Reloader;
 use crate::metrics::Metrics;
-use crate::proxy::access_log::AccessLog;
-use crate::proxy::snapshot::Current;
-use crate::proxy::traces::Traces;
-use crate::server::Bind;
-use crate::server::Server;
+use crate::routing::snapshot::Current;
 use crate::server::socket::Claim;
+use crate::server::{Bind, Server};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::traces::Traces;
+use crate::{admin, config};
 
-use super::notify;
-use super::ready;
+use super::output::{Failure, NO, YES, chain};
 use super::signals::Signals;
-use super::{Failure, NO, YES, chain};
+use super::{notify, ready};
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);

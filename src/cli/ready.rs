@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::proxy::snapshot::Snapshot;
-use crate::proxy::start_check::check_at_start;
-use crate::proxy::upstream::Upstream;
+use crate::routing::snapshot::Snapshot;
 use crate::server::Bind;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::start_check::check_at_start;
 
 /// Logs that requests are served: from where (`urls`), and to where. Then connects to each upstream
 /// once, and warns about those that requests will not reach; `addresses` are our own.

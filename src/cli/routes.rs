@@ -10,8 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
 use crate::config::Source;
-use crate::cors::CorsConfiguration;
-use crate::cors::CorsRule;
+use crate::cors::{CorsConfiguration, CorsRule};
 
 pub(super) const USAGE: &str = "\
 s3cors run [OPTIONS] --config <FILE>

@@ -9,23 +9,19 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use crate::admin::Reloads;
-use crate::config::Input;
-use crate::config::Overrides;
-use crate::config::load;
-use crate::config::reload;
 use crate::config::reload::Reloader;
-use crate::metrics::DroppedLines;
-use crate::metrics::Metrics;
-use crate::metrics::ReloadResult;
-use crate::proxy::snapshot::Current;
+use crate::config::{Input, Overrides, load, reload};
+use crate::metrics::{DroppedLines, Metrics, ReloadResult};
+use crate::routing::snapshot::Current;
 use crate::server::socket::Claim;
 
 use super::log::Log;
 use super::manual::Manual;
-use super::process::{self, Process};
+use super::output::{Failure, YES, complain_briefly, count, has_colours};
+use super::process;
+use super::process::Process;
 use super::routes::{Routes, USAGE};
 use super::signals::Signals;
-use super::{Failure, YES, complain_briefly, count, has_colours};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

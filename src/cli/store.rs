@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::proxy::digest::sha256;
+use crate::tls::digest::sha256;
 
 /// The largest object, in bytes.
 const MAX_OBJECT: usize = 16 * 1024 * 1024;
@@ -168,26 +168,27 @@ impl Object {
             .is_some_and(|known| known == self.etag);
         let length = self.content.len();
         let range = fields.get(RANGE).and_then(|range| range.to_str().ok());
-        let mut response = match range.map_or(Asked::Whole, |range| Asked::of(range, length)) {
-            _ if is_known => status(StatusCode::NOT_MODIFIED),
-            Asked::Whole => Response::new(Full::new(self.content.clone())),
-            Asked::Nothing => {
-                let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
-                insert(&mut response, CONTENT_RANGE, &format!("bytes */{length}"));
-                return response;
-            }
-            Asked::Part(first, last) => {
-                let part = self.content.slice(first..=last);
-                let mut response = Response::new(Full::new(part));
-                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                insert(
-                    &mut response,
-                    CONTENT_RANGE,
-                    &format!("bytes {first}-{last}/{length}"),
-                );
-                response
-            }
-        };
+        let mut response =
+            match range.map_or(StoreRequest::Whole, |range| StoreRequest::of(range, length)) {
+                _ if is_known => status(StatusCode::NOT_MODIFIED),
+                StoreRequest::Whole => Response::new(Full::new(self.content.clone())),
+                StoreRequest::Nothing => {
+                    let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
+                    insert(&mut response, CONTENT_RANGE, &format!("bytes */{length}"));
+                    return response;
+                }
+                StoreRequest::Part(first, last) => {
+                    let part = self.content.slice(first..=last);
+                    let mut response = Response::new(Full::new(part));
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                    insert(
+                        &mut response,
+                        CONTENT_RANGE,
+                        &format!("bytes {first}-{last}/{length}"),
+                    );
+                    response
+                }
+            };
         let headers = response.headers_mut();
         headers.insert(ETAG, self.etag.clone());
         headers.insert(CONTENT_TYPE, self.content_type.clone());
@@ -198,7 +199,7 @@ impl Object {
 
 /// What of an object a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum StoreRequest {
     /// All of it.
     Whole,
     /// From one byte to another, both included.
@@ -207,7 +208,7 @@ enum Asked {
     Nothing,
 }
 
-impl Asked {
+impl StoreRequest {
     /// Reads one range of bytes ([RFC 9110 §14.1.2]); any other `Range` may be ignored.
     ///
     /// [RFC 9110 §14.1.2]: https://www.rfc-editor.org/rfc/rfc9110#section-14.1.2
@@ -265,21 +266,21 @@ mod tests {
     #[test]
     fn one_range_is_answered_and_any_other_ignored() {
         for (range, expected) in [
-            ("bytes=0-3", Asked::Part(0, 3)),
-            ("bytes=2-", Asked::Part(2, 9)),
-            ("bytes=5-99", Asked::Part(5, 9)),
-            ("bytes=-4", Asked::Part(6, 9)),
-            ("bytes=-99", Asked::Part(0, 9)),
-            ("bytes=-0", Asked::Nothing),
-            ("bytes=10-", Asked::Nothing),
-            ("bytes=3-2", Asked::Whole),
-            ("bytes=0-1,3-4", Asked::Whole),
-            ("bytes=-", Asked::Whole),
-            ("lines=1-2", Asked::Whole),
+            ("bytes=0-3", StoreRequest::Part(0, 3)),
+            ("bytes=2-", StoreRequest::Part(2, 9)),
+            ("bytes=5-99", StoreRequest::Part(5, 9)),
+            ("bytes=-4", StoreRequest::Part(6, 9)),
+            ("bytes=-99", StoreRequest::Part(0, 9)),
+            ("bytes=-0", StoreRequest::Nothing),
+            ("bytes=10-", StoreRequest::Nothing),
+            ("bytes=3-2", StoreRequest::Whole),
+            ("bytes=0-1,3-4", StoreRequest::Whole),
+            ("bytes=-", StoreRequest::Whole),
+            ("lines=1-2", StoreRequest::Whole),
         ] {
-            assert_eq!(Asked::of(range, 10), expected, "{range}");
+            assert_eq!(StoreRequest::of(range, 10), expected, "{range}");
         }
-        assert_eq!(Asked::of("bytes=0-", 0), Asked::Nothing);
+        assert_eq!(StoreRequest::of("bytes=0-", 0), StoreRequest::Nothing);
     }
 
     #[test]

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::config::visible;
 use crate::cors::fetch::{Engine, Outcome, Verdict as Judged, judge};
-use crate::proxy::explain::{exchange_from_json, verdict_to_json};
+use crate::explain::{exchange_from_json, verdict_to_json};
 use crate::telemetry::LineWriter;
 
 use super::manual::Manual;
-use super::{Failure, Format, NO, YES};
+use super::output::{Failure, Format, NO, YES};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[

@@ -5,9 +5,13 @@ use std::path::Path;
 
 use http::Uri;
 use thiserror::Error;
+use toml::Spanned;
 
-use crate::proxy::upstream::Address;
 use crate::server::Bind;
+use crate::upstream::endpoint::Address;
+
+use super::diagnostic::{Diagnostic, with_help};
+use super::file::Reader;
 
 /// The port that a scheme means where none is written.
 const HTTP_PORT: u16 = 80;
@@ -249,6 +253,15 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
         .and_then(|host| host.strip_suffix(']'));
     let host = bracketed.unwrap_or(host).to_ascii_lowercase();
     Ok((Address::Tcp { host, port }, tls))
+}
+
+pub(crate) fn invalid_address(
+    text: &Spanned<&str>,
+    error: InvalidAddress,
+    reader: &mut Reader<'_>,
+) {
+    let diagnostic = Diagnostic::error("invalid-address", error.to_string());
+    reader.push(with_help(diagnostic, error.help), text.span());
 }
 
 #[cfg(test)]

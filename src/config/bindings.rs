@@ -5,11 +5,12 @@ use std::ops::Range;
 use toml::Spanned;
 
 use crate::cors;
-use crate::proxy::listener_id::ListenerId;
+use crate::net::listener_id::ListenerId;
 use crate::server::Bind;
 
 use super::diagnostic::Diagnostic;
-use super::file::{Reader, Table};
+use super::file::Reader;
+use super::table::Table;
 
 /// A listener, as far as routes are bound to it.
 pub(super) struct Known {

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use crate::proxy::bucket::Addressing;
-use crate::proxy::host::HostPattern;
-use crate::proxy::snapshot::HostHeader;
+use crate::routing::bucket::Addressing;
+use crate::routing::host::HostPattern;
+use crate::routing::snapshot::HostHeader;
 
 use super::diagnostic::Diagnostic;
 use super::file::Reader;

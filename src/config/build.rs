@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::cors::Options;
-use crate::cors::Policy;
-use crate::cors::Semantics;
-use crate::metrics::Metrics;
-use crate::metrics::RouteMetrics;
-use crate::proxy::host::{HostMap, HostPattern};
-use crate::proxy::listener_id::ListenerId;
-use crate::proxy::resolver::Resolver;
-use crate::proxy::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
-use crate::proxy::upstream::{Upstream, UpstreamSettings};
+use crate::cors::{Options, Policy, Semantics};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::net::listener_id::ListenerId;
+use crate::routing::host::{HostMap, HostPattern};
+use crate::routing::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
+use crate::upstream::endpoint::{Upstream, UpstreamSettings};
+use crate::upstream::resolver::Resolver;
 
 use super::Loaded;
 use super::policies::RoutePolicies;

@@ -6,21 +6,19 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::proxy::upstream_tls::Identity;
-use crate::proxy::upstream_tls::UpstreamTls;
-use crate::server::ListenerSettings;
 use crate::server::tls::{
-    self, AuthoritiesError, Certificate, CertificateWarning, ClientAuthorities, PairFile, Tls,
-    TlsCell,
+    AuthoritiesError, Certificate, CertificateWarning, ClientAuthorities, PairFile, Tls, TlsCell,
 };
+use crate::server::{ListenerSettings, tls};
+use crate::upstream::tls::{Identity, UpstreamTls};
 
-use super::check::with_help;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, with_help};
 use super::files::Files;
 use super::listener::{PairFiles, TlsFiles};
+use super::named_path::NamedPath;
 use super::read::ReadError;
 use super::report::Report;
-use super::route::{NamedPath, RouteConfig};
+use super::route::RouteConfig;
 use super::source::SourceFile;
 use super::upstream::UpstreamTlsFiles;
 
@@ -254,7 +252,7 @@ impl Loader<'_> {
         read.inspect_err(|error: &ReadError| {
             let message = format!("`{}` {error}", file.path.display());
             let diagnostic = Diagnostic::error("unreadable-file", message);
-            self.report(super::readable(diagnostic, error), file);
+            self.report(super::read::readable(diagnostic, error), file);
         })
         .ok()
     }

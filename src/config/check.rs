@@ -7,29 +7,23 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::admin;
-use crate::proxy::access_log::AccessLogSettings;
-use crate::proxy::access_log::Destination;
-use crate::proxy::access_log::Format;
-use crate::proxy::client::TrustedProxies;
-use crate::proxy::host::Host;
-use crate::proxy::traces::TracesSettings;
-use crate::server;
-use crate::server::Bind;
-use crate::server::DrainSettings;
-use crate::server::Limits;
-use crate::server::ListenerSettings;
+use crate::routing::client::TrustedProxies;
+use crate::routing::host::Host;
+use crate::server::{Bind, DrainSettings, Limits, ListenerSettings};
+use crate::telemetry::access_log::{AccessLogSettings, Destination, Format};
+use crate::telemetry::traces::TracesSettings;
+use crate::{admin, server};
 
-use super::address;
-use super::address::InvalidAddress;
+use super::address::{InvalidAddress, invalid_address};
 use super::bindings::Known;
-use super::diagnostic::Diagnostic;
-use super::file::{self, Reader, Table};
-use super::listener::{self, Taken, TlsFiles};
+use super::diagnostic::{Diagnostic, with_help};
+use super::file::Reader;
+use super::listener::{Taken, TlsFiles};
 use super::report::Report;
-use super::route::{self, RouteConfig};
+use super::route::RouteConfig;
 use super::source::SourceFile;
-use super::traces;
+use super::table::{Table, usize_of};
+use super::{address, file, listener, route, traces};
 
 /// Where clients connect to, unless the config says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -232,13 +226,6 @@ fn flag_error(flag: &str, error: InvalidAddress) -> Diagnostic {
     with_help(diagnostic, error.help).of_flag(flag)
 }
 
-pub(super) fn with_help(diagnostic: Diagnostic, help: Option<String>) -> Diagnostic {
-    match help {
-        Some(help) => diagnostic.help(help),
-        None => diagnostic,
-    }
-}
-
 /// One for each core that the process may use: [`std::thread::available_parallelism`] knows of
 /// the cgroup's quota and of the CPU mask.
 fn default_workers() -> usize {
@@ -256,15 +243,6 @@ fn default_admin() -> admin::Settings {
         address: Some(Bind::Tcp(address)),
         hosts: Vec::new(),
     }
-}
-
-pub(super) fn invalid_address(
-    text: &Spanned<&str>,
-    error: InvalidAddress,
-    reader: &mut Reader<'_>,
-) {
-    let diagnostic = Diagnostic::error("invalid-address", error.to_string());
-    reader.push(with_help(diagnostic, error.help), text.span());
 }
 
 /// The operator's listener, and where the config asks for it.
@@ -408,8 +386,4 @@ fn drain(root: &mut Table<'_>, reader: &mut Reader<'_>) -> DrainSettings {
     }
     table.finish(reader);
     drain
-}
-
-pub(super) fn usize_of(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }

@@ -263,6 +263,13 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+pub(crate) fn with_help(diagnostic: Diagnostic, help: Option<String>) -> Diagnostic {
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

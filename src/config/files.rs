@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
-use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{fs, io};
 
 use http::Method;
 
 use super::policy_file::PolicyFile;
-use super::read::{self, ReadError, Stamp};
+use super::read;
+use super::read::{ReadError, Stamp};
 
 /// What the name of a bucket's policy file ends with.
 pub(super) const SUFFIX: &str = ".xml";
@@ -351,10 +351,10 @@ fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Listed> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Input, Loaded, load, load_changes};
     use super::*;
+    use crate::config::{Input, Loaded, load, load_changes};
     use crate::metrics::Metrics;
-    use crate::proxy::snapshot::Snapshot;
+    use crate::routing::snapshot::Snapshot;
 
     impl Files {
         /// As if what was read had been written long ago.

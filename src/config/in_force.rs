@@ -1,7 +1,7 @@
 //! What is in force, in short: a hash to compare replicas by, and the buckets without a policy.
 
-use crate::proxy::digest::sha256;
-use crate::proxy::snapshot::{ContentHash, RoutePolicy, Snapshot};
+use crate::routing::snapshot::{RoutePolicy, Snapshot};
+use crate::tls::digest::{ContentHash, sha256};
 
 use super::source::SourceFile;
 use super::{Input, Source};

@@ -6,17 +6,15 @@ use std::path::Path;
 
 use toml::Spanned;
 
-use crate::proxy::client::{InvalidProxy, TrustedProxies, TrustedProxy};
-use crate::server::Bind;
-use crate::server::ListenerSettings;
+use crate::routing::client::{InvalidProxy, TrustedProxies, TrustedProxy};
+use crate::server::{Bind, ListenerSettings};
 
-use super::address;
-use super::address::Listen;
-use super::bindings;
-use super::check::invalid_address;
+use super::address::{Listen, invalid_address};
 use super::diagnostic::Diagnostic;
-use super::file::{Reader, Table};
-use super::route::NamedPath;
+use super::file::Reader;
+use super::named_path::NamedPath;
+use super::table::Table;
+use super::{address, bindings};
 
 /// The files of a listener's TLS.
 #[derive(Clone, Debug)]

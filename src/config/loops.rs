@@ -1,8 +1,8 @@
 //! Upstreams that are listeners of the same config: their requests would come back.
 
-use crate::proxy::start_check::is_listener;
-use crate::proxy::upstream::Address;
 use crate::server::Bind;
+use crate::upstream::endpoint::Address;
+use crate::upstream::start_check::is_listener;
 
 use super::check::Config;
 use super::diagnostic::Diagnostic;

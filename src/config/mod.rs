@@ -16,8 +16,10 @@ mod files;
 mod in_force;
 mod listener;
 mod loops;
+mod named_path;
 mod policies;
 mod policy_file;
+mod policy_reader;
 mod public_suffix;
 mod read;
 pub mod reload;
@@ -26,6 +28,7 @@ mod report;
 mod route;
 mod source;
 mod start_check;
+mod table;
 mod traces;
 mod unclosed;
 mod upstream;
@@ -35,20 +38,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use certificates::TlsLoaded;
+use files::{Before, Files};
+use policies::RoutePolicies;
+use read::readable;
+
 pub use check::{Config, Overrides};
 pub use diagnostic::Diagnostic;
+pub use named_path::NamedPath;
 pub use policies::{check_policy, check_policy_file};
 pub use report::Report;
-pub use route::{BucketsConfig, NamedPath, RouteConfig};
+pub use route::{BucketsConfig, RouteConfig};
 pub use source::{Position, SourceFile};
 pub use watch::watch;
 
 pub(crate) use source::visible;
-
-use certificates::TlsLoaded;
-use files::{Before, Files};
-use policies::RoutePolicies;
-use read::ReadError;
 
 /// The largest config that is read, in bytes.
 const MAX_CONFIG: u64 = 16 * 1024 * 1024;
@@ -307,30 +311,17 @@ fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Ar
     decode(path, &bytes, report)
 }
 
-/// Says of a file that the process may not read how it comes to be read.
-fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
-    if error.is_denied() {
-        diagnostic.help(
-            "the user that s3cors runs as has to be able to read it, and to enter its folders",
-        )
-    } else if error.is_not_found() && diagnostic.to_string().contains("${") {
-        diagnostic.help("variables are not expanded: write the path itself")
-    } else {
-        diagnostic
-    }
-}
-
 fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFile>> {
     let file = SourceFile::new(path, bytes);
     if let Some(form) = utf16(bytes) {
-        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is UTF-16, not UTF-8");
+        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is UTF-16, not UTF-8");
         let help = format!("save it as UTF-8: `iconv -f {form} -t UTF-8` makes it so");
         report.push(diagnostic.help(help).at(&file, 0..0));
         return None;
     }
     if let Err(error) = std::str::from_utf8(bytes) {
         let at = error.valid_up_to();
-        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is not UTF-8");
+        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is not UTF-8");
         let byte = bytes.get(at).map(|byte| format!("byte 0x{byte:02x}"));
         report.push(
             diagnostic
@@ -340,7 +331,7 @@ fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFi
         return None;
     }
     if let Some(at) = text_begins(bytes).filter(|at| bytes.get(*at) == Some(&b'<')) {
-        let diagnostic = Diagnostic::error(file::SYNTAX, "the config is XML, not TOML");
+        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is XML, not TOML");
         let help = "a policy by itself is checked by `s3cors check FILE`, and served by a route \
                     that names it as its `cors`";
         report.push(diagnostic.help(help).at(&file, at..at + 1));

@@ -8,15 +8,16 @@ use std::thread;
 
 use http::Method;
 
-use crate::cors::CorsConfiguration;
-use crate::cors::Options;
-use crate::proxy::snapshot::SERVICE_ROOT;
+use crate::cors::{CorsConfiguration, Options};
+use crate::routing::snapshot::SERVICE_ROOT;
 
 use super::diagnostic::Diagnostic;
 use super::files::{Before, Files, Listed, SUFFIX};
-use super::policy_file::{PolicyFile, Reading};
+use super::named_path::NamedPath;
+use super::policy_file::PolicyFile;
+use super::policy_reader::Reading;
 use super::report::Report;
-use super::route::{BucketsConfig, NamedPath, RouteConfig};
+use super::route::{BucketsConfig, RouteConfig};
 use super::source::SourceFile;
 
 /// How many files it takes to be worth a thread.

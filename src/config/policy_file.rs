@@ -1,28 +1,18 @@
 //! One policy file: read, checked and compiled, unless all that was done before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cors;
-use crate::cors::Grants;
-use crate::cors::MALFORMED_XML;
-use crate::cors::MAX_DOCUMENT;
-use crate::cors::Options;
-use crate::cors::Policy;
-use crate::proxy::digest::sha256;
-use crate::proxy::snapshot::{ContentHash, Source};
+use crate::cors::{Grants, MALFORMED_XML, Options, Policy};
+use crate::routing::snapshot::Source;
+use crate::tls::digest::{ContentHash, sha256};
 
 use super::diagnostic::Diagnostic;
-use super::files::Before;
 use super::public_suffix;
-use super::read::{self, ReadError, Stamp};
-use super::route::NamedPath;
+use super::read::Stamp;
 use super::source::SourceFile;
-
-/// The largest file that is handed to the engine, which then refuses it as S3 does; what is
-/// larger is not even read.
-const MAX_POLICY: u64 = 16 * MAX_DOCUMENT as u64;
 
 /// A policy file that was read. Loads that find it as it was share it, and so do the snapshots that
 /// they make.
@@ -34,13 +24,13 @@ pub(super) struct PolicyFile {
     /// All there is to say of it, said again by every load.
     pub(super) problems: Box<[Diagnostic]>,
     /// What the path led to; `None`: nowhere.
-    stamp: Option<Stamp>,
+    pub(crate) stamp: Option<Stamp>,
     /// Whether as long as it has this stamp it has these contents.
     pub(super) is_settled: bool,
     /// Whether it could not be read, and the next read may succeed although the file is the same.
     pub(super) may_pass: bool,
     /// Whether it could not be read at all.
-    failed_read: bool,
+    pub(crate) failed_read: bool,
 }
 
 /// What a policy file that checks out says.
@@ -49,14 +39,6 @@ pub(super) struct Document {
     /// Compiled with the options of the route that it was first read for.
     pub(super) policy: Arc<Policy>,
     pub(super) source: Arc<Source>,
-}
-
-/// Reads policy files.
-#[derive(Debug)]
-pub(super) struct Reading<'r> {
-    config: Option<&'r Arc<SourceFile>>,
-    before: Before<'r>,
-    grants: Grants,
 }
 
 impl PolicyFile {
@@ -101,118 +83,14 @@ impl PolicyFile {
     }
 
     /// Whether it checks out and has the contents of this hash.
-    fn has_contents(&self, hash: ContentHash) -> bool {
+    pub(crate) fn has_contents(&self, hash: ContentHash) -> bool {
         let document = self.document.as_ref();
         document.is_ok_and(|document| document.source.content_hash == Some(hash))
     }
 }
 
-impl<'r> Reading<'r> {
-    /// What is as it was `before` is not read, or at least not checked again; `config` is the file
-    /// that names the files.
-    pub(super) fn new(config: Option<&'r Arc<SourceFile>>, before: Before<'r>) -> Self {
-        let grants = Grants::default();
-        Self {
-            config,
-            before,
-            grants,
-        }
-    }
-
-    /// What a file says; `named` is where the config names it.
-    pub(super) fn file(
-        &mut self,
-        path: &Path,
-        named: Option<&NamedPath>,
-        options: &Options,
-    ) -> Arc<PolicyFile> {
-        let before = self.before.policy(path, &options.extra_methods);
-        if let Some(same) = before.filter(|before| self.before.trusts(before)) {
-            return Arc::clone(same);
-        }
-        let shared = before.map_or_else(|| path.into(), |before| Arc::clone(&before.path));
-        let now = SystemTime::now();
-        Arc::new(match read::read(path, MAX_POLICY) {
-            Ok((bytes, stamp)) => {
-                let hash = sha256(&bytes);
-                let (document, problems) = match before.filter(|before| before.has_contents(hash)) {
-                    Some(before) => (before.document.clone(), before.problems.clone()),
-                    None => check(&shared, &bytes, hash, options, &mut self.grants),
-                };
-                PolicyFile {
-                    path: shared,
-                    document,
-                    problems,
-                    stamp: Some(stamp),
-                    is_settled: stamp.is_settled(now),
-                    may_pass: false,
-                    failed_read: false,
-                }
-            }
-            Err(error) => {
-                let problem = self.at(named, path, unreadable(path, &error));
-                PolicyFile {
-                    path: shared,
-                    document: Err(problem.to_string().into()),
-                    problems: [problem].into(),
-                    stamp: Stamp::of(path),
-                    is_settled: false,
-                    may_pass: error.may_pass(),
-                    failed_read: true,
-                }
-            }
-        })
-    }
-
-    /// Says a problem of a path where the config names it, or else of the path itself.
-    pub(super) fn at(
-        &self,
-        named: Option<&NamedPath>,
-        path: &Path,
-        problem: Diagnostic,
-    ) -> Diagnostic {
-        let span = named.and_then(|named| named.span.clone());
-        match (self.config, span) {
-            (Some(config), Some(span)) => problem.at(config, span),
-            _ => problem.of(&SourceFile::unread(path)),
-        }
-    }
-}
-
-fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
-    if matches!(error, ReadError::TooLarge { .. }) {
-        let diagnostic = Diagnostic::error("MalformedXML", MALFORMED_XML);
-        return diagnostic.detail(format!(
-            "`{}` {error}; S3 takes at most {MAX_DOCUMENT}",
-            path.display()
-        ));
-    }
-    let message = format!("`{}` {error}", path.display());
-    let problem = super::readable(Diagnostic::error("unreadable-file", message), error);
-    match neighbour(path).filter(|_| error.is_not_found()) {
-        Some(meant) => problem.help(format!("did you mean `{}`?", meant.display())),
-        None => problem,
-    }
-}
-
-/// A file beside a missing one, with nearly its name.
-fn neighbour(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let folder = path.parent()?;
-    let here = match folder.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => folder,
-    };
-    let entries = std::fs::read_dir(here).ok()?.flatten().take(1000);
-    let names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Some(folder.join(cors::nearest(name, &names)?))
-}
-
 /// What a file says, or the first thing that is wrong with it; and all there is to say of it.
-fn check(
+pub(super) fn check(
     path: &Arc<Path>,
     bytes: &[u8],
     hash: ContentHash,

@@ -4,8 +4,7 @@
 //! The list is the Public Suffix List (<https://publicsuffix.org/>) as of the crate `psl`, both of
 //! its sections: registries' suffixes and those of companies.
 
-use crate::cors::CheckedDocument;
-use crate::cors::{Element, ElementPath, Problem, Severity, locate};
+use crate::cors::{CheckedDocument, Element, ElementPath, Problem, Severity, locate};
 
 /// The warnings that a document gets besides; an origin has one warning.
 pub(super) fn warnings(bytes: &[u8], checked: &CheckedDocument) -> Vec<Problem> {

@@ -9,6 +9,8 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::diagnostic::Diagnostic;
+
 /// The coarsest clock that a file system stamps changes with (FAT's).
 pub(super) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
@@ -183,6 +185,19 @@ pub(super) mod failures {
         let injected = INJECTED.lock().unwrap_or_else(PoisonError::into_inner);
         let error = injected.as_ref().and_then(|injected| injected.get(path));
         error.map_or(Ok(()), |error| Err((*error).into()))
+    }
+}
+
+/// Says of a file that the process may not read how it comes to be read.
+pub(crate) fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
+    if error.is_denied() {
+        diagnostic.help(
+            "the user that s3cors runs as has to be able to read it, and to enter its folders",
+        )
+    } else if error.is_not_found() && diagnostic.to_string().contains("${") {
+        diagnostic.help("variables are not expanded: write the path itself")
+    } else {
+        diagnostic
     }
 }
 

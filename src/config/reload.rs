@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::admin::{OutOfDate, ReloadState, Reloads};
 use crate::metrics::{ConfigState, Metrics, ReloadResult};
-use crate::proxy::resolver::Resolver;
-use crate::proxy::snapshot::{Current, Snapshot};
+use crate::routing::snapshot::{Current, Snapshot};
+use crate::upstream::resolver::Resolver;
 
 use super::check::Config;
 use super::files::{Before, Files};

@@ -7,7 +7,6 @@ use annotate_snippets::renderer::DecorStyle;
 use serde_json::Value;
 
 use super::diagnostic::Diagnostic;
-use super::file::SYNTAX;
 
 /// Everything that there is to say of a config and its files.
 #[derive(Clone, Debug, Default)]
@@ -112,3 +111,6 @@ impl Report {
         self.diagnostics.iter().map(Diagnostic::json).collect()
     }
 }
+
+/// The code of an error in the TOML itself.
+pub(crate) const SYNTAX: &str = "toml";

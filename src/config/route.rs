@@ -7,22 +7,20 @@ use std::path::{Path, PathBuf};
 use http::Method;
 use toml::Spanned;
 
-use crate::cors::Options;
-use crate::cors::S3_METHODS;
-use crate::cors::Semantics;
-use crate::cors::ascii_host;
+use crate::cors::{Options, S3_METHODS, Semantics, ascii_host};
 use crate::metrics::NO_ROUTE;
-use crate::proxy::bucket::Addressing;
-use crate::proxy::host::HostPattern;
-use crate::proxy::snapshot::{Forwarding, HostHeader};
-use crate::proxy::upstream::UpstreamSettings;
+use crate::routing::bucket::Addressing;
+use crate::routing::host::HostPattern;
+use crate::routing::snapshot::{Forwarding, HostHeader};
+use crate::upstream::endpoint::UpstreamSettings;
 
-use super::bindings::{self, Bindings, Known};
-use super::bucket_hosts;
-use super::check::with_help;
-use super::diagnostic::Diagnostic;
-use super::file::{Reader, Table};
-use super::upstream::{self, UpstreamTlsFiles};
+use super::bindings::{Bindings, Known};
+use super::diagnostic::{Diagnostic, with_help};
+use super::file::Reader;
+use super::named_path::NamedPath;
+use super::table::Table;
+use super::upstream::UpstreamTlsFiles;
+use super::{bindings, bucket_hosts, upstream};
 
 /// The longest name of a route, in bytes: it is a label of every metric.
 const MAX_NAME: usize = 256;
@@ -65,24 +63,6 @@ pub struct BucketsConfig {
     pub addressing: Addressing,
     /// The file of the service root's policy.
     pub root: Option<NamedPath>,
-}
-
-/// A path, and where the config names it.
-#[derive(Clone, Debug)]
-pub struct NamedPath {
-    /// The path, with the config's folder before it where it was relative.
-    pub path: PathBuf,
-    /// Where the config names it; `None`: a flag did.
-    pub(super) span: Option<Range<usize>>,
-}
-
-impl NamedPath {
-    pub(super) fn new(text: &Spanned<&str>, base: &Path) -> Self {
-        Self {
-            path: base.join(text.get_ref()),
-            span: Some(text.span()),
-        }
-    }
 }
 
 impl RouteConfig {

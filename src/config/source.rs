@@ -3,8 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// The longest line that is shown, in bytes: minified files have lines of megabytes.
 const MAX_LINE: usize = 2000;

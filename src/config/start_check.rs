@@ -3,10 +3,9 @@
 
 use std::io;
 
-use crate::proxy::access_log;
-use crate::proxy::access_log::Destination;
-use crate::server::Bind;
-use crate::server::socket;
+use crate::server::{Bind, socket};
+use crate::telemetry::access_log;
+use crate::telemetry::access_log::Destination;
 
 use super::diagnostic::Diagnostic;
 use super::source::SourceFile;

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use toml::Spanned;
 
-use crate::proxy::traces::TracesSettings;
-use crate::proxy::upstream::UpstreamSettings;
+use crate::telemetry::traces::TracesSettings;
+use crate::upstream::endpoint::UpstreamSettings;
 
 use super::diagnostic::Diagnostic;
-use super::file::{Reader, Table};
+use super::file::Reader;
+use super::table::Table;
 use super::upstream;
 
 /// Reads `[traces]`; an error where this program cannot send any.

@@ -10,17 +10,17 @@ use http::{HeaderValue, Method};
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
-use crate::proxy::check::CheckSettings;
-use crate::proxy::health::HealthSettings;
-use crate::proxy::upstream::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
-use crate::proxy::upstream_tls::{Pin, UpstreamTls};
+use crate::upstream::check_settings::CheckSettings;
+use crate::upstream::endpoint::{Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
+use crate::upstream::health::HealthSettings;
+use crate::upstream::tls::{Pin, UpstreamTls};
 
 use super::address;
-use super::check::{usize_of, with_help};
-use super::diagnostic::Diagnostic;
-use super::file::{Reader, Table};
+use super::diagnostic::{Diagnostic, with_help};
+use super::file::Reader;
 use super::listener::PairFiles;
-use super::route::NamedPath;
+use super::named_path::NamedPath;
+use super::table::{Table, usize_of};
 
 /// The least time that may be waited for something.
 const LEAST: Duration = Duration::from_millis(1);

@@ -6,9 +6,11 @@ use std::ops::Range;
 use super::configuration::{CorsConfiguration, ElementPath};
 use super::grant::Grants;
 use super::lint::lint;
-use super::policy::{Options, Policy};
+use super::options::Options;
+use super::policy::Policy;
 use super::validation::{RuleError, RuleErrorKind};
-use super::xml::{self, XmlError};
+use super::xml;
+use super::xml::XmlError;
 
 /// A document that was checked: what it holds, and what there is to say of it.
 #[derive(Debug)]

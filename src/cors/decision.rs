@@ -6,8 +6,9 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::grant::TRUE;
 use super::request::{Kind, RequestedHeaders};
-use super::rule::Rule;
+use super::rule::{Condition, Rule};
 
 /// The value of `Vary` on everything that a rule allowed, as S3 writes it.
 pub const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
@@ -17,9 +18,6 @@ pub(super) static VARY_BY_ALL: HeaderValue = HeaderValue::from_static(VARY);
 
 /// The value of `Vary` on what no rule allowed, under safe semantics.
 pub(super) static VARY_BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
-
-/// The value of `Access-Control-Allow-Credentials`.
-pub(super) static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// What a policy says of a request.
 #[derive(Debug)]
@@ -147,17 +145,6 @@ pub enum Cause {
     MalformedOrigin,
     /// No rule allows it; how far the nearest one went.
     NoRule(Condition),
-}
-
-/// The three conditions of a rule, in the order in which they are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Condition {
-    /// Some `AllowedOrigin` matches the origin.
-    Origin,
-    /// `AllowedMethod` lists the method.
-    Method,
-    /// Each requested header matches some `AllowedHeader`.
-    Header,
 }
 
 /// Why a request was refused, as metrics and logs name it: a fixed set.

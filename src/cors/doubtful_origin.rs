@@ -77,8 +77,8 @@ fn has_broken_scheme(origin: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wide_origin::wide;
     use super::*;
+    use crate::cors::wide_origin::wide;
 
     #[test]
     fn a_scheme_that_is_not_whole_is_made_whole() {

@@ -4,12 +4,13 @@ use http::{HeaderMap, Method};
 
 use super::advice::Advice;
 use super::configuration::{CorsRule, Element};
-use super::decision::{Condition, Decision, Denial, Reason};
+use super::decision::Decision;
 use super::note::Note;
 use super::origin::ClosestOrigin;
+use super::outcome::{Failure, Match, Outcome, Refusal, RuleAnswer};
 use super::policy::{Asked, Policy};
 use super::request::{CorsRequest, Kind};
-use super::rule::{Mismatch, Rule};
+use super::rule::{Condition, Mismatch, Rule};
 
 /// What a policy decided of a request, and why.
 #[derive(Clone, Debug)]
@@ -24,73 +25,6 @@ pub struct Explanation {
     pub fields: HeaderMap,
     /// What is worth knowing besides.
     pub notes: Vec<Note>,
-}
-
-/// What was decided of a request.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It is no CORS request, and is forwarded.
-    NotCors,
-    /// A rule allows it.
-    Allowed(Match),
-    /// Nothing allows it.
-    Refused(Refusal),
-}
-
-/// The rule that allows a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// The rule, counted from 0.
-    pub rule: usize,
-    /// The `AllowedOrigin` that matched.
-    pub pattern: String,
-    /// Which of the policy's patterns that is
-    /// ([`origin_patterns`](Policy::origin_patterns)).
-    pub pattern_index: usize,
-    /// Whether it is the lone `*`, which excludes credentials.
-    pub any_origin: bool,
-}
-
-/// Why nothing allows a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The cause, as the decision has it.
-    pub denial: Denial,
-    /// The rule that a person would say comes nearest, counted from 0.
-    pub nearest: Option<usize>,
-    /// What would let the request in.
-    pub advice: Advice,
-}
-
-impl Refusal {
-    /// The reason, as metrics and logs name it.
-    #[must_use]
-    pub fn reason(&self) -> Reason {
-        self.denial.reason()
-    }
-}
-
-/// What one rule says of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleAnswer {
-    /// The rule's `ID`.
-    pub id: Option<String>,
-    /// The conditions that fail, in the order in which they are asked; none: the rule matches.
-    pub failures: Vec<Failure>,
-}
-
-/// A condition of a rule that a request does not meet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Which.
-    pub condition: Condition,
-    /// What the rule lists.
-    pub expected: Vec<String>,
-    /// What the request asks for and the rule does not have: one origin or method, or some
-    /// headers.
-    pub actual: Vec<String>,
-    /// The rule's origin that comes closest, where the origin fails.
-    pub closest: Option<ClosestOrigin>,
 }
 
 impl Policy {
@@ -269,7 +203,7 @@ mod tests {
     use crate::cors::change::{Edit, LetsIn};
     use crate::cors::configuration::CorsConfiguration;
     use crate::cors::decision::Cause;
-    use crate::cors::policy::Options;
+    use crate::cors::options::Options;
 
     const ORIGINS: [&str; 5] = [
         "https://a.example",

@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
 use super::origin_form::{Found, is_canonical};
-use super::rule::Rule;
 
 /// The namespace of the elements that extend S3's document.
 pub const EXTENSION_NAMESPACE: &str = "urn:s3cors";
@@ -22,20 +21,21 @@ pub const RESOURCE_POLICIES: [&str; 3] = ["same-origin", "same-site", "cross-ori
 /// [Resource Timing]'s field.
 ///
 /// [Resource Timing]: https://www.w3.org/TR/resource-timing/#sec-timing-allow-origin
-static TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
-static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+pub(super) static TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+pub(super) static RESOURCE_POLICY: HeaderName =
+    HeaderName::from_static("cross-origin-resource-policy");
 
 /// The extension elements of a rule, as response fields.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Extension {
     /// The `TimingAllowOrigin`s as written.
     timing_origins: Box<[Box<str>]>,
-    timing: Option<Timing>,
-    resource_policy: Option<HeaderValue>,
+    pub(super) timing: Option<Timing>,
+    pub(super) resource_policy: Option<HeaderValue>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Timing {
+pub(super) enum Timing {
     /// The same for every request.
     Fixed(HeaderValue),
     /// The origin that matched the rule.
@@ -104,58 +104,12 @@ impl Extension {
     }
 }
 
-/// The fields of a response to a request that no rule matched.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct UnmatchedFields {
-    timing: Option<HeaderValue>,
-    resource_policy: Option<HeaderValue>,
-}
-
-impl UnmatchedFields {
-    /// `None`: there are none.
-    pub(super) fn of(rules: &[Rule]) -> Option<Box<Self>> {
-        let of_get = || {
-            let embedding = rules.iter().filter(|rule| rule.grant.allows_method(b"GET"));
-            embedding.filter_map(|rule| rule.grant.extension.as_deref())
-        };
-        let timing = of_get().find_map(|extension| match &extension.timing {
-            Some(Timing::Fixed(value)) => Some(value.clone()),
-            Some(Timing::MatchedOrigin) | None => None,
-        });
-        let resource_policy = of_get().find_map(|extension| extension.resource_policy.clone());
-        let fields = Self {
-            timing,
-            resource_policy,
-        };
-        (fields.timing.is_some() || fields.resource_policy.is_some()).then(|| Box::new(fields))
-    }
-
-    pub(super) fn insert_into(&self, fields: &mut HeaderMap) {
-        insert(&TIMING_ALLOW_ORIGIN, self.timing.as_ref(), fields);
-        insert(&RESOURCE_POLICY, self.resource_policy.as_ref(), fields);
-    }
-
-    /// As [`insert_into`](Self::insert_into), as lines; says which fields were written.
-    #[cfg(feature = "proxy")]
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> ReplacedFields {
-        let bytes = HeaderValue::as_bytes;
-        ReplacedFields {
-            timing: write(&TIMING_ALLOW_ORIGIN, self.timing.as_ref().map(bytes), out),
-            resource_policy: write(
-                &RESOURCE_POLICY,
-                self.resource_policy.as_ref().map(bytes),
-                out,
-            ),
-        }
-    }
-}
-
 /// The fields beyond CORS that the policy sets on a response, instead of the upstream.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplacedFields {
-    timing: bool,
-    resource_policy: bool,
+    pub(super) timing: bool,
+    pub(super) resource_policy: bool,
 }
 
 #[cfg(feature = "proxy")]
@@ -241,7 +195,7 @@ pub(super) fn unused_resource_policy(rules: &[CorsRule], index: usize) -> Option
     Some(("resource-policy-unused", message, hint))
 }
 
-fn insert(name: &HeaderName, value: Option<&HeaderValue>, fields: &mut HeaderMap) {
+pub(crate) fn insert(name: &HeaderName, value: Option<&HeaderValue>, fields: &mut HeaderMap) {
     if let Some(value) = value {
         fields.insert(name, value.clone());
     }
@@ -249,7 +203,7 @@ fn insert(name: &HeaderName, value: Option<&HeaderValue>, fields: &mut HeaderMap
 
 /// Writes a field that has a value, and says whether it has.
 #[cfg(feature = "proxy")]
-fn write(name: &HeaderName, value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+pub(super) fn write(name: &HeaderName, value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     if let Some(value) = value {
         for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
             out.extend_from_slice(part);

@@ -10,7 +10,6 @@ use http::header::{
 use http::{HeaderName, HeaderValue};
 
 use super::configuration::CorsRule;
-use super::decision::TRUE;
 use super::extension::Extension;
 use super::pattern::Wildcard;
 
@@ -158,6 +157,9 @@ fn lines<'v>(
     }
     bytes.into()
 }
+
+/// The value of `Access-Control-Allow-Credentials`.
+pub(crate) static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 #[cfg(test)]
 mod tests {

@@ -55,9 +55,11 @@ mod impossible_origin;
 mod lint;
 mod mending;
 mod note;
+mod options;
 mod origin;
 mod origin_form;
 mod origin_repair;
+mod outcome;
 mod pattern;
 mod policy;
 mod punycode;
@@ -66,6 +68,7 @@ mod rule;
 mod rule_hint;
 mod s3_error;
 mod spelling;
+mod unmatched;
 mod validation;
 mod wide_origin;
 mod xml;
@@ -76,29 +79,34 @@ pub use change::{Edit, LetsIn, Origins, SuggestedChange};
 pub(crate) use check::check_document_sharing;
 pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-pub use decision::{Allowance, Cause, Condition, Decision, Denial, Reason, VARY};
+pub use decision::{Allowance, Cause, Decision, Denial, Reason, VARY};
 #[cfg(feature = "proxy")]
 pub(crate) use decision::{is_cors_field, merged_vary};
-pub use explain::{Explanation, Failure, Match, Outcome, Refusal, RuleAnswer};
+pub use explain::Explanation;
 #[cfg(feature = "proxy")]
 pub(crate) use extension::ReplacedFields;
 pub use extension::{EXTENSION_NAMESPACE, RESOURCE_POLICIES};
+
 #[cfg(feature = "proxy")]
 pub(crate) use fields::AllowedFields;
 #[cfg(feature = "proxy")]
 pub(crate) use grant::Grants;
 pub use lint::{LINTS, Lint, lint};
 pub use note::Note;
+pub use options::{Options, Semantics};
 #[cfg(feature = "proxy")]
 pub(crate) use origin::as_browsers_write;
 pub use origin::{ClosestOrigin, OriginDifference};
+pub use outcome::Outcome;
+pub use outcome::{Failure, Match, Refusal, RuleAnswer};
 pub use pattern::{TooManyWildcards, Wildcard};
-pub use policy::{Options, Policy, Semantics};
+pub use policy::Policy;
 #[cfg(feature = "proxy")]
 pub(crate) use punycode::ascii_host;
 #[cfg(feature = "proxy")]
 pub(crate) use request::{CorsRequest, RequestedHeaders, is_origin, is_token};
 pub use request::{Kind, is_preflight};
+pub use rule::Condition;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
 #[cfg(feature = "proxy")]
 pub(crate) use spelling::nearest;

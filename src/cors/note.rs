@@ -5,10 +5,11 @@ use std::fmt;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, Method};
 
-use super::explain::Outcome;
+use super::options::Semantics;
 use super::origin::as_browsers_write;
 use super::origin_form::is_plain_http;
-use super::policy::{Policy, Semantics};
+use super::outcome::Outcome;
+use super::policy::Policy;
 use super::request::Kind;
 use super::rule::Rule;
 

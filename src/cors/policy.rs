@@ -5,36 +5,15 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::configuration::CorsConfiguration;
 use super::decision::{
-    Allowance, Cause, Condition, Decision, Denial, VARY_BY_ALL, VARY_BY_ORIGIN, merge_vary,
-    remove_cors_fields,
+    Allowance, Cause, Decision, Denial, VARY_BY_ALL, VARY_BY_ORIGIN, merge_vary, remove_cors_fields,
 };
-
-use super::extension::UnmatchedFields;
 use super::grant::Grants;
+use super::options::{Options, Semantics};
 use super::request::{CorsRequest, Kind, OriginField, RequestedHeaders};
-use super::rule::{Mismatch, OriginMatch, Rule};
-use super::validation::{self, InvalidConfiguration, is_known_method};
-
-/// Where S3's own behaviour is a trap for whoever stands behind a cache or is no bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Semantics {
-    /// `Vary: Origin` on every response, so that no cache keeps one without CORS fields for a
-    /// page that needs them; `OPTIONS` that is no preflight is forwarded.
-    #[default]
-    Safe,
-    /// As Amazon S3: no `Vary` where no rule matched, and every `OPTIONS` is a preflight.
-    S3Exact,
-}
-
-/// What a policy is compiled with, besides the document.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Options {
-    /// Safe, or exactly as S3.
-    pub semantics: Semantics,
-    /// Methods beyond [`S3_METHODS`](super::S3_METHODS) that rules may allow, for upstreams that are not S3.
-    pub extra_methods: Vec<Method>,
-}
+use super::rule::{Condition, Mismatch, OriginMatch, Rule};
+use super::unmatched::UnmatchedFields;
+use super::validation;
+use super::validation::{InvalidConfiguration, is_known_method};
 
 /// A CORS configuration that S3 would accept, compiled: it answers for a bucket.
 #[derive(Debug, PartialEq, Eq)]

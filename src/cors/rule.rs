@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::configuration::CorsRule;
-use super::decision::Condition;
 use super::grant::{Grant, Grants, patterns};
 use super::pattern::Wildcard;
 use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
@@ -143,4 +142,15 @@ impl Rule {
         let mut origins = self.origins.iter();
         origins.any(|left| other.origins.iter().any(|right| left.overlaps(right)))
     }
+}
+
+/// The three conditions of a rule, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Condition {
+    /// Some `AllowedOrigin` matches the origin.
+    Origin,
+    /// `AllowedMethod` lists the method.
+    Method,
+    /// Each requested header matches some `AllowedHeader`.
+    Header,
 }

@@ -7,8 +7,8 @@ use http::Method;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 use super::extension::{RESOURCE_POLICIES, timing_fault};
+use super::options::{Options, Semantics};
 use super::pattern::Wildcard;
-use super::policy::{Options, Semantics};
 use super::request::is_token;
 use super::spelling::nearest;
 
@@ -292,8 +292,8 @@ pub(super) fn is_known_method(method: &[u8], extra_methods: &[Method]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::configuration::CorsRule;
     use super::*;
+    use crate::cors::configuration::CorsRule;
 
     #[test]
     fn an_invalid_configuration_is_an_error_with_a_source() {

@@ -4,12 +4,11 @@
 //! scheme's own, also where a `*` ends it. Operations of the native API are not S3 requests
 //! (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
 
-use super::Unreadable;
 use super::default_port::{drop_default_port, note_any_port};
 use super::document::{Entry, Node, Value, Word};
 use super::draft::Draft;
 use super::note::Note;
-use super::s3_json;
+use super::{Unreadable, s3_json};
 
 /// B2's names, and S3's for them.
 const KEYS: [(&str, &str); 5] = [

@@ -2,11 +2,10 @@
 //! rules under other names, in the properties of a bucket
 //! (<https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-corsrule.html>).
 
-use super::Unreadable;
 use super::document::{Entry, Node, Value};
 use super::draft::Draft;
 use super::note::Note;
-use super::s3_json;
+use super::{Unreadable, s3_json};
 
 /// CloudFormation's names, and S3's for them.
 const KEYS: [(&str, &str); 3] = [

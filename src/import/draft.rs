@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::cors::{CorsConfiguration, CorsRule, MAX_ID, MAX_RULES, Options, S3_METHODS};
-use crate::cors::{is_origin, is_token};
+use crate::cors::{
+    CorsConfiguration, CorsRule, MAX_ID, MAX_RULES, Options, S3_METHODS, is_origin, is_token,
+};
 
 use super::distinct::Distinct;
 use super::document::{Node, Word};

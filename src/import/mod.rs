@@ -25,6 +25,7 @@ mod r2;
 mod s3_json;
 mod shape;
 mod terraform;
+mod unreadable;
 mod variables;
 mod xml;
 mod yaml;
@@ -33,12 +34,13 @@ use std::ops::Range;
 
 use crate::cors::{CorsConfiguration, MAX_DOCUMENT, Options};
 
-pub use dialect::Dialect;
-pub use note::{CODES, Effect, Note};
-
 use dialect::fitting;
 use document::{Node, Value};
 use draft::Draft;
+
+pub use dialect::Dialect;
+pub use note::{CODES, Effect, Note};
+pub use unreadable::Unreadable;
 
 /// The largest source that is read, in bytes.
 pub const MAX_SOURCE: usize = 1024 * 1024;
@@ -53,40 +55,6 @@ pub struct Import {
     pub configuration: CorsConfiguration,
     /// Everything that the rules do not say as the source does, in its order.
     pub notes: Vec<Note>,
-}
-
-/// A source that makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Where, in bytes of the source.
-    pub span: Option<Range<usize>>,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl Unreadable {
-    fn new(message: impl Into<String>) -> Self {
-        Self {
-            span: None,
-            message: message.into(),
-            hint: None,
-        }
-    }
-
-    fn at(span: Range<usize>, message: impl Into<String>) -> Self {
-        let span = Some(span);
-        Self {
-            span,
-            ..Self::new(message)
-        }
-    }
-
-    fn hint(self, hint: impl Into<String>) -> Self {
-        let hint = Some(hint.into());
-        Self { hint, ..self }
-    }
 }
 
 /// Turns a source into S3's rules, for a route with these `options`.

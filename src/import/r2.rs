@@ -2,10 +2,9 @@
 //! (<https://developers.cloudflare.com/r2/buckets/cors/>,
 //! <https://developers.cloudflare.com/api/resources/r2/subresources/buckets/subresources/cors>).
 
-use super::Unreadable;
 use super::document::{Node, Value};
 use super::draft::Draft;
-use super::s3_json;
+use super::{Unreadable, s3_json};
 
 /// R2's names, and S3's for them.
 const KEYS: [(&str, &str); 3] = [

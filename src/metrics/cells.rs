@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use crate::cors::Kind;
-use crate::cors::Reason;
+use crate::cors::{Kind, Reason};
 
-use super::UpstreamFailure;
+use super::upstream_failure::UpstreamFailure;
 
 /// One worker's counts of one route: written by that worker only, read by a scrape.
 #[derive(Debug, Default)]

@@ -1,10 +1,7 @@
 //! Counts with a cell per worker.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-
-use super::Worker;
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A count that several workers add to without sharing a cache line.
 ///
@@ -124,6 +121,10 @@ fn cell<T>(cells: &[Cell<T>], worker: Worker) -> Option<&T> {
     let cell = cells.get(worker.0).or_else(|| cells.first());
     cell.map(|cell| &cell.0)
 }
+
+/// Which worker counts: 0 to the number of workers, exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worker(pub usize);
 
 #[cfg(test)]
 mod tests {

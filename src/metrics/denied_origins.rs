@@ -1,15 +1,16 @@
 //! Which origins a route refuses most often.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::TryLockError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::heavy_hitters::HeavyHitters;
+
 #[expect(
     clippy::disallowed_types,
     reason = "only ever tried, never waited for: a refusal that finds it taken counts as other"
 )]
 use std::sync::Mutex;
-use std::sync::TryLockError;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::heavy_hitters::HeavyHitters;
 
 /// The label of all that are not among the heaviest.
 pub(super) const OTHER: &str = "other";

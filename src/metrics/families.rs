@@ -3,32 +3,34 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use prometheus::TextEncoder;
-use prometheus::proto;
+use prometheus::{TextEncoder, proto};
 
-use crate::cors::Kind;
-use crate::cors::Reason;
+use crate::cors::{Kind, Reason};
 
 use super::cells::{METHODS, OTHER_STATUS};
 use super::family::Family;
 use super::process::{Process, unix_seconds};
-use super::{Metrics, UpstreamFailure};
+use super::registry::Metrics;
+use super::upstream_failure::UpstreamFailure;
 
-/// Everything there is to count, as text. A metric that has nothing to say is left out.
-pub(super) fn encode(metrics: &Metrics) -> String {
-    let families: Vec<_> = routes(metrics)
-        .into_iter()
-        .chain(listeners(metrics))
-        .chain(metrics.config.families())
-        .chain(process(metrics))
-        .filter(|family| !family.get_metric().is_empty())
-        .collect();
-    let mut text = String::new();
-    if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-        // Of what the encoder may object to, empty families are left out and all have names.
-        tracing::error!(%error, "cannot write the metrics");
+impl Metrics {
+    /// Everything in Prometheus' text format. A metric that has nothing to say is left out.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let families: Vec<_> = routes(self)
+            .into_iter()
+            .chain(listeners(self))
+            .chain(self.config.families())
+            .chain(process(self))
+            .filter(|family| !family.get_metric().is_empty())
+            .collect();
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            // Of what the encoder may object to, empty families are left out and all have names.
+            tracing::error!(%error, "cannot write the metrics");
+        }
+        text
     }
-    text
 }
 
 fn routes(metrics: &Metrics) -> [proto::MetricFamily; 7] {
@@ -250,8 +252,8 @@ mod tests {
 
     use http::{Method, StatusCode};
 
-    use super::super::{ConfigState, ReloadResult, UpstreamHealth, Worker};
     use super::*;
+    use crate::metrics::{ConfigState, ReloadResult, UpstreamHealth, Worker};
 
     fn some_of_everything() -> String {
         let metrics = Metrics::new(2);

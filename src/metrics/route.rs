@@ -2,11 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-#[expect(
-    clippy::disallowed_types,
-    reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
-)]
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,13 +9,19 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::{Method, StatusCode};
 
-use crate::cors::Kind;
-use crate::cors::Reason;
+use crate::cors::{Kind, Reason};
 
 use super::cells::{Cells, Totals};
 use super::counter::WeakCounter;
 use super::denied_origins::DeniedOrigins;
-use super::{Counter, UpstreamFailure, Worker};
+use super::upstream_failure::UpstreamFailure;
+use super::{Counter, Worker};
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
+)]
+use std::sync::Mutex;
 
 /// One route's counters.
 ///

@@ -7,16 +7,18 @@ use http::header::{CONNECTION, HOST, ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, Uri, request};
 use http_body::Body as _;
 
+use crate::http1::fields::Fields as _;
+use crate::http1::partial_head::PartialHead;
+use crate::routing::client;
+use crate::routing::client::Client;
 use crate::telemetry::LogLimiter;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::trace_context::TraceParent;
+use crate::upstream::error::Error;
 
-use super::Proxy;
-use super::access_log::Record;
-use super::answer;
-use super::body::Body;
-use super::client::{self, Client};
-use super::error::Error;
-use super::trace_context::TraceParent;
-use super::wire::{Fields as _, Glimpse};
+use super::request_id::REQUEST_ID;
+use super::response_body::Body;
+use super::{Proxy, own_response};
 
 thread_local! {
     /// A worker is a thread.
@@ -44,7 +46,7 @@ impl Proxy {
         if !matches!(error, Error::UnknownHost) {
             log(error, bytes, client, start);
         }
-        let glimpse = Glimpse::of(bytes);
+        let glimpse = PartialHead::of(bytes);
         let parts = parts(&glimpse);
         let held = self.snapshot();
         let mut response = self.refuse_head(error, &held.0, &parts, client);
@@ -70,7 +72,7 @@ impl Proxy {
             self.record(&record, span.as_ref());
         }
         let to_head = parts.method == Method::HEAD;
-        answer::write(response, lines, to_head, &self.date, start, out);
+        own_response::write(response, lines, to_head, &self.date, start, out);
     }
 }
 
@@ -106,7 +108,7 @@ fn hint(bytes: &[u8]) -> Option<&'static str> {
 
 /// What is known of a refused head as a request; its method is `-` where it has none. Where its
 /// target is none, it has no host either: which policy it is under depends on both.
-fn parts(glimpse: &Glimpse<'_>) -> request::Parts {
+fn parts(glimpse: &PartialHead<'_>) -> request::Parts {
     let mut request = Request::new(());
     *request.version_mut() = glimpse.version;
     *request.headers_mut() = glimpse.fields.clone();
@@ -125,12 +127,12 @@ fn parts(glimpse: &Glimpse<'_>) -> request::Parts {
 
 /// What the access log says of it, whom it comes from and how long it took apart.
 fn record<'r>(
-    glimpse: &'r Glimpse<'_>,
+    glimpse: &'r PartialHead<'_>,
     parts: &'r request::Parts,
     response: &'r Response<Body>,
 ) -> Record<'r> {
     let field = |name| glimpse.fields.get(name).map(HeaderValue::as_bytes);
-    let id = response.headers().get(answer::REQUEST_ID);
+    let id = response.headers().get(REQUEST_ID);
     let bytes = response.body().size_hint().exact();
     Record {
         time: SystemTime::now(),

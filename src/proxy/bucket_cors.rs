@@ -12,13 +12,14 @@ use http::{HeaderName, Method, Response};
 use percent_encoding::percent_decode_str;
 
 use crate::cors::{ResourceType, S3Error};
+use crate::http1::fields::Fields;
+use crate::routing::snapshot::Scope;
 use crate::telemetry::LogLimiter;
 
-use super::answer::{self, RequestId};
-use super::body::Body;
-use super::snapshot::Scope;
-use super::wire::Fields;
-use super::{FoundRoute, Proxy};
+use super::own_response;
+use super::request_id::RequestId;
+use super::response_body::Body;
+use super::state::{FoundRoute, Proxy};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -147,7 +148,7 @@ fn refusal(file: Option<&Path>, directory: Option<&Path>, id: RequestId) -> Resp
         message: message.into(),
         resource: None,
     };
-    answer::not_allowed(&error, id)
+    own_response::not_allowed(&error, id)
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use http::{Version, request, response};
 
-use super::client::{Client, TrustedProxies};
-use super::error::Error;
-use super::forward;
-use super::host::Host;
-use super::snapshot::Forwarding;
+use crate::routing::client::{Client, TrustedProxies};
+use crate::routing::host::Host;
+use crate::routing::snapshot::Forwarding;
+use crate::upstream::error::Error;
+
+use super::header_map;
 
 /// Makes a request what its upstream gets, as far as that does not depend on the upstream.
 ///
@@ -18,18 +19,18 @@ pub fn to_upstream(
     client: Client,
     forwarding: Forwarding,
 ) -> Result<(), Error> {
-    forward::check_target(request)?;
-    Host::parse(forward::authority(request)?).map_err(|_| Error::InvalidHost)?;
+    header_map::check_target(request)?;
+    Host::parse(header_map::authority(request)?).map_err(|_| Error::InvalidHost)?;
     if request.version == Version::HTTP_2 {
-        forward::join_cookies(&mut request.headers);
+        header_map::join_cookies(&mut request.headers);
     }
-    let upgrade = forward::wants_upgrade(request);
+    let upgrade = header_map::wants_upgrade(request);
     let proxies = TrustedProxies::default();
-    forward::to_upstream(request, client, forwarding, &proxies, upgrade);
+    header_map::to_upstream(request, client, forwarding, &proxies, upgrade);
     Ok(())
 }
 
 /// Makes a response what its client gets, the policy's fields apart.
 pub fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
-    forward::to_client(response, forwarding);
+    header_map::to_client(response, forwarding);
 }

@@ -4,17 +4,17 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRAILER};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, response,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body as _;
 
+use crate::http1::body_writer::BodyFraming;
+use crate::http1::client_head::{ends, write_line};
+use crate::http1::fields::Fields as _;
+use crate::http1::request_head::{parse_length, read_request};
+
 use super::Proxy;
-use super::body::Body;
-use super::body_writer::BodyFraming;
-use super::lane::{ends, write_line};
-use super::wire::{Fields as _, parse_length, read_request};
+use super::response_body::Body;
 
 /// The reason phrase of an upstream's response, if it is not the usual one for its status.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Proxy {
             let fields = request.headers_mut();
             for field in head.fields {
                 let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-                let start = super::wire::offset(head.bytes, field.value);
+                let start = crate::http1::fields::offset(head.bytes, field.value);
                 let value = bytes.slice(start..start + field.value.len());
                 fields.append(name, HeaderValue::from_maybe_shared(value).ok()?);
             }
@@ -159,15 +159,4 @@ fn length_of(head: &response::Parts, body: &Body) -> Option<u64> {
         Some(length) => parse_length(length.as_bytes()),
         None => body.size_hint().exact(),
     }
-}
-
-/// The trailers that go out after a body: those that the head's `Trailer` lists, for a receiver
-/// decides by that whether to keep any.
-#[must_use]
-pub fn listed_trailers(head: &HeaderMap, mut trailers: HeaderMap) -> HeaderMap {
-    let is_unlisted = |name: &&HeaderName| !head.lists(&TRAILER, name.as_str().as_bytes());
-    while let Some(name) = trailers.keys().find(is_unlisted).cloned() {
-        trailers.remove(name);
-    }
-    trailers
 }

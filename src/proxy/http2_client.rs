@@ -15,30 +15,18 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
-use super::Proxy;
-use super::balance::Lease;
-use super::body::{Body, UpstreamBody};
-use super::error::{Error, MANY_INTERIM};
-use super::forward;
-use super::lent_body::LentBody;
-use super::pool::Http2;
-use super::request_body::{Progress, RequestBody, Stage};
-use super::retry::{Fate, NoResponse};
-use super::snapshot::Route;
-use super::upstream::Upstream;
-use super::wire::parse_length;
+use crate::http1::request_head::parse_length;
+use crate::routing::snapshot::Route;
+use crate::upstream::balance::InFlight;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::error::{Error, from_hyper, has_many_interim};
+use crate::upstream::pool::Http2;
+use crate::upstream::replay_body::ReplayBody;
+use crate::upstream::request_body::{Progress, RequestBody, Stage};
 
-/// Runs hyper's tasks on the worker's own thread.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
-}
+use super::no_response::{Fate, NoResponse};
+use super::response_body::{Body, UpstreamBody};
+use super::{Proxy, header_map};
 
 impl Proxy {
     /// Sends a request, and reads its response's head.
@@ -51,15 +39,15 @@ impl Proxy {
         route: &Route,
         request: &request::Parts,
         body: RequestBody,
-        lease: Lease,
+        lease: InFlight,
         mut connection: Http2,
         reused: bool,
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let upstream = lease.upstream();
         let progress = body.begin();
-        let (body, loan) = LentBody::lend(body);
+        let (body, loan) = ReplayBody::lend(body);
         let mut request = Request::from_parts(request.clone(), body);
-        forward::to_http2(&mut request, upstream, route.host_header);
+        header_map::to_http2(&mut request, upstream, route.host_header);
         let result = {
             let mut response = pin!(connection.sender.try_send_request(request));
             let mut patience = pin!(patience(upstream, progress.as_deref()));
@@ -124,13 +112,6 @@ fn is_io(error: &hyper::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<io::Error>())
-}
-
-/// Whether the connection ended for too many interim responses. h2 keeps no more of an I/O error than
-/// its text.
-fn has_many_interim(error: &hyper::Error) -> bool {
-    let source = error.source();
-    source.is_some_and(|source| source.to_string() == MANY_INTERIM)
 }
 
 /// That it is about to end (NO_ERROR), or has enough to do, is no fault of an upstream's. That it
@@ -205,40 +186,5 @@ async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
         }
         // The stage may change meanwhile, and the limit with it.
         tokio::time::sleep(left.min(timeouts.response_head)).await;
-    }
-}
-
-/// What ended a stream or a connection of HTTP/2, with its code ([RFC 9113 §7]).
-///
-/// [RFC 9113 §7]: https://www.rfc-editor.org/rfc/rfc9113#section-7
-fn http2_cause(error: &hyper::Error) -> Option<String> {
-    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
-    let reason = error.reason()?;
-    let what = match (error.is_remote(), error.is_reset(), error.is_go_away()) {
-        (true, true, _) => "it reset the stream",
-        (true, _, true) => "it ended the connection (GOAWAY)",
-        (false, true, _) => "the stream was reset because of what it sent",
-        _ => "the connection was ended because of what it sent",
-    };
-    // As `PROTOCOL_ERROR`.
-    Some(format!("{what}: {reason:?} (0x{:x})", u32::from(reason)))
-}
-
-pub(super) fn from_hyper(source: hyper::Error, upstream: &Upstream) -> Error {
-    let upstream = upstream.to_string();
-    if has_many_interim(&source) {
-        let what = MANY_INTERIM;
-        Error::OverLimit { upstream, what }
-    } else if source.is_parse_too_large() {
-        let what = "more than `response_head_bytes` or `response_header_count`";
-        Error::OverLimit { upstream, what }
-    } else if source.is_parse() {
-        Error::InvalidResponse { upstream, source }
-    } else {
-        let source = match http2_cause(&source) {
-            Some(cause) => io::Error::other(cause),
-            None => io::Error::other(source),
-        };
-        Error::Closed { upstream, source }
     }
 }

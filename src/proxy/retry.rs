@@ -13,45 +13,19 @@ use std::sync::Arc;
 
 use http::{Response, request};
 
+use crate::routing::client::Client;
+use crate::routing::snapshot::Route;
+use crate::upstream::error::Error;
+use crate::upstream::pool::{Ready, Tries};
+use crate::upstream::request_body::RequestBody;
+
 use super::Proxy;
-use super::balance::Lease;
-use super::body::Body;
-use super::client::Client;
-use super::error::Error;
-use super::http1_client::Http1Request;
-use super::pool::{Ready, Tries};
-use super::request_body::RequestBody;
-use super::snapshot::Route;
-
-/// Why a request got no response on a connection.
-pub(super) struct NoResponse {
-    pub(super) fate: Fate,
-    pub(super) error: Error,
-    /// The body from its beginning; `None`: some of it is gone.
-    pub(super) body: Option<RequestBody>,
-    /// Whether the connection had carried a request before.
-    pub(super) was_reused: bool,
-    pub(super) lease: Lease,
-}
-
-/// What is known of a request that got no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Nothing of it left us.
-    Unsent,
-    /// The upstream did nothing with it, and said so (HTTP/2).
-    Refused {
-        /// Whether the connection takes no more requests.
-        ends: bool,
-    },
-    /// The connection ended; whether the upstream did anything with it is not known.
-    Cut,
-    /// It failed in another way, and another try would not help.
-    Unknown,
-}
+use super::http1_client::send::Http1Request;
+use super::no_response::{Fate, NoResponse};
+use super::response_body::Body;
 
 impl Proxy {
-    /// Sends a request to the upstream that `Account::rank` puts first, and to the next one as long
+    /// Sends a request to the upstream that `UpstreamState::rank` puts first, and to the next one as long
     /// as none can be connected to. The error is the last one's.
     pub(super) async fn send(
         &self,

@@ -13,7 +13,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCK
 use http::{HeaderMap, HeaderValue, Method, StatusCode, request, response};
 use hyper::ext::Protocol;
 
-use super::error::Error;
+use crate::upstream::error::Error;
 
 /// What an upstream adds to the key before it hashes it ([RFC 6455 §1.3]).
 ///
@@ -21,7 +21,7 @@ use super::error::Error;
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A handshake with an upstream, on behalf of an HTTP/2 client.
-pub(super) struct Handshake {
+pub(super) struct WebSocketHandshake {
     key: String,
 }
 
@@ -30,15 +30,15 @@ pub(super) struct Handshake {
 /// # Errors
 ///
 /// [`Error::UnknownProtocol`]: it asks for another protocol than WebSocket.
-pub(super) fn asked_for(request: &request::Parts) -> Result<Option<Handshake>, Error> {
+pub(super) fn asked_for(request: &request::Parts) -> Result<Option<WebSocketHandshake>, Error> {
     match request.extensions.get::<Protocol>() {
-        Some(protocol) if protocol.as_str() == "websocket" => Ok(Some(Handshake::new())),
+        Some(protocol) if protocol.as_str() == "websocket" => Ok(Some(WebSocketHandshake::new())),
         Some(_) => Err(Error::UnknownProtocol),
         None => Ok(None),
     }
 }
 
-impl Handshake {
+impl WebSocketHandshake {
     fn new() -> Self {
         // The key only has to differ from one handshake to the next: it keeps caches from answering.
         let random = RandomState::new();
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_accept_is_the_one_of_the_standards_example() {
         // RFC 6455 §1.3.
-        let handshake = Handshake {
+        let handshake = WebSocketHandshake {
             key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
         };
         assert_eq!(handshake.accept(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn keys_have_16_bytes_and_differ() {
-        let keys = [Handshake::new(), Handshake::new()].map(|handshake| handshake.key);
+        let keys =
+            [WebSocketHandshake::new(), WebSocketHandshake::new()].map(|handshake| handshake.key);
         for key in &keys {
             assert_eq!(STANDARD.decode(key).unwrap().len(), 16);
         }
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn only_the_right_101_begins_a_tunnel() {
-        let handshake = Handshake::new();
+        let handshake = WebSocketHandshake::new();
         let right = handshake.accept();
         let cases = [
             (101, "websocket", right.as_str(), Ok(200)),

@@ -2,11 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::metrics::HandshakeFailure;
-use crate::metrics::ListenerMetrics;
-use crate::metrics::NoRoom;
-use crate::metrics::Worker;
-use crate::proxy::Client;
+use crate::metrics::{HandshakeFailure, ListenerMetrics, NoRoom, Worker};
+use crate::routing::client::Client;
 
 use super::per_client::{Counted, PerClient};
 

@@ -10,18 +10,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::metrics::Metrics;
-use crate::proxy::Client;
-use crate::proxy::Proxy;
-use crate::proxy::Went;
+use crate::proxy::{ConnFate, Proxy};
+use crate::routing::client::Client;
 
-use super::Limits;
 use super::drain::DrainSignal;
-use super::http1_server;
+use super::http1::{Then, Wait};
 use super::http2::Http2;
-use super::linger::{end, linger};
+use super::lingering_close::{end, linger};
 use super::listener::Socket;
 use super::prefixed::Prefixed;
-use super::wait::{Then, Wait};
+use super::{Limits, http1_server};
 
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
@@ -97,13 +95,13 @@ impl Protocols {
                     .await;
                     proxy.take_back(*exchange);
                     match went {
-                        Went::On => {}
-                        Went::Ends => return end(stream).await,
-                        Went::Cut => return,
-                        Went::Refused => return Box::pin(linger(stream)).await,
+                        ConnFate::On => {}
+                        ConnFate::Ends => return end(stream).await,
+                        ConnFate::Cut => return,
+                        ConnFate::Refused => return Box::pin(linger(stream)).await,
                     }
                 }
-                Then::Single(request) => {
+                Then::HeaderMapRequest(request) => {
                     let ahead = std::mem::take(&mut wait.ahead);
                     let served = http1_server::serve(stream, ahead, request, client, proxy, drain);
                     let Some(kept) = Box::pin(served).await else {

@@ -1,6 +1,6 @@
 //! Where the proxy can be reached, for the command lines that an explanation shows.
 
-use crate::proxy::explain::{Entrance, EntranceAddress};
+use crate::explain::{Entrance, EntranceAddress};
 
 use super::{Bind, Bound, ListenerSettings};
 

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use super::proxy_protocol::{self, Source};
+use super::proxy_protocol;
+use super::proxy_protocol::ProxySource;
 
 /// Whom a PROXY protocol header names: a client's address, or nobody; and how long it is. `None`:
 /// `bytes` begin with no header, or not with the whole of one.
@@ -16,8 +17,8 @@ pub fn proxy_protocol(bytes: &[u8]) -> Option<(Option<IpAddr>, usize)> {
         return None;
     };
     let address = match source.ok()? {
-        Source::Address(address) => Some(address),
-        Source::Socket | Source::Unix => None,
+        ProxySource::Address(address) => Some(address),
+        ProxySource::Socket | ProxySource::Unix => None,
     };
     Some((address, bytes.len() - rest.len()))
 }

@@ -1,8 +1,8 @@
 //! Serves one HTTP/1.1 request as a header map and a body, as HTTP/2 requests are served. For routes
 //! with `upstream_http2`; all other HTTP/1.1 requests are forwarded on bytes.
 //!
-//! `server::wait` has parsed the head already. The body is read from the connection on demand, and
-//! nothing is parsed after it: `server::wait` reads the next head.
+//! `server::http1` has parsed the head already. The body is read from the connection on demand, and
+//! nothing is parsed after it: `server::http1` reads the next head.
 
 use std::future::poll_fn;
 use std::io;
@@ -17,19 +17,19 @@ use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use crate::proxy::Client;
-use crate::proxy::Deadline;
-use crate::proxy::Proxy;
-use crate::proxy::Single;
-use crate::proxy::body::{self, Body};
-use crate::proxy::body_writer::BodyWriter;
-use crate::proxy::client_body::BodyFeed;
-use crate::proxy::http1_heads::{ClientRequest, ResponseForm, listed_trailers};
-use crate::proxy::request_body::{InterimResponses, RequestBody};
-use crate::proxy::wire::Framing;
+use crate::http1::body_writer::BodyWriter;
+use crate::http1::request_head::Framing;
+use crate::http1::trailers::listed_trailers;
+use crate::net::deadline::Deadline;
+use crate::proxy::http1_heads::{ClientRequest, ResponseForm};
+use crate::proxy::response_body::Body;
+use crate::proxy::{HeaderMapRequest, Proxy, response_body};
+use crate::routing::client::Client;
+use crate::upstream::client_body::BodyFeed;
+use crate::upstream::request_body::{InterimResponses, RequestBody};
 
 use super::drain::DrainSignal;
-use super::linger::linger;
+use super::lingering_close::linger;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
 
@@ -72,7 +72,7 @@ enum End {
 pub(super) async fn serve<S: Socket>(
     stream: S,
     ahead: Vec<u8>,
-    single: Single,
+    single: HeaderMapRequest,
     client: Client,
     proxy: &Rc<Proxy>,
     drain: &DrainSignal,
@@ -138,7 +138,7 @@ pub(super) async fn serve<S: Socket>(
         return None;
     }
     if said.is_head {
-        response = body::without_content(response);
+        response = response_body::without_content(response);
     }
     let (head, body) = response.into_parts();
     // A response that was made here was made without a look at the body.

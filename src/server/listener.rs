@@ -4,17 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use crate::proxy::ClientStream;
-use crate::proxy::descriptors;
+use crate::net::client_stream::ClientStream;
+use crate::net::descriptor_reserve;
 
-use super::inherited;
-use super::socket::{self, BACKLOG, Claim, SocketFile};
-use super::{Bind, StartError};
+use super::bound_socket::BoundSocket;
+use super::socket::{BACKLOG, Claim, SocketFile};
+use super::{Bind, StartError, socket, systemd_sockets};
 
 /// One address, bound once for each worker.
 #[derive(Debug)]
@@ -25,13 +24,6 @@ pub(super) struct BoundListener {
     pub(super) sockets: Vec<BoundSocket>,
     /// Where the address is a path.
     pub(super) file: Option<SocketFile>,
-}
-
-/// A bound socket, not yet of any runtime.
-#[derive(Debug)]
-pub(super) enum BoundSocket {
-    Tcp(std::net::TcpListener),
-    Unix(StdUnixListener),
 }
 
 impl BoundListener {
@@ -55,7 +47,7 @@ impl BoundListener {
 
 /// All workers accept from one socket, which is not ours alone.
 fn take_over(name: &str, workers: usize) -> io::Result<Vec<BoundListener>> {
-    let passed = inherited::sockets(name, workers)?.into_iter();
+    let passed = systemd_sockets::sockets(name, workers)?.into_iter();
     let bound = passed.map(|sockets| BoundListener {
         address: Bind::Systemd(name.to_owned()),
         sockets,
@@ -124,8 +116,8 @@ impl Accepted {
     /// Whether its descriptor is one of the reserve: all others are in use.
     pub(super) fn is_in_reserve(&self) -> bool {
         match self {
-            Self::Tcp(stream, _) => descriptors::is_reserved(stream),
-            Self::Unix(stream) => descriptors::is_reserved(stream),
+            Self::Tcp(stream, _) => descriptor_reserve::is_reserved(stream),
+            Self::Unix(stream) => descriptor_reserve::is_reserved(stream),
         }
     }
 }

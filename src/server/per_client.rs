@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
-use crate::proxy::Client;
+use crate::routing::client::Client;
 
 /// One worker's count of each client's connections. It knows the clients that have one, so that
 /// it is no larger than there are connections.

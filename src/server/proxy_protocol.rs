@@ -23,7 +23,7 @@ const LONGEST_BLOCK: usize = 4096;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum ProxySource {
     /// The balancer's own (a health check), or it does not know: what the socket says holds.
     Socket,
     /// This client's.
@@ -37,7 +37,7 @@ pub(super) enum Source {
 /// # Errors
 ///
 /// What the socket says, and [`io::ErrorKind::InvalidData`] for what is no header.
-pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Source> {
+pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<ProxySource> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == *SIGNATURE {
@@ -78,7 +78,7 @@ fn invalid() -> io::Error {
 }
 
 /// `PROXY TCP4 192.0.2.1 198.51.100.1 56324 443`, with its CRLF.
-fn version_1(line: &[u8]) -> Option<Source> {
+fn version_1(line: &[u8]) -> Option<ProxySource> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     if line.contains(['\r', '\n']) {
         return None;
@@ -86,7 +86,7 @@ fn version_1(line: &[u8]) -> Option<Source> {
     let line = line.strip_prefix("PROXY ")?;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
         // Whatever else it says is to be passed over.
-        return Some(Source::Socket);
+        return Some(ProxySource::Socket);
     }
     let mut words = line.split(' ');
     let family = words.next()?;
@@ -106,7 +106,7 @@ fn version_1(line: &[u8]) -> Option<Source> {
         }
         _ => return None,
     };
-    Some(Source::Address(address))
+    Some(ProxySource::Address(address))
 }
 
 fn is_port(text: &str) -> bool {
@@ -116,26 +116,26 @@ fn is_port(text: &str) -> bool {
 }
 
 /// A command and version, a family and transport, and the addresses that these call for.
-fn version_2(command: u8, family: u8, block: &[u8]) -> Option<Source> {
+fn version_2(command: u8, family: u8, block: &[u8]) -> Option<ProxySource> {
     match command {
         // LOCAL: whatever else it says is to be passed over.
-        0x20 => return Some(Source::Socket),
+        0x20 => return Some(ProxySource::Socket),
         0x21 => {}
         _ => return None,
     }
     match family {
-        0x00 => Some(Source::Socket),
+        0x00 => Some(ProxySource::Socket),
         0x11 => {
             let (addresses, _) = block.split_first_chunk::<12>()?;
             let source = addresses.first_chunk::<4>()?;
-            Some(Source::Address(Ipv4Addr::from(*source).into()))
+            Some(ProxySource::Address(Ipv4Addr::from(*source).into()))
         }
         0x21 => {
             let (addresses, _) = block.split_first_chunk::<36>()?;
             let source = addresses.first_chunk::<16>()?;
-            Some(Source::Address(Ipv6Addr::from(*source).into()))
+            Some(ProxySource::Address(Ipv6Addr::from(*source).into()))
         }
-        0x31 => block.split_first_chunk::<216>().map(|_| Source::Unix),
+        0x31 => block.split_first_chunk::<216>().map(|_| ProxySource::Unix),
         // Datagrams do not come over a stream; the rest is nobody's.
         _ => None,
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     /// What a header says, and what is left behind it.
-    fn read_all(mut bytes: &[u8]) -> (io::Result<Source>, &[u8]) {
+    fn read_all(mut bytes: &[u8]) -> (io::Result<ProxySource>, &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let result = runtime.unwrap().block_on(read(&mut bytes));
         (result, bytes)
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_to_their_last_byte() {
-        let four = Source::Address("192.0.2.1".parse().unwrap());
-        let six = Source::Address("2001:db8::1".parse().unwrap());
+        let four = ProxySource::Address("192.0.2.1".parse().unwrap());
+        let six = ProxySource::Address("2001:db8::1".parse().unwrap());
         let mut block_6 = [0; 36];
         block_6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         block_6[15] = 1;
@@ -179,22 +179,22 @@ mod tests {
                 four,
             ),
             (b"PROXY TCP6 2001:db8::1 ::1 0 65535\r\n".to_vec(), six),
-            (b"PROXY UNKNOWN\r\n".to_vec(), Source::Socket),
+            (b"PROXY UNKNOWN\r\n".to_vec(), ProxySource::Socket),
             (
                 b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".to_vec(),
-                Source::Socket,
+                ProxySource::Socket,
             ),
-            (longest.into_bytes(), Source::Socket),
+            (longest.into_bytes(), ProxySource::Socket),
             (version_2_of(0x21, 0x11, &block_4), four),
             (version_2_of(0x21, 0x11, &extended), four),
             (version_2_of(0x21, 0x21, &block_6), six),
-            (version_2_of(0x21, 0x31, &[b'/'; 216]), Source::Unix),
-            (version_2_of(0x21, 0x00, &[]), Source::Socket),
-            (version_2_of(0x20, 0x00, &[]), Source::Socket),
-            (version_2_of(0x20, 0x11, &block_4), Source::Socket),
+            (version_2_of(0x21, 0x31, &[b'/'; 216]), ProxySource::Unix),
+            (version_2_of(0x21, 0x00, &[]), ProxySource::Socket),
+            (version_2_of(0x20, 0x00, &[]), ProxySource::Socket),
+            (version_2_of(0x20, 0x11, &block_4), ProxySource::Socket),
             (
                 version_2_of(0x20, 0xff, &[0; LONGEST_BLOCK]),
-                Source::Socket,
+                ProxySource::Socket,
             ),
         ] {
             let bytes = [&header[..], b"GET /"].concat();
@@ -272,9 +272,9 @@ mod tests {
         fn every_address_comes_through(four: [u8; 4], six: [u8; 16], port: u16) {
             let (four, six) = (Ipv4Addr::from(four), Ipv6Addr::from(six));
             let line = format!("PROXY TCP4 {four} {four} {port} {port}\r\n");
-            prop_assert_eq!(read_all(line.as_bytes()).0.unwrap(), Source::Address(four.into()));
+            prop_assert_eq!(read_all(line.as_bytes()).0.unwrap(), ProxySource::Address(four.into()));
             let line = format!("PROXY TCP6 {six} {six} {port} {port}\r\n");
-            prop_assert_eq!(read_all(line.as_bytes()).0.unwrap(), Source::Address(six.into()));
+            prop_assert_eq!(read_all(line.as_bytes()).0.unwrap(), ProxySource::Address(six.into()));
         }
     }
 }

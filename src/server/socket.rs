@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::proxy::keep_alive;
+use crate::net::keep_alive;
 
 /// How many connections may wait to be accepted.
 pub(super) const BACKLOG: i32 = 4096;

@@ -11,27 +11,25 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::metrics::Metrics;
-use crate::metrics::Worker;
-use crate::proxy::HeadLimits;
+use crate::http1::request_head::HeadLimits;
+use crate::metrics::{Metrics, Worker};
+use crate::net::descriptor_reserve;
 use crate::proxy::Proxy;
-use crate::proxy::access_log::AccessLogger;
-use crate::proxy::descriptors;
-use crate::proxy::snapshot::Current;
-use crate::proxy::traces::Tracer;
+use crate::routing::snapshot::Current;
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::traces::Tracer;
 
-use super::Limits;
+use super::accept_backoff::Shortage;
 use super::admission::Admission;
+use super::bound_socket::BoundSocket;
 use super::by_descriptor::ByDescriptor;
 use super::connection::Protocols;
 use super::drain::DrainSignal;
-use super::entrance::Entrance;
-use super::handshake_log;
+use super::handshake::Handshake;
 use super::heartbeat::Heartbeat;
-use super::listener::{Accepted, BoundSocket, Listener, Socket};
-use super::no_room;
+use super::listener::{Accepted, Listener, Socket};
 use super::per_client::PerClient;
-use super::shortage::Shortage;
+use super::{Limits, handshake_log, overload};
 
 /// How often what is apart from any request is done.
 const TICK: Duration = Duration::from_secs(1);
@@ -46,7 +44,7 @@ const REFUSED_AT_ONCE: usize = 1_000;
 /// What a worker's thread is started with.
 pub(super) struct Start {
     pub(super) worker: Worker,
-    pub(super) sockets: Vec<(Entrance, BoundSocket)>,
+    pub(super) sockets: Vec<(Handshake, BoundSocket)>,
     pub(super) limits: Limits,
     /// This worker's share of the connections.
     pub(super) connections: usize,
@@ -114,7 +112,7 @@ impl Shared {
             open: Cell::new(0),
             room: start.connections,
             by_descriptor: ByDescriptor::default(),
-            reserve_begins: Cell::new(descriptors::reserved().start),
+            reserve_begins: Cell::new(descriptor_reserve::reserved().start),
             clients: Rc::new(PerClient::new(start.connections_per_client)),
             refused: Cell::new(0),
             drain: start.drain,
@@ -126,8 +124,8 @@ impl Shared {
     /// Closes the connections that have a descriptor of the reserve. There are some only after the
     /// limit on open files was lowered.
     fn keep_reserve(&self) {
-        descriptors::read_limit();
-        let reserved = descriptors::reserved();
+        descriptor_reserve::read_limit();
+        let reserved = descriptor_reserve::reserved();
         if self.reserve_begins.replace(reserved.start) <= reserved.start {
             return;
         }
@@ -149,7 +147,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
     let shared = Rc::new(Shared::new(start));
     let mut listeners = JoinSet::new();
     for (entrance, socket) in sockets {
-        let hall = Hall::new(entrance, &shared);
+        let hall = AcceptLoop::new(entrance, &shared);
         listeners.spawn_local(hall.accept(Listener::new(socket)?));
     }
     let for_ticks = Rc::clone(&shared);
@@ -179,16 +177,16 @@ async fn serve(mut start: Start) -> io::Result<usize> {
 }
 
 /// A listener's connections.
-struct Hall {
-    entrance: Rc<Entrance>,
+struct AcceptLoop {
+    entrance: Rc<Handshake>,
     admission: Rc<Admission>,
     shared: Rc<Shared>,
     connections: JoinSet<()>,
     shortage: Shortage,
 }
 
-impl Hall {
-    fn new(entrance: Entrance, shared: &Rc<Shared>) -> Self {
+impl AcceptLoop {
+    fn new(entrance: Handshake, shared: &Rc<Shared>) -> Self {
         Self {
             admission: Rc::new(Admission {
                 worker: shared.worker,
@@ -281,9 +279,9 @@ impl Hall {
     fn spawn<F: Future<Output = ()> + 'static>(
         &mut self,
         descriptor: RawFd,
-        conversation: impl FnOnce(Open) -> F,
+        conversation: impl FnOnce(OpenConns) -> F,
     ) {
-        let open = Open::new(&self.shared, &self.admission, descriptor);
+        let open = OpenConns::new(&self.shared, &self.admission, descriptor);
         let task = self.connections.spawn_local(conversation(open));
         self.shared.by_descriptor.add(descriptor, task);
     }
@@ -301,15 +299,15 @@ impl Hall {
         shared.refused.set(shared.refused.get() + 1);
         tokio::task::spawn_local(async move {
             match accepted {
-                Accepted::Tcp(stream, _) => no_room::tell(stream).await,
-                Accepted::Unix(stream) => no_room::tell(stream).await,
+                Accepted::Tcp(stream, _) => overload::tell(stream).await,
+                Accepted::Unix(stream) => overload::tell(stream).await,
             }
             shared.refused.set(shared.refused.get() - 1);
         });
     }
 }
 
-impl Hall {
+impl AcceptLoop {
     /// Says that there is no room without waiting for the client to read it.
     fn refuse_in_passing(&self, accepted: &Accepted) {
         // A client that waits for a handshake could not read it.
@@ -317,20 +315,20 @@ impl Hall {
             return;
         }
         match accepted {
-            Accepted::Tcp(stream, _) => no_room::tell_in_passing(stream),
-            Accepted::Unix(stream) => no_room::tell_in_passing(stream),
+            Accepted::Tcp(stream, _) => overload::tell_in_passing(stream),
+            Accepted::Unix(stream) => overload::tell_in_passing(stream),
         }
     }
 }
 
 /// A connection as it is counted: gone when dropped, by a panic too.
-struct Open {
+struct OpenConns {
     shared: Rc<Shared>,
     admission: Rc<Admission>,
     descriptor: RawFd,
 }
 
-impl Open {
+impl OpenConns {
     fn new(shared: &Rc<Shared>, admission: &Rc<Admission>, descriptor: RawFd) -> Self {
         admission.opened();
         shared.open.set(shared.open.get() + 1);
@@ -342,7 +340,7 @@ impl Open {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConns {
     fn drop(&mut self) {
         self.shared.by_descriptor.remove(self.descriptor);
         self.admission.closed();
@@ -368,11 +366,11 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    use crate::proxy::snapshot::Snapshot;
+    use crate::routing::snapshot::Snapshot;
 
-    use super::super::drain::Drain;
-    use super::super::heartbeat::Heartbeats;
     use super::*;
+    use crate::server::drain::Drain;
+    use crate::server::heartbeat::Heartbeats;
 
     /// A client's end, and the connection as it was accepted.
     fn connection() -> (UnixStream, Accepted) {
@@ -407,14 +405,14 @@ mod tests {
                 drain,
                 heartbeat: Heartbeats::new(1).of(0),
             }));
-            let entrance = Entrance {
+            let entrance = Handshake {
                 listener: "test".to_owned(),
                 tls: None,
                 proxy_protocol: false,
                 id: Default::default(),
                 is_shared: false,
             };
-            let mut hall = Hall::new(entrance, &shared);
+            let mut hall = AcceptLoop::new(entrance, &shared);
             hall.spawn(1000, |open| async move {
                 let _open = open;
                 std::panic::panic_any("a bug")

@@ -3,12 +3,11 @@
 //! Logging never waits for standard error. A line that finds the queue full, or that cannot be
 //! written, is dropped and counted.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use tracing_subscriber::fmt::MakeWriter;
 

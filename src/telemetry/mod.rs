@@ -1,10 +1,19 @@
-//! What the process reports about itself, kept off the request path: nothing here blocks its caller.
+//! What the process reports about itself and its requests, kept off the request path: nothing here
+//! blocks its caller.
 //!
-//! May use `metrics`.
+//! The process log goes through `log_queue`; `access_log` and `traces` record requests;
+//! `denial_log` shows refused CORS requests and `upstream_log` failed upstreams, both rate-limited.
 
-mod line_writer;
+pub mod access_log;
+pub(crate) mod denial;
+pub(crate) mod denial_log;
+pub(crate) mod denial_text;
+pub(crate) mod line_writer;
 mod log_limiter;
-mod log_queue;
+pub(crate) mod log_queue;
+pub mod trace_context;
+pub mod traces;
+pub(crate) mod upstream_log;
 
 pub use line_writer::{LineWriter, LostLines};
 pub use log_limiter::{LINES, LogLimiter, PERIOD};

@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use s3cors::admin::{Admin, Health, OutOfDate, Phase, ReloadState, Reloads, Settings, State};
 use s3cors::cors::{CorsConfiguration, CorsRule, Options, Policy};
+use s3cors::explain::{Entrance, EntranceAddress};
 use s3cors::metrics::{Metrics, ReloadResult, Worker};
-use s3cors::proxy::bucket::Addressing;
-use s3cors::proxy::explain::{Entrance, EntranceAddress};
-use s3cors::proxy::host::HostMap;
-use s3cors::proxy::snapshot::{
-    Buckets, ContentHash, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot,
-    Source,
+use s3cors::routing::bucket::Addressing;
+use s3cors::routing::host::HostMap;
+use s3cors::routing::snapshot::{
+    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
 };
-use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, Heartbeats};
+use s3cors::tls::digest::ContentHash;
+use s3cors::upstream::endpoint::{Address, Upstream, UpstreamSettings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use s3cors::cors::{Options, Semantics};
-use s3cors::proxy::bucket::Addressing;
+use s3cors::routing::bucket::Addressing;
 
 use crate::http2;
 use crate::support::client::{RawClient, RawResponse, ask};

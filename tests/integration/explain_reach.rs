@@ -18,9 +18,9 @@ use s3cors::cors::{
     Advice, CorsConfiguration, CorsRule, Decision, LetsIn, Outcome, Policy, SuggestedChange,
     Wildcard,
 };
+use s3cors::explain::{Effect, Exchange, Hypothetical, Place, RouteExplanation, Scope};
 use s3cors::metrics::Metrics;
-use s3cors::proxy::explain::{Effect, Exchange, Hypothetical, Place, RouteExplanation, Scope};
-use s3cors::proxy::snapshot::Snapshot;
+use s3cors::routing::snapshot::Snapshot;
 
 use crate::support::folder::Folder;
 

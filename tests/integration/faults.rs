@@ -16,8 +16,8 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
-use s3cors::proxy::LocalExecutor;
 use s3cors::server::Limits;
+use s3cors::upstream::local_executor::LocalExecutor;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::support::client::{RawClient, ask};

@@ -7,9 +7,9 @@ use crate::support::upstream::{MockUpstream, refusing};
 use std::time::Duration;
 
 use s3cors::cors::{Options, Semantics};
-use s3cors::proxy::bucket::Addressing;
-use s3cors::proxy::snapshot::{Forwarding, HostHeader};
-use s3cors::proxy::upstream::Timeouts;
+use s3cors::routing::bucket::Addressing;
+use s3cors::routing::snapshot::{Forwarding, HostHeader};
+use s3cors::upstream::endpoint::Timeouts;
 
 const ORIGIN: &str = "https://app.example";
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::snapshot::Forwarding;
 
 use crate::support::client::RawClient;
 use crate::support::proxy::{TestProxy, TestRoute};

@@ -16,8 +16,8 @@ use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use s3cors::proxy::LocalExecutor;
 use s3cors::server::Limits;
+use s3cors::upstream::local_executor::LocalExecutor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 

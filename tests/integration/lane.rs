@@ -9,7 +9,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use s3cors::cors::{Options, Semantics};
-use s3cors::proxy::snapshot::HostHeader;
+use s3cors::routing::snapshot::HostHeader;
 use s3cors::server::Limits;
 use serde_json::Value;
 

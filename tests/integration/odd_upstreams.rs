@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use s3cors::proxy::health::HealthSettings;
 use s3cors::server::Limits;
+use s3cors::upstream::health::HealthSettings;
 
 use crate::support::client::{RawClient, ask};
 use crate::support::proxy::{TestProxy, TestRoute};

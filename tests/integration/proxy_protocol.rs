@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::version::TLS13;
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::tls::{Tls, TlsCell};
 use s3cors::server::{Limits, ListenerSettings};
 

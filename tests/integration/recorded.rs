@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::Limits;
 use serde_json::Value;
 

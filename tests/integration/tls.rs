@@ -14,10 +14,10 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup};
-use s3cors::proxy::LocalExecutor;
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::tls::{Tls, TlsCell};
 use s3cors::server::{Limits, ListenerSettings};
+use s3cors::upstream::local_executor::LocalExecutor;
 
 use crate::support::certificates::{Authority, Pair, ask_first, handshake};
 use crate::support::client::RawClient;

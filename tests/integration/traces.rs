@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use s3cors::proxy::traces::TracesSettings;
-use s3cors::proxy::upstream::{Address, UpstreamSettings};
+use s3cors::telemetry::traces::TracesSettings;
+use s3cors::upstream::endpoint::{Address, UpstreamSettings};
 
 use crate::support::client::ask;
 use crate::support::proxy::{TestProxy, TestRoute};

@@ -1,6 +1,6 @@
 //! What a request says of where it comes from is believed of listed proxies, and of nobody else.
 
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::Limits;
 use serde_json::Value;
 

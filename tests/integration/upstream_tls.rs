@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use s3cors::config::reload::Outcome;
-use s3cors::proxy::LocalExecutor;
+use s3cors::upstream::local_executor::LocalExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 

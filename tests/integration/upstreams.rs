@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use s3cors::proxy::check::CheckSettings;
-use s3cors::proxy::snapshot::HostHeader;
+use s3cors::routing::snapshot::HostHeader;
+use s3cors::upstream::check_settings::CheckSettings;
 
 use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
@@ -222,7 +222,7 @@ fn the_only_upstream_is_asked_however_it_fares() {
         false
     });
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
-    let threshold = s3cors::proxy::health::HealthSettings::default().failures;
+    let threshold = s3cors::upstream::health::HealthSettings::default().failures;
     for _ in 0..threshold {
         assert_eq!(get(&proxy).status, 502);
     }

@@ -15,7 +15,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::ext::Protocol;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use s3cors::proxy::LocalExecutor;
+use s3cors::upstream::local_executor::LocalExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -7,9 +7,9 @@ use http::{HeaderMap, Method};
 use rustix::io::Errno;
 
 use crate::config::load;
-use crate::config::read::failures::inject;
 use crate::cors::Decision;
-use crate::proxy::snapshot::RoutePolicy;
+use crate::config::read::failures::inject;
+use crate::routing::snapshot::RoutePolicy;
 
 use super::*;
 

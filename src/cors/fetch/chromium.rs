@@ -1,9 +1,9 @@
 //! Chromium's names for failures, and the sentences of its console.
 
 use super::chromium_url::is_valid_url;
+use super::course::Course;
 use super::exchange::Exchange;
 use super::failure::{CorsError, Failure, OriginValue, Reason, Step};
-use super::verdict::Course;
 
 /// The name of a failure in the DevTools protocol; `None`: it is not about CORS.
 pub(super) fn cors_error(failure: &Failure) -> Option<CorsError> {

@@ -1,8 +1,8 @@
 //! The sentences of Firefox's console.
 
+use super::course::Course;
 use super::exchange::Mode;
 use super::failure::{Failure, OriginValue, Reason, Step};
-use super::verdict::Course;
 
 /// What the console prints first; often «CORS request did not succeed» follows.
 pub(super) fn message(course: &Course, failure: &Failure) -> Option<String> {

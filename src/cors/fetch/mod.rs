@@ -15,10 +15,11 @@ mod chromium;
 mod chromium_order;
 mod chromium_url;
 mod cors_check;
+mod course;
 mod engine;
 mod exchange;
 mod exposed;
-mod failure;
+pub(crate) mod failure;
 mod field;
 mod firefox;
 mod max_age;
@@ -30,6 +31,7 @@ mod url;
 mod verdict;
 mod webkit;
 
+pub use course::Outcome;
 pub use engine::Engine;
 pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest};
 pub use failure::{CorsError, Failure, Reason, Step};
@@ -38,7 +40,7 @@ pub use request_headers::{
     RequestHeader, is_forbidden_method, is_safelisted_method, normalized_method,
 };
 pub use url::{is_cross_origin, origin_of};
-pub use verdict::{Difference, Outcome, Verdict, judge};
+pub use verdict::{Difference, Verdict, judge};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What a browser does with an exchange: the steps of Fetch, and the verdict.
 
 use super::cors_check::cors_check;
+use super::course::{Course, Outcome};
 use super::engine::Engine;
 use super::exchange::{Answers, Exchange, Mode};
 use super::exposed::{basic, exposed};
@@ -12,29 +13,6 @@ use super::request_headers::{
 };
 use super::url::{is_cross_origin, is_trustworthy};
 use super::{chromium, chromium_order, firefox, webkit};
-
-/// What a script gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The response.
-    Readable,
-    /// A response of which it may read nothing.
-    Opaque,
-    /// An error.
-    Blocked,
-}
-
-impl Outcome {
-    /// Its name in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Readable => "readable",
-            Self::Opaque => "opaque",
-            Self::Blocked => "blocked",
-        }
-    }
-}
 
 /// What browsers do with an exchange.
 ///
@@ -68,17 +46,6 @@ pub struct Difference {
     pub preflight_sent: bool,
     /// Why it is blocked, as Chrome names it.
     pub error: Option<CorsError>,
-}
-
-/// The way of a request under one set of rules.
-#[derive(Clone, Debug)]
-pub(super) struct Course {
-    preflight_sent: bool,
-    outcome: Outcome,
-    readable: Vec<String>,
-    pub(super) failure: Option<Failure>,
-    /// The request as it was at the end.
-    pub(super) request: Travelling,
 }
 
 /// Judges an exchange: what a script gets in each browser.
@@ -123,12 +90,7 @@ pub fn judge(exchange: &Exchange) -> Verdict {
 }
 
 impl Course {
-    /// What can be seen of it from the page and the server.
-    fn result(&self) -> (bool, Outcome, &[String]) {
-        (self.preflight_sent, self.outcome, &self.readable)
-    }
-
-    pub(super) fn error(&self) -> Option<CorsError> {
+    pub(crate) fn error(&self) -> Option<CorsError> {
         let failure = self
             .failure
             .as_ref()
@@ -136,18 +98,12 @@ impl Course {
         failure.and_then(chromium::cors_error)
     }
 
-    fn difference(&self) -> Difference {
+    pub(crate) fn difference(&self) -> Difference {
         Difference {
             outcome: self.outcome,
             preflight_sent: self.preflight_sent,
             error: self.error(),
         }
-    }
-
-    fn blocked(mut self, step: Step, reason: Reason) -> Self {
-        self.outcome = Outcome::Blocked;
-        self.failure = Some(Failure { step, reason });
-        self
     }
 }
 

@@ -1,9 +1,9 @@
 //! The sentences of WebKit's console, and the order in which it looks at fields.
 
+use super::course::Course;
 use super::exchange::Mode;
 use super::failure::{Failure, OriginValue, Reason, Step};
 use super::url::Url;
-use super::verdict::Course;
 
 /// Names that WebKit knows and prints in this spelling, as far as a script may set them
 /// (`Source/WebCore/platform/network/HTTPHeaderNames.in`).

@@ -3,6 +3,8 @@
 //! quick-xml takes the text apart into events; what a document may be is checked here, since
 //! it takes two roots, an open one, stray text and any entity without a word.
 
+mod characters;
+mod hints;
 mod namespaces;
 mod other_format;
 mod read;
@@ -19,13 +21,11 @@ use super::configuration::{CorsConfiguration, ElementPath};
 use super::validation::MALFORMED_XML;
 
 pub(super) use read::read;
+pub use write::NAMESPACE;
 pub(super) use write::{rule_snippet, value_snippet};
 
 /// The largest document that S3 takes, in bytes.
 pub const MAX_DOCUMENT: usize = 65_536;
-
-/// The namespace of S3's documents.
-pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// A document is no `CORSConfiguration`. `Display` is [`detail`](Self::detail).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,12 +7,13 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
+use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
+
+use super::characters::is_xml_character;
+use super::hints::{meant, prefix_hint};
 use super::namespaces::Namespaces;
 use super::other_format::OtherFormat;
-use super::well_formed::is_xml_character;
 use super::{MAX_DOCUMENT, XmlError};
-use crate::cors::configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
-use crate::cors::spelling::nearest;
 
 /// Elements inside one another; S3's document has three.
 const MAX_DEPTH: usize = 16;
@@ -383,15 +384,6 @@ impl Reading {
             self.document.broken_rules.insert(last);
         }
     }
-}
-
-pub(super) fn meant(name: &str, known: &[&str]) -> Option<String> {
-    nearest(name, known).map(|known| format!("probably `{known}` is meant"))
-}
-
-pub(super) fn prefix_hint(name: &str) -> Option<String> {
-    let (_, local) = name.split_once(':')?;
-    Some(format!("write `{local}` without a prefix"))
 }
 
 /// quick-xml counts in `u64`; the document has at most [`MAX_DOCUMENT`] bytes.

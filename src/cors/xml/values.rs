@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
-use super::read::{Inside, RULE, Reading, meant, prefix_hint};
-use super::seconds::{duration, seconds};
 use crate::cors::configuration::{Element, ElementPath};
 use crate::cors::extension::EXTENSION_NAMESPACE;
+
+use super::hints::{meant, prefix_hint};
+use super::read::{Inside, RULE, Reading};
+use super::seconds::{duration, seconds};
 
 impl Reading {
     pub(super) fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> Inside {

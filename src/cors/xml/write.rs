@@ -1,6 +1,5 @@
 //! Writes S3's XML.
 
-use super::NAMESPACE;
 use crate::cors::configuration::{CorsConfiguration, CorsRule, Element};
 use crate::cors::extension::EXTENSION_NAMESPACE;
 
@@ -82,3 +81,6 @@ fn push(xml: &mut String, parts: &[&str]) {
         xml.push_str(part);
     }
 }
+
+/// The namespace of S3's documents.
+pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";

@@ -3,14 +3,14 @@
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, HOST};
 
-use crate::proxy::body_writer::BodyFraming;
-use crate::proxy::lane::write_line;
-use crate::proxy::request_body::RequestBody;
-use crate::proxy::snapshot::HostHeader;
-use crate::proxy::upstream::Upstream;
-use crate::proxy::wire::parse_length;
+use crate::http1::body_writer::BodyFraming;
+use crate::http1::client_head::write_line;
+use crate::http1::request_head::parse_length;
+use crate::routing::snapshot::HostHeader;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::request_body::RequestBody;
 
-use super::Http1Request;
+use super::send::Http1Request;
 
 impl Http1Request<'_> {
     /// How the body is framed: by the length that the request says it has, or in chunks.

@@ -3,9 +3,12 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
 
+use crate::http1::body::BodyReader;
+use crate::http1::chunked::TrailerPolicy;
+use crate::http1::fields::offset;
+use crate::http1::response_head::ResponseHead;
 use crate::proxy::http1_heads::ReasonPhrase;
-use crate::proxy::lane::{BodyReader, NoReply};
-use crate::proxy::wire::{ResponseHead, TrailerPolicy, offset};
+use crate::upstream::http1_response::NoReply;
 
 use super::response_body::Unread;
 

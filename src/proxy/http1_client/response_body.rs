@@ -10,11 +10,12 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
+use crate::http1::body::BodyReader;
 use crate::metrics::UpstreamFailures;
-use crate::proxy::balance::Lease;
-use crate::proxy::body::{BodyError, note_cut};
-use crate::proxy::deadline::Deadline;
-use crate::proxy::lane::{BodyReader, Raw, due};
+use crate::net::deadline::{Deadline, due};
+use crate::proxy::body_error::{BodyError, note_cut};
+use crate::upstream::balance::InFlight;
+use crate::upstream::http1_conn::Http1Conn;
 
 use super::upload::Upload;
 
@@ -35,13 +36,13 @@ pub(super) struct Unread {
 }
 
 /// A body that reads the connection it comes from, and gives it back at the end.
-pub(in crate::proxy) struct ResponseBody {
+pub(crate) struct Http1Body {
     /// `None`: it was given back, or broke.
-    raw: Option<Raw>,
+    raw: Option<Http1Conn>,
     /// What is to come, and what of it was read but not given yet.
     unread: Unread,
     piece: usize,
-    pub(in crate::proxy) lease: Lease,
+    pub(crate) lease: InFlight,
     /// What of the request is still to be sent: the upstream answered before it had all of it.
     upload: Option<Box<Upload>>,
     deadline: Deadline,
@@ -53,11 +54,11 @@ pub(in crate::proxy) struct ResponseBody {
     failures: UpstreamFailures,
 }
 
-impl ResponseBody {
+impl Http1Body {
     pub(super) fn new(
         unread: Unread,
-        raw: Raw,
-        lease: Lease,
+        raw: Http1Conn,
+        lease: InFlight,
         deadline: Deadline,
         upload: Option<Box<Upload>>,
         failures: UpstreamFailures,
@@ -82,7 +83,7 @@ impl ResponseBody {
         body
     }
 
-    pub(in crate::proxy) fn poll_frame(
+    pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -219,11 +220,11 @@ impl ResponseBody {
         }
     }
 
-    pub(in crate::proxy) fn is_end_stream(&self) -> bool {
+    pub(crate) fn is_end_stream(&self) -> bool {
         self.unread.left.is_ended() && !self.has_trailers_to_give()
     }
 
-    pub(in crate::proxy) fn size_hint(&self) -> SizeHint {
+    pub(crate) fn size_hint(&self) -> SizeHint {
         match self.unread.left {
             BodyReader::Length(left) => SizeHint::with_exact(left),
             _ => SizeHint::default(),
@@ -231,12 +232,12 @@ impl ResponseBody {
     }
 
     /// How long it may stand still.
-    pub(in crate::proxy) fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         self.lease.upstream().settings.timeouts.body_idle
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for Http1Body {
     fn drop(&mut self) {
         // What comes behind a response is no response to anything: the connection is spent.
         if self.unread.left.is_ended() && self.unread.bytes.is_empty() {

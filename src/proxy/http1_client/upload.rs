@@ -11,9 +11,10 @@ use http::request::Parts;
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use crate::proxy::body_writer::{BodyFraming, BodyWriter};
-use crate::proxy::http1_heads::listed_trailers;
-use crate::proxy::request_body::{RequestBody, RequestBodyError};
+use crate::http1::body_writer::{BodyFraming, BodyWriter};
+use crate::http1::trailers::listed_trailers;
+use crate::upstream::body_error::RequestBodyError;
+use crate::upstream::request_body::RequestBody;
 
 /// A request that is being sent.
 pub(super) struct Upload {

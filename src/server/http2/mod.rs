@@ -4,10 +4,10 @@
 //! asks anything, a stream whose client takes nothing of its response, and a client that
 //! keeps us busy for nothing.
 
-mod calm;
-mod gathered;
+mod control_frame_limit;
 mod receive_window;
 mod streams;
+mod write_coalescing;
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,18 +25,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::metrics::Metrics;
-use crate::proxy::Client;
 use crate::proxy::Proxy;
-use crate::proxy::body;
-use crate::proxy::request_body::RequestBody;
-use crate::proxy::unread_bodies::UnreadBodies;
+use crate::proxy::response_body::without_content;
+use crate::routing::client::Client;
+use crate::upstream::request_body::RequestBody;
+use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::Limits;
 use super::drain::DrainSignal;
-use calm::Calm;
-use gathered::{Gathered, Spare};
+use control_frame_limit::ControlFrameLimit;
 use receive_window::ReceiveBudget;
 use streams::{Streams, Tasks};
+use write_coalescing::{Spare, WriteCoalescing};
 
 /// How long a connection without a request may go on once its client was told that it ends.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ impl Http2 {
                 let request = request.map(|body| RequestBody::from_http2(body, &unread));
                 let mut response = proxy.respond(request, client).await;
                 if is_head {
-                    response = body::without_content(response);
+                    response = without_content(response);
                 }
                 let tunnel = response.body_mut().take_tunnel();
                 if let (Some(tunnel), Some(on_upgrade)) = (tunnel, on_upgrade) {
@@ -105,9 +105,9 @@ impl Http2 {
         });
         let window = self.receive_budget.reserve();
         let connection = self.protocol(Tasks(Rc::clone(&streams)), window.bytes());
-        let stream = Gathered::new(stream, Rc::clone(&self.spare));
+        let stream = WriteCoalescing::new(stream, Rc::clone(&self.spare));
         let sender = stream.sender();
-        let stream = Calm::new(stream, Rc::clone(&streams), &self.limits);
+        let stream = ControlFrameLimit::new(stream, Rc::clone(&streams), &self.limits);
         let connection = connection.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let turn = |connection: Pin<&mut _>, cx: &mut Context<'_>| {

@@ -2,7 +2,7 @@
 //! client, and an end for those of which it takes nothing.
 //!
 //! hyper spawns a task for each stream, and says nothing of it afterwards. So the task is wrapped
-//! ([`Tasks`]), and so is the response's body ([`Answer`]): a body that has given a piece and is
+//! ([`Tasks`]), and so is the response's body ([`StreamBody`]): a body that has given a piece and is
 //! not asked for the next one waits for its client, who has no room for it (flow control, [RFC
 //! 9113 §5.2]). A piece ([`Piece`]) is counted for as long as anybody has it.
 //!
@@ -23,10 +23,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::Metrics;
-use crate::proxy::body;
-use crate::proxy::field_section_size;
-
-use super::super::Limits;
+use crate::proxy::body_error::BodyError;
+use crate::proxy::header_map::field_section_size;
+use crate::proxy::response_body;
+use crate::server::Limits;
 
 /// As much of heads as this many of the largest may be under way at once.
 const LARGEST_HEADS: usize = 16;
@@ -73,7 +73,7 @@ impl Streams {
 
     /// A request has come; `None`: there is no room for its head. Any number of streams may have
     /// small heads, but all of them at once may not have the largest.
-    pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>) -> Option<Exchange> {
+    pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>) -> Option<StreamExchange> {
         self.begun.set(self.begun.get().saturating_add(1));
         let target = request.uri();
         let target = target.path().len()
@@ -87,7 +87,7 @@ impl Streams {
         }
         self.heads.set(self.heads.get() + head);
         self.open.set(self.open.get() + 1);
-        Some(Exchange {
+        Some(StreamExchange {
             streams: Rc::clone(self),
             head,
             is_whole: false,
@@ -127,7 +127,7 @@ impl Streams {
 }
 
 /// One request, from its head to the end of its response.
-pub(super) struct Exchange {
+pub(super) struct StreamExchange {
     streams: Rc<Streams>,
     /// How long its head is, in bytes.
     head: usize,
@@ -135,7 +135,7 @@ pub(super) struct Exchange {
     is_whole: bool,
 }
 
-impl Exchange {
+impl StreamExchange {
     /// Has a request of a client that takes back what it asks for wait for a turn: the library
     /// begins what was reset already, and looks for that only when a request waits.
     pub(super) async fn still_stands(&self) {
@@ -154,10 +154,10 @@ impl Exchange {
         }
     }
 
-    pub(super) fn answer_with(mut self, body: body::Body) -> Answer {
+    pub(super) fn answer_with(mut self, body: response_body::Body) -> StreamBody {
         self.is_whole = body.is_end_stream();
         self.forget_head();
-        Answer {
+        StreamBody {
             body,
             exchange: self,
             waiting: Rc::default(),
@@ -172,7 +172,7 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for StreamExchange {
     fn drop(&mut self) {
         self.forget_head();
         let streams = &*self.streams;
@@ -192,16 +192,16 @@ impl Drop for Exchange {
 }
 
 /// The body of a response, which tells whether its client takes it.
-pub(super) struct Answer {
-    body: body::Body,
-    exchange: Exchange,
+pub(super) struct StreamBody {
+    body: response_body::Body,
+    exchange: StreamExchange,
     /// How much of it waits for the client, in bytes.
     waiting: Rc<Cell<usize>>,
     /// Until when the client may leave what it was given last.
     untaken_until: Option<Instant>,
 }
 
-impl Answer {
+impl StreamBody {
     /// Whether it is not its turn: something of it waits already, and too much of all.
     fn is_held(&self) -> bool {
         let streams = &self.exchange.streams;
@@ -220,14 +220,14 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for StreamBody {
     type Data = Piece;
-    type Error = body::BodyError;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, body::BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let this = &mut *self;
         let frame = if this.is_held() {
             let mut held = this.exchange.streams.held.borrow_mut();

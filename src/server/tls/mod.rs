@@ -14,6 +14,7 @@
 
 mod by_name;
 mod certificate;
+mod certificate_error;
 mod pem;
 
 use std::fmt;
@@ -24,14 +25,12 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 
 use crate::metrics::Metrics;
-use crate::proxy::crypto;
+use crate::tls::provider;
 
 use by_name::ByName;
 
-pub use certificate::{
-    AuthoritiesError, Certificate, CertificateError, CertificateWarning, ClientAuthorities,
-    PairFile, authorities,
-};
+pub use certificate::{Certificate, ClientAuthorities, authorities};
+pub use certificate_error::{AuthoritiesError, CertificateError, CertificateWarning, PairFile};
 pub use pem::PemError;
 
 /// The protocols that are spoken over TLS, the one that is liked best first.
@@ -90,7 +89,7 @@ fn tickets(
         Some(before) if before.tls.clients.is_none() => {
             Ok(Some(Arc::clone(&before.config.ticketer)))
         }
-        _ => crypto::Ticketer::new().map(|tickets| Some(tickets as _)),
+        _ => provider::Ticketer::new().map(|tickets| Some(tickets as _)),
     }
 }
 
@@ -158,7 +157,7 @@ impl TlsCell {
 
 impl Published {
     fn new(tls: Tls, tickets: Option<Arc<dyn ProducesTickets>>) -> Self {
-        let builder = ServerConfig::builder_with_provider(crypto::provider())
+        let builder = ServerConfig::builder_with_provider(provider::provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has suites for TLS 1.2 and 1.3");
         let verifier = match &tls.clients {

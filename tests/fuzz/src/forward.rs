@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, request};
 use s3cors::cors::{Decision, Options, Policy};
-use s3cors::proxy::Client;
 use s3cors::proxy::fuzzing::{to_client, to_upstream};
-use s3cors::proxy::snapshot::Forwarding;
+use s3cors::routing::client::Client;
+use s3cors::routing::snapshot::Forwarding;
 
 /// One field as a pair, its name in lower case.
 type Field = (String, Vec<u8>);

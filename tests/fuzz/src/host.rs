@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use s3cors::proxy::host::{Host, HostMap, HostPattern};
+use s3cors::routing::host::{Host, HostMap, HostPattern};
 
 /// A host, and below it the patterns of a map: both are read as the obvious reader reads them,
 /// and the map finds what asking every pattern finds.

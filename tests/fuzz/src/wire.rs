@@ -1,7 +1,8 @@
 //! What has to hold of HTTP/1.1's heads and chunks whatever bytes come.
 
-use s3cors::proxy::HeadLimits;
-use s3cors::proxy::wire::{Chunked, Framing, read_request};
+use s3cors::http1::chunked::Chunked;
+use s3cors::http1::request_head::HeadLimits;
+use s3cors::http1::request_head::{Framing, read_request};
 
 const LIMITS: HeadLimits = HeadLimits {
     uri_bytes: 1024,

@@ -8,11 +8,11 @@ use s3cors::admin::Reloads;
 use s3cors::config::reload::Reloader;
 use s3cors::config::{Input, load};
 use s3cors::metrics::Metrics;
-use s3cors::proxy::resolver::Resolver;
-use s3cors::proxy::snapshot::{Current, Forwarding, HostHeader, Policies, Route, Snapshot};
-use s3cors::proxy::upstream::{Address, Upstream, UpstreamSettings};
+use s3cors::routing::snapshot::{Current, Forwarding, HostHeader, Policies, Route, Snapshot};
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, Server};
+use s3cors::upstream::endpoint::{Address, Upstream, UpstreamSettings};
+use s3cors::upstream::resolver::Resolver;
 
 /// A running proxy; it stops when dropped.
 pub(crate) struct Configured {

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use s3cors::cors::{Options, Policy, check_document};
 use s3cors::metrics::Metrics;
-use s3cors::proxy::access_log::{AccessLog, AccessLogSettings, Destination, Format};
-use s3cors::proxy::check::CheckSettings;
-use s3cors::proxy::client::TrustedProxies;
-use s3cors::proxy::health::HealthSettings;
-use s3cors::proxy::host::HostMap;
-use s3cors::proxy::snapshot::{
+use s3cors::routing::client::TrustedProxies;
+use s3cors::routing::host::HostMap;
+use s3cors::routing::snapshot::{
     Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot,
 };
-use s3cors::proxy::traces::{Traces, TracesSettings};
-use s3cors::proxy::upstream::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
+use s3cors::telemetry::access_log::{AccessLog, AccessLogSettings, Destination, Format};
+use s3cors::telemetry::traces::{Traces, TracesSettings};
+use s3cors::upstream::check_settings::CheckSettings;
+use s3cors::upstream::endpoint::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
+use s3cors::upstream::health::HealthSettings;
 
 /// A running proxy; it stops when dropped.
 pub(crate) struct TestProxy {
@@ -38,7 +38,7 @@ pub(crate) struct TestRoute {
     pub(crate) cors: Option<String>,
     pub(crate) options: Options,
     pub(crate) buckets: Option<(
-        s3cors::proxy::bucket::Addressing,
+        s3cors::routing::bucket::Addressing,
         Vec<(&'static str, String)>,
     )>,
     /// Whether the route has policies at all.

@@ -1,0 +1,36 @@
+//! What the admin listener shows.
+
+use std::sync::Arc;
+
+use crate::explain::Entrance;
+use crate::metrics::Metrics;
+use crate::routing::snapshot::Current;
+use crate::server::Heartbeats;
+
+use super::health::{Health, Phase};
+use super::reloads::Reloads;
+
+/// What the listener tells of.
+#[derive(Debug)]
+pub struct State {
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// The process' phase.
+    pub health: Health,
+    /// Whether the workers turn their loops.
+    pub heartbeats: Heartbeats,
+    /// What became of the last reload.
+    pub reloads: Reloads,
+    /// Where clients connect to, for the command lines of `/cors`.
+    pub entrances: Vec<Entrance>,
+}
+
+impl State {
+    /// Enters a phase: `/readyz`, `/status` and the metrics tell of it.
+    pub fn enter(&self, phase: Phase) {
+        self.health.set(phase);
+        self.metrics.ready(phase == Phase::Serving);
+    }
+}

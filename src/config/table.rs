@@ -1,0 +1,329 @@
+//! A table of the config: each key is taken once, and what is left over is an error.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::cors;
+
+use super::diagnostic::Diagnostic;
+use super::file::Reader;
+
+/// A table whose keys are asked for one by one.
+#[derive(Debug)]
+pub(crate) struct Table<'t> {
+    table: &'t DeTable<'t>,
+    /// Where the table begins.
+    span: Range<usize>,
+    known: Vec<&'static str>,
+}
+
+impl<'t> Table<'t> {
+    pub(crate) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
+        Self {
+            table,
+            span,
+            known: Vec::with_capacity(16),
+        }
+    }
+
+    /// Where the table begins.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Where a key stands, if it does.
+    pub(crate) fn key_span(&self, key: &str) -> Option<Range<usize>> {
+        let (key, _) = self.table.get_key_value(key)?;
+        Some(key.span())
+    }
+
+    fn value(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    /// A string.
+    pub(crate) fn string(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<&'t str>> {
+        let value = self.value(key)?;
+        string(key, "a string", value, reader)
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<T>> {
+        let value = self.string(key, reader)?;
+        chosen(key, &value, choices, reader)
+    }
+
+    /// One or more of several strings, each with what it stands for.
+    pub(crate) fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        reader: &mut Reader<'_>,
+    ) -> Option<Vec<Spanned<T>>> {
+        let values = self.strings(key, reader)?.into_inner();
+        let chosen = values
+            .iter()
+            .filter_map(|value| chosen(key, value, choices, reader));
+        Some(chosen.collect())
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<bool>> {
+        let value = self.value(key)?;
+        let Some(boolean) = value.get_ref().as_bool() else {
+            reader.wrong_type(key, "true or false", value);
+            return None;
+        };
+        Some(Spanned::new(value.span(), boolean))
+    }
+
+    /// An integer between two others, both included.
+    pub(crate) fn integer(
+        &mut self,
+        key: &'static str,
+        least: u64,
+        most: u64,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<u64>> {
+        let value = self.value(key)?;
+        let Some(written) = value.get_ref().as_integer() else {
+            reader.wrong_type(key, "an integer", value);
+            return None;
+        };
+        let integer = u64::from_str_radix(written.as_str(), written.radix()).ok();
+        let integer = integer.filter(|integer| (least..=most).contains(integer));
+        if integer.is_none() {
+            let message = format!("`{key}` is an integer from {least} to {most}");
+            reader.error("out-of-range", value.span(), message);
+        }
+        Some(Spanned::new(value.span(), integer?))
+    }
+
+    /// One text or integer, or several, as they are written.
+    pub(crate) fn texts(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Vec<Spanned<String>>> {
+        let value = self.value(key)?;
+        let one = std::slice::from_ref(value);
+        let several = value.get_ref().as_array().map(|array| &**array);
+        let mut texts = Vec::new();
+        for value in several.unwrap_or(one) {
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                DeValue::Integer(written) => written.as_str().to_owned(),
+                _ => {
+                    reader.wrong_type(key, "a string or an integer, or a list of these", value);
+                    return None;
+                }
+            };
+            texts.push(Spanned::new(value.span(), text));
+        }
+        if texts.is_empty() {
+            let message = format!("`{key}` has at least one value");
+            reader.error("invalid-value", value.span(), message);
+            return None;
+        }
+        Some(texts)
+    }
+
+    /// A number of seconds, whole or not, of at least `least` and at most a year.
+    pub(crate) fn seconds(
+        &mut self,
+        key: &'static str,
+        least: Duration,
+        reader: &mut Reader<'_>,
+    ) -> Option<Duration> {
+        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+        let value = self.value(key)?;
+        let duration = match value.get_ref() {
+            DeValue::Integer(written) => u64::from_str_radix(written.as_str(), written.radix())
+                .ok()
+                .map(Duration::from_secs),
+            DeValue::Float(written) => written
+                .as_str()
+                .parse()
+                .ok()
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            _ => {
+                reader.wrong_type(key, "a number of seconds", value);
+                return None;
+            }
+        };
+        let duration = duration.filter(|duration| (least..=YEAR).contains(duration));
+        if duration.is_none() {
+            let (least, most) = (least.as_secs_f64(), YEAR.as_secs());
+            let message = format!("`{key}` is a number of seconds from {least} to {most}");
+            reader.error("out-of-range", value.span(), message);
+        }
+        duration
+    }
+
+    /// A number from 0 to 1, both included.
+    pub(crate) fn ratio(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<f64>> {
+        let value = self.value(key)?;
+        let written = match value.get_ref() {
+            DeValue::Integer(written) => written.as_str(),
+            DeValue::Float(written) => written.as_str(),
+            _ => {
+                reader.wrong_type(key, "a number from 0 to 1", value);
+                return None;
+            }
+        };
+        let ratio = written.parse().ok();
+        let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            let message = format!("`{key}` is a number from 0 to 1");
+            reader.error("out-of-range", value.span(), message);
+        }
+        Some(Spanned::new(value.span(), ratio?))
+    }
+
+    /// Strings; one alone may stand without brackets.
+    pub(crate) fn strings(
+        &mut self,
+        key: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<Vec<Spanned<&'t str>>>> {
+        const EXPECTED: &str = "a string or an array of strings";
+        let value = self.value(key)?;
+        let strings = match value.get_ref() {
+            DeValue::Array(array) => array
+                .iter()
+                .filter_map(|value| string(key, EXPECTED, value, reader))
+                .collect(),
+            _ => vec![string(key, EXPECTED, value, reader)?],
+        };
+        Some(Spanned::new(value.span(), strings))
+    }
+
+    /// A table of its own.
+    pub(crate) fn table(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Option<Self> {
+        let value = self.value(key)?;
+        let span = self.key_span(key).unwrap_or_else(|| value.span());
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Self::new(table, span)),
+            DeValue::Array(array) if array.iter().all(|value| value.get_ref().is_table()) => {
+                let diagnostic =
+                    Diagnostic::error("wrong-type", format!("there is one `{key}`, not several"));
+                reader.push(diagnostic.help(format!("write [{key}]")), span);
+                None
+            }
+            _ => {
+                reader.wrong_type(key, "a table", value);
+                None
+            }
+        }
+    }
+
+    /// Tables, as `[[key]]` writes them.
+    pub(crate) fn tables(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Vec<Self> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        match value.get_ref() {
+            DeValue::Array(array) => array
+                .iter()
+                .filter_map(|value| match value.get_ref() {
+                    DeValue::Table(table) => Some(Self::new(table, value.span())),
+                    _ => {
+                        reader.wrong_type(key, "an array of tables", value);
+                        None
+                    }
+                })
+                .collect(),
+            DeValue::Table(_) => {
+                let diagnostic =
+                    Diagnostic::error("wrong-type", format!("there may be several `{key}`"));
+                let span = self.key_span(key).unwrap_or_else(|| value.span());
+                reader.push(diagnostic.help(format!("write [[{key}]]")), span);
+                Vec::new()
+            }
+            _ => {
+                reader.wrong_type(key, "an array of tables", value);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Says of every key that was not asked for that it is unknown.
+    pub(crate) fn finish(self, reader: &mut Reader<'_>) {
+        for key in self.table.keys() {
+            let name = &**key.get_ref();
+            if self.known.contains(&name) {
+                continue;
+            }
+            let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}`"));
+            let help = match cors::nearest(name, &self.known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            reader.push(diagnostic.help(help), key.span());
+        }
+    }
+}
+
+pub(crate) fn chosen<T: Copy>(
+    key: &str,
+    value: &Spanned<&str>,
+    choices: &[(&str, T)],
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<T>> {
+    let chosen = choices.iter().find(|(name, _)| name == value.get_ref());
+    if let Some((_, choice)) = chosen {
+        return Some(Spanned::new(value.span(), *choice));
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let message = format!("`{key}` cannot be \"{}\"", value.get_ref());
+    let mut diagnostic =
+        Diagnostic::error("invalid-value", message).detail(format!("one of {}", quoted(&names)));
+    if let Some(name) = cors::nearest(value.get_ref(), &names) {
+        diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
+    }
+    reader.push(diagnostic, value.span());
+    None
+}
+
+pub(crate) fn string<'t>(
+    key: &str,
+    expected: &str,
+    value: &'t Spanned<DeValue<'t>>,
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<&'t str>> {
+    let Some(text) = value.get_ref().as_str() else {
+        reader.wrong_type(key, expected, value);
+        return None;
+    };
+    Some(Spanned::new(value.span(), text))
+}
+
+pub(crate) fn quoted(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}
+
+pub(crate) fn usize_of(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

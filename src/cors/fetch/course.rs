@@ -1,0 +1,51 @@
+//! What happened to one exchange in a browser, up to where it ended.
+
+use super::failure::{Failure, Reason, Step};
+use super::redirect::Travelling;
+
+/// The way of a request under one set of rules.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    pub(super) preflight_sent: bool,
+    pub(super) outcome: Outcome,
+    pub(super) readable: Vec<String>,
+    pub(super) failure: Option<Failure>,
+    /// The request as it was at the end.
+    pub(super) request: Travelling,
+}
+
+impl Course {
+    /// What can be seen of it from the page and the server.
+    pub(super) fn result(&self) -> (bool, Outcome, &[String]) {
+        (self.preflight_sent, self.outcome, &self.readable)
+    }
+
+    pub(super) fn blocked(mut self, step: Step, reason: Reason) -> Self {
+        self.outcome = Outcome::Blocked;
+        self.failure = Some(Failure { step, reason });
+        self
+    }
+}
+
+/// What a script gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The response.
+    Readable,
+    /// A response of which it may read nothing.
+    Opaque,
+    /// An error.
+    Blocked,
+}
+
+impl Outcome {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Readable => "readable",
+            Self::Opaque => "opaque",
+            Self::Blocked => "blocked",
+        }
+    }
+}

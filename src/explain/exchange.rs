@@ -1,0 +1,228 @@
+//! A script's request as its browser sends it under a policy: the preflight, then the request.
+
+use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use thiserror::Error;
+
+use crate::cors::fetch::{RequestHeader, is_safelisted_method, normalized_method};
+use crate::cors::{
+    Decision, Explanation, Outcome, Policy, ResourceType, S3Error, as_browsers_write,
+};
+use crate::routing::bucket::Ambiguity;
+
+use super::fetch::{self, PreflightReason};
+use super::text::one_line;
+
+/// A request that a script might make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hypothetical {
+    /// What it asks for: `http://HOST/PATH`.
+    pub url: String,
+    /// Where the script's page comes from.
+    pub origin: String,
+    /// Its method.
+    pub method: String,
+    /// The fields that the script sets: names, or `name: value`.
+    pub headers: Vec<String>,
+}
+
+/// No browser could make the request.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidHypothetical {
+    /// The URL is none, or not of HTTP.
+    #[error("`{}` is no URL of HTTP with a host: http://HOST/PATH", one_line(.0))]
+    Url(String),
+    /// The origin is missing or cannot be a field's value.
+    #[error("`{}` is no origin: SCHEME://HOST, with a port where it is not the scheme's own", one_line(.0))]
+    Origin(String),
+    /// The method is no token.
+    #[error("`{}` is no method", one_line(.0))]
+    Method(String),
+    /// The field's name is none.
+    #[error("`{}` is no name of a header field", one_line(.0))]
+    Header(String),
+}
+
+/// What a browser asks for, and what a policy answers.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The method, as the browser sends it.
+    pub method: Method,
+    /// The origin, as the browser sends it.
+    pub origin: HeaderValue,
+    /// The origin as it was written, where no browser sends it so.
+    pub written_origin: Option<String>,
+    /// Why the browser asks before; empty: it does not.
+    pub preflight_reasons: Vec<PreflightReason>,
+    /// The names in `Access-Control-Request-Headers`.
+    pub requested_headers: Vec<String>,
+    /// Fields that the browser does not ask for.
+    pub safelisted_headers: Vec<String>,
+    /// Fields that no script can set.
+    pub forbidden_headers: Vec<String>,
+    /// What the policy says of the preflight, also where the browser sends none.
+    pub preflight: Explanation,
+    /// The status of the preflight's answer.
+    pub preflight_status: StatusCode,
+    /// S3's error in the preflight's answer: code and message.
+    pub preflight_error: Option<(String, String)>,
+    /// What the policy says of the request itself.
+    pub actual: Explanation,
+    /// Why no policy applies: stores could read different buckets from the request.
+    pub ambiguity: Option<Ambiguity>,
+}
+
+impl Exchange {
+    /// What `policy` answers to a request for a `resource`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHypothetical`] where no browser could make the request. The URL is not looked at.
+    pub fn new(
+        policy: &Policy,
+        request: &Hypothetical,
+        resource: ResourceType,
+    ) -> Result<Self, InvalidHypothetical> {
+        let Asked {
+            method,
+            origin,
+            written_origin,
+            reasons,
+            asked,
+            safelisted,
+            forbidden,
+        } = Asked::new(request)?;
+        let fields = preflight_fields(&origin, &method, &asked);
+        let denial = match policy.decide(&Method::OPTIONS, &fields) {
+            Decision::Preflight(Err(denial)) => Some(denial),
+            Decision::NotCors | Decision::Preflight(Ok(_)) | Decision::Actual(_) => None,
+        };
+        let error = denial.as_ref().map(|denial| {
+            let error = S3Error::of(denial, resource);
+            (error.code.to_owned(), error.message.into_owned())
+        });
+        let preflight = policy.explain(&Method::OPTIONS, &fields);
+        let actual = HeaderMap::from_iter([(ORIGIN, origin.clone())]);
+        let actual = policy.explain(&method, &actual);
+        Ok(Self {
+            method,
+            origin,
+            written_origin,
+            preflight_reasons: reasons,
+            requested_headers: asked,
+            safelisted_headers: safelisted,
+            forbidden_headers: forbidden,
+            preflight,
+            preflight_status: denial.map_or(StatusCode::OK, |denial| denial.status()),
+            preflight_error: error,
+            actual,
+            ambiguity: None,
+        })
+    }
+
+    /// Whether the browser asks first.
+    #[must_use]
+    pub fn needs_preflight(&self) -> bool {
+        !self.preflight_reasons.is_empty()
+    }
+
+    /// Whether the script gets to see the response.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        let allowed =
+            |explanation: &Explanation| matches!(explanation.outcome, Outcome::Allowed(_));
+        allowed(&self.actual) && (!self.needs_preflight() || allowed(&self.preflight))
+    }
+
+    /// The answer that the verdict rests on: the preflight's where that stops the request, else
+    /// the request's own.
+    #[must_use]
+    pub fn deciding(&self) -> &Explanation {
+        let is_refused = matches!(self.preflight.outcome, Outcome::Refused(_));
+        if self.needs_preflight() && is_refused {
+            &self.preflight
+        } else {
+            &self.actual
+        }
+    }
+}
+
+/// A request as the browser takes it from the script.
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) origin: HeaderValue,
+    written_origin: Option<String>,
+    pub(crate) reasons: Vec<PreflightReason>,
+    pub(crate) asked: Vec<String>,
+    safelisted: Vec<String>,
+    forbidden: Vec<String>,
+}
+
+impl Asked {
+    pub(super) fn new(request: &Hypothetical) -> Result<Self, InvalidHypothetical> {
+        let method = normalized_method(request.method.trim());
+        let parsed = Method::from_bytes(method.as_bytes())
+            .map_err(|_| InvalidHypothetical::Method(method.clone()))?;
+        let written = request.origin.trim();
+        let sent = as_browsers_write(written);
+        let origin = HeaderValue::from_str(sent.as_deref().unwrap_or(written))
+            .ok()
+            .filter(|origin| !origin.is_empty())
+            .ok_or_else(|| InvalidHypothetical::Origin(request.origin.clone()))?;
+        let mut this = Self {
+            reasons: Vec::new(),
+            asked: Vec::new(),
+            safelisted: Vec::new(),
+            forbidden: Vec::new(),
+            method: parsed,
+            origin,
+            written_origin: sent.map(|_| written.to_owned()),
+        };
+        if !is_safelisted_method(&method) {
+            this.reasons.push(PreflightReason::Method(method));
+        }
+        for header in request.headers.iter().flat_map(|text| names_in(text)) {
+            let (name, value) =
+                fetch::field(header).map_err(|_| InvalidHypothetical::Header(header.to_owned()))?;
+            if value.is_none() && fetch::depends_on_its_value(&name) {
+                this.reasons
+                    .push(PreflightReason::Unvalued(name.to_string()));
+            }
+            match RequestHeader::of(&name, value) {
+                RequestHeader::Unsafe(name) => this.asked.push(name),
+                RequestHeader::Safelisted(name) => this.safelisted.push(name),
+                RequestHeader::Forbidden(name) => this.forbidden.push(name),
+            }
+        }
+        // A browser sorts them and asks for each once.
+        this.asked.sort();
+        this.asked.dedup();
+        for name in &this.asked {
+            let unvalued = PreflightReason::Unvalued(name.clone());
+            if !this.reasons.contains(&unvalued) {
+                this.reasons.push(PreflightReason::Header(name.clone()));
+            }
+        }
+        Ok(this)
+    }
+}
+
+/// The names of a list; a field with a value stands by itself, for the value may have commas.
+fn names_in(text: &str) -> Vec<&str> {
+    match text.contains(':') {
+        true => vec![text],
+        false => text.split(',').map(str::trim).collect(),
+    }
+}
+
+fn preflight_fields(origin: &HeaderValue, method: &Method, asked: &[String]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    fields.insert(ORIGIN, origin.clone());
+    let method = HeaderValue::from_str(method.as_str()).expect("a method is a token");
+    fields.insert(ACCESS_CONTROL_REQUEST_METHOD, method);
+    if !asked.is_empty() {
+        let names = HeaderValue::from_str(&asked.join(",")).expect("names are tokens");
+        fields.insert(ACCESS_CONTROL_REQUEST_HEADERS, names);
+    }
+    fields
+}

@@ -1,0 +1,428 @@
+//! A request's head, and how its body is framed.
+
+use std::mem::MaybeUninit;
+
+use http::Version;
+use http::header::CONNECTION;
+use httparse::{Header, Status};
+
+use super::claims::{IMITATED_FRAMING, imitates_framing};
+use super::fields::{
+    Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
+};
+
+/// A request's head whose meaning is beyond doubt.
+#[derive(Debug)]
+pub struct RequestHead<'h, 'b> {
+    /// Its bytes, the empty line included.
+    pub bytes: &'b [u8],
+    /// The method.
+    pub method: &'b str,
+    /// The target, as it came.
+    pub target: &'b str,
+    /// Whether it is HTTP/1.0.
+    pub is_http10: bool,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// `Host`.
+    pub host: Field<'b>,
+    /// `Origin`.
+    pub origin: Field<'b>,
+    /// `Access-Control-Request-Method`.
+    pub requested_method: Field<'b>,
+    /// `Access-Control-Request-Headers`.
+    pub requested_headers: Field<'b>,
+    /// `Connection`.
+    pub connection: Connection,
+    /// Whether it has an `Upgrade`.
+    pub has_upgrade: bool,
+    /// Whether it has a `TE`.
+    pub has_te: bool,
+    /// Whether it announces trailers (`Trailer`).
+    pub has_trailer: bool,
+    /// Whether its `Authorization` is for the connection (NTLM, Negotiate).
+    pub authenticates_connection: bool,
+    /// Whether a `Via` is there.
+    pub has_via: bool,
+    /// `Expect`.
+    pub expect: Field<'b>,
+    /// The fields.
+    pub fields: &'h [Header<'b>],
+}
+
+/// How a request's body is framed ([RFC 9112 §6.3]).
+///
+/// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// So many bytes, maybe none.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
+
+/// What `Connection` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// Nothing, or that it may stay open.
+    #[default]
+    Stays,
+    /// That it ends with the response.
+    Closes,
+    /// More: it names fields, or there are several lines.
+    Lists,
+}
+
+/// Why bytes are no request that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// Not HTTP/1.1, or HTTP/1.1 that another server might read differently; and in what.
+    Malformed(&'static str),
+    /// More bytes or fields than the limits let through.
+    TooLarge,
+    /// A longer target than the limits let through.
+    UriTooLong,
+}
+
+/// Reads the request head that `bytes` begin with and gives it to `then`; `None`: there is more
+/// to come.
+///
+/// # Errors
+///
+/// What is wrong with it: the connection cannot go on.
+pub fn read_request<R>(
+    bytes: &[u8],
+    limits: &HeadLimits,
+    then: impl FnOnce(&RequestHead<'_, '_>) -> R,
+) -> Result<Option<R>, HeadError> {
+    let mut usual = [const { MaybeUninit::uninit() }; USUAL_FIELDS];
+    let mut slots = usual
+        .get_mut(..limits.header_count.min(USUAL_FIELDS))
+        .unwrap_or_default();
+    let mut request = httparse::Request::new(&mut []);
+    let mut result = request.parse_with_uninit_headers(bytes, slots);
+    let mut many;
+    if result == Err(httparse::Error::TooManyHeaders) && limits.header_count > USUAL_FIELDS {
+        many = vec![MaybeUninit::uninit(); limits.header_count];
+        slots = &mut many;
+        request = httparse::Request::new(&mut []);
+        result = request.parse_with_uninit_headers(bytes, slots);
+    }
+    let length = match result {
+        Ok(Status::Complete(length)) if length <= limits.head_bytes => length,
+        Ok(Status::Complete(_)) => return Err(HeadError::TooLarge),
+        Ok(Status::Partial) => return too_long(bytes, limits).map_or(Ok(None), Err),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        Err(error) => return Err(HeadError::Malformed(reason(error))),
+    };
+    let head = bytes.get(..length).unwrap_or_default();
+    let target = request.path.unwrap_or_default();
+    if target.len() > limits.uri_bytes {
+        return Err(HeadError::UriTooLong);
+    }
+    RequestHead::new(head, &request).map(|head| Some(then(&head)))
+}
+
+fn reason(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::HeaderName => "a field name is not a token",
+        httparse::Error::HeaderValue => "a field value has a byte that none may have",
+        httparse::Error::NewLine => "a line does not end with CRLF",
+        httparse::Error::Status | httparse::Error::Token => "the request line is not one",
+        httparse::Error::TooManyHeaders => "too many fields",
+        httparse::Error::Version => "the version is neither 1.1 nor 1.0",
+    }
+}
+
+/// What is too long of a head that is not complete. A target that is too long is not refused before
+/// the rest of the head is there, as far as that may come: it says who is to read the refusal.
+fn too_long(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
+    // A method, spaces and a version are not of the target.
+    const REST_OF_LINE: usize = 64;
+    if bytes.len() <= limits.head_bytes {
+        return None;
+    }
+    let line = bytes
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .unwrap_or(bytes.len());
+    Some(match line > limits.uri_bytes.saturating_add(REST_OF_LINE) {
+        true => HeadError::UriTooLong,
+        false => HeadError::TooLarge,
+    })
+}
+
+impl<'h, 'b> RequestHead<'h, 'b> {
+    /// The first value of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&'b [u8]> {
+        let mut fields = self.fields.iter();
+        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name))?;
+        Some(field.value)
+    }
+
+    /// The version.
+    pub(crate) fn version(&self) -> Version {
+        match self.is_http10 {
+            true => Version::HTTP_10,
+            false => Version::HTTP_11,
+        }
+    }
+
+    /// Whether the client ends the connection with the response ([RFC 9112 §9.3]).
+    ///
+    /// [RFC 9112 §9.3]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3
+    pub(crate) fn closes(&self) -> bool {
+        match self.connection {
+            Connection::Closes => true,
+            Connection::Stays if !self.is_http10 => false,
+            Connection::Stays | Connection::Lists => {
+                self.fields.lists(&CONNECTION, b"close")
+                    || self.is_http10 && !self.fields.lists(&CONNECTION, KEEP_ALIVE)
+            }
+        }
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 none does
+    /// ([RFC 9110 §10.1.1]).
+    ///
+    /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+    pub(crate) fn expects_continue(&self) -> bool {
+        matches!(self.expect, Field::One(value) if value.eq_ignore_ascii_case(b"100-continue"))
+            && !self.is_http10
+            && self.framing != Framing::Length(0)
+    }
+
+    fn new(bytes: &'b [u8], request: &'h httparse::Request<'_, 'b>) -> Result<Self, HeadError> {
+        let (fields, malformed) = (&*request.headers, HeadError::Malformed);
+        let method = request.method.unwrap_or_default();
+        if !bytes.starts_with(method.as_bytes()) || !ends_lines_with_crlf(bytes, fields) {
+            return Err(malformed("a line does not end with CRLF"));
+        }
+        let mut head = Self {
+            bytes,
+            method,
+            target: request.path.unwrap_or_default(),
+            is_http10: request.version == Some(0),
+            framing: Framing::Length(0),
+            host: Field::Absent,
+            origin: Field::Absent,
+            requested_method: Field::Absent,
+            requested_headers: Field::Absent,
+            connection: Connection::default(),
+            has_upgrade: false,
+            has_te: false,
+            has_trailer: false,
+            authenticates_connection: false,
+            has_via: false,
+            expect: Field::Absent,
+            fields: &[],
+        };
+        let (mut length, mut coding, mut connection) = <(Field, Field, Field)>::default();
+        for field in fields {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            // Lengths tell nearly all names apart before any letter is compared.
+            let place = match field.name.len() {
+                2 if is("te") => {
+                    head.has_te = true;
+                    continue;
+                }
+                3 if is("via") => {
+                    head.has_via = true;
+                    continue;
+                }
+                4 if is("host") => &mut head.host,
+                6 if is("origin") => &mut head.origin,
+                6 if is("expect") => &mut head.expect,
+                7 if is("upgrade") => {
+                    head.has_upgrade = true;
+                    continue;
+                }
+                7 if is("trailer") => {
+                    head.has_trailer = true;
+                    continue;
+                }
+                10 if is("connection") => &mut connection,
+                13 if is("authorization") => {
+                    head.authenticates_connection |= authenticates_connection(field.value);
+                    continue;
+                }
+                14 if is("content-length") => &mut length,
+                17 if is("transfer-encoding") => &mut coding,
+                14 | 17 if imitates_framing(field.name) => return Err(malformed(IMITATED_FRAMING)),
+                29 if is("access-control-request-method") => &mut head.requested_method,
+                30 if is("access-control-request-headers") => &mut head.requested_headers,
+                _ => continue,
+            };
+            place.add(field.value);
+        }
+        head.framing = framing(length, coding, head.is_http10).map_err(malformed)?;
+        head.connection = match connection {
+            Field::Absent => Connection::Stays,
+            Field::One(value) if value.eq_ignore_ascii_case(KEEP_ALIVE) => Connection::Stays,
+            Field::One(value) if value.eq_ignore_ascii_case(b"close") => Connection::Closes,
+            Field::One(_) | Field::Several => Connection::Lists,
+        };
+        if !head
+            .target
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+        {
+            return Err(malformed(
+                "the target has a byte outside visible ASCII, or a fragment: percent-encode it",
+            ));
+        }
+        head.fields = fields;
+        Ok(head)
+    }
+}
+
+/// How a body is framed, where there is one way to read it. A request with both fields, with
+/// several of one, or with a coding besides `chunked`, is how others are smuggled
+/// ([RFC 9112 §11.2]).
+///
+/// [RFC 9112 §11.2]: https://www.rfc-editor.org/rfc/rfc9112#section-11.2
+fn framing(length: Field<'_>, coding: Field<'_>, is_http10: bool) -> Result<Framing, &'static str> {
+    match (length, coding) {
+        (Field::Absent, Field::Absent) => Ok(Framing::Length(0)),
+        (Field::One(digits), Field::Absent) => match parse_length(digits) {
+            Some(length) => Ok(Framing::Length(length)),
+            None => Err("Content-Length is not a number of bytes"),
+        },
+        (Field::Several, Field::Absent) => Err("there are several Content-Length fields"),
+        (Field::Absent, Field::One(_)) if is_http10 => Err("HTTP/1.0 has no Transfer-Encoding"),
+        // The names of codings are case-insensitive (RFC 9112 §7).
+        (Field::Absent, Field::One(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Framing::Chunked)
+        }
+        (Field::Absent, _) => Err("Transfer-Encoding is not chunked, once"),
+        (_, _) => Err("there are both Content-Length and Transfer-Encoding"),
+    }
+}
+
+/// Reads a `Content-Length`: digits alone, as many as a file can have bytes, and none before
+/// them that some would take for octal.
+pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
+    // 18 digits fit whatever they are; nobody sends an exabyte.
+    const MOST_DIGITS: usize = 18;
+    let is_padded = digits.len() > 1 && digits.starts_with(b"0");
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    if digits.is_empty() || digits.len() > MOST_DIGITS || is_padded || !is_number {
+        return None;
+    }
+    Some(
+        digits
+            .iter()
+            .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
+    )
+}
+
+/// What is checked of a request's head before anything else.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// The target, in bytes.
+    pub uri_bytes: usize,
+    /// The fields, in bytes.
+    pub head_bytes: usize,
+    /// How many fields.
+    pub header_count: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        uri_bytes: 100,
+        head_bytes: 400,
+        header_count: 100,
+    };
+
+    fn read(text: &str) -> Result<Option<Framing>, HeadError> {
+        read_request(text.as_bytes(), &LIMITS, |head| head.framing)
+    }
+
+    #[test]
+    fn a_head_has_one_meaning_or_none() {
+        let good = [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
+            (
+                "PUT / HTTP/1.1\r\ncontent-length:  12 \r\n\r\nbody",
+                Framing::Length(12),
+            ),
+            (
+                "PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing::Chunked,
+            ),
+            (
+                "PUT / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\n\r\n",
+                Framing::Chunked,
+            ),
+            ("GET / HTTP/1.0\r\n\r\n", Framing::Length(0)),
+        ];
+        for (text, framing) in good {
+            assert_eq!(read(text), Ok(Some(framing)), "{text:?}");
+            for end in 0..text.find("\r\n\r\n").unwrap() + 3 {
+                assert_eq!(read(&text[..end]), Ok(None), "{:?}", &text[..end]);
+            }
+        }
+        let bad = [
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+            "GET /# HTTP/1.1\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 010\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: Chunked;q=1\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: \r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n",
+            "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ];
+        for text in bad {
+            assert!(
+                matches!(read(text), Err(HeadError::Malformed(_))),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_known_before_it_is_complete() {
+        let long = format!("GET /{}", "a".repeat(200));
+        assert_eq!(read(&long), Ok(None));
+        let long = format!("GET /{}", "a".repeat(400));
+        assert_eq!(read(&long), Err(HeadError::UriTooLong));
+        let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(200));
+        assert_eq!(read(&long), Err(HeadError::UriTooLong));
+        let large = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(400));
+        assert_eq!(read(&large), Err(HeadError::TooLarge));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A:\r\n".repeat(99));
+        assert_eq!(
+            read_request(
+                many.as_bytes(),
+                &HeadLimits {
+                    header_count: 99,
+                    ..LIMITS
+                },
+                |_| ()
+            ),
+            Err(HeadError::TooLarge)
+        );
+        let wide = HeadLimits {
+            head_bytes: 4000,
+            ..LIMITS
+        };
+        assert_eq!(
+            read_request(many.as_bytes(), &wide, |head| head.fields.len()),
+            Ok(Some(99))
+        );
+    }
+}

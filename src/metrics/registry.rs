@@ -1,0 +1,212 @@
+//! Every metric of the process: the handles that requests count with, and what is read from them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::time::SystemTime;
+
+use super::config::{ConfigMetrics, ConfigState, ReloadResult};
+use super::dropped_lines::DroppedLines;
+use super::listener::ListenerMetrics;
+use super::route::RouteMetrics;
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "guards the lists of routes, listeners and certificates, asked for at a start, a reload or a scrape"
+)]
+use std::sync::Mutex;
+
+/// The `route` label of requests that found no route: an unknown host, no valid request at all.
+/// Ask [`Metrics::route`] for it and keep the handle.
+pub const NO_ROUTE: &str = "-";
+
+/// The media type of [`Metrics::encode`].
+pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
+
+/// When certificates end, by their names.
+pub type CertificateEnds = Vec<(Box<str>, SystemTime)>;
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    workers: usize,
+    pub(super) started: SystemTime,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    routes: Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    pub(super) listeners: Mutex<Vec<(Box<str>, ListenerMetrics)>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    pub(super) certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
+    pub(super) config: ConfigMetrics,
+    pub(super) ready: AtomicBool,
+    pub(super) connections_limit: AtomicU64,
+    pub(super) access_log_dropped: AtomicU64,
+    pub(super) log_dropped: OnceLock<DroppedLines>,
+    pub(super) trace_spans_dropped: AtomicU64,
+    pub(super) panics: AtomicU64,
+}
+
+impl Metrics {
+    /// Metrics for a data plane of `workers` threads that starts with generation 1.
+    #[must_use]
+    pub fn new(workers: usize) -> Arc<Self> {
+        let started = SystemTime::now();
+        Arc::new(Self {
+            workers,
+            started,
+            routes: Default::default(),
+            listeners: Default::default(),
+            certificates: Default::default(),
+            config: ConfigMetrics::new(started),
+            ready: AtomicBool::new(false),
+            connections_limit: AtomicU64::new(0),
+            access_log_dropped: AtomicU64::new(0),
+            log_dropped: OnceLock::new(),
+            trace_spans_dropped: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        })
+    }
+
+    /// How many workers count.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The counters of the route named `name`; the same ones at each call as long as somebody
+    /// holds them, so that a reload goes on counting.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = routes.get(name).and_then(Weak::upgrade) {
+            return route;
+        }
+        if routes.len() == routes.capacity() {
+            // Before the list grows, those that reloads removed make room.
+            routes.retain(|_, route| route.strong_count() > 0);
+        }
+        let route = Arc::new(RouteMetrics::new(name, self.workers));
+        routes.insert(name.into(), Arc::downgrade(&route));
+        route
+    }
+
+    /// The counts of the listener named `name`; the same ones at each call.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        let mut listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, counts)) = listeners.iter().find(|(known, _)| **known == *name) {
+            return counts.clone();
+        }
+        let counts = ListenerMetrics::new(self.workers);
+        listeners.push((name.into(), counts.clone()));
+        counts
+    }
+
+    /// When the certificates of the listener named `listener` end, by the certificates' names;
+    /// replaces what was said of them before.
+    pub fn certificates(&self, listener: &str, ends: CertificateEnds) {
+        let certificates = self.certificates.lock();
+        let mut certificates = certificates.unwrap_or_else(PoisonError::into_inner);
+        certificates.insert(listener.into(), ends);
+    }
+
+    /// A reload ended: what became of it, and the generation in force.
+    pub fn reloaded(&self, result: ReloadResult, generation: u64) {
+        self.config.reloaded(result, generation);
+    }
+
+    /// What is in force now of what the config and its files say.
+    pub fn config_state(&self, state: ConfigState) {
+        self.config.set_state(state);
+    }
+
+    /// Whether requests are served: not while the process starts or drains.
+    pub fn ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// How many connections all listeners together may hold.
+    pub fn connections_limit(&self, connections: usize) {
+        self.connections_limit
+            .store(connections as u64, Ordering::Relaxed);
+    }
+
+    /// So many lines of the access log could not be written.
+    pub fn access_log_dropped(&self, lines: u64) {
+        self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
+    }
+
+    /// Exports the process log's count of dropped lines; the first one stays.
+    pub fn show_log_drops(&self, dropped: DroppedLines) {
+        let _ = self.log_dropped.set(dropped);
+    }
+
+    /// So many spans could not be sent.
+    pub fn trace_spans_dropped(&self, spans: u64) {
+        self.trace_spans_dropped.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// A panic cost somebody a connection.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every route that somebody holds, by name.
+    pub(crate) fn routes(&self) -> Vec<Arc<RouteMetrics>> {
+        let mut routes: Vec<_> = self
+            .routes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        routes.sort_by(|a, b| a.name().cmp(b.name()));
+        routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{NoRoom, Worker};
+
+    #[test]
+    fn a_route_has_one_set_of_counters_as_long_as_a_snapshot_holds_it() {
+        let metrics = Metrics::new(2);
+        let before = metrics.route("photos");
+        let after = metrics.route("photos");
+        assert!(Arc::ptr_eq(&before, &after));
+        drop((before, after));
+        assert!(metrics.routes().is_empty());
+    }
+
+    #[test]
+    fn routes_that_come_and_go_leave_nothing_behind() {
+        let metrics = Metrics::new(1);
+        for number in 0..10_000 {
+            let _gone = metrics.route(&number.to_string());
+        }
+        let routes = metrics.routes.lock().unwrap();
+        assert!(routes.capacity() < 100, "{}", routes.capacity());
+    }
+
+    #[test]
+    fn a_listener_has_one_set_of_counts() {
+        let metrics = Metrics::new(2);
+        for worker in [Worker(0), Worker(1)] {
+            metrics.listener("http").opened(worker);
+            let reason = NoRoom::ConnectionsPerClient;
+            metrics.listener("http").refused(worker, reason);
+        }
+        let counts = metrics.listener("http");
+        assert_eq!(counts.connections(), 2);
+        let refusals: Vec<_> = counts.refusals().collect();
+        assert_eq!(
+            refusals,
+            [("connections", 0), ("connections_per_client", 2)]
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! What the access log records of an exchange. If there is a log or a trace, the exchange keeps the
+//! request's logged fields until the response has ended.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use crate::cors::{Kind, Reason};
+use crate::http1::fields::Fields as _;
+use crate::routing::client;
+use crate::routing::client::X_FORWARDED_FOR;
+use crate::routing::snapshot::Route;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::trace_context::TraceParent;
+use crate::telemetry::traces::OpenSpan;
+
+use super::Proxy;
+use super::access_note::{AccessNote, Answered, ExchangeEnd};
+use super::exchange::Exchange;
+use super::received::ReceivedRequest;
+
+impl Proxy {
+    /// The address that a request comes from, as far as its client is trusted to say it.
+    fn address_behind(&self, request: &ReceivedRequest<'_, '_>) -> Option<IpAddr> {
+        let client = request.client;
+        if !client.trusted {
+            return client.address;
+        }
+        let lines = request.head.fields.field_values(&X_FORWARDED_FOR);
+        client::address_behind(lines, client, &self.snapshot().0.trusted_proxies)
+    }
+
+    /// Adds the logged fields to `head_buf`. `None`: there is no access log and no span.
+    pub(crate) fn note(
+        &self,
+        request: &ReceivedRequest<'_, '_>,
+        decision: Option<(Kind, Result<(), Reason>)>,
+        span: Option<OpenSpan>,
+        head_buf: &mut Vec<u8>,
+    ) -> Option<Box<AccessNote>> {
+        if self.access_log.is_none() && span.is_none() {
+            return None;
+        }
+        let mut keep = |part: &[u8]| {
+            let start = head_buf.len();
+            head_buf.extend_from_slice(part);
+            start..head_buf.len()
+        };
+        let head = request.head;
+        Some(Box::new(AccessNote {
+            time: SystemTime::now(),
+            address: self.address_behind(request),
+            target: keep(request.target.origin_form.as_bytes()),
+            host: keep(request.authority),
+            origin: head.field("origin").map(&mut keep),
+            referer: head.field("referer").map(&mut keep),
+            user_agent: head.field("user-agent").map(&mut keep),
+            version: head.version(),
+            span,
+            trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
+            decision,
+        }))
+    }
+
+    /// Logs an exchange that has ended.
+    pub(crate) fn tell(&self, exchange: &Exchange, route: &Route, end: &ExchangeEnd<'_>) {
+        let Some(told) = &exchange.told else {
+            return;
+        };
+        let part = |range: &Range<usize>| exchange.head_buf.get(range.clone()).unwrap_or_default();
+        let record = Record {
+            time: told.time,
+            route: Some(&route.name),
+            client: told.address,
+            method: &exchange.method,
+            host: part(&told.host),
+            target: std::str::from_utf8(part(&told.target)).unwrap_or_default(),
+            version: told.version,
+            status: end.status,
+            bytes: end.bytes,
+            duration: exchange.start.elapsed(),
+            upstream: end.upstream,
+            failed: end.failed,
+            request_id: end.request_id,
+            trace_id: told.trace_id,
+            origin: told.origin.as_ref().map(part),
+            decision: told.decision,
+            referer: told.referer.as_ref().map(part),
+            user_agent: told.user_agent.as_ref().map(part),
+        };
+        self.record(&record, told.span.as_ref());
+    }
+
+    /// Logs a request, and ends its span.
+    pub(crate) fn record(&self, record: &Record<'_>, span: Option<&OpenSpan>) {
+        if let Some(logger) = &self.access_log {
+            logger.log(record);
+        }
+        if let Some(span) = span {
+            span.end(record);
+        }
+    }
+
+    /// Begins a span where the request is recorded.
+    pub(crate) fn begin_span(&self, request: &ReceivedRequest<'_, '_>) -> Option<OpenSpan> {
+        let tracer = self.tracer.as_ref()?;
+        tracer.begin(
+            request.head.fields,
+            &request.target.origin_form,
+            request.client,
+        )
+    }
+
+    /// Logs a request that was answered here.
+    pub(crate) fn tell_answered(
+        &self,
+        request: &ReceivedRequest<'_, '_>,
+        route: &Route,
+        answered: &Answered<'_>,
+    ) {
+        let span = self.begin_span(request);
+        if self.access_log.is_none() && span.is_none() {
+            return;
+        }
+        let head = request.head;
+        let record = Record {
+            time: SystemTime::now(),
+            route: Some(&route.name),
+            client: self.address_behind(request),
+            method: &request.method,
+            host: request.authority,
+            target: &request.target.origin_form,
+            version: head.version(),
+            status: answered.status,
+            bytes: answered.bytes as u64,
+            duration: request.start.elapsed(),
+            upstream: None,
+            failed: None,
+            request_id: answered.request_id,
+            trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
+            origin: head.field("origin"),
+            decision: answered.decision,
+            referer: head.field("referer"),
+            user_agent: head.field("user-agent"),
+        };
+        self.record(&record, span.as_ref());
+    }
+}

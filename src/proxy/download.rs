@@ -1,0 +1,200 @@
+//! A response's body on its way to the client: moved as it comes, and never held whole.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::http1::body::{BodyReader, part};
+use crate::net::client_stream::ClientStream;
+use crate::net::deadline::{Deadline, due};
+use crate::net::splice::{Pipe, Side, WORTH_IT};
+use crate::net::write::{flush, write_all, write_at_once};
+use crate::upstream::http1_conn::Http1Conn;
+
+use super::running_exchange::RunningExchange;
+
+/// As much as is read at once for somebody who did not take all that was there, in bytes.
+pub(crate) const SMALLEST_PIECE: usize = 16 * 1024;
+
+/// How long a response may be silent before a client that sends no more is taken to have left.
+const LEFT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Why a response's body breaks off. The client sees it cut.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The upstream's connection failed or ended in the middle of it.
+    Upstream(io::Error),
+    /// What the upstream sends is no chunk.
+    Chunk,
+    /// The upstream stopped sending.
+    Idle {
+        /// Whether it had said how much it would send: then it owes the rest.
+        owes: bool,
+    },
+    /// The client left, or stopped taking.
+    Client,
+}
+
+impl<C: ClientStream> RunningExchange<'_, C> {
+    /// Moves the rest of a response's body to the client; `unwritten` goes first.
+    pub(crate) async fn download(
+        &mut self,
+        mut left: BodyReader,
+        mut unwritten: Vec<u8>,
+        raw: &mut Http1Conn,
+        limit: Duration,
+    ) -> Result<(), Broken> {
+        let mut piece = SMALLEST_PIECE;
+        loop {
+            self.deadline.set(due(limit));
+            if !unwritten.is_empty() {
+                // A client may be slow, as long as it takes something.
+                let renewed = Some(limit);
+                let written = write_all(self.client, &unwritten, self.deadline, renewed).await;
+                written.map_err(|_| Broken::Client)?;
+                unwritten.clear();
+            }
+            if left.is_ended() {
+                return Ok(());
+            }
+            if matches!(left, BodyReader::Broken) {
+                return Err(Broken::Chunk);
+            }
+            if let BodyReader::Length(length) = &mut left
+                && *length >= WORTH_IT
+                && let (Some(source), Some(sink)) = (raw.stream.tcp(), self.client.tcp())
+                && let Some(pipe) = self.proxy.pipes.take()
+            {
+                let bytes = &mut self.bytes;
+                let moved =
+                    download_spliced(source, sink, pipe, length, self.deadline, limit, bytes);
+                self.proxy.pipes.give_back(moved.await?);
+                continue;
+            }
+            let mut has_left = false;
+            let moved = poll_fn(|cx| {
+                // While the upstream is waited for, the client may take what it did not at once.
+                if flush(cx, self.client).is_err() {
+                    return Poll::Ready(Err(Broken::Client));
+                }
+                let moved = self.poll_piece(cx, &mut left, piece, raw);
+                if moved.is_ready() {
+                    return moved;
+                }
+                if !has_left && let Poll::Ready(ended) = self.poll_ahead(cx) {
+                    if ended.is_err() {
+                        return Poll::Ready(Err(Broken::Client));
+                    }
+                    // It may still read, but nothing shows it before something is sent.
+                    has_left = true;
+                    self.deadline.set(due(limit.min(LEFT_PATIENCE)));
+                }
+                self.deadline.poll(cx).map(|()| {
+                    Err(match has_left {
+                        true => Broken::Client,
+                        false => Broken::Idle {
+                            owes: matches!(left, BodyReader::Length(_)),
+                        },
+                    })
+                })
+            });
+            unwritten = moved.await?;
+            // Who takes all at once gets more at once; who does not is not waited for with much.
+            piece = if unwritten.is_empty() {
+                piece.saturating_mul(2)
+            } else {
+                SMALLEST_PIECE
+            };
+        }
+    }
+
+    /// Reads one piece and writes it; gives what was not taken.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        left: &mut BodyReader,
+        piece: usize,
+        raw: &mut Http1Conn,
+    ) -> Poll<Result<Vec<u8>, Broken>> {
+        let coding = self.exchange.coding();
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let piece = piece.min(scratch.input.len());
+        let mut buffer = ReadBuf::new(scratch.input.get_mut(..piece).unwrap_or_default());
+        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer)).map_err(Broken::Upstream)?;
+        let mut bytes = buffer.filled();
+        let written = match left {
+            BodyReader::Length(length) if !bytes.is_empty() => {
+                let now = part(bytes, *length);
+                *length -= now.len() as u64;
+                self.bytes += now.len() as u64;
+                // What comes behind the body is no response to anything: the connection is spent.
+                raw.is_spent |= now.len() < bytes.len();
+                write_at_once(cx, self.client, now)
+            }
+            left => {
+                scratch.output.clear();
+                if bytes.is_empty() {
+                    if !left.close() {
+                        let ended = io::ErrorKind::UnexpectedEof.into();
+                        return Poll::Ready(Err(Broken::Upstream(ended)));
+                    }
+                    coding.write_end(b"", &mut scratch.output);
+                } else {
+                    self.bytes += left.pass(&mut bytes, coding, &mut scratch.output);
+                    raw.is_spent |= !bytes.is_empty();
+                }
+                write_at_once(cx, self.client, &scratch.output)
+            }
+        };
+        Poll::Ready(written.map_err(|_| Broken::Client))
+    }
+}
+
+/// Moves the rest of a body of known length from one TCP connection to another; gives the pipe
+/// back.
+async fn download_spliced(
+    source: &TcpStream,
+    sink: &TcpStream,
+    mut pipe: Pipe,
+    left: &mut u64,
+    deadline: &mut Deadline,
+    limit: Duration,
+    bytes: &mut u64,
+) -> Result<Pipe, Broken> {
+    while *left > 0 || !pipe.is_empty() {
+        deadline.set(due(limit));
+        let mut has_left = false;
+        let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
+            Poll::Pending => {
+                match sink.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
+                    Poll::Ready(Ok(0)) if !has_left => {
+                        has_left = true;
+                        deadline.set(due(limit.min(LEFT_PATIENCE)));
+                    }
+                    Poll::Ready(Ok(_)) | Poll::Pending => {}
+                }
+                deadline.poll(cx).map(|()| {
+                    Err(match pipe.is_empty() && !has_left {
+                        true => Broken::Idle { owes: true },
+                        false => Broken::Client,
+                    })
+                })
+            }
+            Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
+                Side::Source(error) => Broken::Upstream(error),
+                Side::Ended | Side::Invalid => {
+                    Broken::Upstream(io::ErrorKind::UnexpectedEof.into())
+                }
+                Side::Sink(_) => Broken::Client,
+            })),
+        });
+        *bytes += moved.await? as u64;
+    }
+    Ok(pipe)
+}

@@ -1,0 +1,412 @@
+//! What changes on the way: the request to the upstream, the response to the client.
+//!
+//! Everything else stays as it came, byte for byte: path, query and `Host` are what SigV4 signs.
+
+use std::mem;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
+use hyper::ext::Protocol;
+
+use crate::cors::ReplacedFields;
+use crate::http1::claims::{IMITATED_FRAMING, imitates_framing};
+use crate::http1::fields::Fields as _;
+use crate::http1::request_head::parse_length;
+use crate::http1::response_edit::ResponseEdit;
+use crate::routing::client::{Client, TrustedProxies};
+use crate::routing::host::Host;
+use crate::routing::snapshot::{Forwarding, HostHeader};
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::error::Error;
+
+use super::request_edit::RequestEdit;
+
+/// How a request names its host.
+///
+/// An absolute-form target, or HTTP/2's `:authority`, wins over `Host` ([RFC 9112 §3.2.2]).
+///
+/// # Errors
+///
+/// [`Error::InvalidHost`] where HTTP/1.1 has no `Host`, where there are several or one that is none,
+/// whatever the target says, and where HTTP/2's two ways to say it differ ([RFC 9113 §8.3.1]).
+///
+/// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+/// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+pub(crate) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let host = hosts.next().map(HeaderValue::as_bytes);
+    if hosts.next().is_some() {
+        return Err(Error::InvalidHost);
+    }
+    let Some(authority) = request.uri.authority() else {
+        return host.ok_or(Error::InvalidHost);
+    };
+    let authority = authority.as_str().as_bytes();
+    let may_be = match host {
+        Some(host) if request.version == Version::HTTP_2 => host.eq_ignore_ascii_case(authority),
+        Some(host) => Host::parse(host).is_ok(),
+        None => request.version != Version::HTTP_11,
+    };
+    may_be.then_some(authority).ok_or(Error::InvalidHost)
+}
+
+/// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
+/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]).
+///
+/// [RFC 9112 §3.2.4]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
+pub(crate) fn check_target(request: &request::Parts) -> Result<(), Error> {
+    let form_is_served = match request.uri.scheme() {
+        Some(scheme) => *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS,
+        None => request.uri.authority().is_none(),
+    };
+    let method_is_served = match request.method {
+        // An extended CONNECT (RFC 8441) is for a resource, a plain one for a forward proxy.
+        Method::CONNECT => request.extensions.get::<Protocol>().is_some(),
+        Method::OPTIONS => true,
+        _ => request.uri.path() != "*",
+    };
+    if form_is_served && method_is_served {
+        Ok(())
+    } else {
+        Err(Error::InvalidTarget)
+    }
+}
+
+/// Holds a request of HTTP/2 to what HTTP/1.1 has, where the library does not: the upstream might
+/// read anything else in its own way. HTTP/1.1's heads were held to it when they were read.
+pub(crate) fn check_http2(request: &request::Parts) -> Result<(), Error> {
+    let target = request.uri.path_and_query();
+    let target = target.map_or("", |target| target.as_str());
+    if !target.is_ascii() || !(target.starts_with('/') || target == "*") {
+        return Err(Error::InvalidTarget);
+    }
+    let mut names = request.headers.keys();
+    if names.any(|name| imitates_framing(name.as_str())) {
+        return Err(Error::MalformedRequest(IMITATED_FRAMING));
+    }
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(()),
+        (Some(length), None) if parse_length(length.as_bytes()).is_some() => Ok(()),
+        (Some(_), _) => Err(Error::MalformedRequest("Content-Length is not one number")),
+    }
+}
+
+/// Whether the client asks to leave HTTP for a protocol that can be tunnelled.
+///
+/// `h2c` is none, not even as one choice of several: a request could be smuggled behind the
+/// upgrade.
+pub(crate) fn wants_upgrade(request: &request::Parts) -> bool {
+    request.version == Version::HTTP_11
+        && request.headers.contains_key(UPGRADE)
+        && !request
+            .headers
+            .elements(&UPGRADE)
+            .any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2c"))
+        && request.headers.lists(&CONNECTION, b"upgrade")
+}
+
+/// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 nobody does
+/// ([RFC 9110 §10.1.1]).
+///
+/// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+pub(crate) fn expects_continue(request: &request::Parts) -> bool {
+    let expected = request.headers.get(EXPECT);
+    expected
+        .filter(|_| request.version != Version::HTTP_10)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether a request may go one hop further. Only TRACE and OPTIONS say for how many they are
+/// meant, and are told of one less ([RFC 9110 §7.6.2]).
+///
+/// [RFC 9110 §7.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2
+pub(crate) fn may_go_on(request: &mut request::Parts) -> bool {
+    if !matches!(request.method, Method::TRACE | Method::OPTIONS) {
+        return true;
+    }
+    let mut values = request.headers.get_all(MAX_FORWARDS).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return true;
+    };
+    let value = value.as_bytes();
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    // One that is beyond what we count with may become less.
+    let hops = std::str::from_utf8(value).map_or(0, |value| value.parse().unwrap_or(u64::MAX));
+    let left = hops.checked_sub(1);
+    if let Some(left) = left {
+        let left = HeaderValue::from(left);
+        request.headers.insert(MAX_FORWARDS, left);
+    }
+    left.is_some()
+}
+
+/// Makes `request` what the upstream gets.
+pub(crate) fn to_upstream(
+    request: &mut request::Parts,
+    client: Client,
+    forwarding: Forwarding,
+    proxies: &TrustedProxies,
+    upgrade: bool,
+) {
+    if let Some(authority) = request.uri.authority() {
+        // What an authority has, a field value may have.
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            request.headers.insert(HOST, host);
+        }
+    }
+    let host = request.headers.get(HOST).cloned();
+    let protocol = upgrade
+        .then(|| request.headers.get(UPGRADE).cloned())
+        .flatten();
+    let edit = RequestEdit {
+        client,
+        forwarding,
+        proxies,
+        received: request.version,
+        host: host.as_ref().map_or(b"", HeaderValue::as_bytes),
+        replaces_host: false,
+        has_lists: request.headers.contains_key(CONNECTION),
+        accepts_trailers: request.headers.lists(&TE, b"trailers"),
+        upgrade: protocol.as_ref().map(HeaderValue::as_bytes),
+        max_forwards: None,
+        is_chunked: false,
+        span: None,
+    };
+    edit.apply(&mut request.headers);
+    request.version = Version::HTTP_11;
+}
+
+/// Gives a request that HTTP/2 framed as one without a body the length that HTTP/1.1 expects of these
+/// methods ([RFC 9110 §8.6]); some servers answer 411 without it.
+///
+/// [RFC 9110 §8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
+pub(crate) fn say_empty(request: &mut request::Parts) {
+    let has_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    if has_content && !request.headers.contains_key(CONTENT_LENGTH) {
+        let none = HeaderValue::from_static("0");
+        request.headers.insert(CONTENT_LENGTH, none);
+    }
+}
+
+/// Makes `request` one to an HTTP/2 upstream.
+pub(crate) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream, host: HostHeader) {
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(TRANSFER_ENCODING);
+    let sent = request.headers_mut().remove(HOST);
+    let host = match host {
+        HostHeader::Upstream => Some(upstream.authority.clone()),
+        HostHeader::Preserve => sent,
+    };
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let scheme = if upstream.settings.tls.is_some() {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    };
+    let mut parts = origin_form(request.uri()).into_parts();
+    if authority.is_some() {
+        parts.authority = authority;
+        parts.scheme = Some(scheme);
+    }
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+}
+
+fn origin_form(uri: &Uri) -> Uri {
+    let target = uri.path_and_query();
+    // A target in absolute form may have a query and no path.
+    if let Some(query) = target.filter(|target| target.as_str().starts_with('?')) {
+        let target = PathAndQuery::try_from(format!("/{query}"));
+        return target.map_or_else(|_| uri.clone(), Uri::from);
+    }
+    target
+        // Of a fragment alone, the library makes a target that it writes as nothing.
+        .filter(|target| target.as_str() != "/")
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+        .into()
+}
+
+/// Makes `response` what the client gets, the policy's fields apart.
+pub(crate) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
+    // Ours, whatever the upstream speaks (RFC 9112 §2.3).
+    let received = mem::replace(&mut response.version, Version::HTTP_11);
+    let edit = ResponseEdit {
+        status: response.status,
+        via: forwarding.via.then_some(received),
+        has_lists: response.headers.contains_key(CONNECTION),
+        replaces_cors: false,
+        replaced: ReplacedFields::default(),
+        vary: None,
+        keeps_upgrade: false,
+    };
+    edit.apply(&mut response.headers);
+}
+
+/// Makes one `Cookie` of those that HTTP/2 may have split it into: HTTP/1.1 has one ([RFC 9113
+/// §8.2.3]).
+///
+/// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
+pub(crate) fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<_> = crumbs.collect();
+    if let Ok(cookie) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
+        fields.insert(COOKIE, cookie);
+    }
+}
+
+/// The size of a field section of HTTP/2 in bytes, as its limit counts it ([RFC 9113 §6.5.2]).
+///
+/// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
+#[must_use]
+pub(crate) fn field_section_size(fields: &HeaderMap) -> usize {
+    const FIELD_BYTES: usize = 32;
+    fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(*name, HeaderValue::from_static(value));
+        }
+        fields
+    }
+
+    #[test]
+    fn a_cookie_that_came_in_crumbs_is_one() {
+        for (crumbs, joined) in [
+            (&["a=1"][..], "a=1"),
+            (&["a=1", "b=2"], "a=1; b=2"),
+            (&["a=1", "b=2; c=3", "d="], "a=1; b=2; c=3; d="),
+        ] {
+            let mut fields = fields(&[("accept", "*/*")]);
+            for crumb in crumbs {
+                fields.append(COOKIE, HeaderValue::from_static(crumb));
+            }
+            join_cookies(&mut fields);
+            let cookies: Vec<_> = fields.get_all(COOKIE).iter().collect();
+            assert_eq!(cookies, [joined]);
+        }
+        let mut none = fields(&[("accept", "*/*")]);
+        join_cookies(&mut none);
+        assert!(!none.contains_key(COOKIE));
+    }
+
+    fn parts(target: &str, version: Version, headers: HeaderMap) -> request::Parts {
+        let mut request = http::Request::new(());
+        *request.uri_mut() = target.parse().unwrap();
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        request.into_parts().0
+    }
+
+    #[test]
+    fn the_target_wins_over_host_in_http1_and_must_agree_in_http2() {
+        let host = || fields(&[("host", "b.example")]);
+        let one = parts("http://a.example/x", Version::HTTP_11, host());
+        assert_eq!(authority(&one).unwrap(), b"a.example");
+        let two = parts("http://a.example/x", Version::HTTP_2, host());
+        assert!(authority(&two).is_err());
+        let doubled = fields(&[("host", "a"), ("host", "a")]);
+        assert!(authority(&parts("/x", Version::HTTP_11, doubled)).is_err());
+        assert!(authority(&parts("/x", Version::HTTP_11, HeaderMap::new())).is_err());
+        // Only before HTTP/1.1 and behind it, a target is enough.
+        for (version, is_enough) in [
+            (Version::HTTP_10, true),
+            (Version::HTTP_11, false),
+            (Version::HTTP_2, true),
+        ] {
+            let request = parts("http://a.example/x", version, HeaderMap::new());
+            assert_eq!(authority(&request).is_ok(), is_enough, "{version:?}");
+        }
+        let odd = fields(&[("host", "b@example")]);
+        assert!(authority(&parts("http://a.example/x", Version::HTTP_11, odd)).is_err());
+    }
+
+    #[test]
+    fn an_absolute_target_becomes_origin_form_and_host() {
+        let mut request = parts(
+            "http://a.example/x//y%2Fz?q=1+2&acl",
+            Version::HTTP_11,
+            fields(&[("host", "b.example")]),
+        );
+        let client = Client {
+            address: None,
+            tls: false,
+            trusted: false,
+            listener: Default::default(),
+        };
+        let proxies = TrustedProxies::default();
+        to_upstream(&mut request, client, Forwarding::default(), &proxies, false);
+        assert_eq!(request.headers[HOST], "a.example");
+        assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
+    }
+
+    #[test]
+    fn trace_and_options_go_as_far_as_they_say() {
+        let cases = [
+            ("TRACE", &["0"][..], None),
+            ("OPTIONS", &["00"], None),
+            ("OPTIONS", &["1"], Some(&["0"][..])),
+            ("TRACE", &["10"], Some(&["9"])),
+            (
+                "TRACE",
+                &["99999999999999999999999"],
+                Some(&["18446744073709551614"]),
+            ),
+            // What is no number of hops says nothing.
+            ("TRACE", &["-1"], Some(&["-1"])),
+            ("TRACE", &[""], Some(&[""])),
+            ("TRACE", &["0", "0"], Some(&["0", "0"])),
+            ("TRACE", &[], Some(&[])),
+            ("GET", &["0"], Some(&["0"])),
+        ];
+        for (method, values, expected) in cases {
+            let mut request = parts("/", Version::HTTP_11, HeaderMap::new());
+            request.method = method.parse().unwrap();
+            for value in values {
+                let value = HeaderValue::from_static(value);
+                request.headers.append(MAX_FORWARDS, value);
+            }
+            let goes_on = may_go_on(&mut request);
+            assert_eq!(goes_on, expected.is_some(), "{method} {values:?}");
+            let left: Vec<_> = request.headers.get_all(MAX_FORWARDS).iter().collect();
+            assert_eq!(left, expected.unwrap_or(values), "{method} {values:?}");
+        }
+    }
+
+    #[test]
+    fn h2c_is_not_an_upgrade() {
+        for (protocol, wanted) in [
+            ("websocket", true),
+            ("h2c", false),
+            ("H2C, websocket", false),
+            ("websocket, H2C", false),
+        ] {
+            let headers = fields(&[("connection", "Upgrade")]);
+            let mut request = parts("/", Version::HTTP_11, headers);
+            request
+                .headers
+                .insert(UPGRADE, HeaderValue::from_static(protocol));
+            assert_eq!(wants_upgrade(&request), wanted, "{protocol}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Sends one request over one connection, and reads up to the head of its response.
+
+use std::convert::identity;
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+
+use crate::http1::fields::{Fields as _, authenticates_connection};
+use crate::http1::response_head::ResponseHead;
+use crate::net::deadline::{Deadline, due};
+use crate::net::write::write_at_once;
+use crate::proxy::Proxy;
+use crate::proxy::no_response::{Fate, NoResponse};
+use crate::proxy::response_body::Body;
+use crate::proxy::tunnel::Tunnel;
+use crate::routing::snapshot::Route;
+use crate::upstream::balance::InFlight;
+use crate::upstream::body_error::RequestBodyError;
+use crate::upstream::error::Error;
+use crate::upstream::http1_conn::Http1Conn;
+use crate::upstream::http1_response::{Expected, Interim, NoReply, PartialResponse};
+use crate::upstream::request_body::{InterimResponses, RequestBody};
+
+use super::response::ReadResponse;
+use super::response_body::Http1Body;
+use super::upload::Upload;
+
+/// A request as it goes to an HTTP/1.1 upstream.
+#[derive(Clone, Copy)]
+pub(crate) struct Http1Request<'r> {
+    pub(crate) parts: &'r Parts,
+    pub(crate) route: &'r Route,
+    /// Whether it asks to leave HTTP.
+    pub(crate) wants_upgrade: bool,
+}
+
+impl Http1Request<'_> {
+    /// Whether it may be sent twice ([RFC 9110 §9.2.2]): nothing of a body is gone.
+    ///
+    /// [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+    fn is_repeatable(&self, body: &RequestBody) -> bool {
+        body.is_empty() && self.parts.method.is_idempotent() && !self.wants_upgrade
+    }
+}
+
+impl Proxy {
+    /// Sends a request over `raw`, and reads its response's head.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no response, and whether the request may be sent again.
+    pub(crate) async fn http1_exchange(
+        &self,
+        request: Http1Request<'_>,
+        body: RequestBody,
+        lease: InFlight,
+        mut raw: Http1Conn,
+    ) -> Result<Response<Body>, Box<NoResponse>> {
+        let mut deadline = Deadline::after(lease.upstream().settings.timeouts.response_head);
+        let answered = if request.is_repeatable(&body) {
+            let interim = body.interim();
+            let asked = self
+                .ask(request, interim, &lease, &mut raw, &mut deadline)
+                .await;
+            let body = Some(body);
+            asked
+                .map(|read| (read, None))
+                .map_err(|no_reply| Failed::Unanswered { no_reply, body })
+        } else {
+            // Boxed, as all that is rare: a request's future is moved about.
+            Box::pin(self.ask_with_body(request, body, &lease, &mut raw, &mut deadline)).await
+        };
+        let (read, upload) = match answered {
+            Ok(answered) => answered,
+            Err(failed) => return Err(failed.of(lease, &raw)),
+        };
+        let ReadResponse { head, rest } = read;
+        let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
+        raw.is_bound |= credentials.any(authenticates_connection);
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS && upload.is_some() {
+            let what = "101 before it had the whole request";
+            let no_reply = NoReply::Unacceptable(what.into());
+            let failed = Failed::Unanswered {
+                no_reply,
+                body: None,
+            };
+            return Err(failed.of(lease, &raw));
+        }
+        lease.answered();
+        if head.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let tunnel = Tunnel::new(raw, rest.bytes, lease);
+            return Ok(head.map(|()| Body::tunnel(tunnel)));
+        }
+        let failures = request.route.metrics.upstream_failures(self.worker);
+        let body = Http1Body::new(rest, raw, lease, deadline, upload, failures);
+        Ok(head.map(|()| Body::from_http1(body)))
+    }
+
+    /// Sends a head that may be sent twice, and reads the response's head.
+    async fn ask(
+        &self,
+        request: Http1Request<'_>,
+        interim: Option<InterimResponses>,
+        lease: &InFlight,
+        raw: &mut Http1Conn,
+        deadline: &mut Deadline,
+    ) -> Result<ReadResponse, NoReply> {
+        let unwritten = poll_fn(|cx| {
+            let head = &mut self.scratch.borrow_mut().output;
+            head.clear();
+            request.write_head(lease.upstream(), None, head);
+            Poll::Ready(write_at_once(cx, &mut raw.stream, head))
+        });
+        let unwritten = unwritten.await.map_err(NoReply::Closed)?;
+        raw.send(&unwritten, deadline).await?;
+        let expected = request.expected(lease, raw.is_reused);
+        let mut received = PartialResponse::nothing(passed(interim.as_ref()));
+        poll_fn(|cx| {
+            let scratch = &mut *self.scratch.borrow_mut();
+            let read = raw.poll_head(
+                cx,
+                scratch,
+                &mut received,
+                &expected,
+                |_, head, rest, out| {
+                    pass_on(interim.as_ref(), out);
+                    ReadResponse::new(head, rest)
+                },
+            );
+            pass_on(interim.as_ref(), &mut received.passed_on);
+            match read {
+                Poll::Ready(read) => Poll::Ready(read?),
+                Poll::Pending => deadline.poll(cx).map(|()| Err(NoReply::Late)),
+            }
+        })
+        .await
+    }
+
+    /// Sends a request that may be sent but once, and reads the response's head. That may come
+    /// before the upstream has the whole body: then the rest is sent while the response is read.
+    async fn ask_with_body(
+        &self,
+        request: Http1Request<'_>,
+        body: RequestBody,
+        lease: &InFlight,
+        raw: &mut Http1Conn,
+        deadline: &mut Deadline,
+    ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
+        // A request that may be lost with an old connection is not sent on one that is known to be
+        // closed.
+        if raw.is_reused && raw.is_closed() {
+            let no_reply = NoReply::Closed(io::ErrorKind::UnexpectedEof.into());
+            return Err(Failed::Unsent { no_reply, body });
+        }
+        let timeouts = lease.upstream().settings.timeouts;
+        let framing = request.framing(&body);
+        let mut head = Vec::new();
+        request.write_head(lease.upstream(), Some(framing), &mut head);
+        let interim = body.interim();
+        let mut upload = Box::new(Upload::new(request.parts, head, body, framing));
+        let expected = request.expected(lease, false);
+        let mut received = PartialResponse::nothing(passed(interim.as_ref()));
+        deadline.set(due(timeouts.body_idle));
+        let mut is_sent = false;
+        let read = poll_fn(|cx| {
+            // A response that comes now is the answer to what the upstream has seen so far.
+            {
+                let scratch = &mut *self.scratch.borrow_mut();
+                let then = |_: &mut Context<'_>,
+                            head: &ResponseHead<'_, '_>,
+                            rest: &[u8],
+                            out: &mut Vec<u8>| {
+                    pass_on(interim.as_ref(), out);
+                    ReadResponse::new(head, rest)
+                };
+                match raw.poll_head(cx, scratch, &mut received, &expected, then) {
+                    Poll::Ready(read) => {
+                        return Poll::Ready(read.and_then(identity).map_err(Halt::NoReply));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            pass_on(interim.as_ref(), &mut received.passed_on);
+            if std::mem::take(&mut received.is_continued) {
+                upload.release();
+            }
+            if !is_sent {
+                match upload.poll(cx, &mut raw.stream) {
+                    Poll::Ready(Ok(())) => {
+                        is_sent = true;
+                        deadline.set(due(timeouts.response_head));
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Body(error))),
+                    Poll::Pending if upload.has_moved() => deadline.set(due(timeouts.body_idle)),
+                    Poll::Pending => {}
+                }
+            }
+            deadline
+                .poll(cx)
+                .map(|()| Err(Halt::NoReply(NoReply::Late)))
+        });
+        let no_reply = match read.await {
+            Ok(read) => return Ok((read, (!is_sent).then_some(upload))),
+            Err(Halt::Body(error)) => return Err(Failed::Final(Error::RequestBody(error.into()))),
+            Err(Halt::NoReply(no_reply)) => no_reply,
+        };
+        Err(match no_reply {
+            NoReply::Late if upload.waits_for_client() => Failed::Final(Error::RequestBodyTimeout),
+            NoReply::Closed(error) => {
+                let no_reply = NoReply::Closed(upload.take_refusal().unwrap_or(error));
+                match upload.into_body() {
+                    Some(body) => Failed::Unsent { no_reply, body },
+                    None => Failed::Unanswered {
+                        no_reply,
+                        body: None,
+                    },
+                }
+            }
+            no_reply => Failed::Unanswered {
+                no_reply,
+                body: None,
+            },
+        })
+    }
+}
+
+/// Which interim responses are kept for a client.
+fn passed(interim: Option<&InterimResponses>) -> Interim {
+    match interim {
+        Some(_) => Interim::Unasked,
+        None => Interim::None,
+    }
+}
+
+/// Hands interim responses on.
+fn pass_on(interim: Option<&InterimResponses>, bytes: &mut Vec<u8>) {
+    if let Some(interim) = interim {
+        interim.add(bytes);
+    }
+}
+
+/// What ends the wait for a response.
+enum Halt {
+    NoReply(NoReply),
+    /// The client's body failed.
+    Body(RequestBodyError),
+}
+
+/// Why there is no response.
+enum Failed {
+    /// Another try would not help.
+    Final(Error),
+    /// Nothing of the request was sent.
+    Unsent {
+        no_reply: NoReply,
+        body: RequestBody,
+    },
+    Unanswered {
+        no_reply: NoReply,
+        /// `None`: some of it was sent.
+        body: Option<RequestBody>,
+    },
+}
+
+impl Failed {
+    /// What it means for the request, which went over `raw`.
+    fn of(self, lease: InFlight, raw: &Http1Conn) -> Box<NoResponse> {
+        let (fate, error, body) = match self {
+            Self::Final(error) => (Fate::Unknown, error, None),
+            Self::Unsent { no_reply, body } => (Fate::Unsent, no_reply.error(&lease), Some(body)),
+            Self::Unanswered { no_reply, body } => {
+                let is_cut = matches!(no_reply, NoReply::Closed(_));
+                let fate = if is_cut { Fate::Cut } else { Fate::Unknown };
+                (fate, no_reply.error(&lease), body)
+            }
+        };
+        Box::new(NoResponse {
+            fate,
+            error,
+            body,
+            was_reused: raw.is_reused,
+            lease,
+        })
+    }
+}
+
+impl Http1Request<'_> {
+    fn expected<'l>(&self, lease: &'l InFlight, may_repeat: bool) -> Expected<'l> {
+        Expected {
+            limits: &lease.upstream().settings.limits,
+            to_head: self.parts.method == Method::HEAD,
+            piece: super::response_body::LARGEST_PIECE,
+            may_repeat,
+            may_switch: self.wants_upgrade,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A request that the access log and a span will tell of when its response has ended.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::header::{ORIGIN, REFERER, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
+
+use crate::cors::{Decision, Kind, Reason};
+use crate::metrics::UpstreamFailure;
+use crate::telemetry::access_log::{AccessLogger, Record};
+use crate::telemetry::trace_context::{TraceId, TraceParent};
+use crate::telemetry::traces::OpenSpan;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::error::Error;
+
+use super::header_map;
+use super::request_id::REQUEST_ID;
+
+/// What is known of a request at its head. Written when dropped: at the end of the response's
+/// body, however that came about.
+pub(crate) struct LogGuard {
+    logger: Option<Rc<AccessLogger>>,
+    span: Option<OpenSpan>,
+    time: SystemTime,
+    start: Instant,
+    /// Whose request it is; `None` on a Unix socket.
+    address: Option<IpAddr>,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Box<[u8]>,
+    origin: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    route: Option<Box<str>>,
+    decision: Option<(Kind, Result<(), Reason>)>,
+    status: StatusCode,
+    upstream: Option<Arc<Upstream>>,
+    failed: Option<(Box<str>, UpstreamFailure)>,
+    request_id: Option<HeaderValue>,
+    trace_id: Option<TraceId>,
+    bytes: u64,
+}
+
+impl LogGuard {
+    pub(crate) fn new(
+        logger: Option<Rc<AccessLogger>>,
+        span: Option<OpenSpan>,
+        request: &request::Parts,
+        address: Option<IpAddr>,
+    ) -> Box<Self> {
+        let field = |name: HeaderName| request.headers.get(name).cloned();
+        Box::new(Self {
+            logger,
+            span,
+            time: SystemTime::now(),
+            start: Instant::now(),
+            address,
+            method: request.method.clone(),
+            target: request.uri.clone(),
+            version: request.version,
+            host: header_map::authority(request).unwrap_or_default().into(),
+            origin: field(ORIGIN),
+            referer: field(REFERER),
+            user_agent: field(USER_AGENT),
+            route: None,
+            decision: None,
+            status: client_left(),
+            upstream: None,
+            failed: None,
+            request_id: None,
+            trace_id: TraceParent::of(&request.headers).map(|parent| parent.trace_id),
+            bytes: 0,
+        })
+    }
+
+    pub(crate) fn set_route(&mut self, name: &str) {
+        self.route = Some(name.into());
+    }
+
+    pub(crate) fn set_decision(&mut self, decision: &Decision<'_>) {
+        self.decision = decision.outcome();
+    }
+
+    pub(crate) fn set_failure(&mut self, error: &Error) {
+        let failed = error.failed_upstream();
+        self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
+    }
+
+    /// Notes the response; `upstream` is who gave it, `None`: we did.
+    pub(crate) fn set_response<B>(
+        &mut self,
+        response: &Response<B>,
+        upstream: Option<&Arc<Upstream>>,
+    ) {
+        self.status = response.status();
+        self.upstream = upstream.cloned();
+        if upstream.is_none() {
+            self.request_id = response.headers().get(REQUEST_ID).cloned();
+        }
+    }
+
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+}
+
+/// What the log says where the client left before there was a response: nginx's 499.
+pub(crate) fn client_left() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let target = self.target.path_and_query();
+        let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
+        let failed = self.failed.as_ref();
+        let record = Record {
+            time: self.time,
+            route: self.route.as_deref(),
+            client: self.address,
+            method: &self.method,
+            host: &self.host,
+            target: target.map_or("", |target| target.as_str()),
+            version: self.version,
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.start.elapsed(),
+            upstream: self.upstream.as_deref(),
+            failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
+            request_id: id.unwrap_or(""),
+            trace_id: self.trace_id,
+            origin: self.origin.as_ref().map(HeaderValue::as_bytes),
+            decision: self.decision,
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+        };
+        if let Some(logger) = &self.logger {
+            logger.log(&record);
+        }
+        if let Some(span) = &self.span {
+            span.end(&record);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Answers a request whose head is a map of fields, from its route to its response.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use http::header::VARY;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http_body::Body as _;
+
+use crate::cors;
+use crate::cors::{Decision, Denial, Kind, ResourceType};
+use crate::http1::fields::Fields as _;
+use crate::routing::client;
+use crate::routing::client::Client;
+use crate::routing::snapshot::{Route, Snapshot};
+use crate::telemetry::upstream_log;
+use crate::upstream::error::{Blame, Error};
+use crate::upstream::request_body::RequestBody;
+
+use super::counting::denied_request_of;
+use super::log_guard::LogGuard;
+use super::response_body::Body;
+use super::state::{FoundRoute, Proxy};
+use super::websocket::WebSocketHandshake;
+use super::{bucket_cors, header_map, own_response, request_edit, websocket};
+
+/// How long a request's body is held for an upstream that never says `100 Continue`.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Proxy {
+    /// Answers a request, and has it logged and traced at the end of its response.
+    pub async fn respond(&self, request: Request<RequestBody>, client: Client) -> Response<Body> {
+        let (mut parts, body) = request.into_parts();
+        if parts.version == Version::HTTP_2 {
+            header_map::join_cookies(&mut parts.headers);
+        }
+        let tracer = self.tracer.as_ref();
+        let target = parts.uri.path_and_query();
+        let target = target.map_or("", |target| target.as_str());
+        let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
+        if let Some(span) = &span {
+            request_edit::insert_span(&mut parts.headers, span);
+        }
+        if self.access_log.is_none() && span.is_none() {
+            return self.answer(parts, body, client, None).await;
+        }
+        let proxies = &self.snapshot().0.trusted_proxies;
+        let address = client::address_behind(
+            parts.headers.field_values(&client::X_FORWARDED_FOR),
+            client,
+            proxies,
+        );
+        let mut logged = LogGuard::new(self.access_log.clone(), span, &parts, address);
+        let response = self.answer(parts, body, client, Some(&mut logged)).await;
+        logged.set_response(&response, response.body().comes_from());
+        response.map(|body| body.logged(logged))
+    }
+
+    /// A request's whole way, top to bottom.
+    async fn answer(
+        &self,
+        mut parts: request::Parts,
+        body: RequestBody,
+        client: Client,
+        mut logged: Option<&mut LogGuard>,
+    ) -> Response<Body> {
+        let start = Instant::now();
+        let snapshot = self.snapshot();
+        let method = parts.method.clone();
+        let found = self.route(&snapshot.0, &parts, client);
+        let found = found.and_then(|found| Ok((found, websocket::asked_for(&parts)?)));
+        let (found, handshake) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let response = self.refuse_head(&error, &snapshot.0, &parts, client);
+                self.count(&self.unrouted, &method, response.status(), start);
+                return response;
+            }
+        };
+        let route = found.route;
+        if let Some(logged) = &mut logged {
+            logged.set_route(&route.name);
+        }
+        if let Some(handshake) = &handshake {
+            handshake.ask(&mut parts);
+        }
+        let Some(policy) = found.policy else {
+            let response = self.forward(route, parts, body, client, handshake).await;
+            if let (Some(logged), Err(error)) = (&mut logged, &response) {
+                logged.set_failure(error);
+            }
+            let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
+            self.count(&route.metrics, &method, response.status(), start);
+            return response;
+        };
+
+        let decision = policy.policy.decide(&parts.method, &parts.headers);
+        if let Some(logged) = &mut logged {
+            logged.set_decision(&decision);
+        }
+        let answered = match &decision {
+            Decision::NotCors | Decision::Actual(_) if self.is_bucket_cors(&parts, &found) => {
+                Some(self.refuse_bucket_cors(&method, &found))
+            }
+            Decision::NotCors => is_own_options(&parts).then(own_response::own_options),
+            Decision::Preflight(Ok(allowance)) => {
+                self.count_allowed(&found, policy, Kind::Preflight, allowance.pattern());
+                Some(own_response::preflight())
+            }
+            Decision::Preflight(Err(denial)) => {
+                let id = self.ids.next();
+                let asking = denied_request_of(Kind::Preflight, &parts, client);
+                self.count_denied(&found, policy, denial, asking, id.as_str());
+                Some(own_response::denial(denial, found.resource, id))
+            }
+            Decision::Actual(Ok(allowance)) => {
+                self.count_allowed(&found, policy, Kind::Actual, allowance.pattern());
+                None
+            }
+            Decision::Actual(Err(denial)) => {
+                let asking = denied_request_of(Kind::Actual, &parts, client);
+                self.count_denied(&found, policy, denial, asking, "");
+                None
+            }
+        };
+        let mut response = match answered {
+            Some(response) => response,
+            None => {
+                let response = self.forward(route, parts, body, client, handshake).await;
+                if let (Some(logged), Err(error)) = (&mut logged, &response) {
+                    logged.set_failure(error);
+                }
+                response.unwrap_or_else(|error| self.failure(route, &error, true))
+            }
+        };
+        if !response.body().is_tunnel() {
+            policy.policy.mark(decision, response.headers_mut());
+        }
+        self.count(&route.metrics, &method, response.status(), start);
+        response
+    }
+
+    fn route<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        request: &request::Parts,
+        client: Client,
+    ) -> Result<FoundRoute<'s>, Error> {
+        if request.version == Version::HTTP_2 {
+            self.check_size(request)?;
+            header_map::check_http2(request)?;
+        }
+        header_map::check_target(request)?;
+        let authority = header_map::authority(request)?;
+        FoundRoute::find(snapshot, authority, request.uri.path(), client.listener)
+    }
+
+    /// Checks how long a head of HTTP/2 is.
+    fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
+        let target = request.uri.path().len() + request.uri.query().map_or(0, str::len);
+        if target > self.limits.uri_bytes {
+            return Err(Error::UriTooLong);
+        }
+        let has_many = request.headers.len() > self.limits.header_count;
+        match has_many || header_map::field_section_size(&request.headers) > self.limits.head_bytes
+        {
+            true => Err(Error::HeadTooLarge),
+            false => Ok(()),
+        }
+    }
+
+    /// The answer to a request that no route serves. A preflight gets S3's refusal; where the host
+    /// has a policy, whom it allows can read why. Where no host can be made out, caches are told
+    /// that the answer to others may be another one.
+    pub(crate) fn refuse_head(
+        &self,
+        error: &Error,
+        snapshot: &Snapshot,
+        request: &request::Parts,
+        client: Client,
+    ) -> Response<Body> {
+        let id = self.ids.next();
+        tracing::debug!(%error, id = id.as_str(), "a request was refused");
+        if matches!(error, Error::UnknownHost) {
+            if cors::is_preflight(&request.method, &request.headers) {
+                let denial = Denial::bucket_not_found();
+                self.count_unrouted(&denial, request, client, id.as_str());
+                return own_response::denial(&denial, ResourceType::Bucket, id);
+            }
+            let asking = denied_request_of(Kind::Actual, request, client);
+            let now = Instant::now();
+            self.refusals.log_unknown_host(asking, id.as_str(), now);
+        }
+        let authority = header_map::authority(request).ok();
+        let found = authority.and_then(|authority| {
+            let path = request.uri.path();
+            FoundRoute::find(snapshot, authority, path, client.listener).ok()
+        });
+        let policy = found.as_ref().and_then(|found| found.policy);
+        let mut response = own_response::failure(error, policy.is_some(), id);
+        if found.is_none() {
+            let by_origin = HeaderValue::from_static("Origin");
+            response.headers_mut().insert(VARY, by_origin);
+        }
+        let Some(policy) = policy else {
+            return response;
+        };
+        let decision = policy.policy.decide(&request.method, &request.headers);
+        policy.policy.mark(decision, response.headers_mut());
+        response
+    }
+
+    fn is_bucket_cors(&self, request: &request::Parts, found: &FoundRoute<'_>) -> bool {
+        let target = request.uri.path_and_query();
+        let target = target.map_or("", |target| target.as_str());
+        bucket_cors::is_asked_for(&request.method, target, &request.headers, found)
+    }
+
+    async fn forward(
+        &self,
+        route: &Route,
+        mut parts: request::Parts,
+        mut body: RequestBody,
+        client: Client,
+        handshake: Option<WebSocketHandshake>,
+    ) -> Result<Response<Body>, Error> {
+        if !header_map::may_go_on(&mut parts) {
+            return match parts.method {
+                Method::OPTIONS => Ok(own_response::own_options()),
+                _ => Err(Error::TraceEnds),
+            };
+        }
+        if request_edit::has_looped(&parts.headers) {
+            return Err(Error::Loop);
+        }
+        // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
+        let wants_upgrade = (handshake.is_some() || header_map::wants_upgrade(&parts))
+            && route.upstreams.iter().all(|one| one.may_upgrade());
+        let expects_continue = header_map::expects_continue(&parts);
+        if !expects_continue || body.size_hint().exact() == Some(0) {
+            let limit = route.upstreams.first();
+            let limit = limit.map(|one| one.settings.timeouts.body_idle);
+            settle(&mut body, limit.unwrap_or_default()).await?;
+        }
+        if parts.version == Version::HTTP_2 && body.is_empty() {
+            header_map::say_empty(&mut parts);
+        }
+        let proxies = &self.snapshot().0.trusted_proxies;
+        header_map::to_upstream(&mut parts, client, route.forwarding, proxies, wants_upgrade);
+        parts.extensions.clear();
+        if expects_continue && !body.is_empty() {
+            body.hold(CONTINUE_PATIENCE);
+        }
+        // Boxed, as all that is rare: a request's future is moved about.
+        let response = match (wants_upgrade, &handshake) {
+            (false, None) => self.send(route, &parts, client, body).await?,
+            (false, Some(_)) => Box::pin(self.send_extended_connect(route, &parts, client)).await?,
+            (true, _) => Box::pin(self.send_upgrade(route, &parts, client, body)).await?,
+        };
+        let (mut parts, body) = response.into_parts();
+        if let (Some(handshake), Some(upstream)) =
+            (handshake.filter(|_| wants_upgrade), body.comes_from())
+        {
+            let answered = handshake.answer(&mut parts);
+            answered.map_err(|what| Error::Unacceptable {
+                upstream: upstream.to_string(),
+                what: what.into(),
+            })?;
+        }
+        if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+            header_map::to_client(&mut parts, route.forwarding);
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    pub(crate) fn failure(&self, route: &Route, error: &Error, s3: bool) -> Response<Body> {
+        let id = self.ids.next();
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = cause.as_deref();
+        match error.answer().blame {
+            Blame::Client => {
+                tracing::debug!(route = &*route.name, id = id.as_str(), %error, cause, "a request failed");
+            }
+            Blame::Upstream(failure) => {
+                route.metrics.upstream_failure(self.worker, failure);
+                upstream_log::log(failure, || {
+                    tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "an upstream failed");
+                });
+            }
+        }
+        own_response::failure(error, s3, id)
+    }
+}
+
+async fn settle(body: &mut RequestBody, limit: Duration) -> Result<(), Error> {
+    match tokio::time::timeout(limit, body.settle()).await {
+        Ok(settled) => settled.map_err(|error| Error::RequestBody(io::Error::other(error))),
+        Err(_) => Err(Error::RequestBodyTimeout),
+    }
+}
+
+/// `OPTIONS *` asks about the proxy, not about a resource.
+fn is_own_options(request: &request::Parts) -> bool {
+    request.method == Method::OPTIONS && request.uri.path() == "*"
+}

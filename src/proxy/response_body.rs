@@ -1,0 +1,267 @@
+//! The response's body: one that comes from the upstream, or one made here.
+
+use std::fmt::Display;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::http1::trailers::without_head_fields;
+use crate::metrics::UpstreamFailures;
+use crate::upstream::balance::InFlight;
+use crate::upstream::endpoint::{Timeouts, Upstream};
+
+use super::body_error::{BodyError, note_cut};
+use super::http1_client::response_body::Http1Body;
+use super::log_guard::LogGuard;
+use super::tunnel::Tunnel;
+
+/// A response's body.
+pub struct Body {
+    kind: Kind,
+    /// Where there is an access log: what it will say of the request at the body's end.
+    logged: Option<Box<LogGuard>>,
+}
+
+enum Kind {
+    Fixed(Bytes),
+    Http1(Box<Http1Body>),
+    Http2(Box<UpstreamBody>),
+    Tunnel(Box<Tunnel>),
+}
+
+impl Body {
+    /// No body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::fixed(Bytes::new())
+    }
+
+    pub(crate) fn fixed(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            kind: Kind::Fixed(bytes.into()),
+            logged: None,
+        }
+    }
+
+    /// One that an HTTP/1.1 upstream sends.
+    pub(crate) fn from_http1(body: Http1Body) -> Self {
+        Self {
+            kind: Kind::Http1(Box::new(body)),
+            logged: None,
+        }
+    }
+
+    /// One that an HTTP/2 upstream sends.
+    pub(crate) fn from_http2(body: UpstreamBody) -> Self {
+        Self {
+            kind: Kind::Http2(Box::new(body)),
+            logged: None,
+        }
+    }
+
+    /// What comes instead of a body once the upstream has left HTTP.
+    pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Self {
+            kind: Kind::Tunnel(Box::new(tunnel)),
+            logged: None,
+        }
+    }
+
+    /// Whether a tunnel comes instead of the body.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.kind, Kind::Tunnel(_))
+    }
+
+    /// The tunnel that comes instead of the body, if one does.
+    pub fn take_tunnel(&mut self) -> Option<Tunnel> {
+        match std::mem::replace(&mut self.kind, Kind::Fixed(Bytes::new())) {
+            Kind::Tunnel(tunnel) => Some(*tunnel),
+            kind => {
+                self.kind = kind;
+                None
+            }
+        }
+    }
+
+    /// The bytes of a body that was made here.
+    pub(crate) fn into_fixed(self) -> Bytes {
+        match self.kind {
+            Kind::Fixed(bytes) => bytes,
+            Kind::Http1(_) | Kind::Http2(_) | Kind::Tunnel(_) => Bytes::new(),
+        }
+    }
+
+    /// Has the request logged when the body ends, whichever way.
+    pub(crate) fn logged(mut self, logged: Box<LogGuard>) -> Self {
+        self.logged = Some(logged);
+        self
+    }
+
+    /// How long its receiver may leave a piece of it.
+    pub fn patience(&self) -> Duration {
+        match &self.kind {
+            Kind::Fixed(_) | Kind::Tunnel(_) => Timeouts::default().body_idle,
+            Kind::Http1(body) => body.limit(),
+            Kind::Http2(body) => body.limit(),
+        }
+    }
+
+    /// The upstream that it comes from; `None`: it was made here.
+    #[must_use]
+    pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
+        match &self.kind {
+            Kind::Fixed(_) => None,
+            Kind::Http1(body) => Some(body.lease.upstream()),
+            Kind::Http2(body) => Some(body.lease.upstream()),
+            Kind::Tunnel(tunnel) => Some(tunnel.upstream()),
+        }
+    }
+}
+
+/// Leaves out of a response to HEAD what was made here, and says how long it is ([RFC 9110 §9.3.2]);
+/// what an upstream answers to HEAD has no content.
+///
+/// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
+#[must_use]
+pub fn without_content(mut response: Response<Body>) -> Response<Body> {
+    if let Kind::Fixed(bytes) = &mut response.body_mut().kind
+        && !bytes.is_empty()
+    {
+        let length = std::mem::take(bytes).len();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    response
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match &mut self.kind {
+            Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Http1(body) => body.poll_frame(cx),
+            Kind::Http2(body) => body.poll_frame(cx),
+            Kind::Tunnel(_) => Poll::Ready(None),
+        };
+        if let Some(logged) = &mut self.logged
+            && let Poll::Ready(Some(Ok(frame))) = &frame
+        {
+            logged.count(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Fixed(bytes) => bytes.is_empty(),
+            Kind::Http1(body) => body.is_end_stream(),
+            Kind::Http2(body) => body.inner.is_end_stream(),
+            Kind::Tunnel(_) => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Http1(body) => body.size_hint(),
+            Kind::Http2(body) => body.inner.size_hint(),
+            Kind::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// The body of an HTTP/2 response. Another task drives its connection.
+pub(crate) struct UpstreamBody {
+    inner: Incoming,
+    lease: InFlight,
+    /// The error that it ends with, while what came before is still being written.
+    broken: Option<BodyError>,
+    patience: Option<Pin<Box<Sleep>>>,
+    failures: UpstreamFailures,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(inner: Incoming, lease: InFlight, failures: UpstreamFailures) -> Self {
+        Self {
+            inner,
+            lease,
+            broken: None,
+            patience: None,
+            failures,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let error = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending => return self.poll_patience(cx),
+            Poll::Ready(Some(Ok(frame))) => {
+                self.restart_patience();
+                return Poll::Ready(Some(Ok(without_head_fields(frame))));
+            }
+            Poll::Ready(None) if self.inner.is_end_stream() => return Poll::Ready(None),
+            // hyper ends a body that was reset with NO_ERROR or CANCEL as if it were whole.
+            Poll::Ready(None) => io::ErrorKind::ConnectionReset.into(),
+            Poll::Ready(Some(Err(error))) => io::Error::other(error),
+        };
+        self.failed(&error);
+        // The library throws away what it has not written yet when a body fails. If the error comes
+        // one turn later, the client gets the head and all that came, and then the cut.
+        self.broken = Some(BodyError::Upstream(error));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Armed only when a piece is waited for, so that a body that is there already costs none.
+    fn poll_patience<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, BodyError>>> {
+        let limit = self.limit();
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        match patience.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                // A stream without a length may be silent for as long as it likes.
+                let owes = self.inner.size_hint().exact().is_some();
+                let failures = owes.then_some(&self.failures);
+                note_cut(&self.lease, failures, &BodyError::Idle);
+                Poll::Ready(Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+
+    fn failed(&self, error: &dyn Display) {
+        note_cut(&self.lease, Some(&self.failures), error);
+    }
+
+    fn restart_patience(&mut self) {
+        let limit = self.limit();
+        if let Some(patience) = &mut self.patience {
+            patience.as_mut().reset(Instant::now() + limit);
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        self.lease.upstream().settings.timeouts.body_idle
+    }
+}

@@ -1,0 +1,161 @@
+//! What all requests of one worker share, and the route that one request finds.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::cors::ResourceType;
+use crate::http1::buffers::{BufferPool, Scratch};
+use crate::http1::request_head::HeadLimits;
+use crate::metrics::{Metrics, NO_ROUTE, RouteMetrics, Worker};
+use crate::net::listener_id::ListenerId;
+use crate::net::splice::Pipes;
+use crate::routing::bucket::MatchedHost;
+use crate::routing::host::Host;
+use crate::routing::snapshot::{Current, Route, RoutePolicy, Scope, Snapshot};
+use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::denial_log::DenialLog;
+use crate::telemetry::traces::Tracer;
+use crate::upstream::error::Error;
+use crate::upstream::pool::Pool;
+
+use super::date_line::DateLine;
+use super::request_id::RequestIds;
+
+/// Answers one worker's requests.
+pub struct Proxy {
+    pub(crate) worker: Worker,
+    pub(crate) limits: HeadLimits,
+    pub(crate) current: Arc<Current>,
+    /// The snapshot in force when last looked.
+    pub(crate) held: RefCell<Rc<Held>>,
+    pub(crate) pool: Pool,
+    /// The generation whose upstreams are checked.
+    pub(crate) checked: Cell<u64>,
+    pub(crate) ids: RequestIds,
+    pub(crate) date: DateLine,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) buffers: BufferPool,
+    pub(crate) pipes: Pipes,
+    /// Counts what no route serves.
+    pub(crate) unrouted: Arc<RouteMetrics>,
+    pub(crate) refusals: DenialLog,
+    pub(crate) access_log: Option<Rc<AccessLogger>>,
+    pub(crate) tracer: Option<Rc<Tracer>>,
+}
+
+impl Proxy {
+    /// A proxy with no connections yet.
+    #[must_use]
+    pub fn new(
+        worker: Worker,
+        limits: HeadLimits,
+        current: Arc<Current>,
+        metrics: &Metrics,
+        access_log: Option<AccessLogger>,
+        tracer: Option<Tracer>,
+    ) -> Self {
+        Self {
+            worker,
+            limits,
+            unrouted: metrics.route(NO_ROUTE),
+            access_log: access_log.map(Rc::new),
+            tracer: tracer.map(Rc::new),
+            refusals: DenialLog::default(),
+            held: RefCell::new(Rc::new(Held(current.get()))),
+            current,
+            pool: Pool::new(metrics.workers()),
+            checked: Cell::new(0),
+            ids: RequestIds::new(),
+            date: DateLine::default(),
+            scratch: RefCell::default(),
+            buffers: BufferPool::default(),
+            pipes: Pipes::default(),
+        }
+    }
+
+    /// Whether somebody is a listed proxy; `None` connects over a Unix socket.
+    #[must_use]
+    pub fn trusts(&self, address: Option<IpAddr>) -> bool {
+        self.snapshot().0.trusted_proxies.contains(address)
+    }
+
+    /// This worker's buffers, for as long as nobody waits.
+    pub fn scratch(&self) -> std::cell::RefMut<'_, Scratch> {
+        self.scratch.borrow_mut()
+    }
+
+    pub(crate) fn snapshot(&self) -> Rc<Held> {
+        let mut held = self.held.borrow_mut();
+        if !self.current.is(&held.0) {
+            *held = Rc::new(Held(self.current.get()));
+        }
+        Rc::clone(&held)
+    }
+}
+
+/// A snapshot as one worker holds it: its requests count themselves in and out without atomics,
+/// so that no two cores write to one counter.
+pub(crate) struct Held(pub(crate) Arc<Snapshot>);
+
+/// The route of a request, and what of it the request addresses.
+pub(crate) struct FoundRoute<'s> {
+    pub(crate) snapshot: &'s Snapshot,
+    /// Which of the snapshot's routes it is.
+    pub(crate) index: usize,
+    pub(crate) route: &'s Route,
+    /// `None`: the route is transparent.
+    pub(crate) policy: Option<&'s RoutePolicy>,
+    pub(crate) resource: ResourceType,
+    pub(crate) scope: Scope,
+}
+
+impl<'s> FoundRoute<'s> {
+    pub(crate) fn find(
+        snapshot: &'s Snapshot,
+        authority: &[u8],
+        path: &str,
+        listener: ListenerId,
+    ) -> Result<Self, Error> {
+        let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
+        let matched = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
+        Self::at(snapshot, *matched.value, path, matched.host(), listener)
+    }
+
+    /// The route of a request that names no host (HTTP/1.0): the one that serves every host.
+    pub(crate) fn of_no_host(
+        snapshot: &'s Snapshot,
+        path: &str,
+        listener: ListenerId,
+    ) -> Result<Self, Error> {
+        let index = snapshot.hosts.catch_all().ok_or(Error::InvalidHost)?;
+        let host = MatchedHost {
+            below: None,
+            is_canonical: true,
+        };
+        Self::at(snapshot, *index, path, host, listener)
+    }
+
+    fn at(
+        snapshot: &'s Snapshot,
+        index: usize,
+        path: &str,
+        host: MatchedHost<'_>,
+        listener: ListenerId,
+    ) -> Result<Self, Error> {
+        let route = snapshot.routes.get(index).ok_or(Error::UnknownHost)?;
+        if !route.is_bound_to(listener) {
+            return Err(Error::UnknownHost);
+        }
+        let found = route.policies.find(path, host);
+        Ok(Self {
+            snapshot,
+            index,
+            route,
+            policy: found.policy.map(|policy| &**policy),
+            resource: found.resource,
+            scope: found.scope,
+        })
+    }
+}

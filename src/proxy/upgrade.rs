@@ -1,0 +1,117 @@
+//! A connection that has switched protocols (WebSocket and other upgrades): carries bytes both ways
+//! until both ends have closed ([RFC 9110 §7.8]).
+//!
+//! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http1::buffers::Scratch;
+use crate::net::client_stream::ClientStream;
+use crate::net::splice::Side;
+use crate::net::write::write_at_once;
+use crate::upstream::http1_conn::Http1Conn;
+
+use super::running_exchange::{ConnFate, RunningExchange};
+
+/// As much as is read at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// One direction of a tunnel.
+struct Direction {
+    /// What was read and is not written yet.
+    unwritten: Vec<u8>,
+    /// Whether the source has ended.
+    is_ended: bool,
+    /// Whether the sink knows of it.
+    is_shut: bool,
+    moved: u64,
+}
+
+impl Direction {
+    fn new(unwritten: Vec<u8>) -> Self {
+        Self {
+            moved: unwritten.len() as u64,
+            unwritten,
+            is_ended: false,
+            is_shut: false,
+        }
+    }
+
+    /// Moves what can be moved now; ready when the source has ended and the sink knows of it.
+    fn poll_move<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+        sink: &mut W,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<(), Side>> {
+        loop {
+            if !self.unwritten.is_empty() {
+                self.unwritten = write_at_once(cx, sink, &self.unwritten).map_err(Side::Sink)?;
+                if !self.unwritten.is_empty() {
+                    return Poll::Pending;
+                }
+            }
+            if self.is_shut {
+                return Poll::Ready(Ok(()));
+            }
+            if self.is_ended {
+                ready!(Pin::new(&mut *sink).poll_shutdown(cx)).map_err(Side::Sink)?;
+                self.is_shut = true;
+                continue;
+            }
+            // What is held back above the socket (TLS) goes as the socket has room.
+            if let Poll::Ready(flushed) = Pin::new(&mut *sink).poll_flush(cx) {
+                flushed.map_err(Side::Sink)?;
+            }
+            let free = scratch.input.get_mut(..PIECE).unwrap_or_default();
+            let mut buffer = ReadBuf::new(free);
+            ready!(Pin::new(&mut *source).poll_read(cx, &mut buffer)).map_err(Side::Source)?;
+            self.is_ended = buffer.filled().is_empty();
+            self.moved += buffer.filled().len() as u64;
+            self.unwritten = write_at_once(cx, sink, buffer.filled()).map_err(Side::Sink)?;
+        }
+    }
+}
+
+impl<C: ClientStream> RunningExchange<'_, C> {
+    /// Carries bytes both ways. `unwritten` is what the client has not taken of the response, and
+    /// `first` what the upstream sent behind it.
+    pub(crate) async fn tunnel(
+        &mut self,
+        mut raw: Http1Conn,
+        mut unwritten: Vec<u8>,
+        mut first: Vec<u8>,
+    ) -> ConnFate {
+        // TCP keep-alive ends the tunnel if a peer has vanished. Clients' sockets have it since
+        // they were accepted.
+        if let Err(error) = raw.stream.keep_alive() {
+            tracing::debug!(%error, "keep-alive cannot be set for a tunnel");
+        }
+        unwritten.append(&mut first);
+        let mut down = Direction::new(unwritten);
+        let mut up = Direction::new(std::mem::take(self.ahead));
+        let carried = poll_fn(|cx| {
+            let scratch = &mut *self.proxy.scratch.borrow_mut();
+            let went_up = match up.poll_move(cx, self.client, &mut raw.stream, scratch) {
+                // An upstream that takes nothing more may have said its last words.
+                Poll::Ready(Err(Side::Sink(_))) => Poll::Ready(Ok(())),
+                went => went,
+            }?;
+            let went_down = down.poll_move(cx, &mut raw.stream, self.client, scratch)?;
+            match (went_up, went_down) {
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Result::<(), Side>::Ok(())),
+                _ => Poll::Pending,
+            }
+        });
+        if let Err(side) = carried.await {
+            tracing::debug!(?side, "a tunnel broke off");
+        }
+        self.bytes += down.moved;
+        ConnFate::Ends
+    }
+}

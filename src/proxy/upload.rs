@@ -1,0 +1,306 @@
+//! A request and its body on their way to the upstream, which may answer before it has all of it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::http1::body::{Coding, part, pass_chunks};
+use crate::http1::chunked::{Chunked, InvalidChunk, TrailerPolicy};
+use crate::http1::request_head::Framing;
+use crate::net::client_stream::ClientStream;
+use crate::net::deadline::{Deadline, due};
+use crate::net::splice::{Pipe, Side, WORTH_IT};
+use crate::net::write::write_at_once;
+use crate::upstream::balance::InFlight;
+use crate::upstream::error::Error;
+use crate::upstream::http1_conn::Http1Conn;
+use crate::upstream::http1_response::{NoReply, PartialResponse};
+
+use super::download::SMALLEST_PIECE;
+use super::exchange::Exchange;
+use super::running_exchange::{ExchangeFailure, RunningExchange};
+
+/// How long a body is held for an upstream that never says `100 Continue`.
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What we say to a client whose body is held for too long ([RFC 9110 §10.1.1]).
+///
+/// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A request's body, as far as it is still to come from the client.
+enum Left {
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, which are read and written again: extensions stay behind.
+    Chunks(Chunked),
+}
+
+impl Left {
+    fn of(exchange: &Exchange) -> Self {
+        let trailers = match exchange.announces_trailers {
+            true => TrailerPolicy::Strict,
+            false => TrailerPolicy::Unannounced,
+        };
+        match exchange.framing {
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunks(Chunked::with_trailers(trailers)),
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunks(chunked) => chunked.is_ended(),
+        }
+    }
+
+    /// Writes what `bytes` have of the body; what is behind it stays.
+    fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> Result<(), InvalidChunk> {
+        match self {
+            Self::Length(left) => {
+                let now = part(bytes, *left);
+                out.extend_from_slice(now);
+                *left -= now.len() as u64;
+                *bytes = bytes.get(now.len()..).unwrap_or_default();
+                Ok(())
+            }
+            Self::Chunks(chunked) => pass_chunks(chunked, bytes, Coding::Chunks, out).map(drop),
+        }
+    }
+
+    /// How many bytes may be moved without a look at them.
+    fn opaque(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Length(left) => Some(left),
+            Self::Chunks(_) => None,
+        }
+    }
+}
+
+impl<C: ClientStream> RunningExchange<'_, C> {
+    /// Sends a request with its body. False: the upstream answered before it had all of it, so
+    /// that the rest stays where it is.
+    pub(crate) async fn upload(
+        &mut self,
+        lease: &InFlight,
+        raw: &mut Http1Conn,
+        received: &mut PartialResponse,
+    ) -> Result<bool, ExchangeFailure> {
+        let limit = lease.upstream().settings.timeouts.body_idle;
+        if raw.is_reused && raw.is_closed() {
+            let source = io::ErrorKind::UnexpectedEof.into();
+            return Err(ExchangeFailure::Unsent(closed(lease, source)));
+        }
+        let mut left = Left::of(self.exchange);
+        let mut unwritten = self.exchange.head_for(lease.upstream()).into_owned();
+        let mut ahead = &**self.ahead;
+        left.pass(&mut ahead, &mut unwritten)
+            .map_err(|InvalidChunk| invalid())?;
+        let first = self.ahead.len() - ahead.len();
+        // A client that sends its body at once waits for nothing.
+        let mut hold = (self.exchange.expects_continue && first == 0)
+            .then(|| Deadline::after(CONTINUE_PATIENCE));
+        let (mut piece, mut written) = (SMALLEST_PIECE, 0);
+        let is_worth_it = left.opaque().is_some_and(|left| *left >= WORTH_IT)
+            && raw.stream.tcp().is_some()
+            && self.client.tcp().is_some();
+        let mut pipe = is_worth_it.then(|| self.proxy.pipes.take()).flatten();
+        let mut has_begun = false;
+        // What the client sent behind the body.
+        let mut behind = Vec::new();
+        // What came of the last write. An upstream that answers early may close at once, and then
+        // it is the write that fails first.
+        let mut refused = None;
+        self.deadline.set(due(limit));
+        let sent = poll_fn(|cx| {
+            loop {
+                // A response that comes now is the answer to what the upstream has seen so far.
+                match self.poll_early(cx, lease, raw, received) {
+                    Poll::Ready(Ok(true)) => return Poll::Ready(Ok(false)),
+                    Poll::Ready(Ok(false)) => continue,
+                    Poll::Ready(Err(error)) => {
+                        let error = closed(lease, refused.take().unwrap_or(error));
+                        return Poll::Ready(Err(match (raw.is_reused, has_begun) {
+                            (true, false) => ExchangeFailure::Unsent(error),
+                            (true, true) => ExchangeFailure::Stale(error),
+                            (false, _) => ExchangeFailure::Final(error),
+                        }));
+                    }
+                    Poll::Pending if refused.is_some() => {
+                        ready!(self.deadline.poll(cx));
+                        return Poll::Ready(Err(ExchangeFailure::Final(
+                            NoReply::Late.error(lease),
+                        )));
+                    }
+                    Poll::Pending => {}
+                }
+                if self.pass_on(cx, received).is_err() {
+                    return Poll::Ready(Err(ExchangeFailure::ClientLeft));
+                }
+                let rest = unwritten.get(written..).unwrap_or_default();
+                let is_empty = rest.is_empty() && pipe.as_ref().is_none_or(Pipe::is_empty);
+                if is_empty
+                    && !left.is_ended()
+                    && let Some(patience) = &mut hold
+                {
+                    if !received.is_continued && patience.poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if !std::mem::replace(&mut received.is_continued, true) {
+                        received.passed_on.extend_from_slice(CONTINUE);
+                    }
+                    hold = None;
+                    // The client's time begins now.
+                    self.deadline.set(Instant::now() + limit);
+                    continue;
+                }
+                let moved = if !rest.is_empty() {
+                    let now = Pin::new(&mut raw.stream).poll_write(cx, rest);
+                    now.map(|now| match now {
+                        Ok(0) => Err(Side::Sink(io::ErrorKind::WriteZero.into())),
+                        Ok(now) => {
+                            has_begun = true;
+                            written += now;
+                            piece = SMALLEST_PIECE;
+                            Ok(())
+                        }
+                        Err(error) => Err(Side::Sink(error)),
+                    })
+                } else if let (Some(pipe), Some(source), Some(sink), Some(left)) = (
+                    pipe.as_mut(),
+                    self.client.tcp(),
+                    raw.stream.tcp(),
+                    left.opaque(),
+                ) && (*left > 0 || !pipe.is_empty())
+                {
+                    let now = pipe.poll_move(cx, source, sink, left);
+                    now.map_ok(|_| ())
+                } else if !left.is_ended() {
+                    unwritten.clear();
+                    written = 0;
+                    let now =
+                        self.poll_forward(cx, raw, &mut left, piece, &mut unwritten, &mut behind);
+                    piece = match now.is_ready() {
+                        true => piece.saturating_mul(2),
+                        false => piece,
+                    };
+                    now
+                } else {
+                    let flushed = ready!(Pin::new(&mut raw.stream).poll_flush(cx));
+                    match flushed {
+                        Ok(()) => return Poll::Ready(Ok(true)),
+                        Err(error) => Poll::Ready(Err(Side::Sink(error))),
+                    }
+                };
+                match moved {
+                    Poll::Ready(Ok(())) => self.deadline.set(due(limit)),
+                    Poll::Ready(Err(Side::Sink(error))) => refused = Some(error),
+                    // It may still read, and learns that its request was not whole.
+                    Poll::Ready(Err(Side::Ended)) => {
+                        let error = Error::RequestBody(io::ErrorKind::UnexpectedEof.into());
+                        return Poll::Ready(Err(ExchangeFailure::Final(error)));
+                    }
+                    Poll::Ready(Err(Side::Invalid)) => return Poll::Ready(Err(invalid())),
+                    Poll::Ready(Err(Side::Source(_))) => {
+                        return Poll::Ready(Err(ExchangeFailure::ClientLeft));
+                    }
+                    Poll::Pending => {
+                        ready!(self.deadline.poll(cx));
+                        return Poll::Ready(Err(ExchangeFailure::Final(match is_empty {
+                            true => Error::RequestBodyTimeout,
+                            false => NoReply::Late.error(lease),
+                        })));
+                    }
+                }
+            }
+        })
+        .await;
+        if let Some(pipe) = pipe {
+            self.proxy.pipes.give_back(pipe);
+        }
+        if !matches!(sent, Err(ExchangeFailure::Unsent(_))) {
+            // Until then, another connection may have to begin with it.
+            self.ahead.drain(..first);
+            self.ahead.append(&mut behind);
+        }
+        sent
+    }
+
+    /// Reads what the upstream says in the middle of an upload; true: there is something to look
+    /// at that is not an interim response.
+    fn poll_early(
+        &mut self,
+        cx: &mut Context<'_>,
+        lease: &InFlight,
+        raw: &mut Http1Conn,
+        received: &mut PartialResponse,
+    ) -> Poll<io::Result<bool>> {
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let free = scratch.input.get_mut(..SMALLEST_PIECE).unwrap_or_default();
+        let mut buffer = ReadBuf::new(free);
+        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        received.bytes.extend_from_slice(buffer.filled());
+        let is_final = !received.take_interim(&lease.upstream().settings.limits);
+        received.is_new = !received.bytes.is_empty();
+        Poll::Ready(Ok(is_final))
+    }
+
+    /// Reads a piece of the client's body and writes it to the upstream; what is not taken is left
+    /// in `unwritten`, and what does not belong to the body is added to `behind`.
+    fn poll_forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        raw: &mut Http1Conn,
+        left: &mut Left,
+        piece: usize,
+        unwritten: &mut Vec<u8>,
+        behind: &mut Vec<u8>,
+    ) -> Poll<Result<(), Side>> {
+        let scratch = &mut *self.proxy.scratch.borrow_mut();
+        let most = left.opaque().map_or(u64::MAX, |left| *left);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = most.min(piece).min(scratch.input.len());
+        let mut buffer = ReadBuf::new(scratch.input.get_mut(..most).unwrap_or_default());
+        ready!(Pin::new(&mut *self.client).poll_read(cx, &mut buffer)).map_err(Side::Source)?;
+        let mut bytes = buffer.filled();
+        if bytes.is_empty() {
+            return Poll::Ready(Err(Side::Ended));
+        }
+        let now = match left {
+            Left::Length(left) => {
+                *left -= bytes.len() as u64;
+                bytes
+            }
+            Left::Chunks(_) => {
+                scratch.output.clear();
+                left.pass(&mut bytes, &mut scratch.output)
+                    .map_err(|InvalidChunk| Side::Invalid)?;
+                behind.extend_from_slice(bytes);
+                &scratch.output
+            }
+        };
+        *unwritten = write_at_once(cx, &mut raw.stream, now).map_err(Side::Sink)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The client sent an invalid body: the upstream must not take it for complete.
+fn invalid() -> ExchangeFailure {
+    ExchangeFailure::Final(Error::RequestBody(io::ErrorKind::InvalidData.into()))
+}
+
+fn closed(lease: &InFlight, source: io::Error) -> Error {
+    Error::Closed {
+        upstream: lease.upstream().to_string(),
+        source,
+    }
+}

@@ -1,0 +1,328 @@
+//! Reads request heads on an HTTP/1.1 connection while no exchange is under way, and limits how long
+//! that may take.
+//!
+//! A waiting connection holds no buffer: it borrows the worker's scratch buffer when bytes arrive.
+//! Requests that need no upstream are answered here.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use crate::net::deadline::Deadline;
+use crate::proxy::{Action, Exchange, HeaderMapRequest, Proxy};
+use crate::routing::client::Client;
+
+use super::Limits;
+use super::drain::GRACE;
+use super::listener::Socket;
+
+/// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
+///
+/// [RFC 9113 §3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// As much as is read at once of what a client asks.
+const PIECE: usize = 16 * 1024;
+
+/// What comes of the bytes that a client sent.
+pub(super) struct Turn {
+    /// What the client did not take of the answers so far.
+    unwritten: Vec<u8>,
+    /// Whether something is held back above the socket (TLS).
+    is_unflushed: bool,
+    pub(super) then: Then,
+}
+
+/// How a connection goes on.
+pub(super) enum Then {
+    /// All was answered: wait for more.
+    Wait,
+    /// It ends.
+    End,
+    /// It ends, though the client may still be sending.
+    Linger,
+    /// Boxed: a connection that waits has no room for it.
+    Exchange(Box<Exchange>),
+    HeaderMapRequest(HeaderMapRequest),
+    Http2,
+}
+
+impl Turn {
+    /// Whether the client has all of the answers so far.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.unwritten.is_empty() && !self.is_unflushed
+    }
+
+    /// Gives the client what it has not taken yet.
+    pub(super) async fn deliver<S: Socket>(
+        &self,
+        stream: &mut S,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let delivered = async {
+            stream.write_all(&self.unwritten).await?;
+            stream.flush().await
+        };
+        tokio::time::timeout(limit, delivered).await?
+    }
+}
+
+impl From<Then> for Turn {
+    fn from(then: Then) -> Self {
+        Self {
+            unwritten: Vec::new(),
+            is_unflushed: false,
+            then,
+        }
+    }
+}
+
+/// Waits for requests, for as long as a client may be silent and nobody stops the server.
+pub(super) struct Wait<'w, C> {
+    limits: &'w Limits,
+    closing: Pin<&'w mut C>,
+    is_closing: bool,
+    /// True until the first byte arrives.
+    is_fresh: bool,
+    /// Whether the silence is limited by the grace.
+    is_hurried: bool,
+    may_be_http2: bool,
+    /// What was read and not used yet.
+    pub(super) ahead: Vec<u8>,
+    /// Whether that is the beginning of a head, whose rest has to come.
+    is_partial: bool,
+    /// How long it has to be before it is parsed again without a sign of its end.
+    parse_at: usize,
+    /// How many requests there were.
+    requests: usize,
+    pub(super) deadline: Deadline,
+}
+
+impl<'w, C: Future<Output = ()>> Wait<'w, C> {
+    /// A connection has begun; `closing` ends when the server begins to drain.
+    pub(super) fn new(limits: &'w Limits, may_be_http2: bool, closing: Pin<&'w mut C>) -> Self {
+        Self {
+            limits,
+            closing,
+            is_closing: false,
+            is_fresh: true,
+            is_hurried: false,
+            may_be_http2,
+            ahead: Vec::new(),
+            is_partial: false,
+            parse_at: 0,
+            requests: 0,
+            deadline: Deadline::after(limits.head_read),
+        }
+    }
+
+    /// Something was asked, and answered.
+    pub(super) fn rest(&mut self) {
+        self.is_fresh = false;
+        self.is_partial = false;
+        self.deadline
+            .set(Instant::now() + self.limits.keep_alive_idle);
+    }
+
+    /// Reads what came and answers what can be answered at once, until something else is to be done.
+    pub(super) fn poll_turn<S: Socket>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        client: Client,
+        proxy: &Proxy,
+    ) -> Poll<Turn> {
+        let scratch = &mut *proxy.scratch();
+        loop {
+            let mut length = self.ahead.len();
+            if length == 0 || self.is_partial {
+                let free = scratch.input.get_mut(..PIECE).unwrap_or_default();
+                let mut buffer = ReadBuf::new(free);
+                match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {}
+                    Poll::Ready(_) => return Poll::Ready(Then::End.into()),
+                    Poll::Pending => return self.poll_limits(cx, client, proxy),
+                }
+                if length > 0 {
+                    self.ahead.extend_from_slice(buffer.filled());
+                    if !self.may_be_whole(length) {
+                        continue;
+                    }
+                }
+                length += buffer.filled().len();
+            }
+            if !self.ahead.is_empty() {
+                scratch.make_room(length);
+                if let Some(front) = scratch.input.get_mut(..length) {
+                    front.copy_from_slice(&self.ahead);
+                }
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            if self.may_be_http2 {
+                if bytes.starts_with(HTTP2_PREFACE) {
+                    self.ahead = bytes.to_vec();
+                    return Poll::Ready(Then::Http2.into());
+                }
+                if HTTP2_PREFACE.starts_with(bytes) {
+                    self.keep_partial(bytes);
+                    continue;
+                }
+                self.may_be_http2 = false;
+            }
+            scratch.output.clear();
+            let is_closing = self.is_closing(cx);
+            let left = self
+                .limits
+                .requests_per_connection
+                .saturating_sub(self.requests);
+            let (mut left, before) = match is_closing {
+                true => (1, 1),
+                false => (left, left),
+            };
+            let (rest, then) = answer(bytes, client, &mut left, proxy, &mut scratch.output);
+            let asked = before - left;
+            self.requests += asked;
+            let Ok((unwritten, is_unflushed)) = write_at_once(cx, stream, &scratch.output) else {
+                return Poll::Ready(Then::End.into());
+            };
+            match then {
+                // There is more to come before anything can be done.
+                Then::Wait if !rest.is_empty() => self.keep_partial(rest),
+                // Empty lines ask nothing: the silence goes on.
+                Then::Wait if asked == 0 => (self.ahead, self.is_partial) = (Vec::new(), false),
+                then => {
+                    self.ahead = rest.to_vec();
+                    return Poll::Ready(Turn {
+                        unwritten,
+                        is_unflushed,
+                        then,
+                    });
+                }
+            }
+            let turn = Turn {
+                unwritten,
+                is_unflushed,
+                then: Then::Wait,
+            };
+            if !turn.is_delivered() {
+                return Poll::Ready(turn);
+            }
+        }
+    }
+
+    /// Whether there is a reason to parse a partial head again, of which `known` bytes were there
+    /// before: a sign of its end, or twice as many bytes as at the last time. So a head that comes
+    /// byte by byte costs no more than a few times its length.
+    fn may_be_whole(&self, known: usize) -> bool {
+        let fresh = self.ahead.get(known.saturating_sub(3)..);
+        let fresh = fresh.unwrap_or_default();
+        let ends = |line_end: &[u8]| fresh.windows(line_end.len()).any(|bytes| bytes == line_end);
+        self.may_be_http2
+            || self.ahead.len() >= self.parse_at
+            || self.ahead.len() > self.limits.request_head_bytes
+            || ends(b"\n\r\n")
+            || ends(b"\n\n")
+    }
+
+    fn keep_partial(&mut self, bytes: &[u8]) {
+        if !self.is_partial {
+            self.is_partial = true;
+            // Half an empty line asks nothing either.
+            if bytes != b"\r" {
+                self.deadline.set(Instant::now() + self.limits.head_read);
+            }
+        }
+        self.parse_at = bytes.len().saturating_mul(2);
+        self.ahead = bytes.to_vec();
+    }
+
+    fn is_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
+        self.is_closing
+    }
+
+    /// Nothing came: whether that is still allowed.
+    fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
+        if self.is_closing(cx) && !self.is_partial {
+            if !self.is_fresh {
+                return Poll::Ready(Then::End.into());
+            }
+            if !self.is_hurried {
+                self.is_hurried = true;
+                self.deadline.set(Instant::now() + GRACE);
+            }
+        }
+        self.deadline.poll(cx).map(|()| {
+            let mut unwritten = Vec::new();
+            if self.is_partial {
+                proxy.refuse_slow_head(&self.ahead, client, &mut unwritten);
+            }
+            Turn {
+                unwritten,
+                ..Then::End.into()
+            }
+        })
+    }
+}
+
+/// Answers the requests that `bytes` begin with as far as they can be answered at once. Gives what
+/// is left, and what is to be done with it. So many requests are `left` to the
+/// connection; the last one's response says so.
+fn answer<'b>(
+    mut bytes: &'b [u8],
+    client: Client,
+    left: &mut usize,
+    proxy: &Proxy,
+    out: &mut Vec<u8>,
+) -> (&'b [u8], Then) {
+    loop {
+        // Empty lines before a request are nothing (RFC 9112 §2.2).
+        while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+            bytes = rest;
+        }
+        if bytes.is_empty() {
+            return (bytes, Then::Wait);
+        }
+        let behind = |consumed| bytes.get(consumed..).unwrap_or_default();
+        let look = proxy.look(bytes, client, *left <= 1, out);
+        if !matches!(look, Action::More) {
+            *left = left.saturating_sub(1);
+        }
+        match look {
+            Action::More => return (bytes, Then::Wait),
+            Action::Answered { consumed, close } if close => {
+                return (behind(consumed), Then::Linger);
+            }
+            Action::Answered { consumed, .. } => bytes = behind(consumed),
+            Action::Exchange { consumed, exchange } => {
+                return (behind(consumed), Then::Exchange(Box::new(exchange)));
+            }
+            Action::HeaderMapRequest(request) => return (bytes, Then::HeaderMapRequest(request)),
+        }
+    }
+}
+
+/// Writes what the client takes at once; gives the rest, and whether something is held back.
+fn write_at_once<S: Socket>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    bytes: &[u8],
+) -> io::Result<(Vec<u8>, bool)> {
+    if bytes.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let written = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(written) => written?,
+        Poll::Pending => 0,
+    };
+    let rest = bytes.get(written..).unwrap_or_default();
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        Poll::Ready(Ok(())) => Ok((rest.to_vec(), false)),
+        Poll::Pending => Ok((rest.to_vec(), true)),
+    }
+}

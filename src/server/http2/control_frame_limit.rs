@@ -1,0 +1,437 @@
+//! Ends HTTP/2 connections whose clients send too many frames that belong to no request.
+//!
+//! The protocol has frames that carry no part of a request: PING and SETTINGS want an answer,
+//! PRIORITY and what is unknown is passed over, and all of them cost. The library takes any number
+//! of them (it bounds only what would be kept in memory). So they are counted here as they come,
+//! by their heads alone, and a client that sends more of them than its traffic explains gets
+//! GOAWAY with ENHANCE_YOUR_CALM ([RFC 9113 §10.5]), as does one that takes back too many requests.
+//!
+//! [RFC 9113 §10.5]: https://www.rfc-editor.org/rfc/rfc9113#section-10.5
+
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::server::Limits;
+
+use super::streams::Streams;
+
+/// How many seconds' worth of control frames may come at once.
+const BURST_SECONDS: u32 = 10;
+
+/// How many control frames a request explains: windows for its response, priorities, a reset.
+const PER_REQUEST: u32 = 10;
+
+/// How many bytes sent explain a control frame: clients open their windows as they take data, by
+/// one frame or two for each of ours, which has 16 KiB or, of a slow upstream, a few bytes.
+const BYTES_PER_FRAME: usize = 128;
+
+/// How many frames a connection may bring before it is the others' turn. Control frames cost a
+/// microsecond or so each, but a request may cost fifty; all that may come at once would cost
+/// some milliseconds.
+const PER_TURN: u32 = 32;
+
+/// What a client sends before its first frame.
+const PREFACE_BYTES: usize = 24;
+
+/// The head of a frame: length, type, flags, stream ([RFC 9113 §4.1]).
+///
+/// [RFC 9113 §4.1]: https://www.rfc-editor.org/rfc/rfc9113#section-4.1
+const HEAD_BYTES: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+/// A connection whose client may be told to calm down: it reads as if it had ended, and says so
+/// when it is closed.
+pub(super) struct ControlFrameLimit<S> {
+    inner: S,
+    streams: Rc<Streams>,
+    /// How many requests may be taken back.
+    most_abandoned: u32,
+    meter: Meter,
+    goodbye: Option<Goodbye>,
+}
+
+impl<S> ControlFrameLimit<S> {
+    pub(super) fn new(inner: S, streams: Rc<Streams>, limits: &Limits) -> Self {
+        Self {
+            inner,
+            streams,
+            most_abandoned: limits.http2_resets,
+            meter: Meter::new(limits.http2_control_frames),
+            goodbye: None,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.streams.abandoned() > this.most_abandoned {
+            this.meter.is_over = true;
+        }
+        if this.meter.has_ended() {
+            if this.goodbye.is_none() {
+                tracing::debug!("a client of HTTP/2 was told to calm down");
+                this.goodbye = Some(Goodbye::new(this.meter.last_stream));
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if this.meter.in_turn >= PER_TURN {
+            this.meter.in_turn = 0;
+            // Unlike a mere wake-up, it lets what came for others meanwhile be seen.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        let passed_on = this.meter.count(read);
+        buffer.set_filled(before + passed_on);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ControlFrameLimit<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.inner).poll_write(cx, bytes))?;
+        this.meter.wrote(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, slices))?;
+        this.meter.wrote(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(goodbye) = &mut this.goodbye {
+            ready!(goodbye.poll_write(&mut this.inner, cx))?;
+        }
+        Pin::new(&mut this.inner).poll_shutdown(cx)
+    }
+}
+
+/// Counts frames by their heads.
+#[derive(Debug)]
+struct Meter {
+    per_second: u32,
+    /// How many control frames may come yet.
+    left: u32,
+    /// How many frames came since it was last the others' turn.
+    in_turn: u32,
+    /// When time last added to them.
+    filled: Instant,
+    /// Bytes sent that have not added to them yet.
+    written: usize,
+    /// What has come of a frame's head, its bytes from the highest to the lowest.
+    head: u128,
+    head_bytes: usize,
+    /// What is to come of the preface, or of a frame's payload.
+    payload: usize,
+    /// The highest stream that a request came on.
+    last_stream: u32,
+    is_over: bool,
+}
+
+impl Meter {
+    fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            left: per_second.saturating_mul(BURST_SECONDS),
+            in_turn: 0,
+            filled: Instant::now(),
+            written: 0,
+            head: 0,
+            head_bytes: 0,
+            payload: PREFACE_BYTES,
+            last_stream: 0,
+            is_over: false,
+        }
+    }
+
+    /// Whether nothing more is to be read: the limit is passed, and the last frame is whole.
+    fn has_ended(&self) -> bool {
+        self.is_over && self.head_bytes == 0 && self.payload == 0
+    }
+
+    /// Counts the frames in what was read, and says how much of it may be passed on: all, or what
+    /// ends with a whole frame.
+    fn count(&mut self, read: &[u8]) -> usize {
+        let mut rest = read;
+        while let [first, after_first @ ..] = rest
+            && !self.has_ended()
+        {
+            if let Some(after_payload) = rest.get(self.payload.min(rest.len())..)
+                && self.payload > 0
+            {
+                self.payload -= rest.len() - after_payload.len();
+                rest = after_payload;
+                continue;
+            }
+            self.head = self.head << 8 | u128::from(*first);
+            self.head_bytes += 1;
+            rest = after_first;
+            if self.head_bytes == HEAD_BYTES {
+                self.begin_frame();
+            }
+        }
+        read.len() - rest.len()
+    }
+
+    fn begin_frame(&mut self) {
+        let [length @ .., kind, _flags, a, b, c, d] = self.head.to_be_bytes();
+        let [.., x, y, z] = length;
+        let length = u32::from_be_bytes([0, x, y, z]);
+        let stream = u32::from_be_bytes([a, b, c, d]) & !(1 << 31);
+        (self.head, self.head_bytes) = (0, 0);
+        self.in_turn = self.in_turn.saturating_add(1);
+        self.payload = usize::try_from(length).unwrap_or(usize::MAX);
+        match kind {
+            HEADERS => {
+                self.last_stream = self.last_stream.max(stream);
+                self.add(PER_REQUEST);
+            }
+            DATA if length > 0 => {}
+            _ => self.spend(),
+        }
+    }
+
+    /// A control frame has come.
+    fn spend(&mut self) {
+        if self.left == 0 {
+            // The clock is asked only now: usually, traffic explains them all.
+            let passed = self.filled.elapsed().as_secs_f64() * f64::from(self.per_second);
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a cast of a float saturates"
+            )]
+            self.add(passed as u32);
+            self.filled = Instant::now();
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => self.is_over = true,
+        }
+    }
+
+    /// Bytes were sent, to which the client may answer.
+    fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        self.add(u32::try_from(self.written / BYTES_PER_FRAME).unwrap_or(u32::MAX));
+        self.written %= BYTES_PER_FRAME;
+    }
+
+    fn add(&mut self, frames: u32) {
+        let most = self.per_second.saturating_mul(BURST_SECONDS);
+        self.left = self.left.saturating_add(frames).min(most);
+    }
+}
+
+/// GOAWAY with ENHANCE_YOUR_CALM, on its way.
+#[derive(Debug)]
+struct Goodbye {
+    frame: [u8; 17],
+    written: usize,
+}
+
+impl Goodbye {
+    fn new(last_stream: u32) -> Self {
+        const ENHANCE_YOUR_CALM: u8 = 0xb;
+        let [a, b, c, d] = last_stream.to_be_bytes();
+        Self {
+            frame: [
+                0,
+                0,
+                8,
+                7,
+                0,
+                0,
+                0,
+                0,
+                0,
+                a,
+                b,
+                c,
+                d,
+                0,
+                0,
+                0,
+                ENHANCE_YOUR_CALM,
+            ],
+            written: 0,
+        }
+    }
+
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while let Some(rest @ [_, ..]) = self.frame.get(self.written..) {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use crate::metrics::Metrics;
+
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let [_, x, y, z] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![x, y, z, kind, 0];
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    const PING: u8 = 6;
+
+    /// A meter that has counted a preface and as many control frames as may come at once.
+    fn spent() -> Meter {
+        let mut meter = Meter::new(1);
+        assert_eq!(meter.count(PREFACE), PREFACE.len());
+        for _ in 0..BURST_SECONDS {
+            assert_eq!(meter.count(&frame(PING, 0, &[0; 8])), 17);
+        }
+        meter.filled = Instant::now();
+        meter
+    }
+
+    #[test]
+    fn what_is_read_ends_with_a_whole_frame_however_it_comes() {
+        let ping = frame(PING, 0, &[0; 8]);
+        let bytes = [&ping[..], &ping, &ping].concat();
+        for piece in 1..=bytes.len() {
+            let mut meter = spent();
+            let passed: usize = bytes.chunks(piece).map(|read| meter.count(read)).sum();
+            assert_eq!(passed, ping.len(), "in pieces of {piece}");
+            assert!(meter.has_ended());
+        }
+    }
+
+    #[test]
+    fn traffic_explains_control_frames() {
+        let (request, body) = (frame(HEADERS, 7, b"abc"), frame(DATA, 7, b"abc"));
+        for (name, explain, explained) in [
+            ("nothing", &(|_: &mut Meter| {}) as &dyn Fn(&mut Meter), 0),
+            ("a request", &|meter| _ = meter.count(&request), PER_REQUEST),
+            ("a body", &|meter| _ = meter.count(&body), 0),
+            ("bytes sent", &|meter| meter.wrote(5 * BYTES_PER_FRAME), 5),
+            ("few bytes", &|meter| meter.wrote(BYTES_PER_FRAME - 1), 0),
+        ] {
+            let mut meter = spent();
+            explain(&mut meter);
+            for _ in 0..explained {
+                meter.count(&frame(PING, 0, &[0; 8]));
+                assert!(!meter.has_ended(), "{name}");
+            }
+            meter.count(&frame(PING, 0, &[0; 8]));
+            assert!(meter.has_ended(), "{name}");
+        }
+    }
+
+    #[test]
+    fn everything_but_requests_and_their_bodies_is_a_control_frame() {
+        for (kind, payload, ends) in [
+            (DATA, &b""[..], true),
+            (DATA, b"x", false),
+            (HEADERS, b"", false),
+            (2, b"12345", true),
+            (3, b"1234", true),
+            (4, b"", true),
+            (8, b"1234", true),
+            (9, b"x", true),
+            (0xff, b"", true),
+        ] {
+            let mut meter = spent();
+            meter.count(&frame(kind, 1, payload));
+            assert_eq!(meter.has_ended(), ends, "{kind}");
+        }
+    }
+
+    #[test]
+    fn time_allows_control_frames() {
+        let mut meter = spent();
+        meter.filled = Instant::now() - std::time::Duration::from_secs(3);
+        for _ in 0..3 {
+            meter.count(&frame(PING, 0, &[0; 8]));
+            assert!(!meter.has_ended());
+        }
+        meter.count(&frame(PING, 0, &[0; 8]));
+        assert!(meter.has_ended());
+    }
+
+    #[test]
+    fn after_so_many_frames_it_is_the_others_turn() {
+        let turn = frame(PING, 0, &[0; 8]).repeat(usize::try_from(PER_TURN).unwrap());
+        let bytes = [PREFACE, &turn, &turn].concat();
+        let streams = Rc::new(Streams::new(Metrics::new(1), &Limits::default()));
+        let mut calm = ControlFrameLimit::new(&bytes[..], streams, &Limits::default());
+        let mut read = |length: usize| {
+            let mut bytes = vec![0; length];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let polled =
+                Pin::new(&mut calm).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            polled.map(|read| read.map(|()| buffer.filled().len()).unwrap())
+        };
+        assert_eq!(
+            read(PREFACE.len() + turn.len() - 17),
+            Poll::Ready(PREFACE.len() + turn.len() - 17)
+        );
+        assert_eq!(read(17), Poll::Ready(17));
+        assert_eq!(read(17), Poll::Pending);
+        assert_eq!(read(17), Poll::Ready(17));
+    }
+
+    #[test]
+    fn the_goodbye_names_the_last_stream_that_came() {
+        let mut meter = spent();
+        meter.count(&frame(HEADERS, 5, b""));
+        meter.count(&frame(HEADERS, 3, b""));
+        let goodbye = Goodbye::new(meter.last_stream).frame;
+        assert_eq!(goodbye[..9], frame(7, 0, &[0; 8])[..9]);
+        assert_eq!(goodbye[9..], [0, 0, 0, 5, 0, 0, 0, 0xb]);
+    }
+}

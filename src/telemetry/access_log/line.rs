@@ -1,0 +1,502 @@
+//! How a request looks in the access log.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{Method, StatusCode, Version};
+
+use crate::cors::{Kind, Reason};
+use crate::metrics::UpstreamFailure;
+use crate::routing::bucket::percent_decoded;
+use crate::telemetry::trace_context::TraceId;
+use crate::text::escape::{Escaped, Json, cut};
+use crate::text::timestamp::{CommonLog, Timestamp};
+use crate::upstream::endpoint::Upstream;
+
+/// A request that was answered, or whose client left before.
+///
+/// Whatever comes from the client is escaped and cut here; nobody need do it before.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'r> {
+    /// When the request's head was read.
+    pub time: SystemTime,
+    /// The route's name; `None` where no route serves the host.
+    pub route: Option<&'r str>,
+    /// Whose request it is; `None` on a Unix socket.
+    pub client: Option<IpAddr>,
+    /// Its method.
+    pub method: &'r Method,
+    /// Its host as it came.
+    pub host: &'r [u8],
+    /// Its path and query as they came; what signs it is left out.
+    pub target: &'r str,
+    /// Its version.
+    pub version: Version,
+    /// The response's status.
+    pub status: StatusCode,
+    /// How many bytes of the response's body were sent.
+    pub bytes: u64,
+    /// From the request's head to the end of the response's body.
+    pub duration: Duration,
+    /// Who answered; `None`: we did.
+    pub upstream: Option<&'r Upstream>,
+    /// Who should have answered and did not, and the reason that it is counted under.
+    pub failed: Option<(&'r str, UpstreamFailure)>,
+    /// Under which the client knows the request; empty where it does not.
+    pub request_id: &'r str,
+    /// The trace that it belongs to, by its `traceparent`.
+    pub trace_id: Option<TraceId>,
+    /// The value of `Origin`.
+    pub origin: Option<&'r [u8]>,
+    /// The CORS decision; `None` for what is no CORS request.
+    pub decision: Option<(Kind, Result<(), Reason>)>,
+    /// The value of `Referer`.
+    pub referer: Option<&'r [u8]>,
+    /// The value of `User-Agent`.
+    pub user_agent: Option<&'r [u8]>,
+}
+
+/// The most that is written of a target, in bytes.
+const MAX_TARGET: usize = 4096;
+
+/// The most that is written of a field's value, in bytes.
+const MAX_VALUE: usize = 512;
+
+/// The last second as text: there are many lines a second.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    second: Option<u64>,
+    text: String,
+}
+
+impl Clock {
+    /// `time`'s second as `write` writes it, and what is left in milliseconds.
+    fn at(&mut self, time: SystemTime, write: fn(Timestamp) -> String) -> (&str, u32) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        if self.second != Some(since.as_secs()) {
+            self.second = Some(since.as_secs());
+            self.text = write(Timestamp::new(time));
+        }
+        (&self.text, since.subsec_millis())
+    }
+}
+
+impl Record<'_> {
+    /// The target without what signs it, cut.
+    #[must_use]
+    pub fn unsigned_target(&self) -> String {
+        unsigned(self.target, MAX_TARGET).collect()
+    }
+
+    /// Adds the line of [`Format::Json`](super::Format::Json).
+    pub(crate) fn write_json(&self, out: &mut String, clock: &mut Clock) {
+        let (second, millisecond) = clock.at(self.time, |time| {
+            // Without `.000Z`.
+            let text = time.to_string();
+            text.split('.').next().unwrap_or_default().to_owned()
+        });
+        out.push_str("{\"time\":\"");
+        out.push_str(second);
+        out.push('.');
+        number(out, millisecond.into(), 3);
+        out.push_str("Z\"");
+        if let Some(route) = self.route {
+            string(out, "route", route.as_bytes());
+        }
+        if let Some(client) = self.client {
+            out.push_str(",\"client\":\"");
+            address(out, client);
+            out.push('"');
+        }
+        string(out, "method", self.method.as_str().as_bytes());
+        if !self.host.is_empty() {
+            string(out, "host", self.host);
+        }
+        out.push_str(",\"target\":\"");
+        for part in unsigned(self.target, MAX_TARGET) {
+            Json(part.as_bytes()).write(out);
+        }
+        out.push_str("\",\"version\":\"");
+        out.push_str(version(self.version));
+        out.push_str("\",\"status\":");
+        out.push_str(self.status.as_str());
+        out.push_str(",\"bytes\":");
+        number(out, self.bytes, 1);
+        out.push_str(",\"duration_seconds\":");
+        number(out, self.duration.as_secs(), 1);
+        out.push('.');
+        number(out, self.duration.subsec_micros().into(), 6);
+        if let Some(upstream) = self.upstream {
+            string(out, "upstream", upstream.shown_address().as_bytes());
+        }
+        if let Some((upstream, failure)) = self.failed {
+            // Of the config, and no longer than a host name may be.
+            out.push_str(",\"failed\":{\"upstream\":\"");
+            Json(upstream.as_bytes()).write(out);
+            out.push_str("\",\"reason\":\"");
+            out.push_str(failure.as_str());
+            out.push_str("\"}");
+        }
+        if !self.request_id.is_empty() {
+            string(out, "request_id", self.request_id.as_bytes());
+        }
+        if let Some(trace_id) = self.trace_id {
+            put(out, format_args!(",\"trace_id\":\"{trace_id}\""));
+        }
+        if let Some(origin) = self.origin.filter(|origin| !origin.is_empty()) {
+            string(out, "origin", origin);
+        }
+        if let Some((kind, outcome)) = self.decision {
+            let (outcome, reason) = match outcome {
+                Ok(()) => ("allowed", "matched"),
+                Err(reason) => ("denied", reason.as_str()),
+            };
+            let kind = match kind {
+                Kind::Preflight => "preflight",
+                Kind::Actual => "actual",
+            };
+            for part in [
+                ",\"cors\":{\"request\":\"",
+                kind,
+                "\",\"outcome\":\"",
+                outcome,
+                "\",\"reason\":\"",
+                reason,
+                "\"}",
+            ] {
+                out.push_str(part);
+            }
+        }
+        if let Some(referer) = self.referer.filter(|referer| !referer.is_empty()) {
+            out.push_str(",\"referer\":\"");
+            for part in unsigned_value(referer) {
+                Json(part.as_bytes()).write(out);
+            }
+            out.push('"');
+        }
+        if let Some(user_agent) = self.user_agent.filter(|agent| !agent.is_empty()) {
+            string(out, "user_agent", user_agent);
+        }
+        out.push_str("}\n");
+    }
+
+    /// Adds the line of [`Format::Combined`](super::Format::Combined).
+    pub(crate) fn write_combined(&self, out: &mut String, clock: &mut Clock) {
+        match self.client {
+            Some(client) => put(out, format_args!("{client}")),
+            None => out.push('-'),
+        }
+        let (time, _) = clock.at(self.time, |time| CommonLog(time).to_string());
+        put(out, format_args!(" - - [{time}] \""));
+        put(
+            out,
+            format_args!("{} ", Escaped::new(self.method.as_str().as_bytes(), 32)),
+        );
+        for part in unsigned(self.target, MAX_TARGET) {
+            put(
+                out,
+                format_args!("{}", Escaped::new(part.as_bytes(), MAX_TARGET)),
+            );
+        }
+        put(
+            out,
+            format_args!(
+                " {}\" {} {}",
+                version(self.version),
+                self.status.as_u16(),
+                self.bytes
+            ),
+        );
+        out.push_str(" \"");
+        for part in unsigned_value(self.referer.unwrap_or(b"-")) {
+            put(
+                out,
+                format_args!("{}", Escaped::new(part.as_bytes(), MAX_VALUE)),
+            );
+        }
+        let agent = Escaped::new(self.user_agent.unwrap_or(b"-"), MAX_VALUE);
+        put(out, format_args!("\" \"{agent}\"\n"));
+    }
+}
+
+/// Query parameters that let whoever reads them repeat a presigned request, in lower case
+/// ([S3, «Authenticating requests: using query parameters»], and version 2 of it).
+///
+/// [S3, «Authenticating requests: using query parameters»]: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+const SECRETS: [&str; 3] = ["x-amz-signature", "x-amz-security-token", "signature"];
+
+/// The value of a field that has a URL: a page's own may be presigned.
+fn unsigned_value(value: &[u8]) -> impl Iterator<Item = &str> {
+    unsigned(std::str::from_utf8(value).unwrap_or("-"), MAX_VALUE)
+}
+
+/// A target cut to `most` bytes, piece by piece, with `-` for what signs it.
+fn unsigned(target: &str, most: usize) -> impl Iterator<Item = &str> {
+    let target = match target.get(..most) {
+        Some(target) => target,
+        // A target is ASCII; were it not, it would be left out rather than split in a character.
+        None if target.len() > most => "",
+        None => target,
+    };
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    let parameters = query.into_iter().flat_map(|query| query.split('&'));
+    let pieces = parameters.enumerate().flat_map(|(place, parameter)| {
+        let separator = if place == 0 { "?" } else { "&" };
+        let (name, shown) = match parameter.split_once('=') {
+            Some((name, _)) if is_secret(name) => (name, "=-"),
+            _ => (parameter, ""),
+        };
+        [separator, name, shown]
+    });
+    std::iter::once(path).chain(pieces)
+}
+
+/// Names are compared as the upstream decodes them.
+fn is_secret(name: &str) -> bool {
+    let name = percent_decoded(name);
+    SECRETS
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+fn string(out: &mut String, name: &str, value: &[u8]) {
+    for part in [",\"", name, "\":\""] {
+        out.push_str(part);
+    }
+    Json(cut(value, MAX_VALUE).0).write(out);
+    out.push('"');
+}
+
+/// Writes a number with `width` digits at least.
+fn number(out: &mut String, mut number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    for (place, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        start = place;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let start = start.min(digits.len() - width);
+    let digits = digits.get(start..).unwrap_or_default();
+    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
+}
+
+/// Writes an address.
+fn address(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V6(address) => put(out, format_args!("{address}")),
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                out.push_str(if place > 0 { "." } else { "" });
+                number(out, octet.into(), 1);
+            }
+        }
+    }
+}
+
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text)
+        .expect("writing to a String cannot fail");
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_and_addresses_are_written_as_they_are_displayed(
+            value: u64, small in 0..1_000_u64, client: IpAddr,
+        ) {
+            let mut out = String::new();
+            number(&mut out, value, 1);
+            number(&mut out, small, 3);
+            number(&mut out, small, 6);
+            address(&mut out, client);
+            prop_assert_eq!(out, format!("{value}{small:03}{small:06}{client}"));
+        }
+    }
+
+    pub(crate) fn record() -> Record<'static> {
+        Record {
+            time: UNIX_EPOCH + Duration::from_millis(971_186_136_042),
+            route: Some("photos"),
+            client: Some("192.0.2.7".parse().unwrap()),
+            method: &Method::GET,
+            host: b"photos.example",
+            target: "/a.jpg?x=1",
+            version: Version::HTTP_11,
+            status: StatusCode::OK,
+            bytes: 1234,
+            duration: Duration::from_micros(1_002_003),
+            upstream: None,
+            failed: None,
+            request_id: "0A1B",
+            trace_id: Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736)),
+            origin: Some(b"https://app.example"),
+            decision: Some((Kind::Actual, Err(Reason::Method))),
+            referer: None,
+            user_agent: Some(b"curl/8"),
+        }
+    }
+
+    fn json(record: &Record<'_>) -> serde_json::Value {
+        let mut out = String::new();
+        record.write_json(&mut out, &mut Clock::default());
+        assert!(out.ends_with("}\n") && out.matches('\n').count() == 1);
+        serde_json::from_str(&out).unwrap()
+    }
+
+    fn combined(record: &Record<'_>) -> String {
+        let mut out = String::new();
+        record.write_combined(&mut out, &mut Clock::default());
+        out
+    }
+
+    #[test]
+    fn a_json_line_says_it_all() {
+        assert_eq!(
+            json(&record()),
+            serde_json::json!({
+                "time": "2000-10-10T13:55:36.042Z",
+                "route": "photos",
+                "client": "192.0.2.7",
+                "method": "GET",
+                "host": "photos.example",
+                "target": "/a.jpg?x=1",
+                "version": "HTTP/1.1",
+                "status": 200,
+                "bytes": 1234,
+                "duration_seconds": 1.002003,
+                "request_id": "0A1B",
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+                "origin": "https://app.example",
+                "cors": { "request": "actual", "outcome": "denied", "reason": "method" },
+                "user_agent": "curl/8",
+            })
+        );
+    }
+
+    #[test]
+    fn what_there_is_nothing_to_say_of_is_left_out() {
+        let line = json(&Record {
+            host: b"",
+            origin: Some(b""),
+            referer: Some(b""),
+            user_agent: Some(b""),
+            ..record()
+        });
+        for name in ["host", "origin", "referer", "user_agent", "failed"] {
+            assert!(line.get(name).is_none(), "{name}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_combined_line_is_what_log_readers_expect() {
+        assert_eq!(
+            combined(&record()),
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"GET /a.jpg?x=1 HTTP/1.1\" 200 1234 \"-\" \"curl/8\"\n"
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_client_sends_breaks_a_line_or_makes_it_endless() {
+        let hostile = [
+            &b"\" 200 0 \"-\" \"\r\n{\"forged\":1}\x1b]0;\xff"[..],
+            &[b'"'; 100_000],
+        ]
+        .concat();
+        let target = format!("/\"\\{}", "a".repeat(100_000));
+        let record = Record {
+            host: &hostile,
+            target: &target,
+            origin: Some(&hostile),
+            referer: Some(&hostile),
+            user_agent: Some(&hostile),
+            ..record()
+        };
+        let text = combined(&record);
+        assert!(
+            text.trim_end()
+                .bytes()
+                .all(|byte| matches!(byte, b' '..=b'~'))
+        );
+        assert_eq!(text.replace("\\\"", "").matches('"').count(), 6);
+        assert!(text.len() < 10_000);
+        let value = json(&record);
+        assert!(value.to_string().len() < 15_000);
+        assert!(value.get("forged").is_none());
+    }
+
+    #[test]
+    fn what_signs_a_request_is_not_written() {
+        let cases = [
+            (
+                "/a?X-Amz-Signature=5ec2e7&x-amz-security-token=5ec2e7&X-Amz-Date=1",
+                "/a?X-Amz-Signature=-&x-amz-security-token=-&X-Amz-Date=1",
+            ),
+            (
+                "/a?AWSAccessKeyId=K&Signature=5ec2e7%3D",
+                "/a?AWSAccessKeyId=K&Signature=-",
+            ),
+            (
+                "/a?X-Amz%2DSignature=5ec2e7&%73ignature=5ec2e7&%7=1&X%2D=1",
+                "/a?X-Amz%2DSignature=-&%73ignature=-&%7=1&X%2D=1",
+            ),
+            ("/a?b=?signature=no", "/a?b=?signature=no"),
+            ("/signature=1?acl&", "/signature=1?acl&"),
+            ("*", "*"),
+        ];
+        for (target, expected) in cases {
+            let record = Record {
+                target,
+                referer: Some(target.as_bytes()),
+                ..record()
+            };
+            let line = json(&record);
+            assert_eq!([&line["target"], &line["referer"]], [expected; 2]);
+            let line = combined(&record);
+            assert!(line.contains(&format!("GET {expected} HTTP")), "{line}");
+            assert!(line.contains(&format!(" \"{expected}\" ")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stood_still_is_read_anew() {
+        let mut clock = Clock::default();
+        let mut out = String::new();
+        for milliseconds in [1, 999, 1000, 999] {
+            let time = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            Record { time, ..record() }.write_json(&mut out, &mut clock);
+        }
+        let times: Vec<_> = out.lines().map(|line| &line[9..33]).collect();
+        assert_eq!(
+            times,
+            [
+                "1970-01-01T00:00:00.001Z",
+                "1970-01-01T00:00:00.999Z",
+                "1970-01-01T00:00:01.000Z",
+                "1970-01-01T00:00:00.999Z",
+            ]
+        );
+    }
+}

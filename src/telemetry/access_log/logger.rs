@@ -1,0 +1,306 @@
+//! The access log: a line for each request, written off the request path.
+//!
+//! Each worker formats into a buffer of its own ([`AccessLogger`]) and hands it over when it is
+//! full or a second old; one thread writes ([`AccessLog`]). A writer that is stuck (a full disk, a
+//! pipe that nobody reads) costs lines, which are counted, and never makes a request wait.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::metrics::Metrics;
+
+use super::line::{Clock, Record};
+use super::settings::{AccessLogSettings, Destination, Format};
+use super::writer::{Lines, Message, Writer};
+
+/// A worker's buffer is handed over when it has this many bytes.
+const BUFFER: usize = 64 * 1024;
+
+/// How many buffers may wait for the writer: with those that fill, all the memory there is to it.
+const WAITING: usize = 64;
+
+/// Why the access log cannot be written.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its file cannot be opened.
+    #[error("cannot open the access log {destination} (`access_log.path`)")]
+    Open {
+        /// Where lines were to go.
+        destination: Destination,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Its thread cannot be started.
+    #[error("cannot start the thread that writes the access log")]
+    Thread(#[source] io::Error),
+}
+
+/// The access log of the process: the thread that writes.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Format,
+    metrics: Arc<Metrics>,
+    sender: SyncSender<Message>,
+    /// Closed by the writer's end.
+    finished: Receiver<()>,
+}
+
+/// One worker's end of the access log.
+#[derive(Debug)]
+pub struct AccessLogger {
+    format: Format,
+    metrics: Arc<Metrics>,
+    sender: SyncSender<Message>,
+    buffer: RefCell<Buffer>,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    lines: Lines,
+    clock: Clock,
+}
+
+impl AccessLog {
+    /// Opens the destination and starts the thread that writes to it.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], which names the file and its key.
+    pub fn start(settings: &AccessLogSettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let writer = Writer::open(settings.path.clone(), Arc::clone(metrics));
+        let writer = writer.map_err(|source| StartError::Open {
+            destination: settings.path.clone(),
+            source,
+        })?;
+        let (sender, receiver) = sync_channel(WAITING);
+        let (alive, finished) = sync_channel(0);
+        let write = move || {
+            writer.run(&receiver);
+            drop(alive);
+        };
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(write)
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            format: settings.format,
+            metrics: Arc::clone(metrics),
+            sender,
+            finished,
+        })
+    }
+
+    /// A worker's end of it.
+    #[must_use]
+    pub fn logger(&self) -> AccessLogger {
+        AccessLogger {
+            format: self.format,
+            metrics: Arc::clone(&self.metrics),
+            sender: self.sender.clone(),
+            buffer: RefCell::default(),
+        }
+    }
+
+    /// Opens the file anew: it was moved away, as logrotate does before SIGHUP.
+    pub fn reopen(&self) {
+        if self.sender.try_send(Message::Reopen).is_err() {
+            tracing::warn!("the access log is not opened anew: its writer is stuck");
+        }
+    }
+
+    /// Waits until all is written, at most for `patience`; says whether it is. The workers' ends
+    /// must be gone, or it waits in vain.
+    #[must_use]
+    pub fn finish(self, patience: Duration) -> bool {
+        drop(self.sender);
+        self.finished.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
+    }
+}
+
+impl AccessLogger {
+    /// Adds a request's line.
+    pub fn log(&self, record: &Record<'_>) {
+        let mut buffer = self.buffer.borrow_mut();
+        let Buffer { lines, clock } = &mut *buffer;
+        match self.format {
+            Format::Json => record.write_json(&mut lines.text, clock),
+            Format::Combined => record.write_combined(&mut lines.text, clock),
+        }
+        lines.count += 1;
+        if lines.text.len() >= BUFFER {
+            self.hand_over(lines);
+        }
+    }
+
+    /// Hands over what there is. To be called each second, so that a quiet log is no stale one.
+    pub fn flush(&self) {
+        let lines = &mut self.buffer.borrow_mut().lines;
+        if lines.count > 0 {
+            self.hand_over(lines);
+        }
+    }
+
+    fn hand_over(&self, lines: &mut Lines) {
+        let lines = std::mem::replace(lines, Lines::with_capacity(BUFFER + BUFFER / 8));
+        match self.sender.try_send(Message::Write(lines)) {
+            Ok(()) => {}
+            Err(
+                TrySendError::Full(Message::Write(lines))
+                | TrySendError::Disconnected(Message::Write(lines)),
+            ) => self.metrics.access_log_dropped(lines.count),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Drop for AccessLogger {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::telemetry::access_log::try_to_open;
+    use std::path::PathBuf;
+
+    fn path(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("s3cors-log-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    fn start(path: &Path, metrics: &Arc<Metrics>) -> Result<AccessLog, StartError> {
+        let settings = AccessLogSettings {
+            format: Format::Json,
+            path: Destination::File(path.to_owned()),
+        };
+        AccessLog::start(&settings, metrics)
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn every_workers_lines_are_written_whole() {
+        let path = path("whole");
+        let log = start(&path, &Metrics::new(4)).unwrap();
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let logger = log.logger();
+                scope.spawn(move || {
+                    let target = format!("/{worker}");
+                    let record = Record {
+                        target: &target,
+                        ..super::super::line::tests::record()
+                    };
+                    for _ in 0..1000 {
+                        logger.log(&record);
+                    }
+                });
+            }
+        });
+        assert!(log.finish(PATIENCE));
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text.lines().count(), 4000);
+        for line in text.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let (path, moved) = (path("reopen"), path("moved"));
+        let log = start(&path, &Metrics::new(1)).unwrap();
+        let logger = log.logger();
+        logger.log(&super::super::line::tests::record());
+        logger.flush();
+        std::fs::rename(&path, &moved).unwrap();
+        log.reopen();
+        logger.log(&super::super::line::tests::record());
+        drop(logger);
+        assert!(log.finish(PATIENCE));
+        let count = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((count(&moved), count(&path)), (1, 1));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&moved).unwrap();
+    }
+
+    #[test]
+    fn a_stuck_writer_costs_lines_that_are_counted_and_no_time() {
+        // A pipe takes 64 KiB from a writer that nobody reads, then it is stuck.
+        let path = path("stuck");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert!(path.metadata().unwrap().file_type().is_fifo());
+        let reader = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+
+        let metrics = Metrics::new(1);
+        let log = start(&path, &metrics).unwrap();
+        let logger = log.logger();
+        let target = format!("/{}", "a".repeat(4000));
+        let record = Record {
+            target: &target,
+            ..super::super::line::tests::record()
+        };
+        // Twice what the buffers hold.
+        let lines = 2 * BUFFER * WAITING / 4000;
+        (0..lines).for_each(|_| logger.log(&record));
+
+        let dropped = metrics
+            .encode()
+            .lines()
+            .find_map(|line| line.strip_prefix("s3cors_access_log_dropped_lines_total "))
+            .map(|count| count.parse::<usize>().unwrap())
+            .unwrap();
+        assert!(
+            dropped > lines / 4 && dropped < lines,
+            "{dropped} of {lines}"
+        );
+        drop(logger);
+        assert!(!log.finish(Duration::ZERO));
+        drop(reader);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_an_error_at_the_start() {
+        let error = start(Path::new("/nowhere/access.log"), &Metrics::new(1)).unwrap_err();
+        let expected = "cannot open the access log /nowhere/access.log (`access_log.path`)";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn a_try_finds_what_a_start_would_and_creates_nothing() {
+        let folder = path("try");
+        std::fs::create_dir(&folder).unwrap();
+        let new = folder.join("access.log");
+        try_to_open(&new).unwrap();
+        assert!(!new.exists());
+        std::fs::write(&new, "a line\n").unwrap();
+        try_to_open(&new).unwrap();
+        assert_eq!(std::fs::read_to_string(&new).unwrap(), "a line\n");
+        for wrong in [
+            folder.clone(),
+            folder.join("missing/access.log"),
+            new.join("access.log"),
+        ] {
+            assert!(try_to_open(&wrong).is_err(), "{}", wrong.display());
+            assert!(start(&wrong, &Metrics::new(1)).is_err());
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

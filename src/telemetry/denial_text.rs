@@ -1,0 +1,199 @@
+//! Why a CORS request was refused, in a sentence of the log; and the command that shows it.
+
+use std::fmt;
+
+use crate::cors::{Cause, Condition, CorsRequest, Failure};
+use crate::routing::snapshot::RoutePolicy;
+use crate::text::escape::Percent;
+
+use super::denial::{DenialRecord, DeniedRequest};
+
+/// The most that is shown of one value, in bytes.
+const MAX_VALUE: usize = 100;
+
+/// The most values that are shown of a list.
+const MAX_VALUES: usize = 8;
+
+/// Why a request was refused: which of its values does not match what, and in which file.
+pub(crate) struct Why<'r>(pub(crate) &'r DenialRecord<'r>);
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DenialRecord {
+            asking,
+            denial,
+            policy,
+            ..
+        } = self.0;
+        match denial.cause() {
+            Cause::MissingOrigin => f.write_str("the preflight has no Origin"),
+            Cause::MalformedOrigin => f.write_str("the Origin is not one that browsers send"),
+            Cause::BucketNotFound => f.write_str("no route serves the host"),
+            Cause::NotEnabled => f.write_str("no CORS configuration applies to the request"),
+            Cause::InvalidMethod if asking.method.is_empty() => {
+                f.write_str("the preflight has no Access-Control-Request-Method")
+            }
+            Cause::InvalidMethod => write!(
+                f,
+                "method {} is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
+                value(asking.method)
+            ),
+            Cause::InvalidHeaders(Some(name)) => write!(
+                f,
+                "{} in Access-Control-Request-Headers is not a header name",
+                value(name.as_bytes())
+            ),
+            Cause::InvalidHeaders(None) => {
+                f.write_str("Access-Control-Request-Headers has too many names")
+            }
+            Cause::NoRule(_) => match policy.map(|policy| (policy, nearest(policy, asking))) {
+                Some((policy, Some((rule, failures)))) => {
+                    write_failures(f, policy, rule, &failures)
+                }
+                _ => f.write_str("no rule allows it"),
+            },
+        }
+    }
+}
+
+/// The rule that comes nearest, counted from 0, and what it misses.
+fn nearest(policy: &RoutePolicy, asking: &DeniedRequest<'_>) -> Option<(usize, Vec<Failure>)> {
+    let request = CorsRequest {
+        kind: asking.kind,
+        origin: asking.origin,
+        method: asking.method,
+        headers: asking.headers,
+    };
+    policy.policy.nearest_rule(&request)
+}
+
+/// `header x-amz-date is not in AllowedHeader (content-type) of rule 1, cors/photos.xml`; an origin is
+/// in no rule, so that one names the closest.
+fn write_failures(
+    f: &mut fmt::Formatter<'_>,
+    policy: &RoutePolicy,
+    rule: usize,
+    failures: &[Failure],
+) -> fmt::Result {
+    let rule = rule + 1;
+    let file = policy.source.file.as_ref().map(|file| file.display());
+    let origin = failures
+        .iter()
+        .find(|failure| failure.condition == Condition::Origin);
+    if let Some(failure) = origin {
+        write!(
+            f,
+            "origin {} is not in any AllowedOrigin",
+            List(&failure.actual)
+        )?;
+        if let Some(file) = file {
+            write!(f, " of {file}")?;
+        }
+        let Some(closest) = &failure.closest else {
+            return write!(f, "; rule {rule} has {}", List(&failure.expected));
+        };
+        write!(
+            f,
+            "; closest: {} of rule {rule}",
+            value(closest.pattern.as_bytes())
+        )?;
+        let differences = closest.differences.iter();
+        let differences: Vec<_> = differences.map(ToString::to_string).collect();
+        return match differences.is_empty() {
+            true => Ok(()),
+            false => write!(f, " ({})", differences.join(", ")),
+        };
+    }
+    for (index, failure) in failures.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "; " };
+        write!(f, "{separator}{} of rule {rule}", Missed(failure))?;
+    }
+    match file {
+        Some(file) => write!(f, ", {file}"),
+        None => Ok(()),
+    }
+}
+
+/// A value that does not match: `header x-amz-date is not in AllowedHeader (content-type)`.
+struct Missed<'f>(&'f Failure);
+
+impl fmt::Display for Missed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure {
+            condition,
+            expected,
+            actual,
+            ..
+        } = self.0;
+        let (what, verb) = match (condition, actual.len()) {
+            (Condition::Header, 2..) => ("headers", "are"),
+            (Condition::Header, _) => ("header", "is"),
+            (Condition::Method, _) => ("method", "is"),
+            (Condition::Origin, _) => ("origin", "is"),
+        };
+        write!(
+            f,
+            "{what} {} {verb} not in {}",
+            List(actual),
+            condition.element()
+        )?;
+        match expected.is_empty() {
+            true => f.write_str(" (none)"),
+            false => write!(f, " ({})", List(expected)),
+        }
+    }
+}
+
+/// The first values of a list, and how many more there are.
+struct List<'l>(&'l [String]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, one) in self.0.iter().take(MAX_VALUES).enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{}", value(one.as_bytes()))?;
+        }
+        match self.0.len().saturating_sub(MAX_VALUES) {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
+        }
+    }
+}
+
+fn value(bytes: &[u8]) -> Percent<'_> {
+    Percent::new(bytes, MAX_VALUE)
+}
+
+/// The command that explains a refusal by its policy's file.
+///
+/// `None` unless every value stands for itself in a shell *and* in the log, which would put
+/// backslashes before quotation marks and so change what a shell reads: origins are hostile input.
+pub(crate) fn command(refusal: &DenialRecord<'_>) -> Option<String> {
+    let asking = &refusal.asking;
+    let file = refusal.policy?.source.file.as_ref()?.to_str()?;
+    // A policy of flags is in no file.
+    if file.starts_with('-') {
+        return None;
+    }
+    let mut command = "s3cors explain".to_owned();
+    argument(&mut command, "--cors", file.as_bytes())?;
+    argument(&mut command, "--origin", asking.origin)?;
+    argument(&mut command, "--method", asking.method)?;
+    for (index, name) in asking.headers.names().enumerate() {
+        if index >= MAX_VALUES {
+            return None;
+        }
+        argument(&mut command, "--header", name)?;
+    }
+    Some(command)
+}
+
+/// Adds an argument in single quotes.
+fn argument(command: &mut String, flag: &str, value: &[u8]) -> Option<()> {
+    let is_plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b":/.-_~*[]%+@,=!#&()".contains(byte);
+    let is_safe = !value.is_empty() && value.len() <= MAX_VALUE && value.iter().all(is_plain);
+    let value = std::str::from_utf8(value).ok().filter(|_| is_safe)?;
+    command.push_str(&format!(" {flag}='{value}'"));
+    Some(())
+}

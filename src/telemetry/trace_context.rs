@@ -1,0 +1,134 @@
+//! Where a request stands in a trace: the `traceparent` field of [W3C Trace Context].
+//!
+//! The field is forwarded as it came, unless a span of ours is to stand in between.
+//!
+//! [W3C Trace Context]: https://www.w3.org/TR/trace-context/
+
+use std::fmt;
+use std::str::Split;
+
+use http::HeaderName;
+
+use crate::http1::fields::Fields;
+
+/// The field's name.
+pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What all spans of one trace have in common; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(pub u128);
+
+/// What a client says of the trace that its request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The client's span; never 0.
+    pub parent_id: u64,
+    /// The flags as they came.
+    pub flags: u8,
+}
+
+impl TraceParent {
+    /// The flag of a trace that the client records.
+    pub const SAMPLED: u8 = 1;
+
+    /// What a request's fields say. Several of them, or one that is not well formed, say nothing
+    /// ([§3.2.2.5]).
+    ///
+    /// [§3.2.2.5]: https://www.w3.org/TR/trace-context/#versioning-of-traceparent
+    pub(crate) fn of(fields: &(impl Fields + ?Sized)) -> Option<Self> {
+        let mut values = fields.field_values(&TRACEPARENT);
+        let value = values.next().filter(|_| values.next().is_none())?;
+        Self::parse(std::str::from_utf8(value).ok()?)
+    }
+
+    /// What one field's value says.
+    fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.split('-');
+        let version = hex(&mut parts, 2)?;
+        let parent = Self {
+            trace_id: TraceId(hex(&mut parts, 32)?),
+            parent_id: u64::try_from(hex(&mut parts, 16)?).ok()?,
+            flags: u8::try_from(hex(&mut parts, 2)?).ok()?,
+        };
+        // Version 0 ends here; what later ones add is theirs. 255 is none.
+        let is_whole = version != 0 || parts.next().is_none();
+        let is_valid = is_whole && version != 0xff;
+        (is_valid && parent.trace_id.0 != 0 && parent.parent_id != 0).then_some(parent)
+    }
+
+    /// Whether the client records the trace.
+    #[must_use]
+    pub fn is_sampled(self) -> bool {
+        self.flags & Self::SAMPLED != 0
+    }
+}
+
+/// So many lower-case digits and no other.
+fn hex(parts: &mut Split<'_, char>, digits: usize) -> Option<u128> {
+    let part = parts.next().filter(|part| part.len() == digits)?;
+    let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_valid = part.bytes().all(is_hex);
+    u128::from_str_radix(part, 16).ok().filter(|_| is_valid)
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    #[test]
+    fn a_traceparent_is_what_the_specification_says_or_nothing() {
+        // The first is the specification's own, §3.2.3.
+        let cases = [
+            (format!("00-{TRACE}-00f067aa0ba902b7-01"), Some(true)),
+            (format!("00-{TRACE}-00f067aa0ba902b7-00"), Some(false)),
+            (format!("00-{TRACE}-00f067aa0ba902b7-03"), Some(true)),
+            (
+                format!("cc-{TRACE}-00f067aa0ba902b7-01-what-comes"),
+                Some(true),
+            ),
+            (format!("00-{TRACE}-00f067aa0ba902b7-01-more"), None),
+            (format!("ff-{TRACE}-00f067aa0ba902b7-01"), None),
+            (format!("00-{TRACE}-0000000000000000-01"), None),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), None),
+            (
+                format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
+                None,
+            ),
+            (format!("00-+{}-00f067aa0ba902b7-01", &TRACE[1..]), None),
+            (format!("00-{TRACE}-00f067aa0ba902b7"), None),
+            (format!("00-{TRACE}-00f067aa0ba902b7-1"), None),
+            (String::new(), None),
+            ("-".repeat(60), None),
+        ];
+        for (value, is_sampled) in cases {
+            let parent = TraceParent::parse(&value);
+            assert_eq!(parent.map(TraceParent::is_sampled), is_sampled, "{value}");
+            if let Some(parent) = parent {
+                assert_eq!(parent.trace_id.to_string(), TRACE);
+                assert_eq!(parent.parent_id, 0x00f0_67aa_0ba9_02b7);
+            }
+        }
+    }
+
+    #[test]
+    fn two_traceparents_are_none() {
+        let mut headers = HeaderMap::new();
+        let value = || format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap();
+        headers.append(&TRACEPARENT, value());
+        assert!(TraceParent::of(&headers).is_some());
+        headers.append(&TRACEPARENT, value());
+        assert_eq!(TraceParent::of(&headers), None);
+    }
+}

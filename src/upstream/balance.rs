@@ -1,0 +1,396 @@
+//! Which upstream a request goes to, and one worker's account of each: requests under way, open
+//! connections, and who waits for one.
+//!
+//! What a connection is (HTTP/1.1, HTTP/2, a tunnel) is none of its business. Whoever opens one
+//! holds a [`ConnPermit`] for as long as it is open; a request holds a [`InFlight`] until its response's
+//! body has ended, and says with it how the upstream fared.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::endpoint::{Upstream, UpstreamSettings};
+use super::error::Error;
+use super::reinstate::reinstate_after;
+
+/// One worker's account of one upstream.
+pub(crate) struct UpstreamState {
+    upstream: Arc<Upstream>,
+    /// Requests under way.
+    outstanding: Cell<usize>,
+    /// Open connections, idle ones included.
+    connections: Cell<usize>,
+    /// The most of them: this worker's share.
+    room: usize,
+    /// Requests that wait for a connection.
+    waiting: Cell<usize>,
+    /// The most of them: this worker's share.
+    most_waiting: usize,
+    /// Wakes the first who waits.
+    freed: Notify,
+    /// The clients of the requests under way.
+    clients: RefCell<Clients>,
+    /// How many of them may be one client's: its part of this worker's share.
+    most_of_client: usize,
+}
+
+/// The client addresses of the requests under way, each in a slot of its own.
+///
+/// A client is counted only when there are enough requests for it to have too many, so that no
+/// request costs a look-up or an allocation while there is room.
+#[derive(Default)]
+struct Clients {
+    slots: Vec<Option<IpAddr>>,
+    free: Vec<usize>,
+}
+
+impl Clients {
+    fn taken(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn count(&self, client: IpAddr) -> usize {
+        let has = |slot: &&Option<IpAddr>| **slot == Some(client);
+        self.slots.iter().filter(has).count()
+    }
+
+    fn take(&mut self, client: IpAddr) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(taken) = self.slots.get_mut(slot) {
+                    *taken = Some(client);
+                }
+                slot
+            }
+            None => {
+                self.slots.push(Some(client));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn release(&mut self, slot: usize) {
+        if let Some(taken) = self.slots.get_mut(slot) {
+            *taken = None;
+        }
+        self.free.push(slot);
+        if self.taken() == 0 {
+            self.slots.clear();
+            self.free.clear();
+        }
+    }
+}
+
+impl UpstreamState {
+    /// An account with nothing in it, for one of `workers`.
+    pub(crate) fn new(upstream: &Arc<Upstream>, workers: usize) -> Rc<Self> {
+        let limits = &upstream.settings.limits;
+        Rc::new(Self {
+            outstanding: Cell::new(0),
+            connections: Cell::new(0),
+            room: limits.connections.div_ceil(workers.max(1)),
+            waiting: Cell::new(0),
+            most_waiting: limits.queue.div_ceil(workers.max(1)),
+            freed: Notify::new(),
+            clients: RefCell::default(),
+            most_of_client: most_of_client(&upstream.settings, workers),
+            upstream: Arc::clone(upstream),
+        })
+    }
+
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The order in which upstreams are tried, the least first: those that fare well, then those
+    /// that have room, then by the requests under way.
+    ///
+    /// One that is ejected comes last but is never left out: where there is no other, it is tried.
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        let is_full = self.connections.get() >= self.room && self.outstanding.get() >= self.room;
+        let is_ejected = !self.upstream.health.is_healthy();
+        (is_ejected, is_full, self.outstanding.get())
+    }
+
+    /// Whether no request is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outstanding.get() == 0
+    }
+
+    /// Whether nobody would miss the account.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.is_idle() && self.connections.get() == 0
+    }
+
+    /// A place for one more connection; `None`: there are as many as there may be.
+    pub(crate) fn seat(self: &Rc<Self>) -> Option<ConnPermit> {
+        (self.connections.get() < self.room).then(|| {
+            self.connections.set(self.connections.get() + 1);
+            ConnPermit(Rc::clone(self))
+        })
+    }
+
+    /// Whether somebody waits for a connection: who comes later takes none before them.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.waiting.get() > 0
+    }
+
+    /// Begins to wait for a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where too many wait already.
+    pub(crate) fn queue(&self) -> Result<QueueTurn<'_>, Error> {
+        if self.waiting.get() >= self.most_waiting {
+            return Err(self.busy());
+        }
+        self.waiting.set(self.waiting.get() + 1);
+        Ok(QueueTurn {
+            account: self,
+            deadline: Instant::now() + self.upstream.settings.timeouts.queue,
+        })
+    }
+
+    /// A connection can be had: whoever waits first looks for it.
+    pub(crate) fn freed(&self) {
+        if self.has_queue() {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Counts a failure, of a connection or of a request, for the upstream's health.
+    pub(crate) fn failed(&self, error: &Error) {
+        if error.is_upstreams_fault()
+            && let Some(ejection) = self.upstream.health.failed(&self.upstream.settings.health)
+        {
+            tracing::warn!(
+                upstream = %self.upstream,
+                seconds = ejection.as_secs_f64(),
+                "an upstream failed too often in a row and is left out"
+            );
+            reinstate_after(ejection, &self.upstream);
+        }
+    }
+
+    fn busy(&self) -> Error {
+        Error::Busy {
+            upstream: self.upstream.to_string(),
+        }
+    }
+}
+
+/// How many requests one client may have under way to an upstream at a time, over one worker.
+fn most_of_client(settings: &UpstreamSettings, workers: usize) -> usize {
+    // What servers usually allow on a connection.
+    const HTTP2_STREAMS: usize = 100;
+    let limits = &settings.limits;
+    if limits.client_share_percent >= 100 {
+        return usize::MAX;
+    }
+    let each = if settings.http2 { HTTP2_STREAMS } else { 1 };
+    let room = limits.connections.div_ceil(workers.max(1)) * each;
+    (room * limits.client_share_percent).div_ceil(100).max(1)
+}
+
+/// Counts a request as under way to an upstream for as long as it lives.
+pub(crate) struct InFlight {
+    account: Rc<UpstreamState>,
+    /// The slot of its client; `None`: the client is not counted.
+    slot: Option<usize>,
+}
+
+impl InFlight {
+    /// Begins a request of a client; `None`: one that is not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where the client has as many under way as it may.
+    pub(crate) fn new(account: &Rc<UpstreamState>, client: Option<IpAddr>) -> Result<Self, Error> {
+        if let Some(client) = client {
+            let clients = account.clients.borrow();
+            let most = account.most_of_client;
+            if clients.taken() >= most && clients.count(client) >= most {
+                return Err(account.busy());
+            }
+        }
+        account.outstanding.set(account.outstanding.get() + 1);
+        Ok(Self {
+            slot: client.map(|client| account.clients.borrow_mut().take(client)),
+            account: Rc::clone(account),
+        })
+    }
+
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
+        &self.account.upstream
+    }
+
+    /// The upstream answered: whatever failed before is forgotten.
+    pub(crate) fn answered(&self) {
+        self.account.upstream.health.answered();
+    }
+
+    /// The upstream did not answer.
+    pub(crate) fn failed(&self, error: &Error) {
+        self.account.failed(error);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let outstanding = &self.account.outstanding;
+        outstanding.set(outstanding.get() - 1);
+        if let Some(slot) = self.slot {
+            self.account.clients.borrow_mut().release(slot);
+        }
+    }
+}
+
+/// Counts a connection as open for as long as it lives.
+pub(crate) struct ConnPermit(Rc<UpstreamState>);
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.freed();
+    }
+}
+
+/// A request's place among those that wait for a connection.
+pub(crate) struct QueueTurn<'a> {
+    account: &'a UpstreamState,
+    deadline: Instant,
+}
+
+impl QueueTurn<'_> {
+    /// Ends when there may be a connection. Whoever finds none waits on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] where that took too long.
+    pub(crate) async fn come(&self) -> Result<(), Error> {
+        timeout_at(self.deadline, self.account.freed.notified())
+            .await
+            .map_err(|_| self.account.busy())
+    }
+}
+
+impl Drop for QueueTurn<'_> {
+    fn drop(&mut self) {
+        self.account.waiting.set(self.account.waiting.get() - 1);
+        // There may be more than one to be had.
+        self.account.freed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::endpoint::{Address, UpstreamSettings};
+
+    fn account(connections: usize, queue: usize) -> Rc<UpstreamState> {
+        patient(connections, queue, Duration::from_secs(60))
+    }
+
+    fn patient(connections: usize, queue: usize, patience: Duration) -> Rc<UpstreamState> {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = connections;
+        settings.limits.queue = queue;
+        settings.timeouts.queue = patience;
+        UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1)
+    }
+
+    #[test]
+    fn the_fewest_requests_under_way_win_and_who_is_full_or_ejected_comes_last() {
+        let (calm, loaded, full, ejected) =
+            (account(9, 0), account(9, 0), account(1, 0), account(9, 0));
+        let _leases = [&loaded, &loaded, &full].map(|account| InFlight::new(account, None));
+        let _seat = full.seat();
+        let threshold = ejected.upstream.settings.health.failures;
+        (0..threshold).for_each(|_| {
+            let settings = &ejected.upstream.settings.health;
+            ejected.upstream.health.failed(settings);
+        });
+        let mut accounts = [&ejected, &full, &loaded, &calm];
+        accounts.sort_by_key(|account| account.rank());
+        let order = [&calm, &loaded, &full, &ejected];
+        for (account, expected) in accounts.iter().zip(order) {
+            assert!(Rc::ptr_eq(account, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_first_gets_the_next_connection() {
+        let account = account(1, 2);
+        let seat = account.seat().unwrap();
+        assert!(account.seat().is_none());
+        let (first, second) = (account.queue().unwrap(), account.queue().unwrap());
+        assert!(account.queue().is_err(), "a third is sent away at once");
+        let freed = async {
+            drop(seat);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            came = first.come() => came.unwrap(),
+            () = freed => {}
+        }
+        assert!(account.seat().is_some() && account.has_queue());
+        drop(first);
+        second.come().await.unwrap();
+        drop(second);
+        assert!(!account.has_queue());
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let account = patient(1, 1, Duration::from_millis(1));
+        let _seat = account.seat().unwrap();
+        let error = account.queue().unwrap().come().await.unwrap_err();
+        assert!(matches!(error, Error::Busy { .. }) && !error.is_upstreams_fault());
+        assert!(!account.has_queue());
+    }
+
+    #[test]
+    fn a_client_has_its_share_of_the_room_and_others_have_theirs() {
+        let account = account(10, 100);
+        let [one, other] = [1, 2].map(|last| Some(IpAddr::from([192, 0, 2, last])));
+        let lease = |client| InFlight::new(&account, client);
+        // A quarter of ten, rounded up.
+        let mut leases: Vec<_> = (0..3).map(|_| lease(one).unwrap()).collect();
+        assert!(matches!(lease(one), Err(Error::Busy { .. })));
+        let _others: Vec<_> = (0..3).map(|_| lease(other).unwrap()).collect();
+        assert!(lease(other).is_err());
+        let _uncounted: Vec<_> = (0..20).map(|_| lease(None).unwrap()).collect();
+        leases.pop();
+        let _again = lease(one).unwrap();
+        assert!(lease(one).is_err());
+        leases.clear();
+        assert_eq!(account.clients.borrow().count(one.unwrap()), 1);
+    }
+
+    #[test]
+    fn a_share_of_everything_is_not_a_limit() {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = 1;
+        settings.limits.client_share_percent = 100;
+        let account = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1);
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
+        let leases: Vec<_> = (0..9).map(|_| InFlight::new(&account, client)).collect();
+        assert!(leases.iter().all(Result::is_ok));
+    }
+
+    #[test]
+    fn workers_share_the_room() {
+        let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
+        settings.limits.connections = 5;
+        let account = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 2);
+        let seats: Vec<_> = std::iter::from_fn(|| account.seat()).collect();
+        assert_eq!(seats.len(), 3);
+    }
+}

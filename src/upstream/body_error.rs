@@ -1,0 +1,31 @@
+//! Why a request's body cannot be sent on.
+
+use std::io;
+
+/// Why a request's body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestBodyError {
+    /// The client's HTTP/1.1 connection failed, or what it sent is not a body.
+    #[error("the client's connection failed")]
+    Http1(#[source] io::Error),
+    /// The client's HTTP/2 stream failed.
+    #[error("the client's stream failed")]
+    Http2(#[source] hyper::Error),
+    /// The client's HTTP/2 stream ended without END_STREAM.
+    #[error("the client's stream was reset before the body's end")]
+    Reset,
+    /// The body is longer or shorter than `Content-Length` says.
+    #[error("the body does not have the length that Content-Length says")]
+    WrongLength,
+}
+
+impl From<RequestBodyError> for io::Error {
+    fn from(error: RequestBodyError) -> Self {
+        match error {
+            RequestBodyError::Http1(error) => error,
+            RequestBodyError::Http2(error) => Self::other(error),
+            RequestBodyError::Reset => Self::new(io::ErrorKind::ConnectionReset, error),
+            RequestBodyError::WrongLength => Self::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What requests are forwarded to: plain data.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::metrics::UpstreamHealth;
+
+use super::check_settings::CheckSettings;
+use super::health::{Condition, Health, HealthSettings};
+use super::resolver::Resolver;
+use super::tls::UpstreamTls;
+
+/// A server that requests are forwarded to.
+///
+/// Equality covers all that makes two connections differ, so that a reload can keep the
+/// connections of an upstream that did not change: it keeps the `Arc`, and with it the id.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Under which workers keep its connections; unique in the process.
+    pub(crate) id: u64,
+    /// All that the config says of it.
+    pub settings: UpstreamSettings,
+    /// The value of `Host` where the route says `host_header = "upstream"`.
+    pub(crate) authority: HeaderValue,
+    /// Its address, as logs show it.
+    shown_address: Box<str>,
+    /// The name in its certificate, where TLS is spoken.
+    pub(crate) server_name: Option<ServerName<'static>>,
+    tls_config: OnceLock<Arc<ClientConfig>>,
+    /// The same for HTTP/1.1 alone, where HTTP/2 is offered otherwise.
+    tls_config_for_http1: OnceLock<Arc<ClientConfig>>,
+    /// How it fares, over all workers.
+    pub(crate) health: Health,
+    /// Its addresses, where the config has a host name.
+    resolver: Option<Resolver>,
+}
+
+/// The library's settings for a handshake.
+pub(crate) type TlsConfig = Result<Arc<ClientConfig>, rustls::Error>;
+
+/// What the config says of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamSettings {
+    /// Where it listens.
+    pub address: Address,
+    /// How TLS is spoken to it; `None`: it is not.
+    pub tls: Option<UpstreamTls>,
+    /// HTTP/2: by prior knowledge over plain TCP, by ALPN over TLS.
+    pub http2: bool,
+    /// How long to wait for it.
+    pub timeouts: Timeouts,
+    /// How much it may send, and how many may ask it.
+    pub limits: UpstreamLimits,
+    /// When it is left out.
+    pub health: HealthSettings,
+    /// How it is checked; `None`: not at all.
+    pub check: Option<CheckSettings>,
+}
+
+impl UpstreamSettings {
+    /// An upstream that speaks HTTP/1.1 without TLS, under the default limits.
+    #[must_use]
+    pub fn plain(address: Address) -> Self {
+        Self {
+            address,
+            tls: None,
+            http2: false,
+            timeouts: Timeouts::default(),
+            limits: UpstreamLimits::default(),
+            health: HealthSettings::default(),
+            check: None,
+        }
+    }
+}
+
+/// Where an upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP port of a host name or address.
+    Tcp {
+        /// A name, looked up now and then, or an address (IPv6 without brackets).
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The host, where it is a name and not an address.
+    fn host_name(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
+            Self::Tcp { .. } | Self::Unix(_) => None,
+        }
+    }
+}
+
+/// How long the proxy waits for an upstream, step by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// For a connection to become free, where no more may be opened.
+    pub queue: Duration,
+    /// Name lookup, TCP and TLS handshake together.
+    pub connect: Duration,
+    /// From the end of the request to the head of the response.
+    pub response_head: Duration,
+    /// Between two pieces of a body, in either direction; [`NO_LIMIT`](Self::NO_LIMIT): as long as it
+    /// takes.
+    pub body_idle: Duration,
+    /// For a connection that no request uses.
+    pub upstream_idle: Duration,
+    /// After which a connection gets no more requests; `None`: it gets them as long as it is open.
+    pub upstream_max_age: Option<Duration>,
+}
+
+impl Timeouts {
+    /// A time that does not pass, and that can be added to any clock's.
+    pub const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            queue: Duration::from_secs(1),
+            connect: Duration::from_secs(5),
+            response_head: Duration::from_secs(60),
+            body_idle: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+            upstream_max_age: None,
+        }
+    }
+}
+
+/// How much an upstream may send before a response's body, and how many may ask it at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamLimits {
+    /// A response's line and fields, in bytes.
+    pub response_head_bytes: usize,
+    /// How many fields a response may have.
+    pub response_header_count: usize,
+    /// How many interim responses (1xx) may come before the response.
+    pub interim_responses: usize,
+    /// Connections at a time, over all workers, each of which has its share.
+    pub connections: usize,
+    /// Requests that wait for a connection at a time, over all workers.
+    pub queue: usize,
+    /// How many percent of the connections the requests of one client address may take, those that
+    /// wait for one included; 100: all of them.
+    pub client_share_percent: usize,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            response_head_bytes: 64 * 1024,
+            response_header_count: 100,
+            interim_responses: 16,
+            connections: 4096,
+            queue: 1024,
+            client_share_percent: 25,
+        }
+    }
+}
+
+/// An upstream cannot be made of these settings.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is no host name or address")]
+pub struct InvalidHost(String);
+
+impl Upstream {
+    /// An upstream with connections of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHost`] where the host is no name or address.
+    pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidHost> {
+        Self::resolved_by(settings, Resolver::system)
+    }
+
+    /// The same, with the resolver that `resolver_of` returns for its host name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHost`] where the host is no name or address.
+    pub fn resolved_by(
+        settings: UpstreamSettings,
+        resolver_of: impl FnOnce(&str) -> Resolver,
+    ) -> Result<Self, InvalidHost> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let invalid = || InvalidHost(settings.address.to_string());
+        let (authority, server_name) = match &settings.address {
+            Address::Unix(_) => ("localhost".to_owned(), None),
+            Address::Tcp { host, port } => {
+                let authority = match (settings.tls.is_some(), *port) {
+                    (false, 80) | (true, 443) => bracketed(host),
+                    (_, port) => format!("{}:{port}", bracketed(host)),
+                };
+                let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
+                (authority, Some(name))
+            }
+        };
+        let server_name = settings.tls.as_ref().and_then(|tls| {
+            // The host, unless the config says otherwise.
+            tls.server_name.clone().or(server_name)
+        });
+        let resolver = settings.address.host_name().map(resolver_of);
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            authority: HeaderValue::try_from(authority).map_err(|_| invalid())?,
+            shown_address: settings.address.to_string().into(),
+            server_name,
+            tls_config: OnceLock::new(),
+            tls_config_for_http1: OnceLock::new(),
+            health: Health::default(),
+            resolver,
+            settings,
+        })
+    }
+}
+
+impl Upstream {
+    /// What looks its host name up; `None`: its address is written in the config.
+    #[must_use]
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
+    }
+
+    /// Whether it may be asked to leave HTTP: HTTP/2, where it is known to be spoken, has no way to
+    /// ([RFC 9113 §8.6]).
+    ///
+    /// [RFC 9113 §8.6]: https://www.rfc-editor.org/rfc/rfc9113#section-8.6
+    pub(crate) fn may_upgrade(&self) -> bool {
+        !self.settings.http2 || self.settings.tls.is_some()
+    }
+
+    /// The settings for a handshake; `None`: TLS is not spoken.
+    pub(crate) fn tls_config(&self) -> Option<TlsConfig> {
+        let tls = self.settings.tls.as_ref()?;
+        if let Some(config) = self.tls_config.get() {
+            return Some(Ok(Arc::clone(config)));
+        }
+        let config = tls.config(self.settings.http2);
+        Some(config.map(|config| Arc::clone(self.tls_config.get_or_init(|| config))))
+    }
+
+    /// The settings for a handshake that offers HTTP/1.1 alone; `None`: TLS is not spoken.
+    pub(crate) fn tls_config_for_http1(&self) -> Option<TlsConfig> {
+        let config = self.tls_config()?;
+        if !self.settings.http2 {
+            return Some(config);
+        }
+        let for_http1 = |config: &ClientConfig| {
+            // What it shares with the other one: whom it trusts, and the sessions to resume.
+            let mut config = ClientConfig::clone(config);
+            config.alpn_protocols.retain(|name| name != b"h2");
+            Arc::new(config)
+        };
+        Some(config.map(|config| {
+            let cell = &self.tls_config_for_http1;
+            Arc::clone(cell.get_or_init(|| for_http1(&config)))
+        }))
+    }
+
+    /// Its address, as logs show it.
+    pub(crate) fn shown_address(&self) -> &str {
+        &self.shown_address
+    }
+
+    /// Its health, as metrics show it.
+    #[must_use]
+    pub fn shown_health(&self) -> UpstreamHealth {
+        self.health.shown(self.url())
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.health.condition()
+    }
+
+    /// Its address as the config has it: how metrics and status name it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = match (&self.settings.address, self.settings.tls.is_some()) {
+            (Address::Unix(_), _) => "",
+            (Address::Tcp { .. }, false) => "http://",
+            (Address::Tcp { .. }, true) => "https://",
+        };
+        format!("{scheme}{self}")
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write!(f, "{}:{port}", bracketed(host)),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.address.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_upstream_has_one_configuration_for_each_version() {
+        let pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+        let upstream = Upstream::new(UpstreamSettings {
+            tls: Some(UpstreamTls {
+                pins: [pin.parse().unwrap()].into(),
+                ..UpstreamTls::default()
+            }),
+            http2: true,
+            ..UpstreamSettings::plain(Address::Tcp {
+                host: "s3.example".to_owned(),
+                port: 443,
+            })
+        });
+        let upstream = upstream.unwrap();
+        let both = || upstream.tls_config().unwrap().unwrap();
+        let http1 = || upstream.tls_config_for_http1().unwrap().unwrap();
+        assert_eq!(both().alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+        assert_eq!(http1().alpn_protocols, [b"http/1.1"]);
+        assert!(Arc::ptr_eq(&both(), &both()));
+        assert!(Arc::ptr_eq(&http1(), &http1()));
+    }
+}

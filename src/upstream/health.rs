@@ -1,0 +1,186 @@
+//! How an upstream fares, as seen from the requests that it answers or does not: shared by all
+//! workers, without a lock.
+//!
+//! After some failures in a row an upstream is ejected: it is tried only where there is no other
+//! one. It comes back after a time, and no sooner than a connection to it can be made, so that no
+//! client's request has to find out. Each further ejection before an answer takes twice as long,
+//! up to a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+
+use crate::metrics::UpstreamHealth;
+
+/// When an upstream is left out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HealthSettings {
+    /// After how many failures in a row.
+    pub failures: usize,
+    /// For how long, the first time.
+    pub ejection: Duration,
+    /// For how long at most.
+    pub max_ejection: Duration,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            failures: 3,
+            ejection: Duration::from_secs(1),
+            max_ejection: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How an upstream fares.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Failures since the last answer.
+    failures: AtomicUsize,
+    /// Ejections since the last answer.
+    ejections: AtomicU32,
+    /// When the last ejection is over, in milliseconds since 1970.
+    ejected_until: AtomicU64,
+    /// Whether somebody checks it.
+    is_checked: AtomicBool,
+    /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
+    ills: Arc<AtomicU8>,
+    /// Why the checks fail, if they do.
+    failed_check: ArcSwapOption<String>,
+}
+
+/// How an upstream fares, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether requests go to it without need.
+    pub is_healthy: bool,
+    /// Failures since the last answer.
+    pub failures: usize,
+    /// `Some`: it is ejected, at least until then; after that until it can be connected to.
+    pub ejected_until: Option<SystemTime>,
+    /// Whether its active checks fail.
+    pub fails_checks: bool,
+    /// Why they do.
+    pub failed_check: Option<Arc<String>>,
+}
+
+/// It failed too often in a row.
+const EJECTED: u8 = 1;
+
+/// Its checks fail.
+const FAILING: u8 = 2;
+
+impl Health {
+    /// Whether requests go to it without need.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.ills.load(Ordering::Relaxed) == 0
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        let ills = self.ills.load(Ordering::Relaxed);
+        let until = Duration::from_millis(self.ejected_until.load(Ordering::Relaxed));
+        Condition {
+            is_healthy: ills == 0,
+            failures: self.failures.load(Ordering::Relaxed),
+            ejected_until: (ills & EJECTED != 0).then(|| UNIX_EPOCH + until),
+            fails_checks: ills & FAILING != 0,
+            failed_check: self.failed_check.load_full(),
+        }
+    }
+
+    /// As the metrics show it.
+    pub(crate) fn shown(&self, label: String) -> UpstreamHealth {
+        UpstreamHealth {
+            label: label.into(),
+            ills: Arc::clone(&self.ills),
+        }
+    }
+
+    /// Counts an answer.
+    pub(crate) fn answered(&self) {
+        // The usual case writes nothing: workers share the cache line.
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+            self.ejections.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a failure. `Some`: with it, the upstream is ejected, and whoever was told has to
+    /// [reinstate](reinstate_after) it after that time.
+    pub(crate) fn failed(&self, settings: &HealthSettings) -> Option<Duration> {
+        let failures = self
+            .failures
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1);
+        let is_on_trial = self.ejections.load(Ordering::Relaxed) > 0;
+        if failures < settings.failures && !is_on_trial {
+            return None;
+        }
+        if self.ills.fetch_or(EJECTED, Ordering::Relaxed) & EJECTED != 0 {
+            return None;
+        }
+        let before = self.ejections.fetch_add(1, Ordering::Relaxed);
+        let doubled = settings.ejection.saturating_mul(1 << before.min(30));
+        let ejection = doubled.min(settings.max_ejection);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let until = since.unwrap_or_default().saturating_add(ejection);
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.ejected_until.store(until, Ordering::Relaxed);
+        Some(ejection)
+    }
+
+    pub(crate) fn reinstate(&self) {
+        self.ills.fetch_and(!EJECTED, Ordering::Relaxed);
+    }
+
+    /// Whether nobody checks it yet; from now on, whoever asks does.
+    pub(crate) fn begin_checks(&self) -> bool {
+        !self.is_checked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Tells why its checks fail; `None`: they do not.
+    pub(crate) fn set_failing(&self, cause: Option<&str>) {
+        let shown = cause.map(|cause| Arc::new(cause.to_owned()));
+        self.failed_check.store(shown);
+        if cause.is_some() {
+            self.ills.fetch_or(FAILING, Ordering::Relaxed);
+        } else {
+            self.ills.fetch_and(!FAILING, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_ejected_after_failures_in_a_row_and_longer_each_time() {
+        let settings = HealthSettings::default();
+        let health = Health::default();
+        assert_eq!(health.failed(&settings), None);
+        assert_eq!(health.failed(&settings), None);
+        health.answered();
+        assert_eq!(health.failed(&settings), None);
+        assert_eq!(health.failed(&settings), None);
+        assert!(health.is_healthy());
+        assert_eq!(health.condition().ejected_until, None);
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let ejection = health.failed(&settings);
+            assert_eq!(ejection, Some(Duration::from_secs(seconds)));
+            assert!(!health.is_healthy());
+            assert_eq!(health.failed(&settings), None, "it is ejected already");
+            let condition = health.condition();
+            assert!(!condition.is_healthy && !condition.fails_checks);
+            let until = condition.ejected_until.unwrap();
+            assert!(until > SystemTime::now());
+            assert!(until <= SystemTime::now() + Duration::from_secs(seconds));
+            health.reinstate();
+        }
+        health.answered();
+        assert_eq!(health.failed(&settings), None, "all is forgotten");
+    }
+}

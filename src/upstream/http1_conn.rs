@@ -1,0 +1,148 @@
+//! A connection to an upstream without anything around it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::unconstrained;
+
+use super::balance::{ConnPermit, InFlight, UpstreamState};
+use super::endpoint::Upstream;
+use super::stream::Stream;
+
+/// A connection on which nothing is under way, or one exchange.
+pub struct Http1Conn {
+    pub(crate) stream: Stream,
+    pub(crate) idle_since: Instant,
+    /// Whether it carried an exchange before.
+    pub(crate) is_reused: bool,
+    /// Whether something came on it that is no response to anything.
+    pub(crate) is_spent: bool,
+    /// Whether it is authenticated, or about to be: it belongs to one client's connection then.
+    pub(crate) is_bound: bool,
+    /// Where it goes when it is idle.
+    home: Weak<IdleConns>,
+    _seat: ConnPermit,
+}
+
+/// The most idle connections a worker keeps to one upstream.
+const MAX_IDLE: usize = 1024;
+
+/// One worker's idle HTTP/1.1 connections to one upstream, the newest last: the newest is taken
+/// first, so that the rest can age out.
+pub(crate) struct IdleConns {
+    pub(crate) account: Rc<UpstreamState>,
+    conns: RefCell<Vec<Http1Conn>>,
+}
+
+impl IdleConns {
+    pub(crate) fn new(account: Rc<UpstreamState>) -> Rc<Self> {
+        Rc::new(Self {
+            account,
+            conns: RefCell::default(),
+        })
+    }
+
+    /// One that can take a request. Those that cannot are closed.
+    pub(crate) fn take(&self) -> Option<Http1Conn> {
+        let upstream = self.account.upstream();
+        loop {
+            let mut raw = self.conns.borrow_mut().pop()?;
+            let lifetime = &mut raw.stream.lifetime;
+            if lifetime.allows_use_after(raw.idle_since, upstream) && raw.is_usable() {
+                return Some(raw);
+            }
+        }
+    }
+
+    /// Keeps a connection on which nothing is under way.
+    fn keep(&self, mut raw: Http1Conn) {
+        let upstream = self.account.upstream();
+        if self.conns.borrow().len() < MAX_IDLE && raw.stream.lifetime.allows_use(upstream) {
+            self.conns.borrow_mut().push(raw);
+            self.account.freed();
+        }
+    }
+
+    /// Closes one; false: there is none.
+    pub(crate) fn close_one(&self) -> bool {
+        self.conns.borrow_mut().pop().is_some()
+    }
+
+    /// Closes those that were idle for too long or are [no longer used](super::lifetime).
+    pub(crate) fn evict(&self) {
+        let upstream = self.account.upstream();
+        self.conns
+            .borrow_mut()
+            .retain_mut(|one| one.stream.lifetime.allows_keeping(one.idle_since, upstream));
+    }
+}
+
+impl Http1Conn {
+    /// A connection that nothing was sent on.
+    ///
+    /// What its upstream says before it is asked is taken for the answer to what is asked first. To
+    /// see it would take a system call, for the runtime does not know yet, and would settle nothing:
+    /// it may come a moment later. Where the answer comes behind it, the connection is spent.
+    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, seat: ConnPermit) -> Self {
+        Self {
+            stream,
+            idle_since: Instant::now(),
+            is_reused: false,
+            is_spent: false,
+            is_bound: false,
+            home,
+            _seat: seat,
+        }
+    }
+
+    /// Keeps it for another exchange: nothing is under way on it any more.
+    pub(crate) fn give_back(mut self) {
+        if let Some(home) = self
+            .home
+            .upgrade()
+            .filter(|_| !self.is_spent && !self.is_bound)
+        {
+            self.is_reused = true;
+            self.idle_since = Instant::now();
+            home.keep(self);
+        }
+    }
+
+    /// What its use by one more request is counted with; `None`: it is to none of `upstreams`, or
+    /// cannot take another request.
+    pub(crate) fn lease_for(
+        &mut self,
+        upstreams: &[Arc<Upstream>],
+        client: Option<IpAddr>,
+    ) -> Option<InFlight> {
+        let lease = InFlight::new(&self.home.upgrade()?.account, client).ok()?;
+        let is_to = |one: &Arc<Upstream>| one.id == lease.upstream().id;
+        (upstreams.iter().any(is_to) && self.is_usable()).then_some(lease)
+    }
+
+    /// Whether the upstream has closed it. Unlike [`is_usable`](Self::is_usable), this asks the
+    /// system, which may know more than the runtime.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+
+    /// Whether it can take another request: nothing came since the last response, not even its
+    /// end. Asks what the runtime knows already; that costs no system call.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = poll_fn(|cx| {
+            let mut buffer = ReadBuf::new(&mut byte);
+            Pin::new(&mut self.stream).poll_read(cx, &mut buffer)
+        });
+        // Unconstrained: a task that has used up its budget would be told that nothing came.
+        pin!(unconstrained(read)).poll(&mut cx).is_pending()
+    }
+}

@@ -1,0 +1,97 @@
+//! One HTTP/1.1 request on a connection of its own, for those that are not a client's: health
+//! checks and traces.
+
+use std::io;
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::http1::body::BodyReader;
+use crate::http1::chunked::TrailerPolicy;
+use crate::http1::response_head::read_response;
+
+use super::endpoint::UpstreamLimits;
+use super::error::MANY_INTERIM;
+use super::http1_response::NoReply;
+use super::stream::Stream;
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 4 * 1024;
+
+/// Sends `request`, and reads the response's status and its body, of which `most` bytes at the
+/// most.
+///
+/// # Errors
+///
+/// Why there is no such response.
+pub(crate) async fn ask_once(
+    mut stream: Stream,
+    request: &[u8],
+    limits: &UpstreamLimits,
+    most: usize,
+) -> Result<(StatusCode, Vec<u8>), NoReply> {
+    // An upstream that answers early may close at once, so the answer is looked for all the same.
+    let sent = async {
+        stream.write_all(request).await?;
+        stream.flush().await
+    };
+    let refused = sent.await.err();
+    let to_head = request.starts_with(b"HEAD ");
+    let mut bytes = Vec::new();
+    let mut interim = 0;
+    let (status, mut left) = loop {
+        let head = read_response(&bytes, limits.response_header_count, to_head, |head| {
+            (head.bytes.len(), head.status, head.body)
+        })?;
+        match head {
+            Some((length, _, _)) if length > limits.response_head_bytes => {
+                return Err(NoReply::TOO_LONG);
+            }
+            None if bytes.len() > limits.response_head_bytes => return Err(NoReply::TOO_LONG),
+            Some((length, status, _))
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                interim += 1;
+                if interim > limits.interim_responses {
+                    return Err(NoReply::OverLimit(MANY_INTERIM));
+                }
+                bytes.drain(..length);
+            }
+            Some((length, status, body)) => {
+                bytes.drain(..length);
+                break (status, BodyReader::of(body, TrailerPolicy::Drop));
+            }
+            None => {
+                if read(&mut stream, &mut bytes).await? == 0 {
+                    let ended = io::ErrorKind::UnexpectedEof.into();
+                    return Err(NoReply::Closed(refused.unwrap_or(ended)));
+                }
+            }
+        }
+    };
+    let mut body = Vec::new();
+    let mut unread = bytes::Bytes::from(bytes);
+    while body.len() < most {
+        let piece = left.take(&mut unread);
+        let piece =
+            piece.map_err(|_| NoReply::Unacceptable("a body with an invalid chunk".into()))?;
+        body.extend_from_slice(&piece);
+        if left.is_ended() {
+            break;
+        }
+        if piece.is_empty() {
+            let mut more = Vec::new();
+            if read(&mut stream, &mut more).await? == 0 && !left.close() {
+                return Err(NoReply::Closed(io::ErrorKind::UnexpectedEof.into()));
+            }
+            unread = more.into();
+        }
+    }
+    body.truncate(most);
+    Ok((status, body))
+}
+
+async fn read(stream: &mut Stream, bytes: &mut Vec<u8>) -> Result<usize, NoReply> {
+    bytes.reserve(PIECE);
+    stream.read_buf(bytes).await.map_err(NoReply::Closed)
+}

@@ -1,0 +1,293 @@
+//! What an upstream answers, until the head of its final response is there.
+
+use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::StatusCode;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::http1::buffers::Scratch;
+use crate::http1::client_head::write_interim;
+use crate::http1::response_head::{InvalidResponse, ResponseHead, read_response};
+use crate::net::deadline::Deadline;
+use crate::net::write::write_all;
+
+use super::balance::InFlight;
+use super::endpoint::{Upstream, UpstreamLimits};
+use super::error::{Error, MANY_INTERIM};
+use super::http1_conn::Http1Conn;
+
+/// What came from the upstream and was not passed on yet.
+#[derive(Default)]
+pub(crate) struct PartialResponse {
+    /// Some bytes of a head.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether nobody has looked at them yet.
+    pub(crate) is_new: bool,
+    /// How many interim responses came.
+    interim: usize,
+    /// Which of them the client gets.
+    passes: Interim,
+    /// Those that it has still to get.
+    pub(crate) passed_on: Vec<u8>,
+    /// Whether `100 Continue` was among them, or was said by us.
+    pub(crate) is_continued: bool,
+}
+
+/// Which interim responses (1xx) a client gets ([RFC 9110 §15.2]).
+///
+/// [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Interim {
+    /// None: HTTP/1.0 has no such thing.
+    #[default]
+    None,
+    /// All but `100 Continue`, which the client did not ask for.
+    Unasked,
+    /// All: it waits for `100 Continue`.
+    All,
+}
+
+/// What is known of a response before it comes.
+pub(crate) struct Expected<'l> {
+    pub(crate) limits: &'l UpstreamLimits,
+    /// Whether the request was a `HEAD`.
+    pub(crate) to_head: bool,
+    /// As much as is read at once, in bytes.
+    pub(crate) piece: usize,
+    /// Whether the request may be sent once more on another connection.
+    pub(crate) may_repeat: bool,
+    /// Whether the request asks for another protocol.
+    pub(crate) may_switch: bool,
+}
+
+/// Why an answer did not come about.
+pub(crate) enum NoReply {
+    Closed(io::Error),
+    /// The upstream sent what cannot be passed on.
+    Unacceptable(Cow<'static, str>),
+    /// The upstream sent more than a limit lets through.
+    OverLimit(&'static str),
+    Late,
+}
+
+impl From<InvalidResponse> for NoReply {
+    fn from(error: InvalidResponse) -> Self {
+        match error {
+            InvalidResponse::TooManyFields => {
+                Self::OverLimit("more fields than `response_header_count`")
+            }
+            InvalidResponse::Malformed(what) => Self::Unacceptable(what),
+        }
+    }
+}
+
+/// What a head that was read is.
+enum Next<R> {
+    /// So many bytes of it; whether it switches protocols, which nobody asked for.
+    Interim(usize, bool),
+    TooLong,
+    /// No answer to this request: the connection was about to be closed.
+    Goodbye,
+    Final(R),
+}
+
+/// Whether a response answers no request: what an upstream says before it closes a connection that
+/// was idle for long enough, at the moment that it was used again ([RFC 9110 §15.5.9]).
+///
+/// [RFC 9110 §15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
+fn is_goodbye(head: &ResponseHead<'_, '_>) -> bool {
+    head.status == StatusCode::REQUEST_TIMEOUT && head.closes
+}
+
+impl PartialResponse {
+    /// Nothing yet; `passes` says which interim responses the client gets.
+    pub(crate) fn nothing(passes: Interim) -> Self {
+        Self {
+            passes,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the interim responses that it begins with; false: there is something else.
+    pub(crate) fn take_interim(&mut self, limits: &UpstreamLimits) -> bool {
+        loop {
+            let most_fields = limits.response_header_count;
+            let bytes = std::mem::take(&mut self.bytes);
+            let read = read_response(&bytes, most_fields, false, |head| {
+                let is_interim = head.status.is_informational()
+                    && head.status != StatusCode::SWITCHING_PROTOCOLS
+                    && head.bytes.len() <= limits.response_head_bytes
+                    && self.interim < limits.interim_responses;
+                if is_interim {
+                    self.note_interim(head);
+                }
+                is_interim.then_some(head.bytes.len())
+            });
+            match read {
+                Ok(Some(Some(head))) => self.bytes = bytes.get(head..).unwrap_or_default().to_vec(),
+                Ok(None) if bytes.len() <= limits.response_head_bytes => {
+                    self.bytes = bytes;
+                    return true;
+                }
+                Ok(_) | Err(_) => {
+                    self.bytes = bytes;
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Counts an interim response, and keeps what the client gets of it.
+    fn note_interim(&mut self, head: &ResponseHead<'_, '_>) {
+        self.interim += 1;
+        let is_continue = head.status == StatusCode::CONTINUE;
+        let is_passed = match self.passes {
+            Interim::None => false,
+            Interim::Unasked => !is_continue,
+            // Once: the client waits no longer.
+            Interim::All => !is_continue || !self.is_continued,
+        };
+        self.is_continued |= is_continue;
+        if is_passed {
+            write_interim(head, &mut self.passed_on);
+        }
+    }
+}
+
+impl NoReply {
+    /// The head is too long.
+    pub(crate) const TOO_LONG: Self =
+        Self::OverLimit("a head that is longer than `response_head_bytes`");
+
+    /// Whether it is the fault of a connection that was closed when it was used again.
+    pub(crate) fn is_stale(&self, raw: &Http1Conn) -> bool {
+        matches!(self, Self::Closed(_)) && raw.is_reused
+    }
+
+    /// What it is to whoever waits for a response of `lease`'s upstream.
+    pub(crate) fn error(self, lease: &InFlight) -> Error {
+        self.error_of(lease.upstream())
+    }
+
+    /// The same, without a lease.
+    pub(crate) fn error_of(self, upstream: &Upstream) -> Error {
+        let upstream = upstream.to_string();
+        match self {
+            Self::Closed(source) => Error::Closed { upstream, source },
+            Self::Unacceptable(what) => Error::Unacceptable { upstream, what },
+            Self::OverLimit(what) => Error::OverLimit { upstream, what },
+            Self::Late => Error::ResponseHeadTimeout { upstream },
+        }
+    }
+}
+
+impl Http1Conn {
+    /// Sends what there is of a request, until `deadline`.
+    pub(crate) async fn send(
+        &mut self,
+        bytes: &[u8],
+        deadline: &mut Deadline,
+    ) -> Result<(), NoReply> {
+        match write_all(&mut self.stream, bytes, deadline, None).await {
+            // The system may have had enough of a connection, too.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.has_passed() => {
+                Err(NoReply::Late)
+            }
+            sent => sent.map_err(NoReply::Closed),
+        }
+    }
+
+    /// Notes how long the upstream keeps the connection open: its first response says so.
+    fn read_keep_alive(&mut self, head: &ResponseHead<'_, '_>) {
+        let is_keep_alive = |name: &str| name.eq_ignore_ascii_case("keep-alive");
+        for field in head.fields.iter().filter(|field| is_keep_alive(field.name)) {
+            self.stream.lifetime.read_keep_alive(field.value);
+        }
+    }
+
+    /// Reads until the final response's head is there, and gives it to `then`, with what came
+    /// behind it and a buffer that has what the client is to get before it.
+    pub(crate) fn poll_head<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+        received: &mut PartialResponse,
+        expected: &Expected<'_>,
+        mut then: impl FnMut(&mut Context<'_>, &ResponseHead<'_, '_>, &[u8], &mut Vec<u8>) -> R,
+    ) -> Poll<Result<R, NoReply>> {
+        let limits = expected.limits;
+        loop {
+            let mut length = received.bytes.len();
+            scratch.make_room(length);
+            if let Some(front) = scratch.input.get_mut(..length) {
+                front.copy_from_slice(&received.bytes);
+            }
+            if !std::mem::take(&mut received.is_new) {
+                let free = scratch.input.get_mut(length..).unwrap_or_default();
+                let most = expected.piece.min(free.len());
+                let mut buffer = ReadBuf::new(free.get_mut(..most).unwrap_or_default());
+                ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))
+                    .map_err(NoReply::Closed)?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(NoReply::Closed(io::ErrorKind::UnexpectedEof.into())));
+                }
+                length += buffer.filled().len();
+            }
+            let bytes = scratch.input.get(..length).unwrap_or_default();
+            let output = &mut scratch.output;
+            let most_fields = limits.response_header_count;
+            let read = read_response(bytes, most_fields, expected.to_head, |head| {
+                if head.bytes.len() > limits.response_head_bytes {
+                    return Next::TooLong;
+                }
+                let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if head.status.is_informational() && !(switches && expected.may_switch) {
+                    if !switches {
+                        received.note_interim(head);
+                    }
+                    return Next::Interim(head.bytes.len(), switches);
+                }
+                if expected.may_repeat && is_goodbye(head) {
+                    return Next::Goodbye;
+                }
+                if !self.is_reused {
+                    self.read_keep_alive(head);
+                }
+                output.clear();
+                // First what comes before it.
+                output.append(&mut received.passed_on);
+                let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
+                Next::Final(then(cx, head, rest, output))
+            });
+            match read.map_err(NoReply::from)? {
+                Some(Next::TooLong) => {
+                    return Poll::Ready(Err(NoReply::TOO_LONG));
+                }
+                Some(Next::Goodbye) => {
+                    let closed = io::ErrorKind::ConnectionAborted.into();
+                    return Poll::Ready(Err(NoReply::Closed(closed)));
+                }
+                None if length > limits.response_head_bytes => {
+                    return Poll::Ready(Err(NoReply::TOO_LONG));
+                }
+                None => received.bytes = bytes.to_vec(),
+                Some(Next::Interim(head, switches)) => {
+                    if switches {
+                        let what = "101 to a request that asked for no other protocol";
+                        return Poll::Ready(Err(NoReply::Unacceptable(what.into())));
+                    }
+                    if received.interim > limits.interim_responses {
+                        return Poll::Ready(Err(NoReply::OverLimit(MANY_INTERIM)));
+                    }
+                    let rest = bytes.get(head..).unwrap_or_default();
+                    received.is_new = !rest.is_empty();
+                    received.bytes = rest.to_vec();
+                }
+                Some(Next::Final(result)) => return Poll::Ready(Ok(result)),
+            }
+        }
+    }
+}

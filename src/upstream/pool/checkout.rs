@@ -1,0 +1,204 @@
+//! A connection for a request: which upstream, and what it has.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::upstream::balance::{ConnPermit, InFlight, UpstreamState};
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::error::Error;
+use crate::upstream::http1_conn::{Http1Conn, IdleConns};
+use crate::upstream::stream::Stream;
+
+use super::http2_conn::Opening;
+use super::upstream_pool::{Ready, UpstreamPool};
+
+/// One worker's connections, by upstream.
+pub(crate) struct Pool {
+    upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>>>,
+    /// How many workers share an upstream's limits.
+    workers: usize,
+    /// Upstreams that are asked equally much take turns.
+    turn: Cell<usize>,
+}
+
+/// What has become of a request's tries so far, by the upstreams' ids.
+#[derive(Default)]
+pub(crate) struct Tries {
+    /// Whose request it is; `None`: a client that is not counted.
+    client: Option<IpAddr>,
+    /// No connection could be had.
+    unreachable: Vec<u64>,
+    /// An idle connection turned out to be closed, so the next one is a new one.
+    pub(crate) stale: Vec<u64>,
+    /// An HTTP/2 connection turned out to be closed, so the next one may be shared once more.
+    pub(crate) was_stale: bool,
+    /// An upstream did nothing with the request. There is one more try: where upstreams have enough
+    /// to do, more would make it worse.
+    pub(crate) was_refused: bool,
+}
+
+impl Tries {
+    /// No tries yet, of a client's request.
+    pub(crate) fn of(client: Option<IpAddr>) -> Self {
+        Self {
+            client,
+            ..Self::default()
+        }
+    }
+}
+
+impl Pool {
+    /// No connections yet; each of `workers` has its share of an upstream's limits.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            upstreams: RefCell::default(),
+            workers,
+            turn: Cell::new(0),
+        }
+    }
+
+    /// The usual case: one upstream, and a connection that waits for a request.
+    pub(crate) fn idle_raw(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &Tries,
+    ) -> Option<(InFlight, Http1Conn)> {
+        let [upstream] = upstreams else {
+            return None;
+        };
+        let pool = self.of(upstream);
+        if pool.account.has_queue() {
+            return None;
+        }
+        let lease = InFlight::new(&pool.account, tries.client).ok()?;
+        Some((lease, pool.idle.take()?))
+    }
+
+    /// An HTTP/1.1 connection for an exchange on bytes (`proxy::carry_out`).
+    pub(crate) async fn checkout_raw(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+    ) -> Result<(InFlight, Http1Conn), Error> {
+        self.try_each(upstreams, tries, async |pool, tries| {
+            let is_stale = tries.stale.contains(&pool.account.upstream().id);
+            pool.raw(is_stale).await
+        })
+        .await
+    }
+
+    /// A connection of its own for a request that may leave HTTP (an upgrade).
+    pub(crate) async fn open(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        client: Option<IpAddr>,
+    ) -> Result<(InFlight, Stream, ConnPermit), Error> {
+        let mut tries = Tries::of(client);
+        self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
+            .await
+            .map(|(lease, (stream, seat))| (lease, stream, seat))
+    }
+
+    /// A connection for a request, of whichever version the upstream speaks.
+    pub(crate) async fn checkout(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+    ) -> Result<(InFlight, Ready), Error> {
+        self.try_each(upstreams, tries, async |pool, tries| {
+            let is_stale = tries.stale.contains(&pool.account.upstream().id);
+            pool.ready(is_stale).await
+        })
+        .await
+    }
+
+    /// What can first be had of the upstreams that could be reached before.
+    async fn try_each<T>(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        tries: &mut Tries,
+        have: impl AsyncFn(&Rc<UpstreamPool>, &Tries) -> Result<T, Error>,
+    ) -> Result<(InFlight, T), Error> {
+        let mut failure = None;
+        while let Some(pool) = self.next(upstreams, &tries.unreachable) {
+            let lease = match InFlight::new(&pool.account, tries.client) {
+                Ok(lease) => lease,
+                Err(error) => {
+                    tries.unreachable.push(pool.account.upstream().id);
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            match have(&pool, tries).await {
+                Ok(had) => return Ok((lease, had)),
+                Err(error) => {
+                    lease.failed(&error);
+                    tries.unreachable.push(lease.upstream().id);
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or(Error::UnknownHost))
+    }
+
+    /// The upstream to try next.
+    fn next(&self, upstreams: &[Arc<Upstream>], unreachable: &[u64]) -> Option<Rc<UpstreamPool>> {
+        let turn = self.turn.get().checked_rem(upstreams.len())?;
+        self.turn.set(turn + 1);
+        let (before, from) = upstreams.split_at(turn);
+        let left = from.iter().chain(before);
+        left.filter(|upstream| !unreachable.contains(&upstream.id))
+            .map(|upstream| self.of(upstream))
+            .min_by_key(|pool| pool.account.rank())
+    }
+
+    fn of(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamPool> {
+        let mut upstreams = self.upstreams.borrow_mut();
+        let pool = upstreams.entry(upstream.id).or_insert_with(|| {
+            let account = UpstreamState::new(upstream, self.workers);
+            Rc::new(UpstreamPool {
+                idle: IdleConns::new(Rc::clone(&account)),
+                account,
+                http2: RefCell::default(),
+                http2_used: Cell::new(Instant::now()),
+                http2_opened: Cell::default(),
+                http2_opening: Opening::new(&upstream.settings),
+            })
+        });
+        Rc::clone(pool)
+    }
+
+    /// Gives an upstream's HTTP/2 connection no more requests.
+    pub(crate) fn retire_http2(&self, upstream: &Arc<Upstream>, number: u64) {
+        self.of(upstream).retire_http2(number);
+    }
+
+    /// Keeps the addresses of upstreams with open connections up to date.
+    pub(crate) fn refresh_resolvers(&self) {
+        for pool in self.upstreams.borrow().values() {
+            if let Some(resolver) = pool.account.upstream().resolver() {
+                resolver.refresh();
+            }
+        }
+    }
+
+    /// Closes connections that were idle for too long or are [no longer used](super::lifetime), and
+    /// forgets upstreams to which none is left:
+    /// those that no snapshot knows any more are gone so, and the others are soon known again.
+    pub(crate) fn evict(&self) {
+        self.upstreams.borrow_mut().retain(|_, pool| {
+            let upstream = pool.account.upstream();
+            pool.idle.evict();
+            pool.retire_outlived_http2();
+            let limit = upstream.settings.timeouts.upstream_idle;
+            if pool.account.is_idle() && pool.http2_used.get().elapsed() >= limit {
+                pool.http2.replace(None);
+            }
+            !pool.account.is_unused()
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! The HTTP/2 connection that all of one worker's requests to one upstream share.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use crate::upstream::balance::ConnPermit;
+use crate::upstream::error::{Error, from_hyper};
+use crate::upstream::local_executor::LocalExecutor;
+use crate::upstream::stream::Stream;
+
+use super::http2_conn::{ConnectOffer, Http2};
+use super::interim_limit::InterimLimit;
+use super::upstream_pool::UpstreamPool;
+
+impl UpstreamPool {
+    /// Waits for a connection that is being opened, as long as one may take to be. Where that
+    /// fails, one of those who wait opens the next.
+    pub(crate) async fn http2_opened(&self) -> Result<(), Error> {
+        let opening = &self.http2_opening;
+        let opened = async {
+            while opening.is_shared.get()
+                && opening.under_way.get() > 0
+                && self.http2.borrow().is_none()
+            {
+                opening.ended.notified().await;
+            }
+        };
+        let upstream = self.account.upstream();
+        tokio::time::timeout(upstream.settings.timeouts.connect, opened)
+            .await
+            .map_err(|_| Error::ConnectTimeout {
+                upstream: upstream.to_string(),
+            })
+    }
+
+    /// The connection that is open already.
+    pub(crate) async fn http2(&self) -> Option<Http2> {
+        self.retire_outlived_http2();
+        let mut connection = self.http2.borrow().clone()?;
+        self.http2_used.set(Instant::now());
+        if connection.sender.ready().await.is_ok() {
+            return Some(connection);
+        }
+        self.retire_http2(connection.number);
+        None
+    }
+
+    /// Gives a connection no more requests; those under way on it go on.
+    pub(crate) fn retire_http2(&self, number: u64) {
+        self.http2
+            .borrow_mut()
+            .take_if(|current| current.number == number);
+    }
+
+    /// Gives a connection no more requests if it is too old or the upstream's name no longer has its
+    /// address. It closes once those under way have ended.
+    pub(crate) fn retire_outlived_http2(&self) {
+        let upstream = self.account.upstream();
+        let mut current = self.http2.borrow_mut();
+        current.take_if(|current| !current.lifetime.allows_use(upstream));
+    }
+
+    pub(crate) async fn open_http2(
+        &self,
+        stream: Stream,
+        seat: ConnPermit,
+    ) -> Result<Http2, Error> {
+        let upstream = self.account.upstream();
+        let head = u32::try_from(upstream.settings.limits.response_head_bytes);
+        // One whose other end is gone without a word would be used until TCP gives it up. An answer
+        // to a PING may take as long as a new connection.
+        let ping = upstream.settings.timeouts.connect;
+        let lifetime = stream.lifetime.clone();
+        let stream = InterimLimit::new(stream, upstream.settings.limits.interim_responses);
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(ping)
+            .keep_alive_timeout(ping)
+            .max_header_list_size(head.unwrap_or(u32::MAX))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| from_hyper(error, upstream))?;
+        let connect = Rc::new(ConnectOffer(RefCell::new(Some(connection))));
+        let driven = Rc::clone(&connect);
+        tokio::task::spawn_local(async move {
+            let ended = poll_fn(|cx| {
+                let mut connection = driven.0.borrow_mut();
+                let polled = match &mut *connection {
+                    Some(connection) => Pin::new(connection).poll(cx),
+                    None => Poll::Ready(Ok(())),
+                };
+                if polled.is_ready() {
+                    // This wakes the requests that wait for it.
+                    *connection = None;
+                }
+                polled
+            });
+            if let Err(error) = ended.await {
+                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+            }
+            drop(seat);
+        });
+        let number = self.http2_opened.get();
+        self.http2_opened.set(number + 1);
+        let connection = Http2 {
+            sender,
+            number,
+            lifetime,
+            connect,
+        };
+        self.http2.replace(Some(connection.clone()));
+        self.http2_used.set(Instant::now());
+        // It carries the requests of all who wait.
+        self.account.freed();
+        Ok(connection)
+    }
+}

@@ -1,0 +1,140 @@
+//! One worker's connections to its upstreams.
+//!
+//! A connection is polled by the request that uses it: while it waits for the response's head,
+//! and then by the response's body. No task stands between a client and its upstream, so no
+//! request is handed over or woken across tasks. An idle connection is polled by nobody; whether
+//! the upstream closed it is seen when it is taken up again.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::upstream::balance::{ConnPermit, QueueTurn, UpstreamState};
+use crate::upstream::error::Error;
+use crate::upstream::http1_conn::{Http1Conn, IdleConns};
+use crate::upstream::stream::Stream;
+
+use super::http2_conn::{Http2, Opening};
+
+/// One worker's connections to one upstream.
+pub(crate) struct UpstreamPool {
+    pub(crate) account: Rc<UpstreamState>,
+    pub(crate) idle: Rc<IdleConns>,
+    pub(crate) http2: RefCell<Option<Http2>>,
+    pub(crate) http2_used: Cell<Instant>,
+    /// How many HTTP/2 connections were opened.
+    pub(crate) http2_opened: Cell<u64>,
+    pub(crate) http2_opening: Opening,
+}
+
+/// What a request finds.
+enum Place<T> {
+    /// A connection that is open already.
+    Taken(T),
+    /// Room for a new one.
+    Free(ConnPermit),
+}
+
+impl UpstreamPool {
+    /// A connection that is ready for a request, a new one where `fresh` is asked for.
+    pub(crate) async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
+        if !fresh {
+            self.http2_opened().await?;
+        }
+        let seat = match self.place(fresh, || self.take()).await? {
+            Place::Taken(ready) => return Ok(ready),
+            Place::Free(seat) => seat,
+        };
+        let _opening = self.http2_opening.begin();
+        let stream = Stream::connect(self.account.upstream()).await?;
+        let speaks_http2 = stream.speaks_http2(self.account.upstream());
+        if self.http2_opening.learned(speaks_http2) {
+            let connection = self.open_http2(stream, seat).await?;
+            let reused = false;
+            return Ok(Ready::Http2 { connection, reused });
+        }
+        let raw = Http1Conn::new(stream, Rc::downgrade(&self.idle), seat);
+        Ok(Ready::Http1(raw))
+    }
+
+    /// The same, for HTTP/1.1 only.
+    pub(crate) async fn raw(self: &Rc<Self>, fresh: bool) -> Result<Http1Conn, Error> {
+        let take = async || self.idle.take();
+        match self.place(fresh, take).await? {
+            Place::Taken(raw) => Ok(raw),
+            Place::Free(seat) => {
+                let stream = Stream::connect(self.account.upstream()).await?;
+                Ok(Http1Conn::new(stream, Rc::downgrade(&self.idle), seat))
+            }
+        }
+    }
+
+    /// A new connection for HTTP/1.1 that nothing was sent on.
+    pub(crate) async fn stream(&self) -> Result<(Stream, ConnPermit), Error> {
+        let take = async || None::<std::convert::Infallible>;
+        match self.place(true, take).await? {
+            Place::Taken(never) => match never {},
+            Place::Free(seat) => {
+                let stream = Stream::connect_for_http1(self.account.upstream()).await?;
+                Ok((stream, seat))
+            }
+        }
+    }
+
+    /// What `take` finds, unless it has to be `fresh`, or room for a new connection, for which it
+    /// waits.
+    async fn place<T>(
+        &self,
+        fresh: bool,
+        take: impl AsyncFn() -> Option<T>,
+    ) -> Result<Place<T>, Error> {
+        let mut turn = None;
+        loop {
+            if turn.is_some() || !self.account.has_queue() {
+                if !fresh && let Some(taken) = take().await {
+                    return Ok(Place::Taken(taken));
+                }
+                if let Some(seat) = self.seat(fresh) {
+                    return Ok(Place::Free(seat));
+                }
+            }
+            self.wait(&mut turn).await?;
+        }
+    }
+
+    /// Waits for a connection that becomes free; one request's wait has one limit.
+    async fn wait<'a>(&'a self, turn: &mut Option<QueueTurn<'a>>) -> Result<(), Error> {
+        if turn.is_none() {
+            *turn = Some(self.account.queue()?);
+        }
+        match turn {
+            Some(turn) => turn.come().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Room for a new connection. If it has to be a new one, an idle one makes room.
+    fn seat(&self, fresh: bool) -> Option<ConnPermit> {
+        self.account.seat().or_else(|| {
+            let makes_room = fresh && self.idle.close_one();
+            self.account.seat().filter(|_| makes_room)
+        })
+    }
+
+    /// A connection that is open already.
+    async fn take(&self) -> Option<Ready> {
+        if self.account.upstream().settings.http2
+            && let Some(connection) = self.http2().await
+        {
+            let reused = true;
+            return Some(Ready::Http2 { connection, reused });
+        }
+        self.idle.take().map(Ready::Http1)
+    }
+}
+
+/// A connection that is ready for a request.
+pub(crate) enum Ready {
+    Http1(Http1Conn),
+    Http2 { connection: Http2, reused: bool },
+}
