@@ -123,7 +123,10 @@ impl Travelling {
         }
         // Step 13.
         if is_cross_origin(&self.url, &next) {
-            self.headers.remove(&["authorization"]);
+            // WebKit leaves it in, and asks for it.
+            if engine != Some(Engine::Webkit) {
+                self.headers.remove(&["authorization"]);
+            }
             if is_cross_origin(&self.page, &self.url) {
                 self.is_tainted = true;
             }
