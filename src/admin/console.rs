@@ -4,6 +4,7 @@ use http::header::ACCEPT;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::json;
 
+use crate::cors::fetch::Credentials;
 use crate::explain::Hypothetical;
 
 use super::answer::{AdminAnswer, HTML, SCRIPT, STYLE};
@@ -40,7 +41,7 @@ fn bad(error: &str) -> AdminAnswer {
 }
 
 fn hypothetical(query: &str) -> Result<Hypothetical, String> {
-    const USAGE: &str = "?url=http://HOST/PATH&origin=ORIGIN&method=METHOD&header=NAME";
+    const USAGE: &str = "?url=http://HOST/PATH&origin=ORIGIN&method=METHOD&header=NAME&credentials=include&read=NAME";
     let mut request = Hypothetical {
         method: "GET".to_owned(),
         ..Hypothetical::default()
@@ -51,6 +52,13 @@ fn hypothetical(query: &str) -> Result<Hypothetical, String> {
             "origin" => request.origin = value.into_owned(),
             "method" => request.method = value.into_owned(),
             "header" => request.headers.push(value.into_owned()),
+            "credentials" => {
+                let mode = Credentials::from_name(&value);
+                request.credentials = mode.ok_or_else(|| {
+                    format!("unknown credentials mode `{value}`: omit, same-origin or include")
+                })?;
+            }
+            "read" => request.read.push(value.into_owned()),
             _ => return Err(format!("unknown parameter `{name}`: {USAGE}")),
         }
     }

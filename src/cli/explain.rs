@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use clap::builder::styling::{AnsiColor, Style};
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::config::{Input, Report, check_policy_file, load};
+use crate::cors::fetch::{Credentials, Engine};
 use crate::cors::{Options, Policy, ResourceType};
 use crate::explain::{Exchange, Hypothetical, Verdict};
 use crate::metrics::Metrics;
@@ -26,6 +27,11 @@ pub(super) const MANUAL: Manual = Manual {
             "What `run` would decide, of the URL, page and method that the browser names",
             "s3cors explain --config s3cors.toml --url http://photos.example.com/cat.jpg \\\n      \
              --origin https://app.example.com --method PUT --header content-type",
+        ),
+        (
+            "Whether the script may send cookies and read the ETag",
+            "s3cors explain --cors cors.xml --origin https://app.example.com --method GET \\\n      \
+             --credentials include --read etag",
         ),
         (
             "A policy by itself",
@@ -77,9 +83,25 @@ pub(super) struct Explain {
     /// A header that the script sets: its name, or `name: value`. Repeatable.
     #[arg(long = "header", value_name = "NAME")]
     headers: Vec<String>,
+    /// Whether cookies and HTTP authentication travel with the request.
+    #[arg(long, value_enum, default_value_t)]
+    credentials: CredentialsMode,
+    /// A response header that the script wants to read. Repeatable.
+    #[arg(long, value_name = "NAME")]
+    read: Vec<String>,
     /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// The credentials mode of `fetch()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum CredentialsMode {
+    /// Never, or to the page's own origin only.
+    #[default]
+    Omit,
+    /// Always.
+    Include,
 }
 
 impl Explain {
@@ -99,6 +121,11 @@ impl Explain {
             origin: self.origin,
             method: self.method,
             headers: self.headers,
+            credentials: match self.credentials {
+                CredentialsMode::Omit => Credentials::Omit,
+                CredentialsMode::Include => Credentials::Include,
+            },
+            read: self.read,
         };
         let (document, is_refused) = match (&config, &self.cors) {
             (Some(config), _) => by_config(config, &request)?,
@@ -146,6 +173,7 @@ fn by_policy(cors: &Path, request: &Hypothetical) -> Result<(Value, bool), Failu
         configuration.and_then(|configuration| Policy::compile(&configuration, options).ok());
     let policy = policy.ok_or_else(|| refuse(&report))?;
     let exchange = Exchange::new(&policy, request, ResourceType::Object).map_err(usage)?;
+    let exchange = exchange.judged(&policy, request);
     Ok((exchange.to_json(request), !exchange.is_allowed()))
 }
 
@@ -212,6 +240,7 @@ fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
         });
         text.decision(actual);
     }
+    text.consoles(document);
     let forbidden: Vec<_> = items(&preflight["forbidden_headers"]).map(string).collect();
     if !forbidden.is_empty() {
         text.blank();
@@ -262,6 +291,26 @@ impl Text {
             let indent = 2 * depth;
             let written = writeln!(self.written, "{:indent$}{style}{line}{style:#}", "");
             written.expect("a string takes every text");
+        }
+    }
+
+    /// What each browser's console prints.
+    fn consoles(&mut self, document: &Value) {
+        let messages = document["browser"].get("messages").unwrap_or(&Value::Null);
+        if document["verdict"] != "refused" || document["same_origin"] == true {
+            return;
+        }
+        let engines = Engine::ALL.into_iter();
+        let printed =
+            engines.filter_map(|engine| Some((engine, messages[engine.as_str()].as_str()?)));
+        let printed: Vec<_> = printed.collect();
+        if printed.is_empty() {
+            return;
+        }
+        self.blank();
+        self.title("The browser's console says:");
+        for (engine, message) in printed {
+            self.line(1, format!("{engine}: {message}"));
         }
     }
 

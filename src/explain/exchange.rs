@@ -1,15 +1,16 @@
 //! A script's request as its browser sends it under a policy: the preflight, then the request.
 
 use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use thiserror::Error;
 
-use crate::cors::fetch::{RequestHeader, is_safelisted_method, normalized_method};
+use crate::cors::fetch::{Credentials, RequestHeader, is_safelisted_method, normalized_method};
 use crate::cors::{
     Decision, Explanation, Outcome, Policy, ResourceType, S3Error, as_browsers_write,
 };
 use crate::routing::bucket::Ambiguity;
 
+use super::browser::Browser;
 use super::fetch::{self, PreflightReason};
 use super::text::one_line;
 
@@ -24,6 +25,26 @@ pub struct Hypothetical {
     pub method: String,
     /// The fields that the script sets: names, or `name: value`.
     pub headers: Vec<String>,
+    /// Whether cookies and the like travel with it.
+    pub credentials: Credentials,
+    /// The response's fields that the script wants to read: names, or lists of names.
+    pub read: Vec<String>,
+}
+
+impl Hypothetical {
+    /// The fields that the script sets, each by itself.
+    pub(super) fn header_texts(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().flat_map(|text| names_in(text))
+    }
+
+    /// The names of the fields that it wants to read.
+    pub(super) fn read_names(&self) -> impl Iterator<Item = HeaderName> {
+        let names = self
+            .read
+            .iter()
+            .flat_map(|list| list.split(',').map(str::trim));
+        names.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+    }
 }
 
 /// No browser could make the request.
@@ -70,6 +91,8 @@ pub struct Exchange {
     pub actual: Explanation,
     /// Why no policy applies: stores could read different buckets from the request.
     pub ambiguity: Option<Ambiguity>,
+    /// What browsers do with these answers; `None`: not judged yet.
+    pub browser: Option<Browser>,
 }
 
 impl Exchange {
@@ -117,6 +140,7 @@ impl Exchange {
             preflight_error: error,
             actual,
             ambiguity: None,
+            browser: None,
         })
     }
 
@@ -126,9 +150,14 @@ impl Exchange {
         !self.preflight_reasons.is_empty()
     }
 
-    /// Whether the script gets to see the response.
+    /// Whether the script gets what it wants.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
+        self.is_allowed_by_policy() && self.browser.as_ref().is_none_or(Browser::is_satisfied)
+    }
+
+    /// Whether the policy allows the request.
+    pub(super) fn is_allowed_by_policy(&self) -> bool {
         let allowed =
             |explanation: &Explanation| matches!(explanation.outcome, Outcome::Allowed(_));
         allowed(&self.actual) && (!self.needs_preflight() || allowed(&self.preflight))
@@ -181,7 +210,16 @@ impl Asked {
         if !is_safelisted_method(&method) {
             this.reasons.push(PreflightReason::Method(method));
         }
-        for header in request.headers.iter().flat_map(|text| names_in(text)) {
+        for name in request
+            .read
+            .iter()
+            .flat_map(|list| list.split(',').map(str::trim))
+        {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                return Err(InvalidHypothetical::Header(name.to_owned()));
+            }
+        }
+        for header in request.header_texts() {
             let (name, value) =
                 fetch::field(header).map_err(|_| InvalidHypothetical::Header(header.to_owned()))?;
             if value.is_none() && fetch::depends_on_its_value(&name) {

@@ -3,6 +3,7 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::cors::fetch::Credentials;
 use crate::cors::{
     Advice, Condition, CorsConfiguration, Edit, Explanation, Failure, LetsIn, Match, Outcome,
     RuleAnswer, Semantics, SuggestedChange,
@@ -10,8 +11,10 @@ use crate::cors::{
 use crate::routing::bucket::{Addressing, Ambiguity};
 use crate::text::timestamp::Timestamp;
 
+use super::browser::Remedy;
 use super::curl::Entrance;
 use super::exchange::Exchange;
+use super::exchange_json::verdict_to_json;
 use super::home::Home;
 use super::reach::{Effect, Place, is_narrow};
 use super::words::{failure_text, unambiguous, why};
@@ -44,6 +47,8 @@ impl RouteExplanation {
             "known_hosts": self.known_hosts,
             "preflight": null,
             "actual": null,
+            "browser": null,
+            "unreadable": [],
         });
         if let Some(exchange) = &self.exchange {
             let home = served.and_then(Home::of);
@@ -117,9 +122,23 @@ impl Exchange {
             &mut actual,
             json!({ "method": self.method.as_str(), "curl": line }),
         );
+        if let Some(remedy) = self
+            .browser
+            .as_ref()
+            .and_then(|browser| browser.remedy.as_ref())
+        {
+            let advice = remedy_json(remedy, places);
+            merge(&mut actual, json!({ "advice": advice }));
+        }
+        let browser = self.browser.as_ref();
         merge(
             document,
-            json!({ "preflight": preflight, "actual": actual }),
+            json!({
+                "preflight": preflight,
+                "actual": actual,
+                "browser": browser.map(|browser| verdict_to_json(&browser.verdict)),
+                "unreadable": browser.map_or(&[][..], |browser| &browser.unreadable),
+            }),
         );
     }
 }
@@ -136,6 +155,12 @@ fn request(request: &Hypothetical) -> Value {
         "origin": request.origin,
         "method": request.method,
         "headers": request.headers,
+        "credentials": match request.credentials {
+            Credentials::Omit => "omit",
+            Credentials::SameOrigin => "same-origin",
+            Credentials::Include => "include",
+        },
+        "read": request.read,
     })
 }
 
@@ -304,6 +329,39 @@ fn advice(advice: &Advice, home: Option<&Home>, places: &[Place]) -> Value {
             "kind": "nothing",
             "text": "no change of a CORS configuration would let this request in",
         }),
+    }
+}
+
+/// What would give a script what an allowing policy does not.
+fn remedy_json(remedy: &Remedy, places: &[Place]) -> Value {
+    let applies_to: Vec<_> = places.iter().map(place).collect();
+    match remedy {
+        Remedy::Expose(edits) => json!({
+            "kind": "change",
+            "text": "change the CORS configuration",
+            "edits": edits.iter().map(edit).collect::<Vec<_>>(),
+            "xml": edits.iter().map(Edit::xml).collect::<Vec<_>>().join("\n"),
+            "configuration": null,
+            "file": null,
+            "lets_in": ["the origins of this rule read these fields"],
+            "applies_to": applies_to,
+        }),
+        Remedy::NameOrigin { before, rule } => {
+            let number = before + 1;
+            let origins = rule.allowed_origins.join(", ");
+            let xml = Edit::AddRule((**rule).clone()).xml();
+            json!({
+                "kind": "change",
+                "text": format!("name {origins} in a rule before rule {number}, because a `*` never allows credentials"),
+                "edits": [{ "text": format!("add a rule before rule {number}"), "rule": null, "xml": xml }],
+                "xml": xml,
+                "configuration": null,
+                "file": null,
+                "lets_in": [format!("{origins} with credentials, for all that rule {number} allows")],
+                "applies_to": applies_to,
+            })
+        }
+        Remedy::Never => json!({ "kind": "nothing", "text": "no script can read Set-Cookie" }),
     }
 }
 

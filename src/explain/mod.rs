@@ -5,12 +5,14 @@
 //! ([`RouteExplanation::to_json`]) is part of the interface: names are added, not changed. Rules
 //! are counted from 1 in it, as people do.
 
+mod browser;
 mod curl;
 mod exchange;
 pub(crate) mod exchange_json;
 mod fetch;
 mod home;
 mod json;
+mod judged;
 mod reach;
 mod text;
 mod words;
@@ -27,6 +29,7 @@ use crate::routing::snapshot::{Route, RoutePolicy, Snapshot};
 
 pub use crate::routing::bucket::Ambiguity;
 pub use crate::routing::snapshot::Scope;
+pub use browser::{Browser, Remedy};
 pub use curl::{Entrance, EntranceAddress};
 pub use exchange::{Exchange, Hypothetical, InvalidHypothetical};
 pub use exchange_json::{InvalidExchange, exchange_from_json, verdict_to_json};
@@ -133,7 +136,10 @@ impl Snapshot {
             .as_bytes()
             .eq_ignore_ascii_case(origin(&uri).as_bytes());
         let mut exchange = match decides {
-            Some((policy, resource)) => Some(Exchange::new(&policy.policy, request, resource)?),
+            Some((policy, resource)) => {
+                let exchange = Exchange::new(&policy.policy, request, resource)?;
+                Some(exchange.judged(&policy.policy, request))
+            }
             None => None,
         };
         if let Some(exchange) = exchange.as_mut().filter(|_| same_origin) {

@@ -104,6 +104,7 @@ fn explain(url: &str, origin: &str, method: &str, headers: &[&str]) -> Value {
         origin: origin.to_owned(),
         method: method.to_owned(),
         headers: headers.iter().map(ToString::to_string).collect(),
+        ..Hypothetical::default()
     };
     snapshot().explain(&request).unwrap().to_json()
 }
@@ -305,6 +306,7 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
             origin: "https://app.example".to_owned(),
             method: "GET".to_owned(),
             headers: Vec::new(),
+            ..Hypothetical::default()
         };
         let mut answer = snapshot.explain(&request).unwrap().to_json();
         answer["actual"]["advice"].take()
@@ -399,6 +401,7 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
             origin: "https://b.example".to_owned(),
             method: "GET".to_owned(),
             headers: Vec::new(),
+            ..Hypothetical::default()
         };
         let mut answer = snapshot.explain(&request).unwrap().to_json();
         let advice = answer["actual"]["advice"].take();
@@ -585,6 +588,7 @@ fn a_value_with_line_breaks_does_not_break_the_summary() {
         origin: "https://a.example".to_owned(),
         method: "GET".to_owned(),
         headers: vec![],
+        ..Hypothetical::default()
     };
     let answer = snapshot.explain(&request).unwrap().to_json();
     let summary = answer["summary"].as_str().unwrap();
@@ -604,6 +608,7 @@ fn what_no_browser_could_send_is_not_explained() {
         origin: "https://app.example".to_owned(),
         method: "GET".to_owned(),
         headers: vec![],
+        ..Hypothetical::default()
     };
     let text = |value: &str| value.to_owned();
     let bad = [

@@ -40,6 +40,30 @@ impl Exchange {
             "the script does not get to see the response"
         };
         let summary = match &self.deciding().outcome {
+            Outcome::Allowed(matched) if !self.is_allowed() => {
+                let rule = matched.rule + 1;
+                match &self.browser {
+                    Some(browser) if !browser.unreadable.is_empty() => format!(
+                        "rule {rule} allows the request, but the script may not read {}",
+                        browser.unreadable.join(", ")
+                    ),
+                    Some(browser) => format!(
+                        "rule {rule} allows the request, but browsers refuse its answer{}",
+                        browser
+                            .verdict
+                            .error
+                            .as_ref()
+                            .map_or("", |error| match error.name {
+                                "WildcardOriginNotAllowed"
+                                | "PreflightWildcardOriginNotAllowed" => {
+                                    ": with credentials, `*` is not enough"
+                                }
+                                _ => "",
+                            })
+                    ),
+                    None => format!("rule {rule} allows the request"),
+                }
+            }
             Outcome::Allowed(matched) => format!(
                 "rule {} allows it: AllowedOrigin {} matches",
                 matched.rule + 1,

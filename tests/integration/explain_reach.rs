@@ -225,6 +225,7 @@ fn explain(snapshot: &Snapshot, url: &str, origin: &str, method: &str) -> RouteE
         origin: origin.to_owned(),
         method: method.to_owned(),
         headers: Vec::new(),
+        ..Hypothetical::default()
     };
     snapshot.explain(&request).unwrap()
 }
@@ -343,6 +344,7 @@ fn check(mut set_up: SetUp, mut asked: Asked) -> Result<(), TestCaseError> {
             .then(|| "x-a".into())
             .into_iter()
             .collect(),
+        ..Hypothetical::default()
     };
     let explained = before.explain(&request).unwrap();
     let ambiguous = |exchange: &Exchange| exchange.ambiguity.is_some();

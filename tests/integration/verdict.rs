@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::binary::s3cors;
+use crate::support::binary::{Folder, run, s3cors};
 
 /// Runs it with `input` on standard input.
 fn verdict(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
@@ -161,4 +161,115 @@ fn a_line_that_is_not_an_exchange_is_named_and_earlier_verdicts_stand() {
         complaint.contains("cannot read no-such-file"),
         "{complaint}"
     );
+}
+
+/// What `explain` says of a policy: the exit code, and the JSON.
+fn explained(cors: &str, more: &[&str]) -> (i32, Value) {
+    let fixed = [
+        "explain",
+        "--cors",
+        cors,
+        "--origin",
+        "https://app.example",
+        "--format",
+        "json",
+    ];
+    let (code, output, complaint) = run(&[&fixed[..], more].concat());
+    (
+        code,
+        serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {complaint}")),
+    )
+}
+
+#[test]
+fn explain_allows_only_what_gives_the_script_all_that_it_wants() {
+    let folder = Folder::new("explain-browser");
+    let file = |name: &str, rules: &str| {
+        let path = folder.path(name);
+        std::fs::write(
+            &path,
+            format!("<CORSConfiguration>{rules}</CORSConfiguration>"),
+        )
+        .unwrap();
+        path.display().to_string()
+    };
+    let any = file(
+        "any.xml",
+        "<CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod>\
+         <ExposeHeader>ETag</ExposeHeader></CORSRule>",
+    );
+    let named = file(
+        "named.xml",
+        "<CORSRule><AllowedOrigin>https://app.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule>",
+    );
+    let get = ["--method", "GET"];
+    let cases: [(&str, &[&str], i32); 9] = [
+        (&any, &[], 0),
+        (&any, &["--credentials", "omit", "--read", "etag"], 0),
+        (&any, &["--credentials", "include"], 1),
+        (&any, &["--read", "ETag,x-amz-request-id"], 1),
+        (&named, &["--credentials", "include"], 0),
+        (
+            &named,
+            &["--credentials", "include", "--read", "Content-Type"],
+            0,
+        ),
+        (&named, &["--read", "etag"], 1),
+        (&named, &["--read", "set-cookie"], 1),
+        (&named, &["--header", "content-type"], 1),
+    ];
+    for (policy, more, expected) in cases {
+        let (code, document) = explained(policy, &[&get, more].concat());
+        assert_eq!(code, expected, "{policy} {more:?}");
+        let verdict = if code == 0 { "allowed" } else { "refused" };
+        assert_eq!(document["verdict"], verdict);
+    }
+
+    let (_, document) = explained(&any, &[&get[..], &["--credentials", "include"]].concat());
+    assert_eq!(document["browser"]["error"], "WildcardOriginNotAllowed");
+    let advice = &document["actual"]["advice"];
+    assert_eq!(advice["edits"][0]["text"], "add a rule before rule 1");
+    let xml = advice["xml"].as_str().unwrap();
+    assert!(
+        xml.contains("<AllowedOrigin>https://app.example</AllowedOrigin>"),
+        "{xml}"
+    );
+    // The advice holds.
+    let rules = std::fs::read_to_string(folder.path("any.xml")).unwrap();
+    let changed = rules.replacen(
+        "<CORSConfiguration>",
+        &format!("<CORSConfiguration>{xml}"),
+        1,
+    );
+    std::fs::write(folder.path("changed.xml"), changed).unwrap();
+    let changed = folder.path("changed.xml").display().to_string();
+    assert_eq!(
+        explained(
+            &changed,
+            &[&get[..], &["--credentials", "include"]].concat()
+        )
+        .0,
+        0
+    );
+
+    let (_, document) = explained(&named, &[&get[..], &["--read", "etag"]].concat());
+    assert_eq!(document["unreadable"], json!(["etag"]));
+    assert_eq!(
+        document["actual"]["advice"]["xml"],
+        "<ExposeHeader>etag</ExposeHeader>"
+    );
+
+    let (code, _, complaint) = run(&[
+        "explain",
+        "--cors",
+        &any,
+        "--origin",
+        "https://a",
+        "--method",
+        "GET",
+        "--read",
+        "a b",
+    ]);
+    assert_eq!(code, 2);
+    assert!(complaint.contains("a b"), "{complaint}");
 }

@@ -57,6 +57,9 @@ function asked() {
   for (const line of data.get("headers").split("\n")) {
     if (line.trim()) query.append("header", line.trim());
   }
+  for (const name of ["read", "credentials"]) {
+    if (data.get(name).trim()) query.set(name, data.get(name).trim());
+  }
   return query;
 }
 
@@ -103,8 +106,19 @@ function explained(answer) {
       ...decided(answer.actual), make("h3", {}, "Fields that the proxy sets on the response"), fields(answer.actual.fields));
   } else if (answer.preflight) {
     parts.push(...exchange(answer));
+    parts.push(...consoles(answer));
   }
   return parts;
+}
+
+const ENGINES = { chromium: "Chromium", firefox: "Firefox", webkit: "WebKit" };
+
+/** What each browser's console prints about a refusal. */
+function consoles(answer) {
+  const messages = Object.entries(answer.browser?.messages ?? {});
+  if (answer.verdict !== "refused" || !messages.length) return [];
+  const rows = messages.flatMap(([engine, text]) => [make("dt", {}, ENGINES[engine] ?? engine), make("dd", {}, text)]);
+  return [make("h3", {}, "What the browser's console says"), make("dl", {}, ...rows)];
 }
 
 function served(answer) {
@@ -387,6 +401,9 @@ form.addEventListener("submit", (event) => {
 const query = new URLSearchParams(location.search);
 for (const name of ["url", "origin", "method"]) {
   if (query.has(name)) form.elements[name].value = query.get(name);
+}
+for (const name of ["read", "credentials"]) {
+  if (query.has(name)) form.elements[name].value = query.getAll(name).join(", ");
 }
 if (query.has("header")) form.elements.headers.value = query.getAll("header").join("\n");
 if (form.checkValidity()) ask();

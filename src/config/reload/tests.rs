@@ -7,8 +7,8 @@ use http::{HeaderMap, Method};
 use rustix::io::Errno;
 
 use crate::config::load;
-use crate::cors::Decision;
 use crate::config::read::failures::inject;
+use crate::cors::Decision;
 use crate::routing::snapshot::RoutePolicy;
 
 use super::*;
