@@ -39,6 +39,7 @@
 //! | `routing` | hosts, buckets, the snapshot, trusted proxies |
 //! | `telemetry` | the log queue, the access log, traces, the log of refused requests |
 //! | `proxy` | one request: dispatch, preflight, forward, response |
+//! | `bucket_api` | PutBucketCors, GetBucketCors, DeleteBucketCors: Signature V4, the store of policies |
 //! | `explain` | a request that might be made: its route, its policy, the decision |
 //! | `server` | threads and sockets: accept loop, handshake, HTTP/1.1, HTTP/2, TLS, drain |
 //! | `admin` | the operator's listener: health, metrics, status, CORS console |
@@ -101,6 +102,9 @@
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod admin;
+#[cfg(feature = "proxy")]
+#[doc(hidden)]
+pub mod bucket_api;
 #[cfg(feature = "proxy")]
 #[doc(hidden)]
 pub mod cli;

@@ -16,7 +16,7 @@ use syn::visit::{self, Visit};
 use syn::{Attribute, File, Item, ItemMod, ItemUse, UseTree, Visibility};
 
 /// The rooms, from the lowest to the highest.
-const ROOMS: [&str; 16] = [
+const ROOMS: [&str; 17] = [
     "cors",
     "import",
     "text",
@@ -28,6 +28,7 @@ const ROOMS: [&str; 16] = [
     "routing",
     "telemetry",
     "proxy",
+    "bucket_api",
     "explain",
     "server",
     "admin",

@@ -9,6 +9,7 @@ use http::Method;
 use crate::cors::{Options, Policy, Semantics};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::net::listener_id::ListenerId;
+use crate::routing::cors_api::CorsApi;
 use crate::routing::host::{HostMap, HostPattern};
 use crate::routing::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
 use crate::upstream::endpoint::{Upstream, UpstreamSettings};
@@ -121,6 +122,10 @@ impl<'b> Builder<'b> {
             }),
             host_header: config.host_header,
             forwarding: config.forwarding,
+            cors_api: config.cors_api.as_ref().and_then(|api| {
+                let before = before.and_then(|before| before.cors_api.as_ref());
+                api.build(&config.name, &config.options, self.metrics, before)
+            }),
             metrics,
         }))
     }
@@ -352,9 +357,12 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
             listeners,
             host_header,
             forwarding,
+            cors_api,
             metrics: _,
         } = &**one;
+        let version = |api: &Option<CorsApi>| api.as_ref().map(|api| api.version);
         *name == other.name
+            && version(cors_api) == version(&other.cors_api)
             && *hosts == other.hosts
             && *listeners == other.listeners
             && *host_header == other.host_header

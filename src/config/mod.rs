@@ -10,6 +10,7 @@ mod bucket_hosts;
 mod build;
 mod certificates;
 mod check;
+mod cors_api;
 mod diagnostic;
 mod file;
 mod files;
@@ -268,6 +269,10 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
     let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
     let routes = &mut config.routes;
     certificates::load_for_upstreams(routes, named_in, &mut files, &mut report);
+    let apis = routes
+        .iter_mut()
+        .filter_map(|route| route.cors_api.as_mut());
+    cors_api::load(apis, named_in, &mut files, &mut report);
     let (policies, bucket_errors) =
         policies::load(&config.routes, named_in, before, &mut files, &mut report);
     Loaded {

@@ -15,12 +15,13 @@ use crate::routing::snapshot::{Forwarding, HostHeader};
 use crate::upstream::endpoint::UpstreamSettings;
 
 use super::bindings::{Bindings, Known};
+use super::cors_api::CorsApiConfig;
 use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 use super::named_path::NamedPath;
 use super::table::Table;
 use super::upstream::UpstreamTlsFiles;
-use super::{bindings, bucket_hosts, upstream};
+use super::{bindings, bucket_hosts, cors_api, upstream};
 
 /// The longest name of a route, in bytes: it is a label of every metric.
 const MAX_NAME: usize = 256;
@@ -44,6 +45,8 @@ pub struct RouteConfig {
     pub cors: Option<NamedPath>,
     /// The policies of its buckets.
     pub buckets: Option<BucketsConfig>,
+    /// Who may change its buckets' policies through S3's API.
+    pub(super) cors_api: Option<CorsApiConfig>,
     /// What its policies are compiled with.
     pub options: Options,
     /// The listeners that it is reachable over.
@@ -87,6 +90,7 @@ impl RouteConfig {
                 span: None,
             }),
             buckets: None,
+            cors_api: None,
             options: Options::default(),
             listen: None,
             host_header: HostHeader::default(),
@@ -138,6 +142,12 @@ fn route(
     let cors = table.string("cors", reader);
     let cors = cors.map(|text| NamedPath::new(&text, base));
     let buckets = buckets(table, base, &hosts, reader);
+    let cors_api = cors_api::read(
+        table,
+        base,
+        buckets.as_ref().map(|it| &it.directory),
+        reader,
+    );
     let semantics = [("safe", Semantics::Safe), ("s3-exact", Semantics::S3Exact)];
     let options = Options {
         semantics: table
@@ -165,6 +175,7 @@ fn route(
         keeps_upstreams: false,
         cors,
         buckets,
+        cors_api,
         options,
         listen,
         host_header,

@@ -7,6 +7,7 @@ use prometheus::{TextEncoder, proto};
 
 use crate::cors::{Kind, Reason};
 
+use super::bucket_cors;
 use super::cells::{METHODS, OTHER_STATUS};
 use super::family::Family;
 use super::process::{Process, unix_seconds};
@@ -33,7 +34,7 @@ impl Metrics {
     }
 }
 
-fn routes(metrics: &Metrics) -> [proto::MetricFamily; 7] {
+fn routes(metrics: &Metrics) -> [proto::MetricFamily; 8] {
     let mut requests = Family::counter(
         "s3cors_requests_total",
         "Requests that were answered, by method and status.",
@@ -63,6 +64,7 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 7] {
         "s3cors_upstream_healthy",
         "Whether an upstream gets requests: 1, or 0 while it is left out.",
     );
+    let bucket_cors = bucket_cors::family(&metrics.bucket_cors_counts());
     for route in metrics.routes() {
         let name = route.name();
         for (origin, count) in route.allowed_counts() {
@@ -99,7 +101,14 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 7] {
         durations.histogram(&[("route", name)], &totals);
     }
     [
-        requests, decisions, allowed, denied, durations, failures, healthy,
+        requests,
+        decisions,
+        allowed,
+        denied,
+        durations,
+        failures,
+        healthy,
+        bucket_cors,
     ]
     .map(Family::finish)
 }

@@ -9,6 +9,7 @@
 //! removes stops being exported once its last request is answered; one that stays goes on
 //! counting, because the new snapshot asks for its counters before the old one is gone.
 
+mod bucket_cors;
 mod cells;
 mod config;
 mod counter;
@@ -23,6 +24,7 @@ pub(crate) mod registry;
 pub(crate) mod route;
 mod upstream_failure;
 
+pub use bucket_cors::{BucketCorsOperation, BucketCorsRequests};
 pub use config::{ConfigState, ReloadResult};
 pub use counter::Worker;
 pub use counter::{Counter, Gauge};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
+use super::bucket_cors::BucketCorsRequests;
 use super::config::{ConfigMetrics, ConfigState, ReloadResult};
 use super::dropped_lines::DroppedLines;
 use super::listener::ListenerMetrics;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub(super) listeners: Mutex<Vec<(Box<str>, ListenerMetrics)>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
     pub(super) certificates: Mutex<BTreeMap<Box<str>, CertificateEnds>>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    bucket_cors: Mutex<BTreeMap<Box<str>, BucketCorsRequests>>,
     pub(super) config: ConfigMetrics,
     pub(super) ready: AtomicBool,
     pub(super) connections_limit: AtomicU64,
@@ -57,6 +60,7 @@ impl Metrics {
             routes: Default::default(),
             listeners: Default::default(),
             certificates: Default::default(),
+            bucket_cors: Default::default(),
             config: ConfigMetrics::new(started),
             ready: AtomicBool::new(false),
             connections_limit: AtomicU64::new(0),
@@ -103,6 +107,23 @@ impl Metrics {
         let counts = ListenerMetrics::new(self.workers);
         listeners.push((name.into(), counts.clone()));
         counts
+    }
+
+    /// Counts requests for the CORS configurations of a route's buckets; the same counts at each call as
+    /// long as somebody holds them.
+    #[must_use]
+    pub fn bucket_cors_requests(&self, route: &str) -> BucketCorsRequests {
+        let counts = self.bucket_cors.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        counts.entry(route.into()).or_default().clone()
+    }
+
+    /// Those of routes that a reload removed are left out.
+    pub(super) fn bucket_cors_counts(&self) -> BTreeMap<Box<str>, BucketCorsRequests> {
+        let counts = self.bucket_cors.lock();
+        let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
+        counts.retain(|_, counts| counts.is_held());
+        counts.clone()
     }
 
     /// When the certificates of the listener named `listener` end, by the certificates' names;

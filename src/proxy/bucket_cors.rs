@@ -8,16 +8,19 @@ use std::path::Path;
 use std::time::Instant;
 
 use http::header::{AUTHORIZATION, ORIGIN};
-use http::{HeaderName, Method, Response};
+use http::{HeaderName, Method, Response, request};
 use percent_encoding::percent_decode_str;
 
 use crate::cors::{ResourceType, S3Error};
 use crate::http1::fields::Fields;
+use crate::routing::cors_api::ApiRequest;
 use crate::routing::snapshot::Scope;
 use crate::telemetry::LogLimiter;
+use crate::upstream::request_body::RequestBody;
 
+use super::header_map;
 use super::own_response;
-use super::request_id::RequestId;
+use super::request_id::{RequestId, host_id};
 use super::response_body::Body;
 use super::state::{FoundRoute, Proxy};
 
@@ -95,12 +98,37 @@ fn is_of_a_page(query: &str, fields: &(impl Fields + ?Sized)) -> bool {
 }
 
 impl Proxy {
-    /// The answer where a route has no `cors_api`: where the configuration is, and how to enable the API.
-    pub(super) fn refuse_bucket_cors(
+    /// Answers a request for a bucket's CORS configuration.
+    pub(super) async fn answer_bucket_cors(
         &self,
-        method: &Method,
         found: &FoundRoute<'_>,
+        parts: &request::Parts,
+        mut body: RequestBody,
     ) -> Response<Body> {
+        let Some(api) = &found.route.cors_api else {
+            return self.refuse_bucket_cors(&parts.method, found);
+        };
+        let id = self.ids.next();
+        let host = header_map::authority(parts).unwrap_or_default();
+        let path = parts.uri.path();
+        let bucket = found.snapshot.bucket(host, path);
+        let request = ApiRequest {
+            method: &parts.method,
+            path,
+            query: parts.uri.query().unwrap_or_default(),
+            host,
+            headers: &parts.headers,
+            bucket: bucket.ok().flatten(),
+            body: &mut body,
+            request_id: id.as_str(),
+            host_id: &host_id(id),
+        };
+        let response = api.handler.respond(request).await;
+        own_response::of_api(response.status, response.document, id)
+    }
+
+    /// The answer where a route has no `cors_api`: where the configuration is, and how to enable the API.
+    fn refuse_bucket_cors(&self, method: &Method, found: &FoundRoute<'_>) -> Response<Body> {
         let id = self.ids.next();
         let file = found
             .policy

@@ -66,6 +66,27 @@ pub(crate) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> 
     response
 }
 
+/// The answer to a request for a bucket's CORS configuration.
+pub(super) fn of_api(status: StatusCode, xml: Option<String>, id: RequestId) -> Response<Body> {
+    let mut response = match xml {
+        Some(xml) => xml_document(status, xml, id),
+        None => {
+            let mut response = preflight();
+            *response.status_mut() = status;
+            identify(&mut response, id);
+            response
+        }
+    };
+    if status == StatusCode::NO_CONTENT {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = HeaderValue::from_static("OPTIONS");
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
+}
+
 /// The refusal of all methods that S3 has for a sub-resource.
 pub(super) fn not_allowed(error: &S3Error<'_>, id: RequestId) -> Response<Body> {
     let mut response = document(StatusCode::METHOD_NOT_ALLOWED, error, id);
@@ -123,8 +144,13 @@ fn public_message(error: &Error) -> &'static str {
 }
 
 fn document(status: StatusCode, error: &S3Error<'_>, id: RequestId) -> Response<Body> {
+    let xml = error.to_xml(id.as_str(), &host_id(id));
+    xml_document(status, xml, id)
+}
+
+fn xml_document(status: StatusCode, xml: String, id: RequestId) -> Response<Body> {
     let host_id = host_id(id);
-    let mut response = Response::new(Body::fixed(error.to_xml(id.as_str(), &host_id)));
+    let mut response = Response::new(Body::fixed(xml));
     *response.status_mut() = status;
     let xml = HeaderValue::from_static("application/xml");
     response.headers_mut().insert(CONTENT_TYPE, xml);

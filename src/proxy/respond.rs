@@ -98,10 +98,9 @@ impl Proxy {
         if let Some(logged) = &mut logged {
             logged.set_decision(&decision);
         }
+        let is_preflight = matches!(decision, Decision::Preflight(_));
+        let is_bucket_cors = !is_preflight && self.is_bucket_cors(&parts, &found);
         let answered = match &decision {
-            Decision::NotCors | Decision::Actual(_) if self.is_bucket_cors(&parts, &found) => {
-                Some(self.refuse_bucket_cors(&method, &found))
-            }
             Decision::NotCors => is_own_options(&parts).then(own_response::own_options),
             Decision::Preflight(Ok(allowance)) => {
                 self.count_allowed(&found, policy, Kind::Preflight, allowance.pattern());
@@ -125,6 +124,8 @@ impl Proxy {
         };
         let mut response = match answered {
             Some(response) => response,
+            // Boxed, as all that is rare: a request's future is moved about.
+            None if is_bucket_cors => Box::pin(self.answer_bucket_cors(&found, &parts, body)).await,
             None => {
                 let response = self.forward(route, parts, body, client, handshake).await;
                 if let (Some(logged), Err(error)) = (&mut logged, &response) {

@@ -4,5 +4,6 @@
 
 pub mod bucket;
 pub mod client;
+pub mod cors_api;
 pub mod host;
 pub mod snapshot;

@@ -17,6 +17,7 @@ use crate::upstream::endpoint::Upstream;
 use super::bucket;
 use super::bucket::{Addressed, Addressing, Ambiguity, MatchedHost};
 use super::client::TrustedProxies;
+use super::cors_api::CorsApi;
 use super::host::{Host, HostMap, HostPattern};
 
 /// What every request of one moment is answered from.
@@ -67,6 +68,8 @@ pub struct Route {
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
     pub forwarding: Forwarding,
+    /// Answers requests for its buckets' CORS configurations; `None`: they are refused.
+    pub cors_api: Option<CorsApi>,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
 }

@@ -156,6 +156,7 @@ fn route(name: &str, hosts: &[&str], policies: Policies) -> Route {
         listeners: None,
         host_header: HostHeader::default(),
         forwarding: Forwarding::default(),
+        cors_api: None,
         metrics: Metrics::new(1).route(name),
     }
 }

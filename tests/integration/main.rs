@@ -11,6 +11,7 @@
 mod access_log;
 mod admin;
 mod bindings;
+mod bucket_api;
 mod bucket_cors;
 mod buckets;
 mod cli;

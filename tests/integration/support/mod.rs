@@ -7,5 +7,6 @@ pub(crate) mod configured;
 pub(crate) mod folder;
 pub(crate) mod http2;
 pub(crate) mod proxy;
+pub(crate) mod sigv4;
 pub(crate) mod upstream;
 pub(crate) mod vectors;

@@ -1,0 +1,70 @@
+//! S3's errors: code, message, status and what else the document has.
+
+use std::fmt::Write as _;
+
+use http::StatusCode;
+use quick_xml::escape::escape;
+
+/// A refusal, as S3 answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The response's status.
+    pub status: StatusCode,
+    /// `Code`, for programs and metrics.
+    pub code: &'static str,
+    /// `Message`, for people.
+    pub message: String,
+    /// The document's elements between `Message` and `RequestId`.
+    pub details: Vec<(&'static str, String)>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            details: Vec::new(),
+        }
+    }
+
+    /// 400.
+    pub(super) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 403.
+    pub(super) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// 403 `AccessDenied`.
+    pub(super) fn access_denied(message: impl Into<String>) -> Self {
+        Self::forbidden("AccessDenied", message)
+    }
+
+    /// The same with another element.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.details.push((name, value.into()));
+        self
+    }
+
+    /// The document, with the ids under which the log knows the request.
+    #[must_use]
+    pub fn to_xml(&self, request_id: &str, host_id: &str) -> String {
+        let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>".to_owned();
+        let mut element = |name: &str, text: &str| {
+            // Writing to memory does not fail.
+            let _ = write!(xml, "<{name}>{}</{name}>", escape(text));
+        };
+        element("Code", self.code);
+        element("Message", &self.message);
+        for (name, value) in &self.details {
+            element(name, value);
+        }
+        element("RequestId", request_id);
+        element("HostId", host_id);
+        xml.push_str("</Error>");
+        xml
+    }
+}

@@ -1,0 +1,296 @@
+//! GetBucketCors, PutBucketCors and DeleteBucketCors for the buckets of a route, as S3 answers them.
+//!
+//! Signature V4 is checked here, and nothing is forwarded. Policies live in the route's directory of
+//! buckets: a document that was put is a file like any other, which the reload puts in force.
+
+mod authorization;
+mod checksums;
+mod directory;
+mod error;
+mod keys;
+mod query;
+mod sigv4;
+mod time;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use crate::cors::{CorsConfiguration, MAX_DOCUMENT, Options, Severity, check_document};
+use crate::metrics::{BucketCorsOperation, BucketCorsRequests};
+use crate::routing::cors_api::{ApiRequest, ApiResponse, BucketCorsApi};
+use crate::tls::digest::sha256;
+use crate::upstream::request_body::RequestBody;
+
+pub use directory::PolicyDirectory;
+pub use error::ApiError;
+pub use keys::{Key, Keys};
+pub use sigv4::{SignedHead, Verified, verify};
+
+/// How long a client may take to send a document.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
+
+/// The API of one route.
+#[derive(Debug)]
+pub struct BucketApi {
+    /// The `route` label of metrics and log.
+    pub route: Box<str>,
+    /// Who may configure which buckets.
+    pub keys: Arc<Keys>,
+    /// The region that signatures are for.
+    pub region: Box<str>,
+    /// The account that owns the buckets; `None`: it is not known.
+    pub owner: Option<Box<str>>,
+    /// Where the documents are.
+    pub store: PolicyDirectory,
+    /// What documents are checked with.
+    pub options: Options,
+    /// Counts requests.
+    pub requests: BucketCorsRequests,
+}
+
+impl BucketCorsApi for BucketApi {
+    fn respond<'r>(
+        &'r self,
+        request: ApiRequest<'r>,
+    ) -> Pin<Box<dyn Future<Output = ApiResponse> + 'r>> {
+        Box::pin(self.answer(request))
+    }
+}
+
+/// What is answered where nothing is refused.
+enum Done {
+    Document(String),
+    Stored,
+    Removed,
+}
+
+impl BucketApi {
+    async fn answer(&self, request: ApiRequest<'_>) -> ApiResponse {
+        let operation = match *request.method {
+            Method::PUT => BucketCorsOperation::Put,
+            Method::DELETE => BucketCorsOperation::Delete,
+            _ => BucketCorsOperation::Get,
+        };
+        let (request_id, host_id) = (request.request_id, request.host_id);
+        match self.carry_out(operation, request).await {
+            Ok(done) => {
+                self.requests.count(operation, "OK");
+                let (status, document) = match done {
+                    Done::Document(document) => (StatusCode::OK, Some(document)),
+                    Done::Stored => (StatusCode::OK, None),
+                    Done::Removed => (StatusCode::NO_CONTENT, None),
+                };
+                ApiResponse { status, document }
+            }
+            Err(error) => {
+                self.requests.count(operation, error.code);
+                tracing::info!(
+                    route = &*self.route,
+                    operation = operation.as_str(),
+                    id = request_id,
+                    code = error.code,
+                    "a request for a bucket's CORS configuration was refused"
+                );
+                ApiResponse {
+                    status: error.status,
+                    document: Some(error.to_xml(request_id, host_id)),
+                }
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        operation: BucketCorsOperation,
+        request: ApiRequest<'_>,
+    ) -> Result<Done, ApiError> {
+        let head = SignedHead {
+            method: request.method.as_str(),
+            path: request.path,
+            query: request.query,
+            host: request.host,
+            headers: request.headers,
+        };
+        let verified = verify(&head, &self.keys, &self.region, SystemTime::now())?;
+        let bucket = request.bucket.as_deref().ok_or_else(|| {
+            let message = "The specified method is not allowed against this resource.";
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+                .with("Method", request.method.as_str())
+                .with("ResourceType", "SERVICE")
+        })?;
+        if !is_bucket_name(bucket) {
+            let message = "The specified bucket is not valid.";
+            return Err(
+                ApiError::bad_request("InvalidBucketName", message).with("BucketName", bucket)
+            );
+        }
+        if !verified.key.may_configure(bucket) {
+            return Err(ApiError::access_denied("Access Denied"));
+        }
+        self.check_owner(request.headers)?;
+        // A client that is refused has not sent its document for nothing.
+        let body = read(request.body).await?;
+        checksums::check_signed(&verified, &body)?;
+        match operation {
+            BucketCorsOperation::Get => self.get(bucket).await,
+            BucketCorsOperation::Put => {
+                checksums::check_document(&verified, request.headers, &body)?;
+                self.check_document(&body)?;
+                let before = self.replace(bucket, Some(body.clone())).await?;
+                self.audit(
+                    operation,
+                    &verified.key_id,
+                    bucket,
+                    before.as_deref(),
+                    Some(&body),
+                );
+                Ok(Done::Stored)
+            }
+            BucketCorsOperation::Delete => {
+                let before = self.replace(bucket, None).await?;
+                self.audit(operation, &verified.key_id, bucket, before.as_deref(), None);
+                Ok(Done::Removed)
+            }
+        }
+    }
+
+    fn check_owner(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let Some(expected) = headers.get(EXPECTED_OWNER) else {
+            return Ok(());
+        };
+        let expected = expected.as_bytes();
+        if expected.len() != 12 || !expected.iter().all(u8::is_ascii_digit) {
+            let message =
+                "The value of the expected bucket owner parameter must be an AWS account ID.";
+            let error = ApiError::bad_request("InvalidBucketOwnerAWSAccountID", message);
+            return Err(error.with("AWSAccountID", String::from_utf8_lossy(expected)));
+        }
+        match self.owner.as_deref() {
+            Some(owner) if owner.as_bytes() == expected => Ok(()),
+            _ => Err(ApiError::access_denied("Access Denied")),
+        }
+    }
+
+    /// Refuses a document that S3 refuses, with S3's code and message.
+    fn check_document(&self, body: &[u8]) -> Result<(), ApiError> {
+        let checked = check_document(body, self.options.clone());
+        let errors = checked.problems.into_iter();
+        let error = errors
+            .filter(|problem| problem.severity == Severity::Error)
+            .map(|problem| (problem.code, problem.message))
+            .next();
+        match error {
+            Some((code, message)) => Err(ApiError::bad_request(code, message)),
+            None => Ok(()),
+        }
+    }
+
+    async fn get(&self, bucket: &str) -> Result<Done, ApiError> {
+        let (store, name) = (self.store.clone(), bucket.to_owned());
+        let document = tokio::task::spawn_blocking(move || store.read(&name));
+        let document = self.stored(document.await)?.ok_or_else(|| {
+            let message = "The CORS configuration does not exist";
+            ApiError::new(StatusCode::NOT_FOUND, "NoSuchCORSConfiguration", message)
+                .with("BucketName", bucket)
+        })?;
+        let configuration = CorsConfiguration::from_xml(&document).map_err(|error| {
+            tracing::warn!(route = &*self.route, bucket, %error, "a bucket's policy file is invalid");
+            internal_error()
+        })?;
+        Ok(Done::Document(configuration.to_xml()))
+    }
+
+    async fn replace(
+        &self,
+        bucket: &str,
+        document: Option<Bytes>,
+    ) -> Result<Option<Vec<u8>>, ApiError> {
+        let (store, name) = (self.store.clone(), bucket.to_owned());
+        // The disk may be slow, and another writer may hold the lock.
+        let replaced =
+            tokio::task::spawn_blocking(move || store.replace(&name, document.as_deref()));
+        self.stored(replaced.await)
+    }
+
+    fn stored<T>(
+        &self,
+        result: Result<io::Result<T>, tokio::task::JoinError>,
+    ) -> Result<T, ApiError> {
+        result
+            .map_err(io::Error::other)
+            .and_then(|stored| stored)
+            .map_err(|error| {
+                let route = &*self.route;
+                tracing::error!(route, %error, "the store of CORS configurations failed");
+                internal_error()
+            })
+    }
+
+    /// Logs a change: who, which bucket, from what to what.
+    fn audit(
+        &self,
+        operation: BucketCorsOperation,
+        key_id: &str,
+        bucket: &str,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) {
+        let hash = |document: Option<&[u8]>| match document {
+            Some(document) => sha256(document).to_string(),
+            None => "none".to_owned(),
+        };
+        tracing::info!(
+            route = &*self.route,
+            operation = operation.as_str(),
+            key_id,
+            bucket,
+            before = hash(before),
+            after = hash(after),
+            "a bucket's CORS configuration was changed"
+        );
+    }
+}
+
+fn internal_error() -> ApiError {
+    let message = "We encountered an internal error. Please try again.";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+}
+
+/// Whether a name is one of S3's, old ones included: so it is a file's name, too.
+fn is_bucket_name(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (3..=250).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name.bytes().all(is_part)
+}
+
+/// Reads a body of at most [`MAX_DOCUMENT`].
+async fn read(body: &mut RequestBody) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(body, MAX_DOCUMENT);
+    match tokio::time::timeout(BODY_TIME, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::bad_request(
+            "MalformedXML",
+            crate::cors::MALFORMED_XML,
+        )),
+        Ok(Err(_)) => {
+            let message = "You did not provide the number of bytes specified by the Content-Length \
+                           HTTP header.";
+            Err(ApiError::bad_request("IncompleteBody", message))
+        }
+        Err(_) => {
+            let message = "Your socket connection to the server was not read from or written to \
+                           within the timeout period.";
+            Err(ApiError::bad_request("RequestTimeout", message))
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! GetBucketCors, PutBucketCors and DeleteBucketCors through a route with `cors_api`.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::support::binary::run;
+use crate::support::client::{RawClient, RawResponse};
+use crate::support::configured::Configured;
+use crate::support::folder::Folder;
+use crate::support::sigv4::{Unsigned, checksum};
+use crate::support::upstream::MockUpstream;
+
+const APP: &str = "https://app.example";
+const DOCUMENT: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+     <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+const KEYS: &str =
+    "[[key]]\nid = \"AKIA/1+2\"\nsecret = \"s/e+c\"\nbuckets = [\"photos\", \"logs-*\"]\n";
+
+fn config(upstream: &MockUpstream) -> String {
+    format!(
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"off\"\n\
+         [[route]]\nname = \"s3\"\nhost = [\"s3.example\", \"*.s3.example\"]\nupstream = \"http://{}\"\n\
+         buckets = {{ directory = \"buckets\", address = \"both\" }}\n\
+         [route.cors_api]\nauthorize = \"keys\"\nkeys = \"keys.toml\"\nowner = \"123456789012\"\n",
+        upstream.address
+    )
+}
+
+struct Api {
+    proxy: Configured,
+    upstream: MockUpstream,
+    folder: Folder,
+}
+
+impl Api {
+    fn start() -> Self {
+        let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let folder = Folder::new();
+        fs::create_dir(folder.path("buckets")).unwrap();
+        folder.write("keys.toml", KEYS);
+        folder.write("s3cors.toml", &config(&upstream));
+        let proxy = Configured::start(&folder.path("s3cors.toml"));
+        Self {
+            proxy,
+            upstream,
+            folder,
+        }
+    }
+
+    fn send(&self, method: &str, request: impl AsRef<[u8]>) -> RawResponse {
+        let mut client = RawClient::connect(self.proxy.address());
+        client.send(request);
+        client.receive(method)
+    }
+
+    fn preflight_status(&self, bucket: &str) -> u16 {
+        let request = format!(
+            "OPTIONS /{bucket}/k HTTP/1.1\r\nHost: s3.example\r\nOrigin: {APP}\r\n\
+             Access-Control-Request-Method: GET\r\n\r\n"
+        );
+        self.send("OPTIONS", request).status
+    }
+
+    fn file(&self, bucket: &str) -> Option<String> {
+        fs::read_to_string(self.folder.path(&format!("buckets/{bucket}.xml"))).ok()
+    }
+}
+
+/// Now, or so many seconds from now.
+fn time(offset: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let then = now.as_secs().checked_add_signed(offset).unwrap();
+    let date = httpdate::HttpDate::from(UNIX_EPOCH + std::time::Duration::from_secs(then));
+    // `Fri, 24 May 2013 00:00:00 GMT`
+    let text = date.to_string();
+    let words: Vec<&str> = text.split([' ', ':']).collect();
+    let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let month = months.find(words[2]).unwrap() / 3 + 1;
+    format!(
+        "{}{month:02}{}T{}{}{}Z",
+        words[3], words[1], words[4], words[5], words[6]
+    )
+}
+
+fn put<'r>(body: &'r [u8], time: &'r str, fields: &'r [(&'r str, &'r str)]) -> Unsigned<'r> {
+    Unsigned {
+        method: "PUT",
+        host: "s3.example",
+        path: "/photos",
+        query: "cors",
+        body,
+        key_id: "AKIA/1+2",
+        secret: "s/e+c",
+        region: "us-east-1",
+        time,
+        fields,
+    }
+}
+
+#[test]
+fn a_document_is_put_read_and_removed_and_is_in_force() {
+    let mut api = Api::start();
+    let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let request = put(DOCUMENT.as_bytes(), &now, &fields);
+    assert_eq!(api.preflight_status("photos"), 403);
+
+    let response = api.send("PUT", request.sign());
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(api.file("photos").as_deref(), Some(DOCUMENT));
+    api.proxy.reloader.reload(false);
+    assert_eq!(api.preflight_status("photos"), 200);
+
+    let get = Unsigned {
+        method: "GET",
+        body: b"",
+        fields: &[],
+        ..request.clone()
+    };
+    let response = api.send("GET", get.sign());
+    assert_eq!(response.status, 200);
+    assert_eq!(response.values("content-type"), ["application/xml"]);
+    let document = response.text();
+    assert!(
+        document.contains("<AllowedOrigin>https://app.example</AllowedOrigin>"),
+        "{document}"
+    );
+    assert!(
+        document.contains("xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""),
+        "{document}"
+    );
+    // The same bucket by its host.
+    let by_host = Unsigned {
+        host: "photos.s3.example",
+        path: "/",
+        query: "cors=",
+        ..get.clone()
+    };
+    assert_eq!(api.send("GET", by_host.sign()).text(), document);
+
+    let delete = Unsigned {
+        method: "DELETE",
+        ..get.clone()
+    };
+    for _ in 0..2 {
+        let response = api.send("DELETE", delete.sign());
+        assert_eq!(response.status, 204);
+        assert!(response.values("content-length").is_empty());
+    }
+    assert_eq!(api.file("photos"), None);
+    api.proxy.reloader.reload(false);
+    assert_eq!(api.preflight_status("photos"), 403);
+    let response = api.send("GET", get.sign());
+    assert_eq!(response.status, 404);
+    let document = response.text();
+    for part in [
+        "<Code>NoSuchCORSConfiguration</Code>",
+        "<BucketName>photos</BucketName>",
+    ] {
+        assert!(document.contains(part), "{document}");
+    }
+    assert!(api.upstream.requests().is_empty());
+    let metrics = api.proxy.metrics.encode();
+    for series in [
+        "s3cors_cors_api_requests_total{route=\"s3\",operation=\"PutBucketCors\",code=\"OK\"} 1",
+        "s3cors_cors_api_requests_total{route=\"s3\",operation=\"DeleteBucketCors\",code=\"OK\"} 2",
+        "s3cors_cors_api_requests_total{route=\"s3\",operation=\"GetBucketCors\",code=\"NoSuchCORSConfiguration\"} 1",
+    ] {
+        assert!(metrics.contains(series), "{series}\n{metrics}");
+    }
+}
+
+#[test]
+fn a_refused_request_changes_nothing() {
+    let api = Api::start();
+    let (now, old, soon) = (time(0), time(-901), time(901));
+    let sum = checksum(DOCUMENT.as_bytes());
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let good = put(DOCUMENT.as_bytes(), &now, &fields);
+    let wrong_sum = checksum(b"other");
+    let wrong_fields = [("x-amz-checksum-sha256", &*wrong_sum)];
+    let invalid = DOCUMENT.replace("GET", "get");
+    let invalid_sum = checksum(invalid.as_bytes());
+    let invalid_fields = [("x-amz-checksum-sha256", &*invalid_sum)];
+    let large = DOCUMENT.replace("https://app", &"a".repeat(70_000));
+    let large_sum = checksum(large.as_bytes());
+    let large_fields = [("x-amz-checksum-sha256", &*large_sum)];
+    let owner = |owner| {
+        [
+            ("x-amz-checksum-sha256", &*sum),
+            ("x-amz-expected-bucket-owner", owner),
+        ]
+    };
+    let (other_owner, no_owner) = (owner("210987654321"), owner("me"));
+    let cases = [
+        (
+            Unsigned {
+                secret: "other",
+                ..good.clone()
+            },
+            403,
+            "SignatureDoesNotMatch",
+        ),
+        (
+            Unsigned {
+                key_id: "nobody",
+                ..good.clone()
+            },
+            403,
+            "InvalidAccessKeyId",
+        ),
+        (
+            Unsigned {
+                path: "/secret",
+                ..good.clone()
+            },
+            403,
+            "AccessDenied",
+        ),
+        (
+            Unsigned {
+                path: "/",
+                ..good.clone()
+            },
+            405,
+            "MethodNotAllowed",
+        ),
+        (
+            Unsigned {
+                region: "eu-west-1",
+                ..good.clone()
+            },
+            400,
+            "AuthorizationHeaderMalformed",
+        ),
+        (
+            Unsigned {
+                time: &old,
+                ..good.clone()
+            },
+            403,
+            "RequestTimeTooSkewed",
+        ),
+        (
+            Unsigned {
+                time: &soon,
+                ..good.clone()
+            },
+            403,
+            "RequestTimeTooSkewed",
+        ),
+        (
+            Unsigned {
+                fields: &[],
+                ..good.clone()
+            },
+            400,
+            "InvalidRequest",
+        ),
+        (
+            Unsigned {
+                fields: &wrong_fields,
+                ..good.clone()
+            },
+            400,
+            "BadDigest",
+        ),
+        (
+            Unsigned {
+                fields: &other_owner,
+                ..good.clone()
+            },
+            403,
+            "AccessDenied",
+        ),
+        (
+            Unsigned {
+                fields: &no_owner,
+                ..good.clone()
+            },
+            400,
+            "InvalidBucketOwnerAWSAccountID",
+        ),
+        (
+            Unsigned {
+                body: invalid.as_bytes(),
+                fields: &invalid_fields,
+                ..good.clone()
+            },
+            400,
+            "InvalidRequest",
+        ),
+        (
+            Unsigned {
+                body: large.as_bytes(),
+                fields: &large_fields,
+                ..good.clone()
+            },
+            400,
+            "MalformedXML",
+        ),
+    ];
+    for (request, status, code) in cases {
+        let response = api.send("PUT", request.sign());
+        let document = response.text();
+        assert_eq!(response.status, status, "{code}: {document}");
+        assert!(
+            document.contains(&format!("<Code>{code}</Code>")),
+            "{document}"
+        );
+    }
+    // The body that arrives is another one than was signed, of the same length.
+    let mut request = good.sign();
+    let last = request.len() - 1;
+    request[last] = b' ';
+    let response = api.send("PUT", request);
+    assert!(
+        response.text().contains("XAmzContentSHA256Mismatch"),
+        "{}",
+        response.text()
+    );
+    // Not signed at all.
+    let request = "DELETE /photos?cors HTTP/1.1\r\nHost: s3.example\r\n\r\n";
+    assert_eq!(api.send("DELETE", request).status, 403);
+    let files = fs::read_dir(api.folder.path("buckets")).unwrap();
+    assert_eq!(files.count(), 0);
+    assert!(api.upstream.requests().is_empty());
+    // The owner that the config names is the right one.
+    let fields = owner("123456789012");
+    let request = Unsigned {
+        fields: &fields,
+        ..good
+    };
+    assert_eq!(api.send("PUT", request.sign()).status, 200);
+}
+
+#[test]
+fn changed_keys_are_in_force_after_a_reload_and_invalid_ones_are_not() {
+    let mut api = Api::start();
+    let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let first = put(DOCUMENT.as_bytes(), &now, &fields);
+    let second = Unsigned {
+        key_id: "second",
+        secret: "2",
+        ..first.clone()
+    };
+    assert_eq!(api.send("PUT", first.sign()).status, 200);
+    assert_eq!(api.send("PUT", second.sign()).status, 403);
+    api.folder.write("keys.toml", "[[key]]\nid = ");
+    api.proxy.reloader.reload(false);
+    assert_eq!(api.send("PUT", first.sign()).status, 200);
+    let keys = "[[key]]\nid = \"second\"\nsecret = \"2\"\nbuckets = [\"*\"]\n";
+    api.folder.write("keys.toml", keys);
+    api.proxy.reloader.reload(false);
+    assert_eq!(api.send("PUT", first.sign()).status, 403);
+    assert_eq!(api.send("PUT", second.sign()).status, 200);
+}
+
+#[test]
+fn a_start_without_keys_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    fs::create_dir(folder.path("buckets")).unwrap();
+    folder.write("s3cors.toml", &config(&upstream));
+    let config = folder.path("s3cors.toml").display().to_string();
+    let (code, _, said) = run(&["run", "--config", &config]);
+    assert_eq!(code, 2);
+    assert!(
+        said.contains("keys.toml") && said.contains("keys = "),
+        "{said}"
+    );
+    folder.write("keys.toml", "[[key]]\nid = \"a\"\nsecret = \"hidden\"\n");
+    let (code, _, said) = run(&["run", "--config", &config]);
+    assert_eq!(code, 2);
+    assert!(said.contains("line 1: missing field `buckets`"), "{said}");
+    assert!(!said.contains("hidden"), "{said}");
+}
