@@ -55,9 +55,10 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             if !unwritten.is_empty() {
                 // A client may be slow, as long as it takes something.
                 let renewed = Some(limit);
+                let _held = self.proxy.untaken.hold(unwritten.len());
                 let written = write_all(self.client, &unwritten, self.deadline, renewed).await;
                 written.map_err(|_| Broken::Client)?;
-                unwritten.clear();
+                unwritten = Vec::new();
             }
             if left.is_ended() {
                 return Ok(());
@@ -76,6 +77,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 self.proxy.pipes.give_back(moved.await?);
                 continue;
             }
+            piece = self.proxy.untaken.piece(piece, SMALLEST_PIECE);
             let mut has_left = false;
             let moved = poll_fn(|cx| {
                 // While the upstream is waited for, the client may take what it did not at once.

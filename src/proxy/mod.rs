@@ -44,6 +44,7 @@ pub(crate) mod running_exchange;
 pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod tunnel;
+pub(crate) mod untaken;
 pub(crate) mod upgrade;
 pub(crate) mod upload;
 pub(crate) mod websocket;

@@ -22,6 +22,7 @@ use crate::upstream::pool::Pool;
 
 use super::date_line::DateLine;
 use super::request_id::RequestIds;
+use super::untaken::Untaken;
 
 /// Answers one worker's requests.
 pub struct Proxy {
@@ -38,6 +39,7 @@ pub struct Proxy {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: Pipes,
+    pub(crate) untaken: Untaken,
     /// Counts what no route serves.
     pub(crate) unrouted: Arc<RouteMetrics>,
     pub(crate) refusals: DenialLog,
@@ -72,6 +74,7 @@ impl Proxy {
             scratch: RefCell::default(),
             buffers: BufferPool::default(),
             pipes: Pipes::default(),
+            untaken: Untaken::default(),
         }
     }
 

@@ -93,7 +93,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         received: &mut PartialResponse,
     ) -> Result<bool, ExchangeFailure> {
         let limit = lease.upstream().settings.timeouts.body_idle;
-        if raw.is_reused && raw.is_closed() {
+        if raw.is_reused && raw.is_readable() {
             let source = io::ErrorKind::UnexpectedEof.into();
             return Err(ExchangeFailure::Unsent(closed(lease, source)));
         }

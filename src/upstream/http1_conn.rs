@@ -127,10 +127,11 @@ impl Http1Conn {
         (upstreams.iter().any(is_to) && self.is_usable()).then_some(lease)
     }
 
-    /// Whether the upstream has closed it. Unlike [`is_usable`](Self::is_usable), this asks the
+    /// Whether something came since the last response: its end, or bytes that answer nothing and
+    /// would be taken for the next response. Unlike [`is_usable`](Self::is_usable), this asks the
     /// system, which may know more than the runtime.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.stream.is_closed()
+    pub(crate) fn is_readable(&self) -> bool {
+        self.stream.is_readable()
     }
 
     /// Whether it can take another request: nothing came since the last response, not even its

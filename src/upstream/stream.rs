@@ -149,16 +149,16 @@ impl Stream {
         }
     }
 
-    /// Whether the other side has closed it, as far as the system knows; asks by a system call. What
-    /// there is to be read stays there.
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether there is something to read, as far as the system knows: bytes, or the connection's end.
+    /// Costs a system call. What there is stays there.
+    pub(crate) fn is_readable(&self) -> bool {
         let socket = match &self.transport {
             Transport::Tcp(stream) => SockRef::from(stream),
             Transport::Unix(stream) => SockRef::from(stream),
             Transport::Tls(stream) => SockRef::from(stream.get_ref().0),
         };
         match socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(read) => read == 0,
+            Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
@@ -304,5 +304,36 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Loopback delivers at once, so that nothing is waited for.
+    #[test]
+    fn what_came_since_the_runtime_last_asked_the_system_is_seen() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().build().unwrap();
+        runtime.block_on(async {
+            for (sent, closes) in [(&b"x"[..], false), (b"", true), (b"x", true)] {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (mut peer, _) = listener.accept().unwrap();
+                stream.set_nonblocking(true).unwrap();
+                let stream = Stream {
+                    transport: Transport::Tcp(TcpStream::from_std(stream).unwrap()),
+                    lifetime: Lifetime::new(None),
+                };
+                assert!(!stream.is_readable());
+                peer.write_all(sent).unwrap();
+                let _open = (!closes).then_some(peer);
+                assert!(stream.is_readable(), "{sent:?} {closes}");
+            }
+        });
     }
 }

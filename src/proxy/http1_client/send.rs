@@ -151,8 +151,8 @@ impl Proxy {
         deadline: &mut Deadline,
     ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
         // A request that may be lost with an old connection is not sent on one that is known to be
-        // closed.
-        if raw.is_reused && raw.is_closed() {
+        // closed, or on which bytes came that would be taken for its response.
+        if raw.is_reused && raw.is_readable() {
             let no_reply = NoReply::Closed(io::ErrorKind::UnexpectedEof.into());
             return Err(Failed::Unsent { no_reply, body });
         }
