@@ -8,6 +8,7 @@ use http::{StatusCode, Version};
 
 use crate::cors::{Kind, Reason};
 use crate::metrics::UpstreamFailure;
+use crate::telemetry::access_log::BodyCut;
 use crate::telemetry::trace_context::TraceId;
 use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
@@ -32,6 +33,8 @@ pub(crate) struct ExchangeEnd<'e> {
     pub(crate) status: StatusCode,
     /// Of the response's body, sent to the client.
     pub(crate) bytes: u64,
+    /// Who cut it short.
+    pub(crate) cut: Option<BodyCut>,
     /// Who answered; `None`: we did.
     pub(crate) upstream: Option<&'e Upstream>,
     /// Who should have answered and did not, and why.

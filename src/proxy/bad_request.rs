@@ -149,6 +149,7 @@ fn record<'r>(
         bytes: bytes
             .filter(|_| parts.method != Method::HEAD)
             .unwrap_or_default(),
+        cut: None,
         duration: Duration::ZERO,
         upstream: None,
         failed: None,

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::metrics::{UpstreamFailure, UpstreamFailures};
+use crate::telemetry::access_log::BodyCut;
 use crate::telemetry::upstream_log;
 use crate::upstream::balance::InFlight;
 use crate::upstream::body_error::RequestBodyError;
@@ -20,6 +21,17 @@ pub enum BodyError {
     /// The request's body, which was still being sent, failed.
     #[error("the request's body failed while the response came")]
     Request(#[source] RequestBodyError),
+}
+
+impl BodyError {
+    /// As the access log says it.
+    pub(crate) fn cut(&self) -> BodyCut {
+        match self {
+            Self::Upstream(_) => BodyCut::Upstream,
+            Self::Idle => BodyCut::Idle,
+            Self::Request(_) => BodyCut::Client,
+        }
+    }
 }
 
 /// Logs a response of `lease`'s upstream that was cut, and counts it as a failure with `failures`.

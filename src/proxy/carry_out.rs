@@ -17,6 +17,7 @@ use crate::http1::client_head::{is_unsized, write_for_client, write_switch};
 use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::write::{write_all, write_at_once, write_both_at_once};
+use crate::telemetry::access_log::BodyCut;
 use crate::upstream::balance::InFlight;
 use crate::upstream::http1_conn::Http1Conn;
 use crate::upstream::http1_response::{Expected, NoReply, PartialResponse};
@@ -78,6 +79,7 @@ impl Proxy {
             untaken: Vec::new(),
             status: client_left(),
             bytes: 0,
+            cut: None,
             upstream: None,
             failed: None,
             request_id: None,
@@ -150,9 +152,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             return Ok(Box::pin(self.tunnel(raw, unwritten, first)).await);
         }
         let limit = lease.upstream().settings.timeouts.body_idle;
+        // Until the client has all of it.
+        self.cut = Some(BodyCut::Client);
         if !left.is_ended() || !unwritten.is_empty() {
             let moved = self.download(left, unwritten, &mut raw, limit);
             if let Err(broken) = Box::pin(moved).await {
+                self.cut = Some(broken.cut());
                 self.note_broken_body(&lease, &broken);
                 // Cut: the client must not take what it has for the whole.
                 return Ok(self.cut());
@@ -164,6 +169,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             let flushed = write_all(self.client, b"", self.deadline, None).await;
             flushed.map_err(|_| ExchangeFailure::ClientLeft)?;
         }
+        self.cut = None;
         if is_upstream_free && raw.is_bound && !raw.is_spent {
             *self.bound = Some(Box::new(raw));
         } else if is_upstream_free {

@@ -14,6 +14,7 @@ use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::splice::{Pipe, Side, WORTH_IT};
 use crate::net::write::{flush, write_all, write_at_once};
+use crate::telemetry::access_log::BodyCut;
 use crate::upstream::http1_conn::Http1Conn;
 
 use super::running_exchange::RunningExchange;
@@ -38,6 +39,17 @@ pub(crate) enum Broken {
     },
     /// The client left, or stopped taking.
     Client,
+}
+
+impl Broken {
+    /// As the access log says it.
+    pub(crate) fn cut(&self) -> BodyCut {
+        match self {
+            Self::Upstream(_) | Self::Chunk => BodyCut::Upstream,
+            Self::Idle { .. } => BodyCut::Idle,
+            Self::Client => BodyCut::Client,
+        }
+    }
 }
 
 impl<C: ClientStream> RunningExchange<'_, C> {

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, 
 
 use crate::cors::{Decision, Kind, Reason};
 use crate::metrics::UpstreamFailure;
-use crate::telemetry::access_log::{AccessLogger, Record};
+use crate::telemetry::access_log::{AccessLogger, BodyCut, Record};
 use crate::telemetry::trace_context::{TraceId, TraceParent};
 use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
@@ -43,6 +43,7 @@ pub(crate) struct LogGuard {
     request_id: Option<HeaderValue>,
     trace_id: Option<TraceId>,
     bytes: u64,
+    cut: Option<BodyCut>,
 }
 
 impl LogGuard {
@@ -74,6 +75,7 @@ impl LogGuard {
             request_id: None,
             trace_id: TraceParent::of(&request.headers).map(|parent| parent.trace_id),
             bytes: 0,
+            cut: None,
         })
     }
 
@@ -103,6 +105,10 @@ impl LogGuard {
         }
     }
 
+    pub(crate) fn set_cut(&mut self, cut: Option<BodyCut>) {
+        self.cut = cut;
+    }
+
     pub(crate) fn count(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
@@ -128,6 +134,7 @@ impl Drop for LogGuard {
             version: self.version,
             status: self.status,
             bytes: self.bytes,
+            cut: self.cut,
             duration: self.start.elapsed(),
             upstream: self.upstream.as_deref(),
             failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),

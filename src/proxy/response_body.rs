@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::http1::trailers::without_head_fields;
 use crate::metrics::UpstreamFailures;
+use crate::telemetry::access_log::BodyCut;
 use crate::upstream::balance::InFlight;
 use crate::upstream::endpoint::{Timeouts, Upstream};
 
@@ -101,7 +102,9 @@ impl Body {
     }
 
     /// Has the request logged when the body ends, whichever way.
-    pub(crate) fn logged(mut self, logged: Box<LogGuard>) -> Self {
+    pub(crate) fn logged(mut self, mut logged: Box<LogGuard>) -> Self {
+        // Until it has ended.
+        logged.set_cut((!self.is_end_stream()).then_some(BodyCut::Client));
         self.logged = Some(logged);
         self
     }
@@ -133,10 +136,14 @@ impl Body {
 /// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
 #[must_use]
 pub fn without_content(mut response: Response<Body>) -> Response<Body> {
-    if let Kind::Fixed(bytes) = &mut response.body_mut().kind
+    let body = response.body_mut();
+    if let Kind::Fixed(bytes) = &mut body.kind
         && !bytes.is_empty()
     {
         let length = std::mem::take(bytes).len();
+        if let Some(logged) = &mut body.logged {
+            logged.set_cut(None);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
@@ -158,10 +165,21 @@ impl HttpBody for Body {
             Kind::Http2(body) => body.poll_frame(cx),
             Kind::Tunnel(_) => Poll::Ready(None),
         };
-        if let Some(logged) = &mut self.logged
-            && let Poll::Ready(Some(Ok(frame))) = &frame
-        {
-            logged.count(frame.data_ref().map_or(0, Bytes::len));
+        if self.logged.is_some() {
+            let has_ended = self.is_end_stream();
+            if let Some(logged) = &mut self.logged {
+                match &frame {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        logged.count(frame.data_ref().map_or(0, Bytes::len));
+                        if has_ended || frame.is_trailers() {
+                            logged.set_cut(None);
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => logged.set_cut(Some(error.cut())),
+                    Poll::Ready(None) => logged.set_cut(None),
+                    Poll::Pending => {}
+                }
+            }
         }
         frame
     }

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use crate::metrics::UpstreamFailure;
 use crate::net::deadline::Deadline;
 use crate::routing::snapshot::Route;
+use crate::telemetry::access_log::BodyCut;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
 use crate::upstream::http1_conn::Http1Conn;
@@ -68,6 +69,8 @@ pub(crate) struct RunningExchange<'c, C> {
     pub(crate) status: StatusCode,
     /// Of its body, moved to the client so far.
     pub(crate) bytes: u64,
+    /// Who cut it short.
+    pub(crate) cut: Option<BodyCut>,
     /// Who answered, where the log wants to know it.
     pub(crate) upstream: Option<Arc<Upstream>>,
     /// Who did not, and why.
@@ -83,6 +86,7 @@ impl<C> Drop for RunningExchange<'_, C> {
         let end = ExchangeEnd {
             status: self.status,
             bytes: self.bytes,
+            cut: self.cut,
             upstream: self.upstream.as_deref(),
             failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
             request_id: id.unwrap_or_default(),

@@ -1,15 +1,15 @@
 //! What the access log tells of a request, and that a trace goes through untouched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::readme::{first_column, readme};
-use crate::support::client::ask;
+use crate::support::client::{RawClient, ask};
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
 
@@ -95,8 +95,8 @@ fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched
     assert!(answered.get("trace_id").is_none() && answered.get("upstream").is_none());
 
     let table = first_column(&readme(), "<!-- log:");
-    let failed = BTreeSet::from(["failed.reason", "failed.upstream"].map(str::to_owned));
-    assert_eq!(&(&names(&got) | &names(&answered)) | &failed, table);
+    let rare = BTreeSet::from(["cut", "failed.reason", "failed.upstream"].map(str::to_owned));
+    assert_eq!(&(&names(&got) | &names(&answered)) | &rare, table);
 }
 
 #[test]
@@ -117,4 +117,120 @@ fn a_line_names_the_upstream_that_gave_no_answer_and_why() {
         let failed = serde_json::json!({"upstream": address.to_string(), "reason": "connect"});
         assert_eq!(line["failed"], failed);
     }
+}
+
+/// A path of the request, what the upstream answers, and who cuts it; `None`: it is whole.
+const BODIES: [(&str, &str, Option<&str>); 9] = [
+    ("/whole", "Content-Length: 2\r\n\r\nok", None),
+    (
+        "/chunks",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        None,
+    ),
+    ("/empty", "Content-Length: 0\r\n\r\n", None),
+    ("/close", "Connection: close\r\n\r\nok", None),
+    ("/short", "Content-Length: 9\r\n\r\nok", Some("upstream")),
+    (
+        "/open",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+        Some("upstream"),
+    ),
+    (
+        "/no-chunk",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\nx\r\n",
+        Some("upstream"),
+    ),
+    ("/silent", "Content-Length: 9\r\n\r\nok", Some("idle")),
+    ("/left", "Content-Length: 9\r\n\r\nok", Some("client")),
+];
+
+#[test]
+fn a_line_says_who_cut_a_body_short() {
+    let (client_left, has_left) = std::sync::mpsc::channel::<()>();
+    let has_left = std::sync::Mutex::new(has_left);
+    let upstream = MockUpstream::scripted(false, move |exchange| {
+        let target = exchange.request.target().to_owned();
+        let (_, rest, _) = BODIES.iter().find(|(path, ..)| *path == target).unwrap();
+        exchange.send(format!("HTTP/1.1 200 OK\r\n{rest}"));
+        if target == "/left" {
+            has_left.lock().unwrap().recv().unwrap();
+        }
+        if ["/silent", "/left"].contains(&&*target) {
+            // Until the proxy gives up.
+            let _ = std::io::Read::read(&mut exchange.stream, &mut [0]);
+        }
+        false
+    });
+    let mut route = TestRoute::transparent(upstream.address);
+    route.timeouts.body_idle = std::time::Duration::from_millis(300);
+    let (proxy, mut log) = logged("cut", route);
+    let mut clients = Vec::new();
+    let mut expected = BTreeMap::new();
+    for version in ["HTTP/1.1", "HTTP/2.0"] {
+        for (path, _, cut) in BODIES {
+            let mut client = RawClient::connect(proxy.address);
+            match version {
+                "HTTP/2.0" => {
+                    client.send(http2_get(path));
+                    wait_for_headers(&mut client);
+                }
+                _ => {
+                    client.send(format!(
+                        "GET {path} HTTP/1.1\r\nHost: photos.example\r\n\r\n"
+                    ));
+                    assert_eq!(client.head().0, 200, "{path}");
+                }
+            }
+            if path == "/left" {
+                drop(client);
+                client_left.send(()).unwrap();
+            } else {
+                clients.push(client);
+            }
+            expected.insert(
+                (version.to_owned(), path.to_owned()),
+                cut.map(str::to_owned),
+            );
+        }
+    }
+    let got: BTreeMap<_, _> = expected
+        .iter()
+        .map(|_| {
+            let line = line(&mut log);
+            let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
+            (
+                (text("version").unwrap(), text("target").unwrap()),
+                text("cut"),
+            )
+        })
+        .collect();
+    assert_eq!(got, expected);
+}
+
+/// Reads frames up to a response's head.
+fn wait_for_headers(client: &mut RawClient<TcpStream>) {
+    loop {
+        let head = client.bytes(9);
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        client.bytes(length);
+        if head[3] == 1 {
+            return;
+        }
+    }
+}
+
+/// A connection of HTTP/2 with one request, its fields as literals ([RFC 7541 §6.2.2]).
+///
+/// [RFC 7541 §6.2.2]: https://www.rfc-editor.org/rfc/rfc7541#section-6.2.2
+fn http2_get(path: &str) -> Vec<u8> {
+    let length = |text: &str| u8::try_from(text.len()).unwrap();
+    let host = "photos.example";
+    let mut block = vec![0x82, 0x86, 0x04, length(path)];
+    block.extend(path.as_bytes());
+    block.extend([0x01, length(host)]);
+    block.extend(host.as_bytes());
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    bytes.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+    bytes.extend(block);
+    bytes
 }

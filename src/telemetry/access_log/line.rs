@@ -14,6 +14,8 @@ use crate::text::escape::{Escaped, Json, cut};
 use crate::text::timestamp::{CommonLog, Timestamp};
 use crate::upstream::endpoint::Upstream;
 
+use super::body_cut::BodyCut;
+
 /// A request that was answered, or whose client left before.
 ///
 /// Whatever comes from the client is escaped and cut here; nobody need do it before.
@@ -37,6 +39,8 @@ pub struct Record<'r> {
     pub status: StatusCode,
     /// How many bytes of the response's body were sent.
     pub bytes: u64,
+    /// Who cut that body short; `None`: it is whole, or there is none.
+    pub cut: Option<BodyCut>,
     /// From the request's head to the end of the response's body.
     pub duration: Duration,
     /// Who answered; `None`: we did.
@@ -123,6 +127,9 @@ impl Record<'_> {
         out.push_str(self.status.as_str());
         out.push_str(",\"bytes\":");
         number(out, self.bytes, 1);
+        if let Some(cut) = self.cut {
+            string(out, "cut", cut.as_str().as_bytes());
+        }
         out.push_str(",\"duration_seconds\":");
         number(out, self.duration.as_secs(), 1);
         out.push('.');
@@ -347,6 +354,7 @@ pub(crate) mod tests {
             version: Version::HTTP_11,
             status: StatusCode::OK,
             bytes: 1234,
+            cut: None,
             duration: Duration::from_micros(1_002_003),
             upstream: None,
             failed: None,

@@ -4,11 +4,13 @@
 //! full or a second old; one thread writes ([`AccessLog`]). A writer that is stuck (a full disk, a
 //! pipe that nobody reads) costs lines, which are counted, and never makes a request wait.
 
+mod body_cut;
 mod line;
 pub(crate) mod logger;
 mod settings;
 mod writer;
 
+pub use body_cut::BodyCut;
 pub use line::Record;
 pub use logger::{AccessLog, AccessLogger, StartError};
 pub use settings::{AccessLogSettings, Destination, Format};
