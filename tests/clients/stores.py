@@ -89,6 +89,13 @@ def rclone(folder, *options):
     return Store("rclone", folder, [*command, *options, _data(folder)], port)
 
 
+def s3s_fs(binary, folder, domain):
+    """s3s-fs finds buckets in paths, and in the hosts of its domain."""
+    (port,) = free_ports(1)
+    command = [binary, "--host", "127.0.0.1", "--port", port, "--domain", domain, _data(folder)]
+    return Store("s3s-fs", folder, command, port)
+
+
 @contextlib.contextmanager
 def readable_seaweedfs(folder):
     """A SeaweedFS that lets anybody read its objects."""

@@ -1,8 +1,13 @@
-"""No store serves an object of one bucket under another bucket's policy, however its path or host is written."""
+"""No store serves an object of one bucket under another bucket's policy, however its path or host is written.
+
+`S3CORS_S3S_FS` names the binary of s3s-fs, which takes minutes to build
+(`cargo install s3s-fs --features binary`); where it is set, that store is tried too.
+"""
 
 import contextlib
 import dataclasses
 import itertools
+import os
 import pathlib
 
 import pytest
@@ -92,7 +97,12 @@ def cases(tmp_path_factory):
         rclone = running.enter_context(stores.rclone(folder("rclone")))
         rclone_by_host = stores.rclone(folder("rclone-hosts"), "--force-path-style=false")
         running.enter_context(rclone_by_host)
+        more = []
+        if binary := os.environ.get("S3CORS_S3S_FS"):
+            s3s_fs = running.enter_context(stores.s3s_fs(binary, folder("s3s-fs"), "s3s.localhost"))
+            more.append(Case("s3s-fs", s3s_fs.port, "both", "s3s.localhost"))
         yield [
+            *more,
             Case("seaweedfs", seaweed.port, "both", seaweedfs.DOMAIN),
             Case("nginx", ports[0], "path", "files.localhost"),
             Case("nginx-slashes", ports[1], "path", "slashes.localhost"),
