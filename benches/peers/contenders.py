@@ -15,9 +15,9 @@ from client import wait_until_served
 from testbed import HERE, render
 
 CONFIGS = HERE / "configs"
-# What scenarios ask for: small requests, CORS, big bodies, TLS, HTTP/2, an access log, idle
-# connections, and to be one process that valgrind can run.
-EVERYTHING = frozenset({"small", "cors", "bulk", "tls", "http2", "log", "idle", "counted"})
+# What scenarios ask for: small requests, CORS, big bodies, TLS, HTTP/2, clients' certificates, an
+# access log, idle connections, and to be one process that valgrind can run.
+EVERYTHING = frozenset({"small", "cors", "bulk", "tls", "http2", "client_ca", "log", "idle", "counted"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def nginx(place):
         log = f"{NGINX_EDGE}access_log {place.folder}/access.log edge;"
     # Valgrind counts one process.
     alone = "master_process off;" if place.workers == 1 else ""
-    config = place.write("nginx.conf", LOG=log, PROCESS=alone)
+    verify = "ssl_verify_client on; ssl_client_certificate"
+    client_ca = f"{verify} {place.testbed.certificate};" if place.has_client_ca else ""
+    config = place.write("nginx.conf", LOG=log, PROCESS=alone, CLIENT_CA=client_ca)
     return ["-p", place.folder, "-c", config]
 
 
@@ -67,7 +69,8 @@ def haproxy(place, splice=""):
     log = ("log global\n    option httplog", "log stdout format raw local0") if place.has_log else ("", "")
     if place.is_edge:
         log = (log[0].replace("option httplog", HAPROXY_EDGE), log[1])
-    config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice)
+    client_ca = f"verify required ca-file {place.testbed.certificate}" if place.has_client_ca else ""
+    config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice, CLIENT_CA=client_ca)
     return ["-q", "-f", config]
 
 
@@ -95,7 +98,9 @@ def s3cors(place, policy="cors = \"cors.xml\""):
     if place.is_edge:
         policy += '\nforwarded = "x-forwarded"'
     trusted = 'trusted_proxies = ["127.0.0.1"]' if place.is_edge else ""
-    config = place.write("s3cors.toml", LOG=log, CORS=policy, TRUSTED=trusted, ADMIN_PORT=process.free_port())
+    client_ca = f'client_ca = "{place.testbed.certificate}"' if place.has_client_ca else ""
+    config = place.write("s3cors.toml", LOG=log, CORS=policy, TRUSTED=trusted, CLIENT_CA=client_ca,
+                         ADMIN_PORT=process.free_port())
     return ["run", "--config", config]
 
 
@@ -117,11 +122,11 @@ CONTENDERS = {
     "nginx": Contender("nginx", nginx, routes_uploads=True),
     "haproxy": Contender("haproxy", haproxy, routes_uploads=True),
     "haproxy-splice": Contender("haproxy", haproxy_splice, frozenset({"cors", "bulk"}), routes_uploads=True),
-    "envoy": Contender("envoy", envoy, EVERYTHING - {"counted"}, routes_uploads=True),
-    "caddy": Contender("caddy", caddy, EVERYTHING - {"counted"}, routes_uploads=True),
-    "pingora": Contender("pingora-cors", reference, EVERYTHING - {"log", "counted"}),
-    "hyper": Contender("hyper-forwarder", reference, EVERYTHING - {"log"}),
-    "raw-http": Contender("raw-http", reference, EVERYTHING - {"log", "http2"}),
+    "envoy": Contender("envoy", envoy, EVERYTHING - {"counted", "client_ca"}, routes_uploads=True),
+    "caddy": Contender("caddy", caddy, EVERYTHING - {"counted", "client_ca"}, routes_uploads=True),
+    "pingora": Contender("pingora-cors", reference, EVERYTHING - {"log", "counted", "client_ca"}),
+    "hyper": Contender("hyper-forwarder", reference, EVERYTHING - {"log", "client_ca"}),
+    "raw-http": Contender("raw-http", reference, EVERYTHING - {"log", "http2", "client_ca"}),
     "raw-splice": Contender("raw-http", reference_splice, frozenset({"cors", "bulk"})),
     "raw-relay": Contender("raw-relay", reference, frozenset({"small", "bulk", "counted"})),
 }
@@ -144,6 +149,7 @@ class Place:
     workers: int
     has_log: bool
     is_edge: bool
+    has_client_ca: bool
     upstream_port: int
     port: int = field(default_factory=process.free_port)
     tls_port: int = field(default_factory=process.free_port)
@@ -177,6 +183,7 @@ class Instance:
         self.folder.chmod(0o777)
         has_sink = variant == "uploads" and not contender.routes_uploads
         place = Place(testbed, self.folder, workers, variant in ("log", "edge"), variant == "edge",
+                      variant == "client-ca",
                       testbed.sink_port if has_sink else testbed.upstream_port)
         self.port, self.tls_port = place.port, place.tls_port
         command = [*under, contender.path(), *contender.command(place)]

@@ -139,12 +139,14 @@ def http2(instance, seconds):
     return h2load(instance, seconds, connections=8, streams=8, tls=True)
 
 
-def tls_connections(instance, seconds, resumed):
+def tls_connections(instance, seconds, resumed=False, authenticated=False):
     """New TLS 1.3 connections with one GET each, by four clients at once."""
+    testbed = instance.testbed
+    certificate = (testbed.client_certificate, testbed.client_key) if authenticated else None
     until = time.monotonic() + seconds
     window = Window(instance)
     with ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(tls_client, instance.tls_port, until, resumed) for _ in range(4)]
+        clients = [pool.submit(tls_client, instance.tls_port, until, resumed, certificate) for _ in range(4)]
         latencies, errors = zip(*(client.result() for client in clients))
     latencies = sorted(one for client in latencies for one in client)
     took = window.end(len(latencies))
@@ -152,11 +154,13 @@ def tls_connections(instance, seconds, resumed):
                    "p50_us": quantile(latencies, 50), "p99_us": quantile(latencies, 99)}
 
 
-def tls_client(port, until, resumed):
+def tls_client(port, until, resumed, certificate):
     """Connects again and again; microseconds of each connection, and how many went wrong."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if certificate:
+        context.load_cert_chain(*certificate)
     request = f"GET /1k HTTP/1.1\r\nHost: localhost\r\nOrigin: {PAGE}\r\nConnection: close\r\n\r\n"
     session, latencies, errors = None, [], 0
     while time.monotonic() < until:

@@ -38,7 +38,11 @@ def tls(instance, seconds):
 
 
 def tls_new(instance, seconds):
-    return load.tls_connections(instance, seconds, resumed=False)
+    return load.tls_connections(instance, seconds)
+
+
+def tls_client_ca(instance, seconds):
+    return load.tls_connections(instance, seconds, authenticated=True)
 
 
 def tls_resumed(instance, seconds):
@@ -64,6 +68,8 @@ SCENARIOS = {
     "tls1k-h2": Scenario("GET 1 KiB over TLS, HTTP/2, 8 connections of 8 streams", load.http2,
                          SMALL | {"http2"}),
     "tls-new": Scenario("new TLS 1.3 connection with one GET 1 KiB", tls_new, SMALL | {"tls"}),
+    "tls-client-ca": Scenario("the same with a client's certificate, which is asked for", tls_client_ca,
+                              SMALL | {"client_ca"}, variant="client-ca"),
     "tls-resumed": Scenario("resumed TLS 1.3 connection with one GET 1 KiB", tls_resumed, SMALL | {"tls"}),
     "get1g": Scenario("GET 1 GiB", load.download, BULK, tuple(BODIES)),
     "put64m": Scenario("PUT 64 MiB, eight times", load.upload, BULK, tuple(BODIES), "uploads"),
