@@ -3,6 +3,8 @@
 //! Anybody can send them. They are kept only from listed proxies, whatever separators their names
 //! have: CGI and WSGI give `X-Real-IP` and `X_Real_IP` to a program as one variable
 //! (`HTTP_X_REAL_IP`, [RFC 3875 §4.1.18]), lighttpd any character that is not a letter or a digit.
+//! They replace characters one by one, so a doubled separator makes another name, which passes:
+//! `X--Real-IP` is `HTTP_X__REAL_IP` (run with Python's wsgiref).
 //!
 //! [RFC 3875 §4.1.18]: https://www.rfc-editor.org/rfc/rfc3875#section-4.1.18
 
@@ -207,6 +209,11 @@ mod tests {
             "x-request-id",
             "x-requested-with",
             "x-forwardedfor",
+            // Other variables of CGI and WSGI.
+            "x--real-ip",
+            "x-_real_ip",
+            "x--forwarded-for",
+            "true--client-ip",
             "x-originality",
             "xforwarded-for",
             "http-referer",
