@@ -180,7 +180,7 @@ fn an_upstream_whose_checks_fail_is_left_out_until_they_pass() {
     let mut route = TestRoute::new(ill.address, POLICY);
     route.upstreams.push(well.address);
     route.check = Some(CheckSettings {
-        interval: Duration::from_millis(20),
+        interval: Duration::from_millis(200),
         ..CheckSettings::new("/health?quick".parse().unwrap())
     });
     let proxy = TestProxy::start(&[route]);
@@ -418,7 +418,7 @@ fn checks_have_their_own_host_method_and_statuses() {
             &format!(
                 "workers = 1\n[[listen]]\naddress = '127.0.0.1:0'\n[[route]]\nname = 'r'\nhost = '*'\n\
                  upstream = 'http://{}'\nupstream_http2 = {http2}\n[route.health]\n\
-                 check_path = '/health'\ncheck_seconds = 0.02\ncheck_failures = 1\n\
+                 check_path = '/health'\ncheck_seconds = 0.2\ncheck_failures = 1\n\
                  check_host = 'live.example:9000'\n{keys}\n",
                 upstream.address
             ),
