@@ -20,6 +20,7 @@ pub(crate) mod connection_fields;
 pub mod fields;
 pub(crate) mod partial_head;
 pub mod request_head;
+pub(crate) mod request_rules;
 pub(crate) mod response_edit;
 pub(crate) mod response_head;
 pub(crate) mod target;

@@ -10,6 +10,7 @@ use super::claims::{IMITATED_FRAMING, imitates_framing};
 use super::fields::{
     Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
 };
+use super::request_rules::is_continue;
 
 /// A request's head whose meaning is beyond doubt.
 #[derive(Debug)]
@@ -187,7 +188,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     ///
     /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
     pub(crate) fn expects_continue(&self) -> bool {
-        matches!(self.expect, Field::One(value) if value.eq_ignore_ascii_case(b"100-continue"))
+        matches!(self.expect, Field::One(value) if is_continue(value))
             && !self.is_http10
             && self.framing != Framing::Length(0)
     }

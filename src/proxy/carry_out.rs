@@ -14,6 +14,7 @@ use tokio::io::ReadBuf;
 
 use crate::http1::body::{BodyReader, Coding, part};
 use crate::http1::client_head::{is_unsized, write_for_client, write_switch};
+use crate::http1::request_rules::READ_AHEAD;
 use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::write::{write_all, write_at_once, write_both_at_once};
@@ -27,9 +28,6 @@ use super::Proxy;
 use super::exchange::Exchange;
 use super::log_guard::client_left;
 use super::running_exchange::{ConnFate, ExchangeFailure, RunningExchange};
-
-/// As much as is read ahead of a client that asks before it was answered, in bytes.
-const READ_AHEAD: usize = 16 * 1024;
 
 /// Bodies up to this size, in bytes, are copied behind their head, so that one piece is written.
 const COPIED: usize = 16 * 1024;

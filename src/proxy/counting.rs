@@ -25,7 +25,10 @@ pub(crate) fn denied_request_of<'r>(
     let requested = field(ACCESS_CONTROL_REQUEST_METHOD);
     DeniedRequest {
         kind,
-        host: header_map::authority(request).unwrap_or_default(),
+        host: header_map::authority(request)
+            .ok()
+            .flatten()
+            .unwrap_or_default(),
         origin: field(ORIGIN).unwrap_or_default(),
         method: requested.unwrap_or(request.method.as_str().as_bytes()),
         path: request.uri.path(),

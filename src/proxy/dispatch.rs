@@ -11,10 +11,11 @@ use crate::cors::{Decision, Kind, ReplacedFields};
 use crate::http1::client_head::{ends, write_line};
 use crate::http1::fields::{Fields as _, copy_runs};
 use crate::http1::request_head::{Connection, Framing, HeadError, RequestHead, read_request};
+use crate::http1::request_rules::{asks_for_upgrade, max_forwards};
 use crate::http1::response_edit::FieldSink as _;
 use crate::http1::target::Target;
 use crate::routing::client::Client;
-use crate::routing::host::Host;
+use crate::routing::host;
 use crate::routing::snapshot::{HostHeader, Route, RoutePolicy};
 use crate::upstream::error::Error;
 
@@ -78,14 +79,10 @@ impl Proxy {
         let target = Target::parse(head.method, head.target).ok_or(Error::InvalidTarget)?;
         let method = Method::from_bytes(head.method.as_bytes())
             .map_err(|_| Error::MalformedRequest("the method is not a token"))?;
-        let authority = authority(head, &target)?;
+        let host = head.host.at_most_one().map_err(|_| Error::InvalidHost)?;
+        let authority = host::authority(head.version(), target.authority.map(str::as_bytes), host)?;
         let held = self.snapshot();
-        let found = match authority {
-            Some(authority) => {
-                FoundRoute::find(&held.0, authority, target.path(), client.listener)?
-            }
-            None => FoundRoute::of_no_host(&held.0, target.path(), client.listener)?,
-        };
+        let found = FoundRoute::find(&held.0, authority, target.path(), client.listener)?;
         let request = ReceivedRequest {
             head,
             target,
@@ -186,7 +183,7 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) -> Action {
         let (head, route) = (request.head, found.route);
-        let max_forwards = request.max_forwards();
+        let max_forwards = max_forwards(&request.method, head.fields);
         if max_forwards == Some(0) {
             return match request.method {
                 Method::OPTIONS => self.answer_own_options(request, found, marking, out),
@@ -204,7 +201,7 @@ impl Proxy {
             return single(request);
         }
         let accepts_trailers = head.has_te && head.fields.lists(&TE, b"trailers");
-        let upgrade = wants_upgrade(head)
+        let upgrade = (head.has_upgrade && asks_for_upgrade(head.version(), head.fields))
             .then(|| head.fields.field_values(&UPGRADE).next())
             .flatten();
         let host = match (route.host_header, &*route.upstreams) {
@@ -284,40 +281,6 @@ fn write_marks(policy: &RoutePolicy, decision: Decision<'_>, out: &mut Vec<u8>) 
         write_line(name.as_str().as_bytes(), value.as_bytes(), out);
     }
     ReplacedFields::among(&fields)
-}
-
-/// How a request names its host: an absolute-form target wins over `Host` ([RFC 9112 §3.2.2]).
-/// HTTP/1.0 may name none.
-///
-/// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
-fn authority<'b>(
-    head: &RequestHead<'_, 'b>,
-    target: &Target<'b>,
-) -> Result<Option<&'b [u8]>, Error> {
-    let host = head.host.at_most_one().map_err(|_| Error::InvalidHost)?;
-    match (target.authority, host) {
-        (None, None) if !head.is_http10 => Err(Error::InvalidHost),
-        (None, host) => Ok(host),
-        (Some(authority), Some(host)) if Host::parse(host).is_ok() => {
-            Ok(Some(authority.as_bytes()))
-        }
-        (Some(authority), None) if head.is_http10 => Ok(Some(authority.as_bytes())),
-        (Some(_), _) => Err(Error::InvalidHost),
-    }
-}
-
-/// Whether the client asks to leave HTTP for a protocol that can be tunnelled.
-///
-/// `h2c` is none, not even as one choice of several: a request could be smuggled behind the
-/// upgrade.
-fn wants_upgrade(head: &RequestHead<'_, '_>) -> bool {
-    head.has_upgrade
-        && !head.is_http10
-        && !head
-            .fields
-            .elements(&UPGRADE)
-            .any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2c"))
-        && head.fields.lists(&http::header::CONNECTION, b"upgrade")
 }
 
 impl Route {

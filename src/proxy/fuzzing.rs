@@ -2,6 +2,7 @@
 
 use http::{Version, request, response};
 
+use crate::http1::request_rules::asks_for_upgrade;
 use crate::routing::client::{Client, TrustedProxies};
 use crate::routing::host::Host;
 use crate::routing::snapshot::Forwarding;
@@ -20,11 +21,13 @@ pub fn to_upstream(
     forwarding: Forwarding,
 ) -> Result<(), Error> {
     header_map::check_target(request)?;
-    Host::parse(header_map::authority(request)?).map_err(|_| Error::InvalidHost)?;
+    if let Some(authority) = header_map::authority(request)? {
+        Host::parse(authority).map_err(|_| Error::InvalidHost)?;
+    }
     if request.version == Version::HTTP_2 {
         header_map::join_cookies(&mut request.headers);
     }
-    let upgrade = header_map::wants_upgrade(request);
+    let upgrade = asks_for_upgrade(request.version, &request.headers);
     let proxies = TrustedProxies::default();
     header_map::to_upstream(request, client, forwarding, &proxies, upgrade);
     Ok(())

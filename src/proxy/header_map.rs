@@ -4,9 +4,7 @@
 
 use std::mem;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
 use hyper::ext::Protocol;
@@ -17,7 +15,7 @@ use crate::http1::fields::Fields as _;
 use crate::http1::request_head::parse_length;
 use crate::http1::response_edit::ResponseEdit;
 use crate::routing::client::{Client, TrustedProxies};
-use crate::routing::host::Host;
+use crate::routing::host;
 use crate::routing::snapshot::{Forwarding, HostHeader};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
@@ -25,32 +23,14 @@ use crate::upstream::error::Error;
 use super::request_edit::RequestEdit;
 
 /// How a request names its host.
-///
-/// An absolute-form target, or HTTP/2's `:authority`, wins over `Host` ([RFC 9112 §3.2.2]).
-///
-/// # Errors
-///
-/// [`Error::InvalidHost`] where HTTP/1.1 has no `Host`, where there are several or one that is none,
-/// whatever the target says, and where HTTP/2's two ways to say it differ ([RFC 9113 §8.3.1]).
-///
-/// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
-/// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
-pub(crate) fn authority(request: &request::Parts) -> Result<&[u8], Error> {
-    let mut hosts = request.headers.get_all(HOST).iter();
-    let host = hosts.next().map(HeaderValue::as_bytes);
+pub(crate) fn authority(request: &request::Parts) -> Result<Option<&[u8]>, Error> {
+    let mut hosts = request.headers.field_values(&HOST);
+    let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Error::InvalidHost);
     }
-    let Some(authority) = request.uri.authority() else {
-        return host.ok_or(Error::InvalidHost);
-    };
-    let authority = authority.as_str().as_bytes();
-    let may_be = match host {
-        Some(host) if request.version == Version::HTTP_2 => host.eq_ignore_ascii_case(authority),
-        Some(host) => Host::parse(host).is_ok(),
-        None => request.version != Version::HTTP_11,
-    };
-    may_be.then_some(authority).ok_or(Error::InvalidHost)
+    let of_target = request.uri.authority().map(Authority::as_str);
+    host::authority(request.version, of_target.map(str::as_bytes), host)
 }
 
 /// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
@@ -93,57 +73,6 @@ pub(crate) fn check_http2(request: &request::Parts) -> Result<(), Error> {
         (Some(length), None) if parse_length(length.as_bytes()).is_some() => Ok(()),
         (Some(_), _) => Err(Error::MalformedRequest("Content-Length is not one number")),
     }
-}
-
-/// Whether the client asks to leave HTTP for a protocol that can be tunnelled.
-///
-/// `h2c` is none, not even as one choice of several: a request could be smuggled behind the
-/// upgrade.
-pub(crate) fn wants_upgrade(request: &request::Parts) -> bool {
-    request.version == Version::HTTP_11
-        && request.headers.contains_key(UPGRADE)
-        && !request
-            .headers
-            .elements(&UPGRADE)
-            .any(|protocol| protocol.to_ascii_lowercase().starts_with(b"h2c"))
-        && request.headers.lists(&CONNECTION, b"upgrade")
-}
-
-/// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 nobody does
-/// ([RFC 9110 §10.1.1]).
-///
-/// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
-pub(crate) fn expects_continue(request: &request::Parts) -> bool {
-    let expected = request.headers.get(EXPECT);
-    expected
-        .filter(|_| request.version != Version::HTTP_10)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// Whether a request may go one hop further. Only TRACE and OPTIONS say for how many they are
-/// meant, and are told of one less ([RFC 9110 §7.6.2]).
-///
-/// [RFC 9110 §7.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2
-pub(crate) fn may_go_on(request: &mut request::Parts) -> bool {
-    if !matches!(request.method, Method::TRACE | Method::OPTIONS) {
-        return true;
-    }
-    let mut values = request.headers.get_all(MAX_FORWARDS).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return true;
-    };
-    let value = value.as_bytes();
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return true;
-    }
-    // One that is beyond what we count with may become less.
-    let hops = std::str::from_utf8(value).map_or(0, |value| value.parse().unwrap_or(u64::MAX));
-    let left = hops.checked_sub(1);
-    if let Some(left) = left {
-        let left = HeaderValue::from(left);
-        request.headers.insert(MAX_FORWARDS, left);
-    }
-    left.is_some()
 }
 
 /// Makes `request` what the upstream gets.
@@ -201,7 +130,8 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream, host: H
     let sent = request.headers_mut().remove(HOST);
     let host = match host {
         HostHeader::Upstream => Some(upstream.authority.clone()),
-        HostHeader::Preserve => sent,
+        // HTTP/1.0 may name none.
+        HostHeader::Preserve => sent.or_else(|| Some(upstream.authority.clone())),
     };
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let scheme = if upstream.settings.tls.is_some() {
@@ -322,7 +252,7 @@ mod tests {
     fn the_target_wins_over_host_in_http1_and_must_agree_in_http2() {
         let host = || fields(&[("host", "b.example")]);
         let one = parts("http://a.example/x", Version::HTTP_11, host());
-        assert_eq!(authority(&one).unwrap(), b"a.example");
+        assert_eq!(authority(&one).unwrap(), Some(&b"a.example"[..]));
         let two = parts("http://a.example/x", Version::HTTP_2, host());
         assert!(authority(&two).is_err());
         let doubled = fields(&[("host", "a"), ("host", "a")]);
@@ -358,55 +288,5 @@ mod tests {
         to_upstream(&mut request, client, Forwarding::default(), &proxies, false);
         assert_eq!(request.headers[HOST], "a.example");
         assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
-    }
-
-    #[test]
-    fn trace_and_options_go_as_far_as_they_say() {
-        let cases = [
-            ("TRACE", &["0"][..], None),
-            ("OPTIONS", &["00"], None),
-            ("OPTIONS", &["1"], Some(&["0"][..])),
-            ("TRACE", &["10"], Some(&["9"])),
-            (
-                "TRACE",
-                &["99999999999999999999999"],
-                Some(&["18446744073709551614"]),
-            ),
-            // What is no number of hops says nothing.
-            ("TRACE", &["-1"], Some(&["-1"])),
-            ("TRACE", &[""], Some(&[""])),
-            ("TRACE", &["0", "0"], Some(&["0", "0"])),
-            ("TRACE", &[], Some(&[])),
-            ("GET", &["0"], Some(&["0"])),
-        ];
-        for (method, values, expected) in cases {
-            let mut request = parts("/", Version::HTTP_11, HeaderMap::new());
-            request.method = method.parse().unwrap();
-            for value in values {
-                let value = HeaderValue::from_static(value);
-                request.headers.append(MAX_FORWARDS, value);
-            }
-            let goes_on = may_go_on(&mut request);
-            assert_eq!(goes_on, expected.is_some(), "{method} {values:?}");
-            let left: Vec<_> = request.headers.get_all(MAX_FORWARDS).iter().collect();
-            assert_eq!(left, expected.unwrap_or(values), "{method} {values:?}");
-        }
-    }
-
-    #[test]
-    fn h2c_is_not_an_upgrade() {
-        for (protocol, wanted) in [
-            ("websocket", true),
-            ("h2c", false),
-            ("H2C, websocket", false),
-            ("websocket, H2C", false),
-        ] {
-            let headers = fields(&[("connection", "Upgrade")]);
-            let mut request = parts("/", Version::HTTP_11, headers);
-            request
-                .headers
-                .insert(UPGRADE, HeaderValue::from_static(protocol));
-            assert_eq!(wants_upgrade(&request), wanted, "{protocol}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
 use http_body::Body as _;
 
@@ -12,6 +12,7 @@ use crate::http1::body_writer::BodyFraming;
 use crate::http1::client_head::{ends, write_line};
 use crate::http1::fields::Fields as _;
 use crate::http1::request_head::{parse_length, read_request};
+use crate::http1::request_rules::expects_continue;
 
 use super::Proxy;
 use super::response_body::Body;
@@ -70,7 +71,6 @@ impl Proxy {
         let request = request?;
         let fields = request.headers();
         let is_http10 = request.version() == Version::HTTP_10;
-        let expects = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
         let client = ClientRequest {
             is_http10,
             is_head: request.method() == Method::HEAD,
@@ -78,7 +78,7 @@ impl Proxy {
                 true => fields.lists(&CONNECTION, b"keep-alive"),
                 false => !fields.lists(&CONNECTION, b"close"),
             },
-            expects_continue: !is_http10 && fields.get(EXPECT).is_some_and(expects),
+            expects_continue: expects_continue(request.version(), fields),
         };
         Some((request, client))
     }

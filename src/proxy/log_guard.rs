@@ -63,7 +63,11 @@ impl LogGuard {
             method: request.method.clone(),
             target: request.uri.clone(),
             version: request.version,
-            host: header_map::authority(request).unwrap_or_default().into(),
+            host: header_map::authority(request)
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .into(),
             origin: field(ORIGIN),
             referer: field(REFERER),
             user_agent: field(USER_AGENT),

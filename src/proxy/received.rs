@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use http::Method;
-use http::header::MAX_FORWARDS;
 
 use crate::cors::{Kind, RequestedHeaders};
 use crate::http1::fields::Fields as _;
@@ -47,23 +46,5 @@ impl ReceivedRequest<'_, '_> {
     /// comes of the body would be read as the next request.
     pub(crate) fn closes_unread(&self) -> bool {
         self.closes || self.head.framing != Framing::Length(0)
-    }
-
-    /// What the request says of how far it may go; `None`: nothing. Only TRACE and OPTIONS do
-    /// ([RFC 9110 §7.6.2]).
-    ///
-    /// [RFC 9110 §7.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2
-    pub(crate) fn max_forwards(&self) -> Option<u64> {
-        if !matches!(self.method, Method::TRACE | Method::OPTIONS) {
-            return None;
-        }
-        let mut values = self.head.fields.field_values(&MAX_FORWARDS);
-        let value = values.next().filter(|_| values.next().is_none())?;
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        // One that is beyond what we count with may become less.
-        let hops = std::str::from_utf8(value).map(|value| value.parse().unwrap_or(u64::MAX));
-        hops.ok()
     }
 }

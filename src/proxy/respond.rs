@@ -3,13 +3,16 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use http::header::VARY;
+use http::header::{MAX_FORWARDS, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 
 use crate::cors;
 use crate::cors::{Decision, Denial, Kind, ResourceType};
 use crate::http1::fields::Fields as _;
+use crate::http1::request_rules::{
+    CONTINUE_PATIENCE, asks_for_upgrade, expects_continue, max_forwards,
+};
 use crate::routing::client;
 use crate::routing::client::Client;
 use crate::routing::snapshot::{Route, Snapshot};
@@ -23,9 +26,6 @@ use super::response_body::Body;
 use super::state::{FoundRoute, Proxy};
 use super::websocket::WebSocketHandshake;
 use super::{bucket_cors, header_map, own_response, request_edit, websocket};
-
-/// How long a request's body is held for an upstream that never says `100 Continue`.
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Answers a request, and has it logged and traced at the end of its response.
@@ -225,19 +225,20 @@ impl Proxy {
         client: Client,
         handshake: Option<WebSocketHandshake>,
     ) -> Result<Response<Body>, Error> {
-        if !header_map::may_go_on(&mut parts) {
-            return match parts.method {
-                Method::OPTIONS => Ok(own_response::own_options()),
-                _ => Err(Error::TraceEnds),
-            };
+        match max_forwards(&parts.method, &parts.headers) {
+            None => {}
+            Some(0) if parts.method == Method::OPTIONS => return Ok(own_response::own_options()),
+            Some(0) => return Err(Error::TraceEnds),
+            Some(hops) => drop(parts.headers.insert(MAX_FORWARDS, (hops - 1).into())),
         }
         if request_edit::has_looped(&parts.headers) {
             return Err(Error::Loop);
         }
         // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
-        let wants_upgrade = (handshake.is_some() || header_map::wants_upgrade(&parts))
+        let wants_upgrade = (handshake.is_some()
+            || asks_for_upgrade(parts.version, &parts.headers))
             && route.upstreams.iter().all(|one| one.may_upgrade());
-        let expects_continue = header_map::expects_continue(&parts);
+        let expects_continue = expects_continue(parts.version, &parts.headers);
         if !expects_continue || body.size_hint().exact() == Some(0) {
             let limit = route.upstreams.first();
             let limit = limit.map(|one| one.settings.timeouts.body_idle);

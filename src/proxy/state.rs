@@ -115,29 +115,25 @@ pub(crate) struct FoundRoute<'s> {
 }
 
 impl<'s> FoundRoute<'s> {
+    /// The route of a request. One that names no host (HTTP/1.0) gets the route that serves every
+    /// host.
     pub(crate) fn find(
         snapshot: &'s Snapshot,
-        authority: &[u8],
+        authority: Option<&[u8]>,
         path: &str,
         listener: ListenerId,
     ) -> Result<Self, Error> {
+        let Some(authority) = authority else {
+            let index = snapshot.hosts.catch_all().ok_or(Error::InvalidHost)?;
+            let host = MatchedHost {
+                below: None,
+                is_canonical: true,
+            };
+            return Self::at(snapshot, *index, path, host, listener);
+        };
         let host = Host::parse(authority).map_err(|_| Error::InvalidHost)?;
         let matched = snapshot.hosts.get(&host).ok_or(Error::UnknownHost)?;
         Self::at(snapshot, *matched.value, path, matched.host(), listener)
-    }
-
-    /// The route of a request that names no host (HTTP/1.0): the one that serves every host.
-    pub(crate) fn of_no_host(
-        snapshot: &'s Snapshot,
-        path: &str,
-        listener: ListenerId,
-    ) -> Result<Self, Error> {
-        let index = snapshot.hosts.catch_all().ok_or(Error::InvalidHost)?;
-        let host = MatchedHost {
-            below: None,
-            is_canonical: true,
-        };
-        Self::at(snapshot, *index, path, host, listener)
     }
 
     fn at(

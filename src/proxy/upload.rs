@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use crate::http1::body::{Coding, part, pass_chunks};
 use crate::http1::chunked::{Chunked, InvalidChunk, TrailerPolicy};
 use crate::http1::request_head::Framing;
+use crate::http1::request_rules::CONTINUE_PATIENCE;
 use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::splice::{Pipe, Side, WORTH_IT};
@@ -24,9 +24,6 @@ use crate::upstream::http1_response::{NoReply, PartialResponse};
 use super::download::SMALLEST_PIECE;
 use super::exchange::Exchange;
 use super::running_exchange::{ExchangeFailure, RunningExchange};
-
-/// How long a body is held for an upstream that never says `100 Continue`.
-const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What we say to a client whose body is held for too long ([RFC 9110 §10.1.1]).
 ///

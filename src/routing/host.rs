@@ -6,7 +6,10 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use http::Version;
 use thiserror::Error;
+
+use crate::upstream::error::Error;
 
 use super::bucket::MatchedHost;
 
@@ -352,6 +355,36 @@ fn check_port(port: &[u8]) -> Result<(), InvalidHost> {
 /// Whether a port is written as a number is, or not at all.
 fn is_usual_port(port: &[u8]) -> bool {
     !matches!(port, [b':'] | [b':', b'0', ..])
+}
+
+/// How a request names its host: an absolute-form target, or HTTP/2's `:authority`, wins over `Host`
+/// ([RFC 9112 §3.2.2]). `None`: an HTTP/1.0 request that names none.
+///
+/// # Errors
+///
+/// [`Error::InvalidHost`] if HTTP/1.1 or HTTP/2 names no host, if HTTP/1.1 has no valid `Host` beside
+/// its target, and if HTTP/2's two ways to name it differ ([RFC 9113 §8.3.1]).
+///
+/// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+/// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
+pub(crate) fn authority<'r>(
+    version: Version,
+    of_target: Option<&'r [u8]>,
+    host: Option<&'r [u8]>,
+) -> Result<Option<&'r [u8]>, Error> {
+    let is_valid = match (of_target, host) {
+        (None, None) => version == Version::HTTP_10,
+        (None, Some(_)) => true,
+        (Some(authority), Some(host)) if version == Version::HTTP_2 => {
+            host.eq_ignore_ascii_case(authority)
+        }
+        (Some(_), Some(host)) => Host::parse(host).is_ok(),
+        (Some(_), None) => version != Version::HTTP_11,
+    };
+    match is_valid {
+        true => Ok(of_target.or(host)),
+        false => Err(Error::InvalidHost),
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::http1::body_writer::BodyWriter;
 use crate::http1::request_head::Framing;
+use crate::http1::request_rules::READ_AHEAD;
 use crate::http1::trailers::listed_trailers;
 use crate::net::deadline::Deadline;
 use crate::proxy::http1_heads::{ClientRequest, ResponseForm};
@@ -32,9 +33,6 @@ use super::drain::DrainSignal;
 use super::lingering_close::linger;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
-
-/// How much is read ahead after the request, in bytes.
-const READ_AHEAD: usize = 16 * 1024;
 
 /// How much is read at first, in bytes; twice as much after each piece that was there at once.
 const FIRST_PIECE: usize = 16 * 1024;

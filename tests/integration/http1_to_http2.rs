@@ -24,6 +24,30 @@ fn proxy() -> TestProxy {
 }
 
 #[test]
+fn http_1_0_without_a_host_is_served_by_the_route_of_every_host() {
+    let (address, served) = std::sync::mpsc::channel::<SocketAddr>();
+    std::thread::spawn(move || {
+        on_one_thread(async {
+            address.send(http2_upstream().await).unwrap();
+            std::future::pending().await
+        });
+    });
+    let upstream = served.recv().unwrap();
+    let mut route = TestRoute::transparent(upstream);
+    route.http2 = true;
+    route.hosts = vec!["*"];
+    let proxy = TestProxy::start(&[route]);
+    let mut client = RawClient::connect(proxy.address);
+    client.send("GET /k HTTP/1.0\r\n\r\n");
+    let response = client.receive("GET");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.text(), format!("GET HTTP/2.0 http://{upstream}/k"));
+    let mut client = RawClient::connect(proxy.address);
+    client.send("GET /k HTTP/1.1\r\n\r\n");
+    assert_eq!(client.receive("GET").status, 400);
+}
+
+#[test]
 fn bodies_are_read_to_their_end_and_not_beyond() {
     let proxy = proxy();
     let bodies = [

@@ -39,7 +39,8 @@ impl Http1Request<'_> {
             out.extend_from_slice(query.as_bytes());
         }
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        let replaced = self.route.host_header == HostHeader::Upstream;
+        let replaced = self.route.host_header == HostHeader::Upstream
+            || !self.parts.headers.contains_key(HOST);
         if replaced {
             write_line(HOST.as_str().as_bytes(), upstream.authority.as_bytes(), out);
         }

@@ -74,8 +74,13 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
     assert!(hosts.len() <= 1);
     let host = match before.uri.authority() {
         Some(authority) => authority.as_str().as_bytes().to_vec(),
-        None => hosts[0].as_bytes().to_vec(),
+        None => hosts
+            .first()
+            .map_or_else(Vec::new, |host| host.as_bytes().to_vec()),
     };
+    let has_host = before.uri.authority().is_some() || !hosts.is_empty();
+    // Only HTTP/1.0 may name none.
+    assert!(has_host || before.version == Version::HTTP_10);
     assert_eq!(request.method, before.method);
     assert_eq!(request.uri, before.uri);
     assert_eq!(request.version, Version::HTTP_11);
@@ -83,7 +88,9 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
 
     let mut fields = hop_by_hop_removed(&pairs(&before.headers));
     fields.retain(|(name, _)| name != "host");
-    fields.push(("host".into(), host.clone()));
+    if has_host {
+        fields.push(("host".into(), host.clone()));
+    }
     if before.version == Version::HTTP_10 {
         fields.retain(|(name, _)| name != "expect");
     }
@@ -200,10 +207,11 @@ fn tell(fields: &mut Vec<Field>, host: &[u8], client: Client, forwarding: Forwar
             .address
             .map_or("unknown".into(), |address| address.to_string());
         let host = std::str::from_utf8(host).unwrap();
-        add(
-            "forwarded",
-            format!("for={node};proto={proto};host=\"{host}\""),
-        );
+        let host = match host {
+            "" => String::new(),
+            host => format!(";host=\"{host}\""),
+        };
+        add("forwarded", format!("for={node};proto={proto}{host}"));
     }
     if forwarding.x_forwarded {
         if let Some(address) = client.address {
@@ -213,7 +221,7 @@ fn tell(fields: &mut Vec<Field>, host: &[u8], client: Client, forwarding: Forwar
             ("x-forwarded-proto", proto.as_bytes()),
             ("x-forwarded-host", host),
         ] {
-            if !fields.iter().any(|(known, _)| known == name) {
+            if !value.is_empty() && !fields.iter().any(|(known, _)| known == name) {
                 fields.push((name.into(), value.to_vec()));
             }
         }
