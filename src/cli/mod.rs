@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod demo;
 mod explain;
+mod explain_text;
 mod health;
 mod import;
 mod json_text;

@@ -5,6 +5,7 @@
 //! ([`RouteExplanation::to_json`]) is part of the interface: names are added, not changed. Rules
 //! are counted from 1 in it, as people do.
 
+mod advice_json;
 mod browser;
 mod curl;
 mod exchange;
