@@ -1,6 +1,5 @@
 //! `s3cors explain`: what would become of a script's request, and why.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
