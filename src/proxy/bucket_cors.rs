@@ -109,7 +109,10 @@ impl Proxy {
             return self.refuse_bucket_cors(&parts.method, found);
         };
         let id = self.ids.next();
-        let host = header_map::authority(parts).unwrap_or_default();
+        let host = header_map::authority(parts)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let path = parts.uri.path();
         let bucket = found.snapshot.bucket(host, path);
         let request = ApiRequest {
