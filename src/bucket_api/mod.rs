@@ -16,7 +16,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
@@ -25,6 +25,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use crate::cors::{CorsConfiguration, MAX_DOCUMENT, Options, Severity, check_document};
 use crate::metrics::{BucketCorsOperation, BucketCorsRequests};
 use crate::routing::cors_api::{ApiRequest, ApiResponse, BucketCorsApi};
+use crate::telemetry::LogLimiter;
 use crate::tls::digest::sha256;
 use crate::upstream::request_body::RequestBody;
 
@@ -37,6 +38,11 @@ pub use sigv4::{SignedHead, Verified, verify};
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
+
+thread_local! {
+    /// Limits the lines about refused requests, per worker.
+    static LOG: LogLimiter<1> = LogLimiter::default();
+}
 
 /// The API of one route.
 #[derive(Debug)]
@@ -93,18 +99,33 @@ impl BucketApi {
             }
             Err(error) => {
                 self.requests.count(operation, error.code);
-                tracing::info!(
-                    route = &*self.route,
-                    operation = operation.as_str(),
-                    id = request_id,
-                    code = error.code,
-                    "a request for a bucket's CORS configuration was refused"
-                );
+                self.log_refusal(operation, request_id, error.code);
                 ApiResponse {
                     status: error.status,
                     document: Some(error.to_xml(request_id, host_id)),
                 }
             }
+        }
+    }
+
+    /// A few lines a second: anybody may send such requests.
+    fn log_refusal(&self, operation: BucketCorsOperation, id: &str, code: &str) {
+        let shows = LOG.with(|log| {
+            log.take(0, Instant::now(), |suppressed| {
+                tracing::info!(
+                    suppressed,
+                    "more requests for CORS configurations were refused"
+                );
+            })
+        });
+        if shows {
+            tracing::info!(
+                route = &*self.route,
+                operation = operation.as_str(),
+                id,
+                code,
+                "a request for a bucket's CORS configuration was refused"
+            );
         }
     }
 

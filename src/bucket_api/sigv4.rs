@@ -287,6 +287,8 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::option;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::cors::Wildcard;
@@ -485,6 +487,25 @@ mod tests {
         for (headers, query, code) in cases {
             let error = check("/", query, &headers, "20130524T000000Z").unwrap_err();
             assert_eq!(error.code, code, "{headers:?} {query}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is sent is refused, and nothing of it is a fault of ours.
+        #[test]
+        fn nothing_that_is_not_signed_is_accepted(
+            path in "[/a%\\PC]{0,12}",
+            query in "(X-Amz-(Algorithm|Credential|Date|Expires|SignedHeaders|Signature)=[A-Z0-9/%;=-]{0,70}&?){0,6}",
+            field in option::of("(AWS4-HMAC-SHA256 )?(Credential|SignedHeaders|Signature|=|,|/|;|[a-z0-9]{0,4}){0,12}"),
+            date in option::of("[0-9TZ]{0,17}"),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("authorization", &field), ("x-amz-date", &date)] {
+                if let Some(value) = value {
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            prop_assert!(check(&path, &query, &headers, "20130524T000000Z").is_err());
         }
     }
 }

@@ -59,7 +59,7 @@ def test_its_exposure_is_below_1_5():
 
 def test_a_stop_is_given_more_time_than_the_drain_takes_by_default():
     settings = dict(directives(SERVICE))
-    server = (UNITS.parents[1] / "src/server/mod.rs").read_text()
+    server = (UNITS.parents[1] / "src/server/settings.rs").read_text()
     defaults = server.split("impl Default for DrainSettings")[1]
     delay, deadline = map(int, re.findall(r"Duration::from_secs\((\d+)\)", defaults)[:2])
     assert int(settings["TimeoutStopSec"]) > delay + deadline

@@ -3,6 +3,10 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use md5::{Digest as _, Md5};
+
 use crate::support::binary::run;
 use crate::support::client::{RawClient, RawResponse};
 use crate::support::configured::Configured;
@@ -93,6 +97,7 @@ fn put<'r>(body: &'r [u8], time: &'r str, fields: &'r [(&'r str, &'r str)]) -> U
         secret: "s/e+c",
         region: "us-east-1",
         time,
+        signs_body: true,
         fields,
     }
 }
@@ -332,6 +337,66 @@ fn a_refused_request_changes_nothing() {
         ..good
     };
     assert_eq!(api.send("PUT", request.sign()).status, 200);
+}
+
+/// `mc` sends `?cors=`, signs `UNSIGNED-PAYLOAD`, and vouches for the body with `Content-MD5`.
+#[test]
+fn an_unsigned_body_needs_a_signed_digest() {
+    let api = Api::start();
+    let now = time(0);
+    let md5 = "AAAAAAAAAAAAAAAAAAAAAA==";
+    let sum = checksum(DOCUMENT.as_bytes());
+    let signed = [("x-amz-checksum-sha256", &*sum)];
+    let wrong = [("content-md5", md5)];
+    let request = Unsigned {
+        query: "cors=",
+        signs_body: false,
+        ..put(DOCUMENT.as_bytes(), &now, &signed)
+    };
+    let without = Unsigned {
+        fields: &[],
+        ..request.clone()
+    };
+    let response = api.send("PUT", without.sign());
+    assert!(response.text().contains("Content-MD5 OR x-amz-checksum-*"));
+    let wrong = Unsigned {
+        fields: &wrong,
+        ..request.clone()
+    };
+    let response = api.send("PUT", wrong.sign());
+    assert!(
+        response.text().contains("<Code>BadDigest</Code>"),
+        "{}",
+        response.text()
+    );
+    // Signed without a digest, which somebody adds on the way together with a body of theirs.
+    let other = DOCUMENT.replace("app", "evil");
+    let text = String::from_utf8(without.sign()).unwrap();
+    let (head, _) = text.split_once("\r\n\r\n").unwrap();
+    let head = head.replace(
+        &format!("content-length: {}", DOCUMENT.len()),
+        &format!(
+            "content-length: {}\r\ncontent-md5: {}",
+            other.len(),
+            md5_of(&other)
+        ),
+    );
+    let response = api.send("PUT", format!("{head}\r\n\r\n{other}"));
+    assert_eq!(response.status, 403, "{}", response.text());
+    assert!(response.text().contains("<HeadersNotSigned>content-md5<"));
+    assert_eq!(api.file("photos"), None);
+    assert_eq!(api.send("PUT", request.sign()).status, 200);
+    let md5 = md5_of(DOCUMENT);
+    let fields = [("content-md5", &*md5)];
+    let by_md5 = Unsigned {
+        fields: &fields,
+        ..request
+    };
+    assert_eq!(api.send("PUT", by_md5.sign()).status, 200);
+}
+
+fn md5_of(text: &str) -> String {
+    BASE64_STANDARD.encode(Md5::digest(text))
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Unsigned<'r> {
     pub(crate) region: &'r str,
     /// `20130524T000000Z`
     pub(crate) time: &'r str,
+    /// Whether the body's digest is signed, or `UNSIGNED-PAYLOAD`.
+    pub(crate) signs_body: bool,
     /// Signed too, in lower case and in order, each after `x-amz-date`.
     pub(crate) fields: &'r [(&'r str, &'r str)],
 }
@@ -25,7 +27,10 @@ pub(crate) struct Unsigned<'r> {
 impl Unsigned<'_> {
     /// The whole request in HTTP/1.1.
     pub(crate) fn sign(&self) -> Vec<u8> {
-        let payload = hex(digest(&SHA256, self.body).as_ref());
+        let payload = match self.signs_body {
+            true => hex(digest(&SHA256, self.body).as_ref()),
+            false => "UNSIGNED-PAYLOAD".to_owned(),
+        };
         let mut fields = vec![
             ("host", self.host),
             ("x-amz-content-sha256", &*payload),
