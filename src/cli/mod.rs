@@ -7,6 +7,7 @@ mod check;
 mod completions;
 mod config;
 mod demo;
+mod expectations;
 mod explain;
 mod explain_text;
 mod health;
@@ -24,6 +25,7 @@ mod routes;
 mod run;
 mod signals;
 mod store;
+mod test;
 mod verdict;
 
 use std::process::ExitCode;
@@ -73,12 +75,13 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-static MANUALS: [(&str, Manual); 12] = [
+static MANUALS: [(&str, Manual); 13] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
     ("explain", explain::MANUAL),
     ("verdict", verdict::MANUAL),
+    ("test", test::MANUAL),
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
     ("health", health::MANUAL),
@@ -110,6 +113,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Verdict(verdict::Verdict),
+    Test(test::Test),
     Import(import::Import),
     Demo(demo::Demo),
     Health(health::Health),
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Verdict(verdict) => verdict.execute(),
+        Command::Test(test) => test.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Health(health) => health.execute(),

@@ -21,6 +21,7 @@ mod descriptors;
 mod diagnostics;
 mod drain;
 mod edge;
+mod expectations;
 mod explain;
 mod explain_reach;
 mod extensions;

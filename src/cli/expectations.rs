@@ -1,0 +1,313 @@
+//! Files of expectations about a config or a policy, for `s3cors test`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::config::{Input, Report, check_policy_file, load};
+use crate::cors::fetch::Credentials;
+use crate::cors::{Options, Outcome, Policy, ResourceType};
+use crate::explain::{Exchange, Hypothetical, RouteExplanation, Verdict};
+use crate::metrics::Metrics;
+use crate::routing::snapshot::Snapshot;
+
+use super::output::Failure;
+
+/// Where a policy without a route would be asked.
+const SOME_URL: &str = "http://HOST/KEY";
+
+/// A file of expectations.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    config: Option<PathBuf>,
+    cors: Option<PathBuf>,
+    #[serde(default)]
+    test: Vec<Test>,
+}
+
+/// A script's request, and what it must get.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Test {
+    pub(super) name: Spanned<String>,
+    url: Option<String>,
+    origin: String,
+    #[serde(default = "get")]
+    method: String,
+    #[serde(default)]
+    headers: Vec<String>,
+    credentials: Option<CredentialsMode>,
+    #[serde(default)]
+    read: Vec<String>,
+    expect: Expected,
+    reason: Option<Reason>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CredentialsMode {
+    Omit,
+    SameOrigin,
+    Include,
+}
+
+/// What the script gets.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Expected {
+    Readable,
+    Blocked,
+}
+
+/// Why it is blocked.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reason {
+    Origin,
+    Method,
+    Header,
+    NoCors,
+    Malformed,
+    Unreadable,
+}
+
+/// What became of a test.
+pub(super) struct Outcomes {
+    /// The file.
+    pub(super) file: PathBuf,
+    pub(super) tests: Vec<TestOutcome>,
+}
+
+pub(super) struct TestOutcome {
+    pub(super) name: String,
+    pub(super) line: usize,
+    /// What the file says.
+    pub(super) expected: String,
+    /// What the script gets, in the same form.
+    pub(super) actual: String,
+    /// The same in a sentence.
+    pub(super) summary: String,
+    pub(super) passed: bool,
+}
+
+/// What a script gets of a config or a policy.
+struct Decided {
+    outcome: Expected,
+    reason: Option<Reason>,
+    summary: String,
+}
+
+/// What the expectations are about.
+enum Subject {
+    Routes(Box<Snapshot>),
+    Policy(Box<Policy>),
+}
+
+/// Runs the tests of a file.
+pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
+    let name = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    let file: File =
+        toml::from_str(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    if file.test.is_empty() {
+        return Err(Failure::Usage(format!("{name}: there is no [[test]]")));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let subject = match (&file.config, &file.cors) {
+        (Some(config), None) => Subject::routes(&folder.join(config))?,
+        (None, Some(cors)) => Subject::policy(&folder.join(cors))?,
+        _ => {
+            return Err(Failure::Usage(format!(
+                "{name}: name either `config` or `cors`"
+            )));
+        }
+    };
+    let outcome = |test: &Test| {
+        let line = text
+            .get(..test.name.span().start)
+            .unwrap_or_default()
+            .matches('\n')
+            .count()
+            + 1;
+        let decided = subject
+            .decide(test)
+            .map_err(|why| Failure::Usage(format!("{name}:{line}: {why}")))?;
+        Ok(test.compare(line, decided))
+    };
+    let tests = file
+        .test
+        .iter()
+        .map(outcome)
+        .collect::<Result<_, Failure>>()?;
+    Ok(Outcomes {
+        file: path.to_owned(),
+        tests,
+    })
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+impl Test {
+    fn compare(&self, line: usize, decided: Decided) -> TestOutcome {
+        // Without a reason in the file, any will do.
+        let reason = decided.reason.filter(|_| self.reason.is_some());
+        TestOutcome {
+            name: self.name.get_ref().clone(),
+            line,
+            expected: describe(self.expect, self.reason),
+            actual: describe(decided.outcome, decided.reason),
+            summary: decided.summary,
+            passed: self.expect == decided.outcome && self.reason == reason,
+        }
+    }
+}
+
+fn describe(outcome: Expected, reason: Option<Reason>) -> String {
+    let outcome = match outcome {
+        Expected::Readable => "readable",
+        Expected::Blocked => "blocked",
+    };
+    reason.map_or_else(
+        || outcome.to_owned(),
+        |reason| format!("{outcome}, {}", reason.as_str()),
+    )
+}
+
+impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Origin,
+        Self::Method,
+        Self::Header,
+        Self::NoCors,
+        Self::Malformed,
+        Self::Unreadable,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::NoCors => "no_cors",
+            Self::Malformed => "malformed",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl Subject {
+    fn routes(config: &Path) -> Result<Self, Failure> {
+        let loaded = load(&Input::file(config));
+        let metrics = Metrics::new(1);
+        let snapshot = loaded
+            .snapshot(&metrics, None, 1, false)
+            .filter(|_| !loaded.has_errors());
+        let snapshot = snapshot.ok_or_else(|| invalid(&loaded.report))?;
+        Ok(Self::Routes(Box::new(snapshot)))
+    }
+
+    fn policy(cors: &Path) -> Result<Self, Failure> {
+        let mut report = Report::default();
+        let options = Options::default();
+        let configuration = check_policy_file(cors, &options, &mut report);
+        let policy =
+            configuration.and_then(|configuration| Policy::compile(&configuration, options).ok());
+        let policy = policy.ok_or_else(|| invalid(&report))?;
+        Ok(Self::Policy(Box::new(policy)))
+    }
+
+    fn decide(&self, test: &Test) -> Result<Decided, String> {
+        let request = Hypothetical {
+            url: test.url.clone().unwrap_or_else(|| SOME_URL.to_owned()),
+            origin: test.origin.clone(),
+            method: test.method.clone(),
+            headers: test.headers.clone(),
+            credentials: match test.credentials {
+                Some(CredentialsMode::Omit) => Credentials::Omit,
+                Some(CredentialsMode::SameOrigin) | None => Credentials::SameOrigin,
+                Some(CredentialsMode::Include) => Credentials::Include,
+            },
+            read: test.read.clone(),
+        };
+        match self {
+            Self::Routes(snapshot) => {
+                if test.url.is_none() {
+                    return Err("a test of a config needs a `url`".to_owned());
+                }
+                let explanation = snapshot
+                    .explain(&request)
+                    .map_err(|error| error.to_string())?;
+                Decided::of_route(&explanation)
+            }
+            Self::Policy(policy) => {
+                let exchange = Exchange::new(policy, &request, ResourceType::Object);
+                let exchange = exchange
+                    .map_err(|error| error.to_string())?
+                    .judged(policy, &request);
+                Ok(Decided::of_exchange(&exchange))
+            }
+        }
+    }
+}
+
+impl Decided {
+    fn of_route(explanation: &RouteExplanation) -> Result<Self, String> {
+        let summary = explanation.summary();
+        match (explanation.verdict(), &explanation.exchange) {
+            (Verdict::Transparent, _) => Err(
+                "the route has no policy, so its upstream decides what the script gets".to_owned(),
+            ),
+            (Verdict::Allowed, _) => Ok(Self {
+                outcome: Expected::Readable,
+                reason: None,
+                summary,
+            }),
+            (_, Some(exchange)) => Ok(Self::of_exchange(exchange)),
+            // No route serves the host.
+            (_, None) => Ok(Self {
+                outcome: Expected::Blocked,
+                reason: Some(Reason::NoCors),
+                summary,
+            }),
+        }
+    }
+
+    fn of_exchange(exchange: &Exchange) -> Self {
+        let summary = exchange.summary();
+        if exchange.is_allowed() {
+            return Self {
+                outcome: Expected::Readable,
+                reason: None,
+                summary,
+            };
+        }
+        let reason = match &exchange.deciding().outcome {
+            Outcome::Refused(refusal) => {
+                let name = refusal.reason().as_str();
+                Reason::ALL
+                    .into_iter()
+                    .find(|reason| reason.as_str() == name)
+            }
+            Outcome::Allowed(_) | Outcome::NotCors => Some(Reason::Unreadable),
+        };
+        Self {
+            outcome: Expected::Blocked,
+            reason,
+            summary,
+        }
+    }
+}
+
+fn invalid(report: &Report) -> Failure {
+    let text = report.only_errors().render(false);
+    Failure::Usage(format!(
+        "what the tests are about has errors:\n{}",
+        text.trim_end()
+    ))
+}

@@ -1,0 +1,171 @@
+//! `s3cors test`: whether a config or a policy gives scripts what a file of expectations says.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use quick_xml::escape::escape;
+use serde_json::{Value, json};
+
+use crate::config::visible;
+
+use super::expectations::{Outcomes, TestOutcome, run};
+use super::manual::Manual;
+use super::output::{Failure, NO, YES, print};
+
+pub(super) const MANUAL: Manual = Manual {
+    examples: &[
+        (
+            "The expectations about a config, in CI",
+            "s3cors test tests.toml",
+        ),
+        (
+            "As JUnit's XML, for the test report of a CI system",
+            "s3cors test --format junit tests.toml > report.xml",
+        ),
+    ],
+    exit_codes: &[
+        ("0", "all tests passed"),
+        ("1", "at least one failed"),
+        (
+            "2",
+            "bad usage, or a file that cannot be read or has errors",
+        ),
+    ],
+    environment: &[],
+    files: &[],
+};
+
+/// Test what scripts get of a config or a policy.
+///
+/// Each file names a config or a policy, and requests of scripts with what they must get: a response that
+/// they can read, or none for a reason. Nothing is started and nothing is asked over the network.
+#[derive(Debug, Args)]
+pub(super) struct Test {
+    /// The expectations, TOML; paths in them are relative to the file.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The output format.
+    #[arg(long, value_enum, default_value_t)]
+    format: TestFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum TestFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs.
+    Json,
+    /// JUnit's XML.
+    Junit,
+}
+
+impl Test {
+    pub(super) fn execute(self) -> Result<u8, Failure> {
+        let outcomes = self
+            .files
+            .iter()
+            .map(|file| run(file))
+            .collect::<Result<Vec<_>, _>>()?;
+        let text = match self.format {
+            TestFormat::Human => human(&outcomes),
+            TestFormat::Json => format!("{:#}\n", to_json(&outcomes)),
+            TestFormat::Junit => junit(&outcomes),
+        };
+        print(&text)?;
+        let all_passed = tests(&outcomes).all(|test| test.passed);
+        Ok(if all_passed { YES } else { NO })
+    }
+}
+
+fn tests(outcomes: &[Outcomes]) -> impl Iterator<Item = &TestOutcome> {
+    outcomes.iter().flat_map(|file| &file.tests)
+}
+
+/// How many passed, and how many failed.
+fn counts<'o>(tests: impl Iterator<Item = &'o TestOutcome>) -> (usize, usize) {
+    tests.fold((0, 0), |(passed, failed), test| match test.passed {
+        true => (passed + 1, failed),
+        false => (passed, failed + 1),
+    })
+}
+
+fn human(outcomes: &[Outcomes]) -> String {
+    let mut text = String::new();
+    for file in outcomes {
+        for test in file.tests.iter().filter(|test| !test.passed) {
+            let place = format!("{}:{}", file.file.display(), test.line);
+            let written = writeln!(
+                text,
+                "FAIL {} ({})\n  - expected: {}\n  + actual:   {}\n    {}",
+                visible(&test.name),
+                visible(&place),
+                test.expected,
+                test.actual,
+                visible(&test.summary),
+            );
+            written.expect("a string takes every text");
+        }
+    }
+    let (passed, failed) = counts(tests(outcomes));
+    text + &format!("{passed} passed, {failed} failed\n")
+}
+
+fn to_json(outcomes: &[Outcomes]) -> Value {
+    let (passed, failed) = counts(tests(outcomes));
+    let tests = outcomes.iter().flat_map(|file| {
+        file.tests.iter().map(|test| {
+            json!({
+                "file": file.file.display().to_string(),
+                "line": test.line,
+                "name": test.name,
+                "passed": test.passed,
+                "expected": test.expected,
+                "actual": test.actual,
+                "summary": test.summary,
+            })
+        })
+    });
+    json!({ "passed": passed, "failed": failed, "tests": tests.collect::<Vec<_>>() })
+}
+
+fn junit(outcomes: &[Outcomes]) -> String {
+    let (passed, failed) = counts(tests(outcomes));
+    let mut text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites tests=\"{}\" failures=\"{failed}\">\n",
+        passed + failed
+    );
+    for file in outcomes {
+        let name = xml(&file.file.display().to_string());
+        let (passed, failed) = counts(file.tests.iter());
+        text += &format!(
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\">\n",
+            passed + failed
+        );
+        for test in &file.tests {
+            let case = format!(
+                "    <testcase classname=\"{name}\" name=\"{}\" line=\"{}\"",
+                xml(&test.name),
+                test.line
+            );
+            text += &case;
+            text += &match test.passed {
+                true => "/>\n".to_owned(),
+                false => format!(
+                    ">\n      <failure message=\"expected {}, but it is {}\">{}</failure>\n    </testcase>\n",
+                    xml(&test.expected),
+                    xml(&test.actual),
+                    xml(&test.summary),
+                ),
+            };
+        }
+        text += "  </testsuite>\n";
+    }
+    text + "</testsuites>\n"
+}
+
+/// Text as XML has it; characters that XML cannot have are made visible.
+fn xml(text: &str) -> String {
+    escape(visible(text)).into_owned()
+}

@@ -1,0 +1,218 @@
+//! `s3cors test`: expectations about a config or a policy.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::support::binary::{Folder, run};
+
+fn test(arguments: &[&str]) -> (i32, String, String) {
+    run(&[&["test"], arguments].concat())
+}
+
+#[test]
+fn the_example_passes_and_a_planted_mistake_fails_with_a_difference() {
+    let (code, output, _) = test(&["config/tests.toml"]);
+    assert_eq!((code, &*output), (0, "5 passed, 0 failed\n"));
+
+    let folder = Folder::new("expectations-example");
+    let policy = Path::new("config/cors/spa-upload.xml")
+        .canonicalize()
+        .unwrap();
+    let example = fs::read_to_string("config/tests.toml").unwrap();
+    let planted = example
+        .replace("cors/spa-upload.xml", &policy.display().to_string())
+        .replace(
+            "method = \"DELETE\"",
+            "method = \"DELETE\"\nread = [\"x-amz-meta-a\"]",
+        );
+    assert_ne!(planted, example);
+    let file = folder.path("planted.toml");
+    fs::write(&file, planted).unwrap();
+    let (code, output, _) = test(&[&file.display().to_string()]);
+    assert_eq!(code, 1);
+    let expected = [
+        "FAIL the app deletes with cookies (",
+        "planted.toml:",
+        "\n  - expected: readable\n  + actual:   blocked, unreadable\n",
+        "the script may not read x-amz-meta-a\n4 passed, 1 failed\n",
+    ];
+    for part in expected {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+
+    let (code, output, _) = test(&["--format", "json", &file.display().to_string()]);
+    let document: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(
+        (code, &document["passed"], &document["failed"]),
+        (1, &json!(4), &json!(1))
+    );
+    let failed = &document["tests"][1];
+    assert_eq!(
+        (&failed["passed"], &failed["actual"]),
+        (&json!(false), &json!("blocked, unreadable"))
+    );
+
+    let (code, output, _) = test(&["--format", "junit", &file.display().to_string()]);
+    assert_eq!(code, 1);
+    assert!(
+        output.contains("<testsuites tests=\"5\" failures=\"1\">"),
+        "{output}"
+    );
+    assert!(
+        output.contains("name=\"the app uploads parts and reads each part&apos;s ETag\""),
+        "{output}"
+    );
+    assert!(
+        output.contains("<failure message=\"expected readable, but it is blocked, unreadable\">"),
+        "{output}"
+    );
+    let mut reader = quick_xml::Reader::from_str(&output);
+    while !matches!(reader.read_event().unwrap(), quick_xml::events::Event::Eof) {}
+}
+
+#[test]
+fn routes_are_found_by_their_url() {
+    let folder = Folder::new("expectations-routes");
+    let rule = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+                <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
+    fs::write(folder.path("photos.xml"), rule).unwrap();
+    let config = "[[listen]]\naddress = \"127.0.0.1:0\"\n\
+                  [[route]]\nhost = [\"photos.example\"]\nupstream = [\"http://127.0.0.1:1\"]\ncors = \"photos.xml\"\n\
+                  [[route]]\nhost = [\"plain.example\"]\nupstream = [\"http://127.0.0.1:1\"]\n";
+    fs::write(folder.path("s3cors.toml"), config).unwrap();
+    let file = folder.path("tests.toml");
+    let with = |test: &str| {
+        fs::write(&file, format!("config = \"s3cors.toml\"\n[[test]]\nname = \"it\"\norigin = \"https://app.example\"\n{test}")).unwrap();
+        test_file(&file)
+    };
+    assert_eq!(
+        with("url = \"https://photos.example/a\"\nexpect = \"readable\"").0,
+        0
+    );
+    assert_eq!(with("url = \"https://photos.example/a\"\nmethod = \"put\"\nexpect = \"blocked\"\nreason = \"method\"").0, 0);
+    assert_eq!(
+        with("url = \"https://other.example/a\"\nexpect = \"blocked\"\nreason = \"no_cors\"").0,
+        0
+    );
+    let (code, _, complaint) = with("url = \"https://plain.example/a\"\nexpect = \"readable\"");
+    assert_eq!(code, 2);
+    assert!(
+        complaint.contains("tests.toml:3: the route has no policy"),
+        "{complaint}"
+    );
+    let (code, _, complaint) = with("expect = \"readable\"");
+    assert_eq!(code, 2);
+    assert!(complaint.contains("needs a `url`"), "{complaint}");
+}
+
+fn test_file(file: &Path) -> (i32, String, String) {
+    test(&[&file.display().to_string()])
+}
+
+#[test]
+fn a_file_that_makes_no_sense_is_named_with_its_mistake() {
+    let folder = Folder::new("expectations-mistakes");
+    fs::write(folder.path("bad.xml"), "<CORSConfiguration/>").unwrap();
+    let file = folder.path("tests.toml");
+    let one = "[[test]]\nname = \"it\"\norigin = \"https://a.example\"\n";
+    let cases = [
+        ("cors = \"bad.xml\"".to_owned(), "there is no [[test]]"),
+        (
+            format!("{one}expect = \"readable\""),
+            "name either `config` or `cors`",
+        ),
+        (
+            format!("cors = \"a\"\nconfig = \"b\"\n{one}expect = \"readable\""),
+            "name either",
+        ),
+        (
+            format!("cors = \"bad.xml\"\n{one}expect = \"readable\""),
+            "has errors",
+        ),
+        (
+            format!("cors = \"no.xml\"\n{one}expect = \"readable\""),
+            "no.xml",
+        ),
+        (
+            format!("cors = \"bad.xml\"\n{one}expect = \"allowed\""),
+            "unknown variant `allowed`",
+        ),
+        (
+            format!("cors = \"bad.xml\"\n{one}"),
+            "missing field `expect`",
+        ),
+        (
+            format!("cors = \"bad.xml\"\n{one}expect = \"blocked\"\nreason = \"bad\""),
+            "unknown variant `bad`",
+        ),
+        (
+            format!("cors = \"bad.xml\"\n{one}expects = \"blocked\""),
+            "unknown field `expects`",
+        ),
+    ];
+    for (text, why) in cases {
+        fs::write(&file, &text).unwrap();
+        let (code, output, complaint) = test_file(&file);
+        assert_eq!((code, &*output), (2, ""), "{text}");
+        assert!(complaint.contains(why), "{why}: {complaint}");
+    }
+    assert_eq!(test(&["no-such-file"]).0, 2);
+    assert_eq!(test(&[]).0, 2);
+}
+
+#[derive(Deserialize)]
+struct Corpus {
+    case: Vec<Case>,
+}
+
+/// A case of `tests/data/explain`, as far as it is about a script's request.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    rules: String,
+    #[serde(default)]
+    no_cors: bool,
+    origin: String,
+    method: String,
+    #[serde(default)]
+    headers: Vec<String>,
+    reason: String,
+    fix: Option<String>,
+}
+
+#[test]
+fn the_corpus_of_explain_is_decided_as_it_says() {
+    let folder = Folder::new("expectations-corpus");
+    let mut ran = 0;
+    for entry in fs::read_dir("tests/data/explain").unwrap() {
+        let corpus: Corpus =
+            toml::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
+        for case in corpus.case {
+            // A policy file says that there is CORS; a browser sends no request that needs a fix.
+            if case.no_cors || case.fix.is_some() {
+                continue;
+            }
+            let xml = format!("<CORSConfiguration>{}</CORSConfiguration>", case.rules);
+            fs::write(folder.path("policy.xml"), xml).unwrap();
+            let quoted = |text: &str| serde_json::to_string(text).unwrap();
+            let headers: Vec<_> = case.headers.iter().map(|name| quoted(name)).collect();
+            let file = folder.path("tests.toml");
+            let text = format!(
+                "cors = \"policy.xml\"\n[[test]]\nname = {}\norigin = {}\nmethod = {}\nheaders = [{}]\nexpect = \"blocked\"\nreason = {}\n",
+                quoted(&case.name),
+                quoted(&case.origin),
+                quoted(&case.method),
+                headers.join(", "),
+                quoted(&case.reason),
+            );
+            fs::write(&file, text).unwrap();
+            let (code, output, complaint) = test_file(&file);
+            assert_eq!(code, 0, "{}: {output}{complaint}", case.name);
+            ran += 1;
+        }
+    }
+    assert!(ran >= 30, "{ran}");
+}
