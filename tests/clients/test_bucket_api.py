@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import http.client
 import random
+import time
 import urllib.parse
 
 import boto3
@@ -14,6 +15,7 @@ import botocore.config
 import botocore.credentials
 import botocore.exceptions
 import pytest
+import seaweedfs
 from proxy import S3cors, policy, route, rule
 
 CASES = 10_000
@@ -133,6 +135,65 @@ def test_a_presigned_request_is_carried_out(running):
     fields = {"Content-MD5": base64.b64encode(hashlib.md5(policy(rule(["*"])).encode()).digest()).decode()}
     status, _, body = running.request("PUT", target, fields, body=policy(rule(["*"])))
     assert status == 403 and b"<HeadersNotSigned>content-md5</HeadersNotSigned>" in body
+
+
+ORIGIN_RULES = [
+    {"AllowedMethods": ["GET"], "AllowedOrigins": ["*suffix"]},
+    {"AllowedMethods": ["GET"], "AllowedOrigins": ["start*end"]},
+    {"AllowedMethods": ["GET"], "AllowedOrigins": ["prefix*"]},
+    {"AllowedMethods": ["PUT"], "AllowedOrigins": ["*.put"]},
+]
+
+# Method, fields, and what the response allows: origin, methods.
+ORIGIN_ROWS = [
+    ("GET", {}, None, None),
+    ("GET", {"Origin": "foo.suffix"}, "foo.suffix", "GET"),
+    ("GET", {"Origin": "foo.bar"}, None, None),
+    ("GET", {"Origin": "foo.suffix.get"}, None, None),
+    ("GET", {"Origin": "startend"}, "startend", "GET"),
+    ("GET", {"Origin": "start1end"}, "start1end", "GET"),
+    ("GET", {"Origin": "0start12end"}, None, None),
+    ("GET", {"Origin": "prefix.suffix"}, "prefix.suffix", "GET"),
+    ("GET", {"Origin": "bla.prefix"}, None, None),
+    ("PUT", {"Origin": "foo.suffix"}, None, None),
+    ("PUT", {"Origin": "foo.put"}, "foo.put", "PUT"),
+    ("OPTIONS", {"Origin": "foo.suffix", "Access-Control-Request-Method": "GET"}, "foo.suffix", "GET"),
+    ("OPTIONS", {"Origin": "foo.bar", "Access-Control-Request-Method": "GET"}, None, None),
+    ("OPTIONS", {"Origin": "foo.put", "Access-Control-Request-Method": "PUT"}, "foo.put", "PUT"),
+]
+
+
+def test_in_front_of_a_store_clients_see_one_s3(folder, seaweed_port):
+    """Buckets and objects are the store's, CORS is ours: `test_set_cors` and `test_cors_origin_response`
+    of ceph/s3-tests, whose rows these are."""
+    (folder / "buckets").mkdir()
+    keys = f'[[key]]\nid = "{seaweedfs.ACCESS_KEY}"\nsecret = "{seaweedfs.SECRET_KEY}"\nbuckets = ["*"]\n'
+    (folder / "keys.toml").write_text(keys)
+    served = route(
+        "s3",
+        ["127.0.0.1"],
+        f"http://127.0.0.1:{seaweed_port}",
+        buckets={"directory": "buckets", "address": "path"},
+        cors_api={"authorize": "keys", "keys": "keys.toml"},
+    )
+    with S3cors(folder, served) as running:
+        s3 = client(running, seaweedfs.ACCESS_KEY, seaweedfs.SECRET_KEY)
+        s3.create_bucket(Bucket="suite")
+        assert code_of(s3.get_bucket_cors, Bucket="suite") == ("NoSuchCORSConfiguration", 404)
+        s3.put_bucket_cors(Bucket="suite", CORSConfiguration={"CORSRules": ORIGIN_RULES})
+        assert s3.get_bucket_cors(Bucket="suite")["CORSRules"] == ORIGIN_RULES
+        deadline = time.monotonic() + 10
+        probe = {"Origin": "foo.put", "Access-Control-Request-Method": "PUT"}
+        while running.request("OPTIONS", "/suite", probe)[0] != 200:
+            assert time.monotonic() < deadline
+        for method, fields, origin, methods in ORIGIN_ROWS:
+            _, headers, _ = running.request(method, "/suite/key" if method == "PUT" else "/suite", fields)
+            assert headers["Access-Control-Allow-Origin"] == origin, (method, fields)
+            assert headers["Access-Control-Allow-Methods"] == methods, (method, fields)
+        s3.put_object(Bucket="suite", Key="key", Body=b"body")
+        assert s3.get_object(Bucket="suite", Key="key")["Body"].read() == b"body"
+        s3.delete_bucket_cors(Bucket="suite")
+        assert code_of(s3.get_bucket_cors, Bucket="suite") == ("NoSuchCORSConfiguration", 404)
 
 
 class Signed:
