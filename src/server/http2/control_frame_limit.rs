@@ -13,12 +13,14 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::server::Limits;
 
 use super::streams::Streams;
+use super::trailer_check::TrailerCheck;
 
 /// How many seconds' worth of control frames may come at once.
 const BURST_SECONDS: u32 = 10;
@@ -69,6 +71,14 @@ impl<S> ControlFrameLimit<S> {
     }
 }
 
+impl<S> ControlFrameLimit<S> {
+    /// The error that ends a connection with a malformed request.
+    fn malformed(&self) -> io::Error {
+        self.streams.set_malformed(self.meter.last_stream);
+        io::Error::new(io::ErrorKind::InvalidData, "pseudo-fields in trailers")
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -76,6 +86,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.meter.is_malformed {
+            return Poll::Ready(Err(this.malformed()));
+        }
         if this.streams.abandoned() > this.most_abandoned {
             this.meter.is_over = true;
         }
@@ -96,6 +109,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         let read = buffer.filled().get(before..).unwrap_or_default();
         let passed_on = this.meter.count(read);
         buffer.set_filled(before + passed_on);
+        if passed_on == 0 && this.meter.is_malformed {
+            return Poll::Ready(Err(this.malformed()));
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -160,6 +176,9 @@ struct Meter {
     /// The highest stream that a request came on.
     last_stream: u32,
     is_over: bool,
+    trailers: TrailerCheck,
+    /// Whether pseudo-fields came in trailers. The frame that has them is not passed on whole.
+    is_malformed: bool,
 }
 
 impl Meter {
@@ -175,6 +194,8 @@ impl Meter {
             payload: PREFACE_BYTES,
             last_stream: 0,
             is_over: false,
+            trailers: TrailerCheck::default(),
+            is_malformed: false,
         }
     }
 
@@ -193,7 +214,12 @@ impl Meter {
             if let Some(after_payload) = rest.get(self.payload.min(rest.len())..)
                 && self.payload > 0
             {
-                self.payload -= rest.len() - after_payload.len();
+                let length = rest.len() - after_payload.len();
+                if self.trailers.read(rest.get(..length).unwrap_or_default()) {
+                    self.is_malformed = true;
+                    break;
+                }
+                self.payload -= length;
                 rest = after_payload;
                 continue;
             }
@@ -208,13 +234,15 @@ impl Meter {
     }
 
     fn begin_frame(&mut self) {
-        let [length @ .., kind, _flags, a, b, c, d] = self.head.to_be_bytes();
+        let [length @ .., kind, flags, a, b, c, d] = self.head.to_be_bytes();
         let [.., x, y, z] = length;
         let length = u32::from_be_bytes([0, x, y, z]);
         let stream = u32::from_be_bytes([a, b, c, d]) & !(1 << 31);
         (self.head, self.head_bytes) = (0, 0);
         self.in_turn = self.in_turn.saturating_add(1);
         self.payload = usize::try_from(length).unwrap_or(usize::MAX);
+        let is_trailers = stream <= self.last_stream;
+        self.trailers.begin(kind, flags, self.payload, is_trailers);
         match kind {
             HEADERS => {
                 self.last_stream = self.last_stream.max(stream);
@@ -257,6 +285,13 @@ impl Meter {
     }
 }
 
+/// A frame GOAWAY.
+pub(super) fn goaway(reason: Reason, last_stream: u32) -> [u8; 17] {
+    let [a, b, c, d] = last_stream.to_be_bytes();
+    let [w, x, y, z] = u32::from(reason).to_be_bytes();
+    [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, w, x, y, z]
+}
+
 /// GOAWAY with ENHANCE_YOUR_CALM, on its way.
 #[derive(Debug)]
 struct Goodbye {
@@ -266,28 +301,8 @@ struct Goodbye {
 
 impl Goodbye {
     fn new(last_stream: u32) -> Self {
-        const ENHANCE_YOUR_CALM: u8 = 0xb;
-        let [a, b, c, d] = last_stream.to_be_bytes();
         Self {
-            frame: [
-                0,
-                0,
-                8,
-                7,
-                0,
-                0,
-                0,
-                0,
-                0,
-                a,
-                b,
-                c,
-                d,
-                0,
-                0,
-                0,
-                ENHANCE_YOUR_CALM,
-            ],
+            frame: goaway(Reason::ENHANCE_YOUR_CALM, last_stream),
             written: 0,
         }
     }

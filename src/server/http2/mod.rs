@@ -7,6 +7,7 @@
 mod control_frame_limit;
 mod receive_window;
 mod streams;
+mod trailer_check;
 mod write_coalescing;
 
 use std::future::poll_fn;
@@ -33,7 +34,7 @@ use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::Limits;
 use super::drain::DrainSignal;
-use control_frame_limit::ControlFrameLimit;
+use control_frame_limit::{ControlFrameLimit, goaway};
 use receive_window::ReceiveBudget;
 use streams::{Streams, Tasks};
 use write_coalescing::{Spare, WriteCoalescing};
@@ -141,6 +142,10 @@ impl Http2 {
                 }
             }
         };
+        if let (Err(_), Some(last_stream)) = (&ended, streams.malformed()) {
+            let goaway = goaway(Reason::PROTOCOL_ERROR, last_stream);
+            let _ = tokio::time::timeout(GOODBYE, sender.end_with(&goaway)).await;
+        }
         if let Err(error) = ended {
             tracing::debug!(%error, "a client's connection ended early");
         }

@@ -45,6 +45,8 @@ pub(super) struct Streams {
     begun: Cell<usize>,
     /// How many more requests were taken back than answered.
     abandoned: Cell<u32>,
+    /// The last stream before a malformed request that ends the connection.
+    malformed: Cell<Option<u32>>,
     /// Of the stream that is being polled: until when its client may leave what it was given.
     untaken_until: Cell<Option<Instant>>,
     /// How much of all responses waits for the client, in bytes, and how much may.
@@ -64,6 +66,7 @@ impl Streams {
             quiet_since: Cell::new(Instant::now()),
             begun: Cell::new(0),
             abandoned: Cell::new(0),
+            malformed: Cell::new(None),
             untaken_until: Cell::new(None),
             waiting: Cell::new(0),
             most_waiting: limits.http2_send_buffer_bytes,
@@ -97,6 +100,16 @@ impl Streams {
     /// How many more requests were taken back than answered.
     pub(super) fn abandoned(&self) -> u32 {
         self.abandoned.get()
+    }
+
+    /// Notes that a malformed request ends the connection, of which `last` is the last stream.
+    pub(super) fn set_malformed(&self, last: u32) {
+        self.malformed.set(Some(last));
+    }
+
+    /// The last stream, if a malformed request ends the connection.
+    pub(super) fn malformed(&self) -> Option<u32> {
+        self.malformed.get()
     }
 
     /// Ends when there were `most` requests; asked whenever the connection was.

@@ -8,6 +8,7 @@
 //! [RFC 8446 §5.1]: https://www.rfc-editor.org/rfc/rfc8446#section-5.1
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -152,6 +153,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteCoalescing<S> {
 pub(super) struct Sender<S>(Rc<RefCell<Kept<S>>>);
 
 impl<S: AsyncWrite + Unpin> Sender<S> {
+    /// Sends a last frame after all that was written, and closes.
+    pub(super) async fn end_with(&self, frame: &[u8]) -> io::Result<()> {
+        self.0.borrow_mut().written.extend_from_slice(frame);
+        poll_fn(|cx| {
+            let kept = &mut *self.0.borrow_mut();
+            ready!(kept.poll_send(cx))?;
+            Pin::new(&mut kept.inner).poll_shutdown(cx)
+        })
+        .await
+    }
+
     /// Gives `connection` a turn, and sends what was written in it.
     pub(super) fn poll_turn<C: Future>(
         &self,

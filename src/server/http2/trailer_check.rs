@@ -1,0 +1,402 @@
+//! Finds pseudo-fields in trailers, which make a request malformed ([RFC 9113 §8.1]).
+//!
+//! h2 drops them and passes the request on as complete. They are found before h2 sees the trailers,
+//! without decoding a field: a name that begins with `:` is known by its index in HPACK's tables, or
+//! by its first byte. Only one bit of each entry of the dynamic table is kept: whether its name is
+//! that of a pseudo-field. Evictions need not be followed, because h2 refuses an index that its table
+//! does not have.
+//!
+//! [RFC 9113 §8.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
+
+/// The static table's entries for pseudo-fields: 1 to 14 ([RFC 7541 Appendix A]).
+///
+/// [RFC 7541 Appendix A]: https://www.rfc-editor.org/rfc/rfc7541#appendix-A
+const LAST_PSEUDO: u64 = 14;
+
+/// How many entries the static table has.
+const STATIC: u64 = 61;
+
+/// `:` in HPACK's Huffman code, in the highest seven bits ([RFC 7541 Appendix B]).
+///
+/// [RFC 7541 Appendix B]: https://www.rfc-editor.org/rfc/rfc7541#appendix-B
+const HUFFMAN_COLON: u8 = 0b1011_1000;
+
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// Flags of HEADERS, the first of CONTINUATION too.
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// How many bytes the priority has.
+const PRIORITY_BYTES: usize = 5;
+
+/// Looks at the frames of a connection as they come.
+#[derive(Debug, Default)]
+pub(super) struct TrailerCheck {
+    blocks: FieldBlocks,
+    /// Whether the frame is part of a field block.
+    is_block: bool,
+    /// Whether that block is trailers.
+    is_trailers: bool,
+    /// Whether the block ends with the frame.
+    ends_block: bool,
+    /// Whether the length of the padding is still to come.
+    is_padded: bool,
+    /// Bytes of the frame that come before the block's.
+    before: usize,
+    /// Bytes of the block, and then of the padding, that are still to come.
+    left: usize,
+    padding: usize,
+}
+
+impl TrailerCheck {
+    /// A frame begins; `is_trailers`: its stream had a head already.
+    pub(super) fn begin(&mut self, kind: u8, flags: u8, length: usize, is_trailers: bool) {
+        self.is_block = matches!(kind, HEADERS | CONTINUATION);
+        if kind == HEADERS {
+            self.is_trailers = is_trailers;
+        }
+        let has = |flag| kind == HEADERS && flags & flag != 0;
+        self.is_padded = has(PADDED);
+        self.before = if has(PRIORITY) { PRIORITY_BYTES } else { 0 };
+        self.left = length;
+        self.padding = 0;
+        self.ends_block = flags & END_HEADERS != 0;
+        self.end_if_read();
+    }
+
+    /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> bool {
+        if !self.is_block {
+            return false;
+        }
+        let mut rest = bytes;
+        if self.is_padded
+            && let [padding, after @ ..] = rest
+        {
+            self.is_padded = false;
+            self.left = self.left.saturating_sub(1);
+            self.padding = usize::from(*padding);
+            rest = after;
+        }
+        let skipped = self.before.min(rest.len());
+        self.before -= skipped;
+        rest = rest.get(skipped..).unwrap_or_default();
+        self.left = self.left.saturating_sub(skipped);
+        let of_block = self.left.saturating_sub(self.padding).min(rest.len());
+        let found = self.blocks.read(rest.get(..of_block).unwrap_or_default());
+        self.left = self.left.saturating_sub(rest.len());
+        self.end_if_read();
+        found && self.is_trailers
+    }
+
+    fn end_if_read(&mut self) {
+        if self.left == 0 && self.is_block && self.ends_block {
+            self.blocks.end();
+        }
+    }
+}
+
+/// Reads the field blocks of a connection, in pieces of any size.
+#[derive(Debug, Default)]
+struct FieldBlocks {
+    /// Whether each entry of the dynamic table has the name of a pseudo-field, the newest in the lowest
+    /// bit. With its default size of 4,096 bytes, the table has at most 128 entries of 32 bytes
+    /// ([RFC 7541 §4.1]).
+    ///
+    /// [RFC 7541 §4.1]: https://www.rfc-editor.org/rfc/rfc7541#section-4.1
+    dynamic: u128,
+    step: Step,
+    /// The integer that is being read, and how many bits of it there are.
+    integer: u64,
+    shift: u32,
+    /// Of the field line that is being read.
+    is_pseudo: bool,
+    is_kept: bool,
+}
+
+/// What is expected next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    /// A field line, or a new size of the table.
+    #[default]
+    Line,
+    /// More of an index.
+    Index { then: Then },
+    /// The first byte of a name's or value's length.
+    Length { is_name: bool },
+    /// More of that length.
+    MoreLength { is_name: bool, is_huffman: bool },
+    /// So many bytes of a string.
+    Text { left: u64, is_name: bool },
+    /// The first byte of a name.
+    NameStart { left: u64, is_huffman: bool },
+}
+
+/// What an index is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// A whole field line.
+    Indexed,
+    /// A name, whose value follows.
+    Name,
+    /// The table's new size.
+    Size,
+}
+
+impl FieldBlocks {
+    /// Reads a piece of a block; whether a name in it begins with `:`.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
+        let mut found = false;
+        while let [byte, rest @ ..] = bytes {
+            if let Step::Text { left, is_name } = self.step {
+                let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                bytes = bytes.get(length..).unwrap_or_default();
+                self.text(left - length as u64, is_name);
+                continue;
+            }
+            found |= self.byte(*byte);
+            bytes = rest;
+        }
+        found
+    }
+
+    /// A block has ended. A line that has not is an error that h2 reports.
+    fn end(&mut self) {
+        self.step = Step::Line;
+    }
+
+    /// Reads a byte; whether it shows a name that begins with `:`.
+    fn byte(&mut self, byte: u8) -> bool {
+        match self.step {
+            Step::Line => {
+                // RFC 7541 §6: the representation, and how many bits of the index are in this byte.
+                let (then, bits, is_kept) = match byte {
+                    0x80.. => (Then::Indexed, 7, false),
+                    0x40.. => (Then::Name, 6, true),
+                    0x20.. => (Then::Size, 5, false),
+                    _ => (Then::Name, 4, false),
+                };
+                self.is_kept = is_kept;
+                self.is_pseudo = false;
+                match self.begin_integer(byte, bits) {
+                    true => self.index(then),
+                    false => {
+                        self.step = Step::Index { then };
+                        false
+                    }
+                }
+            }
+            Step::Index { then } => self.more_integer(byte) && self.index(then),
+            Step::Length { is_name } => {
+                let is_huffman = byte & 0x80 != 0;
+                if self.begin_integer(byte, 7) {
+                    self.length(is_name, is_huffman);
+                } else {
+                    self.step = Step::MoreLength {
+                        is_name,
+                        is_huffman,
+                    };
+                }
+                false
+            }
+            Step::MoreLength {
+                is_name,
+                is_huffman,
+            } => {
+                if self.more_integer(byte) {
+                    self.length(is_name, is_huffman);
+                }
+                false
+            }
+            Step::NameStart { left, is_huffman } => {
+                self.is_pseudo = match is_huffman {
+                    true => byte & 0xfe == HUFFMAN_COLON,
+                    false => byte == b':',
+                };
+                self.text(left - 1, true);
+                self.is_pseudo
+            }
+            // `read` takes these.
+            Step::Text { left, is_name } => {
+                self.text(left.saturating_sub(1), is_name);
+                false
+            }
+        }
+    }
+
+    /// Begins an integer in the lowest `bits` of a byte ([RFC 7541 §5.1]); true: that is all of it.
+    ///
+    /// [RFC 7541 §5.1]: https://www.rfc-editor.org/rfc/rfc7541#section-5.1
+    fn begin_integer(&mut self, byte: u8, bits: u32) -> bool {
+        let most = (1_u8 << bits) - 1;
+        self.integer = u64::from(byte & most);
+        self.shift = 0;
+        byte & most != most
+    }
+
+    /// Adds a byte to an integer; true: it is the last.
+    fn more_integer(&mut self, byte: u8) -> bool {
+        let more = u64::from(byte & 0x7f).checked_shl(self.shift);
+        // h2 refuses integers of more than four bytes.
+        self.integer = self.integer.saturating_add(more.unwrap_or(u64::MAX));
+        self.shift = self.shift.saturating_add(7);
+        byte & 0x80 == 0
+    }
+
+    /// An index is complete; whether its name begins with `:`.
+    fn index(&mut self, then: Then) -> bool {
+        let index = self.integer;
+        if then == Then::Size {
+            self.step = Step::Line;
+            return false;
+        }
+        self.is_pseudo = match index.checked_sub(STATIC + 1) {
+            None => (1..=LAST_PSEUDO).contains(&index),
+            Some(place) => {
+                let place = u32::try_from(place).unwrap_or(u32::MAX);
+                self.dynamic.checked_shr(place).unwrap_or(0) & 1 == 1
+            }
+        };
+        self.step = match then {
+            Then::Name => Step::Length {
+                is_name: index == 0,
+            },
+            Then::Indexed | Then::Size => Step::Line,
+        };
+        self.is_pseudo
+    }
+
+    /// A string's length is complete.
+    fn length(&mut self, is_name: bool, is_huffman: bool) {
+        let left = self.integer;
+        match is_name && left > 0 {
+            true => self.step = Step::NameStart { left, is_huffman },
+            false => self.text(left, is_name),
+        }
+    }
+
+    /// So many bytes of a string are still to come.
+    fn text(&mut self, left: u64, is_name: bool) {
+        self.step = match (left, is_name) {
+            (1.., _) => Step::Text { left, is_name },
+            (0, true) => Step::Length { is_name: false },
+            (0, false) => {
+                if self.is_kept {
+                    self.dynamic = self.dynamic << 1 | u128::from(self.is_pseudo);
+                }
+                Step::Line
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HEADERS of stream 1, with these flags and payload.
+    fn headers(flags: u8, payload: &[u8]) -> (u8, u8, Vec<u8>) {
+        (HEADERS, flags, payload.to_vec())
+    }
+
+    /// Whether trailers that follow `head` are refused, in pieces of any size.
+    fn is_refused(head: &[u8], trailers: &[(u8, u8, Vec<u8>)]) -> bool {
+        let found: Vec<bool> = [1, 2, 3, usize::MAX]
+            .into_iter()
+            .map(|piece| {
+                let mut check = TrailerCheck::default();
+                check.begin(HEADERS, END_HEADERS, head.len(), false);
+                assert!(!check.read(head), "a head has pseudo-fields");
+                let mut found = false;
+                for (kind, flags, payload) in trailers {
+                    check.begin(*kind, *flags, payload.len(), true);
+                    for piece in payload.chunks(piece.min(payload.len().max(1))) {
+                        found |= check.read(piece);
+                    }
+                }
+                found
+            })
+            .collect();
+        assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
+        found[0]
+    }
+
+    /// A literal that is kept, with a new name and an empty value.
+    fn kept(name: &[u8]) -> Vec<u8> {
+        let mut line = vec![0x40, u8::try_from(name.len()).unwrap()];
+        line.extend(name);
+        line.push(0);
+        line
+    }
+
+    #[test]
+    fn a_name_that_begins_with_a_colon_is_found_however_it_is_written() {
+        // `:method: GET`, then `:a` and `x-sum` in the dynamic table, of which the latter is 62.
+        let head = [&[0x82][..], &kept(b":a"), &kept(b"x-sum")].concat();
+        for (block, expected) in [
+            (&b""[..], false),
+            (b"\x00\x05x-sum\x011", false),
+            (b"\x00\x02:a\x011", true),
+            (b"\x10\x01:\x00", true),
+            (b"\x40\x05:path\x00", true),
+            // Huffman: `:a`, then `a:`.
+            (b"\x00\x82\xb8\x7f\x00", true),
+            (b"\x00\x82\x1d\xcf\x00", false),
+            // Static: the first, the last pseudo-field, and the one after it.
+            (b"\x81", true),
+            (b"\x8e", true),
+            (b"\x8f", false),
+            (b"\x04\x011", true),
+            (b"\x0e\x011", true),
+            (b"\x0f\x00\x011", false),
+            (b"\x44\x011", true),
+            // Dynamic: 62 and 63, in each representation.
+            (b"\xbe", false),
+            (b"\xbf", true),
+            (b"\x7e\x011", false),
+            (b"\x7f\x00\x011", true),
+            (b"\x0f\x2f\x011", false),
+            (b"\x0f\x30\x011", true),
+            (b"\x1f\x30\x011", true),
+            // One more in the table: what was 63 is 64.
+            (b"\x40\x01y\x00\xbf", false),
+            (b"\x40\x01y\x00\xc0", true),
+            // Behind new sizes of the table, and behind another field.
+            (b"\x20\x3f\xe1\x1f\x81", true),
+            (b"\x00\x01x\x01:\x81", true),
+            // A value is no name.
+            (b"\x00\x01x\x04:a:b", false),
+            (b"\x0f\x00\x02:a", false),
+        ] {
+            let whole = [headers(END_HEADERS, block)];
+            assert_eq!(is_refused(&head, &whole), expected, "{block:x?}");
+            // Padded, with a priority, and in two frames, of which the first may be empty.
+            let mut padded = vec![3];
+            padded.extend([0, 0, 0, 0, 9]);
+            padded.extend(block);
+            padded.extend(b":a\x81");
+            let padded = [headers(END_HEADERS | PADDED | PRIORITY, &padded)];
+            assert_eq!(is_refused(&head, &padded), expected, "padded {block:x?}");
+            for at in 0..block.len() {
+                let (first, second) = block.split_at(at);
+                let frames = [
+                    headers(0, first),
+                    (CONTINUATION, END_HEADERS, second.to_vec()),
+                ];
+                assert_eq!(is_refused(&head, &frames), expected, "{at} {block:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_values_are_skipped() {
+        let mut value = vec![0x00, 0x01, b'x', 0x7f, 0x81, 0x01];
+        value.extend([b':'; 256]);
+        let with = |line: &[u8]| headers(END_HEADERS, &[&value, line].concat());
+        assert!(!is_refused(&[], &[with(b"\xbe")]));
+        assert!(is_refused(&[], &[with(b"\x81")]));
+    }
+}
