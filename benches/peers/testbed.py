@@ -61,15 +61,15 @@ class Testbed:
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.key.chmod(0o644)
         # A client's, which that certificate vouches for.
-        self.client_certificate, self.client_key, request = (
-            self.folder / name for name in ("client.pem", "client.key", "client.csr"))
-        for command in (
-                ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                 "-subj", "/CN=client", "-keyout", self.client_key, "-out", request],
-                ["x509", "-req", "-in", request, "-days", "30", "-CA", self.certificate,
-                 "-CAkey", self.key, "-CAcreateserial", "-out", self.client_certificate]):
-            subprocess.run(["openssl", *command], check=True, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL)
+        self.client_certificate, self.client_key = (
+            self.folder / name for name in ("client.pem", "client.key"))
+        subprocess.run(["openssl", "req", "-x509", "-CA", self.certificate, "-CAkey", self.key,
+                        "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-days", "30", "-subj", "/CN=client",
+                        "-addext", "basicConstraints=critical,CA:FALSE",
+                        "-addext", "extendedKeyUsage=clientAuth",
+                        "-keyout", self.client_key, "-out", self.client_certificate],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.pem.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
 
     def file_of(self, name, size):
