@@ -233,6 +233,14 @@ pub fn verdict_to_json(verdict: &Verdict) -> Value {
         "readable_headers": verdict.readable_headers,
         "messages": object_of(messages),
     });
+    let cache = verdict
+        .cache_seconds
+        .iter()
+        .map(|(engine, seconds)| (engine.as_str(), (*seconds).into()));
+    let cache = object_of(cache);
+    if let (Some(members), false) = (document.as_object_mut(), cache.is_empty()) {
+        members.insert("cache_seconds".to_owned(), cache.into());
+    }
     let standard = verdict
         .standard
         .iter()

@@ -22,19 +22,15 @@ pub fn preflight_cache_seconds(engine: Engine, headers: &HeaderMap) -> u64 {
     let Some(value) = combined(headers, &ACCESS_CONTROL_MAX_AGE) else {
         return DEFAULT;
     };
+    let is_negative = value
+        .strip_prefix('-')
+        .is_some_and(|age| age.parse::<i64>().is_ok());
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match (engine, is_number) {
         // More digits than fit are more than any cap.
         (_, true) => value.parse().unwrap_or(u64::MAX).min(cap),
         (Engine::Firefox, false) if value.is_empty() => DEFAULT,
-        (Engine::Webkit, false)
-            if value
-                .strip_prefix('-')
-                .and_then(|age| age.parse::<i64>().ok())
-                .is_none() =>
-        {
-            DEFAULT
-        }
+        (Engine::Chromium | Engine::Webkit, false) if !is_negative => DEFAULT,
         (Engine::Chromium | Engine::Firefox | Engine::Webkit, false) => 0,
     }
 }

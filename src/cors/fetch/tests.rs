@@ -460,13 +460,34 @@ fn each_engine_remembers_a_preflight_for_its_own_time() {
         (Some("60"), [60, 60, 60]),
         (Some("99999999999999999999"), [7200, 86_400, 600]),
         (Some("100000"), [7200, 86_400, 600]),
-        (Some("x"), [0, 0, 5]),
-        (Some(""), [0, 5, 5]),
+        (Some("x"), [5, 0, 5]),
+        (Some(""), [5, 5, 5]),
         (Some("-1"), [0, 0, 0]),
     ];
     for (value, expected) in cases {
         assert_eq!(seconds(value), expected, "{value:?}");
     }
+}
+
+#[test]
+fn firefox_forgets_the_preflights_of_a_server_without_a_name() {
+    let mut exchange = put(&[]);
+    let seconds = |exchange: &Exchange| judge(exchange).cache_seconds;
+    let all = |firefox| {
+        [
+            (Engine::Chromium, 5),
+            (Engine::Firefox, firefox),
+            (Engine::Webkit, 5),
+        ]
+    };
+    assert_eq!(seconds(&exchange), all(5));
+    exchange.request.url = "https://192.0.2.7:9000/b/k".to_owned();
+    assert_eq!(seconds(&exchange), all(0));
+    exchange.request.url = "https://[2001:db8::7]/b/k".to_owned();
+    assert_eq!(seconds(&exchange), all(0));
+    // Nothing is remembered of a preflight that fails.
+    exchange.answers.preflight = answer(403, &[]);
+    assert_eq!(seconds(&exchange), []);
 }
 
 proptest! {

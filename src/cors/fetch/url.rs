@@ -94,6 +94,13 @@ pub(super) fn is_trustworthy(url: &str) -> bool {
     })
 }
 
+/// Whether the host is an IP address, not a name.
+pub(super) fn is_address(url: &str) -> bool {
+    Url::parse(url).is_some_and(|url| {
+        url.host.starts_with('[') || url.host.parse::<std::net::Ipv4Addr>().is_ok()
+    })
+}
+
 /// Where `location` leads from `base` ([URL Standard](https://url.spec.whatwg.org/#url-parsing), as far as
 /// HTTP needs it); `None`: `base` is not a URL of a server.
 pub(super) fn resolve(base: &str, location: &str) -> Option<String> {

@@ -6,12 +6,13 @@ use super::engine::Engine;
 use super::exchange::{Answers, Exchange, Mode};
 use super::exposed::{basic, exposed};
 use super::failure::{CorsError, Failure, Reason, Step};
+use super::max_age::preflight_cache_seconds;
 use super::preflight::Asked;
 use super::redirect::Travelling;
 use super::request_headers::{
     SentHeaders, is_forbidden_method, is_safelisted_method, normalized_method,
 };
-use super::url::{is_cross_origin, is_trustworthy};
+use super::url::{is_address, is_cross_origin, is_trustworthy};
 use super::{chromium, chromium_order, firefox, webkit};
 
 /// What browsers do with an exchange.
@@ -29,6 +30,8 @@ pub struct Verdict {
     pub error: Option<CorsError>,
     /// The fields that the script may read, lower case, sorted.
     pub readable_headers: Vec<String>,
+    /// For how many seconds each engine asks no more, once its preflight has passed.
+    pub cache_seconds: Vec<(Engine, u64)>,
     /// What each engine prints to its console, where it prints anything.
     pub messages: Vec<(Engine, String)>,
     /// What an engine does otherwise.
@@ -77,7 +80,18 @@ pub fn judge(exchange: &Exchange) -> Verdict {
         };
         Some((*engine, message?))
     });
+    let preflight = exchange.answers.preflight.as_ref();
+    let remembered = engines
+        .iter()
+        .filter(|(_, course)| course.has_passed_preflight());
+    let cache_seconds = remembered.filter_map(|(engine, _)| {
+        // Firefox forgets the answers of servers that are named by their address.
+        let forgets = *engine == Engine::Firefox && is_address(&exchange.request.url);
+        let seconds = preflight_cache_seconds(*engine, &preflight?.headers);
+        Some((*engine, if forgets { 0 } else { seconds }))
+    });
     Verdict {
+        cache_seconds: cache_seconds.collect(),
         preflight_sent: base.preflight_sent,
         outcome: base.outcome,
         failure: reason.failure.clone(),
@@ -90,6 +104,14 @@ pub fn judge(exchange: &Exchange) -> Verdict {
 }
 
 impl Course {
+    fn has_passed_preflight(&self) -> bool {
+        let failed = self
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.step == Step::Preflight);
+        self.preflight_sent && !failed
+    }
+
     pub(crate) fn error(&self) -> Option<CorsError> {
         let failure = self
             .failure

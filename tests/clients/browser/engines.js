@@ -26,7 +26,7 @@ async function inPage(requests, width) {
       const { url, method, headers, credentials, mode } = requests[index];
       try {
         const body = ['GET', 'HEAD'].includes(method.toUpperCase()) ? undefined : new Uint8Array([97]);
-        const response = await fetch(url, { method, headers, credentials, mode, body, cache: 'no-store' });
+        const response = await fetch(url, { method, headers, credentials, mode, body, cache: requests[index].cache ?? 'no-store' });
         const outcome = response.type === 'opaque' ? 'opaque' : 'readable';
         results[index] = { outcome, status: response.status, readable: Array.from(response.headers.keys()).sort() };
       } catch (error) {
@@ -81,10 +81,10 @@ export async function startChromium() {
   return {
     name: 'chromium',
     origin: pages.address,
-    async run(requests) {
+    async run(requests, width = 6) {
       failures = new Map();
       sentences = new Map();
-      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, 6)`);
+      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, ${width})`);
       const blocked = requests.map(({ url }) => numberOf(url)).filter((_, index) => results[index].outcome === 'blocked' && requests[index].mode === 'cors');
       await settled(events, () => blocked.every((key) => failures.has(key) && (!failures.get(key) || sentences.has(key))));
       return requests.map(({ url }, index) => {
@@ -116,11 +116,11 @@ export async function startFirefox() {
   return {
     name: 'firefox',
     origin: pages.address,
-    async run(requests) {
+    async run(requests, width = 6) {
       // A new page: its log grows with every sentence.
       await page.goto(pages.address);
       sentences = new Map();
-      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, 6)`);
+      const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, ${width})`);
       const blocked = requests.map(({ url }) => numberOf(url)).filter((_, index) => results[index].outcome === 'blocked' && requests[index].mode === 'cors');
       await settled(events, () => blocked.every((key) => sentences.has(key)));
       return requests.map(({ url }, index) => ({ ...results[index], lines: sentences.get(numberOf(url)) ?? [] }));

@@ -55,6 +55,37 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
   });
 }
 
+// What `Access-Control-Max-Age` does: each URL is asked for twice, one after the other, and the preflights are counted.
+for (const start of [startChromium, startFirefox, startWebkit]) {
+  test(`${start.name.slice('start'.length)} remembers a preflight as long as the verdict says`, async () => {
+    const engine = await start();
+    try {
+      const ages = [undefined, '0', '60', '600', '86401', '99999999999999999999', '-1', 'x', '', '1.5', '60, 60', '+60', '60 '];
+      const allow = [['Access-Control-Allow-Origin', '*'], ['Access-Control-Allow-Methods', 'PUT']];
+      const response = { status: 200, headers: [...allow, ['content-length', '2']] };
+      const named = servers[0].origin.replace('127.0.0.1', 'localhost');
+      const cases = [named, servers[0].origin].flatMap((server) => ages.map((age) => [server, age]));
+      const list = cases.map(([server, age], number) => ({
+        request: { origin: engine.origin, url: `${server}/${number}`, method: 'PUT', headers: [], credentials: 'omit', mode: 'cors' },
+        preflight: { status: 200, headers: age === undefined ? allow : [...allow, ['Access-Control-Max-Age', age]] },
+        response,
+      }));
+      servers[0].load(scripts(list));
+      const verdicts = await judge(list);
+      const requests = list.map(({ request }) => ({ ...request, cache: 'default' }));
+      await engine.run([...requests, ...requests], 1);
+      const seen = cases.map((name, number) => {
+        const preflights = servers[0].asked(String(number)).filter(({ preflight }) => preflight);
+        return [...name, preflights.length === 1];
+      });
+      const said = cases.map((name, number) => [...name, verdicts[number].cache_seconds[engine.name] > 0]);
+      assert.deepEqual(seen, said);
+    } finally {
+      await engine.stop();
+    }
+  });
+}
+
 /** What the program says of each exchange. */
 function judge(list) {
   return new Promise((resolve, reject) => {
