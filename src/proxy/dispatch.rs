@@ -99,7 +99,7 @@ impl Proxy {
         };
         // Rare, and with a body that is read here: on a map of fields.
         let has_query = request.target.path().len() < request.target.origin_form.len();
-        if has_query {
+        if has_query && request.method != Method::OPTIONS {
             let target = &request.target.origin_form;
             if bucket_cors::is_asked_for(&request.method, target, head.fields, &found) {
                 return Ok(single(&request));
