@@ -69,21 +69,55 @@ pub(crate) struct Json<'b>(pub(crate) &'b [u8]);
 impl Json<'_> {
     /// Adds the text to a line. Each request of an access log comes by here several times: `fmt`
     /// would cost more than all else.
-    pub(crate) fn write(self, out: &mut String) {
-        for part in parts(self.0) {
-            match part {
-                Part::Plain(text) => out.push_str(text),
-                Part::Quoted(byte) => out.extend(['\\', char::from(byte)]),
-                Part::Hidden(byte) => {
-                    out.push_str("\\u00");
-                    out.extend(
-                        [byte >> 4, byte & 15]
-                            .map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')),
-                    );
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let digit = |index: u8| DIGITS.get(usize::from(index)).copied().unwrap_or(b'0');
+        let mut rest = self.0;
+        loop {
+            let (plain, after) = rest.split_at(plain_length(rest).min(rest.len()));
+            out.extend_from_slice(plain);
+            match after.split_first() {
+                None => return,
+                Some((byte @ (b'"' | b'\\'), after)) => {
+                    out.extend_from_slice(&[b'\\', *byte]);
+                    rest = after;
+                }
+                Some((byte, after)) => {
+                    out.extend_from_slice(b"\\u00");
+                    out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+                    rest = after;
                 }
             }
         }
     }
+}
+
+/// Whether a byte stands for itself: visible ASCII and the space, but `"` and `\`.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+/// How many bytes at the front are [plain](is_plain): eight at a time.
+fn plain_length(bytes: &[u8]) -> usize {
+    const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The high bit of each byte that is zero; of others perhaps, but only above one that is.
+    let zero = |word: u64| word.wrapping_sub(LOW) & !word;
+    let equal = |word: u64, byte: u8| zero(word ^ u64::from_ne_bytes([byte; 8]));
+    let mut length = 0;
+    let (words, last) = bytes.as_chunks::<8>();
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let below_space = word.wrapping_sub(u64::from_ne_bytes([b' '; 8])) & !word;
+        let special = equal(word, b'"') | equal(word, b'\\') | equal(word, 0x7f);
+        let found = (word | below_space | special) & HIGH;
+        if found != 0 {
+            return length + found.trailing_zeros() as usize / 8;
+        }
+        length += 8;
+    }
+    let end = last.iter().position(|byte| !is_plain(*byte));
+    length + end.unwrap_or(last.len())
 }
 
 pub(crate) fn cut(bytes: &[u8], max: usize) -> (&[u8], &[u8]) {
@@ -97,13 +131,11 @@ enum Part<'b> {
 }
 
 fn parts(bytes: &[u8]) -> impl Iterator<Item = Part<'_>> {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (first, after) = rest.split_first()?;
-        if is_plain(first) {
-            let end = rest.iter().position(|byte| !is_plain(byte));
-            let (plain, after) = rest.split_at(end.unwrap_or(rest.len()));
+        if is_plain(*first) {
+            let (plain, after) = rest.split_at(plain_length(rest).min(rest.len()));
             rest = after;
             return Some(Part::Plain(std::str::from_utf8(plain).unwrap_or_default()));
         }
@@ -141,12 +173,24 @@ mod tests {
     proptest! {
         #[test]
         fn json_keeps_the_very_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
-            let mut line = String::from('"');
+            let mut line = vec![b'"'];
             Json(&bytes).write(&mut line);
-            line.push('"');
-            let text: String = serde_json::from_str(&line).unwrap();
+            line.push(b'"');
+            let text: String = serde_json::from_slice(&line).unwrap();
             let read: Vec<u8> = text.chars().map(|char| u8::try_from(char).unwrap()).collect();
             prop_assert_eq!(read, bytes);
+        }
+
+        #[test]
+        fn plain_bytes_are_counted_up_to_the_first_other_one(
+            mut bytes in proptest::collection::vec(b' '..=b'~', 0..50),
+            others in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+        ) {
+            for (place, other) in others {
+                bytes.insert(place % (bytes.len() + 1), other);
+            }
+            let plain = bytes.iter().take_while(|byte| is_plain(**byte));
+            prop_assert_eq!(plain_length(&bytes), plain.count());
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! How a request looks in the access log.
 
-use std::fmt::Write;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -94,56 +94,56 @@ impl Record<'_> {
     }
 
     /// Adds the line of [`Format::Json`](super::Format::Json).
-    pub(crate) fn write_json(&self, out: &mut String, clock: &mut Clock) {
+    pub(crate) fn write_json(&self, out: &mut Vec<u8>, clock: &mut Clock) {
         let (second, millisecond) = clock.at(self.time, |time| {
             // Without `.000Z`.
             let text = time.to_string();
             text.split('.').next().unwrap_or_default().to_owned()
         });
-        out.push_str("{\"time\":\"");
-        out.push_str(second);
-        out.push('.');
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(second.as_bytes());
+        out.push(b'.');
         number(out, millisecond.into(), 3);
-        out.push_str("Z\"");
+        out.extend_from_slice(b"Z\"");
         if let Some(route) = self.route {
             string(out, "route", route.as_bytes());
         }
         if let Some(client) = self.client {
-            out.push_str(",\"client\":\"");
+            out.extend_from_slice(b",\"client\":\"");
             address(out, client);
-            out.push('"');
+            out.push(b'"');
         }
         string(out, "method", self.method.as_str().as_bytes());
         if !self.host.is_empty() {
             string(out, "host", self.host);
         }
-        out.push_str(",\"target\":\"");
+        out.extend_from_slice(b",\"target\":\"");
         for part in unsigned(self.target, MAX_TARGET) {
             Json(part.as_bytes()).write(out);
         }
-        out.push_str("\",\"version\":\"");
-        out.push_str(version(self.version));
-        out.push_str("\",\"status\":");
-        out.push_str(self.status.as_str());
-        out.push_str(",\"bytes\":");
+        out.extend_from_slice(b"\",\"version\":\"");
+        out.extend_from_slice(version(self.version).as_bytes());
+        out.extend_from_slice(b"\",\"status\":");
+        out.extend_from_slice(self.status.as_str().as_bytes());
+        out.extend_from_slice(b",\"bytes\":");
         number(out, self.bytes, 1);
         if let Some(cut) = self.cut {
             string(out, "cut", cut.as_str().as_bytes());
         }
-        out.push_str(",\"duration_seconds\":");
+        out.extend_from_slice(b",\"duration_seconds\":");
         number(out, self.duration.as_secs(), 1);
-        out.push('.');
+        out.push(b'.');
         number(out, self.duration.subsec_micros().into(), 6);
         if let Some(upstream) = self.upstream {
             string(out, "upstream", upstream.shown_address().as_bytes());
         }
         if let Some((upstream, failure)) = self.failed {
             // Of the config, and no longer than a host name may be.
-            out.push_str(",\"failed\":{\"upstream\":\"");
+            out.extend_from_slice(b",\"failed\":{\"upstream\":\"");
             Json(upstream.as_bytes()).write(out);
-            out.push_str("\",\"reason\":\"");
-            out.push_str(failure.as_str());
-            out.push_str("\"}");
+            out.extend_from_slice(b"\",\"reason\":\"");
+            out.extend_from_slice(failure.as_str().as_bytes());
+            out.extend_from_slice(b"\"}");
         }
         if !self.request_id.is_empty() {
             string(out, "request_id", self.request_id.as_bytes());
@@ -172,27 +172,27 @@ impl Record<'_> {
                 reason,
                 "\"}",
             ] {
-                out.push_str(part);
+                out.extend_from_slice(part.as_bytes());
             }
         }
         if let Some(referer) = self.referer.filter(|referer| !referer.is_empty()) {
-            out.push_str(",\"referer\":\"");
+            out.extend_from_slice(b",\"referer\":\"");
             for part in unsigned_value(referer) {
                 Json(part.as_bytes()).write(out);
             }
-            out.push('"');
+            out.push(b'"');
         }
         if let Some(user_agent) = self.user_agent.filter(|agent| !agent.is_empty()) {
             string(out, "user_agent", user_agent);
         }
-        out.push_str("}\n");
+        out.extend_from_slice(b"}\n");
     }
 
     /// Adds the line of [`Format::Combined`](super::Format::Combined).
-    pub(crate) fn write_combined(&self, out: &mut String, clock: &mut Clock) {
+    pub(crate) fn write_combined(&self, out: &mut Vec<u8>, clock: &mut Clock) {
         match self.client {
             Some(client) => put(out, format_args!("{client}")),
-            None => out.push('-'),
+            None => out.push(b'-'),
         }
         let (time, _) = clock.at(self.time, |time| CommonLog(time).to_string());
         put(out, format_args!(" - - [{time}] \""));
@@ -215,7 +215,7 @@ impl Record<'_> {
                 self.bytes
             ),
         );
-        out.push_str(" \"");
+        out.extend_from_slice(b" \"");
         for part in unsigned_value(self.referer.unwrap_or(b"-")) {
             put(
                 out,
@@ -270,16 +270,16 @@ fn is_secret(name: &str) -> bool {
         .any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-fn string(out: &mut String, name: &str, value: &[u8]) {
+fn string(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [",\"", name, "\":\""] {
-        out.push_str(part);
+        out.extend_from_slice(part.as_bytes());
     }
     Json(cut(value, MAX_VALUE).0).write(out);
-    out.push('"');
+    out.push(b'"');
 }
 
 /// Writes a number with `width` digits at least.
-fn number(out: &mut String, mut number: u64, width: usize) {
+fn number(out: &mut Vec<u8>, mut number: u64, width: usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
     for (place, digit) in digits.iter_mut().enumerate().rev() {
@@ -291,26 +291,24 @@ fn number(out: &mut String, mut number: u64, width: usize) {
         }
     }
     let start = start.min(digits.len() - width);
-    let digits = digits.get(start..).unwrap_or_default();
-    out.push_str(std::str::from_utf8(digits).unwrap_or_default());
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
 /// Writes an address.
-fn address(out: &mut String, address: IpAddr) {
+fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V6(address) => put(out, format_args!("{address}")),
         IpAddr::V4(address) => {
             for (place, octet) in address.octets().into_iter().enumerate() {
-                out.push_str(if place > 0 { "." } else { "" });
+                out.extend_from_slice(if place > 0 { b"." } else { b"" });
                 number(out, octet.into(), 1);
             }
         }
     }
 }
 
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("writing to a String cannot fail");
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to memory cannot fail");
 }
 
 fn version(version: Version) -> &'static str {
@@ -334,12 +332,15 @@ pub(crate) mod tests {
         fn numbers_and_addresses_are_written_as_they_are_displayed(
             value: u64, small in 0..1_000_u64, client: IpAddr,
         ) {
-            let mut out = String::new();
+            let mut out = Vec::new();
             number(&mut out, value, 1);
             number(&mut out, small, 3);
             number(&mut out, small, 6);
             address(&mut out, client);
-            prop_assert_eq!(out, format!("{value}{small:03}{small:06}{client}"));
+            prop_assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("{value}{small:03}{small:06}{client}")
+            );
         }
     }
 
@@ -368,16 +369,17 @@ pub(crate) mod tests {
     }
 
     fn json(record: &Record<'_>) -> serde_json::Value {
-        let mut out = String::new();
+        let mut out = Vec::new();
         record.write_json(&mut out, &mut Clock::default());
+        let out = String::from_utf8(out).unwrap();
         assert!(out.ends_with("}\n") && out.matches('\n').count() == 1);
         serde_json::from_str(&out).unwrap()
     }
 
     fn combined(record: &Record<'_>) -> String {
-        let mut out = String::new();
+        let mut out = Vec::new();
         record.write_combined(&mut out, &mut Clock::default());
-        out
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
@@ -491,11 +493,12 @@ pub(crate) mod tests {
     #[test]
     fn a_clock_that_stood_still_is_read_anew() {
         let mut clock = Clock::default();
-        let mut out = String::new();
+        let mut out = Vec::new();
         for milliseconds in [1, 999, 1000, 999] {
             let time = UNIX_EPOCH + Duration::from_millis(milliseconds);
             Record { time, ..record() }.write_json(&mut out, &mut clock);
         }
+        let out = String::from_utf8(out).unwrap();
         let times: Vec<_> = out.lines().map(|line| &line[9..33]).collect();
         assert_eq!(
             times,

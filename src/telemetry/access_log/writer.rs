@@ -18,14 +18,14 @@ use super::Destination;
 /// Finished lines.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
-    pub(crate) text: String,
+    pub(crate) text: Vec<u8>,
     pub(crate) count: u64,
 }
 
 impl Lines {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
-            text: String::with_capacity(bytes),
+            text: Vec::with_capacity(bytes),
             count: 0,
         }
     }
@@ -64,7 +64,7 @@ impl Writer {
     }
 
     fn write(&mut self, lines: &Lines) {
-        let written = self.output.write(lines.text.as_bytes());
+        let written = self.output.write(&lines.text);
         if let Err(lost) = &written {
             self.metrics.access_log_dropped(lost.lines);
             if !self.is_failing {
