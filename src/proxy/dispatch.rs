@@ -98,12 +98,16 @@ impl Proxy {
             return Ok(self.forward_bytes(&request, &found, &held, marking, out));
         };
         // Rare, and with a body that is read here: on a map of fields.
-        let has_query = request.target.path().len() < request.target.origin_form.len();
-        if has_query && request.method != Method::OPTIONS {
-            let target = &request.target.origin_form;
-            if bucket_cors::is_asked_for(&request.method, target, head.fields, &found) {
-                return Ok(single(&request));
-            }
+        if request.method != Method::OPTIONS
+            && request.target.path().len() < request.target.origin_form.len()
+            && bucket_cors::is_asked_for(
+                &request.method,
+                &request.target.origin_form,
+                head.fields,
+                &found,
+            )
+        {
+            return Ok(single(&request));
         }
         let vary = |is_allowed| policy.policy.vary(Kind::Actual, is_allowed);
         let vary = match Question::of(&request, policy.policy.semantics()) {
