@@ -114,8 +114,8 @@ fn answer(origin: &str, hosts: usize, buckets: usize) -> Work {
     Box::new(move |count| {
         for _ in 0..count {
             out.clear();
-            let look = proxy.look(black_box(request.as_bytes()), client, false, &mut out);
-            assert!(matches!(look, Action::Answered { close: false, .. }));
+            let action = proxy.handle_head(black_box(request.as_bytes()), client, false, &mut out);
+            assert!(matches!(action, Action::Answered { close: false, .. }));
         }
     })
 }

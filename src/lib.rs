@@ -56,13 +56,15 @@
 //!
 //! # A request
 //!
-//! `server::http1` reads each HTTP/1.1 head and passes its bytes to `Proxy::look`
+//! `server::head_reader` reads each HTTP/1.1 head and passes its bytes to `Proxy::handle_head`
 //! (`proxy::dispatch`). It parses the head with the one strict parser (`http1::request_head`), finds
-//! the route and the policy, and decides. There are four outcomes (`proxy::action`):
+//! the route and the policy, and decides. The outcomes (`proxy::action`):
 //!
 //! - The head is invalid or no route serves it: an error response (`proxy::bad_request`).
 //! - It is a preflight (`proxy::preflight`), or another request that the proxy answers itself, such
 //!   as `OPTIONS *` (`proxy::own_answer`): the response is written at once.
+//! - It is for a bucket's CORS configuration (`?cors`): `proxy::bucket_cors` asks `bucket_api`, or
+//!   answers 405.
 //! - All upstreams of the route speak HTTP/1.1: `proxy::carry_out` forwards the request as an
 //!   `Exchange`. It works on bytes, copies heads line by line, streams bodies (`proxy::upload`,
 //!   `proxy::download`), carries upgrades (`proxy::upgrade`), and runs inside the connection's own

@@ -3,6 +3,9 @@
 
 use std::cell::RefCell;
 
+/// How many bytes are read ahead from a client that sends before it is answered.
+pub(crate) const READ_AHEAD: usize = 16 * 1024;
+
 /// As much as is read at once of a body that flows.
 const INPUT: usize = 256 * 1024;
 

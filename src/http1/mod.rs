@@ -5,8 +5,9 @@
 //! lists what is refused and why.
 //!
 //! `request_head` and `response_head` parse heads, `body` and `chunked` read bodies,
-//! `connection_fields` and `claims` say which fields are not passed on, `response_edit` changes
-//! a response, and `client_head` writes its head.
+//! `connection_fields` and `claims` say which fields are not passed on, `request_rules` what a request
+//! asks for, `response_edit` changes a response, and `client_head` writes its head. What changes in a
+//! request is in `proxy::request_edit`: it says who the client is.
 //!
 //! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 

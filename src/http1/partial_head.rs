@@ -118,8 +118,8 @@ mod tests {
     use super::*;
 
     fn values(head: &str, name: &str) -> Vec<String> {
-        let glimpse = PartialHead::of(head.as_bytes());
-        let values = glimpse.fields.get_all(name).iter();
+        let head = PartialHead::of(head.as_bytes());
+        let values = head.fields.get_all(name).iter();
         values
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .collect()
@@ -139,9 +139,9 @@ mod tests {
             ("", ("", "")),
         ];
         for (head, (method, target)) in cases {
-            let glimpse = PartialHead::of(head.as_bytes());
-            assert_eq!(glimpse.method, method.as_bytes(), "{head:?}");
-            assert_eq!(glimpse.target, target.as_bytes(), "{head:?}");
+            let head = PartialHead::of(head.as_bytes());
+            assert_eq!(head.method, method.as_bytes(), "{head:?}");
+            assert_eq!(head.target, target.as_bytes(), "{head:?}");
         }
     }
 

@@ -10,9 +10,6 @@ use super::fields::Fields;
 /// How long a request's body is held for an upstream that never says `100 Continue`.
 pub(crate) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How many bytes are read ahead from a client that sends before it is answered.
-pub(crate) const READ_AHEAD: usize = 16 * 1024;
-
 /// Whether the client asks to leave HTTP for a protocol that can be tunnelled ([RFC 9110 §7.8]).
 ///
 /// `h2c` cannot, not even as one of several: a request could be smuggled behind the upgrade.

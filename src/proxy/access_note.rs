@@ -1,4 +1,4 @@
-//! What is kept of a request for its access record.
+//! What is kept of a request on bytes for its access record.
 
 use std::net::IpAddr;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What the access log records of an exchange. If there is a log or a trace, the exchange keeps the
+//! What the access log records of a request on bytes. If there is a log or a trace, the exchange keeps the
 //! request's logged fields until the response has ended.
 
 use std::net::IpAddr;
@@ -63,19 +63,19 @@ impl Proxy {
     }
 
     /// Logs an exchange that has ended.
-    pub(crate) fn tell(&self, exchange: &Exchange, route: &Route, end: &ExchangeEnd<'_>) {
-        let Some(told) = &exchange.told else {
+    pub(crate) fn log_exchange(&self, exchange: &Exchange, route: &Route, end: &ExchangeEnd<'_>) {
+        let Some(note) = &exchange.note else {
             return;
         };
         let part = |range: &Range<usize>| exchange.head_buf.get(range.clone()).unwrap_or_default();
         let record = Record {
-            time: told.time,
+            time: note.time,
             route: Some(&route.name),
-            client: told.address,
+            client: note.address,
             method: &exchange.method,
-            host: part(&told.host),
-            target: std::str::from_utf8(part(&told.target)).unwrap_or_default(),
-            version: told.version,
+            host: part(&note.host),
+            target: std::str::from_utf8(part(&note.target)).unwrap_or_default(),
+            version: note.version,
             status: end.status,
             bytes: end.bytes,
             cut: end.cut,
@@ -83,13 +83,13 @@ impl Proxy {
             upstream: end.upstream,
             failed: end.failed,
             request_id: end.request_id,
-            trace_id: told.trace_id,
-            origin: told.origin.as_ref().map(part),
-            decision: told.decision,
-            referer: told.referer.as_ref().map(part),
-            user_agent: told.user_agent.as_ref().map(part),
+            trace_id: note.trace_id,
+            origin: note.origin.as_ref().map(part),
+            decision: note.decision,
+            referer: note.referer.as_ref().map(part),
+            user_agent: note.user_agent.as_ref().map(part),
         };
-        self.record(&record, told.span.as_ref());
+        self.record(&record, note.span.as_ref());
     }
 
     /// Logs a request, and ends its span.
@@ -113,7 +113,7 @@ impl Proxy {
     }
 
     /// Logs a request that was answered here.
-    pub(crate) fn tell_answered(
+    pub(crate) fn log_own_answer(
         &self,
         request: &ReceivedRequest<'_, '_>,
         route: &Route,

@@ -46,8 +46,8 @@ impl Proxy {
         if !matches!(error, Error::UnknownHost) {
             log(error, bytes, client, start);
         }
-        let glimpse = PartialHead::of(bytes);
-        let parts = parts(&glimpse);
+        let head = PartialHead::of(bytes);
+        let parts = parts(&head);
         let held = self.snapshot();
         let mut response = self.refuse_head(error, &held.0, &parts, client);
         if !lines.is_empty() {
@@ -55,7 +55,7 @@ impl Proxy {
             response.headers_mut().remove(CONNECTION);
         }
         self.count(&self.unrouted, &parts.method, response.status(), start);
-        let target = std::str::from_utf8(glimpse.target).unwrap_or_default();
+        let target = std::str::from_utf8(head.target).unwrap_or_default();
         let tracer = self.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
         if self.access_log.is_some() || span.is_some() {
@@ -67,7 +67,7 @@ impl Proxy {
             let record = Record {
                 client: address,
                 duration: start.elapsed(),
-                ..record(&glimpse, &parts, &response)
+                ..record(&head, &parts, &response)
             };
             self.record(&record, span.as_ref());
         }
@@ -108,14 +108,14 @@ fn hint(bytes: &[u8]) -> Option<&'static str> {
 
 /// What is known of a refused head as a request; its method is `-` where it has none. Where its
 /// target is none, it has no host either: which policy it is under depends on both.
-fn parts(glimpse: &PartialHead<'_>) -> request::Parts {
+fn parts(head: &PartialHead<'_>) -> request::Parts {
     let mut request = Request::new(());
-    *request.version_mut() = glimpse.version;
-    *request.headers_mut() = glimpse.fields.clone();
-    let method = Method::from_bytes(glimpse.method).or_else(|_| Method::from_bytes(b"-"));
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.fields.clone();
+    let method = Method::from_bytes(head.method).or_else(|_| Method::from_bytes(b"-"));
     *request.method_mut() = method.unwrap_or_default();
     // A query, which may be the very part that is too long, does not choose a route.
-    let path = glimpse.target.split(|&byte| byte == b'?').next();
+    let path = head.target.split(|&byte| byte == b'?').next();
     match Uri::try_from(path.unwrap_or_default()) {
         Ok(path) => *request.uri_mut() = path,
         Err(_) => {
@@ -127,11 +127,11 @@ fn parts(glimpse: &PartialHead<'_>) -> request::Parts {
 
 /// What the access log says of it, whom it comes from and how long it took apart.
 fn record<'r>(
-    glimpse: &'r PartialHead<'_>,
+    head: &'r PartialHead<'_>,
     parts: &'r request::Parts,
     response: &'r Response<Body>,
 ) -> Record<'r> {
-    let field = |name| glimpse.fields.get(name).map(HeaderValue::as_bytes);
+    let field = |name| head.fields.get(name).map(HeaderValue::as_bytes);
     let id = response.headers().get(REQUEST_ID);
     let bytes = response.body().size_hint().exact();
     Record {
@@ -140,11 +140,11 @@ fn record<'r>(
         client: None,
         method: &parts.method,
         host: field(HOST).unwrap_or_default(),
-        target: match std::str::from_utf8(glimpse.target) {
+        target: match std::str::from_utf8(head.target) {
             Ok(target) if !target.is_empty() => target,
             _ => "-",
         },
-        version: glimpse.version,
+        version: head.version,
         status: response.status(),
         bytes: bytes
             .filter(|_| parts.method != Method::HEAD)
@@ -154,7 +154,7 @@ fn record<'r>(
         upstream: None,
         failed: None,
         request_id: id.and_then(|id| id.to_str().ok()).unwrap_or_default(),
-        trace_id: TraceParent::of(&glimpse.fields).map(|parent| parent.trace_id),
+        trace_id: TraceParent::of(&head.fields).map(|parent| parent.trace_id),
         origin: field(ORIGIN),
         decision: None,
         referer: field(REFERER),

@@ -34,13 +34,13 @@ impl BodyError {
     }
 }
 
-/// Logs a response of `lease`'s upstream that was cut, and counts it as a failure with `failures`.
+/// Logs a response of `in_flight`'s upstream that was cut, and counts it as a failure with `failures`.
 pub(crate) fn note_cut(
-    lease: &InFlight,
+    in_flight: &InFlight,
     failures: Option<&UpstreamFailures>,
     error: &dyn std::fmt::Display,
 ) {
-    let upstream = lease.upstream();
+    let upstream = in_flight.upstream();
     upstream_log::log(UpstreamFailure::Body, || {
         tracing::warn!(%upstream, %error, "an upstream's response was cut");
     });

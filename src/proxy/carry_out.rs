@@ -13,8 +13,8 @@ use socket2::SockRef;
 use tokio::io::ReadBuf;
 
 use crate::http1::body::{BodyReader, Coding, part};
+use crate::http1::buffers::READ_AHEAD;
 use crate::http1::client_head::{is_unsized, write_for_client, write_switch};
-use crate::http1::request_rules::READ_AHEAD;
 use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::write::{write_all, write_at_once, write_both_at_once};
@@ -104,34 +104,34 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
         let mut tries = Tries::of(self.exchange.client);
         let ready = self.take_bound();
-        let (mut lease, mut raw) = match ready.or_else(|| pool.idle_raw(upstreams, &tries)) {
+        let (mut in_flight, mut conn) = match ready.or_else(|| pool.idle_http1(upstreams, &tries)) {
             Some(ready) => ready,
             // Boxed, as all that is rare: it is no part of what each connection keeps.
-            None => Box::pin(pool.checkout_raw(upstreams, &mut tries))
+            None => Box::pin(pool.checkout_http1(upstreams, &mut tries))
                 .await
                 .map_err(ExchangeFailure::Final)?,
         };
         let reply = loop {
-            match self.send_and_answer(&lease, &mut raw).await {
+            match self.send_and_answer(&in_flight, &mut conn).await {
                 Ok(reply) => {
-                    lease.answered();
-                    if self.exchange.told.is_some() {
-                        self.upstream = Some(Arc::clone(lease.upstream()));
+                    in_flight.answered();
+                    if self.exchange.note.is_some() {
+                        self.upstream = Some(Arc::clone(in_flight.upstream()));
                     }
                     break reply;
                 }
                 // The upstream closed a kept-alive connection at the moment that it was used
                 // again: once more, on a new one (RFC 9112 §9.3.1).
                 Err(failure) if failure.allows_another_try(self.exchange) => {
-                    tries.stale.push(lease.upstream().id);
+                    tries.stale.push(in_flight.upstream().id);
                     // It has a place that the new one may need.
-                    drop(raw);
-                    let again = Box::pin(pool.checkout_raw(upstreams, &mut tries));
-                    (lease, raw) = again.await.map_err(ExchangeFailure::Final)?;
+                    drop(conn);
+                    let again = Box::pin(pool.checkout_http1(upstreams, &mut tries));
+                    (in_flight, conn) = again.await.map_err(ExchangeFailure::Final)?;
                 }
                 Err(failure) => {
                     if let ExchangeFailure::Final(error) = &failure {
-                        lease.failed(error);
+                        in_flight.failed(error);
                     }
                     return Err(failure);
                 }
@@ -145,18 +145,18 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             authenticates_connection,
             switched,
         } = reply;
-        raw.is_bound |= authenticates_connection || self.exchange.authenticates_connection;
+        conn.is_bound |= authenticates_connection || self.exchange.authenticates_connection;
         if let Some(first) = switched {
-            return Ok(Box::pin(self.tunnel(raw, unwritten, first)).await);
+            return Ok(Box::pin(self.tunnel(conn, unwritten, first)).await);
         }
-        let limit = lease.upstream().settings.timeouts.body_idle;
+        let limit = in_flight.upstream().settings.timeouts.body_idle;
         // Until the client has all of it.
         self.cut = Some(BodyCut::Client);
         if !left.is_ended() || !unwritten.is_empty() {
-            let moved = self.download(left, unwritten, &mut raw, limit);
+            let moved = self.download(left, unwritten, &mut conn, limit);
             if let Err(broken) = Box::pin(moved).await {
                 self.cut = Some(broken.cut());
-                self.note_broken_body(&lease, &broken);
+                self.note_broken_body(&in_flight, &broken);
                 // Cut: the client must not take what it has for the whole.
                 return Ok(self.cut());
             }
@@ -168,10 +168,10 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             flushed.map_err(|_| ExchangeFailure::ClientLeft)?;
         }
         self.cut = None;
-        if is_upstream_free && raw.is_bound && !raw.is_spent {
-            *self.bound = Some(Box::new(raw));
+        if is_upstream_free && conn.is_bound && !conn.is_spent {
+            *self.bound = Some(Box::new(conn));
         } else if is_upstream_free {
-            raw.give_back();
+            conn.give_back();
         }
         Ok(match closes {
             false => ConnFate::On,
@@ -183,10 +183,10 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     /// The connection that belongs to this client's, if the request goes to its upstream.
     fn take_bound(&mut self) -> Option<(InFlight, Http1Conn)> {
         let bound = self.bound.as_deref_mut()?;
-        let lease = bound.lease_for(&self.route.upstreams, self.exchange.client)?;
-        let mut raw = *self.bound.take()?;
-        raw.is_reused = true;
-        Some((lease, raw))
+        let in_flight = bound.in_flight_for(&self.route.upstreams, self.exchange.client)?;
+        let mut conn = *self.bound.take()?;
+        conn.is_reused = true;
+        Some((in_flight, conn))
     }
 
     /// Ends the connection of a client in the middle of a response's body. Where the end of the
@@ -204,39 +204,39 @@ impl<C: ClientStream> RunningExchange<'_, C> {
 
     async fn send_and_answer(
         &mut self,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
     ) -> Result<Reply, ExchangeFailure> {
         let mut received = PartialResponse::nothing(self.exchange.interim());
         // What an earlier try left of an interim response goes first.
         received.passed_on = std::mem::take(&mut self.untaken);
-        let answered = self.ask(lease, raw, &mut received).await;
+        let answered = self.ask(in_flight, conn, &mut received).await;
         self.untaken = received.passed_on;
         answered
     }
 
     async fn ask(
         &mut self,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         received: &mut PartialResponse,
     ) -> Result<Reply, ExchangeFailure> {
         let exchange = self.exchange;
-        let timeouts = lease.upstream().settings.timeouts;
+        let timeouts = in_flight.upstream().settings.timeouts;
         let mut is_sent = true;
         self.deadline.set(due(timeouts.response_head));
         // What may be sent but once goes the careful way.
         if exchange.is_repeatable() {
-            let head = exchange.head_for(lease.upstream());
-            let sent = raw.send(&head, self.deadline).await;
-            sent.map_err(|no_reply| failure(no_reply, lease, raw))?;
+            let head = exchange.head_for(in_flight.upstream());
+            let sent = conn.send(&head, self.deadline).await;
+            sent.map_err(|no_reply| failure(no_reply, in_flight, conn))?;
         } else {
-            let upload = self.upload(lease, raw, received);
+            let upload = self.upload(in_flight, conn, received);
             is_sent = Box::pin(upload).await?;
             self.deadline.set(due(timeouts.response_head));
         }
         let answered = poll_fn(|cx| {
-            match self.poll_answer(cx, !is_sent, lease, raw, received) {
+            match self.poll_answer(cx, !is_sent, in_flight, conn, received) {
                 Poll::Pending => {}
                 ready => return ready,
             }
@@ -246,7 +246,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             if is_sent && let Poll::Ready(Err(_)) = self.poll_ahead(cx) {
                 return Poll::Ready(Err(ExchangeFailure::ClientLeft));
             }
-            let late = || ExchangeFailure::Final(NoReply::Late.error(lease));
+            let late = || ExchangeFailure::Final(NoReply::Late.error(in_flight));
             self.deadline.poll(cx).map(|()| Err(late()))
         });
         let mut reply = answered.await?;
@@ -259,22 +259,22 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         &mut self,
         cx: &mut Context<'_>,
         must_close: bool,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         received: &mut PartialResponse,
     ) -> Poll<Result<Reply, ExchangeFailure>> {
         let (proxy, exchange) = (self.proxy, self.exchange);
         let expected = Expected {
-            limits: &lease.upstream().settings.limits,
+            limits: &in_flight.upstream().settings.limits,
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,
-            may_repeat: raw.is_reused && exchange.is_repeatable(),
+            may_repeat: conn.is_reused && exchange.is_repeatable(),
             // Before the request's end, what comes next is not of the other protocol.
             may_switch: exchange.upgrades && !must_close,
         };
         let closes = must_close || exchange.closes || (self.closing)();
         let scratch = &mut *proxy.scratch.borrow_mut();
-        let answered = raw.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
+        let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
             proxy.count_exchange(exchange, self.route, head.status);
             self.status = head.status;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -322,7 +322,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 switched: None,
             })
         });
-        answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, lease, raw))?)
+        answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, in_flight, conn))?)
     }
 
     /// Reads what the client sends before it was answered, up to a bound. Ready when it sends no
@@ -354,9 +354,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     }
 }
 
-fn failure(no_reply: NoReply, lease: &InFlight, raw: &Http1Conn) -> ExchangeFailure {
-    let is_stale = no_reply.is_stale(raw);
-    let error = no_reply.error(lease);
+fn failure(no_reply: NoReply, in_flight: &InFlight, conn: &Http1Conn) -> ExchangeFailure {
+    let is_stale = no_reply.is_stale(conn);
+    let error = no_reply.error(in_flight);
     match is_stale {
         true => ExchangeFailure::Stale(error),
         false => ExchangeFailure::Final(error),

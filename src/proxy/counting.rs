@@ -90,7 +90,7 @@ impl Proxy {
             policy: Some(policy),
             request_id,
         };
-        self.refusals.log(&refusal, Instant::now());
+        self.denial_log.log(&refusal, Instant::now());
     }
 
     /// Counts a preflight's refusal where no route serves its host, and logs it like others.
@@ -114,6 +114,6 @@ impl Proxy {
             policy: None,
             request_id,
         };
-        self.refusals.log(&refusal, Instant::now());
+        self.denial_log.log(&refusal, Instant::now());
     }
 }

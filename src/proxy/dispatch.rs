@@ -31,12 +31,18 @@ use super::{Proxy, bucket_cors};
 impl Proxy {
     /// Reads the request that `bytes` begin with and does what can be done at once; `out` is
     /// written to. With `closing`, the connection ends with the next response.
-    pub fn look(&self, bytes: &[u8], client: Client, closing: bool, out: &mut Vec<u8>) -> Action {
+    pub fn handle_head(
+        &self,
+        bytes: &[u8],
+        client: Client,
+        closing: bool,
+        out: &mut Vec<u8>,
+    ) -> Action {
         let read = read_request(bytes, &self.limits, |head| {
             let start = Instant::now();
             let closes = closing || head.closes();
             match self.dispatch(head, client, start, closes, out) {
-                Ok(look) => look,
+                Ok(action) => action,
                 Err(error) => {
                     let close =
                         closes || head.framing != Framing::Length(0) || error.answer().close;
@@ -50,7 +56,7 @@ impl Proxy {
             }
         });
         match read {
-            Ok(Some(look)) => look,
+            Ok(Some(action)) => action,
             Ok(None) => Action::More,
             Err(error) => {
                 let error = match error {
@@ -238,7 +244,7 @@ impl Proxy {
         let cors = head_buf.len();
         let host_at = write_for_upstream(request, &edit, host, &mut head_buf);
         let length = head_buf.len();
-        let told = self.note(request, marking.decision, span, &mut head_buf);
+        let note = self.note(request, marking.decision, span, &mut head_buf);
         Action::Exchange {
             consumed: head.bytes.len(),
             exchange: Exchange {
@@ -246,7 +252,7 @@ impl Proxy {
                 cors,
                 head: length,
                 host_at,
-                told,
+                note,
                 marks: marking.marks,
                 held: Rc::clone(held),
                 route: found.index,

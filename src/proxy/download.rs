@@ -58,7 +58,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         &mut self,
         mut left: BodyReader,
         mut unwritten: Vec<u8>,
-        raw: &mut Http1Conn,
+        conn: &mut Http1Conn,
         limit: Duration,
     ) -> Result<(), Broken> {
         let mut piece = SMALLEST_PIECE;
@@ -80,7 +80,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             }
             if let BodyReader::Length(length) = &mut left
                 && *length >= WORTH_IT
-                && let (Some(source), Some(sink)) = (raw.stream.tcp(), self.client.tcp())
+                && let (Some(source), Some(sink)) = (conn.stream.tcp(), self.client.tcp())
                 && let Some(pipe) = self.proxy.pipes.take()
             {
                 let bytes = &mut self.bytes;
@@ -96,7 +96,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 if flush(cx, self.client).is_err() {
                     return Poll::Ready(Err(Broken::Client));
                 }
-                let moved = self.poll_piece(cx, &mut left, piece, raw);
+                let moved = self.poll_piece(cx, &mut left, piece, conn);
                 if moved.is_ready() {
                     return moved;
                 }
@@ -133,13 +133,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         cx: &mut Context<'_>,
         left: &mut BodyReader,
         piece: usize,
-        raw: &mut Http1Conn,
+        conn: &mut Http1Conn,
     ) -> Poll<Result<Vec<u8>, Broken>> {
         let coding = self.exchange.coding();
         let scratch = &mut *self.proxy.scratch.borrow_mut();
         let piece = piece.min(scratch.input.len());
         let mut buffer = ReadBuf::new(scratch.input.get_mut(..piece).unwrap_or_default());
-        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer)).map_err(Broken::Upstream)?;
+        ready!(Pin::new(&mut conn.stream).poll_read(cx, &mut buffer)).map_err(Broken::Upstream)?;
         let mut bytes = buffer.filled();
         let written = match left {
             BodyReader::Length(length) if !bytes.is_empty() => {
@@ -147,7 +147,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 *length -= now.len() as u64;
                 self.bytes += now.len() as u64;
                 // What comes behind the body is no response to anything: the connection is spent.
-                raw.is_spent |= now.len() < bytes.len();
+                conn.is_spent |= now.len() < bytes.len();
                 write_at_once(cx, self.client, now)
             }
             left => {
@@ -160,7 +160,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     coding.write_end(b"", &mut scratch.output);
                 } else {
                     self.bytes += left.pass(&mut bytes, coding, &mut scratch.output);
-                    raw.is_spent |= !bytes.is_empty();
+                    conn.is_spent |= !bytes.is_empty();
                 }
                 write_at_once(cx, self.client, &scratch.output)
             }

@@ -31,7 +31,7 @@ pub struct Exchange {
     /// Where in it the chosen upstream's `Host` goes; `None`: it has one.
     pub(crate) host_at: Option<usize>,
     /// `None`: there is no log.
-    pub(crate) told: Option<Box<AccessNote>>,
+    pub(crate) note: Option<Box<AccessNote>>,
     /// `None`: CORS is the upstream's business.
     pub(crate) marks: Option<Marks>,
     pub(crate) held: Rc<Held>,

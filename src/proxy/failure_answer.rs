@@ -23,7 +23,7 @@ use super::running_exchange::{ConnFate, RunningExchange};
 
 impl<C: ClientStream> RunningExchange<'_, C> {
     /// Counts and logs a response's body that broke off.
-    pub(super) fn note_broken_body(&self, lease: &InFlight, broken: &Broken) {
+    pub(super) fn note_broken_body(&self, in_flight: &InFlight, broken: &Broken) {
         let cause = match broken {
             Broken::Client => {
                 return tracing::debug!(
@@ -41,7 +41,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 .metrics
                 .upstream_failure(worker, UpstreamFailure::Body);
         }
-        let upstream = lease.upstream();
+        let upstream = in_flight.upstream();
         upstream_log::log(UpstreamFailure::Body, || {
             tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");
         });
@@ -50,7 +50,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     /// Answers for an upstream that did not.
     pub(super) async fn answer_failure(&mut self, error: &Error) -> ConnFate {
         let (proxy, exchange, route) = (self.proxy, self.exchange, self.route);
-        let failed = error.failed_upstream().filter(|_| exchange.told.is_some());
+        let failed = error.failed_upstream().filter(|_| exchange.note.is_some());
         self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
         let mut response = proxy.failure(route, error, exchange.marks.is_some());
         // A request whose body was not read to its end has bytes behind it that are no request.

@@ -1,6 +1,5 @@
-//! What changes on the way: the request to the upstream, the response to the client.
-//!
-//! Everything else stays as it came, byte for byte: path, query and `Host` are what SigV4 signs.
+//! Checks and edits of heads that are header maps; the rules for fields are in `request_edit` and
+//! `http1::response_edit`.
 
 use std::mem;
 

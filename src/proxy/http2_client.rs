@@ -39,11 +39,11 @@ impl Proxy {
         route: &Route,
         request: &request::Parts,
         body: RequestBody,
-        lease: InFlight,
+        in_flight: InFlight,
         mut connection: Http2,
         reused: bool,
     ) -> Result<Response<Body>, Box<NoResponse>> {
-        let upstream = lease.upstream();
+        let upstream = in_flight.upstream();
         let progress = body.begin();
         let (body, loan) = ReplayBody::lend(body);
         let mut request = Request::from_parts(request.clone(), body);
@@ -60,9 +60,10 @@ impl Proxy {
         let (fate, error, body) = match result {
             Ok(Ok(response)) => match check(&response, upstream) {
                 Ok(()) => {
-                    lease.answered();
+                    in_flight.answered();
                     let failures = route.metrics.upstream_failures(self.worker);
-                    let response = response.map(|body| UpstreamBody::new(body, lease, failures));
+                    let response =
+                        response.map(|body| UpstreamBody::new(body, in_flight, failures));
                     return Ok(response.map(Body::from_http2));
                 }
                 Err(error) => (Fate::Unknown, error, None),
@@ -89,7 +90,7 @@ impl Proxy {
             error,
             body,
             was_reused: reused,
-            lease,
+            in_flight,
         }))
     }
 }

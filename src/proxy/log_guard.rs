@@ -1,4 +1,4 @@
-//! A request that the access log and a span will tell of when its response has ended.
+//! A request as a map of fields: it is logged, and its span ends, when its response has ended.
 
 use std::net::IpAddr;
 use std::rc::Rc;

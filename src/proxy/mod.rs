@@ -25,10 +25,10 @@ pub(crate) mod failure_answer;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod header_map;
+pub(crate) mod header_map_tunnel;
 pub(crate) mod http1_client;
 pub mod http1_heads;
 pub(crate) mod http2_client;
-pub(crate) mod http2_tunnel;
 pub(crate) mod log_guard;
 pub(crate) mod no_response;
 pub(crate) mod own_answer;

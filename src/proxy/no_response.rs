@@ -12,7 +12,7 @@ pub(crate) struct NoResponse {
     pub(crate) body: Option<RequestBody>,
     /// Whether the connection had carried a request before.
     pub(crate) was_reused: bool,
-    pub(crate) lease: InFlight,
+    pub(crate) in_flight: InFlight,
 }
 
 /// What is known of a request that got no response.

@@ -57,7 +57,7 @@ impl Proxy {
                 .unwrap_or_default(),
             bytes,
         };
-        self.tell_answered(request, found.route, &answered);
+        self.log_own_answer(request, found.route, &answered);
         Action::Answered {
             consumed: request.head.bytes.len(),
             close,
@@ -89,7 +89,7 @@ impl Proxy {
             }
         };
         policy.policy.mark(decision, response.headers_mut());
-        // S3 ends the connection with some refusals; our own line says so for all reasons at once.
+        // S3 ends the connection with some denial_log; our own line says so for all reasons at once.
         let ends = response
             .headers_mut()
             .remove(http::header::CONNECTION)

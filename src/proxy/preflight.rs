@@ -57,7 +57,7 @@ impl Proxy {
             request_id: id.as_ref().map_or("", RequestId::as_str),
             bytes,
         };
-        self.tell_answered(request, found.route, &answered);
+        self.log_own_answer(request, found.route, &answered);
         Action::Answered {
             consumed: request.head.bytes.len(),
             close,

@@ -1,5 +1,5 @@
-//! What changes in a message on its way through, each rule written once: for heads that are bytes
-//! (HTTP/1.1) and for heads that are maps of fields (HTTP/2).
+//! What changes in a request on its way to the upstream, each rule written once: for heads that are
+//! bytes (HTTP/1.1) and for heads that are maps of fields (HTTP/2).
 //!
 //! An edit says of each field whether it stays (`keeps`), and then adds fields of ours (`add`) to a
 //! [`FieldSink`]. Everything else stays as it came, byte for byte: path, query and `Host` are what

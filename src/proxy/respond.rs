@@ -190,7 +190,7 @@ impl Proxy {
             }
             let asking = denied_request_of(Kind::Actual, request, client);
             let now = Instant::now();
-            self.refusals.log_unknown_host(asking, id.as_str(), now);
+            self.denial_log.log_unknown_host(asking, id.as_str(), now);
         }
         let authority = header_map::authority(request).ok();
         let found = authority.and_then(|authority| {

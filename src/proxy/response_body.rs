@@ -123,8 +123,8 @@ impl Body {
     pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
             Kind::Fixed(_) => None,
-            Kind::Http1(body) => Some(body.lease.upstream()),
-            Kind::Http2(body) => Some(body.lease.upstream()),
+            Kind::Http1(body) => Some(body.in_flight.upstream()),
+            Kind::Http2(body) => Some(body.in_flight.upstream()),
             Kind::Tunnel(tunnel) => Some(tunnel.upstream()),
         }
     }
@@ -206,7 +206,7 @@ impl HttpBody for Body {
 /// The body of an HTTP/2 response. Another task drives its connection.
 pub(crate) struct UpstreamBody {
     inner: Incoming,
-    lease: InFlight,
+    in_flight: InFlight,
     /// The error that it ends with, while what came before is still being written.
     broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
@@ -214,10 +214,10 @@ pub(crate) struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(inner: Incoming, lease: InFlight, failures: UpstreamFailures) -> Self {
+    pub(crate) fn new(inner: Incoming, in_flight: InFlight, failures: UpstreamFailures) -> Self {
         Self {
             inner,
-            lease,
+            in_flight,
             broken: None,
             patience: None,
             failures,
@@ -262,14 +262,14 @@ impl UpstreamBody {
                 // A stream without a length may be silent for as long as it likes.
                 let owes = self.inner.size_hint().exact().is_some();
                 let failures = owes.then_some(&self.failures);
-                note_cut(&self.lease, failures, &BodyError::Idle);
+                note_cut(&self.in_flight, failures, &BodyError::Idle);
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
         }
     }
 
     fn failed(&self, error: &dyn Display) {
-        note_cut(&self.lease, Some(&self.failures), error);
+        note_cut(&self.in_flight, Some(&self.failures), error);
     }
 
     fn restart_patience(&mut self) {
@@ -280,6 +280,6 @@ impl UpstreamBody {
     }
 
     fn limit(&self) -> Duration {
-        self.lease.upstream().settings.timeouts.body_idle
+        self.in_flight.upstream().settings.timeouts.body_idle
     }
 }

@@ -1,5 +1,5 @@
 //! Sends a request with a header map to one of a route's upstreams until there is a response: the
-//! only place that decides whether such a request may be sent again. `lane::exchange` decides for
+//! only place that decides whether such a request may be sent again. `proxy::carry_out` decides for
 //! requests on bytes.
 //!
 //! An upstream may close a kept-alive connection at the moment that it is used again. A request of
@@ -38,23 +38,23 @@ impl Proxy {
         let is_repeatable = body.is_empty() && request.method.is_idempotent();
         let mut tries = Tries::of(client.counted());
         let mut idle = pool
-            .idle_raw(upstreams, &tries)
-            .map(|(lease, raw)| (lease, Ready::Http1(raw)));
+            .idle_http1(upstreams, &tries)
+            .map(|(in_flight, conn)| (in_flight, Ready::Http1(conn)));
         loop {
-            let (lease, ready) = match idle.take() {
+            let (in_flight, ready) = match idle.take() {
                 Some(ready) => ready,
                 // Boxed, as all that is rare here: a request's future is moved about and kept for
                 // each connection, so what it seldom needs should not be part of it.
                 None => Box::pin(pool.checkout(upstreams, &mut tries)).await?,
             };
             let (failed, shared) = match ready {
-                Ready::Http1(raw) => {
+                Ready::Http1(conn) => {
                     let request = Http1Request {
                         parts: request,
                         route,
                         wants_upgrade: false,
                     };
-                    let sent = self.http1_exchange(request, body, lease, raw);
+                    let sent = self.http1_exchange(request, body, in_flight, conn);
                     match sent.await {
                         Ok(response) => return Ok(response),
                         Err(failed) => (failed, None),
@@ -62,7 +62,8 @@ impl Proxy {
                 }
                 Ready::Http2 { connection, reused } => {
                     let number = connection.number;
-                    let sent = self.http2_exchange(route, request, body, lease, connection, reused);
+                    let sent =
+                        self.http2_exchange(route, request, body, in_flight, connection, reused);
                     match Box::pin(sent).await {
                         Ok(response) => return Ok(response),
                         Err(failed) => (failed, Some(number)),
@@ -74,9 +75,9 @@ impl Proxy {
                 error,
                 body: left,
                 was_reused,
-                lease,
+                in_flight,
             } = *failed;
-            let upstream = Arc::clone(lease.upstream());
+            let upstream = Arc::clone(in_flight.upstream());
             let may_repeat = match fate {
                 Fate::Unsent => was_reused,
                 // On a shared connection once only: the request may be what ends them.
@@ -86,7 +87,7 @@ impl Proxy {
             };
             // That a reused connection was closed is not the upstream's fault.
             if !(was_reused && matches!(fate, Fate::Unsent | Fate::Cut)) {
-                lease.failed(&error);
+                in_flight.failed(&error);
             }
             let Some(left) = left.filter(|_| may_repeat) else {
                 return Err(error);
@@ -104,7 +105,7 @@ impl Proxy {
                 (_, Some(_)) if !tries.was_stale => tries.was_stale = true,
                 (_, _) => tries.stale.push(upstream.id),
             }
-            drop(lease);
+            drop(in_flight);
             body = left;
         }
     }

@@ -91,6 +91,6 @@ impl<C> Drop for RunningExchange<'_, C> {
             failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
             request_id: id.unwrap_or_default(),
         };
-        self.proxy.tell(self.exchange, self.route, &end);
+        self.proxy.log_exchange(self.exchange, self.route, &end);
     }
 }

@@ -42,7 +42,7 @@ pub struct Proxy {
     pub(crate) untaken: Untaken,
     /// Counts what no route serves.
     pub(crate) unrouted: Arc<RouteMetrics>,
-    pub(crate) refusals: DenialLog,
+    pub(crate) denial_log: DenialLog,
     pub(crate) access_log: Option<Rc<AccessLogger>>,
     pub(crate) tracer: Option<Rc<Tracer>>,
 }
@@ -64,7 +64,7 @@ impl Proxy {
             unrouted: metrics.route(NO_ROUTE),
             access_log: access_log.map(Rc::new),
             tracer: tracer.map(Rc::new),
-            refusals: DenialLog::default(),
+            denial_log: DenialLog::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
             pool: Pool::new(metrics.workers()),

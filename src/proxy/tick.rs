@@ -15,7 +15,7 @@ impl Proxy {
         self.pipes.shrink();
         self.pool.refresh_resolvers();
         self.check_upstreams();
-        self.refusals.summarise(Instant::now());
+        self.denial_log.summarise(Instant::now());
         upstream_log::summarise(Instant::now());
         bad_request::summarise(Instant::now());
         if let Some(log) = &self.access_log {

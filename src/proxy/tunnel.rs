@@ -17,7 +17,7 @@ pub struct Tunnel {
     pub(crate) end: TunnelEnd,
     /// What the upstream sent right after its response.
     pub(crate) first: Bytes,
-    pub(crate) lease: InFlight,
+    pub(crate) in_flight: InFlight,
 }
 
 /// What carries a tunnel's bytes to the upstream and back.
@@ -29,33 +29,37 @@ pub(crate) enum TunnelEnd {
 }
 
 impl Tunnel {
-    pub(crate) fn new(raw: Http1Conn, first: Bytes, lease: InFlight) -> Self {
+    pub(crate) fn new(conn: Http1Conn, first: Bytes, in_flight: InFlight) -> Self {
         Self {
-            end: TunnelEnd::Connection(raw),
+            end: TunnelEnd::Connection(conn),
             first,
-            lease,
+            in_flight,
         }
     }
 
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
-        self.lease.upstream()
+        self.in_flight.upstream()
     }
 
     /// How long the client may take to read the response that begins it.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        self.lease.upstream().settings.timeouts.body_idle
+        self.in_flight.upstream().settings.timeouts.body_idle
     }
 
     /// Carries bytes both ways until both ends have ended, or one fails.
     pub async fn carry<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C) {
-        let Self { end, first, lease } = self;
+        let Self {
+            end,
+            first,
+            in_flight,
+        } = self;
         let carried = async {
             client.write_all(&first).await?;
             client.flush().await?;
             match end {
-                TunnelEnd::Connection(mut raw) => {
-                    copy_bidirectional(&mut client, &mut raw.stream).await
+                TunnelEnd::Connection(mut conn) => {
+                    copy_bidirectional(&mut client, &mut conn.stream).await
                 }
                 TunnelEnd::Stream(mut stream) => copy_bidirectional(&mut client, &mut stream).await,
             }
@@ -63,6 +67,6 @@ impl Tunnel {
         if let Err(error) = carried.await {
             tracing::debug!(%error, "a tunnel broke off");
         }
-        drop(lease);
+        drop(in_flight);
     }
 }

@@ -83,13 +83,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     /// `first` what the upstream sent behind it.
     pub(crate) async fn tunnel(
         &mut self,
-        mut raw: Http1Conn,
+        mut conn: Http1Conn,
         mut unwritten: Vec<u8>,
         mut first: Vec<u8>,
     ) -> ConnFate {
         // TCP keep-alive ends the tunnel if a peer has vanished. Clients' sockets have it since
         // they were accepted.
-        if let Err(error) = raw.stream.keep_alive() {
+        if let Err(error) = conn.stream.keep_alive() {
             tracing::debug!(%error, "keep-alive cannot be set for a tunnel");
         }
         unwritten.append(&mut first);
@@ -97,12 +97,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut up = Direction::new(std::mem::take(self.ahead));
         let carried = poll_fn(|cx| {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
-            let went_up = match up.poll_move(cx, self.client, &mut raw.stream, scratch) {
+            let went_up = match up.poll_move(cx, self.client, &mut conn.stream, scratch) {
                 // An upstream that takes nothing more may have said its last words.
                 Poll::Ready(Err(Side::Sink(_))) => Poll::Ready(Ok(())),
                 went => went,
             }?;
-            let went_down = down.poll_move(cx, &mut raw.stream, self.client, scratch)?;
+            let went_down = down.poll_move(cx, &mut conn.stream, self.client, scratch)?;
             match (went_up, went_down) {
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Result::<(), Side>::Ok(())),
                 _ => Poll::Pending,

@@ -85,17 +85,17 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     /// that the rest stays where it is.
     pub(crate) async fn upload(
         &mut self,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         received: &mut PartialResponse,
     ) -> Result<bool, ExchangeFailure> {
-        let limit = lease.upstream().settings.timeouts.body_idle;
-        if raw.is_reused && raw.is_readable() {
+        let limit = in_flight.upstream().settings.timeouts.body_idle;
+        if conn.is_reused && conn.is_readable() {
             let source = io::ErrorKind::UnexpectedEof.into();
-            return Err(ExchangeFailure::Unsent(closed(lease, source)));
+            return Err(ExchangeFailure::Unsent(closed(in_flight, source)));
         }
         let mut left = Left::of(self.exchange);
-        let mut unwritten = self.exchange.head_for(lease.upstream()).into_owned();
+        let mut unwritten = self.exchange.head_for(in_flight.upstream()).into_owned();
         let mut ahead = &**self.ahead;
         left.pass(&mut ahead, &mut unwritten)
             .map_err(|InvalidChunk| invalid())?;
@@ -105,7 +105,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             .then(|| Deadline::after(CONTINUE_PATIENCE));
         let (mut piece, mut written) = (SMALLEST_PIECE, 0);
         let is_worth_it = left.opaque().is_some_and(|left| *left >= WORTH_IT)
-            && raw.stream.tcp().is_some()
+            && conn.stream.tcp().is_some()
             && self.client.tcp().is_some();
         let mut pipe = is_worth_it.then(|| self.proxy.pipes.take()).flatten();
         let mut has_begun = false;
@@ -118,12 +118,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let sent = poll_fn(|cx| {
             loop {
                 // A response that comes now is the answer to what the upstream has seen so far.
-                match self.poll_early(cx, lease, raw, received) {
+                match self.poll_early(cx, in_flight, conn, received) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Ok(false)),
                     Poll::Ready(Ok(false)) => continue,
                     Poll::Ready(Err(error)) => {
-                        let error = closed(lease, refused.take().unwrap_or(error));
-                        return Poll::Ready(Err(match (raw.is_reused, has_begun) {
+                        let error = closed(in_flight, refused.take().unwrap_or(error));
+                        return Poll::Ready(Err(match (conn.is_reused, has_begun) {
                             (true, false) => ExchangeFailure::Unsent(error),
                             (true, true) => ExchangeFailure::Stale(error),
                             (false, _) => ExchangeFailure::Final(error),
@@ -132,7 +132,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     Poll::Pending if refused.is_some() => {
                         ready!(self.deadline.poll(cx));
                         return Poll::Ready(Err(ExchangeFailure::Final(
-                            NoReply::Late.error(lease),
+                            NoReply::Late.error(in_flight),
                         )));
                     }
                     Poll::Pending => {}
@@ -158,7 +158,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     continue;
                 }
                 let moved = if !rest.is_empty() {
-                    let now = Pin::new(&mut raw.stream).poll_write(cx, rest);
+                    let now = Pin::new(&mut conn.stream).poll_write(cx, rest);
                     now.map(|now| match now {
                         Ok(0) => Err(Side::Sink(io::ErrorKind::WriteZero.into())),
                         Ok(now) => {
@@ -172,7 +172,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 } else if let (Some(pipe), Some(source), Some(sink), Some(left)) = (
                     pipe.as_mut(),
                     self.client.tcp(),
-                    raw.stream.tcp(),
+                    conn.stream.tcp(),
                     left.opaque(),
                 ) && (*left > 0 || !pipe.is_empty())
                 {
@@ -182,14 +182,14 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     unwritten.clear();
                     written = 0;
                     let now =
-                        self.poll_forward(cx, raw, &mut left, piece, &mut unwritten, &mut behind);
+                        self.poll_forward(cx, conn, &mut left, piece, &mut unwritten, &mut behind);
                     piece = match now.is_ready() {
                         true => piece.saturating_mul(2),
                         false => piece,
                     };
                     now
                 } else {
-                    let flushed = ready!(Pin::new(&mut raw.stream).poll_flush(cx));
+                    let flushed = ready!(Pin::new(&mut conn.stream).poll_flush(cx));
                     match flushed {
                         Ok(()) => return Poll::Ready(Ok(true)),
                         Err(error) => Poll::Ready(Err(Side::Sink(error))),
@@ -211,7 +211,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                         ready!(self.deadline.poll(cx));
                         return Poll::Ready(Err(ExchangeFailure::Final(match is_empty {
                             true => Error::RequestBodyTimeout,
-                            false => NoReply::Late.error(lease),
+                            false => NoReply::Late.error(in_flight),
                         })));
                     }
                 }
@@ -234,19 +234,19 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     fn poll_early(
         &mut self,
         cx: &mut Context<'_>,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         received: &mut PartialResponse,
     ) -> Poll<io::Result<bool>> {
         let scratch = &mut *self.proxy.scratch.borrow_mut();
         let free = scratch.input.get_mut(..SMALLEST_PIECE).unwrap_or_default();
         let mut buffer = ReadBuf::new(free);
-        ready!(Pin::new(&mut raw.stream).poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut conn.stream).poll_read(cx, &mut buffer))?;
         if buffer.filled().is_empty() {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         received.bytes.extend_from_slice(buffer.filled());
-        let is_final = !received.take_interim(&lease.upstream().settings.limits);
+        let is_final = !received.take_interim(&in_flight.upstream().settings.limits);
         received.is_new = !received.bytes.is_empty();
         Poll::Ready(Ok(is_final))
     }
@@ -256,7 +256,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     fn poll_forward(
         &mut self,
         cx: &mut Context<'_>,
-        raw: &mut Http1Conn,
+        conn: &mut Http1Conn,
         left: &mut Left,
         piece: usize,
         unwritten: &mut Vec<u8>,
@@ -285,7 +285,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 &scratch.output
             }
         };
-        *unwritten = write_at_once(cx, &mut raw.stream, now).map_err(Side::Sink)?;
+        *unwritten = write_at_once(cx, &mut conn.stream, now).map_err(Side::Sink)?;
         Poll::Ready(Ok(()))
     }
 }
@@ -295,9 +295,9 @@ fn invalid() -> ExchangeFailure {
     ExchangeFailure::Final(Error::RequestBody(io::ErrorKind::InvalidData.into()))
 }
 
-fn closed(lease: &InFlight, source: io::Error) -> Error {
+fn closed(in_flight: &InFlight, source: io::Error) -> Error {
     Error::Closed {
-        upstream: lease.upstream().to_string(),
+        upstream: in_flight.upstream().to_string(),
         source,
     }
 }

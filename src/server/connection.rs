@@ -1,6 +1,6 @@
 //! One client's connection, request by request, until it ends or we drain.
 //!
-//! hyper serves a connection that begins with the HTTP/2 preface. Otherwise [`Wait`] reads each
+//! hyper serves a connection that begins with the HTTP/2 preface. Otherwise [`HeadReader`] reads each
 //! HTTP/1.1 head, and the request is answered at once, forwarded on bytes
 //! ([`Proxy::carry_out`]), or served as a header map and a body ([`http1_server`]).
 
@@ -14,7 +14,7 @@ use crate::proxy::{ConnFate, Proxy};
 use crate::routing::client::Client;
 
 use super::drain::DrainSignal;
-use super::http1::{Then, Wait};
+use super::head_reader::{HeadReader, Then};
 use super::http2::Http2;
 use super::lingering_close::{end, linger};
 use super::listener::Socket;
@@ -66,10 +66,10 @@ impl Protocols {
         }
         let may_be_http2 = spoken == Spoken::Unknown;
         let closing = pin!(drain.closing());
-        let mut wait = Wait::new(&self.limits, may_be_http2, closing);
+        let mut reader = HeadReader::new(&self.limits, may_be_http2, closing);
         let mut bound = None;
         loop {
-            let turn = poll_fn(|cx| wait.poll_turn(cx, &mut stream, client, proxy)).await;
+            let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;
             if !turn.is_delivered() {
                 let limit = self.limits.head_read;
                 if turn.deliver(&mut stream, limit).await.is_err() {
@@ -77,11 +77,11 @@ impl Protocols {
                 }
             }
             match turn.then {
-                Then::Wait => {}
+                Then::HeadReader => {}
                 Then::End => return end(stream).await,
                 Then::Linger => return Box::pin(linger(stream)).await,
                 Then::Exchange(exchange) => {
-                    let (ahead, deadline) = (&mut wait.ahead, &mut wait.deadline);
+                    let (ahead, deadline) = (&mut reader.ahead, &mut reader.deadline);
                     let closes = || drain.is_closing();
                     // Boxed: a connection that waits has no room for an exchange.
                     let went = Box::pin(proxy.carry_out(
@@ -102,21 +102,21 @@ impl Protocols {
                     }
                 }
                 Then::HeaderMapRequest(request) => {
-                    let ahead = std::mem::take(&mut wait.ahead);
+                    let ahead = std::mem::take(&mut reader.ahead);
                     let served = http1_server::serve(stream, ahead, request, client, proxy, drain);
                     let Some(kept) = Box::pin(served).await else {
                         return;
                     };
-                    (stream, wait.ahead) = kept;
+                    (stream, reader.ahead) = kept;
                 }
                 Then::Http2 => {
-                    let first = std::mem::take(&mut wait.ahead).into();
+                    let first = std::mem::take(&mut reader.ahead).into();
                     let stream = Prefixed::new(first, stream);
                     let proxy = Rc::clone(proxy);
                     return Box::pin(self.http2.serve(stream, client, proxy, drain)).await;
                 }
             }
-            wait.rest();
+            reader.rest();
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Serves one HTTP/1.1 request as a header map and a body, as HTTP/2 requests are served. For routes
 //! with `upstream_http2`; all other HTTP/1.1 requests are forwarded on bytes.
 //!
-//! `server::http1` has parsed the head already. The body is read from the connection on demand, and
-//! nothing is parsed after it: `server::http1` reads the next head.
+//! `server::head_reader` has parsed the head already. The body is read from the connection on demand, and
+//! nothing is parsed after it: `server::head_reader` reads the next head.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,8 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::http1::body_writer::BodyWriter;
+use crate::http1::buffers::READ_AHEAD;
 use crate::http1::request_head::Framing;
-use crate::http1::request_rules::READ_AHEAD;
 use crate::http1::trailers::listed_trailers;
 use crate::net::deadline::Deadline;
 use crate::proxy::http1_heads::{ClientRequest, ResponseForm};

@@ -14,8 +14,8 @@ mod entrances;
 pub mod fuzzing;
 mod handshake;
 mod handshake_log;
+mod head_reader;
 mod heartbeat;
-mod http1;
 mod http1_server;
 mod http2;
 mod lingering_close;
@@ -197,19 +197,19 @@ impl Bound {
         let mut files = Vec::new();
         let heartbeats = Heartbeats::new(workers);
         for (settings, bound) in self.listeners {
-            let entrance = Handshake {
+            let handshake = Handshake {
                 listener: bound.address.to_string(),
                 tls: settings.tls,
                 proxy_protocol: settings.proxy_protocol,
                 id: ListenerId::of(settings.name.as_deref()),
                 is_shared: matches!(bound.address, Bind::Systemd(_)),
             };
-            if let Some(cell) = &entrance.tls {
-                cell.show_in(&metrics, &entrance.listener);
+            if let Some(cell) = &handshake.tls {
+                cell.show_in(&metrics, &handshake.listener);
             }
             files.extend(bound.file);
             for (sockets, socket) in sockets_of.iter_mut().zip(bound.sockets) {
-                sockets.push((entrance.clone(), socket));
+                sockets.push((handshake.clone(), socket));
             }
         }
         for (index, sockets) in sockets_of.into_iter().enumerate() {

@@ -146,9 +146,9 @@ async fn serve(mut start: Start) -> io::Result<usize> {
     let heartbeat = start.heartbeat.clone();
     let shared = Rc::new(Shared::new(start));
     let mut listeners = JoinSet::new();
-    for (entrance, socket) in sockets {
-        let hall = AcceptLoop::new(entrance, &shared);
-        listeners.spawn_local(hall.accept(Listener::new(socket)?));
+    for (handshake, socket) in sockets {
+        let accept_loop = AcceptLoop::new(handshake, &shared);
+        listeners.spawn_local(accept_loop.accept(Listener::new(socket)?));
     }
     let for_ticks = Rc::clone(&shared);
     tokio::task::spawn_local(async move {
@@ -178,7 +178,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
 
 /// A listener's connections.
 struct AcceptLoop {
-    entrance: Rc<Handshake>,
+    handshake: Rc<Handshake>,
     admission: Rc<Admission>,
     shared: Rc<Shared>,
     connections: JoinSet<()>,
@@ -186,14 +186,14 @@ struct AcceptLoop {
 }
 
 impl AcceptLoop {
-    fn new(entrance: Handshake, shared: &Rc<Shared>) -> Self {
+    fn new(handshake: Handshake, shared: &Rc<Shared>) -> Self {
         Self {
             admission: Rc::new(Admission {
                 worker: shared.worker,
-                listener: shared.metrics.listener(&entrance.listener),
+                listener: shared.metrics.listener(&handshake.listener),
                 clients: Rc::clone(&shared.clients),
             }),
-            entrance: Rc::new(entrance),
+            handshake: Rc::new(handshake),
             shared: Rc::clone(shared),
             connections: JoinSet::new(),
             shortage: Shortage::default(),
@@ -221,7 +221,7 @@ impl AcceptLoop {
                 }
                 Ok(accepted) => {
                     if let Some(failures) = self.shortage.accepted(Instant::now) {
-                        let listener = &self.entrance.listener;
+                        let listener = &self.handshake.listener;
                         tracing::info!(listener, failures, "all connections are accepted again");
                     }
                     self.admit(accepted);
@@ -234,7 +234,7 @@ impl AcceptLoop {
             }
         }
         // Who waits in a socket that is not ours alone is left to whoever comes after us.
-        if !self.entrance.is_shared {
+        if !self.handshake.is_shared {
             for accepted in listener.into_waiting() {
                 self.admit(accepted);
             }
@@ -245,7 +245,7 @@ impl AcceptLoop {
     /// Logs a shortage when it begins.
     fn shortage_met(&mut self, error: &io::Error) {
         if self.shortage.met(Instant::now()) {
-            let listener = &self.entrance.listener;
+            let listener = &self.handshake.listener;
             tracing::warn!(listener, %error, "cannot accept connections for now");
         }
     }
@@ -265,12 +265,12 @@ impl AcceptLoop {
     }
 
     fn converse<S: Socket>(&mut self, descriptor: RawFd, stream: S, address: Option<IpAddr>) {
-        let (entrance, shared) = (Rc::clone(&self.entrance), Rc::clone(&self.shared));
+        let (handshake, shared) = (Rc::clone(&self.handshake), Rc::clone(&self.shared));
         self.spawn(descriptor, |open| async move {
             let protocols = &shared.protocols;
             let (proxy, drain) = (&shared.proxy, &shared.drain);
             let admission = &open.admission;
-            let served = entrance.serve(stream, address, admission, protocols, proxy, drain);
+            let served = handshake.serve(stream, address, admission, protocols, proxy, drain);
             served.await;
         });
     }
@@ -289,7 +289,7 @@ impl AcceptLoop {
     /// Says that there is no room, and closes.
     fn refuse(&self, accepted: Accepted) {
         // Whoever waits for a handshake could not read it.
-        if self.entrance.tls.is_some() {
+        if self.handshake.tls.is_some() {
             return;
         }
         let shared = Rc::clone(&self.shared);
@@ -311,7 +311,7 @@ impl AcceptLoop {
     /// Says that there is no room without waiting for the client to read it.
     fn refuse_in_passing(&self, accepted: &Accepted) {
         // A client that waits for a handshake could not read it.
-        if self.entrance.tls.is_some() {
+        if self.handshake.tls.is_some() {
             return;
         }
         match accepted {
@@ -405,34 +405,34 @@ mod tests {
                 drain,
                 heartbeat: Heartbeats::new(1).of(0),
             }));
-            let entrance = Handshake {
+            let handshake = Handshake {
                 listener: "test".to_owned(),
                 tls: None,
                 proxy_protocol: false,
                 id: Default::default(),
                 is_shared: false,
             };
-            let mut hall = AcceptLoop::new(entrance, &shared);
-            hall.spawn(1000, |open| async move {
+            let mut accept_loop = AcceptLoop::new(handshake, &shared);
+            accept_loop.spawn(1000, |open| async move {
                 let _open = open;
                 std::panic::panic_any("a bug")
             });
             let (mut client, accepted) = connection();
-            hall.admit(accepted);
+            accept_loop.admit(accepted);
             assert!(
                 metrics
                     .encode()
                     .contains("s3cors_connections{listener=\"test\"} 2")
             );
 
-            let lost = hall.connections.join_next().await.unwrap();
+            let lost = accept_loop.connections.join_next().await.unwrap();
             assert!(lost.unwrap_err().is_panic());
             let request = b"GET / HTTP/1.1\r\nHost: nobody.example\r\nConnection: close\r\n\r\n";
             client.write_all(request).await.unwrap();
             let mut answer = String::new();
             client.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
-            hall.connections.join_next().await.unwrap().unwrap();
+            accept_loop.connections.join_next().await.unwrap().unwrap();
             let counted = metrics.encode();
             assert!(counted.contains("s3cors_panics_total 1"), "{counted}");
             assert!(

@@ -1,4 +1,4 @@
-//! Which upstream a request goes to, and one worker's account of each: requests under way, open
+//! Which upstream a request goes to, and what one worker knows of each: requests under way, open
 //! connections, and who waits for one.
 //!
 //! What a connection is (HTTP/1.1, HTTP/2, a tunnel) is none of its business. Whoever opens one
@@ -17,7 +17,7 @@ use super::endpoint::{Upstream, UpstreamSettings};
 use super::error::Error;
 use super::reinstate::reinstate_after;
 
-/// One worker's account of one upstream.
+/// What one worker knows of one upstream.
 pub(crate) struct UpstreamState {
     upstream: Arc<Upstream>,
     /// Requests under way.
@@ -86,7 +86,7 @@ impl Clients {
 }
 
 impl UpstreamState {
-    /// An account with nothing in it, for one of `workers`.
+    /// A state with nothing in it, for one of `workers`.
     pub(crate) fn new(upstream: &Arc<Upstream>, workers: usize) -> Rc<Self> {
         let limits = &upstream.settings.limits;
         Rc::new(Self {
@@ -121,13 +121,13 @@ impl UpstreamState {
         self.outstanding.get() == 0
     }
 
-    /// Whether nobody would miss the account.
+    /// Whether it can be dropped: no request and no connection is left.
     pub(crate) fn is_unused(&self) -> bool {
         self.is_idle() && self.connections.get() == 0
     }
 
     /// A place for one more connection; `None`: there are as many as there may be.
-    pub(crate) fn seat(self: &Rc<Self>) -> Option<ConnPermit> {
+    pub(crate) fn connect_permit(self: &Rc<Self>) -> Option<ConnPermit> {
         (self.connections.get() < self.room).then(|| {
             self.connections.set(self.connections.get() + 1);
             ConnPermit(Rc::clone(self))
@@ -150,7 +150,7 @@ impl UpstreamState {
         }
         self.waiting.set(self.waiting.get() + 1);
         Ok(QueueTurn {
-            account: self,
+            state: self,
             deadline: Instant::now() + self.upstream.settings.timeouts.queue,
         })
     }
@@ -198,7 +198,7 @@ fn most_of_client(settings: &UpstreamSettings, workers: usize) -> usize {
 
 /// Counts a request as under way to an upstream for as long as it lives.
 pub(crate) struct InFlight {
-    account: Rc<UpstreamState>,
+    state: Rc<UpstreamState>,
     /// The slot of its client; `None`: the client is not counted.
     slot: Option<usize>,
 }
@@ -209,42 +209,42 @@ impl InFlight {
     /// # Errors
     ///
     /// [`Error::Busy`] where the client has as many under way as it may.
-    pub(crate) fn new(account: &Rc<UpstreamState>, client: Option<IpAddr>) -> Result<Self, Error> {
+    pub(crate) fn new(state: &Rc<UpstreamState>, client: Option<IpAddr>) -> Result<Self, Error> {
         if let Some(client) = client {
-            let clients = account.clients.borrow();
-            let most = account.most_of_client;
+            let clients = state.clients.borrow();
+            let most = state.most_of_client;
             if clients.taken() >= most && clients.count(client) >= most {
-                return Err(account.busy());
+                return Err(state.busy());
             }
         }
-        account.outstanding.set(account.outstanding.get() + 1);
+        state.outstanding.set(state.outstanding.get() + 1);
         Ok(Self {
-            slot: client.map(|client| account.clients.borrow_mut().take(client)),
-            account: Rc::clone(account),
+            slot: client.map(|client| state.clients.borrow_mut().take(client)),
+            state: Rc::clone(state),
         })
     }
 
     pub(crate) fn upstream(&self) -> &Arc<Upstream> {
-        &self.account.upstream
+        &self.state.upstream
     }
 
     /// The upstream answered: whatever failed before is forgotten.
     pub(crate) fn answered(&self) {
-        self.account.upstream.health.answered();
+        self.state.upstream.health.answered();
     }
 
     /// The upstream did not answer.
     pub(crate) fn failed(&self, error: &Error) {
-        self.account.failed(error);
+        self.state.failed(error);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let outstanding = &self.account.outstanding;
+        let outstanding = &self.state.outstanding;
         outstanding.set(outstanding.get() - 1);
         if let Some(slot) = self.slot {
-            self.account.clients.borrow_mut().release(slot);
+            self.state.clients.borrow_mut().release(slot);
         }
     }
 }
@@ -261,7 +261,7 @@ impl Drop for ConnPermit {
 
 /// A request's place among those that wait for a connection.
 pub(crate) struct QueueTurn<'a> {
-    account: &'a UpstreamState,
+    state: &'a UpstreamState,
     deadline: Instant,
 }
 
@@ -272,17 +272,17 @@ impl QueueTurn<'_> {
     ///
     /// [`Error::Busy`] where that took too long.
     pub(crate) async fn come(&self) -> Result<(), Error> {
-        timeout_at(self.deadline, self.account.freed.notified())
+        timeout_at(self.deadline, self.state.freed.notified())
             .await
-            .map_err(|_| self.account.busy())
+            .map_err(|_| self.state.busy())
     }
 }
 
 impl Drop for QueueTurn<'_> {
     fn drop(&mut self) {
-        self.account.waiting.set(self.account.waiting.get() - 1);
+        self.state.waiting.set(self.state.waiting.get() - 1);
         // There may be more than one to be had.
-        self.account.freed();
+        self.state.freed();
     }
 }
 
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
     use crate::upstream::endpoint::{Address, UpstreamSettings};
 
-    fn account(connections: usize, queue: usize) -> Rc<UpstreamState> {
+    fn state(connections: usize, queue: usize) -> Rc<UpstreamState> {
         patient(connections, queue, Duration::from_secs(60))
     }
 
@@ -307,32 +307,31 @@ mod tests {
 
     #[test]
     fn the_fewest_requests_under_way_win_and_who_is_full_or_ejected_comes_last() {
-        let (calm, loaded, full, ejected) =
-            (account(9, 0), account(9, 0), account(1, 0), account(9, 0));
-        let _leases = [&loaded, &loaded, &full].map(|account| InFlight::new(account, None));
-        let _seat = full.seat();
+        let (calm, loaded, full, ejected) = (state(9, 0), state(9, 0), state(1, 0), state(9, 0));
+        let _leases = [&loaded, &loaded, &full].map(|state| InFlight::new(state, None));
+        let _permit = full.connect_permit();
         let threshold = ejected.upstream.settings.health.failures;
         (0..threshold).for_each(|_| {
             let settings = &ejected.upstream.settings.health;
             ejected.upstream.health.failed(settings);
         });
         let mut accounts = [&ejected, &full, &loaded, &calm];
-        accounts.sort_by_key(|account| account.rank());
+        accounts.sort_by_key(|state| state.rank());
         let order = [&calm, &loaded, &full, &ejected];
-        for (account, expected) in accounts.iter().zip(order) {
-            assert!(Rc::ptr_eq(account, expected));
+        for (state, expected) in accounts.iter().zip(order) {
+            assert!(Rc::ptr_eq(state, expected));
         }
     }
 
     #[tokio::test]
     async fn whoever_waits_first_gets_the_next_connection() {
-        let account = account(1, 2);
-        let seat = account.seat().unwrap();
-        assert!(account.seat().is_none());
-        let (first, second) = (account.queue().unwrap(), account.queue().unwrap());
-        assert!(account.queue().is_err(), "a third is sent away at once");
+        let state = state(1, 2);
+        let permit = state.connect_permit().unwrap();
+        assert!(state.connect_permit().is_none());
+        let (first, second) = (state.queue().unwrap(), state.queue().unwrap());
+        assert!(state.queue().is_err(), "a third is sent away at once");
         let freed = async {
-            drop(seat);
+            drop(permit);
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -340,38 +339,38 @@ mod tests {
             came = first.come() => came.unwrap(),
             () = freed => {}
         }
-        assert!(account.seat().is_some() && account.has_queue());
+        assert!(state.connect_permit().is_some() && state.has_queue());
         drop(first);
         second.come().await.unwrap();
         drop(second);
-        assert!(!account.has_queue());
+        assert!(!state.has_queue());
     }
 
     #[tokio::test]
     async fn nobody_waits_for_ever() {
-        let account = patient(1, 1, Duration::from_millis(1));
-        let _seat = account.seat().unwrap();
-        let error = account.queue().unwrap().come().await.unwrap_err();
+        let state = patient(1, 1, Duration::from_millis(1));
+        let _permit = state.connect_permit().unwrap();
+        let error = state.queue().unwrap().come().await.unwrap_err();
         assert!(matches!(error, Error::Busy { .. }) && !error.is_upstreams_fault());
-        assert!(!account.has_queue());
+        assert!(!state.has_queue());
     }
 
     #[test]
     fn a_client_has_its_share_of_the_room_and_others_have_theirs() {
-        let account = account(10, 100);
+        let state = state(10, 100);
         let [one, other] = [1, 2].map(|last| Some(IpAddr::from([192, 0, 2, last])));
-        let lease = |client| InFlight::new(&account, client);
+        let in_flight = |client| InFlight::new(&state, client);
         // A quarter of ten, rounded up.
-        let mut leases: Vec<_> = (0..3).map(|_| lease(one).unwrap()).collect();
-        assert!(matches!(lease(one), Err(Error::Busy { .. })));
-        let _others: Vec<_> = (0..3).map(|_| lease(other).unwrap()).collect();
-        assert!(lease(other).is_err());
-        let _uncounted: Vec<_> = (0..20).map(|_| lease(None).unwrap()).collect();
+        let mut leases: Vec<_> = (0..3).map(|_| in_flight(one).unwrap()).collect();
+        assert!(matches!(in_flight(one), Err(Error::Busy { .. })));
+        let _others: Vec<_> = (0..3).map(|_| in_flight(other).unwrap()).collect();
+        assert!(in_flight(other).is_err());
+        let _uncounted: Vec<_> = (0..20).map(|_| in_flight(None).unwrap()).collect();
         leases.pop();
-        let _again = lease(one).unwrap();
-        assert!(lease(one).is_err());
+        let _again = in_flight(one).unwrap();
+        assert!(in_flight(one).is_err());
         leases.clear();
-        assert_eq!(account.clients.borrow().count(one.unwrap()), 1);
+        assert_eq!(state.clients.borrow().count(one.unwrap()), 1);
     }
 
     #[test]
@@ -379,9 +378,9 @@ mod tests {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 1;
         settings.limits.client_share_percent = 100;
-        let account = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1);
+        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1);
         let client = Some(IpAddr::from([192, 0, 2, 1]));
-        let leases: Vec<_> = (0..9).map(|_| InFlight::new(&account, client)).collect();
+        let leases: Vec<_> = (0..9).map(|_| InFlight::new(&state, client)).collect();
         assert!(leases.iter().all(Result::is_ok));
     }
 
@@ -389,8 +388,8 @@ mod tests {
     fn workers_share_the_room() {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 5;
-        let account = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 2);
-        let seats: Vec<_> = std::iter::from_fn(|| account.seat()).collect();
+        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 2);
+        let seats: Vec<_> = std::iter::from_fn(|| state.connect_permit()).collect();
         assert_eq!(seats.len(), 3);
     }
 }

@@ -28,7 +28,7 @@ pub struct Http1Conn {
     pub(crate) is_bound: bool,
     /// Where it goes when it is idle.
     home: Weak<IdleConns>,
-    _seat: ConnPermit,
+    _permit: ConnPermit,
 }
 
 /// The most idle connections a worker keeps to one upstream.
@@ -37,36 +37,36 @@ const MAX_IDLE: usize = 1024;
 /// One worker's idle HTTP/1.1 connections to one upstream, the newest last: the newest is taken
 /// first, so that the rest can age out.
 pub(crate) struct IdleConns {
-    pub(crate) account: Rc<UpstreamState>,
+    pub(crate) state: Rc<UpstreamState>,
     conns: RefCell<Vec<Http1Conn>>,
 }
 
 impl IdleConns {
-    pub(crate) fn new(account: Rc<UpstreamState>) -> Rc<Self> {
+    pub(crate) fn new(state: Rc<UpstreamState>) -> Rc<Self> {
         Rc::new(Self {
-            account,
+            state,
             conns: RefCell::default(),
         })
     }
 
     /// One that can take a request. Those that cannot are closed.
     pub(crate) fn take(&self) -> Option<Http1Conn> {
-        let upstream = self.account.upstream();
+        let upstream = self.state.upstream();
         loop {
-            let mut raw = self.conns.borrow_mut().pop()?;
-            let lifetime = &mut raw.stream.lifetime;
-            if lifetime.allows_use_after(raw.idle_since, upstream) && raw.is_usable() {
-                return Some(raw);
+            let mut conn = self.conns.borrow_mut().pop()?;
+            let lifetime = &mut conn.stream.lifetime;
+            if lifetime.allows_use_after(conn.idle_since, upstream) && conn.is_usable() {
+                return Some(conn);
             }
         }
     }
 
     /// Keeps a connection on which nothing is under way.
-    fn keep(&self, mut raw: Http1Conn) {
-        let upstream = self.account.upstream();
-        if self.conns.borrow().len() < MAX_IDLE && raw.stream.lifetime.allows_use(upstream) {
-            self.conns.borrow_mut().push(raw);
-            self.account.freed();
+    fn keep(&self, mut conn: Http1Conn) {
+        let upstream = self.state.upstream();
+        if self.conns.borrow().len() < MAX_IDLE && conn.stream.lifetime.allows_use(upstream) {
+            self.conns.borrow_mut().push(conn);
+            self.state.freed();
         }
     }
 
@@ -77,7 +77,7 @@ impl IdleConns {
 
     /// Closes those that were idle for too long or are [no longer used](super::lifetime).
     pub(crate) fn evict(&self) {
-        let upstream = self.account.upstream();
+        let upstream = self.state.upstream();
         self.conns
             .borrow_mut()
             .retain_mut(|one| one.stream.lifetime.allows_keeping(one.idle_since, upstream));
@@ -90,7 +90,7 @@ impl Http1Conn {
     /// What its upstream says before it is asked is taken for the answer to what is asked first. To
     /// see it would take a system call, for the runtime does not know yet, and would settle nothing:
     /// it may come a moment later. Where the answer comes behind it, the connection is spent.
-    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, seat: ConnPermit) -> Self {
+    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, permit: ConnPermit) -> Self {
         Self {
             stream,
             idle_since: Instant::now(),
@@ -98,7 +98,7 @@ impl Http1Conn {
             is_spent: false,
             is_bound: false,
             home,
-            _seat: seat,
+            _permit: permit,
         }
     }
 
@@ -117,14 +117,14 @@ impl Http1Conn {
 
     /// What its use by one more request is counted with; `None`: it is to none of `upstreams`, or
     /// cannot take another request.
-    pub(crate) fn lease_for(
+    pub(crate) fn in_flight_for(
         &mut self,
         upstreams: &[Arc<Upstream>],
         client: Option<IpAddr>,
     ) -> Option<InFlight> {
-        let lease = InFlight::new(&self.home.upgrade()?.account, client).ok()?;
-        let is_to = |one: &Arc<Upstream>| one.id == lease.upstream().id;
-        (upstreams.iter().any(is_to) && self.is_usable()).then_some(lease)
+        let in_flight = InFlight::new(&self.home.upgrade()?.state, client).ok()?;
+        let is_to = |one: &Arc<Upstream>| one.id == in_flight.upstream().id;
+        (upstreams.iter().any(is_to) && self.is_usable()).then_some(in_flight)
     }
 
     /// Whether something came since the last response: its end, or bytes that answer nothing and

@@ -163,16 +163,16 @@ impl NoReply {
         Self::OverLimit("a head that is longer than `response_head_bytes`");
 
     /// Whether it is the fault of a connection that was closed when it was used again.
-    pub(crate) fn is_stale(&self, raw: &Http1Conn) -> bool {
-        matches!(self, Self::Closed(_)) && raw.is_reused
+    pub(crate) fn is_stale(&self, conn: &Http1Conn) -> bool {
+        matches!(self, Self::Closed(_)) && conn.is_reused
     }
 
-    /// What it is to whoever waits for a response of `lease`'s upstream.
-    pub(crate) fn error(self, lease: &InFlight) -> Error {
-        self.error_of(lease.upstream())
+    /// What it is to whoever waits for a response of `in_flight`'s upstream.
+    pub(crate) fn error(self, in_flight: &InFlight) -> Error {
+        self.error_of(in_flight.upstream())
     }
 
-    /// The same, without a lease.
+    /// The same, for an upstream.
     pub(crate) fn error_of(self, upstream: &Upstream) -> Error {
         let upstream = upstream.to_string();
         match self {

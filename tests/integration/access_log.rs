@@ -107,7 +107,7 @@ fn a_line_names_the_upstream_that_gave_no_answer_and_why() {
         .unwrap();
     let (proxy, mut log) = logged("failed", TestRoute::new(address, POLICY));
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
-    // The lane's way, and the other one.
+    // Without and with a field that `Connection` lists.
     for more in [&[][..], &upgrade] {
         let fields = [&[("host", "photos.example")][..], more].concat();
         assert_eq!(ask(proxy.address, "GET", "/a", &fields).status, 502);

@@ -121,7 +121,7 @@ fn assert_forwarded_unchanged(request: &Recorded, host: &str, path: &str) {
 fn an_ambiguous_request_is_under_no_policy_and_forwarded_as_it_came() {
     let upstream = MockUpstream::answering(ANSWER);
     let proxy = proxy(&upstream, Addressing::Both, Semantics::Safe);
-    // A field that hyper has to look after keeps the request from the shortest way.
+    // Without and with a field that `Connection` lists.
     for way in [None, Some(("Connection", "x-none"))] {
         for (host, path) in AMBIGUOUS.iter().chain(WITH_BACKSLASH) {
             let fields: Vec<_> = [("Host", *host)].into_iter().chain(way).collect();

@@ -1,8 +1,8 @@
-//! The edge answers as hyper's path does.
+//! Preflights are answered alike whatever `Connection` lists.
 //!
 //! Each request is sent twice to the same proxy: as it is, and with a `Connection` field that names
-//! a field that is not there, which has the edge leave it to hyper. Answers must be equal in status,
-//! body and every field, ids and the clock apart.
+//! a field that is not there. Answers must be equal in status, body and every field, ids and the
+//! clock apart. That HTTP/2 clients get the same answers is tested in `http2`.
 
 use std::net::SocketAddr;
 use std::time::Duration;

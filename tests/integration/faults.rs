@@ -500,7 +500,7 @@ fn an_early_answer_is_seen_even_if_the_upstream_closes_at_once() {
     let length = 8 << 20;
     let body = vec![b'a'; length];
     for turn in 0..20 {
-        // To the lane, and to hyper.
+        // Without and with a field that `Connection` lists.
         let connection = ["", "Connection: x-nothing\r\n"][turn % 2];
         let head = format!(
             "PUT /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\n{connection}Content-Length: {length}\r\n\r\n"

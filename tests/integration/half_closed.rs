@@ -13,7 +13,7 @@ use crate::support::upstream::MockUpstream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// To the lane, and to hyper.
+/// With and without a field that `Connection` lists.
 const CONNECTIONS: [&str; 2] = ["", "Connection: x-nothing\r\n"];
 
 fn request(method: &str, connection: &str, body: &str) -> String {

@@ -21,7 +21,7 @@ use s3cors::upstream::local_executor::LocalExecutor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::lane;
+use crate::forwarded_bytes;
 use crate::support::client::ask;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
@@ -149,8 +149,8 @@ async fn answer(
 
 #[test]
 fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
-    let upstream = lane::upstream();
-    let proxy = TestProxy::start(&lane::routes(&upstream));
+    let upstream = forwarded_bytes::upstream();
+    let proxy = TestProxy::start(&forwarded_bytes::routes(&upstream));
     on_one_thread(async {
         let mut client = connect(proxy.address).await;
         for host in [
@@ -159,7 +159,7 @@ fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
             "plain.example",
             "without.example",
         ] {
-            for (number, method) in (0..lane::RESPONSES.len())
+            for (number, method) in (0..forwarded_bytes::RESPONSES.len())
                 .flat_map(|number| ["GET", "HEAD", "DELETE"].map(|method| (number, method)))
             {
                 let uri = format!("http://{host}/{number}?a=%2F");
@@ -192,7 +192,12 @@ fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
                         .collect();
                     both.push((answer, forwarded));
                 }
-                assert_eq!(both[0], both[1], "{method} {:?}", lane::RESPONSES[number]);
+                assert_eq!(
+                    both[0],
+                    both[1],
+                    "{method} {:?}",
+                    forwarded_bytes::RESPONSES[number]
+                );
                 assert!(both[0].1[0].contains(&"cookie: a=1; b=2".to_owned()));
             }
         }

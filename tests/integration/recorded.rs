@@ -12,7 +12,7 @@ use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::Limits;
 use serde_json::Value;
 
-use crate::lane::{routes, upstream};
+use crate::forwarded_bytes::{routes, upstream};
 use crate::support::client::{RawClient, RawResponse};
 use crate::support::proxy::{TestProxy, listener};
 use crate::support::upstream::{MockUpstream, Recorded};

@@ -26,7 +26,7 @@ fn a_client_that_takes_nothing_of_its_response_is_cut_and_no_upstream_blamed() {
     let mut route = TestRoute::transparent(upstream.address);
     route.timeouts.body_idle = Duration::from_millis(200);
     let proxy = TestProxy::start(&[route]);
-    // By the lane (spliced), and by hyper.
+    // Spliced, with a listed field, and with an upgrade that is declined.
     for fields in [
         "",
         "Connection: x-nothing\r\n",

@@ -166,7 +166,7 @@ fn no_spelling_of_a_claim_reaches_a_program_from_a_stranger() {
         let fields = [(spelling.as_str(), "192.0.2.1"), ("X-Kept", "1")];
         ask(proxy.address, "GET", &format!("/{spelling}"), &fields);
         assert_clean(spelling);
-        // A field that hyper has to look after keeps the request from the shortest way.
+        // Without and with a field that `Connection` lists.
         let fields = [&fields[..], &[("Connection", "x-none")]].concat();
         ask(proxy.address, "GET", &format!("/{spelling}"), &fields);
         assert_clean(spelling);

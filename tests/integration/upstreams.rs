@@ -300,7 +300,7 @@ fn what_may_be_sent_but_once_goes_out_anew_where_the_connection_was_closed_befor
 fn a_time_out_that_was_said_to_nobody_is_no_answer_to_the_next_request() {
     const LATE: &str =
         "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    // To the lane, to hyper, and what may be sent but once: it may have been meant.
+    // A request that may be sent twice, and one that may be sent only once: the answer may be meant for it.
     for (method, field, status) in [
         ("GET", "x: y", 200),
         ("GET", "connection: x", 200),

@@ -38,11 +38,11 @@ pub(super) struct Unread {
 /// A body that reads the connection it comes from, and gives it back at the end.
 pub(crate) struct Http1Body {
     /// `None`: it was given back, or broke.
-    raw: Option<Http1Conn>,
+    conn: Option<Http1Conn>,
     /// What is to come, and what of it was read but not given yet.
     unread: Unread,
     piece: usize,
-    pub(crate) lease: InFlight,
+    pub(crate) in_flight: InFlight,
     /// What of the request is still to be sent: the upstream answered before it had all of it.
     upload: Option<Box<Upload>>,
     deadline: Deadline,
@@ -57,8 +57,8 @@ pub(crate) struct Http1Body {
 impl Http1Body {
     pub(super) fn new(
         unread: Unread,
-        raw: Http1Conn,
-        lease: InFlight,
+        conn: Http1Conn,
+        in_flight: InFlight,
         deadline: Deadline,
         upload: Option<Box<Upload>>,
         failures: UpstreamFailures,
@@ -68,10 +68,10 @@ impl Http1Body {
         let mut unread = unread;
         unread.closes |= is_refused;
         let mut body = Self {
-            raw: Some(raw),
+            conn: Some(conn),
             unread,
             piece: FIRST_PIECE,
-            lease,
+            in_flight,
             upload: upload.filter(|_| !is_refused),
             deadline,
             is_waiting: false,
@@ -97,12 +97,12 @@ impl Http1Body {
             }
             Ok(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
             Err(error) => {
-                self.raw = None;
+                self.conn = None;
                 if !matches!(error, BodyError::Request(_)) {
                     // A stream without a length may be silent for as long as it likes.
                     let owes = !matches!(error, BodyError::Idle)
                         || matches!(self.unread.left, BodyReader::Length(_));
-                    note_cut(&self.lease, owes.then_some(&self.failures), &error);
+                    note_cut(&self.in_flight, owes.then_some(&self.failures), &error);
                 }
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
@@ -155,13 +155,13 @@ impl Http1Body {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let ended = || BodyError::Upstream(io::ErrorKind::UnexpectedEof.into());
-        let Some(raw) = &mut self.raw else {
+        let Some(conn) = &mut self.conn else {
             return Poll::Ready(Err(ended()));
         };
         // Taken before anything is known to be there, and given back at once where nothing is: what
         // is read into the worker's own buffer would all have to be copied.
         let mut bytes = BytesMut::with_capacity(self.piece);
-        let Poll::Ready(read) = pin!(raw.stream.read_buf(&mut bytes)).poll(cx) else {
+        let Poll::Ready(read) = pin!(conn.stream.read_buf(&mut bytes)).poll(cx) else {
             self.piece = FIRST_PIECE;
             let has_moved = self.poll_upload(cx)?;
             let limit = self.limit();
@@ -189,10 +189,10 @@ impl Http1Body {
 
     /// Sends on what is left of the request; whether anything moved.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
-        let (Some(upload), Some(raw)) = (&mut self.upload, &mut self.raw) else {
+        let (Some(upload), Some(conn)) = (&mut self.upload, &mut self.conn) else {
             return Ok(false);
         };
-        match upload.poll(cx, &mut raw.stream) {
+        match upload.poll(cx, &mut conn.stream) {
             Poll::Pending => Ok(upload.has_moved()),
             Poll::Ready(Ok(())) => {
                 self.upload = None;
@@ -212,11 +212,11 @@ impl Http1Body {
     }
 
     fn give_back(&mut self) {
-        if let Some(raw) = self.raw.take()
+        if let Some(conn) = self.conn.take()
             && !self.unread.closes
             && self.upload.is_none()
         {
-            raw.give_back();
+            conn.give_back();
         }
     }
 
@@ -233,7 +233,7 @@ impl Http1Body {
 
     /// How long it may stand still.
     pub(crate) fn limit(&self) -> Duration {
-        self.lease.upstream().settings.timeouts.body_idle
+        self.in_flight.upstream().settings.timeouts.body_idle
     }
 }
 

@@ -57,14 +57,14 @@ impl Proxy {
         &self,
         request: Http1Request<'_>,
         body: RequestBody,
-        lease: InFlight,
-        mut raw: Http1Conn,
+        in_flight: InFlight,
+        mut conn: Http1Conn,
     ) -> Result<Response<Body>, Box<NoResponse>> {
-        let mut deadline = Deadline::after(lease.upstream().settings.timeouts.response_head);
+        let mut deadline = Deadline::after(in_flight.upstream().settings.timeouts.response_head);
         let answered = if request.is_repeatable(&body) {
             let interim = body.interim();
             let asked = self
-                .ask(request, interim, &lease, &mut raw, &mut deadline)
+                .ask(request, interim, &in_flight, &mut conn, &mut deadline)
                 .await;
             let body = Some(body);
             asked
@@ -72,15 +72,15 @@ impl Proxy {
                 .map_err(|no_reply| Failed::Unanswered { no_reply, body })
         } else {
             // Boxed, as all that is rare: a request's future is moved about.
-            Box::pin(self.ask_with_body(request, body, &lease, &mut raw, &mut deadline)).await
+            Box::pin(self.ask_with_body(request, body, &in_flight, &mut conn, &mut deadline)).await
         };
         let (read, upload) = match answered {
             Ok(answered) => answered,
-            Err(failed) => return Err(failed.of(lease, &raw)),
+            Err(failed) => return Err(failed.of(in_flight, &conn)),
         };
         let ReadResponse { head, rest } = read;
         let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
-        raw.is_bound |= credentials.any(authenticates_connection);
+        conn.is_bound |= credentials.any(authenticates_connection);
         if head.status() == StatusCode::SWITCHING_PROTOCOLS && upload.is_some() {
             let what = "101 before it had the whole request";
             let no_reply = NoReply::Unacceptable(what.into());
@@ -88,15 +88,15 @@ impl Proxy {
                 no_reply,
                 body: None,
             };
-            return Err(failed.of(lease, &raw));
+            return Err(failed.of(in_flight, &conn));
         }
-        lease.answered();
+        in_flight.answered();
         if head.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let tunnel = Tunnel::new(raw, rest.bytes, lease);
+            let tunnel = Tunnel::new(conn, rest.bytes, in_flight);
             return Ok(head.map(|()| Body::tunnel(tunnel)));
         }
         let failures = request.route.metrics.upstream_failures(self.worker);
-        let body = Http1Body::new(rest, raw, lease, deadline, upload, failures);
+        let body = Http1Body::new(rest, conn, in_flight, deadline, upload, failures);
         Ok(head.map(|()| Body::from_http1(body)))
     }
 
@@ -105,23 +105,23 @@ impl Proxy {
         &self,
         request: Http1Request<'_>,
         interim: Option<InterimResponses>,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         deadline: &mut Deadline,
     ) -> Result<ReadResponse, NoReply> {
         let unwritten = poll_fn(|cx| {
             let head = &mut self.scratch.borrow_mut().output;
             head.clear();
-            request.write_head(lease.upstream(), None, head);
-            Poll::Ready(write_at_once(cx, &mut raw.stream, head))
+            request.write_head(in_flight.upstream(), None, head);
+            Poll::Ready(write_at_once(cx, &mut conn.stream, head))
         });
         let unwritten = unwritten.await.map_err(NoReply::Closed)?;
-        raw.send(&unwritten, deadline).await?;
-        let expected = request.expected(lease, raw.is_reused);
+        conn.send(&unwritten, deadline).await?;
+        let expected = request.expected(in_flight, conn.is_reused);
         let mut received = PartialResponse::nothing(passed(interim.as_ref()));
         poll_fn(|cx| {
             let scratch = &mut *self.scratch.borrow_mut();
-            let read = raw.poll_head(
+            let read = conn.poll_head(
                 cx,
                 scratch,
                 &mut received,
@@ -146,23 +146,23 @@ impl Proxy {
         &self,
         request: Http1Request<'_>,
         body: RequestBody,
-        lease: &InFlight,
-        raw: &mut Http1Conn,
+        in_flight: &InFlight,
+        conn: &mut Http1Conn,
         deadline: &mut Deadline,
     ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
         // A request that may be lost with an old connection is not sent on one that is known to be
         // closed, or on which bytes came that would be taken for its response.
-        if raw.is_reused && raw.is_readable() {
+        if conn.is_reused && conn.is_readable() {
             let no_reply = NoReply::Closed(io::ErrorKind::UnexpectedEof.into());
             return Err(Failed::Unsent { no_reply, body });
         }
-        let timeouts = lease.upstream().settings.timeouts;
+        let timeouts = in_flight.upstream().settings.timeouts;
         let framing = request.framing(&body);
         let mut head = Vec::new();
-        request.write_head(lease.upstream(), Some(framing), &mut head);
+        request.write_head(in_flight.upstream(), Some(framing), &mut head);
         let interim = body.interim();
         let mut upload = Box::new(Upload::new(request.parts, head, body, framing));
-        let expected = request.expected(lease, false);
+        let expected = request.expected(in_flight, false);
         let mut received = PartialResponse::nothing(passed(interim.as_ref()));
         deadline.set(due(timeouts.body_idle));
         let mut is_sent = false;
@@ -177,7 +177,7 @@ impl Proxy {
                     pass_on(interim.as_ref(), out);
                     ReadResponse::new(head, rest)
                 };
-                match raw.poll_head(cx, scratch, &mut received, &expected, then) {
+                match conn.poll_head(cx, scratch, &mut received, &expected, then) {
                     Poll::Ready(read) => {
                         return Poll::Ready(read.and_then(identity).map_err(Halt::NoReply));
                     }
@@ -189,7 +189,7 @@ impl Proxy {
                 upload.release();
             }
             if !is_sent {
-                match upload.poll(cx, &mut raw.stream) {
+                match upload.poll(cx, &mut conn.stream) {
                     Poll::Ready(Ok(())) => {
                         is_sent = true;
                         deadline.set(due(timeouts.response_head));
@@ -268,30 +268,32 @@ enum Failed {
 
 impl Failed {
     /// What it means for the request, which went over `raw`.
-    fn of(self, lease: InFlight, raw: &Http1Conn) -> Box<NoResponse> {
+    fn of(self, in_flight: InFlight, conn: &Http1Conn) -> Box<NoResponse> {
         let (fate, error, body) = match self {
             Self::Final(error) => (Fate::Unknown, error, None),
-            Self::Unsent { no_reply, body } => (Fate::Unsent, no_reply.error(&lease), Some(body)),
+            Self::Unsent { no_reply, body } => {
+                (Fate::Unsent, no_reply.error(&in_flight), Some(body))
+            }
             Self::Unanswered { no_reply, body } => {
                 let is_cut = matches!(no_reply, NoReply::Closed(_));
                 let fate = if is_cut { Fate::Cut } else { Fate::Unknown };
-                (fate, no_reply.error(&lease), body)
+                (fate, no_reply.error(&in_flight), body)
             }
         };
         Box::new(NoResponse {
             fate,
             error,
             body,
-            was_reused: raw.is_reused,
-            lease,
+            was_reused: conn.is_reused,
+            in_flight,
         })
     }
 }
 
 impl Http1Request<'_> {
-    fn expected<'l>(&self, lease: &'l InFlight, may_repeat: bool) -> Expected<'l> {
+    fn expected<'l>(&self, in_flight: &'l InFlight, may_repeat: bool) -> Expected<'l> {
         Expected {
-            limits: &lease.upstream().settings.limits,
+            limits: &in_flight.upstream().settings.limits,
             to_head: self.parts.method == Method::HEAD,
             piece: super::response_body::LARGEST_PIECE,
             may_repeat,

@@ -1,8 +1,5 @@
-//! The access log: a line for each request, written off the request path.
-//!
-//! Each worker formats into a buffer of its own ([`AccessLogger`]) and hands it over when it is
-//! full or a second old; one thread writes ([`AccessLog`]). A writer that is stuck (a full disk, a
-//! pipe that nobody reads) costs lines, which are counted, and never makes a request wait.
+//! The worker's side of the access log: it fills a buffer with lines and hands it over. And the thread
+//! that writes them.
 
 use std::cell::RefCell;
 use std::io;

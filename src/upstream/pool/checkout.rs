@@ -62,7 +62,7 @@ impl Pool {
     }
 
     /// The usual case: one upstream, and a connection that waits for a request.
-    pub(crate) fn idle_raw(
+    pub(crate) fn idle_http1(
         &self,
         upstreams: &[Arc<Upstream>],
         tries: &Tries,
@@ -71,22 +71,22 @@ impl Pool {
             return None;
         };
         let pool = self.of(upstream);
-        if pool.account.has_queue() {
+        if pool.state.has_queue() {
             return None;
         }
-        let lease = InFlight::new(&pool.account, tries.client).ok()?;
-        Some((lease, pool.idle.take()?))
+        let in_flight = InFlight::new(&pool.state, tries.client).ok()?;
+        Some((in_flight, pool.idle.take()?))
     }
 
     /// An HTTP/1.1 connection for an exchange on bytes (`proxy::carry_out`).
-    pub(crate) async fn checkout_raw(
+    pub(crate) async fn checkout_http1(
         &self,
         upstreams: &[Arc<Upstream>],
         tries: &mut Tries,
     ) -> Result<(InFlight, Http1Conn), Error> {
         self.try_each(upstreams, tries, async |pool, tries| {
-            let is_stale = tries.stale.contains(&pool.account.upstream().id);
-            pool.raw(is_stale).await
+            let is_stale = tries.stale.contains(&pool.state.upstream().id);
+            pool.http1(is_stale).await
         })
         .await
     }
@@ -100,7 +100,7 @@ impl Pool {
         let mut tries = Tries::of(client);
         self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
             .await
-            .map(|(lease, (stream, seat))| (lease, stream, seat))
+            .map(|(in_flight, (stream, permit))| (in_flight, stream, permit))
     }
 
     /// A connection for a request, of whichever version the upstream speaks.
@@ -110,7 +110,7 @@ impl Pool {
         tries: &mut Tries,
     ) -> Result<(InFlight, Ready), Error> {
         self.try_each(upstreams, tries, async |pool, tries| {
-            let is_stale = tries.stale.contains(&pool.account.upstream().id);
+            let is_stale = tries.stale.contains(&pool.state.upstream().id);
             pool.ready(is_stale).await
         })
         .await
@@ -125,19 +125,19 @@ impl Pool {
     ) -> Result<(InFlight, T), Error> {
         let mut failure = None;
         while let Some(pool) = self.next(upstreams, &tries.unreachable) {
-            let lease = match InFlight::new(&pool.account, tries.client) {
-                Ok(lease) => lease,
+            let in_flight = match InFlight::new(&pool.state, tries.client) {
+                Ok(in_flight) => in_flight,
                 Err(error) => {
-                    tries.unreachable.push(pool.account.upstream().id);
+                    tries.unreachable.push(pool.state.upstream().id);
                     failure = Some(error);
                     continue;
                 }
             };
             match have(&pool, tries).await {
-                Ok(had) => return Ok((lease, had)),
+                Ok(had) => return Ok((in_flight, had)),
                 Err(error) => {
-                    lease.failed(&error);
-                    tries.unreachable.push(lease.upstream().id);
+                    in_flight.failed(&error);
+                    tries.unreachable.push(in_flight.upstream().id);
                     failure = Some(error);
                 }
             }
@@ -153,16 +153,16 @@ impl Pool {
         let left = from.iter().chain(before);
         left.filter(|upstream| !unreachable.contains(&upstream.id))
             .map(|upstream| self.of(upstream))
-            .min_by_key(|pool| pool.account.rank())
+            .min_by_key(|pool| pool.state.rank())
     }
 
     fn of(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamPool> {
         let mut upstreams = self.upstreams.borrow_mut();
         let pool = upstreams.entry(upstream.id).or_insert_with(|| {
-            let account = UpstreamState::new(upstream, self.workers);
+            let state = UpstreamState::new(upstream, self.workers);
             Rc::new(UpstreamPool {
-                idle: IdleConns::new(Rc::clone(&account)),
-                account,
+                idle: IdleConns::new(Rc::clone(&state)),
+                state,
                 http2: RefCell::default(),
                 http2_used: Cell::new(Instant::now()),
                 http2_opened: Cell::default(),
@@ -180,7 +180,7 @@ impl Pool {
     /// Keeps the addresses of upstreams with open connections up to date.
     pub(crate) fn refresh_resolvers(&self) {
         for pool in self.upstreams.borrow().values() {
-            if let Some(resolver) = pool.account.upstream().resolver() {
+            if let Some(resolver) = pool.state.upstream().resolver() {
                 resolver.refresh();
             }
         }
@@ -191,14 +191,14 @@ impl Pool {
     /// those that no snapshot knows any more are gone so, and the others are soon known again.
     pub(crate) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
-            let upstream = pool.account.upstream();
+            let upstream = pool.state.upstream();
             pool.idle.evict();
             pool.retire_outlived_http2();
             let limit = upstream.settings.timeouts.upstream_idle;
-            if pool.account.is_idle() && pool.http2_used.get().elapsed() >= limit {
+            if pool.state.is_idle() && pool.http2_used.get().elapsed() >= limit {
                 pool.http2.replace(None);
             }
-            !pool.account.is_unused()
+            !pool.state.is_unused()
         });
     }
 }

@@ -32,7 +32,7 @@ impl UpstreamPool {
                 opening.ended.notified().await;
             }
         };
-        let upstream = self.account.upstream();
+        let upstream = self.state.upstream();
         tokio::time::timeout(upstream.settings.timeouts.connect, opened)
             .await
             .map_err(|_| Error::ConnectTimeout {
@@ -62,7 +62,7 @@ impl UpstreamPool {
     /// Gives a connection no more requests if it is too old or the upstream's name no longer has its
     /// address. It closes once those under way have ended.
     pub(crate) fn retire_outlived_http2(&self) {
-        let upstream = self.account.upstream();
+        let upstream = self.state.upstream();
         let mut current = self.http2.borrow_mut();
         current.take_if(|current| !current.lifetime.allows_use(upstream));
     }
@@ -70,9 +70,9 @@ impl UpstreamPool {
     pub(crate) async fn open_http2(
         &self,
         stream: Stream,
-        seat: ConnPermit,
+        permit: ConnPermit,
     ) -> Result<Http2, Error> {
-        let upstream = self.account.upstream();
+        let upstream = self.state.upstream();
         let head = u32::try_from(upstream.settings.limits.response_head_bytes);
         // One whose other end is gone without a word would be used until TCP gives it up. An answer
         // to a PING may take as long as a new connection.
@@ -105,7 +105,7 @@ impl UpstreamPool {
             if let Err(error) = ended.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
-            drop(seat);
+            drop(permit);
         });
         let number = self.http2_opened.get();
         self.http2_opened.set(number + 1);
@@ -118,7 +118,7 @@ impl UpstreamPool {
         self.http2.replace(Some(connection.clone()));
         self.http2_used.set(Instant::now());
         // It carries the requests of all who wait.
-        self.account.freed();
+        self.state.freed();
         Ok(connection)
     }
 }

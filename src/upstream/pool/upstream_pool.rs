@@ -1,9 +1,4 @@
-//! One worker's connections to its upstreams.
-//!
-//! A connection is polled by the request that uses it: while it waits for the response's head,
-//! and then by the response's body. No task stands between a client and its upstream, so no
-//! request is handed over or woken across tasks. An idle connection is polled by nobody; whether
-//! the upstream closed it is seen when it is taken up again.
+//! One worker's connections to one upstream.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,7 +13,7 @@ use super::http2_conn::{Http2, Opening};
 
 /// One worker's connections to one upstream.
 pub(crate) struct UpstreamPool {
-    pub(crate) account: Rc<UpstreamState>,
+    pub(crate) state: Rc<UpstreamState>,
     pub(crate) idle: Rc<IdleConns>,
     pub(crate) http2: RefCell<Option<Http2>>,
     pub(crate) http2_used: Cell<Instant>,
@@ -41,30 +36,30 @@ impl UpstreamPool {
         if !fresh {
             self.http2_opened().await?;
         }
-        let seat = match self.place(fresh, || self.take()).await? {
+        let permit = match self.place(fresh, || self.take()).await? {
             Place::Taken(ready) => return Ok(ready),
-            Place::Free(seat) => seat,
+            Place::Free(permit) => permit,
         };
         let _opening = self.http2_opening.begin();
-        let stream = Stream::connect(self.account.upstream()).await?;
-        let speaks_http2 = stream.speaks_http2(self.account.upstream());
+        let stream = Stream::connect(self.state.upstream()).await?;
+        let speaks_http2 = stream.speaks_http2(self.state.upstream());
         if self.http2_opening.learned(speaks_http2) {
-            let connection = self.open_http2(stream, seat).await?;
+            let connection = self.open_http2(stream, permit).await?;
             let reused = false;
             return Ok(Ready::Http2 { connection, reused });
         }
-        let raw = Http1Conn::new(stream, Rc::downgrade(&self.idle), seat);
-        Ok(Ready::Http1(raw))
+        let conn = Http1Conn::new(stream, Rc::downgrade(&self.idle), permit);
+        Ok(Ready::Http1(conn))
     }
 
     /// The same, for HTTP/1.1 only.
-    pub(crate) async fn raw(self: &Rc<Self>, fresh: bool) -> Result<Http1Conn, Error> {
+    pub(crate) async fn http1(self: &Rc<Self>, fresh: bool) -> Result<Http1Conn, Error> {
         let take = async || self.idle.take();
         match self.place(fresh, take).await? {
-            Place::Taken(raw) => Ok(raw),
-            Place::Free(seat) => {
-                let stream = Stream::connect(self.account.upstream()).await?;
-                Ok(Http1Conn::new(stream, Rc::downgrade(&self.idle), seat))
+            Place::Taken(conn) => Ok(conn),
+            Place::Free(permit) => {
+                let stream = Stream::connect(self.state.upstream()).await?;
+                Ok(Http1Conn::new(stream, Rc::downgrade(&self.idle), permit))
             }
         }
     }
@@ -74,9 +69,9 @@ impl UpstreamPool {
         let take = async || None::<std::convert::Infallible>;
         match self.place(true, take).await? {
             Place::Taken(never) => match never {},
-            Place::Free(seat) => {
-                let stream = Stream::connect_for_http1(self.account.upstream()).await?;
-                Ok((stream, seat))
+            Place::Free(permit) => {
+                let stream = Stream::connect_for_http1(self.state.upstream()).await?;
+                Ok((stream, permit))
             }
         }
     }
@@ -90,12 +85,12 @@ impl UpstreamPool {
     ) -> Result<Place<T>, Error> {
         let mut turn = None;
         loop {
-            if turn.is_some() || !self.account.has_queue() {
+            if turn.is_some() || !self.state.has_queue() {
                 if !fresh && let Some(taken) = take().await {
                     return Ok(Place::Taken(taken));
                 }
-                if let Some(seat) = self.seat(fresh) {
-                    return Ok(Place::Free(seat));
+                if let Some(permit) = self.connect_permit(fresh) {
+                    return Ok(Place::Free(permit));
                 }
             }
             self.wait(&mut turn).await?;
@@ -105,7 +100,7 @@ impl UpstreamPool {
     /// Waits for a connection that becomes free; one request's wait has one limit.
     async fn wait<'a>(&'a self, turn: &mut Option<QueueTurn<'a>>) -> Result<(), Error> {
         if turn.is_none() {
-            *turn = Some(self.account.queue()?);
+            *turn = Some(self.state.queue()?);
         }
         match turn {
             Some(turn) => turn.come().await,
@@ -114,16 +109,16 @@ impl UpstreamPool {
     }
 
     /// Room for a new connection. If it has to be a new one, an idle one makes room.
-    fn seat(&self, fresh: bool) -> Option<ConnPermit> {
-        self.account.seat().or_else(|| {
+    fn connect_permit(&self, fresh: bool) -> Option<ConnPermit> {
+        self.state.connect_permit().or_else(|| {
             let makes_room = fresh && self.idle.close_one();
-            self.account.seat().filter(|_| makes_room)
+            self.state.connect_permit().filter(|_| makes_room)
         })
     }
 
     /// A connection that is open already.
     async fn take(&self) -> Option<Ready> {
-        if self.account.upstream().settings.http2
+        if self.state.upstream().settings.http2
             && let Some(connection) = self.http2().await
         {
             let reused = true;

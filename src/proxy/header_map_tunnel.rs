@@ -36,10 +36,10 @@ impl Proxy {
         client: Client,
     ) -> Result<Response<Body>, Error> {
         let mut tries = Tries::of(client.counted());
-        let (lease, ready) = self.pool.checkout(&route.upstreams, &mut tries).await?;
-        let upstream = Arc::clone(lease.upstream());
+        let (in_flight, ready) = self.pool.checkout(&route.upstreams, &mut tries).await?;
+        let upstream = Arc::clone(in_flight.upstream());
         let failed = |error: Error| {
-            lease.failed(&error);
+            in_flight.failed(&error);
             error
         };
         let unacceptable = |what: &'static str| Error::Unacceptable {
@@ -71,7 +71,7 @@ impl Proxy {
             }
         };
         http2_client::check(&response, &upstream).map_err(failed)?;
-        lease.answered();
+        in_flight.answered();
         if response.status() == StatusCode::OK {
             let (head, body) = response.into_parts();
             let response = Response::from_parts(head.clone(), body);
@@ -79,7 +79,11 @@ impl Proxy {
             let upgraded = upgraded.map_err(|error| from_hyper(error, &upstream))?;
             let end = TunnelEnd::Stream(TokioIo::new(upgraded));
             let first = Bytes::new();
-            let tunnel = Tunnel { end, first, lease };
+            let tunnel = Tunnel {
+                end,
+                first,
+                in_flight,
+            };
             return Ok(Response::from_parts(head, Body::tunnel(tunnel)));
         }
         if response.status().is_success() {
@@ -87,7 +91,7 @@ impl Proxy {
             return Err(unacceptable(what));
         }
         let failures = route.metrics.upstream_failures(self.worker);
-        let response = response.map(|body| UpstreamBody::new(body, lease, failures));
+        let response = response.map(|body| UpstreamBody::new(body, in_flight, failures));
         Ok(response.map(Body::from_http2))
     }
 
@@ -101,22 +105,22 @@ impl Proxy {
         body: RequestBody,
     ) -> Result<Response<Body>, Error> {
         let opened = self.pool.open(&route.upstreams, client.counted());
-        let (lease, stream, seat) = opened.await?;
+        let (in_flight, stream, permit) = opened.await?;
         // A tunnel may be idle for long. Clients' sockets have TCP keep-alive since they were
         // accepted.
         stream.keep_alive().map_err(|source| Error::Connect {
-            upstream: lease.upstream().to_string(),
+            upstream: in_flight.upstream().to_string(),
             source,
         })?;
-        let raw = Http1Conn::new(stream, Weak::new(), seat);
+        let conn = Http1Conn::new(stream, Weak::new(), permit);
         let request = Http1Request {
             parts: request,
             route,
             wants_upgrade: true,
         };
-        let sent = self.http1_exchange(request, body, lease, raw);
+        let sent = self.http1_exchange(request, body, in_flight, conn);
         sent.await.map_err(|failed| {
-            failed.lease.failed(&failed.error);
+            failed.in_flight.failed(&failed.error);
             failed.error
         })
     }

@@ -40,7 +40,7 @@ pub(super) struct Turn {
 /// How a connection goes on.
 pub(super) enum Then {
     /// All was answered: wait for more.
-    Wait,
+    HeadReader,
     /// It ends.
     End,
     /// It ends, though the client may still be sending.
@@ -82,7 +82,7 @@ impl From<Then> for Turn {
 }
 
 /// Waits for requests, for as long as a client may be silent and nobody stops the server.
-pub(super) struct Wait<'w, C> {
+pub(super) struct HeadReader<'w, C> {
     limits: &'w Limits,
     closing: Pin<&'w mut C>,
     is_closing: bool,
@@ -102,7 +102,7 @@ pub(super) struct Wait<'w, C> {
     pub(super) deadline: Deadline,
 }
 
-impl<'w, C: Future<Output = ()>> Wait<'w, C> {
+impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     /// A connection has begun; `closing` ends when the server begins to drain.
     pub(super) fn new(limits: &'w Limits, may_be_http2: bool, closing: Pin<&'w mut C>) -> Self {
         Self {
@@ -191,9 +191,11 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
             };
             match then {
                 // There is more to come before anything can be done.
-                Then::Wait if !rest.is_empty() => self.keep_partial(rest),
+                Then::HeadReader if !rest.is_empty() => self.keep_partial(rest),
                 // Empty lines ask nothing: the silence goes on.
-                Then::Wait if asked == 0 => (self.ahead, self.is_partial) = (Vec::new(), false),
+                Then::HeadReader if asked == 0 => {
+                    (self.ahead, self.is_partial) = (Vec::new(), false)
+                }
                 then => {
                     self.ahead = rest.to_vec();
                     return Poll::Ready(Turn {
@@ -206,7 +208,7 @@ impl<'w, C: Future<Output = ()>> Wait<'w, C> {
             let turn = Turn {
                 unwritten,
                 is_unflushed,
-                then: Then::Wait,
+                then: Then::HeadReader,
             };
             if !turn.is_delivered() {
                 return Poll::Ready(turn);
@@ -285,15 +287,15 @@ fn answer<'b>(
             bytes = rest;
         }
         if bytes.is_empty() {
-            return (bytes, Then::Wait);
+            return (bytes, Then::HeadReader);
         }
         let behind = |consumed| bytes.get(consumed..).unwrap_or_default();
-        let look = proxy.look(bytes, client, *left <= 1, out);
-        if !matches!(look, Action::More) {
+        let action = proxy.handle_head(bytes, client, *left <= 1, out);
+        if !matches!(action, Action::More) {
             *left = left.saturating_sub(1);
         }
-        match look {
-            Action::More => return (bytes, Then::Wait),
+        match action {
+            Action::More => return (bytes, Then::HeadReader),
             Action::Answered { consumed, close } if close => {
                 return (behind(consumed), Then::Linger);
             }
