@@ -1,21 +1,56 @@
 //! The directory of policies as a store: one file for each bucket, written as a whole or not at all.
 //!
 //! A document is written to a file beside the others, flushed, and renamed over the bucket's; then the
-//! directory is flushed. Whoever reads sees the old document or the new one. One writer works at a time,
-//! in this process or another: it holds a lock on [`LOCK`].
+//! directory is flushed. A reader sees the old document or the new one. One writer works at a time,
+//! in this process or another: it holds a lock on [`LOCK`]. Nothing here waits for another process:
+//! a held lock is [`StoreError::Busy`], and files are opened without waiting.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, open};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::cors::MAX_DOCUMENT;
 
 /// The file that writers lock. Its name is no bucket's, and it is no policy.
 const LOCK: &str = ".s3cors-lock";
 
+/// The file that a new document is written to. No policy is read from it: it does not end in `.xml`.
+const NEW: &str = ".s3cors-new";
+
+/// The largest file that is read, in bytes. A file edited by hand may be larger than S3 allows.
+const MAX_FILE: u64 = 16 * MAX_DOCUMENT as u64;
+
 /// A directory of `<bucket>.xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyDirectory(PathBuf);
+
+/// Why a document is not read or written.
+#[derive(Debug, Error)]
+pub(super) enum StoreError {
+    /// Another writer holds the lock.
+    #[error("another writer holds the lock `{0}`")]
+    Busy(PathBuf),
+    /// Reading it may never end.
+    #[error("`{0}` is not a regular file; remove it")]
+    NotAFile(PathBuf),
+    #[error("`{0}` has more than {MAX_FILE} bytes; remove it or make it smaller")]
+    TooLarge(PathBuf),
+    #[error("cannot access `{0}`: {1}")]
+    Io(PathBuf, #[source] io::Error),
+    /// The runtime stops.
+    #[error(transparent)]
+    Stopped(#[from] tokio::task::JoinError),
+}
+
+/// A bucket's file.
+struct Stored {
+    document: Vec<u8>,
+    mode: Mode,
+}
 
 impl PolicyDirectory {
     /// The store in a directory that exists.
@@ -25,38 +60,33 @@ impl PolicyDirectory {
     }
 
     /// A bucket's document; `None`: it has none.
-    pub(super) fn read(&self, bucket: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.file(bucket)) {
-            Ok(document) => Ok(Some(document)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(super) fn read(&self, bucket: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(read(&self.file(bucket))?.map(|stored| stored.document))
     }
 
-    /// Writes a bucket's document, or removes it. Gives the one that was there.
+    /// Writes a bucket's document, or removes it. Returns the previous one.
     pub(super) fn replace(
         &self,
         bucket: &str,
         document: Option<&[u8]>,
-    ) -> io::Result<Option<Vec<u8>>> {
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let _lock = self.lock()?;
-        let before = self.read(bucket)?;
         let path = self.file(bucket);
+        let before = read(&path)?;
         match document {
             Some(document) => {
-                // Only the holder of the lock writes it; what is left of a writer that was killed is
-                // overwritten. No policy is read from it: it does not end in `.xml`.
-                let new = self.0.join(".s3cors-new");
-                let mut file = File::create(&new)?;
-                file.write_all(document)?;
-                file.sync_all()?;
-                fs::rename(&new, &path)?;
+                let new = self.0.join(NEW);
+                let mode = before.as_ref().map(|stored| stored.mode);
+                create(&new, document, mode)
+                    .and_then(|()| fs::rename(&new, &path))
+                    .map_err(|error| StoreError::Io(new, error))?;
             }
             None if before.is_none() => return Ok(None),
-            None => fs::remove_file(&path)?,
+            None => fs::remove_file(&path).map_err(|error| StoreError::Io(path, error))?,
         }
-        File::open(&self.0)?.sync_all()?;
-        Ok(before)
+        let flushed = File::open(&self.0).and_then(|directory| directory.sync_all());
+        flushed.map_err(|error| StoreError::Io(self.0.clone(), error))?;
+        Ok(before.map(|stored| stored.document))
     }
 
     fn file(&self, bucket: &str) -> PathBuf {
@@ -64,19 +94,70 @@ impl PolicyDirectory {
     }
 
     /// The lock, until dropped.
-    fn lock(&self) -> io::Result<File> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.0.join(LOCK))?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.0.join(LOCK);
+        // Not read-only: NFS locks exclusively only what is open for writing (flock(2)).
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let locked = open(&path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))
+            .and_then(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
+        match locked {
+            Ok(file) => Ok(File::from(file)),
+            Err(Errno::WOULDBLOCK) => Err(StoreError::Busy(path)),
+            Err(error) => Err(StoreError::Io(path, error.into())),
+        }
     }
+}
+
+/// Reads a regular file, through links; `None`: there is no file.
+///
+/// Opens without waiting, because a FIFO waits for a writer.
+fn read(path: &Path) -> Result<Option<Stored>, StoreError> {
+    let failed = |error: io::Error| StoreError::Io(path.to_owned(), error);
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        // A socket, or a device that is not there.
+        Err(Errno::NXIO) => return Err(StoreError::NotAFile(path.to_owned())),
+        Err(error) => return Err(failed(error.into())),
+    };
+    let stat = fstat(&file).map_err(|error| failed(error.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
+    let mut document = Vec::new();
+    let mut limited = file.take(MAX_FILE + 1);
+    limited.read_to_end(&mut document).map_err(failed)?;
+    if document.len() as u64 > MAX_FILE {
+        return Err(StoreError::TooLarge(path.to_owned()));
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    Ok(Some(Stored { document, mode }))
+}
+
+/// Creates a file with a mode, or with that of new files, and flushes it.
+///
+/// The path may be left from a writer that was killed, or be someone's link to another file: it is
+/// removed, and only a new file is written to.
+fn create(path: &Path, document: &[u8], mode: Option<Mode>) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(open(path, flags, Mode::from_raw_mode(0o666))?);
+    if let Some(mode) = mode {
+        fchmod(&file, mode)?;
+    }
+    file.write_all(document)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::process::Command;
     use std::thread;
 
     use super::*;
@@ -130,7 +211,12 @@ mod tests {
                 let store = store.clone();
                 scope.spawn(move || {
                     for _ in 0..50 {
-                        let before = store.replace("x", Some(document)).unwrap();
+                        let before = loop {
+                            match store.replace("x", Some(document)) {
+                                Err(StoreError::Busy(_)) => thread::yield_now(),
+                                before => break before.unwrap(),
+                            }
+                        };
                         if let Some(before) = before {
                             assert!(documents_contain(&before));
                         }
@@ -156,5 +242,93 @@ mod tests {
         let store = PolicyDirectory::new(&folder.0);
         store.replace("a", Some(b"whole")).unwrap();
         assert_eq!(store.read("a").unwrap().as_deref(), Some(&b"whole"[..]));
+    }
+
+    #[test]
+    fn a_held_lock_is_reported_at_once() {
+        let folder = Folder::new("lock");
+        let store = PolicyDirectory::new(&folder.0);
+        let lock = store.lock().unwrap();
+        for document in [Some(&b"one"[..]), None] {
+            let error = store.replace("a", document).unwrap_err();
+            assert!(matches!(error, StoreError::Busy(_)), "{error}");
+        }
+        assert_eq!(store.read("a").unwrap(), None);
+        drop(lock);
+        store.replace("a", Some(b"one")).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_of_a_limited_size_are_read() {
+        let folder = Folder::new("special");
+        let store = PolicyDirectory::new(&folder.0);
+        let path = |name: &str| folder.0.join(name);
+        let made = Command::new("mkfifo").arg(path("fifo.xml")).status();
+        assert!(made.unwrap().success());
+        symlink("fifo.xml", path("link.xml")).unwrap();
+        symlink("/dev/zero", path("device.xml")).unwrap();
+        fs::create_dir(path("directory.xml")).unwrap();
+        let large = File::create(path("large.xml")).unwrap();
+        large.set_len(1 << 40).unwrap();
+        for (bucket, expected) in [
+            ("fifo", "not a regular file"),
+            ("link", "not a regular file"),
+            ("device", "not a regular file"),
+            ("directory", "not a regular file"),
+            ("large", "more than 1048576 bytes"),
+        ] {
+            let read = store.read(bucket).unwrap_err().to_string();
+            let replaced = store.replace(bucket, Some(b"new")).unwrap_err().to_string();
+            let removed = store.replace(bucket, None).unwrap_err().to_string();
+            for error in [read, replaced, removed] {
+                assert!(error.contains(expected), "{bucket}: {error}");
+                assert!(error.contains(&format!("{bucket}.xml")), "{error}");
+            }
+        }
+        fs::write(path("data"), "linked").unwrap();
+        symlink("data", path("good.xml")).unwrap();
+        assert_eq!(store.read("good").unwrap().as_deref(), Some(&b"linked"[..]));
+    }
+
+    #[test]
+    fn a_link_or_fifo_in_place_of_our_own_files_is_never_followed() {
+        let folder = Folder::new("links");
+        let store = PolicyDirectory::new(&folder.0);
+        let path = |name: &str| folder.0.join(name);
+        fs::write(path("other"), "precious").unwrap();
+        symlink("other", path(NEW)).unwrap();
+        store.replace("a", Some(b"one")).unwrap();
+        let made = Command::new("mkfifo").arg(path(NEW)).status();
+        assert!(made.unwrap().success());
+        store.replace("b", Some(b"two")).unwrap();
+        assert_eq!(fs::read(path("other")).unwrap(), b"precious");
+        assert!(path("a.xml").symlink_metadata().unwrap().is_file());
+        assert_eq!(store.read("b").unwrap().as_deref(), Some(&b"two"[..]));
+
+        fs::remove_file(path(LOCK)).unwrap();
+        symlink("created", path(LOCK)).unwrap();
+        store.replace("a", Some(b"three")).unwrap_err();
+        assert!(!path("created").exists());
+        fs::remove_file(path(LOCK)).unwrap();
+        let made = Command::new("mkfifo").arg(path(LOCK)).status();
+        assert!(made.unwrap().success());
+        store.replace("a", Some(b"three")).unwrap_err();
+        assert_eq!(store.read("a").unwrap().as_deref(), Some(&b"one"[..]));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_mode() {
+        let folder = Folder::new("mode");
+        let store = PolicyDirectory::new(&folder.0);
+        let file = folder.0.join("a.xml");
+        for mode in [0o640, 0o600, 0o444, 0o666] {
+            fs::write(&file, "old").unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            store.replace("a", Some(b"new")).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"new");
+            let is = fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(is & 0o7777, mode);
+            fs::remove_file(&file).unwrap();
+        }
     }
 }

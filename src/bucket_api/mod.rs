@@ -13,7 +13,6 @@ mod sigv4;
 mod time;
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +28,8 @@ use crate::telemetry::LogLimiter;
 use crate::tls::digest::sha256;
 use crate::upstream::request_body::RequestBody;
 
+use directory::StoreError;
+
 pub use directory::PolicyDirectory;
 pub use error::ApiError;
 pub use keys::{Key, Keys};
@@ -36,6 +37,12 @@ pub use sigv4::{SignedHead, Verified, verify};
 
 /// How long a client may take to send a document.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How long a change may wait for another writer.
+const LOCK_TIME: Duration = Duration::from_secs(3);
+
+/// How often it tries in that time.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
@@ -217,8 +224,9 @@ impl BucketApi {
 
     async fn get(&self, bucket: &str) -> Result<Done, ApiError> {
         let (store, name) = (self.store.clone(), bucket.to_owned());
-        let document = tokio::task::spawn_blocking(move || store.read(&name));
-        let document = self.stored(document.await)?.ok_or_else(|| {
+        let document = on_disk(move || store.read(&name)).await;
+        let document = document.map_err(|error| self.store_failed(&error))?;
+        let document = document.ok_or_else(|| {
             let message = "The CORS configuration does not exist";
             ApiError::new(StatusCode::NOT_FOUND, "NoSuchCORSConfiguration", message)
                 .with("BucketName", bucket)
@@ -230,30 +238,39 @@ impl BucketApi {
         Ok(Done::Document(configuration.to_xml()))
     }
 
+    /// Waits for the lock of the store without a thread.
     async fn replace(
         &self,
         bucket: &str,
         document: Option<Bytes>,
     ) -> Result<Option<Vec<u8>>, ApiError> {
-        let (store, name) = (self.store.clone(), bucket.to_owned());
-        // The disk may be slow, and another writer may hold the lock.
-        let replaced =
-            tokio::task::spawn_blocking(move || store.replace(&name, document.as_deref()));
-        self.stored(replaced.await)
+        let deadline = Instant::now() + LOCK_TIME;
+        loop {
+            let (store, name, document) = (self.store.clone(), bucket.to_owned(), document.clone());
+            match on_disk(move || store.replace(&name, document.as_deref())).await {
+                Ok(before) => return Ok(before),
+                Err(StoreError::Busy(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOCK_RETRY).await;
+                }
+                Err(error) => return Err(self.store_failed(&error)),
+            }
+        }
     }
 
-    fn stored<T>(
-        &self,
-        result: Result<io::Result<T>, tokio::task::JoinError>,
-    ) -> Result<T, ApiError> {
-        result
-            .map_err(io::Error::other)
-            .and_then(|stored| stored)
-            .map_err(|error| {
-                let route = &*self.route;
+    fn store_failed(&self, error: &StoreError) -> ApiError {
+        let route = &*self.route;
+        match error {
+            StoreError::Busy(_) => {
+                let seconds = LOCK_TIME.as_secs();
+                tracing::warn!(route, %error, seconds, "a CORS configuration was not changed");
+                let message = "Please reduce your request rate.";
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
+            }
+            _ => {
                 tracing::error!(route, %error, "the store of CORS configurations failed");
                 internal_error()
-            })
+            }
+        }
     }
 
     /// Logs a change: who, which bucket, from what to what.
@@ -278,6 +295,16 @@ impl BucketApi {
             after = hash(after),
             "a bucket's CORS configuration was changed"
         );
+    }
+}
+
+/// Runs what may wait for the disk, on a thread for that.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Stopped(error)),
     }
 }
 

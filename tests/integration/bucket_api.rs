@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use md5::{Digest as _, Md5};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::support::binary::run;
 use crate::support::client::{RawClient, RawResponse};
@@ -336,6 +337,70 @@ fn a_refused_request_changes_nothing() {
         fields: &fields,
         ..good
     };
+    assert_eq!(api.send("PUT", request.sign()).status, 200);
+}
+
+#[test]
+fn a_held_lock_is_answered_with_slow_down_after_a_few_seconds() {
+    let api = Api::start();
+    let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let request = put(DOCUMENT.as_bytes(), &now, &fields);
+    let delete = Unsigned {
+        method: "DELETE",
+        body: b"",
+        fields: &[],
+        ..request.clone()
+    };
+    let lock = fs::File::create(api.folder.path("buckets/.s3cors-lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    std::thread::scope(|scope| {
+        let others = [("PUT", request.sign()), ("DELETE", delete.sign())];
+        let others = others.map(|(method, request)| {
+            let api = &api;
+            scope.spawn(move || api.send(method, request))
+        });
+        for other in others {
+            let response = other.join().unwrap();
+            let document = response.text();
+            assert_eq!(response.status, 503, "{document}");
+            assert!(document.contains("<Code>SlowDown</Code>"), "{document}");
+        }
+    });
+    assert_eq!(api.file("photos"), None);
+
+    // The lock is released while a request waits for it.
+    let mut client = RawClient::connect(api.proxy.address());
+    client.send(request.sign());
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    let response = client.receive("PUT");
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(api.file("photos").as_deref(), Some(DOCUMENT));
+}
+
+#[test]
+fn a_fifo_in_place_of_a_policy_is_answered_with_an_error() {
+    let api = Api::start();
+    let fifo = api.folder.path("buckets/photos.xml");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let request = put(DOCUMENT.as_bytes(), &now, &fields);
+    for method in ["GET", "PUT", "DELETE"] {
+        let is_put = method == "PUT";
+        let request = Unsigned {
+            method,
+            body: if is_put { request.body } else { b"" },
+            fields: if is_put { &fields } else { &[] },
+            ..request.clone()
+        };
+        let response = api.send(method, request.sign());
+        let document = response.text();
+        assert_eq!(response.status, 500, "{method}: {document}");
+        assert!(document.contains("InternalError"), "{document}");
+    }
+    fs::remove_file(fifo).unwrap();
     assert_eq!(api.send("PUT", request.sign()).status, 200);
 }
 
