@@ -31,7 +31,7 @@
 //! | [`cors`] | the S3 CORS engine: documents, policies, decisions, explanations; the browser's side of CORS; pure |
 //! | `import` | other systems' CORS settings in, S3's rules out, and what that loses |
 //! | `text` | how bytes and times are written as text |
-//! | `net` | sockets: deadlines, writes, splice, the reserve of descriptors |
+//! | `net` | sockets: deadlines, writes, splice, the reserve of descriptors, the check of HTTP/2 trailers |
 //! | `tls` | the TLS provider, certificate checks, and what TLS errors mean |
 //! | `metrics` | every metric, and the handles that requests count with |
 //! | `http1` | HTTP/1.1 as bytes: heads, fields, framing, chunks, hop-by-hop fields, response edits |

@@ -1,5 +1,5 @@
-//! Sockets, and what every connection needs: deadlines, writes, splice, keep-alive, and the reserve of
-//! file descriptors.
+//! Sockets, and what every connection needs: deadlines, writes, splice, keep-alive, the reserve of file
+//! descriptors, and the check of HTTP/2 trailers.
 
 pub(crate) mod client_stream;
 pub(crate) mod deadline;
@@ -7,4 +7,5 @@ pub(crate) mod descriptor_reserve;
 pub mod keep_alive;
 pub mod listener_id;
 pub(crate) mod splice;
+pub(crate) mod trailer_check;
 pub(crate) mod write;

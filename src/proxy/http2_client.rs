@@ -2,7 +2,7 @@
 //! whether the upstream did anything with it. hyper implements the protocol.
 //!
 //! Interim responses (1xx) are not passed on: h2 skips them (`Recv::poll_response`), and the wait for
-//! the response is no longer for them. The connection limits their number (`pool::interim_limit`).
+//! the response is no longer for them. The connection limits their number (`pool::frame_check`).
 
 use std::error::Error as _;
 use std::future::poll_fn;

@@ -17,10 +17,10 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::net::trailer_check::TrailerCheck;
 use crate::server::Limits;
 
 use super::streams::Streams;
-use super::trailer_check::TrailerCheck;
 
 /// How many seconds' worth of control frames may come at once.
 const BURST_SECONDS: u32 = 10;

@@ -7,7 +7,6 @@
 mod control_frame_limit;
 mod receive_window;
 mod streams;
-mod trailer_check;
 mod write_coalescing;
 
 use std::future::poll_fn;

@@ -15,8 +15,8 @@ use crate::upstream::error::{Error, from_hyper};
 use crate::upstream::local_executor::LocalExecutor;
 use crate::upstream::stream::Stream;
 
+use super::frame_check::FrameCheck;
 use super::http2_conn::{ConnectOffer, Http2};
-use super::interim_limit::InterimLimit;
 use super::upstream_pool::UpstreamPool;
 
 impl UpstreamPool {
@@ -78,7 +78,7 @@ impl UpstreamPool {
         // to a PING may take as long as a new connection.
         let ping = upstream.settings.timeouts.connect;
         let lifetime = stream.lifetime.clone();
-        let stream = InterimLimit::new(stream, upstream.settings.limits.interim_responses);
+        let stream = FrameCheck::new(stream, upstream.settings.limits.interim_responses);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .keep_alive_interval(ping)

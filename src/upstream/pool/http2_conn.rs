@@ -14,7 +14,7 @@ use crate::upstream::local_executor::LocalExecutor;
 use crate::upstream::replay_body::ReplayBody;
 use crate::upstream::stream::Stream;
 
-use super::interim_limit::InterimLimit;
+use super::frame_check::FrameCheck;
 
 /// A connection that carries many requests.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub(crate) struct Http2 {
 pub(crate) struct ConnectOffer(pub(crate) RefCell<Option<Connection>>);
 
 pub(crate) type Connection =
-    http2::Connection<TokioIo<InterimLimit<Stream>>, ReplayBody, LocalExecutor>;
+    http2::Connection<TokioIo<FrameCheck<Stream>>, ReplayBody, LocalExecutor>;
 
 /// How long the first SETTINGS are waited for before the upstream counts as one that does not.
 pub(crate) const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);

@@ -6,9 +6,9 @@
 //! the upstream closed it is seen when it is taken up again.
 
 pub(crate) mod checkout;
+mod frame_check;
 mod http2;
 mod http2_conn;
-mod interim_limit;
 mod upstream_pool;
 
 pub(crate) use checkout::{Pool, Tries};

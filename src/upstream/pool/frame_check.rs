@@ -30,12 +30,12 @@ const END_STREAM: u8 = 1;
 const MOST_STREAMS: u32 = 1024;
 
 /// A connection whose reads fail when a stream has more than `most` interim responses.
-pub(crate) struct InterimLimit<S> {
+pub(crate) struct FrameCheck<S> {
     inner: S,
     frames: Frames,
 }
 
-impl<S> InterimLimit<S> {
+impl<S> FrameCheck<S> {
     pub(crate) fn new(inner: S, most: usize) -> Self {
         let frames = Frames {
             most,
@@ -111,7 +111,7 @@ impl Frames {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for InterimLimit<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameCheck<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -128,7 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InterimLimit<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for InterimLimit<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCheck<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

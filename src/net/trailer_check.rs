@@ -34,7 +34,7 @@ const PRIORITY_BYTES: usize = 5;
 
 /// Looks at the frames of a connection as they come.
 #[derive(Debug, Default)]
-pub(super) struct TrailerCheck {
+pub(crate) struct TrailerCheck {
     blocks: FieldBlocks,
     /// Whether the frame is part of a field block.
     is_block: bool,
@@ -53,7 +53,7 @@ pub(super) struct TrailerCheck {
 
 impl TrailerCheck {
     /// A frame begins; `is_trailers`: its stream had a head already.
-    pub(super) fn begin(&mut self, kind: u8, flags: u8, length: usize, is_trailers: bool) {
+    pub(crate) fn begin(&mut self, kind: u8, flags: u8, length: usize, is_trailers: bool) {
         self.is_block = matches!(kind, HEADERS | CONTINUATION);
         if kind == HEADERS {
             self.is_trailers = is_trailers;
@@ -68,7 +68,7 @@ impl TrailerCheck {
     }
 
     /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> bool {
         if !self.is_block {
             return false;
         }
