@@ -1,10 +1,11 @@
-//! Finds pseudo-fields in trailers, which make a request malformed ([RFC 9113 §8.1]).
+//! Finds pseudo-fields in trailers, which make a request or response malformed ([RFC 9113 §8.1]).
 //!
-//! h2 drops them and passes the request on as complete. They are found before h2 sees the trailers,
+//! h2 drops them and passes the message on as complete. They are found before h2 sees the trailers,
 //! without decoding a field: a name that begins with `:` is known by its index in HPACK's tables, or
-//! by its first byte. Only one bit of each entry of the dynamic table is kept: whether its name is
-//! that of a pseudo-field. Evictions need not be followed, because h2 refuses an index that its table
-//! does not have.
+//! by its first byte. Interim responses (1xx) are recognised in the same way: the value of `:status`
+//! begins with `1`. Two bits are kept of each entry of the dynamic table: whether its name is that of
+//! a pseudo-field, and whether its value begins with `1`. Evictions need not be followed, because h2
+//! refuses an index that its table does not have.
 //!
 //! [RFC 9113 §8.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
 
@@ -20,6 +21,9 @@ const STATIC: u64 = 61;
 ///
 /// [RFC 7541 Appendix B]: https://www.rfc-editor.org/rfc/rfc7541#appendix-B
 const HUFFMAN_COLON: u8 = 0b1011_1000;
+
+/// `1` in HPACK's Huffman code, in the highest five bits.
+const HUFFMAN_ONE: u8 = 0b0000_1000;
 
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
@@ -49,6 +53,8 @@ pub(crate) struct TrailerCheck {
     /// Bytes of the block, and then of the padding, that are still to come.
     left: usize,
     padding: usize,
+    /// Whether a block ended with the frame that is the head of an interim response.
+    ended_interim: bool,
 }
 
 impl TrailerCheck {
@@ -64,7 +70,13 @@ impl TrailerCheck {
         self.left = length;
         self.padding = 0;
         self.ends_block = flags & END_HEADERS != 0;
+        self.ended_interim = false;
         self.end_if_read();
+    }
+
+    /// Whether the frame is read and ended the head of an interim response.
+    pub(crate) fn ended_interim(&self) -> bool {
+        self.ended_interim
     }
 
     /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers.
@@ -94,7 +106,8 @@ impl TrailerCheck {
 
     fn end_if_read(&mut self) {
         if self.left == 0 && self.is_block && self.ends_block {
-            self.blocks.end();
+            self.ended_interim = self.blocks.end();
+            self.is_block = false;
         }
     }
 }
@@ -108,13 +121,20 @@ struct FieldBlocks {
     ///
     /// [RFC 7541 §4.1]: https://www.rfc-editor.org/rfc/rfc7541#section-4.1
     dynamic: u128,
+    /// Whether each of them is a pseudo-field whose value begins with `1`.
+    dynamic_interim: u128,
     step: Step,
     /// The integer that is being read, and how many bits of it there are.
     integer: u64,
     shift: u32,
     /// Of the field line that is being read.
     is_pseudo: bool,
+    is_interim: bool,
     is_kept: bool,
+    /// Of the block that is being read: whether it has pseudo-fields whose values begin with `1`, and
+    /// others.
+    has_interim: bool,
+    has_final: bool,
 }
 
 /// What is expected next.
@@ -131,8 +151,12 @@ enum Step {
     MoreLength { is_name: bool, is_huffman: bool },
     /// So many bytes of a string.
     Text { left: u64, is_name: bool },
-    /// The first byte of a name.
-    NameStart { left: u64, is_huffman: bool },
+    /// The first byte of a name, or of a pseudo-field's value.
+    TextStart {
+        left: u64,
+        is_name: bool,
+        is_huffman: bool,
+    },
 }
 
 /// What an index is of.
@@ -163,9 +187,12 @@ impl FieldBlocks {
         found
     }
 
-    /// A block has ended. A line that has not is an error that h2 reports.
-    fn end(&mut self) {
+    /// A block has ended; whether it is the head of an interim response. h2 reports a line that has
+    /// not ended.
+    fn end(&mut self) -> bool {
         self.step = Step::Line;
+        let has_final = std::mem::take(&mut self.has_final);
+        std::mem::take(&mut self.has_interim) && !has_final
     }
 
     /// Reads a byte; whether it shows a name that begins with `:`.
@@ -181,6 +208,7 @@ impl FieldBlocks {
                 };
                 self.is_kept = is_kept;
                 self.is_pseudo = false;
+                self.is_interim = false;
                 match self.begin_integer(byte, bits) {
                     true => self.index(then),
                     false => {
@@ -211,13 +239,24 @@ impl FieldBlocks {
                 }
                 false
             }
-            Step::NameStart { left, is_huffman } => {
-                self.is_pseudo = match is_huffman {
-                    true => byte & 0xfe == HUFFMAN_COLON,
-                    false => byte == b':',
-                };
-                self.text(left - 1, true);
-                self.is_pseudo
+            Step::TextStart {
+                left,
+                is_name,
+                is_huffman,
+            } => {
+                if is_name {
+                    self.is_pseudo = match is_huffman {
+                        true => byte & 0xfe == HUFFMAN_COLON,
+                        false => byte == b':',
+                    };
+                } else {
+                    self.is_interim = match is_huffman {
+                        true => byte & 0xf8 == HUFFMAN_ONE,
+                        false => byte == b'1',
+                    };
+                }
+                self.text(left - 1, is_name);
+                is_name && self.is_pseudo
             }
             // `read` takes these.
             Step::Text { left, is_name } => {
@@ -253,27 +292,48 @@ impl FieldBlocks {
             self.step = Step::Line;
             return false;
         }
+        let mut is_interim = false;
         self.is_pseudo = match index.checked_sub(STATIC + 1) {
             None => (1..=LAST_PSEUDO).contains(&index),
             Some(place) => {
                 let place = u32::try_from(place).unwrap_or(u32::MAX);
-                self.dynamic.checked_shr(place).unwrap_or(0) & 1 == 1
+                let bit = |entries: u128| entries.checked_shr(place).unwrap_or(0) & 1 == 1;
+                is_interim = bit(self.dynamic_interim);
+                bit(self.dynamic)
             }
         };
         self.step = match then {
             Then::Name => Step::Length {
                 is_name: index == 0,
             },
-            Then::Indexed | Then::Size => Step::Line,
+            Then::Indexed | Then::Size => {
+                self.is_interim = is_interim;
+                self.end_line();
+                Step::Line
+            }
         };
         self.is_pseudo
+    }
+
+    /// A field line is complete.
+    fn end_line(&mut self) {
+        if self.is_pseudo {
+            self.has_interim |= self.is_interim;
+            self.has_final |= !self.is_interim;
+        }
     }
 
     /// A string's length is complete.
     fn length(&mut self, is_name: bool, is_huffman: bool) {
         let left = self.integer;
-        match is_name && left > 0 {
-            true => self.step = Step::NameStart { left, is_huffman },
+        match left > 0 && (is_name || self.is_pseudo) {
+            true => {
+                self.step = Step::TextStart {
+                    left,
+                    is_name,
+                    is_huffman,
+                };
+            }
             false => self.text(left, is_name),
         }
     }
@@ -286,7 +346,9 @@ impl FieldBlocks {
             (0, false) => {
                 if self.is_kept {
                     self.dynamic = self.dynamic << 1 | u128::from(self.is_pseudo);
+                    self.dynamic_interim = self.dynamic_interim << 1 | u128::from(self.is_interim);
                 }
+                self.end_line();
                 Step::Line
             }
         };
@@ -387,6 +449,64 @@ mod tests {
                     (CONTINUATION, END_HEADERS, second.to_vec()),
                 ];
                 assert_eq!(is_refused(&head, &frames), expected, "{at} {block:x?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_interim_response_is_recognised_however_its_status_is_written() {
+        // `:status: 103`, `:status: 200` and `x: 1` in the dynamic table, of which the last is 62.
+        let before = b"\x48\x03103\x48\x03200\x40\x01x\x011";
+        for (block, expected) in [
+            (&b"\x08\x03103"[..], true),
+            (b"\x18\x03100", true),
+            (b"\x48\x03103", true),
+            (b"\x00\x07:status\x03103", true),
+            // Huffman: `103`, `200`.
+            (b"\x08\x82\x08\x19", true),
+            (b"\x08\x82\x10\x01", false),
+            (b"\x08\x03200", false),
+            (b"\x08\x00", false),
+            // Static: 200.
+            (b"\x88", false),
+            // Dynamic: each in turn, then one behind a new entry.
+            (b"\xbe", false),
+            (b"\xbf", false),
+            (b"\xc0", true),
+            (b"\x40\x01y\x00\xc1", true),
+            // A dynamic name with another value.
+            (b"\x0f\x31\x03200", false),
+            (b"\x0f\x30\x03103", true),
+            // Fields that are not the status.
+            (b"\x00\x01x\x03103", false),
+            (b"\x08\x03103\x00\x01x\x03200", true),
+            (b"\x88\x00\x01x\x03103", false),
+            (b"\x88\x04\x03103", false),
+            (b"", false),
+        ] {
+            for at in 0..=block.len() {
+                let (first, second) = block.split_at(at);
+                let mut one_frame = TrailerCheck::default();
+                one_frame.begin(HEADERS, END_HEADERS, before.len(), false);
+                one_frame.read(before);
+                assert!(!one_frame.ended_interim(), "it has a 200, too");
+                one_frame.begin(HEADERS, END_HEADERS, block.len(), false);
+                one_frame.read(first);
+                one_frame.read(second);
+                assert_eq!(one_frame.ended_interim(), expected, "{at} {block:x?}");
+                one_frame.begin(0, 0, 3, false);
+                one_frame.read(b"abc");
+                assert!(!one_frame.ended_interim(), "DATA after {block:x?}");
+
+                let mut two_frames = TrailerCheck::default();
+                two_frames.begin(HEADERS, END_HEADERS, before.len(), false);
+                two_frames.read(before);
+                two_frames.begin(HEADERS, 0, first.len(), false);
+                two_frames.read(first);
+                assert!(!two_frames.ended_interim(), "{at} {block:x?}");
+                two_frames.begin(CONTINUATION, END_HEADERS, second.len(), false);
+                two_frames.read(second);
+                assert_eq!(two_frames.ended_interim(), expected, "{at} {block:x?}");
             }
         }
     }

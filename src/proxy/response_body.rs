@@ -19,6 +19,7 @@ use crate::metrics::UpstreamFailures;
 use crate::telemetry::access_log::BodyCut;
 use crate::upstream::balance::InFlight;
 use crate::upstream::endpoint::{Timeouts, Upstream};
+use crate::upstream::error::body_cause;
 
 use super::body_error::{BodyError, note_cut};
 use super::http1_client::response_body::Http1Body;
@@ -240,7 +241,7 @@ impl UpstreamBody {
             Poll::Ready(None) if self.inner.is_end_stream() => return Poll::Ready(None),
             // hyper ends a body that was reset with NO_ERROR or CANCEL as if it were whole.
             Poll::Ready(None) => io::ErrorKind::ConnectionReset.into(),
-            Poll::Ready(Some(Err(error))) => io::Error::other(error),
+            Poll::Ready(Some(Err(error))) => io::Error::other(body_cause(&error)),
         };
         self.failed(&error);
         // The library throws away what it has not written yet when a body fails. If the error comes

@@ -307,6 +307,14 @@ pub(crate) fn has_many_interim(error: &hyper::Error) -> bool {
     source.is_some_and(|source| source.to_string() == MANY_INTERIM)
 }
 
+/// Why the body of an HTTP/2 response broke off: hyper's own text does not say.
+pub(crate) fn body_cause(error: &hyper::Error) -> String {
+    http2_cause(error).unwrap_or_else(|| match error.source() {
+        Some(source) => source.to_string(),
+        None => error.to_string(),
+    })
+}
+
 /// What ended a stream or a connection of HTTP/2, with its code ([RFC 9113 §7]).
 ///
 /// [RFC 9113 §7]: https://www.rfc-editor.org/rfc/rfc9113#section-7

@@ -41,6 +41,7 @@ mod http2;
 mod http2_answers;
 mod http2_bodies;
 mod http2_to_http1;
+mod http2_trailers;
 mod import;
 mod log;
 mod log_output;

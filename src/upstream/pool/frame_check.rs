@@ -1,9 +1,13 @@
-//! Limits the interim responses (1xx) on an HTTP/2 connection to an upstream.
+//! Checks the frames of an HTTP/2 connection to an upstream for what hyper and h2 drop and do not
+//! report: too many interim responses (1xx), and pseudo-fields in trailers, which make a response
+//! malformed ([RFC 9113 §8.1]).
 //!
-//! hyper skips them and does not report them, so they are counted by the heads of their frames. A
-//! HEADERS frame without END_STREAM is an interim response or the head of a response with a body; a
-//! stream has one of the latter. Where a response ends with its head, one more interim response than
-//! the limit may pass.
+//! Interim responses are counted by the heads of their frames. A HEADERS frame without END_STREAM is an
+//! interim response or the head of a response with a body; a stream has one of the latter. Where a
+//! response ends with its head, one more interim response than the limit may pass. A HEADERS frame
+//! with END_STREAM after the head of a response has its trailers.
+//!
+//! [RFC 9113 §8.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
 
 use std::collections::HashMap;
 use std::io;
@@ -12,6 +16,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::net::trailer_check::TrailerCheck;
 use crate::upstream::error::MANY_INTERIM;
 
 /// The head of a frame: length, type, flags, stream ([RFC 9113 §4.1]).
@@ -29,7 +34,25 @@ const END_STREAM: u8 = 1;
 /// here, so the oldest are dropped.
 const MOST_STREAMS: u32 = 1024;
 
-/// A connection whose reads fail when a stream has more than `most` interim responses.
+/// What is wrong with a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    ManyInterim,
+    PseudoTrailers,
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        let text = match fault {
+            Fault::ManyInterim => MANY_INTERIM,
+            Fault::PseudoTrailers => "pseudo-fields in the trailers of a response",
+        };
+        Self::new(io::ErrorKind::InvalidData, text)
+    }
+}
+
+/// A connection whose reads fail when a response has pseudo-fields in its trailers, or a stream more
+/// than `most` interim responses. The frames before are passed on.
 pub(crate) struct FrameCheck<S> {
     inner: S,
     frames: Frames,
@@ -53,41 +76,67 @@ struct Frames {
     head_bytes: usize,
     /// How much of a frame's payload is still to come.
     payload: usize,
-    /// HEADERS frames without END_STREAM, by stream.
-    heads: HashMap<u32, usize>,
+    /// The stream of the frame.
+    stream: u32,
+    /// The streams that have HEADERS frames without END_STREAM.
+    heads: HashMap<u32, Heads>,
+    trailers: TrailerCheck,
+    fault: Option<Fault>,
+}
+
+/// The HEADERS frames without END_STREAM of a stream.
+#[derive(Debug, Default)]
+struct Heads {
+    count: usize,
+    /// Whether the last is that of an interim response.
+    is_interim: bool,
 }
 
 impl Frames {
-    /// Counts the frames in what was read; false: a stream has too many interim responses.
-    fn count(&mut self, mut read: &[u8]) -> bool {
-        loop {
-            let skipped = self.payload.min(read.len());
-            self.payload -= skipped;
-            read = read.get(skipped..).unwrap_or_default();
-            let Some((first, rest)) = read.split_first() else {
-                return true;
-            };
+    /// Checks the frames in what was read, and says how much of it may be passed on. With a fault, the
+    /// frame that shows it is not passed on whole.
+    fn check(&mut self, read: &[u8]) -> usize {
+        let mut rest = read;
+        while let [first, after_first @ ..] = rest
+            && self.fault.is_none()
+        {
+            if self.payload > 0 {
+                let (payload, after) = rest.split_at(self.payload.min(rest.len()));
+                if self.trailers.read(payload) {
+                    self.fault = Some(Fault::PseudoTrailers);
+                    break;
+                }
+                self.payload -= payload.len();
+                rest = after;
+                if self.trailers.ended_interim()
+                    && let Some(heads) = self.heads.get_mut(&self.stream)
+                {
+                    heads.is_interim = true;
+                }
+                continue;
+            }
             if let Some(byte) = self.head.get_mut(self.head_bytes) {
                 *byte = *first;
             }
             self.head_bytes += 1;
-            read = rest;
+            rest = after_first;
             if self.head_bytes == HEAD_BYTES {
                 self.head_bytes = 0;
-                if !self.begin() {
-                    return false;
-                }
+                self.begin();
             }
         }
+        read.len() - rest.len()
     }
 
     /// A frame's head is complete.
-    fn begin(&mut self) -> bool {
+    fn begin(&mut self) {
         let [x, y, z, kind, flags, a, b, c, d] = self.head;
         let length = u32::from_be_bytes([0, x, y, z]);
         self.payload = usize::try_from(length).unwrap_or(usize::MAX);
-        let stream = u32::from_be_bytes([a, b, c, d]) & !(1 << 31);
+        self.stream = u32::from_be_bytes([a, b, c, d]) & !(1 << 31);
+        let stream = self.stream;
         let ends = flags & END_STREAM != 0;
+        let mut is_trailers = false;
         match kind {
             HEADERS if !ends => {
                 if self.heads.len() >= MOST_STREAMS as usize {
@@ -95,19 +144,21 @@ impl Frames {
                     self.heads.retain(|known, _| *known > newest);
                 }
                 let heads = self.heads.entry(stream).or_default();
-                *heads += 1;
-                *heads <= self.most.saturating_add(1)
+                heads.count += 1;
+                heads.is_interim = false;
+                if heads.count > self.most.saturating_add(1) {
+                    self.fault = Some(Fault::ManyInterim);
+                }
             }
-            HEADERS | DATA if ends => {
-                self.heads.remove(&stream);
-                true
+            HEADERS => {
+                let heads = self.heads.remove(&stream);
+                is_trailers = heads.is_some_and(|heads| !heads.is_interim);
             }
-            RST_STREAM => {
-                self.heads.remove(&stream);
-                true
-            }
-            _ => true,
+            DATA if ends => _ = self.heads.remove(&stream),
+            RST_STREAM => _ = self.heads.remove(&stream),
+            _ => {}
         }
+        self.trailers.begin(kind, flags, self.payload, is_trailers);
     }
 }
 
@@ -118,12 +169,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameCheck<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Some(fault) = this.frames.fault {
+            return Poll::Ready(Err(fault.into()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
-        Poll::Ready(match this.frames.count(read) {
-            true => Ok(()),
-            false => Err(io::Error::other(MANY_INTERIM)),
+        let passed_on = this.frames.check(read);
+        buffer.set_filled(before + passed_on);
+        Poll::Ready(match this.frames.fault {
+            Some(fault) if passed_on == 0 => Err(fault.into()),
+            _ => Ok(()),
         })
     }
 }
@@ -160,6 +216,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameCheck<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -177,6 +235,119 @@ mod tests {
         }
     }
 
+    /// Whether frames are passed on whole.
+    fn passes(frames: &mut Frames, sent: &[u8]) -> bool {
+        frames.check(sent) == sent.len() && frames.fault.is_none()
+    }
+
+    /// HEADERS that end their block.
+    fn headers(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+        frame(HEADERS, flags | 4, stream, block)
+    }
+
+    /// `:status: 200` and `:status: 103`.
+    const OK: &[u8] = b"\x88";
+    const HINTS: &[u8] = b"\x08\x03103";
+
+    #[test]
+    fn pseudo_fields_in_trailers_are_a_fault_and_nothing_else_is() {
+        let data = |stream| frame(DATA, 0, stream, b":a\x81");
+        let trailers = |stream, block: &[u8]| headers(END_STREAM, stream, block);
+        for (name, frames, expected) in [
+            (
+                "after data",
+                vec![headers(0, 1, OK), data(1), trailers(1, OK)],
+                false,
+            ),
+            (
+                "after the head",
+                vec![headers(0, 1, OK), trailers(1, OK)],
+                false,
+            ),
+            (
+                "after an interim response and the head",
+                vec![headers(0, 1, HINTS), headers(0, 1, OK), trailers(1, OK)],
+                false,
+            ),
+            (
+                "of the older of two streams",
+                vec![headers(0, 1, OK), headers(0, 3, OK), trailers(1, OK)],
+                false,
+            ),
+            (
+                "a request's pseudo-field",
+                vec![headers(0, 1, OK), trailers(1, b"\x82")],
+                false,
+            ),
+            (
+                "an unknown pseudo-field",
+                vec![headers(0, 1, OK), trailers(1, b"\x00\x02:a\x011")],
+                false,
+            ),
+            (
+                "the status of an interim response",
+                vec![headers(0, 1, OK), trailers(1, HINTS)],
+                false,
+            ),
+            ("a head that ends the response", vec![trailers(1, OK)], true),
+            (
+                "such a head after interim responses",
+                vec![headers(0, 1, HINTS), headers(0, 1, HINTS), trailers(1, OK)],
+                true,
+            ),
+            (
+                "other trailers",
+                vec![headers(0, 1, OK), data(1), trailers(1, b"\x00\x01x\x02:a")],
+                true,
+            ),
+            (
+                "heads of two streams",
+                vec![headers(0, 3, OK), headers(0, 1, OK), data(3), data(1)],
+                true,
+            ),
+        ] {
+            let whole = frames.concat();
+            for piece in 1..=whole.len() {
+                let mut check = limited();
+                let passed: usize = whole.chunks(piece).map(|read| check.check(read)).sum();
+                let fault = (!expected).then_some(Fault::PseudoTrailers);
+                assert_eq!(check.fault, fault, "{name}");
+                let last = frames.last().unwrap().len();
+                match expected {
+                    true => assert_eq!(passed, whole.len(), "{name}"),
+                    false => {
+                        let before = whole.len() - last;
+                        assert!((before..whole.len()).contains(&passed), "{name}: {passed}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_read_after_the_frames_before_it() {
+        let before = [headers(0, 1, OK), frame(DATA, 0, 1, b"part")].concat();
+        let sent = [&before[..], &headers(END_STREAM, 1, OK)].concat();
+        let mut stream = FrameCheck::new(&sent[..], 2);
+        let mut read = || {
+            let mut bytes = [0; 100];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let cx = &mut Context::from_waker(Waker::noop());
+            let polled = Pin::new(&mut stream).poll_read(cx, &mut buffer);
+            polled.map(|read| read.map(|()| buffer.filled().to_vec()))
+        };
+        let Poll::Ready(Ok(first)) = read() else {
+            panic!("nothing was read");
+        };
+        assert!(first.starts_with(&before) && first.len() < sent.len());
+        for _ in 0..2 {
+            let Poll::Ready(Err(error)) = read() else {
+                panic!("more was read");
+            };
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
     #[test]
     fn a_stream_has_no_more_interim_responses_than_the_limit() {
         let head = |stream| frame(HEADERS, 4, stream, b"abc");
@@ -190,20 +361,21 @@ mod tests {
                 frame(6, 0, 0, &[1; 8]),
                 head(stream),
             ];
-            assert!(frames.count(&sent.concat()));
-            assert!(frames.count(&end(stream)));
+            assert!(passes(&mut frames, &sent.concat()));
+            assert!(passes(&mut frames, &end(stream)));
         }
         assert!(frames.heads.is_empty());
         let sent = [head(9), head(11), head(9), head(11), head(9)].concat();
-        assert!(frames.count(&sent));
-        assert!(!frames.count(&head(9)));
+        assert!(passes(&mut frames, &sent));
+        assert!(!passes(&mut frames, &head(9)));
+        assert_eq!(frames.fault, Some(Fault::ManyInterim));
     }
 
     #[test]
     fn streams_that_never_end_are_forgotten() {
         let mut frames = limited();
         for number in 0..10_000 {
-            assert!(frames.count(&frame(HEADERS, 4, 2 * number + 1, b"")));
+            assert!(passes(&mut frames, &frame(HEADERS, 4, 2 * number + 1, b"")));
         }
         assert!(
             frames.heads.len() <= MOST_STREAMS as usize,
@@ -215,15 +387,20 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_not_matter_how_frames_are_cut(
-            kinds in proptest::collection::vec((0..4_u8, 0..2_u8, 0..3_u32, 0..20_usize), 0..30),
+            kinds in proptest::collection::vec((0..10_u8, 0..8_u8, 0..3_u32, 0..20_usize), 0..30),
             piece in 1..40_usize,
         ) {
             let sent: Vec<_> = kinds.iter().flat_map(|(kind, flags, stream, length)| {
                 frame(*kind, *flags, *stream, &vec![1; *length])
             }).collect();
             let mut pieces = limited();
-            let cut = sent.chunks(piece).all(|piece| pieces.count(piece));
-            prop_assert_eq!(cut, limited().count(&sent));
+            let mut whole = limited();
+            let passed: usize = sent.chunks(piece).map(|piece| pieces.check(piece)).sum();
+            let of_whole = whole.check(&sent);
+            prop_assert_eq!(pieces.fault, whole.fault);
+            // Of the frame that shows a fault, smaller pieces pass more on.
+            prop_assert!(passed >= of_whole);
+            prop_assert!(whole.fault.is_some() || of_whole == sent.len());
         }
     }
 }
