@@ -231,8 +231,8 @@ mod tests {
     const PIECE: usize = 1024 * 1024;
 
     const LIMITS: Linger = Linger {
-        total: Duration::from_millis(100),
-        idle: Duration::from_millis(40),
+        total: Duration::from_secs(2),
+        idle: Duration::from_millis(400),
         bytes: 64 * PIECE,
     };
 
