@@ -192,6 +192,14 @@ fn check_signed_headers(
     headers: &HeaderMap,
 ) -> Result<(), ApiError> {
     let signed = &authorization.signed_headers;
+    // Each once, in order, as S3 asks for: a name that is repeated would copy its field's value as often.
+    if !signed.is_sorted_by(|one, next| one < next) {
+        let message = "The signed headers must be in alphabetical order, each once";
+        return Err(ApiError::bad_request(
+            "AuthorizationHeaderMalformed",
+            message,
+        ));
+    }
     let is_signed = |name: &str| signed.iter().any(|signed| signed == name);
     let amz = headers.keys().map(HeaderName::as_str);
     let amz = amz.filter(|name| name.starts_with("x-amz-"));
@@ -332,6 +340,29 @@ mod tests {
 
     /// «GET Bucket Lifecycle» of AWS's own examples
     /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
+    /// A name that is repeated would copy its field's value as often, and the refusal sends it back.
+    #[test]
+    fn signed_headers_stand_in_order_and_once() {
+        for names in [
+            "host;host;x-amz-content-sha256;x-amz-date",
+            "x-amz-date;host;x-amz-content-sha256",
+            "host;x-amz-content-sha256;x-amz-date;x-amz-date",
+        ] {
+            let authorization = format!(
+                "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\
+                 SignedHeaders={names},Signature={}",
+                "0".repeat(64)
+            );
+            let headers = headers(&[
+                ("authorization", &authorization),
+                ("x-amz-content-sha256", UNSIGNED),
+                ("x-amz-date", "20130524T000000Z"),
+            ]);
+            let error = check("/", "cors", &headers, "20130524T000000Z").unwrap_err();
+            assert_eq!(error.code, "AuthorizationHeaderMalformed", "{names}");
+        }
+    }
+
     #[test]
     fn the_example_of_a_signed_field_is_accepted() {
         let signature = "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543";

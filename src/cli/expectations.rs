@@ -1,6 +1,7 @@
 //! Files of expectations about a config or a policy, for `s3cors test`.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -100,6 +101,9 @@ struct Decided {
     summary: String,
 }
 
+/// The most bytes of a file of tests.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
 /// What the expectations are about.
 enum Subject {
     Routes(Box<Snapshot>),
@@ -109,8 +113,14 @@ enum Subject {
 /// Runs the tests of a file.
 pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
     let name = path.display();
-    let text = fs::read_to_string(path)
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text))
         .map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    if text.len() as u64 > MAX_FILE {
+        let message = format!("{name} has more than {MAX_FILE} bytes");
+        return Err(Failure::Usage(message));
+    }
     let file: File =
         toml::from_str(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
     if file.test.is_empty() {

@@ -157,6 +157,9 @@ fn response(value: &Value, place: &str) -> Result<Response, InvalidExchange> {
     Ok(Response { status, headers })
 }
 
+/// The most fields of one message: no browser and no server takes as many.
+const MAX_FIELDS: usize = 1000;
+
 /// Pairs of names and values.
 fn fields(
     value: Option<&Value>,
@@ -164,6 +167,10 @@ fn fields(
 ) -> Result<Vec<(HeaderName, HeaderValue)>, InvalidExchange> {
     let pairs = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(pairs)) if pairs.len() > MAX_FIELDS => {
+            let message = format!("has more than {MAX_FIELDS} fields");
+            return Err(InvalidExchange::new(place, message));
+        }
         Some(Value::Array(pairs)) => pairs,
         Some(_) => return Err(InvalidExchange::new(place, "is not an array")),
     };

@@ -40,6 +40,9 @@ const PRIORITY_BYTES: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct TrailerCheck {
     blocks: FieldBlocks,
+    /// The frame's stream, and the one that it depends on.
+    stream: u32,
+    dependency: u32,
     /// Whether the frame is part of a field block.
     is_block: bool,
     /// Whether that block is trailers.
@@ -58,6 +61,11 @@ pub(crate) struct TrailerCheck {
 }
 
 impl TrailerCheck {
+    /// The next frame is one of this stream.
+    pub(crate) fn of_stream(&mut self, stream: u32) {
+        self.stream = stream;
+    }
+
     /// A frame begins; `is_trailers`: its stream had a head already.
     pub(crate) fn begin(&mut self, kind: u8, flags: u8, length: usize, is_trailers: bool) {
         self.is_block = matches!(kind, HEADERS | CONTINUATION);
@@ -67,6 +75,7 @@ impl TrailerCheck {
         let has = |flag| kind == HEADERS && flags & flag != 0;
         self.is_padded = has(PADDED);
         self.before = if has(PRIORITY) { PRIORITY_BYTES } else { 0 };
+        self.dependency = 0;
         self.left = length;
         self.padding = 0;
         self.ends_block = flags & END_HEADERS != 0;
@@ -79,7 +88,11 @@ impl TrailerCheck {
         self.ended_interim
     }
 
-    /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers.
+    /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers, or a
+    /// stream that depends on itself ([RFC 7540 §5.3.1]). Of the latter h2 resets the stream and does
+    /// not decode the block: its dynamic table would no longer be the one that is followed here.
+    ///
+    /// [RFC 7540 §5.3.1]: https://www.rfc-editor.org/rfc/rfc7540#section-5.3.1
     pub(crate) fn read(&mut self, bytes: &[u8]) -> bool {
         if !self.is_block {
             return false;
@@ -94,14 +107,26 @@ impl TrailerCheck {
             rest = after;
         }
         let skipped = self.before.min(rest.len());
-        self.before -= skipped;
-        rest = rest.get(skipped..).unwrap_or_default();
+        let (priority, after) = rest.split_at(skipped);
+        for byte in priority {
+            // The last byte is the weight.
+            if self.before > 1 {
+                self.dependency = self.dependency << 8 | u32::from(*byte);
+            }
+            self.before -= 1;
+        }
+        const EXCLUSIVE: u32 = 1 << 31;
+        let is_circular = skipped > 0
+            && self.before == 0
+            && self.stream != 0
+            && self.dependency & !EXCLUSIVE == self.stream;
+        rest = after;
         self.left = self.left.saturating_sub(skipped);
         let of_block = self.left.saturating_sub(self.padding).min(rest.len());
         let found = self.blocks.read(rest.get(..of_block).unwrap_or_default());
         self.left = self.left.saturating_sub(rest.len());
         self.end_if_read();
-        found && self.is_trailers
+        found && self.is_trailers || is_circular
     }
 
     fn end_if_read(&mut self) {
@@ -392,6 +417,25 @@ mod tests {
         line.extend(name);
         line.push(0);
         line
+    }
+
+    #[test]
+    fn a_stream_that_depends_on_itself_is_a_fault() {
+        for (dependency, is_fault) in [
+            ([0, 0, 0, 3], true),
+            ([0x80, 0, 0, 3], true),
+            ([0, 0, 0, 1], false),
+            ([0, 0, 0, 0], false),
+        ] {
+            let payload = [&dependency[..], &[16, 0x40, 1, b'x', 1, b'y']].concat();
+            for size in [1, 3, payload.len()] {
+                let mut check = TrailerCheck::default();
+                check.of_stream(3);
+                check.begin(HEADERS, END_HEADERS | PRIORITY, payload.len(), false);
+                let found = payload.chunks(size).any(|piece| check.read(piece));
+                assert_eq!(found, is_fault, "{dependency:?}, {size}");
+            }
+        }
     }
 
     #[test]

@@ -153,7 +153,8 @@ fn origin_form(uri: &Uri) -> Uri {
     let target = uri.path_and_query();
     // A target in absolute form may have a query and no path.
     if let Some(query) = target.filter(|target| target.as_str().starts_with('?')) {
-        let target = PathAndQuery::try_from(format!("/{query}"));
+        // `Display` would write the path that is missing, too.
+        let target = PathAndQuery::try_from(format!("/{}", query.as_str()));
         return target.map_or_else(|_| uri.clone(), Uri::from);
     }
     target
@@ -287,5 +288,14 @@ mod tests {
         to_upstream(&mut request, client, Forwarding::default(), &proxies, false);
         assert_eq!(request.headers[HOST], "a.example");
         assert_eq!(origin_form(&request.uri).to_string(), "/x//y%2Fz?q=1+2&acl");
+        for (target, expected) in [
+            ("http://a.example?q", "/?q"),
+            ("http://a.example/?q", "/?q"),
+            ("http://a.example", "/"),
+            ("http://a.example//?q", "//?q"),
+        ] {
+            let uri = target.parse().unwrap();
+            assert_eq!(origin_form(&uri).to_string(), expected, "{target}");
+        }
     }
 }

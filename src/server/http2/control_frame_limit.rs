@@ -242,6 +242,7 @@ impl Meter {
         self.in_turn = self.in_turn.saturating_add(1);
         self.payload = usize::try_from(length).unwrap_or(usize::MAX);
         let is_trailers = stream <= self.last_stream;
+        self.trailers.of_stream(stream);
         self.trailers.begin(kind, flags, self.payload, is_trailers);
         match kind {
             HEADERS => {

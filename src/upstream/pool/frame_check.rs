@@ -158,6 +158,7 @@ impl Frames {
             RST_STREAM => _ = self.heads.remove(&stream),
             _ => {}
         }
+        self.trailers.of_stream(stream);
         self.trailers.begin(kind, flags, self.payload, is_trailers);
     }
 }
