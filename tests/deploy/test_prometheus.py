@@ -65,7 +65,7 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(workplace):
-    """A proxy with something to tell of everything: two listeners, one with TLS, and an upstream that is down."""
+    """A proxy with all metrics: two listeners, one with TLS, an upstream that is down, and buckets with the CORS API."""
     subprocess.run(
         [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
          "-subj", "/CN=s3.example", "-addext", "subjectAltName=DNS:s3.example", "-days", "30",
@@ -73,6 +73,9 @@ def served(workplace):
         cwd=workplace, check=True, capture_output=True,
     )  # fmt: skip
     (workplace / "cors.xml").write_text(policy(rule([ALLOWED])))
+    (workplace / "buckets").mkdir()
+    (workplace / "keys.toml").write_text('[[key]]\nid = "AKIA1"\nsecret = "not a real one"\nbuckets = ["*"]\n')
+    (workplace / "keys.toml").chmod(0o600)
     # Nobody listens there as long as the socket is bound and does not.
     with Small() as upstream, socket.socket() as down:
         down.bind(("127.0.0.1", 0))
@@ -80,6 +83,8 @@ def served(workplace):
         routes = [
             route("photos", ["photos.example"], upstream.url, cors="cors.xml"),
             route("down", ["down.example"], f"http://127.0.0.1:{down.getsockname()[1]}"),
+            route("buckets", ["buckets.example"], upstream.url, buckets={"directory": "buckets", "address": "path"},
+                  cors_api={"authorize": "keys", "keys": "keys.toml"}),
         ]
         config = proxy.config(*routes).replace("[admin]", f"{listener}\n[admin]")
         (workplace / "s3cors.toml").write_text(config)
@@ -116,6 +121,8 @@ def one_of_each(served):
     served.request("GET", "/cat.jpg", {"Host": "photos.example", "Origin": "https://evil.example"})
     status, _, _ = served.request("GET", "/cat.jpg", {"Host": "down.example"})
     assert status == 502
+    status, _, _ = served.request("GET", "/photos?cors", {"Host": "buckets.example"})
+    assert status == 403
 
 
 def until(true, served, seconds=60):
