@@ -1,9 +1,8 @@
 //! S3's errors: code, message, status and what else the document has.
 
-use std::fmt::Write as _;
-
 use http::StatusCode;
-use quick_xml::escape::escape;
+
+use crate::cors::error_document;
 
 /// A refusal, as S3 answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,19 +51,7 @@ impl ApiError {
     /// The document, with the ids under which the log knows the request.
     #[must_use]
     pub fn to_xml(&self, request_id: &str, host_id: &str) -> String {
-        let mut xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>".to_owned();
-        let mut element = |name: &str, text: &str| {
-            // Writing to memory does not fail.
-            let _ = write!(xml, "<{name}>{}</{name}>", escape(text));
-        };
-        element("Code", self.code);
-        element("Message", &self.message);
-        for (name, value) in &self.details {
-            element(name, value);
-        }
-        element("RequestId", request_id);
-        element("HostId", host_id);
-        xml.push_str("</Error>");
-        xml
+        let details = self.details.iter().map(|(name, value)| (*name, &**value));
+        error_document(self.code, &self.message, details, request_id, host_id)
     }
 }

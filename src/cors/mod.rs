@@ -107,6 +107,8 @@ pub(crate) use punycode::ascii_host;
 pub(crate) use request::{CorsRequest, RequestedHeaders, is_origin, is_token};
 pub use request::{Kind, is_preflight};
 pub use rule::Condition;
+#[cfg(feature = "proxy")]
+pub(crate) use s3_error::error_document;
 pub use s3_error::{NOT_ALLOWED, ResourceType, S3Error};
 #[cfg(feature = "proxy")]
 pub(crate) use spelling::nearest;

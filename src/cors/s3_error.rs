@@ -1,6 +1,9 @@
 //! S3's error document.
 
+use std::borrow::Cow;
+
 use super::decision::{Cause, Denial};
+use super::xml::is_xml_character;
 
 /// An error as S3 writes it: root `Error`, no namespace, elements in S3's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,9 +11,9 @@ pub struct S3Error<'a> {
     /// `Code`, for programs.
     pub code: &'a str,
     /// `Message`, for people.
-    pub message: std::borrow::Cow<'a, str>,
+    pub message: Cow<'a, str>,
     /// `Method` and `ResourceType`, of a refused preflight.
-    pub resource: Option<(std::borrow::Cow<'a, str>, ResourceType)>,
+    pub resource: Option<(Cow<'a, str>, ResourceType)>,
 }
 
 /// What a request's path names.
@@ -38,7 +41,7 @@ impl<'a> S3Error<'a> {
             .map(|method| String::from_utf8_lossy(method.as_bytes()));
         let forbidden = |message, method: Option<_>, resource| Self {
             code: "AccessForbidden",
-            message: std::borrow::Cow::Borrowed(message),
+            message: Cow::Borrowed(message),
             resource: Some((method.unwrap_or("OPTIONS".into()), resource)),
         };
         let bad = |message| Self {
@@ -73,23 +76,54 @@ impl<'a> S3Error<'a> {
     /// The document, with the ids under which the log knows the request.
     #[must_use]
     pub fn to_xml(&self, request_id: &str, host_id: &str) -> String {
-        let mut xml = String::with_capacity(512);
-        xml.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
-        element(&mut xml, "Code", self.code);
-        element(&mut xml, "Message", &self.message);
-        if let Some((method, resource)) = &self.resource {
-            element(&mut xml, "Method", method);
+        let details = self.resource.as_ref().map(|(method, resource)| {
             let resource = match resource {
                 ResourceType::Bucket => "BUCKET",
                 ResourceType::Object => "OBJECT",
             };
-            element(&mut xml, "ResourceType", resource);
-        }
-        element(&mut xml, "RequestId", request_id);
-        element(&mut xml, "HostId", host_id);
-        xml.push_str("</Error>");
-        xml
+            [("Method", &**method), ("ResourceType", resource)]
+        });
+        let details = details.iter().flatten().copied();
+        error_document(self.code, &self.message, details, request_id, host_id)
     }
+}
+
+/// S3's error document; `details` are the elements between `Message` and `RequestId`. They and the
+/// message may hold what a client sent.
+pub(crate) fn error_document<'d>(
+    code: &str,
+    message: &str,
+    details: impl Iterator<Item = (&'d str, &'d str)>,
+    request_id: &str,
+    host_id: &str,
+) -> String {
+    let mut xml = String::with_capacity(512);
+    xml.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
+    element(&mut xml, "Code", code);
+    element(&mut xml, "Message", &allowed(message));
+    for (name, text) in details {
+        element(&mut xml, name, &allowed(text));
+    }
+    element(&mut xml, "RequestId", request_id);
+    element(&mut xml, "HostId", host_id);
+    xml.push_str("</Error>");
+    xml
+}
+
+/// The text with U+FFFD for each character that XML forbids: no parser accepts one, escaped or not.
+fn allowed(text: &str) -> Cow<'_, str> {
+    // Forbidden are control characters, and U+FFFE and U+FFFF, whose first byte is 0xEF.
+    // Looks at all bytes, so that it is vectorized.
+    let may_be_forbidden = |found, byte| found | (byte < b' ') | (byte == 0xef);
+    if !text.bytes().fold(false, may_be_forbidden) {
+        return Cow::Borrowed(text);
+    }
+    let characters = text.chars();
+    let replaced = characters.map(|character| match is_xml_character(character) {
+        true => character,
+        false => char::REPLACEMENT_CHARACTER,
+    });
+    Cow::Owned(replaced.collect())
 }
 
 fn element(xml: &mut String, name: &str, text: &str) {
@@ -103,5 +137,43 @@ fn element(xml: &mut String, name: &str, text: &str) {
         ">",
     ] {
         xml.push_str(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn document(text: &str) -> String {
+        let details = [("ArgumentValue", text)].into_iter();
+        error_document("InvalidArgument", text, details, "request", "host")
+    }
+
+    #[test]
+    fn characters_that_xml_forbids_are_replaced() {
+        for (text, expected) in [
+            ("a\u{1}b", "a\u{fffd}b"),
+            ("\0", "\u{fffd}"),
+            ("\u{1b}[31m", "\u{fffd}[31m"),
+            ("\u{ffff}<", "\u{fffd}&lt;"),
+            ("\u{fffe}\u{fffd}", "\u{fffd}\u{fffd}"),
+            ("tab\tand\nline", "tab\tand\nline"),
+            ("\u{7f}é", "\u{7f}é"),
+        ] {
+            let document = document(text);
+            for name in ["Message", "ArgumentValue"] {
+                let element = format!("<{name}>{expected}</{name}>");
+                assert!(document.contains(&element), "{text:?}: {document}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_document_has_only_characters_of_xml(text in any::<String>()) {
+            prop_assert!(document(&text).chars().all(is_xml_character));
+        }
     }
 }

@@ -404,6 +404,27 @@ fn a_fifo_in_place_of_a_policy_is_answered_with_an_error() {
     assert_eq!(api.send("PUT", request.sign()).status, 200);
 }
 
+/// A control character from a decoded query is not in the error document.
+#[test]
+fn an_error_document_is_xml_whatever_the_query_decodes_to() {
+    let api = Api::start();
+    let now = time(0);
+    let credential = "a%01%00%1b%EF%BF%BF/20260101/us-east-1/s3/aws4_request";
+    let request = format!(
+        "GET /photos?cors&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}\
+         &X-Amz-Date={now}&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00 HTTP/1.1\r\n\
+         Host: s3.example\r\n\r\n"
+    );
+    let response = api.send("GET", request.replace("20260101", &now[..8]));
+    let document = response.text();
+    assert!(
+        document.contains("a\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+        "{document}"
+    );
+    let is_forbidden = |character: char| character.is_control() && character != '\n';
+    assert!(!document.contains(is_forbidden), "{document}");
+}
+
 /// `mc` sends `?cors=`, signs `UNSIGNED-PAYLOAD`, and vouches for the body with `Content-MD5`.
 #[test]
 fn an_unsigned_body_needs_a_signed_digest() {

@@ -20,6 +20,7 @@ use std::ops::Range;
 use super::configuration::{CorsConfiguration, ElementPath};
 use super::validation::MALFORMED_XML;
 
+pub(super) use characters::is_xml_character;
 pub(super) use read::read;
 pub use write::NAMESPACE;
 pub(super) use write::{rule_snippet, value_snippet};
