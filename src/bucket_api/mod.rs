@@ -13,6 +13,7 @@ mod sigv4;
 mod time;
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -313,12 +314,21 @@ fn internal_error() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
 }
 
-/// Whether a name is one of S3's, old ones included: so it is a file's name, too.
+/// Whether a name is one that a bucket can have, and so is the name of a file, too.
+///
+/// [S3's rules], except that old buckets may be longer than 63 bytes and have `_` or `..` in them. Capitals,
+/// which old buckets may have too, are refused: a load warns of such files.
+///
+/// [S3's rules]: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 fn is_bucket_name(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    (3..=250).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.bytes().all(is_part)
+    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_part = |byte: &u8| is_end(byte) || matches!(byte, b'.' | b'-' | b'_');
+    let bytes = name.as_bytes();
+    (3..=250).contains(&bytes.len())
+        && bytes.first().is_some_and(is_end)
+        && bytes.last().is_some_and(is_end)
+        && bytes.iter().all(is_part)
+        && name.parse::<Ipv4Addr>().is_err()
 }
 
 /// Reads a body of at most [`MAX_DOCUMENT`].
@@ -339,6 +349,43 @@ async fn read(body: &mut RequestBody) -> Result<Bytes, ApiError> {
             let message = "Your socket connection to the server was not read from or written to \
                            within the timeout period.";
             Err(ApiError::bad_request("RequestTimeout", message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_bucket_name;
+
+    #[test]
+    fn a_bucket_has_a_name_that_s3_allows() {
+        let (longest, too_long) = ("a".repeat(250), "a".repeat(251));
+        let cases = [
+            ("photos", true),
+            ("my-photos.2024_old", true),
+            ("007", true),
+            ("1.2.3", true),
+            ("pho..tos", true),
+            (&*longest, true),
+            ("Photos", false),
+            ("photoS", false),
+            ("PHOTOS", false),
+            ("ab", false),
+            (&*too_long, false),
+            (".photos", false),
+            ("-photos", false),
+            ("photos-", false),
+            ("photos.", false),
+            ("_photos", false),
+            ("192.168.5.4", false),
+            ("phötos", false),
+            ("pho tos", false),
+            ("pho/tos", false),
+            ("pho\0tos", false),
+            ("", false),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(is_bucket_name(name), expected, "{name:?}");
         }
     }
 }

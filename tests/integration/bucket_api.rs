@@ -233,6 +233,22 @@ fn a_refused_request_changes_nothing() {
         ),
         (
             Unsigned {
+                path: "/Photos",
+                ..good.clone()
+            },
+            400,
+            "InvalidBucketName",
+        ),
+        (
+            Unsigned {
+                path: "/photos-",
+                ..good.clone()
+            },
+            400,
+            "InvalidBucketName",
+        ),
+        (
+            Unsigned {
                 region: "eu-west-1",
                 ..good.clone()
             },
