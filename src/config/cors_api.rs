@@ -1,5 +1,6 @@
 //! A route's `cors_api`: who may change its buckets' CORS configurations through S3's API.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +25,9 @@ use super::table::Table;
 
 /// The largest file of keys, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
+
+/// How many links the system follows.
+const MAX_LINKS: usize = 40;
 
 const DEFAULT_REGION: &str = "us-east-1";
 
@@ -93,6 +97,52 @@ pub(super) fn read(
 
 fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Refuses a route's own policy, or a file of keys, that clients could change through the API because
+/// it is in the directory of an API's buckets.
+pub(super) fn check_reach<'c>(
+    apis: impl Iterator<Item = &'c CorsApiConfig> + Clone,
+    policies: impl Iterator<Item = (&'static str, &'c NamedPath)>,
+    reader: &mut Reader<'_>,
+) {
+    let keys = apis.clone().map(|api| ("cors_api.keys", &api.keys));
+    for (key, file) in policies.chain(keys) {
+        let Some((api, name)) = apis.clone().find_map(|api| {
+            let name = name_within(&file.path, &api.directory.path)?;
+            Some((api, name))
+        }) else {
+            continue;
+        };
+        let directory = api.directory.path.display();
+        let message = format!("`{key}` is in `{directory}`, which clients write to by `cors_api`");
+        let help = format!(
+            "move `{name}` to another directory: a key for all buckets could change it as a bucket's policy"
+        );
+        let mut problem = Diagnostic::error("writable-by-clients", message).help(help);
+        if let Some(span) = api.directory.span.clone() {
+            problem = problem.also(reader.file, span, "clients write here");
+        }
+        reader.push(problem, file.span.clone().unwrap_or_default());
+    }
+}
+
+/// The name that a file, or a link on the way to it, has in a directory; `None`: none is there.
+fn name_within(file: &Path, directory: &Path) -> Option<String> {
+    let directory = fs::canonicalize(directory).ok()?;
+    let mut file = file.to_owned();
+    for _ in 0..MAX_LINKS {
+        let parent = match file.parent()? {
+            parent if parent.as_os_str().is_empty() => Path::new("."),
+            parent => parent,
+        };
+        let parent = fs::canonicalize(parent).ok()?;
+        if parent == directory {
+            return Some(file.file_name()?.to_string_lossy().into_owned());
+        }
+        file = parent.join(fs::read_link(&file).ok()?);
+    }
+    None
 }
 
 /// Reads the files of keys, and checks that policies can be written.

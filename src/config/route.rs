@@ -125,6 +125,14 @@ pub(super) fn routes(
         routes.extend(route(&mut table, base, listeners, &mut seen, reader));
         table.finish(reader);
     }
+    let apis = routes.iter().filter_map(|route| route.cors_api.as_ref());
+    let policies = routes.iter().flat_map(|route| {
+        let root = route.buckets.as_ref().and_then(|it| it.root.as_ref());
+        let root = root.map(|root| ("buckets.root", root));
+        root.into_iter()
+            .chain(route.cors.as_ref().map(|cors| ("cors", cors)))
+    });
+    cors_api::check_reach(apis, policies, reader);
     routes
 }
 

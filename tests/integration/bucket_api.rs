@@ -420,6 +420,103 @@ fn a_fifo_in_place_of_a_policy_is_answered_with_an_error() {
     assert_eq!(api.send("PUT", request.sign()).status, 200);
 }
 
+/// What a key for all buckets could change by `PUT /own?cors` is not the route's own.
+#[test]
+fn a_policy_or_keys_in_the_directory_that_clients_write_to_are_refused() {
+    let folder = Folder::new();
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    for directory in ["buckets", "other", "buckets/below"] {
+        fs::create_dir(folder.path(directory)).unwrap();
+    }
+    for name in ["buckets/own.xml", "other/own.xml", "buckets/below/own.xml"] {
+        folder.write(name, DOCUMENT);
+    }
+    for name in ["keys.toml", "buckets/keys.xml"] {
+        folder.write(name, KEYS);
+    }
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, folder.path(name)).unwrap();
+    };
+    link("buckets/own.xml", "link.xml");
+    link("link.xml", "links.xml");
+    link("../other/own.xml", "buckets/out.xml");
+    link("buckets/out.xml", "through.xml");
+    link("buckets", "alias");
+    let path = folder.path("s3cors.toml").display().to_string();
+    let base = config(&upstream);
+    let check = |config: &str| {
+        folder.write("s3cors.toml", config);
+        let (code, out, said) = run(&["check", "--config", &path]);
+        (code, out + &said)
+    };
+    let with_root = |root: &str| {
+        base.replace(
+            "address = \"both\" }",
+            &format!("address = \"both\", root = \"{root}\" }}"),
+        )
+    };
+    let with_cors =
+        |cors: &str| base.replace("buckets =", &format!("cors = \"{cors}\"\nbuckets ="));
+    let other_route = |cors: &str| {
+        format!(
+            "{base}[[route]]\nhost = \"b.example\"\nupstream = \"http://{}\"\ncors = \"{cors}\"\n",
+            upstream.address
+        )
+    };
+    let inside = [
+        "buckets/own.xml",
+        "other/../buckets/own.xml",
+        "alias/own.xml",
+        "link.xml",
+        "links.xml",
+        "buckets/out.xml",
+        "through.xml",
+        "buckets/missing.xml",
+    ];
+    for file in inside {
+        for (key, config) in [
+            ("buckets.root", with_root(file)),
+            ("cors", with_cors(file)),
+            ("cors", other_route(file)),
+        ] {
+            let (code, said) = check(&config);
+            assert_ne!(code, 0, "{key} {file}: {said}");
+            let line = config.lines().position(|line| line.contains(file)).unwrap() + 1;
+            for expected in [
+                &*format!("`{key}` is in"),
+                "move `",
+                &format!("s3cors.toml:{line}:"),
+            ] {
+                assert!(said.contains(expected), "{key} {file}: {said}");
+            }
+        }
+    }
+    let keys = base.replace("keys.toml", "buckets/keys.xml");
+    let (code, said) = check(&keys);
+    assert!(
+        code != 0 && said.contains("`cors_api.keys` is in"),
+        "{said}"
+    );
+    for file in ["other/own.xml", "buckets/below/own.xml"] {
+        for config in [with_root(file), with_cors(file), other_route(file)] {
+            let (_, said) = check(&config);
+            assert!(!said.contains("which clients write to"), "{file}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_reload_that_lets_clients_change_a_routes_own_policy_changes_nothing() {
+    let mut api = Api::start();
+    api.folder.write("buckets/own.xml", DOCUMENT);
+    let config =
+        config(&api.upstream).replace("buckets =", "cors = \"buckets/own.xml\"\nbuckets =");
+    api.folder.write("s3cors.toml", &config);
+    api.proxy.reloader.reload(false);
+    assert_eq!(api.preflight_status("other"), 403);
+    assert_eq!(api.preflight_status("own"), 200);
+}
+
 /// A control character from a decoded query is not in the error document.
 #[test]
 fn an_error_document_is_xml_whatever_the_query_decodes_to() {
