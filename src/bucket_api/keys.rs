@@ -27,7 +27,7 @@ impl fmt::Debug for Key {
 }
 
 impl Keys {
-    /// Adds a key; false: there is one of this id.
+    /// Adds a key; `false` if the id is taken.
     pub fn add(&mut self, id: &str, key: Key) -> bool {
         let is_new = !self.0.contains_key(id);
         if is_new {

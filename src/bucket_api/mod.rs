@@ -80,7 +80,7 @@ impl BucketCorsApi for BucketApi {
     }
 }
 
-/// What is answered where nothing is refused.
+/// What a request that succeeds is answered with.
 enum Done {
     Document(String),
     Stored,
@@ -116,7 +116,7 @@ impl BucketApi {
         }
     }
 
-    /// A few lines a second: anybody may send such requests.
+    /// Rate-limited: anyone can send requests that are refused.
     fn log_refusal(&self, operation: BucketCorsOperation, id: &str, code: &str) {
         let shows = LOG.with(|log| {
             log.take(0, Instant::now(), |suppressed| {

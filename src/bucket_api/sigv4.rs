@@ -1,7 +1,7 @@
 //! Signature V4 ([AWS]): whether a request was signed with one of the keys, just now, for this region.
 //!
 //! The signature in the `Authorization` field or in a presigned URL is checked; a body that is signed in
-//! pieces (`STREAMING-…`) is refused, for no client sends a CORS configuration so.
+//! pieces (`STREAMING-…`) is refused, because no client sends a CORS configuration that way.
 //!
 //! [AWS]: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 

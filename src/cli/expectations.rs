@@ -16,7 +16,7 @@ use crate::routing::snapshot::Snapshot;
 
 use super::output::Failure;
 
-/// Where a policy without a route would be asked.
+/// The URL used for a policy without a route.
 const SOME_URL: &str = "http://HOST/KEY";
 
 /// A file of expectations.
@@ -75,7 +75,7 @@ pub(super) enum Reason {
     Unreadable,
 }
 
-/// What became of a test.
+/// The results of one file.
 pub(super) struct Outcomes {
     /// The file.
     pub(super) file: PathBuf,

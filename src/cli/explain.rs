@@ -45,7 +45,7 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Where a policy without a route would be asked.
+/// The URL used for a policy without a route.
 const SOME_URL: &str = "http://HOST/KEY";
 
 /// Explain, rule by rule, whether a script's request would be allowed and why.

@@ -1,4 +1,4 @@
-//! `s3cors test`: whether a config or a policy gives scripts what a file of expectations says.
+//! `s3cors test`: checks a config or policy against files of expected results.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -36,10 +36,10 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Test what scripts get of a config or a policy.
+/// Check a config or policy against expected results.
 ///
-/// Each file names a config or a policy, and requests of scripts with what they must get: a response that
-/// they can read, or none for a reason. Nothing is started and nothing is asked over the network.
+/// Each file names a config or policy, and requests of scripts with their expected results: a response that
+/// the script can read, or the reason why it is blocked. Starts nothing and sends nothing over the network.
 #[derive(Debug, Args)]
 pub(super) struct Test {
     /// The expectations, TOML; paths in them are relative to the file.

@@ -38,7 +38,7 @@ pub(super) struct CorsApiConfig {
     region: Box<str>,
     owner: Option<Box<str>>,
     directory: NamedPath,
-    /// What the file of keys says; `None`: it does not check out.
+    /// What the file of keys says; `None`: it is invalid.
     loaded: Option<LoadedKeys>,
 }
 
@@ -287,7 +287,7 @@ fn parse(text: &str) -> Result<Keys, String> {
 }
 
 impl CorsApiConfig {
-    /// The API; `before` where it is the same, or where the file of keys does not check out.
+    /// The API; `before` where it is the same, or where the file of keys is invalid.
     pub(super) fn build(
         &self,
         route: &str,

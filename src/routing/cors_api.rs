@@ -15,7 +15,7 @@ use crate::upstream::request_body::RequestBody;
 pub struct CorsApi {
     /// Answers them.
     pub handler: Arc<dyn BucketCorsApi>,
-    /// Another one where it would answer otherwise.
+    /// Differs whenever the answers could differ.
     pub version: ContentHash,
 }
 

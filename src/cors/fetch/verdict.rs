@@ -30,7 +30,7 @@ pub struct Verdict {
     pub error: Option<CorsError>,
     /// The fields that the script may read, lower case, sorted.
     pub readable_headers: Vec<String>,
-    /// For how many seconds each engine asks no more, once its preflight has passed.
+    /// How many seconds each engine caches a preflight that passed.
     pub cache_seconds: Vec<(Engine, u64)>,
     /// What each engine prints to its console, where it prints anything.
     pub messages: Vec<(Engine, String)>,
