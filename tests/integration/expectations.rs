@@ -216,3 +216,13 @@ fn the_corpus_of_explain_is_decided_as_it_says() {
     }
     assert!(ran >= 30, "{ran}");
 }
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let (code, _, error) = test(&["/dev/zero"]);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("/dev/zero has more than 16777216 bytes"),
+        "{error}"
+    );
+}
