@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::config::{Input, Report, check_policy_file, load};
+use crate::config::{Input, Report, check_policy_file, load, visible};
 use crate::cors::fetch::Credentials;
 use crate::cors::{Options, Outcome, Policy, ResourceType};
 use crate::explain::{Exchange, Hypothetical, RouteExplanation, Verdict};
@@ -110,6 +110,12 @@ enum Subject {
     Policy(Box<Policy>),
 }
 
+/// An error of several lines that quote the file, without what a terminal obeys.
+fn lines(error: &toml::de::Error) -> String {
+    let lines: Vec<String> = error.to_string().lines().map(visible).collect();
+    lines.join("\n")
+}
+
 /// Runs the tests of a file.
 pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
     let name = path.display();
@@ -121,8 +127,8 @@ pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
         let message = format!("{name} has more than {MAX_FILE} bytes");
         return Err(Failure::Usage(message));
     }
-    let file: File =
-        toml::from_str(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    let file: File = toml::from_str(&text)
+        .map_err(|error| Failure::Usage(format!("{name}: {}", lines(&error))))?;
     if file.test.is_empty() {
         return Err(Failure::Usage(format!("{name}: there is no [[test]]")));
     }
@@ -145,7 +151,7 @@ pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
             + 1;
         let decided = subject
             .decide(test)
-            .map_err(|why| Failure::Usage(format!("{name}:{line}: {why}")))?;
+            .map_err(|why| Failure::Usage(format!("{name}:{line}: {}", visible(&why))))?;
         Ok(test.compare(line, decided))
     };
     let tests = file

@@ -226,3 +226,22 @@ fn a_file_without_end_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn nothing_of_a_file_that_is_wrong_reaches_the_terminal_as_a_command() {
+    let folder = Folder::new("expectations-escapes");
+    let file = folder.path("escapes.toml");
+    for text in [
+        "x = \u{1b}]0;title\u{7}\u{1b}[31m\n",
+        "\"\\u001b[31m\" = 1\n",
+        "cors = \"a.xml\"\n[[test]]\nname = \"a\"\nexpect = \"\\u001b[31m\\u202e\"\n",
+    ] {
+        fs::write(&file, text).unwrap();
+        let (code, output, error) = test(&[&file.display().to_string()]);
+        assert_eq!(code, 2, "{output}");
+        let obeyed = |character: char| {
+            character.is_control() && character != '\n' || character == '\u{202e}'
+        };
+        assert!(!error.contains(obeyed), "{error:?}");
+    }
+}
