@@ -34,9 +34,13 @@ class Denies(upstreams.Upstream):
         super().__init__()
 
     def answer(self, connection, method, target, fields):
-        more = {} if self.reads_on else {"Connection": "close"}
-        connection.head("403 Forbidden", Content_Type="application/xml", Content_Length=len(ERROR), **more)
-        connection.wfile.write(ERROR.encode())
+        close = "" if self.reads_on else "Connection: close\r\n"
+        # At once, as servers do. A curl 7.88 that gets the head alone ends its stream before the length that
+        # it declared, and takes the reset that this malformed request gets for a failure (RFC 9113 8.1.1).
+        connection.wfile.write(
+            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n"
+            f"Content-Length: {len(ERROR)}\r\n{close}\r\n{ERROR}".encode()
+        )
         left = int(fields.get("content-length", 0))
         while self.reads_on and left and (block := connection.rfile.read1(min(left, upstreams.MIB))):
             left -= len(block)
