@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::cors::MAX_DOCUMENT;
 
-/// The file that writers lock. Its name is no bucket's, and it is no policy.
+/// The file that writers lock. No bucket has this name, and it is never read as a policy.
 const LOCK: &str = ".s3cors-lock";
 
 /// The file that a new document is written to. No policy is read from it: it does not end in `.xml`.

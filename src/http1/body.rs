@@ -16,7 +16,7 @@ pub(crate) enum BodyReader {
         /// Whether it has come.
         is_ended: bool,
     },
-    /// What came last is no chunk: it is cut here.
+    /// The last bytes were not a chunk: the body is cut here.
     Broken,
 }
 

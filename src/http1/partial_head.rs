@@ -13,8 +13,8 @@ pub(crate) struct PartialHead<'b> {
     /// All between the method and the version; empty where there is none.
     pub(crate) target: &'b [u8],
     pub(crate) version: Version,
-    /// A field whose line is in doubt is there twice and says nothing, so that whoever needs it
-    /// once finds it doubled.
+    /// A field whose line is in doubt is there twice and empty: a rule that needs it once refuses
+    /// it.
     pub(crate) fields: HeaderMap,
 }
 

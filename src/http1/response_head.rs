@@ -236,7 +236,7 @@ pub(crate) fn body(
     length: Field<'_>,
     coding: Field<'_>,
 ) -> Result<ResponseFraming, InvalidResponse> {
-    // Where it says its length twice, whoever stands behind us may take the other one.
+    // With two lengths, the next server or client could take the other one.
     let length = match length {
         Field::Absent => None,
         Field::One(digits) => {
@@ -253,8 +253,8 @@ pub(crate) fn body(
         }
         (Field::Absent, Some(length)) => Ok(ResponseFraming::Length(length)),
         (Field::Absent, None) => Ok(ResponseFraming::UntilClose),
-        // Both fields, or a coding that is not known to be the last, may be an attack on whoever
-        // reads on (RFC 9112 §6.3).
+        // Both fields, or a coding that is not known to be the last, may be an attack on the
+        // next reader (RFC 9112 §6.3).
         (Field::One(value), None) if value.eq_ignore_ascii_case(b"chunked") && !is_http10 => {
             if to_head || is_bodiless {
                 Ok(ResponseFraming::Length(0))

@@ -62,8 +62,8 @@ pub(crate) fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W)
     }
 }
 
-/// Writes all, until the limit, which begins anew whenever something is taken where `renewed` says
-/// how long it is.
+/// Writes all bytes before the deadline. With `renewed`, each write that takes something moves the
+/// deadline to that long from now.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     stream: &mut W,
     bytes: &[u8],

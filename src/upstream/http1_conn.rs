@@ -22,7 +22,7 @@ pub struct Http1Conn {
     pub(crate) idle_since: Instant,
     /// Whether it carried an exchange before.
     pub(crate) is_reused: bool,
-    /// Whether something came on it that is no response to anything.
+    /// Whether bytes came on it that belong to no response.
     pub(crate) is_spent: bool,
     /// Whether it is authenticated, or about to be: it belongs to one client's connection then.
     pub(crate) is_bound: bool,
