@@ -84,6 +84,12 @@ impl Allowance<'_> {
         self.pattern
     }
 
+    /// Whether the lone `*` matched, so that `Access-Control-Allow-Origin` is `*`.
+    #[must_use]
+    pub fn is_any_origin(&self) -> bool {
+        self.any_origin
+    }
+
     /// Adds the fields in the order in which S3 sends them, `Vary` apart.
     /// Responses to actual requests get the fields of the rule's extension elements, too.
     pub(super) fn insert_into(self, kind: Kind, fields: &mut HeaderMap) {

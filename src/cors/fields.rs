@@ -70,6 +70,11 @@ impl AllowedFields<'_> {
         self.pattern
     }
 
+    /// Whether `Access-Control-Allow-Origin` is `*`.
+    pub(crate) fn is_any_origin(&self) -> bool {
+        self.origin == b"*"
+    }
+
     /// Writes the fields in the order in which S3 sends them, `Vary` apart: the same that
     /// [`Policy::mark`](super::Policy::mark) sets.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {

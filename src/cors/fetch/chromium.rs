@@ -35,18 +35,12 @@ pub(super) fn cors_error(failure: &Failure) -> Option<CorsError> {
             "",
         ),
         Reason::Origin(OriginValue { value, .. }) => {
-            let (plain, preflight) = match value {
-                _ if value.contains([' ', ',']) => (
-                    "MultipleAllowOriginValues",
-                    "PreflightMultipleAllowOriginValues",
-                ),
-                _ if value == "null" || is_valid_url(value) => {
-                    ("AllowOriginMismatch", "PreflightAllowOriginMismatch")
+            let (plain, preflight) = match origin_error(value) {
+                plain @ "MultipleAllowOriginValues" => {
+                    (plain, "PreflightMultipleAllowOriginValues")
                 }
-                _ => (
-                    "InvalidAllowOriginValue",
-                    "PreflightInvalidAllowOriginValue",
-                ),
+                plain @ "AllowOriginMismatch" => (plain, "PreflightAllowOriginMismatch"),
+                plain => (plain, "PreflightInvalidAllowOriginValue"),
             };
             named(plain, preflight, value)
         }
@@ -63,6 +57,15 @@ pub(super) fn cors_error(failure: &Failure) -> Option<CorsError> {
         Reason::RedirectScheme(url) if url.starts_with("data:") => None,
         Reason::RedirectScheme(_) => only("CorsDisabledScheme", ""),
         Reason::RedirectCredentials(_) => only("RedirectContainsCredentials", ""),
+    }
+}
+
+/// The name of an `Access-Control-Allow-Origin` that is not the origin.
+pub(super) fn origin_error(value: &str) -> &'static str {
+    match value {
+        _ if value.contains([' ', ',']) => "MultipleAllowOriginValues",
+        _ if value == "null" || is_valid_url(value) => "AllowOriginMismatch",
+        _ => "InvalidAllowOriginValue",
     }
 }
 

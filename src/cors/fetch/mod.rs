@@ -11,6 +11,7 @@
 //!
 //! [Fetch standard]: https://fetch.spec.whatwg.org/
 
+mod answer;
 mod chromium;
 mod chromium_order;
 mod chromium_url;
@@ -31,6 +32,7 @@ mod url;
 mod verdict;
 mod webkit;
 
+pub use answer::{AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason, applies_cors};
 pub use course::Outcome;
 pub use engine::Engine;
 pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest};

@@ -1,0 +1,675 @@
+//! What browsers do with one answer, as far as a server knows: without an allocation, for every answer
+//! that a proxy sends.
+//!
+//! The checks are those of [`judge`](super::judge), which proptest holds them to. A server does not know the
+//! credentials mode of a request: the caller assumes one. It does not know either which fields the
+//! script reads, so [`AnswerVerdict::Readable`] is about the status and the body.
+
+use http::StatusCode;
+
+use super::chromium::origin_error;
+use super::field::is_token;
+use super::request_headers::is_safelisted_method;
+
+/// What a browser does with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnswerVerdict {
+    /// The script may read the response.
+    Readable,
+    /// The browser goes on: it sends the request that a preflight asked for, or follows a redirect.
+    Passed,
+    /// The script gets a network error.
+    Blocked(BlockedReason),
+}
+
+macro_rules! blocked_reasons {
+    ($($name:ident: $doc:literal,)*) => {
+        /// Why a browser blocks an answer, under Chrome's name: a fixed set.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum BlockedReason {
+            $(#[doc = $doc] $name,)*
+        }
+
+        impl BlockedReason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Chrome's name for it: `Network.CorsError` of the
+            /// [DevTools Protocol](https://chromedevtools.github.io/devtools-protocol/tot/Network/#type-CorsError).
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+blocked_reasons! {
+    MissingAllowOriginHeader: "The response has no `Access-Control-Allow-Origin`.",
+    MultipleAllowOriginValues: "The response has several `Access-Control-Allow-Origin` values.",
+    InvalidAllowOriginValue: "Its `Access-Control-Allow-Origin` is not an origin.",
+    AllowOriginMismatch: "Its `Access-Control-Allow-Origin` is another origin.",
+    WildcardOriginNotAllowed: "Its `Access-Control-Allow-Origin` is `*` although the request has credentials.",
+    InvalidAllowCredentials: "It lacks `Access-Control-Allow-Credentials: true` although the request has credentials.",
+    PreflightDisallowedRedirect: "A preflight is redirected.",
+    PreflightInvalidStatus: "A preflight's status is not 200 to 299.",
+    PreflightMissingAllowOriginHeader: "A preflight's answer has no `Access-Control-Allow-Origin`.",
+    PreflightMultipleAllowOriginValues: "It has several `Access-Control-Allow-Origin` values.",
+    PreflightInvalidAllowOriginValue: "Its `Access-Control-Allow-Origin` is not an origin.",
+    PreflightAllowOriginMismatch: "Its `Access-Control-Allow-Origin` is another origin.",
+    InvalidAllowMethodsPreflightResponse: "Its `Access-Control-Allow-Methods` is not a list of tokens.",
+    InvalidAllowHeadersPreflightResponse: "Its `Access-Control-Allow-Headers` is not a list of tokens.",
+    MethodDisallowedByPreflightResponse: "Its `Access-Control-Allow-Methods` lacks the method.",
+    HeaderDisallowedByPreflightResponse: "Its `Access-Control-Allow-Headers` lacks a requested header.",
+}
+
+impl AnswerVerdict {
+    /// How many verdicts there are.
+    pub const COUNT: usize = 2 + BlockedReason::ALL.len();
+
+    /// Every verdict, in the order of [`index`](Self::index).
+    pub fn all() -> impl Iterator<Item = Self> {
+        let blocked = BlockedReason::ALL.iter().copied().map(Self::Blocked);
+        [Self::Readable, Self::Passed].into_iter().chain(blocked)
+    }
+
+    /// Its place in a list of all verdicts.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Readable => 0,
+            Self::Passed => 1,
+            Self::Blocked(reason) => 2 + reason as usize,
+        }
+    }
+
+    /// The verdict's name in metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Readable => "readable",
+            Self::Passed => "passed",
+            Self::Blocked(_) => "blocked",
+        }
+    }
+
+    /// Why it is blocked.
+    #[must_use]
+    pub fn blocked(self) -> Option<BlockedReason> {
+        match self {
+            Self::Readable | Self::Passed => None,
+            Self::Blocked(reason) => Some(reason),
+        }
+    }
+}
+
+/// A request as far as the answer to it is judged by it.
+#[derive(Clone, Copy, Debug)]
+pub struct AnsweredRequest<'r> {
+    /// `Origin`.
+    pub origin: &'r [u8],
+    /// Whether credentials are included.
+    pub has_credentials: bool,
+    /// What a preflight asks for; `None`: it is not a preflight.
+    pub preflight: Option<AskedPermission<'r>>,
+}
+
+/// What a preflight asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedPermission<'r> {
+    /// `Access-Control-Request-Method`.
+    pub method: &'r [u8],
+    /// `Access-Control-Request-Headers`; empty where there is none.
+    pub headers: &'r [u8],
+}
+
+impl AnsweredRequest<'_> {
+    /// The verdict on an answer to this request; `fields` are the answer's, in order. `None`: the answer
+    /// is not judged by itself. Of a 304 without CORS fields, the browser's cache has them; 101 is the
+    /// start of another protocol.
+    #[must_use]
+    pub fn judge<'f, I>(&self, status: StatusCode, fields: impl Fn() -> I) -> Option<AnswerVerdict>
+    where
+        I: Iterator<Item = (&'f str, &'f [u8])>,
+    {
+        if status.is_informational() {
+            return None;
+        }
+        let mut allow_origin = Lines::default();
+        let mut allow_credentials = Lines::default();
+        let mut has_location = false;
+        for (name, value) in fields() {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            match name.len() {
+                8 if is("location") => has_location = true,
+                27 if is("access-control-allow-origin") => allow_origin.add(value),
+                32 if is("access-control-allow-credentials") => allow_credentials.add(value),
+                _ => {}
+            }
+        }
+        let is_redirect = has_location && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+        let checked = self.check_origin(&allow_origin, &allow_credentials);
+        let Some(asked) = &self.preflight else {
+            return match checked {
+                Err(CheckFailure::Missing) if status == StatusCode::NOT_MODIFIED => None,
+                Err(failure) => Some(AnswerVerdict::Blocked(failure.of_response())),
+                Ok(()) if is_redirect => Some(AnswerVerdict::Passed),
+                Ok(()) => Some(AnswerVerdict::Readable),
+            };
+        };
+        let verdict = if is_redirect {
+            Err(BlockedReason::PreflightDisallowedRedirect)
+        } else if let Err(failure) = checked {
+            Err(failure.of_preflight())
+        } else if !status.is_success() {
+            Err(BlockedReason::PreflightInvalidStatus)
+        } else {
+            asked.check(fields)
+        };
+        Some(verdict.map_or_else(AnswerVerdict::Blocked, |()| AnswerVerdict::Passed))
+    }
+
+    /// Browsers send preflights without credentials, and do not tell in them what follows.
+    fn includes_credentials(&self) -> bool {
+        self.has_credentials && self.preflight.is_none()
+    }
+
+    /// The [CORS check](https://fetch.spec.whatwg.org/#concept-cors-check).
+    fn check_origin(
+        &self,
+        allow_origin: &Lines<'_>,
+        allow_credentials: &Lines<'_>,
+    ) -> Result<(), CheckFailure> {
+        let value = match *allow_origin {
+            Lines::Absent => return Err(CheckFailure::Missing),
+            // Joined with commas, they are not an origin.
+            Lines::Several => return Err(CheckFailure::Multiple),
+            Lines::One(value) => value,
+        };
+        if value == b"*" {
+            return match self.includes_credentials() {
+                true => Err(CheckFailure::Wildcard),
+                false => Ok(()),
+            };
+        }
+        if value != self.origin {
+            let name = origin_error(&String::from_utf8_lossy(value));
+            return Err(match name {
+                "MultipleAllowOriginValues" => CheckFailure::Multiple,
+                "AllowOriginMismatch" => CheckFailure::Mismatch,
+                _ => CheckFailure::Invalid,
+            });
+        }
+        match *allow_credentials {
+            Lines::One(b"true") => Ok(()),
+            _ if self.includes_credentials() => Err(CheckFailure::Credentials),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AskedPermission<'_> {
+    /// [«CORS-preflight fetch»](https://fetch.spec.whatwg.org/#cors-preflight-fetch), step 7, without
+    /// credentials: browsers send preflights without them.
+    fn check<'f, I>(&self, fields: impl Fn() -> I) -> Result<(), BlockedReason>
+    where
+        I: Iterator<Item = (&'f str, &'f [u8])>,
+    {
+        let methods = || elements(fields(), "access-control-allow-methods");
+        let headers = || elements(fields(), "access-control-allow-headers");
+        if !methods().all(is_token_bytes) {
+            return Err(BlockedReason::InvalidAllowMethodsPreflightResponse);
+        }
+        if !headers().all(is_token_bytes) {
+            return Err(BlockedReason::InvalidAllowHeadersPreflightResponse);
+        }
+        let is_safelisted = std::str::from_utf8(self.method).is_ok_and(is_safelisted_method);
+        if !is_safelisted && !methods().any(|listed| listed == self.method || listed == b"*") {
+            return Err(BlockedReason::MethodDisallowedByPreflightResponse);
+        }
+        let is_allowed = |name: &[u8]| {
+            headers().any(|listed| listed == b"*" || listed.eq_ignore_ascii_case(name))
+        };
+        match list(self.headers).all(is_allowed) {
+            true => Ok(()),
+            false => Err(BlockedReason::HeaderDisallowedByPreflightResponse),
+        }
+    }
+}
+
+/// How the CORS check fails.
+#[derive(Clone, Copy, Debug)]
+enum CheckFailure {
+    Missing,
+    Multiple,
+    Invalid,
+    Mismatch,
+    Wildcard,
+    Credentials,
+}
+
+impl CheckFailure {
+    fn of_response(self) -> BlockedReason {
+        match self {
+            Self::Missing => BlockedReason::MissingAllowOriginHeader,
+            Self::Multiple => BlockedReason::MultipleAllowOriginValues,
+            Self::Invalid => BlockedReason::InvalidAllowOriginValue,
+            Self::Mismatch => BlockedReason::AllowOriginMismatch,
+            Self::Wildcard => BlockedReason::WildcardOriginNotAllowed,
+            Self::Credentials => BlockedReason::InvalidAllowCredentials,
+        }
+    }
+
+    /// Of a preflight, which is judged without credentials.
+    fn of_preflight(self) -> BlockedReason {
+        match self {
+            Self::Missing => BlockedReason::PreflightMissingAllowOriginHeader,
+            Self::Multiple => BlockedReason::PreflightMultipleAllowOriginValues,
+            Self::Invalid => BlockedReason::PreflightInvalidAllowOriginValue,
+            Self::Mismatch | Self::Wildcard | Self::Credentials => {
+                BlockedReason::PreflightAllowOriginMismatch
+            }
+        }
+    }
+}
+
+/// The lines of a field, without the whitespace around them.
+#[derive(Clone, Copy, Debug, Default)]
+enum Lines<'f> {
+    #[default]
+    Absent,
+    One(&'f [u8]),
+    Several,
+}
+
+impl<'f> Lines<'f> {
+    fn add(&mut self, value: &'f [u8]) {
+        *self = match self {
+            Self::Absent => Self::One(trimmed(value)),
+            Self::One(_) | Self::Several => Self::Several,
+        };
+    }
+}
+
+/// The elements of a list field over all its lines, without empty ones.
+fn elements<'f>(
+    fields: impl Iterator<Item = (&'f str, &'f [u8])>,
+    name: &'static str,
+) -> impl Iterator<Item = &'f [u8]> {
+    fields
+        .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+        .flat_map(|(_, value)| list(value))
+}
+
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(trimmed)
+        .filter(|element| !element.is_empty())
+}
+
+fn trimmed(value: &[u8]) -> &[u8] {
+    let is_space = |byte: &&u8| matches!(**byte, b' ' | b'\t');
+    let before = value.iter().take_while(is_space).count();
+    let value = value.get(before..).unwrap_or_default();
+    let after = value.iter().rev().take_while(is_space).count();
+    value.get(..value.len() - after).unwrap_or_default()
+}
+
+fn is_token_bytes(element: &[u8]) -> bool {
+    std::str::from_utf8(element).is_ok_and(is_token)
+}
+
+/// Whether a browser applies CORS to a request with an `Origin`, as far as its head says so. Pages send
+/// `Origin` with other requests too: forms, WebSockets, `no-cors`, and what is not a GET to their own origin.
+///
+/// `mode` and `site` are `Sec-Fetch-Mode` and `Sec-Fetch-Site`, which browsers send to https and
+/// localhost; `authority` is the host and port that the request names.
+#[must_use]
+pub fn applies_cors(
+    origin: &[u8],
+    authority: &[u8],
+    mode: Option<&[u8]>,
+    site: Option<&[u8]>,
+) -> bool {
+    match (mode, site) {
+        (Some(mode), _) if mode != b"cors" => false,
+        (_, Some(site)) => site != b"same-origin",
+        (_, None) => !names_host(origin, authority),
+    }
+}
+
+/// Whether an origin is that of a host, whatever the scheme: a proxy may stand behind TLS.
+fn names_host(origin: &[u8], authority: &[u8]) -> bool {
+    let Some(start) = origin.windows(3).position(|part| part == b"://") else {
+        return false;
+    };
+    let of_origin = origin.get(start + 3..).unwrap_or_default();
+    without_default_port(of_origin).eq_ignore_ascii_case(without_default_port(authority))
+}
+
+fn without_default_port(authority: &[u8]) -> &[u8] {
+    let ports = [&b":443"[..], b":80"];
+    let mut without = ports
+        .iter()
+        .filter_map(|port| authority.strip_suffix(*port));
+    without.next().unwrap_or(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::super::{
+        Answers, Credentials, Engine, Exchange, Mode, Response, ScriptRequest, Step, judge,
+    };
+    use super::*;
+
+    const ORIGIN: &str = "https://app.example";
+
+    fn verdict(request: &AnsweredRequest<'_>, response: &Response) -> Option<AnswerVerdict> {
+        let fields = || {
+            let fields = response.headers.iter();
+            fields.map(|(name, value)| (name.as_str(), value.as_bytes()))
+        };
+        request.judge(response.status, fields)
+    }
+
+    /// What [`judge`] makes of the same; `None`: Chromium does otherwise than the other engines.
+    fn expected(
+        method: &str,
+        headers: &[&str],
+        credentials: Credentials,
+        answers: Answers,
+        at: Step,
+    ) -> Option<AnswerVerdict> {
+        let headers = headers.iter().map(|name| {
+            let name: HeaderName = name.parse().unwrap();
+            (name, HeaderValue::from_static("1"))
+        });
+        let is_redirect = answers.response.as_ref().is_some_and(|response| {
+            response.status.is_redirection()
+                && response.status != StatusCode::NOT_MODIFIED
+                && response.headers.contains_key("location")
+        });
+        let judged = judge(&Exchange {
+            request: ScriptRequest {
+                origin: ORIGIN.to_owned(),
+                url: "https://s3.example/b/k".to_owned(),
+                method: method.to_owned(),
+                headers: headers.collect(),
+                credentials,
+                mode: Mode::Cors,
+            },
+            answers,
+            redirected: Vec::new(),
+        });
+        if judged
+            .differs
+            .iter()
+            .any(|(engine, _)| *engine == Engine::Chromium)
+        {
+            return None;
+        }
+        let error = judged.error.filter(|_| {
+            judged
+                .failure
+                .as_ref()
+                .is_some_and(|failure| failure.step == at)
+        });
+        Some(match error {
+            Some(error) => {
+                let reason = BlockedReason::ALL
+                    .iter()
+                    .find(|reason| reason.as_str() == error.name);
+                AnswerVerdict::Blocked(*reason.unwrap())
+            }
+            None if at == Step::Preflight || is_redirect => AnswerVerdict::Passed,
+            None => AnswerVerdict::Readable,
+        })
+    }
+
+    fn field(name: &'static str, values: &'static [&'static str]) -> BoxedStrategy<HeaderMap> {
+        proptest::collection::vec(proptest::sample::select(values), 0..3)
+            .prop_map(move |values| {
+                let mut map = HeaderMap::new();
+                for value in values {
+                    map.append(name, HeaderValue::from_str(value).unwrap());
+                }
+                map
+            })
+            .boxed()
+    }
+
+    fn response() -> impl Strategy<Value = Response> {
+        let origins = &[
+            "*",
+            ORIGIN,
+            ORIGIN,
+            " https://app.example\t",
+            "null",
+            "https://other.example",
+            "nonsense",
+            "https://app.example, *",
+            "",
+            "https://app.example/",
+            "http://[",
+            "HTTPS://APP.EXAMPLE",
+        ];
+        let lists = &[
+            "*",
+            "PUT",
+            "put, DELETE",
+            "x-a, X-B",
+            "a b",
+            ",,",
+            "authorization",
+            "PUT\u{9},x-a",
+        ];
+        let fields = (
+            field("access-control-allow-origin", origins),
+            field(
+                "access-control-allow-credentials",
+                &["true", " true ", "TRUE", ""],
+            ),
+            field("access-control-allow-methods", lists),
+            field("access-control-allow-headers", lists),
+            field("location", &["https://s3.example/other"]),
+            proptest::sample::select(
+                &[200_u16, 204, 206, 301, 307, 304, 400, 403, 404, 500, 503][..],
+            ),
+        );
+        fields.prop_map(
+            |(origin, credentials, methods, headers, location, status)| {
+                let mut all = origin;
+                for more in [credentials, methods, headers, location] {
+                    for (name, value) in &more {
+                        all.append(name, value.clone());
+                    }
+                }
+                Response {
+                    status: StatusCode::from_u16(status).unwrap(),
+                    headers: all,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_response_is_judged_as_browsers_do(response in response(), includes: bool) {
+            let request = AnsweredRequest {
+                origin: ORIGIN.as_bytes(),
+                has_credentials: includes,
+                preflight: None,
+            };
+            let credentials = if includes { Credentials::Include } else { Credentials::SameOrigin };
+            let got = verdict(&request, &response);
+            let answers = Answers { preflight: None, response: Some(response.clone()) };
+            let Some(expected) = expected("GET", &[], credentials, answers, Step::Response) else {
+                return Ok(());
+            };
+            if got.is_none() {
+                prop_assert_eq!(response.status, StatusCode::NOT_MODIFIED);
+                return Ok(());
+            }
+            prop_assert_eq!(got, Some(expected));
+        }
+
+        #[test]
+        fn an_answer_to_a_preflight_is_judged_as_browsers_do(
+            response in response(),
+            method in proptest::sample::select(&["GET", "POST", "PUT", "DELETE"][..]),
+            headers in proptest::sample::subsequence(vec!["authorization", "x-a", "x-b"], 1..3),
+        ) {
+            let list = headers.join(", ");
+            let request = AnsweredRequest {
+                origin: ORIGIN.as_bytes(),
+                has_credentials: false,
+                preflight: Some(AskedPermission {
+                    method: method.as_bytes(),
+                    headers: list.as_bytes(),
+                }),
+            };
+            let got = verdict(&request, &response);
+            let answers = Answers { preflight: Some(response), response: None };
+            if let Some(expected) = expected(method, &headers, Credentials::SameOrigin, answers, Step::Preflight) {
+                prop_assert_eq!(got, Some(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn every_verdict_has_its_own_place_and_name() {
+        let all: Vec<_> = AnswerVerdict::all().collect();
+        assert_eq!(all.len(), AnswerVerdict::COUNT);
+        for (place, verdict) in all.iter().enumerate() {
+            assert_eq!(verdict.index(), place);
+        }
+        let mut names: Vec<_> = BlockedReason::ALL
+            .iter()
+            .map(|reason| reason.as_str())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), BlockedReason::ALL.len());
+    }
+
+    #[test]
+    fn what_is_not_judged_by_itself_has_no_verdict() {
+        let request = AnsweredRequest {
+            origin: ORIGIN.as_bytes(),
+            has_credentials: false,
+            preflight: None,
+        };
+        for status in [101, 103, 304] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(request.judge(status, std::iter::empty), None, "{status}");
+        }
+        let other = [("access-control-allow-origin", &b"https://other.example"[..])];
+        assert_eq!(
+            request.judge(StatusCode::NOT_MODIFIED, || other.into_iter()),
+            Some(AnswerVerdict::Blocked(BlockedReason::AllowOriginMismatch)),
+        );
+    }
+
+    #[test]
+    fn cors_does_not_apply_to_every_request_with_an_origin() {
+        let cases = [
+            // A page of the same host, whatever its port's spelling and its scheme.
+            (
+                "https://photos.example",
+                "photos.example",
+                None,
+                None,
+                false,
+            ),
+            (
+                "https://photos.example",
+                "PHOTOS.example:443",
+                None,
+                None,
+                false,
+            ),
+            (
+                "http://photos.example:8080",
+                "photos.example:8080",
+                None,
+                None,
+                false,
+            ),
+            (
+                "http://photos.example:8080",
+                "photos.example",
+                None,
+                None,
+                true,
+            ),
+            (
+                "https://photos.example.evil.example",
+                "photos.example",
+                None,
+                None,
+                true,
+            ),
+            ("null", "photos.example", None, None, true),
+            // What the browser says of itself counts more.
+            (
+                "https://photos.example",
+                "photos.example",
+                Some("cors"),
+                Some("same-site"),
+                true,
+            ),
+            (
+                "https://app.example",
+                "photos.example",
+                Some("cors"),
+                Some("same-origin"),
+                false,
+            ),
+            (
+                "https://app.example",
+                "photos.example",
+                Some("cors"),
+                Some("cross-site"),
+                true,
+            ),
+            (
+                "https://app.example",
+                "photos.example",
+                Some("navigate"),
+                Some("cross-site"),
+                false,
+            ),
+            (
+                "https://app.example",
+                "photos.example",
+                Some("no-cors"),
+                Some("cross-site"),
+                false,
+            ),
+            (
+                "https://app.example",
+                "photos.example",
+                Some("websocket"),
+                None,
+                false,
+            ),
+        ];
+        for (origin, authority, mode, site, expected) in cases {
+            let applies = applies_cors(
+                origin.as_bytes(),
+                authority.as_bytes(),
+                mode.map(str::as_bytes),
+                site.map(str::as_bytes),
+            );
+            assert_eq!(applies, expected, "{origin} {authority} {mode:?} {site:?}");
+        }
+    }
+}
