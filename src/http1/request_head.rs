@@ -47,6 +47,12 @@ pub struct RequestHead<'h, 'b> {
     pub has_via: bool,
     /// `Expect`.
     pub expect: Field<'b>,
+    /// Whether it has a `Cookie`.
+    pub has_cookie: bool,
+    /// `Sec-Fetch-Mode`.
+    pub fetch_mode: Option<&'b [u8]>,
+    /// `Sec-Fetch-Site`.
+    pub fetch_site: Option<&'b [u8]>,
     /// The fields.
     pub fields: &'h [Header<'b>],
 }
@@ -216,6 +222,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             authenticates_connection: false,
             has_via: false,
             expect: Field::Absent,
+            has_cookie: false,
+            fetch_mode: None,
+            fetch_site: None,
             fields: &[],
         };
         let (mut length, mut coding, mut connection) = <(Field, Field, Field)>::default();
@@ -234,6 +243,10 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                 4 if is("host") => &mut head.host,
                 6 if is("origin") => &mut head.origin,
                 6 if is("expect") => &mut head.expect,
+                6 if is("cookie") => {
+                    head.has_cookie = true;
+                    continue;
+                }
                 7 if is("upgrade") => {
                     head.has_upgrade = true;
                     continue;
@@ -248,6 +261,14 @@ impl<'h, 'b> RequestHead<'h, 'b> {
                     continue;
                 }
                 14 if is("content-length") => &mut length,
+                14 if is("sec-fetch-mode") => {
+                    head.fetch_mode = Some(field.value);
+                    continue;
+                }
+                14 if is("sec-fetch-site") => {
+                    head.fetch_site = Some(field.value);
+                    continue;
+                }
                 17 if is("transfer-encoding") => &mut coding,
                 14 | 17 if imitates_framing(field.name) => return Err(malformed(IMITATED_FRAMING)),
                 29 if is("access-control-request-method") => &mut head.requested_method,

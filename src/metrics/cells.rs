@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
+use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Kind, Reason};
 
 use super::upstream_failure::UpstreamFailure;
@@ -16,6 +17,7 @@ use super::upstream_failure::UpstreamFailure;
 pub(super) struct Cells {
     requests: Requests,
     decisions: [AtomicU64; DECISIONS],
+    verdicts: [AtomicU64; AnswerVerdict::COUNT],
     failures: [AtomicU64; UpstreamFailure::ALL.len()],
     durations: [AtomicU64; BUCKETS.len() + 1],
     /// All durations together, in nanoseconds: enough for 584 years.
@@ -68,6 +70,10 @@ impl Cells {
         add(self.decisions.get(first + outcome), 1);
     }
 
+    pub(super) fn verdict(&self, verdict: AnswerVerdict) {
+        add(self.verdicts.get(verdict.index()), 1);
+    }
+
     pub(super) fn failure(&self, failure: UpstreamFailure) {
         let place = UpstreamFailure::ALL
             .iter()
@@ -82,6 +88,7 @@ pub(super) struct Totals {
     /// By index into [`METHODS`] and status; [`OTHER_STATUS`] for those beyond the bound.
     pub(super) requests: std::collections::BTreeMap<(usize, u16), u64>,
     decisions: [u64; DECISIONS],
+    verdicts: [u64; AnswerVerdict::COUNT],
     /// As [`UpstreamFailure::ALL`].
     pub(super) failures: [u64; UpstreamFailure::ALL.len()],
     /// Per bucket, not cumulative; the last is beyond all bounds.
@@ -95,6 +102,7 @@ impl Totals {
             *self.requests.entry((method, status)).or_default() += count;
         });
         sum(&mut self.decisions, &cells.decisions);
+        sum(&mut self.verdicts, &cells.verdicts);
         sum(&mut self.failures, &cells.failures);
         sum(&mut self.durations, &cells.durations);
         self.duration_sum += Duration::from_nanos(cells.duration_sum.load(Ordering::Relaxed));
@@ -112,6 +120,13 @@ impl Totals {
             .flat_map(move |kind| outcomes().map(move |outcome| (kind, outcome)))
             .zip(self.decisions)
             .map(|((kind, outcome), count)| (kind, outcome, count))
+    }
+}
+
+impl Totals {
+    /// Every verdict with its count, those at zero included.
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = (AnswerVerdict, u64)> {
+        AnswerVerdict::all().zip(self.verdicts)
     }
 }
 

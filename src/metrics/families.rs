@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use prometheus::{TextEncoder, proto};
 
+use crate::cors::fetch::BlockedReason;
 use crate::cors::{Kind, Reason};
 
 use super::bucket_cors;
@@ -34,7 +35,7 @@ impl Metrics {
     }
 }
 
-fn routes(metrics: &Metrics) -> [proto::MetricFamily; 8] {
+fn routes(metrics: &Metrics) -> [proto::MetricFamily; 9] {
     let mut requests = Family::counter(
         "s3cors_requests_total",
         "Requests that were answered, by method and status.",
@@ -42,6 +43,10 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 8] {
     let mut decisions = Family::counter(
         "s3cors_cors_decisions_total",
         "CORS decisions, by kind of request, outcome and reason.",
+    );
+    let mut verdicts = Family::counter(
+        "s3cors_cors_verdicts_total",
+        "Answers to CORS requests, by what a browser does with them and why.",
     );
     let mut allowed = Family::counter(
         "s3cors_allowed_origins_total",
@@ -91,6 +96,17 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 8] {
                 decisions.count(&decision_labels(name, kind, outcome), count);
             }
         }
+        if totals.verdicts().any(|(_, count)| count > 0) {
+            for (verdict, count) in totals.verdicts() {
+                let reason = verdict.blocked().map_or("none", BlockedReason::as_str);
+                let labels = [
+                    ("route", name),
+                    ("verdict", verdict.as_str()),
+                    ("reason", reason),
+                ];
+                verdicts.count(&labels, count);
+            }
+        }
         for (failure, count) in UpstreamFailure::ALL.iter().zip(totals.failures) {
             failures.count(&[("route", name), ("reason", failure.as_str())], count);
         }
@@ -103,6 +119,7 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 8] {
     [
         requests,
         decisions,
+        verdicts,
         allowed,
         denied,
         durations,
@@ -262,6 +279,7 @@ mod tests {
     use http::{Method, StatusCode};
 
     use super::*;
+    use crate::cors::fetch::AnswerVerdict;
     use crate::metrics::{ConfigState, ReloadResult, UpstreamHealth, Worker};
 
     fn some_of_everything() -> String {
@@ -277,6 +295,10 @@ mod tests {
             );
             route.decision(worker, Kind::Preflight, Ok(()));
             route.decision(worker, Kind::Actual, Err(Reason::Origin));
+            route.verdict(
+                worker,
+                AnswerVerdict::Blocked(BlockedReason::AllowOriginMismatch),
+            );
             route.upstream_failure(worker, UpstreamFailure::Closed);
             route.denied_origin(b"https://evil.example");
         }
@@ -360,6 +382,18 @@ mod tests {
             (
                 format!(
                     r#"s3cors_cors_decisions_total{{{route},request="actual",outcome="denied",reason="header"}}"#
+                ),
+                0.0,
+            ),
+            (
+                format!(
+                    r#"s3cors_cors_verdicts_total{{{route},verdict="blocked",reason="AllowOriginMismatch"}}"#
+                ),
+                2.0,
+            ),
+            (
+                format!(
+                    r#"s3cors_cors_verdicts_total{{{route},verdict="readable",reason="none"}}"#
                 ),
                 0.0,
             ),

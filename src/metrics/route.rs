@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use http::{Method, StatusCode};
 
+use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Kind, Reason};
 
 use super::cells::{Cells, Totals};
@@ -94,6 +95,13 @@ impl RouteMetrics {
     pub fn decision(&self, worker: Worker, kind: Kind, outcome: Result<(), Reason>) {
         if let Some(cells) = self.cells(worker) {
             cells.decision(kind, outcome);
+        }
+    }
+
+    /// Counts what a browser will make of an answer.
+    pub fn verdict(&self, worker: Worker, verdict: AnswerVerdict) {
+        if let Some(cells) = self.cells(worker) {
+            cells.verdict(verdict);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use http::{StatusCode, Version};
 
+use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Kind, Reason};
 use crate::metrics::UpstreamFailure;
 use crate::telemetry::access_log::BodyCut;
@@ -26,6 +27,8 @@ pub(crate) struct AccessNote {
     pub(crate) span: Option<OpenSpan>,
     pub(crate) trace_id: Option<TraceId>,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
+    /// The method and the headers that a preflight asks for.
+    pub(crate) asked: Option<(Range<usize>, Range<usize>)>,
 }
 
 /// How an exchange ended.
@@ -40,12 +43,14 @@ pub(crate) struct ExchangeEnd<'e> {
     /// Who should have answered and did not, and why.
     pub(crate) failed: Option<(&'e str, UpstreamFailure)>,
     pub(crate) request_id: &'e str,
+    pub(crate) verdict: Option<AnswerVerdict>,
 }
 
 /// How a request was answered here.
 pub(crate) struct Answered<'a> {
     pub(crate) status: StatusCode,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
+    pub(crate) verdict: Option<AnswerVerdict>,
     pub(crate) request_id: &'a str,
     /// Of the body.
     pub(crate) bytes: usize,

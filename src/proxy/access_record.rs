@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::SystemTime;
 
+use crate::cors::fetch::AskedPermission;
 use crate::cors::{Kind, Reason};
 use crate::http1::fields::Fields as _;
 use crate::routing::client;
@@ -59,6 +60,9 @@ impl Proxy {
             span,
             trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
             decision,
+            asked: request
+                .asked_permission()
+                .map(|asked| (keep(asked.method), keep(asked.headers))),
         }))
     }
 
@@ -86,6 +90,14 @@ impl Proxy {
             trace_id: note.trace_id,
             origin: note.origin.as_ref().map(part),
             decision: note.decision,
+            verdict: end.verdict,
+            asked: note
+                .asked
+                .as_ref()
+                .map(|(method, headers)| AskedPermission {
+                    method: part(method),
+                    headers: part(headers),
+                }),
             referer: note.referer.as_ref().map(part),
             user_agent: note.user_agent.as_ref().map(part),
         };
@@ -142,6 +154,8 @@ impl Proxy {
             trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
             origin: head.field("origin"),
             decision: answered.decision,
+            verdict: answered.verdict,
+            asked: request.asked_permission(),
             referer: head.field("referer"),
             user_agent: head.field("user-agent"),
         };

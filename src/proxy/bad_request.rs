@@ -18,6 +18,7 @@ use crate::upstream::error::Error;
 
 use super::request_id::REQUEST_ID;
 use super::response_body::Body;
+use super::verdict::JudgedRequest;
 use super::{Proxy, own_response};
 
 thread_local! {
@@ -55,6 +56,9 @@ impl Proxy {
             response.headers_mut().remove(CONNECTION);
         }
         self.count(&self.unrouted, &parts.method, response.status(), start);
+        let judged = JudgedRequest::of(&parts);
+        let verdict = judged.and_then(|judged| judged.judge(&response));
+        self.count_verdict(&self.unrouted, verdict);
         let target = std::str::from_utf8(head.target).unwrap_or_default();
         let tracer = self.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
@@ -67,6 +71,7 @@ impl Proxy {
             let record = Record {
                 client: address,
                 duration: start.elapsed(),
+                verdict,
                 ..record(&head, &parts, &response)
             };
             self.record(&record, span.as_ref());
@@ -157,6 +162,8 @@ fn record<'r>(
         trace_id: TraceParent::of(&head.fields).map(|parent| parent.trace_id),
         origin: field(ORIGIN),
         decision: None,
+        verdict: None,
+        asked: None,
         referer: field(REFERER),
         user_agent: field(USER_AGENT),
     }

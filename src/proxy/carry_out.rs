@@ -81,6 +81,7 @@ impl Proxy {
             upstream: None,
             failed: None,
             request_id: None,
+            verdict: None,
         };
         match running_exchange.run().await {
             Ok(went) => went,
@@ -276,6 +277,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let scratch = &mut *proxy.scratch.borrow_mut();
         let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
             proxy.count_exchange(exchange, self.route, head.status);
+            self.verdict = proxy.judge_exchange(exchange, self.route, head);
             self.status = head.status;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 write_switch(head, out);

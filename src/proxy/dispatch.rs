@@ -26,7 +26,8 @@ use super::own_answer::Marking;
 use super::received::ReceivedRequest;
 use super::request_edit::{RequestEdit, has_looped};
 use super::state::{FoundRoute, Held};
-use super::{Proxy, bucket_cors};
+use super::verdict_basis::{AnyOrigin, VerdictBasis};
+use super::{Proxy, bucket_cors, verdict_basis};
 
 impl Proxy {
     /// Reads the request that `bytes` begin with and does what can be done at once; `out` is
@@ -133,11 +134,15 @@ impl Proxy {
                     fields.write(&mut marking.head_buf);
                     replaced = fields.write_extension(&mut marking.head_buf);
                     marking.decision = Some((Kind::Actual, Ok(())));
+                    let is_any = AnyOrigin(fields.is_any_origin());
+                    marking.verdict = verdict_basis::decided(&request, Kind::Actual, Ok(is_any));
                     vary(true)
                 }
                 Err(denial) => {
                     self.count_denied(&found, policy, &denial, request.asking(Kind::Actual), "");
-                    marking.decision = Some((Kind::Actual, Err(denial.reason())));
+                    let reason = denial.reason();
+                    marking.decision = Some((Kind::Actual, Err(reason)));
+                    marking.verdict = verdict_basis::decided(&request, Kind::Actual, Err(reason));
                     replaced = self.write_unmatched(policy, &mut marking.head_buf);
                     vary(false)
                 }
@@ -145,6 +150,7 @@ impl Proxy {
             Question::Unusual(fields) => {
                 let decision = policy.policy.decide(&request.method, &fields);
                 marking.decision = decision.outcome();
+                marking.verdict = verdict_basis::of_decision(&request, &decision);
                 let is_allowed = match &decision {
                     Decision::Preflight(_) => {
                         return Ok(
@@ -244,6 +250,7 @@ impl Proxy {
         let cors = head_buf.len();
         let host_at = write_for_upstream(request, &edit, host, &mut head_buf);
         let length = head_buf.len();
+        let verdict_basis = VerdictBasis::of(request, found, marking.verdict, &mut head_buf);
         let note = self.note(request, marking.decision, span, &mut head_buf);
         Action::Exchange {
             consumed: head.bytes.len(),
@@ -254,6 +261,7 @@ impl Proxy {
                 host_at,
                 note,
                 marks: marking.marks,
+                verdict_basis,
                 held: Rc::clone(held),
                 route: found.index,
                 method: request.method.clone(),

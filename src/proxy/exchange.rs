@@ -18,11 +18,12 @@ use crate::upstream::http1_response::Interim;
 
 use super::access_note::AccessNote;
 use super::state::Held;
+use super::verdict_basis::VerdictBasis;
 
 /// A request that was decided on, as it goes to the upstream.
 pub struct Exchange {
     /// The CORS fields that the response gets, then the head that the upstream gets, then what the
-    /// access log says of the request.
+    /// verdict and the access log need of the request.
     pub(crate) head_buf: Vec<u8>,
     /// Where the CORS fields end.
     pub(crate) cors: usize,
@@ -34,6 +35,7 @@ pub struct Exchange {
     pub(crate) note: Option<Box<AccessNote>>,
     /// `None`: CORS is the upstream's business.
     pub(crate) marks: Option<Marks>,
+    pub(crate) verdict_basis: VerdictBasis,
     pub(crate) held: Rc<Held>,
     /// Which of the snapshot's routes.
     pub(crate) route: usize,
@@ -87,6 +89,11 @@ impl Exchange {
                 .into()
             }
         }
+    }
+
+    /// The head that the upstream gets, but for `Host` where it depends on the upstream.
+    pub(crate) fn upstream_head(&self) -> &[u8] {
+        self.head_buf.get(self.cors..self.head).unwrap_or_default()
     }
 
     fn cors_lines(&self) -> &[u8] {

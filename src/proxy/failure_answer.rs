@@ -65,6 +65,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             write_line(b"vary", names.as_bytes(), &mut lines);
         }
         proxy.count_exchange(exchange, route, response.status());
+        self.verdict = proxy.judge_failure(exchange, route);
         self.status = response.status();
         self.request_id = response.headers().get(REQUEST_ID).cloned();
         let (mut bytes, now) = (std::mem::take(&mut self.untaken), Instant::now());

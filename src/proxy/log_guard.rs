@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use http::header::{ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
 
+use crate::cors::fetch::{AnswerVerdict, AskedPermission};
 use crate::cors::{Decision, Kind, Reason};
 use crate::metrics::UpstreamFailure;
 use crate::telemetry::access_log::{AccessLogger, BodyCut, Record};
@@ -16,8 +17,8 @@ use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
 
-use super::header_map;
 use super::request_id::REQUEST_ID;
+use super::{header_map, verdict_basis};
 
 /// What is known of a request at its head. Written when dropped: at the end of the response's
 /// body, however that came about.
@@ -44,6 +45,9 @@ pub(crate) struct LogGuard {
     trace_id: Option<TraceId>,
     bytes: u64,
     cut: Option<BodyCut>,
+    verdict: Option<AnswerVerdict>,
+    /// The method and the headers that a preflight asks for.
+    asked: Option<(HeaderValue, Option<HeaderValue>)>,
 }
 
 impl LogGuard {
@@ -80,6 +84,8 @@ impl LogGuard {
             trace_id: TraceParent::of(&request.headers).map(|parent| parent.trace_id),
             bytes: 0,
             cut: None,
+            verdict: None,
+            asked: verdict_basis::asked_permission(&request.method, &request.headers),
         })
     }
 
@@ -89,6 +95,10 @@ impl LogGuard {
 
     pub(crate) fn set_decision(&mut self, decision: &Decision<'_>) {
         self.decision = decision.outcome();
+    }
+
+    pub(crate) fn set_verdict(&mut self, verdict: Option<AnswerVerdict>) {
+        self.verdict = verdict;
     }
 
     pub(crate) fn set_failure(&mut self, error: &Error) {
@@ -146,6 +156,14 @@ impl Drop for LogGuard {
             trace_id: self.trace_id,
             origin: self.origin.as_ref().map(HeaderValue::as_bytes),
             decision: self.decision,
+            verdict: self.verdict,
+            asked: self
+                .asked
+                .as_ref()
+                .map(|(method, headers)| AskedPermission {
+                    method: method.as_bytes(),
+                    headers: headers.as_ref().map_or(b"", HeaderValue::as_bytes),
+                }),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
         };

@@ -47,6 +47,8 @@ pub(crate) mod tunnel;
 pub(crate) mod untaken;
 pub(crate) mod upgrade;
 pub(crate) mod upload;
+pub(crate) mod verdict;
+pub(crate) mod verdict_basis;
 pub(crate) mod websocket;
 
 pub use action::{Action, HeaderMapRequest};

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Decision, Kind, Reason};
 use crate::http1::client_head::{ends, write_line};
 use crate::routing::snapshot::RoutePolicy;
@@ -13,7 +14,7 @@ use super::received::ReceivedRequest;
 use super::request_id::REQUEST_ID;
 use super::response_body::Body;
 use super::state::FoundRoute;
-use super::{Proxy, own_response};
+use super::{Proxy, own_response, verdict_basis};
 
 impl Proxy {
     /// Answers an OPTIONS that is about the proxy itself.
@@ -37,6 +38,7 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) -> Action {
         let close = request.closes_unread();
+        let verdict = self.judge_own_answer(request, found, &marking);
         let mut lines = marking.head_buf;
         if let Some(names) = marking.marks.and_then(|marks| marks.vary) {
             write_line(b"vary", names.as_bytes(), &mut lines);
@@ -51,6 +53,7 @@ impl Proxy {
         let answered = Answered {
             status,
             decision: marking.decision,
+            verdict,
             request_id: id
                 .as_ref()
                 .and_then(|id| id.to_str().ok())
@@ -74,6 +77,7 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) -> Action {
         let decided = decision.outcome();
+        let verdict = verdict_basis::of_decision(request, &decision);
         let mut response = match &decision {
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
@@ -102,6 +106,7 @@ impl Proxy {
         };
         let marking = Marking {
             decision: decided,
+            verdict,
             ..Marking::default()
         };
         self.answer_own(request, found, marking, response, out)
@@ -116,4 +121,6 @@ pub(crate) struct Marking {
     /// The CORS fields that allow it, as lines.
     pub(crate) head_buf: Vec<u8>,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
+    /// What browsers make of it.
+    pub(crate) verdict: Option<AnswerVerdict>,
 }

@@ -12,6 +12,8 @@ use super::action::Action;
 use super::received::ReceivedRequest;
 use super::request_id::{RequestId, host_id};
 use super::state::FoundRoute;
+use super::verdict_basis;
+use super::verdict_basis::AnyOrigin;
 
 impl Proxy {
     /// Answers a preflight as browsers send it. The answer is added to `out`.
@@ -51,9 +53,13 @@ impl Proxy {
         };
         self.count(&found.route.metrics, &request.method, status, start);
         let outcome = decision.as_ref().map(|_| ()).map_err(Denial::reason);
+        let any_origin = |()| AnyOrigin(decision.as_ref().is_ok_and(AllowedFields::is_any_origin));
+        let verdict = verdict_basis::decided(request, Kind::Preflight, outcome.map(any_origin));
+        self.count_verdict(&found.route.metrics, verdict);
         let answered = Answered {
             status,
             decision: Some((Kind::Preflight, outcome)),
+            verdict,
             request_id: id.as_ref().map_or("", RequestId::as_str),
             bytes,
         };

@@ -13,6 +13,7 @@ use crate::http1::fields::Fields as _;
 use crate::http1::request_rules::{
     CONTINUE_PATIENCE, asks_for_upgrade, expects_continue, max_forwards,
 };
+use crate::metrics::RouteMetrics;
 use crate::routing::client;
 use crate::routing::client::Client;
 use crate::routing::snapshot::{Route, Snapshot};
@@ -24,6 +25,7 @@ use super::counting::denied_request_of;
 use super::log_guard::LogGuard;
 use super::response_body::Body;
 use super::state::{FoundRoute, Proxy};
+use super::verdict::JudgedRequest;
 use super::websocket::WebSocketHandshake;
 use super::{bucket_cors, header_map, own_response, request_edit, websocket};
 
@@ -65,6 +67,7 @@ impl Proxy {
         mut logged: Option<&mut LogGuard>,
     ) -> Response<Body> {
         let start = Instant::now();
+        let judged = JudgedRequest::of(&parts);
         let snapshot = self.snapshot();
         let method = parts.method.clone();
         let found = self.route(&snapshot.0, &parts, client);
@@ -74,6 +77,7 @@ impl Proxy {
             Err(error) => {
                 let response = self.refuse_head(&error, &snapshot.0, &parts, client);
                 self.count(&self.unrouted, &method, response.status(), start);
+                self.judge(judged.as_ref(), &response, &self.unrouted, logged);
                 return response;
             }
         };
@@ -91,6 +95,7 @@ impl Proxy {
             }
             let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
             self.count(&route.metrics, &method, response.status(), start);
+            self.judge(judged.as_ref(), &response, &route.metrics, logged);
             return response;
         };
 
@@ -138,7 +143,23 @@ impl Proxy {
             policy.policy.mark(decision, response.headers_mut());
         }
         self.count(&route.metrics, &method, response.status(), start);
+        self.judge(judged.as_ref(), &response, &route.metrics, logged);
         response
+    }
+
+    /// Counts and notes what browsers make of a response.
+    fn judge(
+        &self,
+        request: Option<&JudgedRequest>,
+        response: &Response<Body>,
+        metrics: &RouteMetrics,
+        logged: Option<&mut LogGuard>,
+    ) {
+        let verdict = request.and_then(|request| request.judge(response));
+        self.count_verdict(metrics, verdict);
+        if let Some(logged) = logged {
+            logged.set_verdict(verdict);
+        }
     }
 
     fn route<'s>(

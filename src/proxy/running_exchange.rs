@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode};
 
+use crate::cors::fetch::AnswerVerdict;
 use crate::metrics::UpstreamFailure;
 use crate::net::deadline::Deadline;
 use crate::routing::snapshot::Route;
@@ -76,6 +77,8 @@ pub(crate) struct RunningExchange<'c, C> {
     /// Who did not, and why.
     pub(crate) failed: Option<(Box<str>, UpstreamFailure)>,
     pub(crate) request_id: Option<HeaderValue>,
+    /// What browsers make of the response.
+    pub(crate) verdict: Option<AnswerVerdict>,
 }
 
 impl<C> Drop for RunningExchange<'_, C> {
@@ -90,6 +93,7 @@ impl<C> Drop for RunningExchange<'_, C> {
             upstream: self.upstream.as_deref(),
             failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),
             request_id: id.unwrap_or_default(),
+            verdict: self.verdict,
         };
         self.proxy.log_exchange(self.exchange, self.route, &end);
     }

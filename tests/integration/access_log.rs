@@ -19,7 +19,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A proxy whose access log is read line by line as it is written.
-fn logged(name: &str, route: TestRoute) -> (TestProxy, BufReader<File>) {
+pub(crate) fn logged(name: &str, route: TestRoute) -> (TestProxy, BufReader<File>) {
     let name = format!("s3cors-access-log-{name}-{}", std::process::id());
     let path = std::env::temp_dir().join(name);
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
@@ -31,7 +31,7 @@ fn logged(name: &str, route: TestRoute) -> (TestProxy, BufReader<File>) {
     (proxy, BufReader::new(pipe.unwrap()))
 }
 
-fn line(log: &mut BufReader<File>) -> Value {
+pub(crate) fn line(log: &mut BufReader<File>) -> Value {
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
     serde_json::from_str(&line).unwrap()
@@ -77,13 +77,14 @@ fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched
     assert_eq!(got["upstream"], upstream.address.to_string());
     assert_eq!(
         got["cors"],
-        serde_json::json!({"request": "actual", "outcome": "allowed", "reason": "matched"})
+        serde_json::json!({"request": "actual", "outcome": "allowed", "reason": "matched", "verdict": "readable"})
     );
 
     let preflight = [
         ("Host", "photos.example"),
         ("Origin", "https://evil.example"),
         ("Access-Control-Request-Method", "GET"),
+        ("Access-Control-Request-Headers", "x-a"),
     ];
     let refused = ask(proxy.address, "OPTIONS", "/a", &preflight);
     let answered = line(&mut log);

@@ -72,4 +72,5 @@ mod upstream_tls;
 mod upstreams;
 mod vectors;
 mod verdict;
+mod verdicts;
 mod websocket;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode, Version};
 
+use crate::cors::fetch::{AnswerVerdict, AskedPermission, BlockedReason};
 use crate::cors::{Kind, Reason};
 use crate::metrics::UpstreamFailure;
 use crate::routing::bucket::percent_decoded;
@@ -55,6 +56,10 @@ pub struct Record<'r> {
     pub origin: Option<&'r [u8]>,
     /// The CORS decision; `None` for what is no CORS request.
     pub decision: Option<(Kind, Result<(), Reason>)>,
+    /// What browsers make of the response; `None`: they do not apply CORS to the request.
+    pub verdict: Option<AnswerVerdict>,
+    /// What a preflight asks for.
+    pub asked: Option<AskedPermission<'r>>,
     /// The value of `Referer`.
     pub referer: Option<&'r [u8]>,
     /// The value of `User-Agent`.
@@ -154,27 +159,7 @@ impl Record<'_> {
         if let Some(origin) = self.origin.filter(|origin| !origin.is_empty()) {
             string(out, "origin", origin);
         }
-        if let Some((kind, outcome)) = self.decision {
-            let (outcome, reason) = match outcome {
-                Ok(()) => ("allowed", "matched"),
-                Err(reason) => ("denied", reason.as_str()),
-            };
-            let kind = match kind {
-                Kind::Preflight => "preflight",
-                Kind::Actual => "actual",
-            };
-            for part in [
-                ",\"cors\":{\"request\":\"",
-                kind,
-                "\",\"outcome\":\"",
-                outcome,
-                "\",\"reason\":\"",
-                reason,
-                "\"}",
-            ] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        }
+        self.write_cors(out);
         if let Some(referer) = self.referer.filter(|referer| !referer.is_empty()) {
             out.extend_from_slice(b",\"referer\":\"");
             for part in unsigned_value(referer) {
@@ -186,6 +171,46 @@ impl Record<'_> {
             string(out, "user_agent", user_agent);
         }
         out.extend_from_slice(b"}\n");
+    }
+
+    /// Adds what is known of a CORS request.
+    fn write_cors(&self, out: &mut Vec<u8>) {
+        if self.decision.is_none() && self.verdict.is_none() {
+            return;
+        }
+        let kind = match (self.decision, self.asked) {
+            (Some((kind, _)), _) => kind,
+            (None, Some(_)) => Kind::Preflight,
+            (None, None) => Kind::Actual,
+        };
+        let kind = match kind {
+            Kind::Preflight => "preflight",
+            Kind::Actual => "actual",
+        };
+        for part in [",\"cors\":{\"request\":\"", kind, "\""] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        if let Some((_, outcome)) = self.decision {
+            let (outcome, reason) = match outcome {
+                Ok(()) => ("allowed", "matched"),
+                Err(reason) => ("denied", reason.as_str()),
+            };
+            constant(out, "outcome", outcome);
+            constant(out, "reason", reason);
+        }
+        if let Some(verdict) = self.verdict {
+            constant(out, "verdict", verdict.as_str());
+            if let Some(error) = verdict.blocked().map(BlockedReason::as_str) {
+                constant(out, "error", error);
+            }
+        }
+        if let Some(asked) = self.asked {
+            string(out, "method", asked.method);
+            if !asked.headers.is_empty() {
+                string(out, "headers", asked.headers);
+            }
+        }
+        out.push(b'}');
     }
 
     /// Adds the line of [`Format::Combined`](super::Format::Combined).
@@ -268,6 +293,13 @@ fn is_secret(name: &str) -> bool {
     SECRETS
         .iter()
         .any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
+/// Writes a member whose value needs no escapes.
+fn constant(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [",\"", name, "\":\"", value, "\""] {
+        out.extend_from_slice(part.as_bytes());
+    }
 }
 
 fn string(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -363,6 +395,8 @@ pub(crate) mod tests {
             trace_id: Some(TraceId(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736)),
             origin: Some(b"https://app.example"),
             decision: Some((Kind::Actual, Err(Reason::Method))),
+            verdict: None,
+            asked: None,
             referer: None,
             user_agent: Some(b"curl/8"),
         }

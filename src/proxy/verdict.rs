@@ -1,0 +1,154 @@
+//! Judges each response to a CORS request as browsers will: counted under `s3cors_cors_verdicts_total`,
+//! and logged.
+
+use http::header::{COOKIE, LOCATION, ORIGIN};
+use http::{HeaderName, HeaderValue, Response, request};
+
+use crate::cors::fetch::{AnswerVerdict, AnsweredRequest, AskedPermission, applies_cors};
+use crate::http1::fields::Fields as _;
+use crate::http1::response_head::ResponseHead;
+use crate::metrics::RouteMetrics;
+use crate::routing::snapshot::Route;
+
+use super::exchange::Exchange;
+use super::header_map;
+use super::own_answer::Marking;
+use super::received::ReceivedRequest;
+use super::response_body::Body;
+use super::state::{FoundRoute, Proxy};
+use super::verdict_basis::{VerdictBasis, asked_permission, without_cors_fields};
+
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+impl Proxy {
+    pub(crate) fn count_verdict(&self, metrics: &RouteMetrics, verdict: Option<AnswerVerdict>) {
+        if let Some(verdict) = verdict {
+            metrics.verdict(self.worker, verdict);
+        }
+    }
+
+    /// Counts the verdict on an upstream's response.
+    pub(crate) fn judge_exchange(
+        &self,
+        exchange: &Exchange,
+        route: &Route,
+        head: &ResponseHead<'_, '_>,
+    ) -> Option<AnswerVerdict> {
+        let verdict = match &exchange.verdict_basis {
+            VerdictBasis::NotCors => None,
+            VerdictBasis::Decided(verdict) => with_status(*verdict, head),
+            VerdictBasis::Upstream(request) => {
+                let fields = || head.fields.iter().map(|field| (field.name, field.value));
+                request.judge(
+                    exchange.upstream_head(),
+                    &exchange.head_buf,
+                    head.status,
+                    fields,
+                )
+            }
+        };
+        self.count_verdict(&route.metrics, verdict);
+        verdict
+    }
+
+    /// Counts the verdict on a response that was made here instead of an upstream's.
+    pub(crate) fn judge_failure(
+        &self,
+        exchange: &Exchange,
+        route: &Route,
+    ) -> Option<AnswerVerdict> {
+        let verdict = match &exchange.verdict_basis {
+            VerdictBasis::NotCors => None,
+            VerdictBasis::Decided(verdict) => Some(*verdict),
+            VerdictBasis::Upstream(request) => Some(request.without_cors_fields()),
+        };
+        self.count_verdict(&route.metrics, verdict);
+        verdict
+    }
+
+    /// Counts the verdict on an answer of our own to a request that would have been forwarded.
+    pub(crate) fn judge_own_answer(
+        &self,
+        request: &ReceivedRequest<'_, '_>,
+        found: &FoundRoute<'_>,
+        marking: &Marking,
+    ) -> Option<AnswerVerdict> {
+        let verdict = match found.policy {
+            Some(_) => marking.verdict,
+            None => request
+                .cors_origin()
+                .map(|_| without_cors_fields(request.is_preflight())),
+        };
+        self.count_verdict(&found.route.metrics, verdict);
+        verdict
+    }
+}
+
+/// The verdict on an upstream's response that gets the fields of a decision.
+fn with_status(verdict: AnswerVerdict, head: &ResponseHead<'_, '_>) -> Option<AnswerVerdict> {
+    if head.status.is_informational() {
+        return None;
+    }
+    let is_redirect = matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308)
+        && head.fields.field_values(&LOCATION).next().is_some();
+    match verdict {
+        AnswerVerdict::Readable if is_redirect => Some(AnswerVerdict::Passed),
+        verdict => Some(verdict),
+    }
+}
+
+/// A request whose head is a map of fields, as far as the answer to it is judged by it.
+pub(crate) struct JudgedRequest {
+    origin: HeaderValue,
+    has_credentials: bool,
+    /// The requested method and headers.
+    preflight: Option<(HeaderValue, Option<HeaderValue>)>,
+}
+
+impl JudgedRequest {
+    /// `None`: browsers do not apply CORS to it.
+    pub(crate) fn of(request: &request::Parts) -> Option<Self> {
+        let fields = &request.headers;
+        let mut origins = fields.get_all(ORIGIN).iter();
+        let origin = origins.next().filter(|origin| !origin.is_empty())?;
+        if origins.next().is_some() {
+            return None;
+        }
+        let value = |name| fields.get(name).map(HeaderValue::as_bytes);
+        let authority = header_map::authority(request).ok().flatten();
+        let applies = applies_cors(
+            origin.as_bytes(),
+            authority.unwrap_or_default(),
+            value(FETCH_MODE),
+            value(FETCH_SITE),
+        );
+        applies.then(|| Self {
+            origin: origin.clone(),
+            has_credentials: fields.contains_key(COOKIE),
+            preflight: asked_permission(&request.method, fields),
+        })
+    }
+
+    pub(crate) fn judge(&self, response: &Response<Body>) -> Option<AnswerVerdict> {
+        if response.body().is_tunnel() {
+            return None;
+        }
+        let request = AnsweredRequest {
+            origin: self.origin.as_bytes(),
+            has_credentials: self.has_credentials,
+            preflight: self
+                .preflight
+                .as_ref()
+                .map(|(method, headers)| AskedPermission {
+                    method: method.as_bytes(),
+                    headers: headers.as_ref().map_or(b"", HeaderValue::as_bytes),
+                }),
+        };
+        let fields = || {
+            let fields = response.headers().iter();
+            fields.map(|(name, value)| (name.as_str(), value.as_bytes()))
+        };
+        request.judge(response.status(), fields)
+    }
+}
