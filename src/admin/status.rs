@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::routing::bucket::Addressing;
+use crate::routing::cors_api::ApiStatus;
 use crate::routing::snapshot::{Buckets, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
 use crate::upstream::endpoint::Upstream;
 
@@ -93,6 +94,7 @@ fn route_status(route: &Route) -> Value {
         "policy": own.map(policy_status),
         "buckets": policies.buckets.as_ref().map(buckets_status),
         "denied_origins": denied,
+        "cors_api": route.cors_api.as_ref().map(|api| api_status(&api.handler.status())),
     })
 }
 
@@ -105,6 +107,25 @@ fn upstream_health(upstream: &Upstream) -> Value {
         "ejected_until": condition.ejected_until.map(time),
         "failing_checks": condition.fails_checks,
         "failed_check": condition.failed_check.as_deref(),
+    })
+}
+
+fn api_status(status: &ApiStatus) -> Value {
+    let upstreams = status.upstreams.iter().map(|asked| {
+        json!({
+            "upstream": asked.upstream,
+            "state": match asked.is_on {
+                Some(true) => "on",
+                Some(false) => "off",
+                None => "unknown",
+            },
+            "reason": asked.reason,
+            "since": asked.since.map(time),
+        })
+    });
+    json!({
+        "authorize": status.authorize,
+        "upstreams": upstreams.collect::<Vec<_>>(),
     })
 }
 

@@ -65,7 +65,7 @@ impl Place {
         }
     }
 
-    fn credential(self, text: &str, region: &str) -> Result<Credential, ApiError> {
+    fn credential(self, text: &str, region: Option<&str>) -> Result<Credential, ApiError> {
         // The id of a key may have slashes.
         let mut parts = text.rsplitn(5, '/');
         let parts = [(); 5].map(|()| parts.next().unwrap_or_default());
@@ -82,7 +82,9 @@ impl Place {
             );
             return Err(self.malformed(&what));
         }
-        if in_region != region {
+        if let Some(region) = region
+            && in_region != region
+        {
             let what = format!("the region '{in_region}' is wrong; expecting '{region}'");
             return Err(self.malformed(&what).with("Region", region));
         }
@@ -99,8 +101,12 @@ impl Place {
 }
 
 impl Authorization {
-    /// Reads what a request says of its signature; `region` is the one that it has to be for.
-    pub(super) fn of(headers: &HeaderMap, query: &Query, region: &str) -> Result<Self, ApiError> {
+    /// Reads what a request says of its signature; `region` is the one that it has to be for, if known.
+    pub(super) fn of(
+        headers: &HeaderMap,
+        query: &Query,
+        region: Option<&str>,
+    ) -> Result<Self, ApiError> {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
         let is_presigned = query.has("X-Amz-Algorithm");
         match (fields.next(), fields.next(), is_presigned) {
@@ -120,7 +126,7 @@ impl Authorization {
         }
     }
 
-    fn of_field(text: &str, headers: &HeaderMap, region: &str) -> Result<Self, ApiError> {
+    fn of_field(text: &str, headers: &HeaderMap, region: Option<&str>) -> Result<Self, ApiError> {
         let Some(rest) = text.strip_prefix(ALGORITHM) else {
             return Err(match text.starts_with("AWS ") {
                 true => old_version(),
@@ -167,7 +173,7 @@ impl Authorization {
         .of_one_day(place)
     }
 
-    fn of_query(query: &Query, region: &str) -> Result<Self, ApiError> {
+    fn of_query(query: &Query, region: Option<&str>) -> Result<Self, ApiError> {
         let error =
             |message: &str| ApiError::bad_request("AuthorizationQueryParametersError", message);
         let get = |name: &str| {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use md5::{Digest as _, Md5};
 
 use super::error::ApiError;
-use super::sigv4::{Verified, hex};
+use super::sigv4::{Claims, hex};
 
 const CONTENT_MD5: &str = "content-md5";
 const PREFIX: &str = "x-amz-checksum-";
@@ -21,9 +21,9 @@ static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 static CRC64NVME: Crc<u64> = Crc::<u64>::new(&CRC_64_NVME);
 
 /// Checks that the body is the one that was signed.
-pub(super) fn check_signed(verified: &Verified<'_>, body: &[u8]) -> Result<(), ApiError> {
+pub(super) fn check_signed(claims: &Claims, body: &[u8]) -> Result<(), ApiError> {
     let computed = digest(&SHA256, body);
-    match verified.payload {
+    match claims.payload {
         Some(signed) if signed != *computed.as_ref() => {
             let message = "The provided 'x-amz-content-sha256' header does not match what was \
                            computed.";
@@ -38,7 +38,7 @@ pub(super) fn check_signed(verified: &Verified<'_>, body: &[u8]) -> Result<(), A
 /// Checks `Content-MD5` and the checksum of a document, of which S3 wants one. A body whose digest is
 /// not signed needs one of them signed.
 pub(super) fn check_document(
-    verified: &Verified<'_>,
+    claims: &Claims,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(), ApiError> {
@@ -72,9 +72,9 @@ pub(super) fn check_document(
         };
         return Err(ApiError::bad_request("InvalidRequest", message));
     }
-    let is_signed = verified.payload.is_some()
-        || checksum.is_some_and(|(name, _)| verified.signs(name))
-        || md5.is_some() && verified.signs(CONTENT_MD5);
+    let is_signed = claims.payload.is_some()
+        || checksum.is_some_and(|(name, _)| claims.signs(name))
+        || md5.is_some() && claims.signs(CONTENT_MD5);
     if !is_signed {
         let message = "There were headers present in the request which were not signed";
         return Err(ApiError::access_denied(message).with("HeadersNotSigned", CONTENT_MD5));

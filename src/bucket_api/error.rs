@@ -1,6 +1,6 @@
 //! S3's errors: code, message, status and what else the document has.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::cors::error_document;
 
@@ -54,4 +54,24 @@ impl ApiError {
         let details = self.details.iter().map(|(name, value)| (*name, &**value));
         error_document(self.code, &self.message, details, request_id, host_id)
     }
+}
+
+pub(super) fn internal_error() -> ApiError {
+    let message = "We encountered an internal error. Please try again.";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+}
+
+/// A request that stores could read differently.
+pub(super) fn unclear(reason: &str) -> ApiError {
+    let message =
+        format!("Couldn't parse the specified URI: stores can read it differently: {reason}.");
+    ApiError::bad_request("InvalidURI", message)
+}
+
+/// A method that a bucket or the service does not have.
+pub(super) fn method_not_allowed(method: &Method, resource: &str) -> ApiError {
+    let message = "The specified method is not allowed against this resource.";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+        .with("Method", method.as_str())
+        .with("ResourceType", resource)
 }

@@ -1,51 +1,56 @@
 //! GetBucketCors, PutBucketCors and DeleteBucketCors for the buckets of a route, as S3 answers them.
 //!
-//! Signature V4 is checked here, and nothing is forwarded. Policies live in the route's directory of
-//! buckets: a document that was put is a file like any other, which the reload puts in force.
+//! Signature V4 is checked here with the keys of a file, or the upstream is asked who may (`minio`); nothing
+//! else is forwarded. Policies live in the route's directory of buckets: a document that was put is a file
+//! like any other, which the reload puts in force.
 
 mod authorization;
+mod authorize;
+mod body;
+mod bucket_name;
 mod checksums;
 mod directory;
 mod error;
 mod keys;
+mod minio;
+mod minio_answer;
 mod query;
 mod sigv4;
+mod supervisor;
 mod time;
+mod upstream_error;
 
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{Method, StatusCode};
 
-use crate::cors::{CorsConfiguration, MAX_DOCUMENT, Options, Severity, check_document};
+use crate::cors::{CorsConfiguration, Options, Severity, check_document};
 use crate::metrics::{BucketCorsOperation, BucketCorsRequests};
-use crate::routing::cors_api::{ApiRequest, ApiResponse, BucketCorsApi};
+use crate::routing::cors_api::{ApiRequest, ApiResponse, ApiStatus, BucketCorsApi};
 use crate::telemetry::LogLimiter;
 use crate::tls::digest::sha256;
-use crate::upstream::request_body::RequestBody;
 
+use authorize::Authorized;
 use directory::StoreError;
+use error::internal_error;
 
+pub use authorize::Authorize;
 pub use directory::PolicyDirectory;
 pub use error::ApiError;
 pub use keys::{Key, Keys};
-pub use sigv4::{SignedHead, Verified, verify};
-
-/// How long a client may take to send a document.
-const BODY_TIME: Duration = Duration::from_secs(30);
+pub use minio::MinioCheck;
+pub use sigv4::{Claims, SignedHead, Verified, verify};
+pub use supervisor::supervise;
 
 /// How long a change may wait for another writer.
 const LOCK_TIME: Duration = Duration::from_secs(3);
 
 /// How often it tries in that time.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
-
-const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
 thread_local! {
     /// Limits the lines about refused requests, per worker.
@@ -58,9 +63,7 @@ pub struct BucketApi {
     /// The `route` label of metrics and log.
     pub route: Box<str>,
     /// Who may configure which buckets.
-    pub keys: Arc<Keys>,
-    /// The region that signatures are for.
-    pub region: Box<str>,
+    pub authorize: Authorize,
     /// The account that owns the buckets; `None`: it is not known.
     pub owner: Option<Box<str>>,
     /// Where the documents are.
@@ -77,6 +80,14 @@ impl BucketCorsApi for BucketApi {
         request: ApiRequest<'r>,
     ) -> Pin<Box<dyn Future<Output = ApiResponse> + 'r>> {
         Box::pin(self.answer(request))
+    }
+
+    fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async move { self.authorize.run().await })
+    }
+
+    fn status(&self) -> ApiStatus {
+        self.authorize.status()
     }
 }
 
@@ -142,42 +153,25 @@ impl BucketApi {
         operation: BucketCorsOperation,
         request: ApiRequest<'_>,
     ) -> Result<Done, ApiError> {
-        let head = SignedHead {
-            method: request.method.as_str(),
-            path: request.path,
-            query: request.query,
-            host: request.host,
-            headers: request.headers,
-        };
-        let verified = verify(&head, &self.keys, &self.region, SystemTime::now())?;
-        let bucket = request.bucket.as_deref().ok_or_else(|| {
-            let message = "The specified method is not allowed against this resource.";
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
-                .with("Method", request.method.as_str())
-                .with("ResourceType", "SERVICE")
-        })?;
-        if !is_bucket_name(bucket) {
-            let message = "The specified bucket is not valid.";
-            return Err(
-                ApiError::bad_request("InvalidBucketName", message).with("BucketName", bucket)
-            );
-        }
-        if !verified.key.may_configure(bucket) {
-            return Err(ApiError::access_denied("Access Denied"));
-        }
-        self.check_owner(request.headers)?;
-        // A client that is refused has not sent its document for nothing.
-        let body = read(request.body).await?;
-        checksums::check_signed(&verified, &body)?;
+        let headers = request.headers;
+        let owner = self.owner.as_deref();
+        let authorized = self.authorize.allow(request, owner).await?;
+        let Authorized {
+            claims,
+            bucket,
+            body,
+        } = authorized;
+        let bucket = &*bucket;
+        checksums::check_signed(&claims, &body)?;
         match operation {
             BucketCorsOperation::Get => self.get(bucket).await,
             BucketCorsOperation::Put => {
-                checksums::check_document(&verified, request.headers, &body)?;
+                checksums::check_document(&claims, headers, &body)?;
                 self.check_document(&body)?;
                 let before = self.replace(bucket, Some(body.clone())).await?;
                 self.audit(
                     operation,
-                    &verified.key_id,
+                    &claims.key_id,
                     bucket,
                     before.as_deref(),
                     Some(&body),
@@ -186,26 +180,9 @@ impl BucketApi {
             }
             BucketCorsOperation::Delete => {
                 let before = self.replace(bucket, None).await?;
-                self.audit(operation, &verified.key_id, bucket, before.as_deref(), None);
+                self.audit(operation, &claims.key_id, bucket, before.as_deref(), None);
                 Ok(Done::Removed)
             }
-        }
-    }
-
-    fn check_owner(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let Some(expected) = headers.get(EXPECTED_OWNER) else {
-            return Ok(());
-        };
-        let expected = expected.as_bytes();
-        if expected.len() != 12 || !expected.iter().all(u8::is_ascii_digit) {
-            let message =
-                "The value of the expected bucket owner parameter must be an AWS account ID.";
-            let error = ApiError::bad_request("InvalidBucketOwnerAWSAccountID", message);
-            return Err(error.with("AWSAccountID", String::from_utf8_lossy(expected)));
-        }
-        match self.owner.as_deref() {
-            Some(owner) if owner.as_bytes() == expected => Ok(()),
-            _ => Err(ApiError::access_denied("Access Denied")),
         }
     }
 
@@ -306,86 +283,5 @@ async fn on_disk<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(StoreError::Stopped(error)),
-    }
-}
-
-fn internal_error() -> ApiError {
-    let message = "We encountered an internal error. Please try again.";
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
-}
-
-/// Whether a name is one that a bucket can have, and so is the name of a file, too.
-///
-/// [S3's rules], except that old buckets may be longer than 63 bytes and have `_` or `..` in them. Capitals,
-/// which old buckets may have too, are refused: a load warns of such files.
-///
-/// [S3's rules]: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-fn is_bucket_name(name: &str) -> bool {
-    let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_part = |byte: &u8| is_end(byte) || matches!(byte, b'.' | b'-' | b'_');
-    let bytes = name.as_bytes();
-    (3..=250).contains(&bytes.len())
-        && bytes.first().is_some_and(is_end)
-        && bytes.last().is_some_and(is_end)
-        && bytes.iter().all(is_part)
-        && name.parse::<Ipv4Addr>().is_err()
-}
-
-/// Reads a body of at most [`MAX_DOCUMENT`].
-async fn read(body: &mut RequestBody) -> Result<Bytes, ApiError> {
-    let limited = Limited::new(body, MAX_DOCUMENT);
-    match tokio::time::timeout(BODY_TIME, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::bad_request(
-            "MalformedXML",
-            crate::cors::MALFORMED_XML,
-        )),
-        Ok(Err(_)) => {
-            let message = "You did not provide the number of bytes specified by the Content-Length \
-                           HTTP header.";
-            Err(ApiError::bad_request("IncompleteBody", message))
-        }
-        Err(_) => {
-            let message = "Your socket connection to the server was not read from or written to \
-                           within the timeout period.";
-            Err(ApiError::bad_request("RequestTimeout", message))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_bucket_name;
-
-    #[test]
-    fn a_bucket_has_a_name_that_s3_allows() {
-        let (longest, too_long) = ("a".repeat(250), "a".repeat(251));
-        let cases = [
-            ("photos", true),
-            ("my-photos.2024_old", true),
-            ("007", true),
-            ("1.2.3", true),
-            ("pho..tos", true),
-            (&*longest, true),
-            ("Photos", false),
-            ("photoS", false),
-            ("PHOTOS", false),
-            ("ab", false),
-            (&*too_long, false),
-            (".photos", false),
-            ("-photos", false),
-            ("photos-", false),
-            ("photos.", false),
-            ("_photos", false),
-            ("192.168.5.4", false),
-            ("phötos", false),
-            ("pho tos", false),
-            ("pho/tos", false),
-            ("pho\0tos", false),
-            ("", false),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(is_bucket_name(name), expected, "{name:?}");
-        }
     }
 }

@@ -22,6 +22,11 @@ impl Query {
         self.0.iter().any(|(known, _)| known == name.as_bytes())
     }
 
+    /// The names of all parameters.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
     /// The value of a parameter that is there once.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(known, _)| known == name.as_bytes());

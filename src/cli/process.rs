@@ -17,7 +17,7 @@ use crate::server::socket::Claim;
 use crate::server::{Bind, Server};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::traces::Traces;
-use crate::{admin, config};
+use crate::{admin, bucket_api, config};
 
 use super::output::{Failure, NO, YES, chain};
 use super::signals::Signals;
@@ -146,6 +146,7 @@ impl Process {
         let watching = reloader
             .map(|reloader| local.spawn_local(config::watch(reloader, Arc::clone(&forced))));
         local.spawn_local(notify::watchdog(state.heartbeats.clone()));
+        local.spawn_local(bucket_api::supervise(Arc::clone(&state.current)));
         state.enter(Phase::Serving);
         notify::ready(reloads.now());
         let snapshot = state.current.get();

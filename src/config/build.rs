@@ -16,6 +16,7 @@ use crate::upstream::endpoint::{Upstream, UpstreamSettings};
 use crate::upstream::resolver::Resolver;
 
 use super::Loaded;
+use super::build_api;
 use super::policies::RoutePolicies;
 use super::policy_file::{Document, PolicyFile};
 use super::route::RouteConfig;
@@ -109,6 +110,7 @@ impl<'b> Builder<'b> {
         };
         let healths = upstreams.iter().map(|upstream| upstream.shown_health());
         metrics.show_upstreams(healths.collect());
+        let cors_api = build_api::cors_api(config, &upstreams, self.metrics, before);
         Some(Arc::new(Route {
             name: config.name.clone(),
             hosts: config.hosts.iter().cloned().collect(),
@@ -122,10 +124,7 @@ impl<'b> Builder<'b> {
             }),
             host_header: config.host_header,
             forwarding: config.forwarding,
-            cors_api: config.cors_api.as_ref().and_then(|api| {
-                let before = before.and_then(|before| before.cors_api.as_ref());
-                api.build(&config.name, &config.options, self.metrics, before)
-            }),
+            cors_api,
             metrics,
         }))
     }

@@ -5,18 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
-use serde::Deserialize;
 use toml::Spanned;
 
-use crate::bucket_api::{BucketApi, Key, Keys, PolicyDirectory};
-use crate::cors::{Options, Wildcard};
+use crate::bucket_api::{Authorize, BucketApi, Keys, MinioCheck, PolicyDirectory};
+use crate::cors::Options;
 use crate::metrics::Metrics;
 use crate::routing::cors_api::CorsApi;
+use crate::routing::snapshot::HostHeader;
 use crate::tls::digest::{ContentHash, sha256};
+use crate::upstream::endpoint::Upstream;
 
 use super::diagnostic::Diagnostic;
 use super::file::Reader;
 use super::files::Files;
+use super::keys_file::parse;
 use super::named_path::NamedPath;
 use super::read::readable;
 use super::report::Report;
@@ -34,12 +36,21 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// What the config says of the API.
 #[derive(Clone, Debug)]
 pub(super) struct CorsApiConfig {
-    keys: NamedPath,
+    authorize: AuthorizeBy,
+    /// Only where the file of keys authorizes.
+    keys: Option<NamedPath>,
     region: Box<str>,
     owner: Option<Box<str>>,
     directory: NamedPath,
     /// What the file of keys says; `None`: it is invalid.
     loaded: Option<LoadedKeys>,
+}
+
+/// What says who may use the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AuthorizeBy {
+    Keys,
+    Upstream,
 }
 
 #[derive(Clone, Debug)]
@@ -57,17 +68,45 @@ pub(super) fn read(
 ) -> Option<CorsApiConfig> {
     let mut table = table.table("cors_api", reader)?;
     let place = table.span();
-    let authorize = table.choice("authorize", &[("keys", ())], reader);
+    let forms = [
+        ("keys", AuthorizeBy::Keys),
+        ("upstream", AuthorizeBy::Upstream),
+    ];
+    let authorize = table.choice("authorize", &forms, reader);
     if authorize.is_none() && table.key_span("authorize").is_none() {
         let diagnostic = Diagnostic::error("missing-key", "`cors_api` has an `authorize`");
-        let help = "authorize = \"keys\": Signature V4 is checked with the keys of the file `keys`";
+        let help = "authorize = \"keys\": Signature V4 is checked with the keys of the file `keys`; \
+                    authorize = \"upstream\" with upstream_kind = \"minio\": MinIO is asked";
         reader.push(diagnostic.help(help), place.clone());
+    }
+    let kind = table.choice("upstream_kind", &[("minio", ())], reader);
+    let asks_upstream = authorize
+        .as_ref()
+        .filter(|it| *it.get_ref() == AuthorizeBy::Upstream);
+    if let Some(authorize) = asks_upstream
+        && kind.is_none()
+        && table.key_span("upstream_kind").is_none()
+    {
+        let message = "`authorize = \"upstream\"` needs `upstream_kind`";
+        let diagnostic = Diagnostic::error("missing-key", message);
+        let help = "write upstream_kind = \"minio\" only if every upstream of the route is a MinIO: another store \
+                    may carry the forwarded request out, and `rclone serve s3` deletes the bucket";
+        reader.push(diagnostic.help(help), authorize.span());
+    }
+    let is_misplaced = authorize.is_some() && asks_upstream.is_none();
+    if let Some(span) = table.key_span("upstream_kind").filter(|_| is_misplaced) {
+        let message = "`upstream_kind` has no effect with `authorize = \"keys\"`";
+        reader.push(Diagnostic::warning("no-effect", message), span);
     }
     let _ = table.choice("store", &[("directory", ())], reader);
     let region = table.string("region", reader);
     let owner = table.string("owner", reader);
     let keys = table.string("keys", reader);
-    if keys.is_none() && table.key_span("keys").is_none() {
+    if let Some(keys) = keys.as_ref().filter(|_| asks_upstream.is_some()) {
+        let message = "`keys` has no effect with `authorize = \"upstream\"`";
+        reader.push(Diagnostic::warning("no-effect", message), keys.span());
+    }
+    if asks_upstream.is_none() && keys.is_none() && table.key_span("keys").is_none() {
         let diagnostic = Diagnostic::error("missing-key", "`cors_api` has a file of `keys`");
         let help = "keys = \"keys.toml\", with [[key]] id = \"…\" secret = \"…\" buckets = [\"*\"]";
         reader.push(diagnostic.help(help), place.clone());
@@ -86,8 +125,17 @@ pub(super) fn read(
         reader.push(diagnostic.help(help), place);
         return None;
     };
+    let authorize = authorize?.into_inner();
+    let keys = match authorize {
+        AuthorizeBy::Keys => Some(NamedPath::new(&keys?, base)),
+        AuthorizeBy::Upstream => {
+            kind?;
+            None
+        }
+    };
     Some(CorsApiConfig {
-        keys: NamedPath::new(&keys?, base),
+        authorize,
+        keys,
         region: region.map_or(DEFAULT_REGION, Spanned::into_inner).into(),
         owner: owner.map(|owner| owner.into_inner().into()),
         directory: directory.clone(),
@@ -106,7 +154,9 @@ pub(super) fn check_reach<'c>(
     policies: impl Iterator<Item = (&'static str, &'c NamedPath)>,
     reader: &mut Reader<'_>,
 ) {
-    let keys = apis.clone().map(|api| ("cors_api.keys", &api.keys));
+    let keys = apis
+        .clone()
+        .filter_map(|api| Some(("cors_api.keys", api.keys.as_ref()?)));
     for (key, file) in policies.chain(keys) {
         let Some((api, name)) = apis.clone().find_map(|api| {
             let name = name_within(&file.path, &api.directory.path)?;
@@ -158,7 +208,7 @@ pub(super) fn load<'c>(
         report,
     };
     for api in apis {
-        api.loaded = loader.keys(&api.keys);
+        api.loaded = api.keys.as_ref().and_then(|keys| loader.keys(keys));
         loader.check_directory(&api.directory);
     }
 }
@@ -221,102 +271,57 @@ impl Loader<'_> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeysFile {
-    #[serde(default)]
-    key: Vec<Spanned<KeyTable>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyTable {
-    id: String,
-    secret: String,
-    buckets: Vec<String>,
-}
-
-/// Reads a file of keys. An error names its line and no value.
-fn parse(text: &str) -> Result<Keys, String> {
-    let line = |at: usize| {
-        let before = text.get(..at).unwrap_or_default();
-        before.matches('\n').count() + 1
-    };
-    let file: KeysFile = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let message = error.message();
-        // What is found in place of something else is shown by its value.
-        let message = match message.starts_with("invalid type") {
-            true => "a value has the wrong type",
-            false => message,
-        };
-        format!("line {}: {message}", line(at))
-    })?;
-    let mut keys = Keys::default();
-    for table in file.key {
-        let at = line(table.span().start);
-        let KeyTable {
-            id,
-            secret,
-            buckets,
-        } = table.into_inner();
-        let is_id = !id.is_empty()
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b',');
-        if !is_id || secret.is_empty() {
-            return Err(format!("line {at}: a key has an `id` and a `secret`"));
-        }
-        if buckets.is_empty() {
-            return Err(format!(
-                "line {at}: the key may configure no bucket; buckets = [\"*\"] means all of them"
-            ));
-        }
-        let patterns = buckets.iter().map(|bucket| Wildcard::parse(bucket));
-        let patterns = patterns
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| format!("line {at}: a name in `buckets` has at most one `*`"))?;
-        if !keys.add(&id, Key::new(&secret, patterns)) {
-            return Err(format!("line {at}: the id is there twice"));
-        }
-    }
-    match keys.is_empty() {
-        true => Err("it has no [[key]]".to_owned()),
-        false => Ok(keys),
-    }
-}
-
 impl CorsApiConfig {
     /// The API; `before` where it is the same, or where the file of keys is invalid.
     pub(super) fn build(
         &self,
-        route: &str,
-        options: &Options,
+        route: &ApiRoute<'_>,
         metrics: &Metrics,
         before: Option<&CorsApi>,
     ) -> Option<CorsApi> {
-        let Some(loaded) = &self.loaded else {
-            return before.cloned();
+        let keys = match (self.authorize, &self.loaded) {
+            (AuthorizeBy::Keys, None) => return before.cloned(),
+            (AuthorizeBy::Keys, Some(loaded)) => Some(loaded),
+            (AuthorizeBy::Upstream, _) => None,
         };
+        // An upstream that is kept is the same object.
+        let upstreams = route.upstreams.iter().filter(|_| keys.is_none());
+        let upstreams: Vec<_> = upstreams
+            .map(|upstream| Arc::as_ptr(upstream).addr())
+            .collect();
         let description = format!(
-            "{} {} {:?} {} {options:?} {route}",
-            loaded.content,
+            "{:?} {:?} {} {:?} {} {:?} {} {upstreams:?} {:?}",
+            self.authorize,
+            keys.map(|keys| keys.content),
             self.region,
             self.owner,
-            self.directory.path.display()
+            self.directory.path.display(),
+            route.options,
+            route.name,
+            route.host_header,
         );
         let version = sha256(description.as_bytes());
         if let Some(before) = before.filter(|before| before.version == version) {
             return Some(before.clone());
         }
+        let authorize = match keys {
+            Some(loaded) => Authorize::Keys {
+                keys: Arc::clone(&loaded.keys),
+                region: self.region.clone(),
+            },
+            None => Authorize::Minio(MinioCheck::new(
+                route.name,
+                route.upstreams,
+                route.host_header,
+            )),
+        };
         let api = BucketApi {
-            route: route.into(),
-            keys: Arc::clone(&loaded.keys),
-            region: self.region.clone(),
+            route: route.name.into(),
+            authorize,
             owner: self.owner.clone(),
             store: PolicyDirectory::new(&self.directory.path),
-            options: options.clone(),
-            requests: metrics.bucket_cors_requests(route),
+            options: route.options.clone(),
+            requests: metrics.bucket_cors_requests(route.name),
         };
         Some(CorsApi {
             handler: Arc::new(api),
@@ -325,68 +330,10 @@ impl CorsApiConfig {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_of_keys_is_read_and_an_error_shows_no_secret() {
-        let keys = parse(
-            "[[key]]\nid = \"AKIA/1\"\nsecret = \"a/b+c\"\nbuckets = [\"*\"]\n\
-             [[key]]\nid = \"two\"\nsecret = \"s\"\nbuckets = [\"photos\", \"logs-*\"]\n",
-        );
-        assert_eq!(keys.unwrap().len(), 2);
-        let cases = [
-            ("", "no [[key]]"),
-            (
-                "[[key]]\nid = \"a\"\nsecret = \"hidden\"\n",
-                "line 1: missing field `buckets`",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecret = 12345\nbuckets = [\"*\"]\n",
-                "line 3: a value has",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = []\n",
-                "no bucket",
-            ),
-            (
-                "[[key]]\nid = \"\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n",
-                "an `id`",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecret = \"\"\nbuckets = [\"*\"]\n",
-                "a `secret`",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = [\"**\"]\n",
-                "at most one",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecrets = \"hidden\"\nbuckets = [\"*\"]\n",
-                "`secrets`",
-            ),
-            (
-                "[[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n\
-                 [[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n",
-                "line 5: the id is there twice",
-            ),
-            ("[[key]]\nsecret = \"hidden\n", "line 2"),
-        ];
-        for (text, expected) in cases {
-            let error = parse(text).unwrap_err();
-            assert!(error.contains(expected), "{text}: {error}");
-            assert!(
-                !error.contains("hidden") && !error.contains("12345"),
-                "{error}"
-            );
-        }
-        assert!(
-            !format!(
-                "{:?}",
-                parse("[[key]]\nid='a'\nsecret='hidden'\nbuckets=['*']")
-            )
-            .contains("hidden")
-        );
-    }
+/// What an API needs to know of its route.
+pub(super) struct ApiRoute<'r> {
+    pub(super) name: &'r str,
+    pub(super) options: &'r Options,
+    pub(super) upstreams: &'r [Arc<Upstream>],
+    pub(super) host_header: HostHeader,
 }

@@ -11,8 +11,10 @@ use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderName, Method, Response, request};
 use percent_encoding::percent_decode_str;
 
-use crate::cors::{ResourceType, S3Error};
+use crate::cors::S3Error;
 use crate::http1::fields::Fields;
+use crate::routing::bucket::{Addressing, Ambiguity, MatchedHost, may_be_no_key};
+use crate::routing::client::Client;
 use crate::routing::cors_api::ApiRequest;
 use crate::routing::snapshot::Scope;
 use crate::telemetry::LogLimiter;
@@ -32,6 +34,8 @@ thread_local! {
 
 /// Whether a request is for the CORS configuration of a bucket: S3 reads a `cors` in the query of a
 /// bucket as that, whatever its value and place.
+///
+/// So is each request that only some stores read as that: none of them may get it.
 pub(super) fn is_asked_for(
     method: &Method,
     origin_form: &str,
@@ -41,41 +45,99 @@ pub(super) fn is_asked_for(
     let Some((path, query)) = origin_form.split_once('?') else {
         return false;
     };
-    if !matches!(*method, Method::GET | Method::PUT | Method::DELETE) || !has_name(query, "cors") {
+    if !may_ask(method) || !has_cors(query) {
         return false;
     }
     match NamesBucket::of(path, found) {
-        NamesBucket::Yes => true,
+        NamesBucket::Yes | NamesBucket::Unclear(_) => true,
         NamesBucket::No => false,
         NamesBucket::Perhaps => *method != Method::GET || !is_of_a_page(query, fields),
     }
 }
 
+/// GET, PUT or DELETE, in any case: some servers do not look at it.
+fn may_ask(method: &Method) -> bool {
+    let methods = [Method::GET, Method::PUT, Method::DELETE];
+    methods.contains(method)
+        || methods
+            .iter()
+            .any(|known| known.as_str().eq_ignore_ascii_case(method.as_str()))
+}
+
 /// Whether a path names a bucket and no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NamesBucket {
     Yes,
     No,
     /// It does where the path names the bucket, and not where the host does.
     Perhaps,
+    /// To some stores it does, or it names another bucket; and why.
+    Unclear(&'static str),
 }
+
+const NO_KEY: &str = "nothing but separators, dots or parameters follows the bucket's name";
 
 impl NamesBucket {
     fn of(path: &str, found: &FoundRoute<'_>) -> Self {
-        let is_known =
-            found.route.policies.buckets.is_some() && !matches!(found.scope, Scope::Ambiguous(_));
-        if is_known {
-            return match found.resource {
-                ResourceType::Bucket => Self::Yes,
-                ResourceType::Object => Self::No,
-            };
+        if let Scope::Ambiguous(ambiguity) = found.scope {
+            return Self::Unclear(ambiguity.as_str());
         }
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        match (segments.next(), segments.next()) {
-            (None, _) => Self::Yes,
-            (Some(_), None) => Self::Perhaps,
-            (Some(_), Some(_)) => Self::No,
+        let addressing = found.route.policies.buckets.as_ref();
+        let addressing = addressing.map(|buckets| buckets.addressing);
+        Self::by(path, addressing, found.is_below)
+    }
+
+    /// `is_below`: the host names a bucket where `addressing` reads hosts.
+    fn by(target: &str, addressing: Option<Addressing>, is_below: bool) -> Self {
+        let path = target.strip_prefix('/').unwrap_or(target);
+        if path.is_empty() {
+            return Self::Yes;
+        }
+        match (addressing, is_below) {
+            (Some(Addressing::Host | Addressing::Both), true) => match may_be_no_key(path) {
+                true => Self::Unclear(NO_KEY),
+                false => Self::No,
+            },
+            (Some(Addressing::Host), false) => match Self::in_path(path) {
+                Self::Yes => Self::Unclear(Ambiguity::PathOrHost.as_str()),
+                other => other,
+            },
+            (Some(Addressing::Path | Addressing::Both), _) => Self::in_path(path),
+            (None, _) => match (Addressing::Path.find(target, ANY_HOST), Self::in_path(path)) {
+                (Err(ambiguity), _) => Self::Unclear(ambiguity.as_str()),
+                (Ok(_), Self::Yes) => Self::Perhaps,
+                (Ok(_), other) => other,
+            },
         }
     }
+
+    /// Where the path names the bucket.
+    fn in_path(path: &str) -> Self {
+        match path.split_once('/') {
+            None | Some((_, "")) => Self::Yes,
+            Some((_, key)) if may_be_no_key(key) => Self::Unclear(NO_KEY),
+            Some(_) => Self::No,
+        }
+    }
+}
+
+/// A host that says nothing of a bucket.
+const ANY_HOST: MatchedHost<'static> = MatchedHost {
+    below: None,
+    is_canonical: true,
+};
+
+/// Whether some store finds `cors` among the names of a query.
+///
+/// Stores decode names; Ceph does so before it looks for `=`, and ignores a second `?`. Old ones split
+/// at `;`, too.
+fn has_cors(query: &str) -> bool {
+    let query = query.trim_start_matches('?');
+    query.split(['&', ';']).any(|pair| {
+        let mut bytes = percent_decode_str(pair);
+        let has_name = b"cors".iter().all(|letter| bytes.next() == Some(*letter));
+        has_name && matches!(bytes.next(), None | Some(b'=' | 0))
+    })
 }
 
 /// Whether a query has a parameter of this name, however it is encoded.
@@ -104,6 +166,7 @@ impl Proxy {
         found: &FoundRoute<'_>,
         parts: &request::Parts,
         mut body: RequestBody,
+        client: Client,
     ) -> Response<Body> {
         let Some(api) = &found.route.cors_api else {
             return self.refuse_bucket_cors(&parts.method, found);
@@ -114,14 +177,22 @@ impl Proxy {
             .flatten()
             .unwrap_or_default();
         let path = parts.uri.path();
-        let bucket = found.snapshot.bucket(host, path);
+        let bucket = match NamesBucket::of(path, found) {
+            NamesBucket::Unclear(reason) => Err(reason),
+            _ => Ok(found.snapshot.bucket(host, path).ok().flatten()),
+        };
+        let mut forwarded = parts.clone();
+        let proxies = &found.snapshot.trusted_proxies;
+        let forwarding = found.route.forwarding;
+        header_map::to_upstream(&mut forwarded, client, forwarding, proxies, false);
         let request = ApiRequest {
             method: &parts.method,
             path,
             query: parts.uri.query().unwrap_or_default(),
             host,
             headers: &parts.headers,
-            bucket: bucket.ok().flatten(),
+            forwarded: &forwarded.headers,
+            bucket,
             body: &mut body,
             request_id: id.as_str(),
             host_id: &host_id(id),
@@ -184,25 +255,136 @@ fn refusal(file: Option<&Path>, directory: Option<&Path>, id: RequestId) -> Resp
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn a_parameter_is_known_by_its_name_in_any_place_and_encoding() {
+    fn every_spelling_that_some_store_reads_as_cors_is_known() {
         for (query, expected) in [
             ("cors", true),
             ("cors=", true),
             ("cors=null", true),
             ("%63or%73", true),
+            ("cors%3D", true),
+            ("cors%3dx", true),
+            ("cors%00", true),
+            ("?cors", true),
+            ("a;cors", true),
+            ("a=b;cors=c", true),
+            ("&&cors&", true),
+            ("cors=&x", true),
+            ("x&cors", true),
+            ("acl=&%63%6f%72%73=&x", true),
             ("x-id=GetBucketCors&cors", true),
             ("cors&X-Amz-Signature=0", true),
             ("", false),
             ("Cors", false),
             ("cors2", false),
+            ("cor", false),
             ("a=cors", false),
-            ("a=b;cors", false),
+            ("a%3Dcors", false),
             ("%2563ors", false),
         ] {
-            assert_eq!(has_name(query, "cors"), expected, "{query}");
+            assert_eq!(has_cors(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn methods_are_known_in_any_case() {
+        for (method, expected) in [
+            ("GET", true),
+            ("put", true),
+            ("Delete", true),
+            ("HEAD", false),
+            ("POST", false),
+            ("OPTIONS", false),
+            ("PUTS", false),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(may_ask(&method), expected, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_only_some_stores_read_as_a_bucket_is_unclear() {
+        use NamesBucket::{No, Perhaps, Yes};
+        let unclear = NamesBucket::Unclear("");
+        let (path, host, both) = (
+            Some(Addressing::Path),
+            Some(Addressing::Host),
+            Some(Addressing::Both),
+        );
+        for (target, addressing, is_below, expected) in [
+            ("/b", path, false, Yes),
+            ("/b/", path, true, Yes),
+            ("/b//", path, false, unclear),
+            ("/b/./", path, false, unclear),
+            ("/b/%2f", path, false, unclear),
+            ("/b/;x", path, false, unclear),
+            ("/b/%00k", path, false, unclear),
+            ("/b/k", path, false, No),
+            ("/b//k", path, false, No),
+            ("/", both, true, Yes),
+            ("/k", both, true, No),
+            ("/;x", both, true, unclear),
+            ("/%20", host, true, unclear),
+            ("/b", both, false, Yes),
+            ("/b//", both, false, unclear),
+            ("/b", host, false, unclear),
+            ("/b/", host, false, unclear),
+            ("/b/k", host, false, No),
+            ("/", host, false, Yes),
+            ("/b", None, false, Perhaps),
+            ("/b/", None, true, Perhaps),
+            ("/b//", None, false, unclear),
+            ("//b", None, false, unclear),
+            ("/%2fb", None, false, unclear),
+            ("/./b", None, false, unclear),
+            ("/a/../b", None, false, unclear),
+            ("/a/b", None, false, No),
+        ] {
+            let found = NamesBucket::by(target, addressing, is_below);
+            let found = match found {
+                NamesBucket::Unclear(_) => unclear,
+                other => other,
+            };
+            assert_eq!(found, expected, "{target} {addressing:?} {is_below}");
+        }
+    }
+
+    /// Whether a store that works in these steps reads a bucket and no key from a path.
+    fn is_bucket_to_a_store(path: &str, merges: bool, resolves: bool) -> bool {
+        let decoded: Vec<u8> = percent_decode_str(path).collect();
+        let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
+        let mut segments: Vec<&str> = Vec::new();
+        for segment in text.split('/').skip(1) {
+            match segment {
+                "" if merges => {}
+                "." if resolves => {}
+                ".." if resolves => drop(segments.pop()),
+                segment => segments.push(segment),
+            }
+        }
+        matches!(&*segments, [_] | [_, ""])
+    }
+
+    proptest! {
+        /// No path reaches a store that reads it as a bucket.
+        #[test]
+        fn no_path_to_a_bucket_is_taken_for_an_object(
+            pieces in proptest::collection::vec(
+                proptest::sample::select(vec!["/", "b", "k", ".", "..", "%2f", "%5c", "%2e", "\\"]), 0..7),
+            merges: bool,
+            resolves: bool,
+        ) {
+            let path = format!("/{}", pieces.concat());
+            for addressing in [None, Some(Addressing::Path), Some(Addressing::Both)] {
+                let is_clear = addressing.is_none() || Addressing::Path.find(&path, ANY_HOST).is_ok();
+                if is_clear && NamesBucket::by(&path, addressing, false) == NamesBucket::No {
+                    prop_assert!(!is_bucket_to_a_store(&path, merges, resolves), "{}", path);
+                }
+            }
         }
     }
 }

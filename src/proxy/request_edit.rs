@@ -180,7 +180,7 @@ impl RequestEdit<'_> {
 }
 
 /// Whether a request came back too often: its `Via` names us as often as no chain of proxies would.
-pub(super) fn has_looped(fields: &(impl Fields + ?Sized)) -> bool {
+pub(crate) fn has_looped(fields: &(impl Fields + ?Sized)) -> bool {
     const MAX_HOPS: usize = 8;
     let elements = fields
         .field_values(&VIA)

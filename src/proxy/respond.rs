@@ -130,7 +130,9 @@ impl Proxy {
         let mut response = match answered {
             Some(response) => response,
             // Boxed, as all that is rare: a request's future is moved about.
-            None if is_bucket_cors => Box::pin(self.answer_bucket_cors(&found, &parts, body)).await,
+            None if is_bucket_cors => {
+                Box::pin(self.answer_bucket_cors(&found, &parts, body, client)).await
+            }
             None => {
                 let response = self.forward(route, parts, body, client, handshake).await;
                 if let (Some(logged), Err(error)) = (&mut logged, &response) {

@@ -112,6 +112,8 @@ pub(crate) struct FoundRoute<'s> {
     pub(crate) policy: Option<&'s RoutePolicy>,
     pub(crate) resource: ResourceType,
     pub(crate) scope: Scope,
+    /// Whether a wildcard of the route matched the host: a bucket may be named there.
+    pub(crate) is_below: bool,
 }
 
 impl<'s> FoundRoute<'s> {
@@ -155,6 +157,7 @@ impl<'s> FoundRoute<'s> {
             policy: found.policy.map(|policy| &**policy),
             resource: found.resource,
             scope: found.scope,
+            is_below: host.below.is_some(),
         })
     }
 }

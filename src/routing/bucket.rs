@@ -62,9 +62,11 @@ pub enum Ambiguity {
     PathOrHost,
 }
 
-impl fmt::Display for Ambiguity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Ambiguity {
+    /// Completes the sentence «stores can read it differently: …».
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Host => {
                 "the host is not in lower case, ends with a dot, has an empty label, or its port \
                  is written in an unusual way"
@@ -79,7 +81,13 @@ impl fmt::Display for Ambiguity {
             Self::PathOrHost => {
                 "the host names no bucket, but the path begins with the name of one"
             }
-        })
+        }
+    }
+}
+
+impl fmt::Display for Ambiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -244,6 +252,30 @@ fn any_parent_segment(decoded: &[u8]) -> bool {
         }
     }
     dots == Some(2)
+}
+
+/// Whether some store reads no key from this one: it has only separators, `.` segments, path
+/// parameters, and bytes that end or vanish from a key.
+pub(crate) fn may_be_no_key(key: &str) -> bool {
+    let decoded = fully_decoded(key);
+    let mut segments = decoded.split(|byte| matches!(byte, b'/' | b'\\'));
+    loop {
+        let Some(segment) = segments.next() else {
+            return true;
+        };
+        let mut dots = 0;
+        for byte in segment {
+            match byte {
+                // The rest is a parameter of this segment.
+                b';' => break,
+                // A C string ends here, or a URL's path.
+                0 | b'?' | b'#' => return true,
+                b'.' if dots == 0 => dots = 1,
+                0..=b' ' | 0x7f => {}
+                _ => return false,
+            }
+        }
+    }
 }
 
 /// The upstream reads `%2D` as `-`, so we do too. A segment that does not decode to UTF-8 stays as
@@ -421,6 +453,21 @@ mod tests {
         for (path, ambiguity) in cases {
             let found = Addressing::Both.find(path, canonical(Some("open")));
             assert_eq!(found, Err(ambiguity), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_some_store_drops_is_known() {
+        for key in [
+            "", "/", "//", "./", "/.", "%2f", "%252F", "%5c", "\\", ";x", ";x/;y", "%00a", "%3fa",
+            "%23", "%20", "%09/", "%2e", "/%2e/",
+        ] {
+            assert!(may_be_no_key(key), "{key}");
+        }
+        for key in [
+            "a", "/a", "./a", "a/", "..a", "...", "%2fa", ";x/a", "%ff", "a%00", "%20a",
+        ] {
+            assert!(!may_be_no_key(key), "{key}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -21,11 +22,39 @@ pub struct CorsApi {
 
 /// Answers requests for the CORS configurations of a route's buckets.
 pub trait BucketCorsApi: fmt::Debug + Send + Sync {
-    /// Answers one; nothing is forwarded.
+    /// Answers one.
     fn respond<'r>(
         &'r self,
         request: ApiRequest<'r>,
     ) -> Pin<Box<dyn Future<Output = ApiResponse> + 'r>>;
+
+    /// What it does while no request comes, as long as it is in force.
+    fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>>;
+
+    /// How it fares, for people.
+    fn status(&self) -> ApiStatus;
+}
+
+/// How an API fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiStatus {
+    /// `authorize` of the config.
+    pub authorize: &'static str,
+    /// What is known of each upstream that is asked.
+    pub upstreams: Vec<AskedUpstream>,
+}
+
+/// An upstream that is asked who may change a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedUpstream {
+    /// Its URL.
+    pub upstream: String,
+    /// `None`: not known yet.
+    pub is_on: Option<bool>,
+    /// Why the API is off with it.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Option<SystemTime>,
 }
 
 /// A request for a bucket's CORS configuration, as it was received.
@@ -40,8 +69,10 @@ pub struct ApiRequest<'r> {
     pub host: &'r [u8],
     /// All other fields.
     pub headers: &'r HeaderMap,
-    /// `None`: the request is for the service, or stores could read different buckets from it.
-    pub bucket: Option<String>,
+    /// The fields as an upstream would get them, `Host` included.
+    pub forwarded: &'r HeaderMap,
+    /// `None`: the request is for the service. `Err`: why stores could read different buckets from it.
+    pub bucket: Result<Option<String>, &'static str>,
     /// Not read yet.
     pub body: &'r mut RequestBody,
     /// `RequestId` of an error document.

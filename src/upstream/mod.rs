@@ -10,6 +10,7 @@ pub(crate) mod balance;
 pub mod body_error;
 pub mod check_settings;
 pub mod client_body;
+pub(crate) mod direct;
 pub mod endpoint;
 pub mod error;
 pub mod health;

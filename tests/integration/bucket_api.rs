@@ -72,7 +72,7 @@ impl Api {
 }
 
 /// Now, or so many seconds from now.
-fn time(offset: i64) -> String {
+pub(crate) fn time(offset: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let then = now.as_secs().checked_add_signed(offset).unwrap();
     let date = httpdate::HttpDate::from(UNIX_EPOCH + std::time::Duration::from_secs(then));
@@ -639,4 +639,39 @@ fn a_start_without_keys_is_refused_with_what_to_do() {
     assert_eq!(code, 2);
     assert!(said.contains("line 1: missing field `buckets`"), "{said}");
     assert!(!said.contains("hidden"), "{said}");
+}
+
+#[test]
+fn a_request_that_only_some_stores_read_so_is_refused_and_says_why() {
+    let api = Api::start();
+    let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
+    let fields = [("x-amz-checksum-sha256", &*sum)];
+    let request = put(DOCUMENT.as_bytes(), &now, &fields);
+    for (host, path, query) in [
+        ("s3.example", "/photos//", "cors"),
+        ("s3.example", "//photos", "cors"),
+        ("s3.example", "/%2fphotos", "cors"),
+        ("s3.example", "/x/../photos", "cors"),
+        ("photos.s3.example", "/;a", "cors"),
+        ("Photos.s3.example", "/", "cors"),
+        ("s3.example", "/photos", "x;cors"),
+        ("s3.example", "/photos", "cors%3Dx"),
+    ] {
+        let request = Unsigned {
+            host,
+            path,
+            query,
+            ..request.clone()
+        };
+        let response = api.send("PUT", request.sign());
+        assert_eq!(response.status, 400, "{host}{path}?{query}");
+        let document = response.text();
+        assert!(document.contains("<Code>InvalidURI</Code>"), "{document}");
+        assert!(
+            document.contains("stores can read it differently"),
+            "{document}"
+        );
+    }
+    assert_eq!(api.file("photos"), None);
+    assert!(api.upstream.requests().is_empty());
 }

@@ -41,7 +41,7 @@ fn send(proxy: SocketAddr, line: &str, host: &str, fields: &str) -> RawResponse 
     let mut client = RawClient::connect(proxy);
     let method = line.split(' ').next().unwrap();
     let body = match method {
-        "PUT" => "Content-Length: 4\r\n\r\nbody",
+        "PUT" | "put" => "Content-Length: 4\r\n\r\nbody",
         _ => "\r\n",
     };
     client.send(format!("{line} HTTP/1.1\r\nHost: {host}\r\n{fields}{body}"));
@@ -203,4 +203,49 @@ fn what_is_no_request_for_a_buckets_configuration_is_forwarded() {
         assert!(request.line().starts_with(line), "{}", request.line());
     }
     assert_eq!(upstream.requests().len(), cases.len());
+}
+
+/// Each of them is a bucket's configuration to some store, and something else to another one.
+#[test]
+fn a_request_that_only_some_stores_read_so_is_never_forwarded() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let folder = Folder::new();
+    let proxy = proxy(&upstream, &folder);
+    let paths = [
+        "/photos//?cors",
+        "//photos?cors",
+        "//photos/?cors",
+        "/%2fphotos?cors",
+        "/photos%2f?cors",
+        "/./photos?cors",
+        "/x/../photos?cors",
+        "/photos/x/..?cors",
+        "/photos/.?cors",
+        "/photos/%2e/?cors",
+        "/photos/%2f?cors",
+        "/photos/%5c?cors",
+        "/photos/;a?cors",
+        "/photos;a?cors",
+        "/photos/%00k?cors",
+        "/photos?%63ors",
+        "/photos?cors=&x",
+        "/photos?x&cors",
+        "/photos?cors%3dx",
+        "/photos??cors",
+        "/photos?x;cors",
+    ];
+    for host in ["buckets.example", "whole.example"] {
+        for path in paths {
+            for method in ["GET", "PUT", "DELETE", "put"] {
+                let response = send(proxy.address(), &format!("{method} {path}"), host, "");
+                assert_eq!(response.status, 405, "{method} {host}{path}");
+            }
+        }
+    }
+    // The host names the bucket, not in the form that every store reads.
+    for host in ["Photos.buckets.example", "photos.buckets.example."] {
+        let response = send(proxy.address(), "DELETE /photos?cors", host, "");
+        assert_eq!(response.status, 405, "{host}");
+    }
+    assert!(upstream.requests().is_empty());
 }

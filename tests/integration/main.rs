@@ -12,6 +12,7 @@ mod access_log;
 mod admin;
 mod bindings;
 mod bucket_api;
+mod bucket_api_minio;
 mod bucket_cors;
 mod buckets;
 mod cli;

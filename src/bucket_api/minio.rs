@@ -1,0 +1,338 @@
+//! Whether a MinIO lets a caller change a bucket's CORS configuration: the caller's own signed request
+//! is forwarded to it, and its 501 means yes.
+//!
+//! MinIO's community edition has no CORS configuration of a bucket. Newer releases check the signature
+//! and the policy of a `?cors` request first and answer 501 then (`PutBucketCorsHandler`); older ones
+//! answer 501 to anybody (`rejectedBucketAPIs` of `cmd/api-router.go`), and all of them answer 501 to
+//! anybody who adds `?website` or another parameter of that list. So a 501 alone proves nothing. Each
+//! request is sent to one upstream, on one connection, in this order:
+//!
+//! 1. a PUT without its signature, and the request itself without its signature: both must be refused
+//!    with 403;
+//! 2. the request as it came: MinIO's 501, for this bucket, is the permission. Any other answer is a
+//!    refusal, which the client gets.
+//!
+//! Where a load balancer may have sent them to different servers, which MinIO tells by `x-amz-id-2`,
+//! the first step is repeated. A store that is not a MinIO refuses nothing in step 1, or answers no 501,
+//! and no request with a method that deletes reaches it before it has refused a PUT.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::proxy::request_edit::has_looped;
+use crate::routing::cors_api::ApiRequest;
+use crate::routing::snapshot::HostHeader;
+use crate::upstream::direct::DirectConn;
+use crate::upstream::endpoint::Upstream;
+use crate::upstream::error::Error;
+
+use super::error::ApiError;
+use super::minio_answer::{Asked, Asking, Problem, Verdict, server_of};
+use super::query::Query;
+
+/// How long an upstream may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the first step is repeated at most.
+const MAX_REPEATS: usize = 16;
+
+/// How often health and addresses are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often an upstream is probed although nothing changed.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// How often an upstream that could not be reached is probed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Bucket and query of the probe, which is not signed.
+const PROBE_TARGET: &str = "/s3cors-probe?cors";
+
+/// What a query may hold. MinIO answers 501 to anybody for the names of subresources that it lacks.
+const NAMES: [&str; 10] = [
+    "cors",
+    "x-id",
+    "X-Amz-Algorithm",
+    "X-Amz-Content-Sha256",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-Security-Token",
+    "X-Amz-Signature",
+    "X-Amz-SignedHeaders",
+];
+
+/// Asks the upstreams of a route.
+#[derive(Debug)]
+pub struct MinioCheck {
+    /// The `route` label.
+    route: Box<str>,
+    upstreams: Box<[Probed]>,
+    host_header: HostHeader,
+}
+
+#[derive(Debug)]
+struct Probed {
+    upstream: Arc<Upstream>,
+    /// `None`: not known yet.
+    state: ArcSwapOption<ProbeState>,
+}
+
+/// What is known of an upstream.
+#[derive(Clone, Debug)]
+pub(super) struct ProbeState {
+    /// `None`: its 501 can be relied on.
+    pub(super) problem: Option<Problem>,
+    pub(super) since: SystemTime,
+}
+
+impl MinioCheck {
+    /// Asks these upstreams.
+    #[must_use]
+    pub fn new(route: &str, upstreams: &[Arc<Upstream>], host_header: HostHeader) -> Self {
+        let upstreams = upstreams.iter().map(|upstream| Probed {
+            upstream: Arc::clone(upstream),
+            state: ArcSwapOption::empty(),
+        });
+        Self {
+            route: route.into(),
+            upstreams: upstreams.collect(),
+            host_header,
+        }
+    }
+
+    /// Whether MinIO lets the caller do what the request asks for.
+    pub(super) async fn check(
+        &self,
+        request: &ApiRequest<'_>,
+        bucket: &str,
+        body: Bytes,
+    ) -> Result<(), ApiError> {
+        if has_looped(request.forwarded) {
+            let message = "The request came back to s3cors: an upstream leads to it.";
+            let status = StatusCode::LOOP_DETECTED;
+            return Err(ApiError::new(status, "InvalidRequest", message));
+        }
+        let query = Query::parse(request.query);
+        let is_allowed = |name: &[u8]| NAMES.iter().any(|known| known.as_bytes() == name);
+        if let Some(name) = query.names().find(|name| !is_allowed(name)) {
+            let message = "This parameter is not allowed in a request for a CORS configuration.";
+            return Err(ApiError::bad_request("InvalidArgument", message)
+                .with("ArgumentName", String::from_utf8_lossy(name)));
+        }
+        let asked = Asked {
+            method: request.method.clone(),
+            target: format!("{}?{}", request.path, request.query),
+            unsigned_target: format!("{}?cors", request.path),
+            fields: request.forwarded,
+            body,
+        };
+        // A connection that fails has carried nothing yet; after that, no other upstream is tried.
+        let mut failure = None;
+        for probed in self.by_health() {
+            match DirectConn::open(&probed.upstream, PATIENCE).await {
+                Ok(conn) => return self.ask(probed, conn, &asked, bucket).await,
+                Err(error) => failure = Some(self.unreachable(probed, &error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| off(&Problem::Unreachable("there is none".into()))))
+    }
+
+    /// Healthy ones first.
+    fn by_health(&self) -> impl Iterator<Item = &Probed> {
+        let is_healthy = |probed: &&Probed| probed.upstream.condition().is_healthy;
+        let healthy = self.upstreams.iter().filter(is_healthy);
+        healthy.chain(
+            self.upstreams
+                .iter()
+                .filter(move |probed| !is_healthy(probed)),
+        )
+    }
+
+    async fn ask(
+        &self,
+        probed: &Probed,
+        mut conn: DirectConn,
+        asked: &Asked<'_>,
+        bucket: &str,
+    ) -> Result<(), ApiError> {
+        let upstream = &*probed.upstream;
+        let mut conn = Asking {
+            conn: &mut conn,
+            upstream,
+            host_header: self.host_header,
+        };
+        let failed = |error: Error| self.unreachable(probed, &error);
+        let mut known = Vec::new();
+        for method in [Method::PUT, asked.method.clone()] {
+            match conn.unsigned(asked, method).await.map_err(failed)? {
+                Ok(server) => known.push(server),
+                Err(problem) => return Err(self.not_refused(probed, problem).await),
+            }
+        }
+        let response = conn.signed(asked).await.map_err(failed)?;
+        let server = server_of(&response);
+        let verdict = Verdict::of(&response, asked, bucket);
+        if matches!(verdict, Verdict::Allowed) {
+            for _ in 0..MAX_REPEATS {
+                if known.contains(&server) {
+                    break;
+                }
+                let refused = conn.unsigned(asked, Method::PUT).await.map_err(failed)?;
+                known.push(refused.map_err(|problem| self.turn_off(probed, problem))?);
+            }
+        }
+        match verdict {
+            Verdict::Allowed => {
+                self.note(probed, None);
+                Ok(())
+            }
+            Verdict::Refused(error) => Err(error),
+            Verdict::NotMinio(status) => Err(self.turn_off(probed, Problem::NotMinio(status))),
+        }
+    }
+
+    /// An unsigned request was not refused: because the upstream refuses none, or not for this bucket.
+    async fn not_refused(&self, probed: &Probed, problem: Problem) -> ApiError {
+        let refuses_others = problem == Problem::Unauthenticated
+            && self.probe(probed).await
+            && probed
+                .state
+                .load()
+                .as_ref()
+                .is_some_and(|state| state.problem.is_none());
+        match refuses_others {
+            true => ApiError::access_denied(
+                "The bucket's policy lets anybody change its CORS configuration; restrict it first.",
+            ),
+            false => self.turn_off(probed, problem),
+        }
+    }
+
+    fn unreachable(&self, probed: &Probed, error: &Error) -> ApiError {
+        let why = match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        self.turn_off(probed, Problem::Unreachable(why))
+    }
+
+    fn turn_off(&self, probed: &Probed, problem: Problem) -> ApiError {
+        let error = off(&problem);
+        self.note(probed, Some(problem));
+        error
+    }
+
+    /// Notes what is known of an upstream, and logs a change.
+    fn note(&self, probed: &Probed, problem: Option<Problem>) {
+        let before = probed.state.load();
+        if before
+            .as_ref()
+            .is_some_and(|before| before.problem == problem)
+        {
+            return;
+        }
+        let (route, upstream) = (&*self.route, probed.upstream.url());
+        match &problem {
+            None => tracing::info!(
+                route,
+                upstream,
+                "the CORS API is on: the upstream authenticates requests"
+            ),
+            Some(problem) => tracing::error!(route, upstream, %problem, "the CORS API is off"),
+        }
+        let since = SystemTime::now();
+        probed
+            .state
+            .store(Some(Arc::new(ProbeState { problem, since })));
+    }
+
+    /// What is known of each upstream.
+    pub(super) fn states(&self) -> impl Iterator<Item = (String, Option<Arc<ProbeState>>)> {
+        let upstreams = self.upstreams.iter();
+        upstreams.map(|probed| (probed.upstream.url(), probed.state.load_full()))
+    }
+
+    /// Probes the upstreams at once, whenever one changes, and now and then. Does not end.
+    pub(super) async fn keep_probing(&self) {
+        let mut seen: Vec<(bool, Vec<std::net::SocketAddr>)> = Vec::new();
+        let mut due = Instant::now();
+        loop {
+            let mut now_seen = Vec::new();
+            for probed in &self.upstreams {
+                let addresses = match probed.upstream.resolver() {
+                    Some(resolver) => resolver
+                        .addresses()
+                        .await
+                        .map(|found| found.addresses.to_vec()),
+                    None => Ok(Vec::new()),
+                };
+                let is_healthy = probed.upstream.condition().is_healthy;
+                now_seen.push((is_healthy, addresses.unwrap_or_default()));
+            }
+            if now_seen != seen || Instant::now() >= due {
+                let mut all_answer = true;
+                for probed in &self.upstreams {
+                    all_answer &= self.probe(probed).await;
+                }
+                due = Instant::now() + if all_answer { PROBE } else { RETRY };
+                seen = now_seen;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Sends an unsigned PutBucketCors. True: the upstream answered.
+    async fn probe(&self, probed: &Probed) -> bool {
+        let fields = HeaderMap::new();
+        let asked = Asked {
+            method: Method::PUT,
+            target: PROBE_TARGET.to_owned(),
+            unsigned_target: PROBE_TARGET.to_owned(),
+            fields: &fields,
+            body: Bytes::new(),
+        };
+        let upstream = &*probed.upstream;
+        let answer = async {
+            let mut conn = DirectConn::open(upstream, PATIENCE).await?;
+            let mut conn = Asking {
+                conn: &mut conn,
+                upstream,
+                host_header: HostHeader::Upstream,
+            };
+            conn.unsigned(&asked, Method::PUT).await
+        };
+        match answer.await {
+            Ok(refused) => {
+                self.note(probed, refused.err());
+                true
+            }
+            Err(error) => {
+                self.unreachable(probed, &error);
+                false
+            }
+        }
+    }
+}
+
+/// The answer while the API is off.
+fn off(problem: &Problem) -> ApiError {
+    match problem {
+        Problem::Unreachable(_) => {
+            let message = "The CORS API cannot find out who may change this bucket: its store cannot be asked.";
+            ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceUnavailable",
+                message,
+            )
+        }
+        Problem::Unauthenticated | Problem::NotMinio(_) => {
+            let message = format!("The CORS API of this route is off: {problem}.");
+            ApiError::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Runs what the APIs of a snapshot do while no request comes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::routing::snapshot::Current;
+
+/// How soon a new API is run.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Runs each API that is in force, and stops it when it no longer is. Does not end.
+pub async fn supervise(current: Arc<Current>) {
+    let mut running: HashMap<usize, Running> = HashMap::new();
+    let mut seen = None;
+    loop {
+        let snapshot = current.get();
+        if seen
+            .as_ref()
+            .is_none_or(|seen| !Arc::ptr_eq(seen, &snapshot))
+        {
+            let apis = snapshot
+                .routes
+                .iter()
+                .filter_map(|route| route.cors_api.as_ref());
+            let apis: HashMap<_, _> = apis
+                .map(|api| (Arc::as_ptr(&api.handler).addr(), &api.handler))
+                .collect();
+            running.retain(|address, _| apis.contains_key(address));
+            for (address, handler) in apis {
+                running.entry(address).or_insert_with(|| {
+                    let running = Arc::clone(handler).run();
+                    Running(tokio::task::spawn_local(running))
+                });
+            }
+            seen = Some(snapshot);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ends with the API.
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
