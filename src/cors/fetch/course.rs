@@ -7,6 +7,8 @@ use super::redirect::Travelling;
 #[derive(Clone, Debug)]
 pub(super) struct Course {
     pub(super) preflight_sent: bool,
+    /// How long the preflights that passed are cached, the shortest of them.
+    pub(super) cache_seconds: Option<u64>,
     pub(super) outcome: Outcome,
     pub(super) readable: Vec<String>,
     pub(super) failure: Option<Failure>,

@@ -469,6 +469,51 @@ fn each_engine_remembers_a_preflight_for_its_own_time() {
     }
 }
 
+/// As the browsers do: `tests/clients/browser/verdict.test.js` counts their preflights.
+#[test]
+fn after_a_redirect_the_preflight_that_is_forgotten_first_decides() {
+    let preflight = |age: &str| {
+        answer(
+            200,
+            &[
+                "Access-Control-Allow-Origin: *",
+                "Access-Control-Allow-Methods: PUT",
+                &format!("Access-Control-Max-Age: {age}"),
+            ],
+        )
+    };
+    let redirected = |to: &str, first: &str, second: &str| {
+        let mut exchange = put(&[]);
+        exchange.answers.preflight = preflight(first);
+        let location = format!("Location: {to}");
+        let fields = ["Access-Control-Allow-Origin: *", &location];
+        exchange.redirected = vec![Answers {
+            preflight: preflight(second),
+            response: exchange.answers.response.take(),
+        }];
+        exchange.answers.response = answer(307, &fields);
+        exchange
+    };
+    let seconds = |exchange: &Exchange| -> Vec<u64> {
+        let cached = judge(exchange).cache_seconds;
+        cached.iter().map(|(_, seconds)| *seconds).collect()
+    };
+    assert_eq!(seconds(&redirected("/b/l", "60", "30")), [30, 30, 30]);
+    assert_eq!(seconds(&redirected("/b/l", "0", "30")), [0, 0, 0]);
+    // To another origin, Chromium and WebKit ask as `null`, and forget the answer.
+    let elsewhere = redirected("https://other.example/", "60", "30");
+    assert_eq!(seconds(&elsewhere), [0, 30, 0]);
+    // Where the page's own server redirects, nothing is asked before.
+    let mut home = redirected("https://s3.example/b/k", "60", "30");
+    home.request.url = format!("{PAGE}/k");
+    home.answers.preflight = None;
+    assert_eq!(seconds(&home), [30, 30, 30]);
+    // A preflight that fails is not cached, and the next request asks again.
+    let mut failed = redirected("/b/l", "60", "30");
+    failed.redirected[0].preflight = answer(403, &[]);
+    assert_eq!(seconds(&failed), [0_u64; 0]);
+}
+
 #[test]
 fn firefox_forgets_the_preflights_of_a_server_without_a_name() {
     let mut exchange = put(&[]);

@@ -3,7 +3,7 @@
 use super::cors_check::cors_check;
 use super::course::{Course, Outcome};
 use super::engine::Engine;
-use super::exchange::{Answers, Exchange, Mode};
+use super::exchange::{Answers, Exchange, Mode, Response, ScriptRequest};
 use super::exposed::{basic, exposed};
 use super::failure::{CorsError, Failure, Reason, Step};
 use super::max_age::preflight_cache_seconds;
@@ -30,7 +30,8 @@ pub struct Verdict {
     pub error: Option<CorsError>,
     /// The fields that the script may read, lower case, sorted.
     pub readable_headers: Vec<String>,
-    /// How many seconds each engine caches a preflight that passed.
+    /// How many seconds each engine sends no preflight for the same request again, once its preflights
+    /// passed. After redirects, the answer that is forgotten first decides.
     pub cache_seconds: Vec<(Engine, u64)>,
     /// What each engine prints to its console, where it prints anything.
     pub messages: Vec<(Engine, String)>,
@@ -80,16 +81,11 @@ pub fn judge(exchange: &Exchange) -> Verdict {
         };
         Some((*engine, message?))
     });
-    let preflight = exchange.answers.preflight.as_ref();
-    let remembered = engines
+    let passed = engines
         .iter()
         .filter(|(_, course)| course.has_passed_preflight());
-    let cache_seconds = remembered.filter_map(|(engine, _)| {
-        // Firefox forgets the answers of servers that are named by their address.
-        let forgets = *engine == Engine::Firefox && is_address(&exchange.request.url);
-        let seconds = preflight_cache_seconds(*engine, &preflight?.headers);
-        Some((*engine, if forgets { 0 } else { seconds }))
-    });
+    let cache_seconds =
+        passed.filter_map(|(engine, course)| Some((*engine, course.cache_seconds?)));
     Verdict {
         cache_seconds: cache_seconds.collect(),
         preflight_sent: base.preflight_sent,
@@ -129,11 +125,44 @@ impl Course {
     }
 }
 
+/// How long an engine caches the answer to a preflight.
+fn cache_seconds(engine: Engine, request: &Travelling, answer: &Response) -> u64 {
+    let is_cached = match engine {
+        // Not the answers of servers that are named by their IP address.
+        Engine::Firefox => !is_address(&request.url),
+        // Not the answers to `Origin: null`, which a redirect to a third origin leads to.
+        Engine::Chromium | Engine::Webkit => !request.is_tainted,
+    };
+    if is_cached {
+        preflight_cache_seconds(engine, &answer.headers)
+    } else {
+        0
+    }
+}
+
 /// The way of an exchange in an engine, or as the standard has it.
 fn course(engine: Option<Engine>, exchange: &Exchange) -> Course {
-    let script = &exchange.request;
-    let mut course = Course {
+    let mut course = start(&exchange.request);
+    if course.failure.is_some() {
+        return course;
+    }
+    let nothing = Answers::default();
+    let mut answers = [&exchange.answers].into_iter().chain(&exchange.redirected);
+    loop {
+        let here = answers.next().unwrap_or(&nothing);
+        match step(engine, exchange, here, &mut course) {
+            Ok(true) => {}
+            Ok(false) => return course,
+            Err((at, reason)) => return course.blocked(at, reason),
+        }
+    }
+}
+
+/// A request as it leaves the script; blocked where no script can make it.
+pub(super) fn start(script: &ScriptRequest) -> Course {
+    let course = Course {
         preflight_sent: false,
+        cache_seconds: None,
         outcome: Outcome::Readable,
         readable: Vec::new(),
         failure: None,
@@ -156,21 +185,12 @@ fn course(engine: Option<Engine>, exchange: &Exchange) -> Course {
     if script.mode == Mode::NoCors && !is_safelisted_method(&course.request.method) {
         return course.blocked(Step::Request, Reason::NoCorsMethod);
     }
-    let nothing = Answers::default();
-    let mut answers = [&exchange.answers].into_iter().chain(&exchange.redirected);
-    loop {
-        let here = answers.next().unwrap_or(&nothing);
-        match step(engine, exchange, here, &mut course) {
-            Ok(true) => {}
-            Ok(false) => return course,
-            Err((at, reason)) => return course.blocked(at, reason),
-        }
-    }
+    course
 }
 
 /// One URL: preflight, request, check ([«main fetch»](https://fetch.spec.whatwg.org/#concept-main-fetch), step
 /// 12, and [«HTTP fetch»](https://fetch.spec.whatwg.org/#concept-http-fetch)). Whether a redirect leads on.
-fn step(
+pub(super) fn step(
     engine: Option<Engine>,
     exchange: &Exchange,
     answers: &Answers,
@@ -212,6 +232,11 @@ fn step(
             asked
                 .check(engine, answers.preflight.as_ref())
                 .map_err(|reason| (Step::Preflight, reason))?;
+            if let Some((engine, answer)) = engine.zip(answers.preflight.as_ref()) {
+                let seconds = cache_seconds(engine, request, answer);
+                let earlier = course.cache_seconds.unwrap_or(u64::MAX);
+                course.cache_seconds = Some(earlier.min(seconds));
+            }
         }
     }
     let failed = |reason| (Step::Response, reason);

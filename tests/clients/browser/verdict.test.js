@@ -86,6 +86,41 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
   });
 }
 
+// The same after a redirect: the second fetch sends no preflight only if neither URL needs one.
+for (const start of [startChromium, startFirefox, startWebkit]) {
+  test(`${start.name.slice('start'.length)} remembers the preflights of a redirect as long as the verdict says`, async () => {
+    const engine = await start();
+    try {
+      const ages = [undefined, '0', '60'];
+      const allow = [['Access-Control-Allow-Origin', '*'], ['Access-Control-Allow-Methods', 'PUT'], ['content-length', '2']];
+      const preflight = (age) => ({ status: 200, headers: age === undefined ? allow : [...allow, ['Access-Control-Max-Age', age]] });
+      const [server, other] = servers.map(({ origin }) => origin.replace('127.0.0.1', 'localhost'));
+      const cases = [server, other].flatMap((to) => ages.flatMap((first) => ages.map((second) => [to === server, first, second, to])));
+      const list = cases.map(([, first, second, to], number) => ({
+        request: { origin: engine.origin, url: `${server}/${number}`, method: 'PUT', headers: [], credentials: 'omit', mode: 'cors' },
+        preflight: preflight(first),
+        response: { status: 307, headers: [...allow, ['Location', `${to}/${number}.1`]] },
+        redirected: [{ preflight: preflight(second), response: { status: 200, headers: allow } }],
+      }));
+      const answers = scripts(list);
+      for (const one of servers) one.load(answers);
+      const verdicts = await judge(list);
+      const requests = list.map(({ request }) => ({ ...request, cache: 'default' }));
+      const preflights = (number) =>
+        servers.flatMap((one) => [...one.asked(`${number}`), ...one.asked(`${number}.1`)]).filter(({ preflight }) => preflight).length;
+      await engine.run(requests, 1);
+      const once = cases.map((_, number) => preflights(number));
+      await engine.run(requests, 1);
+      const line = ([same, first, second], ...rest) => JSON.stringify([same ? 'same server' : 'other server', first ?? '', second ?? '', ...rest]);
+      const seen = cases.map((name, number) => line(name, once[number], preflights(number) === once[number]));
+      const said = cases.map((name, number) => line(name, 2, verdicts[number].cache_seconds[engine.name] > 0));
+      assert.deepEqual(seen, said);
+    } finally {
+      await engine.stop();
+    }
+  });
+}
+
 /** What the program says of each exchange. */
 function judge(list) {
   return new Promise((resolve, reject) => {
