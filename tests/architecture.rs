@@ -311,6 +311,30 @@ fn rooms_use_only_rooms_above_them_and_files_no_circles() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// HTTP/1.1 of the data plane is our own. hyper's serves the operator and the demo, and asks for the
+/// probe: nothing is forwarded there, and what counts is to read what browsers read.
+#[test]
+fn hyper_has_no_http1_in_the_data_plane() {
+    let allowed = ["admin/mod.rs", "cli/probe/client.rs", "cli/store.rs"];
+    let mut found: Vec<String> = Vec::new();
+    for (file, text) in sources() {
+        let words: String = text.split_whitespace().collect();
+        let is_used = ["server", "client"].iter().any(|side| {
+            let path = format!("hyper::{side}::conn::");
+            words.match_indices(&path).any(|(at, _)| {
+                let rest = &words[at + path.len()..];
+                let end = rest.find(';').unwrap_or(rest.len());
+                rest.starts_with("http1")
+                    || (rest.starts_with('{') && rest[..end].contains("http1"))
+            })
+        });
+        if is_used {
+            found.push(file);
+        }
+    }
+    assert_eq!(found, allowed);
+}
+
 #[test]
 fn every_room_is_in_the_table() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -87,19 +87,30 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    fn blank(&mut self) {
+    pub(super) fn new(has_colours: bool) -> Self {
+        Self {
+            has_colours,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn into_string(self) -> String {
+        self.written
+    }
+
+    pub(super) fn blank(&mut self) {
         self.written.push('\n');
     }
 
-    fn line(&mut self, depth: usize, line: impl AsRef<str>) {
+    pub(super) fn line(&mut self, depth: usize, line: impl AsRef<str>) {
         self.styled(Style::new(), depth, line);
     }
 
-    fn title(&mut self, line: impl AsRef<str>) {
+    pub(super) fn title(&mut self, line: impl AsRef<str>) {
         self.styled(Style::new().bold(), 0, line);
     }
 
-    fn styled(&mut self, style: Style, depth: usize, line: impl AsRef<str>) {
+    pub(super) fn styled(&mut self, style: Style, depth: usize, line: impl AsRef<str>) {
         let style = if self.has_colours {
             style
         } else {
@@ -225,7 +236,7 @@ impl Text {
     }
 
     /// What would let the request in, and what else that would let in.
-    fn advice(&mut self, advice: &Value) {
+    pub(super) fn advice(&mut self, advice: &Value) {
         let Some(what) = advice["text"].as_str() else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The commands. May use all rooms.
 //!
 //! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
-//! was wrong (usage, config).
+//! was wrong (usage, config); `probe` has 3 too: the server could not be reached.
 
 mod check;
 mod completions;
@@ -19,8 +19,10 @@ mod manual;
 mod next_step;
 mod notify;
 pub(crate) mod output;
+mod probe;
 mod process;
 mod ready;
+mod redact;
 mod routes;
 mod run;
 mod signals;
@@ -75,12 +77,13 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-static MANUALS: [(&str, Manual); 13] = [
+static MANUALS: [(&str, Manual); 14] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
     ("explain", explain::MANUAL),
     ("verdict", verdict::MANUAL),
+    ("probe", probe::MANUAL),
     ("test", test::MANUAL),
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
@@ -113,6 +116,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Verdict(verdict::Verdict),
+    Probe(probe::Probe),
     Test(test::Test),
     Import(import::Import),
     Demo(demo::Demo),
@@ -141,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.execute(),
         Command::Explain(explain) => explain.execute(),
         Command::Verdict(verdict) => verdict.execute(),
+        Command::Probe(probe) => probe.execute(),
         Command::Test(test) => test.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),

@@ -21,6 +21,9 @@ pub(crate) const NO: u8 = 1;
 /// It was not understood.
 pub(crate) const USAGE: u8 = 2;
 
+/// The server that was asked could not be reached.
+pub(crate) const UNREACHED: u8 = 3;
+
 /// How long a command that serves waits for standard error before it ends.
 pub(crate) const COMPLAINT: Duration = Duration::from_secs(1);
 

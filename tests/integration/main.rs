@@ -48,6 +48,7 @@ mod log;
 mod log_output;
 mod loops;
 mod odd_upstreams;
+mod probe;
 mod proxy_protocol;
 mod readme;
 mod recorded;

@@ -23,6 +23,7 @@ mod exposed;
 pub(crate) mod failure;
 mod field;
 mod firefox;
+mod hop;
 mod max_age;
 mod preflight;
 mod redirect;
@@ -36,7 +37,8 @@ pub use answer::{AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason,
 pub use course::Outcome;
 pub use engine::Engine;
 pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest};
-pub use failure::{CorsError, Failure, Reason, Step};
+pub use failure::{CorsError, Failure, InvalidList, OriginValue, Reason, Step};
+pub use hop::Hop;
 pub use max_age::preflight_cache_seconds;
 pub use request_headers::{
     RequestHeader, is_forbidden_method, is_safelisted_method, normalized_method,

@@ -203,6 +203,13 @@ impl SentHeaders {
         self.0.iter().map(|header| &*header.name)
     }
 
+    /// Names and combined values, in the script's order.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0
+            .iter()
+            .map(|header| (&*header.name, header.combined()))
+    }
+
     /// Drops the fields of a name.
     pub(super) fn remove(&mut self, removed: &[&str]) {
         self.0.retain(|header| !removed.contains(&&*header.name));

@@ -1,0 +1,202 @@
+//! Asks what a browser would ask: preflights, the request, and where redirects lead.
+
+use http::header::{
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN,
+};
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::cors::fetch::{
+    Answers, Exchange, Hop, Response, ScriptRequest, Verdict, is_cross_origin, judge,
+};
+
+use super::client::{Answer, Client, NoAnswer, Sent, browser_fields};
+
+/// A request that was sent, and its answer.
+pub(super) struct Step {
+    pub(super) kind: Kind,
+    pub(super) sent: Sent,
+    pub(super) answer: Result<Answer, NoAnswer>,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Preflight,
+    Request,
+    /// No browser sends it: it finds what the others hide.
+    Check,
+}
+
+impl Kind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Request => "request",
+            Self::Check => "check",
+        }
+    }
+}
+
+/// An exchange with a server, as a browser has it.
+pub(super) struct Conducted {
+    pub(super) steps: Vec<Step>,
+    pub(super) exchange: Exchange,
+    pub(super) verdict: Verdict,
+    /// The request itself was not sent, because it might change something.
+    pub(super) is_unsent: bool,
+    /// The last URL that was asked, and what a browser sends there.
+    pub(super) last: Option<Hop>,
+}
+
+impl Conducted {
+    /// The answer to the request itself, redirects followed.
+    pub(super) fn response(&self) -> Option<&Answer> {
+        let last = self.steps.iter().rfind(|step| step.kind == Kind::Request)?;
+        last.answer.as_ref().ok()
+    }
+
+    /// The last preflight and its answer.
+    pub(super) fn preflight(&self) -> Option<&Answer> {
+        let last = self
+            .steps
+            .iter()
+            .rfind(|step| step.kind == Kind::Preflight)?;
+        last.answer.as_ref().ok()
+    }
+
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&Step, &Answer)> {
+        self.steps
+            .iter()
+            .filter_map(|step| Some((step, step.answer.as_ref().ok()?)))
+    }
+}
+
+/// Sends what a browser sends. `may_send`: methods other than GET and HEAD too.
+pub(super) async fn conduct(
+    client: &mut Client,
+    request: ScriptRequest,
+    may_send: bool,
+) -> Conducted {
+    let mut exchange = Exchange {
+        request,
+        answers: Answers::default(),
+        redirected: Vec::new(),
+    };
+    let (mut steps, mut is_unsent, mut last) = (Vec::new(), false, None);
+    let mut answered = 0;
+    while let Some(hop) = exchange.hop(answered) {
+        let page = exchange.request.origin.clone();
+        last = Some(hop.clone());
+        let mut answers = Answers::default();
+        if let Some(names) = &hop.preflight {
+            let step = ask(client, Kind::Preflight, preflight(&page, &hop, names)).await;
+            answers.preflight = response(&step);
+            steps.push(step);
+        }
+        put(&mut exchange, answered, answers.clone());
+        if hop.preflight.is_some() && !exchange.passes_preflight(answered) {
+            break;
+        }
+        if !may_send && !matches!(&*hop.method, "GET" | "HEAD") {
+            is_unsent = true;
+            break;
+        }
+        let Some(sent) = actual(&page, &hop) else {
+            break;
+        };
+        let step = ask(client, Kind::Request, sent).await;
+        answers.response = response(&step);
+        let is_answered = answers.response.is_some();
+        steps.push(step);
+        put(&mut exchange, answered, answers);
+        if !is_answered {
+            break;
+        }
+        answered += 1;
+    }
+    let verdict = judge(&exchange);
+    Conducted {
+        steps,
+        verdict,
+        exchange,
+        is_unsent,
+        last,
+    }
+}
+
+pub(super) async fn ask(client: &mut Client, kind: Kind, sent: Sent) -> Step {
+    let answer = client.send(&sent).await;
+    Step { kind, sent, answer }
+}
+
+fn put(exchange: &mut Exchange, hop: usize, answers: Answers) {
+    match hop.checked_sub(1) {
+        None => exchange.answers = answers,
+        Some(index) => match exchange.redirected.get_mut(index) {
+            Some(place) => *place = answers,
+            None => exchange.redirected.push(answers),
+        },
+    }
+}
+
+fn response(step: &Step) -> Option<Response> {
+    let answer = step.answer.as_ref().ok()?;
+    Some(Response {
+        status: answer.status,
+        headers: answer.fields.clone(),
+    })
+}
+
+/// The fields of a request from a page to a URL.
+fn fields(page: &str, url: &str, origin: Option<&str>) -> HeaderMap {
+    let mut fields = browser_fields(page);
+    let site = if is_cross_origin(page, url) {
+        "cross-site"
+    } else {
+        "same-origin"
+    };
+    fields.insert(
+        HeaderName::from_static("sec-fetch-site"),
+        HeaderValue::from_static(site),
+    );
+    if let Some(origin) = origin.and_then(|origin| HeaderValue::from_str(origin).ok()) {
+        fields.insert(ORIGIN, origin);
+    }
+    fields
+}
+
+fn preflight(page: &str, hop: &Hop, names: &[String]) -> Sent {
+    let mut fields = fields(page, &hop.url, hop.origin.as_deref());
+    if let Ok(method) = HeaderValue::from_str(&hop.method) {
+        fields.insert(ACCESS_CONTROL_REQUEST_METHOD, method);
+    }
+    if let (false, Ok(names)) = (names.is_empty(), HeaderValue::from_str(&names.join(","))) {
+        fields.insert(ACCESS_CONTROL_REQUEST_HEADERS, names);
+    }
+    Sent {
+        url: hop.url.clone(),
+        method: Method::OPTIONS,
+        fields,
+    }
+}
+
+fn actual(page: &str, hop: &Hop) -> Option<Sent> {
+    let mut fields = fields(page, &hop.url, hop.origin.as_deref());
+    for (name, value) in &hop.headers {
+        fields.insert(name.clone(), value.clone());
+    }
+    Some(Sent {
+        url: hop.url.clone(),
+        method: Method::from_bytes(hop.method.as_bytes()).ok()?,
+        fields,
+    })
+}
+
+/// A GET of a page of `origin` that needs no preflight; without an origin: as a link or an image makes it.
+pub(super) fn reading(url: &str, method: Method, page: &str, origin: Option<&str>) -> Sent {
+    Sent {
+        url: url.to_owned(),
+        method,
+        fields: fields(page, url, origin),
+    }
+}

@@ -1,0 +1,258 @@
+//! Why a browser blocks what a server answers, and what to change there, in a sentence.
+
+use http::StatusCode;
+use http::header::LOCATION;
+
+use crate::cors::fetch::{Failure, OriginValue, Reason, Step};
+
+use super::client::Answer;
+use super::conduct::Conducted;
+
+/// What is wrong, in a sentence with the remedy.
+pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
+    let request = &conducted.exchange.request;
+    let origin = conducted
+        .last
+        .as_ref()
+        .and_then(|hop| hop.origin.as_deref())
+        .unwrap_or(&request.origin);
+    let answer = match failure.step {
+        Step::Preflight => conducted.preflight(),
+        Step::Request | Step::Response => conducted.response(),
+    };
+    let what = match failure.step {
+        Step::Preflight => "the preflight's answer",
+        Step::Request | Step::Response => "the response",
+    };
+    match &failure.reason {
+        Reason::ForbiddenMethod | Reason::NoCorsMethod => {
+            "no script can use this method".to_owned()
+        }
+        Reason::UrlCredentials => "browsers refuse URLs with a user name or a password".to_owned(),
+        Reason::NoAnswer => no_answer(conducted),
+        Reason::Status(status) => status_text(*status, answer),
+        Reason::PreflightRedirect(status) => {
+            let location = answer.and_then(|answer| answer.fields.get(LOCATION));
+            let location =
+                location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            let url = conducted
+                .last
+                .as_ref()
+                .map_or(&*request.url, |hop| &*hop.url);
+            let hint = location.map_or_else(String::new, |location| {
+                format!(
+                    " to {}{}",
+                    super::super::redact::url(&location),
+                    redirect_hint(url, &location)
+                )
+            });
+            format!(
+                "the preflight is answered with a redirect ({}){hint}: browsers follow none. Request the final URL, or answer OPTIONS \
+                 before the redirect",
+                status.as_u16()
+            )
+        }
+        Reason::MissingAllowOrigin(status) => missing(conducted, failure.step, *status, answer),
+        Reason::WildcardWithCredentials => format!(
+            "Access-Control-Allow-Origin is `*`, which never allows credentials: send `{origin}` and Access-Control-Allow-Credentials: \
+             true, or leave the credentials out (`credentials: \"omit\"`)"
+        ),
+        Reason::Origin(value) => mismatch(origin, value),
+        Reason::Credentials(value) if value.is_empty() => format!(
+            "{what} has no Access-Control-Allow-Credentials, which a request with credentials needs: send `true`"
+        ),
+        Reason::Credentials(value) => format!(
+            "Access-Control-Allow-Credentials is `{value}`: only `true`, in lower case and once, allows credentials"
+        ),
+        Reason::InvalidMethods(list) => format!(
+            "Access-Control-Allow-Methods is not a list: `{}` is not a token. Separate methods by commas",
+            list.token
+        ),
+        Reason::InvalidHeaders(list) => format!(
+            "Access-Control-Allow-Headers is not a list: `{}` is not a token. Separate names by commas",
+            list.token
+        ),
+        Reason::Method(method) => method_text(method, conducted),
+        Reason::Header(name) => header_text(name, conducted),
+        Reason::RedirectCredentials(_) => {
+            "a redirect leads to a URL with a user name or a password, which browsers refuse"
+                .to_owned()
+        }
+        Reason::RedirectUrl(_) => {
+            "a redirect leads to what is not a URL: correct its Location".to_owned()
+        }
+        Reason::RedirectScheme(_) => {
+            "a redirect leads to a URL that is not http or https: correct its Location".to_owned()
+        }
+        Reason::TooManyRedirects => {
+            "there are more than 20 redirects: they probably form a loop".to_owned()
+        }
+    }
+}
+
+fn no_answer(conducted: &Conducted) -> String {
+    let failed = conducted.steps.iter().rev().find_map(|step| {
+        let error = step.answer.as_ref().err()?;
+        Some((step, error))
+    });
+    match failed {
+        Some((step, error)) => format!(
+            "the {} to {} got no answer: {error}",
+            step.kind.as_str(),
+            super::super::redact::url(&step.sent.url)
+        ),
+        None => "there is no answer".to_owned(),
+    }
+}
+
+/// What S3's error document says, where the answer has one.
+fn s3_message(answer: Option<&Answer>) -> Option<String> {
+    let text = String::from_utf8_lossy(&answer?.body);
+    let (_, rest) = text.split_once("<Message>")?;
+    let (message, _) = rest.split_once("</Message>")?;
+    (message.len() < 300).then(|| message.to_owned())
+}
+
+fn status_text(status: StatusCode, answer: Option<&Answer>) -> String {
+    let code = status.as_u16();
+    let hint = match code {
+        401 | 407 => {
+            "the server wants to authenticate the preflight, which never carries credentials: answer OPTIONS before authentication"
+        }
+        403 => {
+            "the server refuses the preflight: its CORS settings do not allow this origin, method or header, or a firewall stops OPTIONS"
+        }
+        404 => "nothing answers OPTIONS at this URL: route OPTIONS to what adds CORS",
+        405 | 501 => {
+            "the server does not support OPTIONS at this URL: answer preflights in front of it"
+        }
+        429 => "the server limits how often it is asked: leave preflights out of the limit",
+        500..=599 => "the server fails on the preflight",
+        _ => "only 200 to 299 let a preflight pass",
+    };
+    let message =
+        s3_message(answer).map_or_else(String::new, |message| format!(" It says: {message}"));
+    format!("the preflight is answered with {code}: {hint}.{message}")
+}
+
+fn missing(
+    conducted: &Conducted,
+    step: Step,
+    status: StatusCode,
+    answer: Option<&Answer>,
+) -> String {
+    let code = status.as_u16();
+    let message =
+        s3_message(answer).map_or_else(String::new, |message| format!(" It says: {message}"));
+    match step {
+        Step::Preflight => format!(
+            "the preflight's answer ({code}) has no Access-Control-Allow-Origin: the server does not know CORS at this URL, or does not \
+             allow this origin, method or header.{message}"
+        ),
+        _ if status.is_redirection() => format!(
+            "the redirect itself ({code}) has no Access-Control-Allow-Origin: each redirect needs the CORS fields, not only the \
+             response that it leads to. Or request the final URL"
+        ),
+        _ if code >= 400 => format!(
+            "the server answers with the error {code}, without Access-Control-Allow-Origin, so the script sees a network error instead \
+             of the status. Correct the request, and have the server send the CORS fields on errors too (nginx: `add_header … \
+             always`).{message}"
+        ),
+        _ if conducted.preflight().is_some() => format!(
+            "the preflight passes, but the response itself ({code}) has no Access-Control-Allow-Origin: both need it"
+        ),
+        _ => format!(
+            "the response ({code}) has no Access-Control-Allow-Origin: the server does not know CORS at this URL, or does not allow this \
+             origin"
+        ),
+    }
+}
+
+fn mismatch(origin: &str, found: &OriginValue) -> String {
+    let OriginValue { value, fields, .. } = found;
+    let hint = match &**value {
+        _ if *fields > 1 => {
+            return format!(
+                "Access-Control-Allow-Origin is sent {fields} times (`{value}`): two layers add CORS, let only one of them do so (nginx: \
+                 `proxy_hide_header Access-Control-Allow-Origin`)"
+            );
+        }
+        value if value.contains([',', ' ']) => {
+            "it holds one origin, or `*`: send the one that asks"
+        }
+        "" => "it is empty",
+        "null" => "`null` allows sandboxed pages and files only: send the origin that asks",
+        value if value.trim_end_matches('/') == origin => "an origin has no slash at its end",
+        value if value.eq_ignore_ascii_case(origin) => {
+            "origins are compared case by case: write it in lower case"
+        }
+        value if value.contains('*') => "browsers know no patterns: send the origin that asks",
+        value if host(value) == host(origin) => "scheme and port count too",
+        value if !value.contains("://") => "an origin begins with its scheme",
+        _ => "another origin is allowed",
+    };
+    format!("Access-Control-Allow-Origin is `{value}`, not `{origin}`: {hint}")
+}
+
+/// Scheme and port left out.
+fn host(origin: &str) -> &str {
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    host.rsplit_once(':').map_or(host, |(host, _)| host)
+}
+
+fn allowed(conducted: &Conducted, name: &http::HeaderName) -> Option<String> {
+    super::checks::combined(&conducted.preflight()?.fields, name)
+}
+
+fn method_text(method: &str, conducted: &Conducted) -> String {
+    let list = allowed(conducted, &http::header::ACCESS_CONTROL_ALLOW_METHODS);
+    let Some(list) = list else {
+        return format!(
+            "the preflight's answer has no Access-Control-Allow-Methods: {method} has to be listed"
+        );
+    };
+    let elements = || list.split(',').map(str::trim);
+    let hint = match () {
+        () if elements().any(|one| one.eq_ignore_ascii_case(method)) => {
+            ": methods are compared case by case, and `fetch` writes only DELETE, GET, HEAD, OPTIONS, POST and PUT in capitals"
+        }
+        () if elements().any(|one| one == "*") => ": with credentials, `*` is not a wildcard",
+        () => "",
+    };
+    format!("Access-Control-Allow-Methods is `{list}`, which does not allow {method}{hint}")
+}
+
+fn header_text(name: &str, conducted: &Conducted) -> String {
+    let list = allowed(conducted, &http::header::ACCESS_CONTROL_ALLOW_HEADERS);
+    let Some(list) = list else {
+        return format!(
+            "the preflight's answer has no Access-Control-Allow-Headers: {name} has to be listed"
+        );
+    };
+    let hint = match list.split(',').any(|one| one.trim() == "*") {
+        true => ": with credentials, `*` is not a wildcard",
+        false => "",
+    };
+    format!("Access-Control-Allow-Headers is `{list}`, which does not allow {name}{hint}")
+}
+
+/// Why a redirect happens that nobody meant.
+fn redirect_hint(url: &str, location: &str) -> &'static str {
+    let rest = |url: &str| url.split_once("://").map(|(_, rest)| rest.to_owned());
+    match () {
+        () if url.starts_with("http://")
+            && location.starts_with("https://")
+            && rest(url) == rest(location) =>
+        {
+            " (https instead of http)"
+        }
+        () if location.trim_end_matches('/') == url.trim_end_matches('/')
+            || rest(location).is_none()
+                && location.ends_with('/')
+                && url.ends_with(location.trim_end_matches('/')) =>
+        {
+            " (a slash at the end)"
+        }
+        () => "",
+    }
+}

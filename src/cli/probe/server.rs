@@ -1,0 +1,383 @@
+//! What a server looks like, by the fields that it sends and the name that it has.
+
+use http::HeaderMap;
+
+use super::client::Answer;
+use super::target;
+
+/// A kind of server whose CORS settings have a form of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    S3cors,
+    AmazonS3,
+    Minio,
+    R2,
+    Gcs,
+    Ceph,
+    SeaweedFs,
+    B2,
+    Azure,
+    /// Another server with S3's API.
+    OtherS3,
+    Nginx,
+    Apache,
+    Caddy,
+    Traefik,
+    Envoy,
+    Express,
+    Unknown,
+}
+
+/// A server as it looks from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    /// What says so; empty: nothing does.
+    pub(super) evidence: String,
+    /// What stands in front of it, as far as it says.
+    pub(super) front: Option<&'static str>,
+}
+
+impl Kind {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::S3cors => "s3cors",
+            Self::AmazonS3 => "s3",
+            Self::Minio => "minio",
+            Self::R2 => "r2",
+            Self::Gcs => "gcs",
+            Self::Ceph => "ceph",
+            Self::SeaweedFs => "seaweedfs",
+            Self::B2 => "b2",
+            Self::Azure => "azure",
+            Self::OtherS3 => "s3-compatible",
+            Self::Nginx => "nginx",
+            Self::Apache => "apache",
+            Self::Caddy => "caddy",
+            Self::Traefik => "traefik",
+            Self::Envoy => "envoy",
+            Self::Express => "express",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Its name for people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::S3cors => "s3cors",
+            Self::AmazonS3 => "Amazon S3",
+            Self::Minio => "MinIO",
+            Self::R2 => "Cloudflare R2",
+            Self::Gcs => "Google Cloud Storage",
+            Self::Ceph => "Ceph Object Gateway",
+            Self::SeaweedFs => "SeaweedFS",
+            Self::B2 => "Backblaze B2",
+            Self::Azure => "Azure Blob Storage",
+            Self::OtherS3 => "a server with S3's API",
+            Self::Nginx => "nginx",
+            Self::Apache => "Apache httpd",
+            Self::Caddy => "Caddy",
+            Self::Traefik => "Traefik",
+            Self::Envoy => "Envoy",
+            Self::Express => "Express (Node.js)",
+            Self::Unknown => "an unknown server",
+        }
+    }
+
+    /// Whether it has a bucket's CORS configuration.
+    pub(super) const fn has_buckets(self) -> bool {
+        matches!(
+            self,
+            Self::S3cors
+                | Self::AmazonS3
+                | Self::Minio
+                | Self::R2
+                | Self::Gcs
+                | Self::Ceph
+                | Self::SeaweedFs
+                | Self::B2
+                | Self::OtherS3
+        )
+    }
+}
+
+/// Values of `Server`, by how they begin, in lower case.
+const SERVERS: [(&str, Kind); 17] = [
+    ("amazons3", Kind::AmazonS3),
+    ("minio", Kind::Minio),
+    ("uploadserver", Kind::Gcs),
+    ("ceph", Kind::Ceph),
+    ("seaweedfs", Kind::SeaweedFs),
+    ("seaweed", Kind::SeaweedFs),
+    ("windows-azure-", Kind::Azure),
+    ("blob service", Kind::Azure),
+    ("wasabis3", Kind::OtherS3),
+    ("rustfs", Kind::OtherS3),
+    ("garage", Kind::OtherS3),
+    ("nginx", Kind::Nginx),
+    ("openresty", Kind::Nginx),
+    ("apache", Kind::Apache),
+    ("caddy", Kind::Caddy),
+    ("traefik", Kind::Traefik),
+    ("envoy", Kind::Envoy),
+];
+
+/// Hosts of services, by how their names end.
+const HOSTS: [(&str, Kind); 9] = [
+    (".r2.cloudflarestorage.com", Kind::R2),
+    (".r2.dev", Kind::R2),
+    (".backblazeb2.com", Kind::B2),
+    (".blob.core.windows.net", Kind::Azure),
+    ("storage.googleapis.com", Kind::Gcs),
+    (".amazonaws.com", Kind::AmazonS3),
+    (".amazonaws.com.cn", Kind::AmazonS3),
+    (".digitaloceanspaces.com", Kind::Ceph),
+    (".wasabisys.com", Kind::OtherS3),
+];
+
+/// Fields that only one server sends, by how their names begin.
+const FIELDS: [(&str, Kind); 9] = [
+    ("x-minio-", Kind::Minio),
+    ("x-goog-", Kind::Gcs),
+    ("x-guploader-", Kind::Gcs),
+    ("x-rgw-", Kind::Ceph),
+    ("x-seaweedfs-", Kind::SeaweedFs),
+    ("x-bz-", Kind::B2),
+    ("x-ms-request-id", Kind::Azure),
+    ("x-amz-request-id", Kind::OtherS3),
+    ("x-envoy-", Kind::Envoy),
+];
+
+impl Server {
+    /// What the answers of one server say.
+    pub(super) fn of<'a>(url: &str, answers: impl Iterator<Item = &'a Answer>) -> Self {
+        let mut found: Option<(Kind, String)> = None;
+        let mut front = None;
+        for answer in answers {
+            front = front.or_else(|| cache(&answer.fields));
+            for (kind, evidence) in signs(url, answer) {
+                let rank = |kind| match kind {
+                    Kind::S3cors => 3,
+                    kind if kind_is_store(kind) => 2,
+                    Kind::OtherS3 => 1,
+                    _ => 0,
+                };
+                let is_better = found
+                    .as_ref()
+                    .is_none_or(|(best, _)| rank(kind) > rank(*best));
+                if let Some((best, _)) = found.as_ref().filter(|_| is_better) {
+                    // A web server in front of a store.
+                    front = front.or_else(|| (rank(*best) == 0).then(|| best.name()));
+                } else if !is_better
+                    && rank(kind) == 0
+                    && found.as_ref().is_some_and(|(best, _)| rank(*best) > 0)
+                {
+                    front = front.or(Some(kind.name()));
+                }
+                if is_better {
+                    found = Some((kind, evidence));
+                }
+            }
+        }
+        let (kind, evidence) = found.unwrap_or((Kind::Unknown, String::new()));
+        Self {
+            kind,
+            evidence,
+            front,
+        }
+    }
+}
+
+fn kind_is_store(kind: Kind) -> bool {
+    kind != Kind::OtherS3 && (kind.has_buckets() || kind == Kind::Azure)
+}
+
+/// Everything in an answer that tells a kind of server.
+fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
+    let mut signs = Vec::new();
+    let text = |name: &str| {
+        let values = answer.fields.get_all(name).iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .collect::<Vec<_>>()
+    };
+    let marks = [("via", " s3cors"), ("x-amz-id-2", "s3cors")];
+    for (name, mark) in marks {
+        for value in text(name).into_iter().filter(|value| value.ends_with(mark)) {
+            signs.push((Kind::S3cors, format!("{name}: {value}")));
+        }
+    }
+    for value in text("server") {
+        let lower = value.to_ascii_lowercase();
+        if let Some((_, kind)) = SERVERS.iter().find(|(start, _)| lower.starts_with(start)) {
+            signs.push((*kind, format!("server: {value}")));
+        }
+    }
+    for value in text("x-powered-by") {
+        if value.eq_ignore_ascii_case("express") {
+            signs.push((Kind::Express, format!("x-powered-by: {value}")));
+        }
+    }
+    let host = target::uri(url).and_then(|uri| Some(uri.host()?.to_ascii_lowercase()));
+    if let Some(host) = host
+        && let Some((_, kind)) = HOSTS.iter().find(|(end, _)| {
+            host.strip_suffix(end)
+                .is_some_and(|rest| rest.is_empty() || end.starts_with('.') || rest.ends_with('.'))
+        })
+    {
+        signs.push((*kind, format!("the host {host}")));
+    }
+    // Ceph's request ids have a form of their own.
+    for value in text("x-amz-request-id") {
+        if value.starts_with("tx0") && value.matches('-').count() >= 2 {
+            signs.push((Kind::Ceph, format!("x-amz-request-id: {value}")));
+        }
+    }
+    for name in answer.fields.keys() {
+        if let Some((_, kind)) = FIELDS
+            .iter()
+            .find(|(start, _)| name.as_str().starts_with(start))
+        {
+            signs.push((*kind, format!("the field {name}")));
+        }
+    }
+    signs
+}
+
+/// A cache that has answered.
+fn cache(fields: &HeaderMap) -> Option<&'static str> {
+    let has = |name: &str, part: &str| {
+        let values = fields.get_all(name).iter();
+        let mut texts = values.filter_map(|value| value.to_str().ok());
+        texts.any(|text| text.to_ascii_lowercase().contains(part))
+    };
+    [
+        ("via", "cloudfront", "CloudFront"),
+        ("server", "cloudflare", "Cloudflare"),
+        ("x-served-by", "cache-", "Fastly"),
+        ("via", "varnish", "Varnish"),
+        ("x-varnish", "", "Varnish"),
+        ("server", "akamai", "Akamai"),
+    ]
+    .into_iter()
+    .find(|(name, part, _)| has(name, part))
+    .map(|(_, _, front)| front)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, StatusCode, Version};
+
+    use super::*;
+
+    fn server(url: &str, fields: &[(&str, &str)]) -> Server {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()));
+        let answer = Answer {
+            version: Version::HTTP_11,
+            status: StatusCode::OK,
+            fields: fields.collect(),
+            body: Vec::new(),
+        };
+        Server::of(url, [answer].iter())
+    }
+
+    /// From the documentation of each, and from servers that the tests start.
+    #[test]
+    fn servers_are_known_by_what_they_send() {
+        let here = "http://127.0.0.1/b/k";
+        let cases = [
+            (
+                here,
+                &[
+                    ("server", "AmazonS3"),
+                    ("x-amz-request-id", "4442587FB7D0A2F9"),
+                ][..],
+                Kind::AmazonS3,
+                None,
+            ),
+            (
+                here,
+                &[("server", "MinIO"), ("x-amz-request-id", "17")],
+                Kind::Minio,
+                None,
+            ),
+            (
+                here,
+                &[("server", "nginx/1.22.1"), ("x-minio-deployment-id", "x")],
+                Kind::Minio,
+                Some("nginx"),
+            ),
+            (
+                here,
+                &[("server", "UploadServer"), ("x-goog-hash", "x")],
+                Kind::Gcs,
+                None,
+            ),
+            (
+                here,
+                &[("x-amz-request-id", "tx00000a1b2c-0065-10-default")],
+                Kind::Ceph,
+                None,
+            ),
+            (
+                here,
+                &[("server", "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0")],
+                Kind::Azure,
+                None,
+            ),
+            (here, &[("server", "nginx")], Kind::Nginx, None),
+            (here, &[("server", "Caddy")], Kind::Caddy, None),
+            (
+                here,
+                &[("server", "Apache/2.4.57 (Debian)")],
+                Kind::Apache,
+                None,
+            ),
+            (here, &[("x-powered-by", "Express")], Kind::Express, None),
+            (
+                here,
+                &[("via", "1.1 s3cors"), ("server", "MinIO")],
+                Kind::S3cors,
+                None,
+            ),
+            (here, &[("x-amz-request-id", "x")], Kind::OtherS3, None),
+            (
+                here,
+                &[("server", "cloudflare")],
+                Kind::Unknown,
+                Some("Cloudflare"),
+            ),
+            (here, &[], Kind::Unknown, None),
+            (
+                "https://b.s3.eu-central-1.amazonaws.com/k",
+                &[],
+                Kind::AmazonS3,
+                None,
+            ),
+            (
+                "https://acc.r2.cloudflarestorage.com/b",
+                &[("server", "cloudflare")],
+                Kind::R2,
+                Some("Cloudflare"),
+            ),
+            ("https://storage.googleapis.com/b", &[], Kind::Gcs, None),
+            (
+                "https://notstorage.googleapis.com/b",
+                &[],
+                Kind::Unknown,
+                None,
+            ),
+        ];
+        for (url, fields, kind, front) in cases {
+            let server = server(url, fields);
+            assert_eq!(
+                (server.kind, server.front),
+                (kind, front),
+                "{url} {fields:?}"
+            );
+            assert_eq!(server.evidence.is_empty(), kind == Kind::Unknown);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! `s3cors probe` against servers with one fault each, as `tests/data/probe/servers.json` describes them.
+//! `tests/clients/browser` compares the same servers with Chromium.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::support::binary::run;
+
+const PAGE: &str = "https://app.example";
+
+/// What `servers.json` has.
+fn cases() -> Vec<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/probe/servers.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A server that answers `/N/…` as case N says.
+struct Servers {
+    origins: [String; 2],
+}
+
+/// What caches keep, by target.
+type Kept = Arc<Mutex<HashMap<String, String>>>;
+
+impl Servers {
+    fn start() -> Self {
+        let cases = Arc::new(cases());
+        let kept = Kept::default();
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let origins = [&listeners[0], &listeners[1]]
+            .map(|listener| format!("http://{}", listener.local_addr().unwrap()));
+        for listener in listeners {
+            let (cases, kept, origins) = (Arc::clone(&cases), Arc::clone(&kept), origins.clone());
+            // Ends with the process.
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let (cases, kept, origins) =
+                        (Arc::clone(&cases), Arc::clone(&kept), origins.clone());
+                    thread::spawn(move || serve(stream.unwrap(), &cases, &kept, &origins));
+                }
+            });
+        }
+        Self { origins }
+    }
+
+    fn url(&self, number: usize) -> String {
+        format!("{}/{number}/k", self.origins[0])
+    }
+}
+
+fn serve(stream: TcpStream, cases: &[Value], kept: &Kept, origins: &[String; 2]) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let (method, target) = (
+        line.split(' ').next()?.to_owned(),
+        line.split(' ').nth(1)?.to_owned(),
+    );
+    let mut origin = None;
+    loop {
+        let mut field = String::new();
+        reader.read_line(&mut field).ok()?;
+        let (name, value) = match field.trim_end().split_once(':') {
+            None => break,
+            Some((name, value)) => (name.to_ascii_lowercase(), value.trim().to_owned()),
+        };
+        if name == "origin" {
+            origin = Some(value);
+        }
+    }
+    let path = target.split('?').next()?;
+    let (number, rest) = path.trim_start_matches('/').split_once('/')?;
+    let case = &cases[number.parse::<usize>().ok()?];
+    let answer = match rest {
+        "k" if method == "OPTIONS" => &case["preflight"],
+        "k" if target == path && case.get("kept").is_some() => &case["kept"],
+        "k" => match &origin {
+            None if case.get("without_origin").is_some() => &case["without_origin"],
+            Some(origin) if origin != PAGE && case.get("to_others").is_some() => &case["to_others"],
+            _ => &case["response"],
+        },
+        "2" => &case["hops"][0],
+        _ => &case["missing"],
+    };
+    let authority = origins[0].replacen("http://", "http://user:S3CR3T@", 1);
+    let replace = |text: &str| {
+        text.replace("$PAGE", PAGE)
+            .replace("$ORIGIN", origin.as_deref().unwrap_or("*"))
+            .replace("$URL", &format!("{}/{number}/k", origins[0]))
+            .replace("$OTHER", &format!("{}/{number}", origins[1]))
+            .replace("$AUTHORITY", &format!("{authority}/{number}"))
+    };
+    let mut head = match answer {
+        Value::Null if matches!(rest, "k" | "2") => return None,
+        Value::Null => "HTTP/1.1 404 Scripted\r\naccess-control-allow-origin: *\r\n".to_owned(),
+        answer => format!("HTTP/1.1 {} Scripted\r\n", answer["status"]),
+    };
+    for field in answer["headers"].as_array().into_iter().flatten() {
+        let value = replace(field[1].as_str().unwrap());
+        head += &format!("{}: {value}\r\n", field[0].as_str().unwrap());
+    }
+    head += "content-length: 0\r\nconnection: close\r\n\r\n";
+    if case["cache"] == true && method == "GET" {
+        head = kept.lock().unwrap().entry(target).or_insert(head).clone();
+    }
+    let mut stream = stream;
+    stream.write_all(head.as_bytes()).ok()
+}
+
+/// The arguments for a request of a case.
+fn arguments(case: &Value, url: &str) -> Vec<String> {
+    let request = &case["request"];
+    let mut arguments = vec!["probe".into(), url.into(), "--origin".into(), PAGE.into()];
+    arguments.extend(["--send".into(), "--format".into(), "json".into()]);
+    for name in ["method", "credentials"] {
+        if let Some(value) = request[name].as_str() {
+            arguments.extend([format!("--{name}"), value.to_owned()]);
+        }
+    }
+    for header in request["headers"].as_array().into_iter().flatten() {
+        let header = format!(
+            "{}: {}",
+            header[0].as_str().unwrap(),
+            header[1].as_str().unwrap()
+        );
+        arguments.extend(["--header".into(), header]);
+    }
+    for name in request["read"].as_array().into_iter().flatten() {
+        arguments.extend(["--read".into(), name.as_str().unwrap().to_owned()]);
+    }
+    arguments
+}
+
+#[test]
+fn each_planted_fault_is_found_and_nothing_else() {
+    let servers = Servers::start();
+    for (number, case) in cases().iter().enumerate() {
+        let name = &case["name"];
+        let arguments = arguments(case, &servers.url(number));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let (code, output, complaint) = run(&arguments);
+        assert_eq!(complaint, "", "{name}");
+        assert!(!output.contains("S3CR3T"), "{name}: {output}");
+        let document: Value = serde_json::from_str(&output).unwrap();
+        let expected = &case["expect"];
+        let parameter = expected["parameter"]
+            .as_str()
+            .unwrap()
+            .replace("$PAGE", PAGE);
+        assert_eq!(document["outcome"], expected["outcome"], "{name}: {output}");
+        assert_eq!(document["verdict"]["error"], expected["error"], "{name}");
+        assert_eq!(document["verdict"]["parameter"], parameter, "{name}");
+        let findings = document["findings"].as_array().unwrap();
+        let mut found: Vec<&str> = findings
+            .iter()
+            .map(|one| one["id"].as_str().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(
+            Value::from(found),
+            expected["findings"],
+            "{name}: {findings:?}"
+        );
+        let satisfied = expected["outcome"] == "readable"
+            && !findings.iter().any(|one| one["id"] == "field_not_exposed");
+        assert_eq!(code, i32::from(!satisfied), "{name}");
+        assert_eq!(document["fix"].is_null(), satisfied, "{name}");
+    }
+}
+
+#[test]
+fn a_request_that_may_change_something_is_sent_only_if_asked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/k", listener.local_addr().unwrap());
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let _ = reader.read_line(&mut line);
+            while reader
+                .read_line(&mut String::new())
+                .is_ok_and(|read| read > 2)
+            {}
+            seen.lock()
+                .unwrap()
+                .extend(line.split(' ').next().map(str::to_owned));
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\naccess-control-allow-methods: DELETE\r\n\
+                  content-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+    });
+    let probe = |more: &[&str]| run(&[&["probe", &url, "--origin", PAGE], more].concat());
+
+    let (code, output, _) = probe(&["--method", "DELETE"]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("PREFLIGHT PASSES: DELETE"), "{output}");
+    assert!(asked.lock().unwrap().contains(&"OPTIONS".to_owned()));
+    assert!(!asked.lock().unwrap().contains(&"DELETE".to_owned()));
+
+    let (code, output, _) = probe(&["--method", "DELETE", "--send"]);
+    assert_eq!(code, 0, "{output}");
+    assert!(output.starts_with("READABLE: DELETE"), "{output}");
+    assert!(asked.lock().unwrap().contains(&"DELETE".to_owned()));
+
+    // Only its answer would show anything.
+    let (code, output, complaint) = probe(&["--method", "POST"]);
+    assert_eq!((code, &*output), (2, ""));
+    assert!(complaint.contains("--send"), "{complaint}");
+    assert!(!asked.lock().unwrap().contains(&"POST".to_owned()));
+}
+
+#[test]
+fn what_cannot_be_asked_is_a_clear_error() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}/", silent.local_addr().unwrap());
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/", listener.local_addr().unwrap())
+    };
+    let origin = ["--origin", PAGE];
+    let cases: [(&str, &[&str], i32, &str); 11] = [
+        ("http://a.example/", &[], 2, "--origin"),
+        (
+            "a.example/k",
+            &origin,
+            2,
+            "has no scheme: write http://a.example/k",
+        ),
+        ("ftp://a.example/k", &origin, 2, "only http and https"),
+        ("http://u:p@a.example/", &origin, 2, "browsers refuse"),
+        (
+            "http://a.example/",
+            &["--origin", "app.example"],
+            2,
+            "write https://app.example",
+        ),
+        (
+            "http://a.example/",
+            &["--origin", PAGE, "--method", "TRACE"],
+            2,
+            "no script can use it",
+        ),
+        (
+            "http://a.example/",
+            &["--origin", PAGE, "--header", "a b: 1"],
+            2,
+            "is not a header name",
+        ),
+        (
+            "http://a.example/",
+            &["--origin", PAGE, "--read", "a b"],
+            2,
+            "is not a header name",
+        ),
+        (
+            "http://a.example/",
+            &["--origin", PAGE, "--resolve", "a.example:80"],
+            2,
+            "HOST:PORT:ADDRESS",
+        ),
+        (&closed, &origin, 3, "cannot connect"),
+        (
+            &silent,
+            &["--origin", PAGE, "--timeout", "1"],
+            3,
+            "no answer within 1 seconds",
+        ),
+    ];
+    for (url, more, expected, why) in cases {
+        let (code, _, complaint) = run(&[&["probe", url], more].concat());
+        assert_eq!(code, expected, "{url} {more:?}: {complaint}");
+        assert!(complaint.contains(why), "{url} {more:?}: {complaint}");
+    }
+    let (code, output, _) = run(&["probe", &closed, "--origin", PAGE, "--format", "json"]);
+    let document: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((code, &document["outcome"]), (3, &"unreached".into()));
+}
+
+/// Answers every connection with these bytes, again and again until the other side is gone.
+fn flood(head: &'static [u8], endless: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/k", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(head);
+                while !endless.is_empty() && stream.write_all(endless).is_ok() {}
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn no_server_can_make_it_wait_or_take_memory_without_end() {
+    let line = b"x-a: 0123456789012345678901234567890123456789\r\n";
+    let body = [b'x'; 1 << 16].as_slice();
+    let body: &'static [u8] = Box::leak(body.to_vec().into_boxed_slice());
+    let ok = b"HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\n";
+    let cases = [
+        (flood(b"HTTP/1.1 200 OK\r\n", line), 3),
+        (flood(b"", body), 3),
+        (
+            flood(
+                b"HTTP/1.1 100 Continue\r\n\r\n",
+                b"HTTP/1.1 100 Continue\r\n\r\n",
+            ),
+            3,
+        ),
+        (flood([&ok[..], b"\r\n"].concat().leak(), body), 0),
+        (
+            flood(
+                [&ok[..], b"content-length: 5\r\n\r\n12"].concat().leak(),
+                b"",
+            ),
+            0,
+        ),
+    ];
+    for (url, expected) in cases {
+        let (code, output, complaint) = run(&["probe", &url, "--origin", PAGE, "--timeout", "2"]);
+        assert_eq!(code, expected, "{url}: {output}{complaint}");
+    }
+}
