@@ -66,6 +66,18 @@ pub(crate) fn check_http2(request: &request::Parts) -> Result<(), Error> {
     if names.any(|name| imitates_framing(name.as_str())) {
         return Err(Error::MalformedRequest(IMITATED_FRAMING));
     }
+    // RFC 9113 §8.2.1: a value neither begins nor ends with a space or tab.
+    let is_padded = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        [value.first(), value.last()]
+            .iter()
+            .any(|byte| matches!(byte, Some(b' ' | b'\t')))
+    };
+    if request.headers.values().any(is_padded) {
+        return Err(Error::MalformedRequest(
+            "a field value begins or ends with a space",
+        ));
+    }
     let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
