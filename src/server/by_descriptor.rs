@@ -1,27 +1,49 @@
 //! A worker's client connections by file descriptor, so that those in the reserve can be closed when
 //! the limit on open files is lowered.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::os::fd::RawFd;
 
 use tokio::task::AbortHandle;
 
-/// The tasks of connections, at the index of their descriptor.
+/// The connections, at the index of their descriptor.
 #[derive(Debug, Default)]
-pub(super) struct ByDescriptor(RefCell<Vec<Option<AbortHandle>>>);
+pub(super) struct ByDescriptor(RefCell<Vec<Option<Conn>>>);
+
+#[derive(Debug)]
+struct Conn {
+    task: AbortHandle,
+    /// Whether a request is under way.
+    is_busy: Cell<bool>,
+    /// Whether it ends with the request under way.
+    is_retired: Cell<bool>,
+}
+
+/// What became of the connections whose descriptors are needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Retired {
+    /// Closed at once.
+    pub(super) idle: usize,
+    /// To be closed after the request under way.
+    pub(super) busy: usize,
+}
 
 impl ByDescriptor {
     pub(super) fn add(&self, descriptor: RawFd, task: AbortHandle) {
         let Ok(index) = usize::try_from(descriptor) else {
             return;
         };
-        let mut tasks = self.0.borrow_mut();
-        if tasks.len() <= index {
-            tasks.resize(index + 1, None);
+        let mut conns = self.0.borrow_mut();
+        if conns.len() <= index {
+            conns.resize_with(index + 1, || None);
         }
-        if let Some(slot) = tasks.get_mut(index) {
-            *slot = Some(task);
+        if let Some(slot) = conns.get_mut(index) {
+            *slot = Some(Conn {
+                task,
+                is_busy: Cell::new(false),
+                is_retired: Cell::new(false),
+            });
         }
     }
 
@@ -33,14 +55,47 @@ impl ByDescriptor {
         }
     }
 
-    /// Closes the connections whose descriptors are in `range`; how many there were.
-    pub(super) fn close(&self, range: Range<RawFd>) -> usize {
+    /// Notes whether a request is under way on a connection.
+    pub(super) fn set_busy(&self, descriptor: RawFd, is_busy: bool) {
+        self.with(descriptor, |conn| conn.is_busy.set(is_busy));
+    }
+
+    /// Whether a connection ends with the request under way.
+    pub(super) fn is_retired(&self, descriptor: RawFd) -> bool {
+        let is_retired = self.with(descriptor, |conn| conn.is_retired.get());
+        is_retired.unwrap_or_default()
+    }
+
+    fn with<T>(&self, descriptor: RawFd, with: impl FnOnce(&Conn) -> T) -> Option<T> {
+        let index = usize::try_from(descriptor).ok()?;
+        self.0.borrow().get(index)?.as_ref().map(with)
+    }
+
+    /// Closes the idle connections whose descriptors are in `range`, and has the others end with the
+    /// request under way.
+    pub(super) fn retire(&self, range: Range<RawFd>) -> Retired {
         let index = |bound: RawFd| usize::try_from(bound).unwrap_or(0);
-        let tasks = self.0.borrow();
-        let end = index(range.end).min(tasks.len());
-        let found = tasks.get(index(range.start)..end).unwrap_or_default();
-        let tasks = found.iter().flatten();
-        tasks.map(AbortHandle::abort).count()
+        let conns = self.0.borrow();
+        let end = index(range.end).min(conns.len());
+        let found = conns.get(index(range.start)..end).unwrap_or_default();
+        let mut retired = Retired::default();
+        for conn in found.iter().flatten() {
+            conn.is_retired.set(true);
+            if conn.is_busy.get() {
+                retired.busy += 1;
+            } else {
+                conn.task.abort();
+                retired.idle += 1;
+            }
+        }
+        retired
+    }
+
+    /// Closes what is left of the retired connections; how many there were.
+    pub(super) fn close_retired(&self) -> usize {
+        let conns = self.0.borrow();
+        let left = conns.iter().flatten().filter(|conn| conn.is_retired.get());
+        left.map(|conn| conn.task.abort()).count()
     }
 }
 
@@ -51,25 +106,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_connections_in_the_range_are_closed() {
+    fn idle_connections_in_the_range_are_closed_and_others_get_time() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build_local(tokio::runtime::LocalOptions::default())
             .unwrap();
         runtime.block_on(async {
             let (by_descriptor, mut tasks) = (ByDescriptor::default(), JoinSet::new());
-            for descriptor in [3, 5, 6, 7, 9] {
+            for descriptor in [3, 5, 6, 7, 8, 9] {
                 let task = tasks.spawn_local(std::future::pending::<()>());
                 by_descriptor.add(descriptor, task);
             }
             by_descriptor.remove(6);
             by_descriptor.remove(1000);
-            assert_eq!(by_descriptor.close(0..0), 0);
-            assert_eq!(by_descriptor.close(10..20), 0);
-            assert_eq!(by_descriptor.close(5..9), 2);
+            by_descriptor.set_busy(8, true);
+            by_descriptor.set_busy(1000, true);
+            assert_eq!(by_descriptor.retire(0..0), Retired::default());
+            assert_eq!(by_descriptor.retire(10..20), Retired::default());
+            assert_eq!(by_descriptor.retire(5..9), Retired { idle: 2, busy: 1 });
             for _ in 0..2 {
                 let ended = tasks.join_next().await.unwrap();
                 assert!(ended.unwrap_err().is_cancelled());
             }
+            assert_eq!(tasks.len(), 4);
+            assert!(by_descriptor.is_retired(8) && !by_descriptor.is_retired(9));
+            [5, 7]
+                .into_iter()
+                .for_each(|closed| by_descriptor.remove(closed));
+            assert_eq!(by_descriptor.close_retired(), 1);
+            let ended = tasks.join_next().await.unwrap();
+            assert!(ended.unwrap_err().is_cancelled());
             assert_eq!(tasks.len(), 3);
         });
     }

@@ -13,13 +13,12 @@ use crate::metrics::Metrics;
 use crate::proxy::{ConnFate, Proxy};
 use crate::routing::client::Client;
 
-use super::drain::DrainSignal;
+use super::end_signal::EndSignal;
 use super::head_reader::{HeadReader, Then};
 use super::http2::Http2;
-use super::lingering_close::{end, linger};
 use super::listener::Socket;
 use super::prefixed::Prefixed;
-use super::{Limits, http1_server};
+use super::{Limits, http1_server, lingering_close};
 
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
@@ -58,15 +57,15 @@ impl Protocols {
         spoken: Spoken,
         client: Client,
         proxy: &Rc<Proxy>,
-        drain: &DrainSignal,
+        end: &EndSignal<'_>,
     ) {
         if spoken == Spoken::Http2 {
             let proxy = Rc::clone(proxy);
-            return Box::pin(self.http2.serve(stream, client, proxy, drain)).await;
+            return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
         }
         let may_be_http2 = spoken == Spoken::Unknown;
-        let closing = pin!(drain.closing());
-        let mut reader = HeadReader::new(&self.limits, may_be_http2, closing);
+        let closing = pin!(end.drain.closing());
+        let mut reader = HeadReader::new(&self.limits, may_be_http2, end, closing);
         let mut bound = None;
         loop {
             let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;
@@ -78,11 +77,12 @@ impl Protocols {
             }
             match turn.then {
                 Then::HeadReader => {}
-                Then::End => return end(stream).await,
-                Then::Linger => return Box::pin(linger(stream)).await,
+                Then::End => return lingering_close::end(stream).await,
+                Then::Linger => return Box::pin(lingering_close::linger(stream)).await,
                 Then::Exchange(exchange) => {
+                    end.set_busy(true);
                     let (ahead, deadline) = (&mut reader.ahead, &mut reader.deadline);
-                    let closes = || drain.is_closing();
+                    let closes = || end.is_ending();
                     // Boxed: a connection that waits has no room for an exchange.
                     let went = Box::pin(proxy.carry_out(
                         &exchange,
@@ -96,14 +96,17 @@ impl Protocols {
                     proxy.take_back(*exchange);
                     match went {
                         ConnFate::On => {}
-                        ConnFate::Ends => return end(stream).await,
+                        ConnFate::Ends => return lingering_close::end(stream).await,
                         ConnFate::Cut => return,
-                        ConnFate::Refused => return Box::pin(linger(stream)).await,
+                        ConnFate::Refused => {
+                            return Box::pin(lingering_close::linger(stream)).await;
+                        }
                     }
                 }
                 Then::HeaderMapRequest(request) => {
+                    end.set_busy(true);
                     let ahead = std::mem::take(&mut reader.ahead);
-                    let served = http1_server::serve(stream, ahead, request, client, proxy, drain);
+                    let served = http1_server::serve(stream, ahead, request, client, proxy, end);
                     let Some(kept) = Box::pin(served).await else {
                         return;
                     };
@@ -113,7 +116,7 @@ impl Protocols {
                     let first = std::mem::take(&mut reader.ahead).into();
                     let stream = Prefixed::new(first, stream);
                     let proxy = Rc::clone(proxy);
-                    return Box::pin(self.http2.serve(stream, client, proxy, drain)).await;
+                    return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
                 }
             }
             reader.rest();

@@ -20,6 +20,7 @@ use crate::routing::client::Client;
 use super::admission::Admission;
 use super::connection::{Protocols, Spoken};
 use super::drain::DrainSignal;
+use super::end_signal::EndSignal;
 use super::listener::Socket;
 use super::proxy_protocol::ProxySource;
 use super::tls::TlsCell;
@@ -47,7 +48,7 @@ impl Handshake {
         admission: &Admission,
         protocols: &Protocols,
         proxy: &Rc<Proxy>,
-        drain: &DrainSignal,
+        end: &EndSignal<'_>,
     ) {
         let address = address.map(|address| address.to_canonical());
         let client = Client {
@@ -61,10 +62,10 @@ impl Handshake {
                 return overload::tell(stream).await;
             };
             let spoken = Spoken::Unknown;
-            return protocols.serve(stream, spoken, client, proxy, drain).await;
+            return protocols.serve(stream, spoken, client, proxy, end).await;
         }
         // Boxed, so that what is plain needs no room for a handshake.
-        let served = self.serve_after_handshake(stream, client, admission, protocols, proxy, drain);
+        let served = self.serve_after_handshake(stream, client, admission, protocols, proxy, end);
         Box::pin(served).await;
     }
 
@@ -75,7 +76,7 @@ impl Handshake {
         admission: &Admission,
         protocols: &Protocols,
         proxy: &Rc<Proxy>,
-        drain: &DrainSignal,
+        end: &EndSignal<'_>,
     ) {
         let address = client.address;
         let handshake = async {
@@ -118,7 +119,7 @@ impl Handshake {
             admission.handshake_failed(reason);
             handshake_log::log(reason, &self.listener, address, &error);
         };
-        let (_counted, entered) = match unless_too_late(handshake, drain).await {
+        let (_counted, entered) = match unless_too_late(handshake, end.drain).await {
             Some(Ok(Some(entered))) => entered,
             Some(Err(failure)) => return failed(failure),
             Some(Ok(None)) | None => return,
@@ -126,7 +127,7 @@ impl Handshake {
         match entered {
             Entered::Plain(stream) => {
                 let spoken = Spoken::Unknown;
-                protocols.serve(stream, spoken, client, proxy, drain).await;
+                protocols.serve(stream, spoken, client, proxy, end).await;
             }
             Entered::PlainHttp(stream) => {
                 let error = io::Error::other("the client speaks plain HTTP to a TLS listener");
@@ -138,7 +139,7 @@ impl Handshake {
                     true => Spoken::Http2,
                     false => Spoken::Http1,
                 };
-                protocols.serve(*stream, spoken, client, proxy, drain).await;
+                protocols.serve(*stream, spoken, client, proxy, end).await;
             }
         }
     }

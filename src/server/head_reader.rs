@@ -18,6 +18,7 @@ use crate::routing::client::Client;
 
 use super::Limits;
 use super::drain::GRACE;
+use super::end_signal::EndSignal;
 use super::listener::Socket;
 
 /// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
@@ -84,6 +85,7 @@ impl From<Then> for Turn {
 /// Waits for requests, for as long as a client may be silent and nobody stops the server.
 pub(super) struct HeadReader<'w, C> {
     limits: &'w Limits,
+    end: &'w EndSignal<'w>,
     closing: Pin<&'w mut C>,
     is_closing: bool,
     /// True until the first byte arrives.
@@ -104,9 +106,15 @@ pub(super) struct HeadReader<'w, C> {
 
 impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     /// A connection has begun; `closing` ends when the server begins to drain.
-    pub(super) fn new(limits: &'w Limits, may_be_http2: bool, closing: Pin<&'w mut C>) -> Self {
+    pub(super) fn new(
+        limits: &'w Limits,
+        may_be_http2: bool,
+        end: &'w EndSignal<'w>,
+        closing: Pin<&'w mut C>,
+    ) -> Self {
         Self {
             limits,
+            end,
             closing,
             is_closing: false,
             is_fresh: true,
@@ -244,11 +252,12 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
 
     fn is_closing(&mut self, cx: &mut Context<'_>) -> bool {
         self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
-        self.is_closing
+        self.is_closing || self.end.is_retired()
     }
 
     /// Nothing came: whether that is still allowed.
     fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
+        self.end.set_busy(self.is_partial);
         if self.is_closing(cx) && !self.is_partial {
             if !self.is_fresh {
                 return Poll::Ready(Then::End.into());

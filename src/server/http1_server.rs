@@ -29,7 +29,7 @@ use crate::routing::client::Client;
 use crate::upstream::client_body::BodyFeed;
 use crate::upstream::request_body::{InterimResponses, RequestBody};
 
-use super::drain::DrainSignal;
+use super::end_signal::EndSignal;
 use super::lingering_close::linger;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
@@ -73,7 +73,7 @@ pub(super) async fn serve<S: Socket>(
     single: HeaderMapRequest,
     client: Client,
     proxy: &Rc<Proxy>,
-    drain: &DrainSignal,
+    end: &EndSignal<'_>,
 ) -> Option<(S, Vec<u8>)> {
     let (request, said) = proxy.read_head(&ahead)?;
     let (mut body, feed) = RequestBody::from_http1(single.framing);
@@ -145,7 +145,7 @@ pub(super) async fn serve<S: Socket>(
         Some(_) => !connection.feed.is_read(),
     };
     // If an upgrade was asked for, the client may have sent what is not HTTP.
-    let closes = single.closes || single.has_upgrade || is_unread || drain.is_closing();
+    let closes = single.closes || single.has_upgrade || is_unread || end.is_ending();
     let form = said.form_of(&head, &body, closes);
     let sent = connection.send(&head, body, form, said, proxy).await;
     let Connection {

@@ -9,6 +9,7 @@ mod bound_socket;
 mod by_descriptor;
 mod connection;
 mod drain;
+mod end_signal;
 mod entrances;
 #[doc(hidden)]
 pub mod fuzzing;

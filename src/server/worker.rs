@@ -22,9 +22,10 @@ use crate::telemetry::traces::Tracer;
 use super::accept_backoff::Shortage;
 use super::admission::Admission;
 use super::bound_socket::BoundSocket;
-use super::by_descriptor::ByDescriptor;
+use super::by_descriptor::{ByDescriptor, Retired};
 use super::connection::Protocols;
 use super::drain::DrainSignal;
+use super::end_signal::EndSignal;
 use super::handshake::Handshake;
 use super::heartbeat::Heartbeat;
 use super::listener::{Accepted, Listener, Socket};
@@ -36,6 +37,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long to wait after the system has no descriptor or memory left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a request may go on whose connection has a descriptor of the reserve.
+const RETIRED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// For how many refused clients each worker waits at a time, so that they can read the 503; beyond
 /// that, it is sent without waiting.
@@ -84,6 +88,8 @@ struct Shared {
     by_descriptor: ByDescriptor,
     /// Where the reserve of descriptors began when this worker last looked.
     reserve_begins: Cell<RawFd>,
+    /// Until when requests on connections with a descriptor of the reserve may go on.
+    retired_until: Cell<Option<Instant>>,
     clients: Rc<PerClient>,
     /// How many clients a 503 is being sent to.
     refused: Cell<usize>,
@@ -113,6 +119,7 @@ impl Shared {
             room: start.connections,
             by_descriptor: ByDescriptor::default(),
             reserve_begins: Cell::new(descriptor_reserve::reserved().start),
+            retired_until: Cell::new(None),
             clients: Rc::new(PerClient::new(start.connections_per_client)),
             refused: Cell::new(0),
             drain: start.drain,
@@ -121,22 +128,43 @@ impl Shared {
 }
 
 impl Shared {
-    /// Closes the connections that have a descriptor of the reserve. There are some only after the
-    /// limit on open files was lowered.
+    /// Ends the connections that have a descriptor of the reserve: idle ones at once, the others after
+    /// the request under way, for which they have a limited time. There are some only after the limit
+    /// on open files was lowered.
     fn keep_reserve(&self) {
         descriptor_reserve::read_limit();
         let reserved = descriptor_reserve::reserved();
         if self.reserve_begins.replace(reserved.start) <= reserved.start {
-            return;
+            return self.close_retired();
         }
         let limit = reserved.end;
-        let closed = self.by_descriptor.close(reserved);
-        if closed > 0 {
+        let Retired { idle, busy } = self.by_descriptor.retire(reserved);
+        if busy > 0 {
+            let until = Instant::now() + RETIRED_PATIENCE;
+            self.retired_until.set(Some(until));
+        }
+        if idle + busy > 0 {
             tracing::warn!(
                 limit,
-                closed,
-                "the limit on open files was lowered: connections were closed to keep a reserve of descriptors for the admin listener"
+                closed = idle,
+                closing = busy,
+                "the limit on open files was lowered: connections are closed to keep a reserve of descriptors for the admin listener"
             );
+        }
+    }
+
+    /// Closes the connections whose last request takes too long.
+    fn close_retired(&self) {
+        let is_over = |until: Instant| until <= Instant::now();
+        if self.retired_until.get().is_some_and(is_over) {
+            self.retired_until.set(None);
+            let closed = self.by_descriptor.close_retired();
+            if closed > 0 {
+                tracing::warn!(
+                    closed,
+                    "connections were closed in the middle of a request to keep a reserve of descriptors for the admin listener"
+                );
+            }
         }
     }
 }
@@ -268,9 +296,9 @@ impl AcceptLoop {
         let (handshake, shared) = (Rc::clone(&self.handshake), Rc::clone(&self.shared));
         self.spawn(descriptor, |open| async move {
             let protocols = &shared.protocols;
-            let (proxy, drain) = (&shared.proxy, &shared.drain);
-            let admission = &open.admission;
-            let served = handshake.serve(stream, address, admission, protocols, proxy, drain);
+            let (proxy, admission) = (&shared.proxy, &open.admission);
+            let end = EndSignal::new(&shared.drain, &shared.by_descriptor, descriptor);
+            let served = handshake.serve(stream, address, admission, protocols, proxy, &end);
             served.await;
         });
     }

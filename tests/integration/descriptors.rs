@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -91,6 +93,18 @@ fn limit_descriptors(process: &Process, limit: Option<u64>) {
     };
     let pid = Pid::from_child(&process.child);
     prlimit(Some(pid), Resource::Nofile, limit).unwrap();
+}
+
+/// The highest descriptor that a process has of a connection.
+fn highest_descriptor(process: &Process) -> u64 {
+    let folder = format!("/proc/{}/fd", process.child.id());
+    let open = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let is_socket = |entry: &fs::DirEntry| {
+        let target = fs::read_link(entry.path());
+        target.is_ok_and(|target| target.to_str().unwrap().starts_with("socket:"))
+    };
+    let number = |entry: fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
+    open.filter(is_socket).map(number).max().unwrap()
 }
 
 #[test]
@@ -199,4 +213,75 @@ fn the_operator_is_served_after_the_limit_was_lowered() {
         .collect();
     check(&process, "raised");
     drop(crowd);
+}
+
+/// A request under way is finished on a connection that has a descriptor of the reserve.
+#[test]
+fn a_request_under_way_is_finished_after_the_limit_was_lowered() {
+    let folder = Folder::new("lowered-busy");
+    let (go, gone) = mpsc::channel();
+    let gone = Mutex::new(gone);
+    let upstream = MockUpstream::scripted(true, move |exchange| {
+        if exchange.request.target() == "/slow" {
+            exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+            gone.lock().unwrap().recv().unwrap();
+            exchange.send("k");
+        } else {
+            exchange.send("HTTP/1.1 204 No Content\r\n\r\n");
+        }
+        true
+    });
+    let mut process = start("-n 1024", "127.0.0.1", &upstream, &folder);
+    let crowd: Vec<_> = (0..60)
+        .map(|_| {
+            let mut client = RawClient::connect(process.address);
+            assert_eq!(client.send(GET).receive("GET").status, 204);
+            client
+        })
+        .collect();
+    let mut busy = RawClient::connect(process.address);
+    let mut partial = RawClient::connect(process.address);
+    // What was sent to the second has been read once what was sent to the first is.
+    partial.send("GET / HTTP/1.1\r\nHos");
+    busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    while upstream
+        .requests()
+        .iter()
+        .all(|request| request.target() != "/slow")
+    {
+        thread::yield_now();
+    }
+    limit_descriptors(&process, Some(highest_descriptor(&process) + 1));
+    let line = process.logged("the limit on open files was lowered");
+    assert!(line.contains("closing=2"), "{line}");
+
+    go.send(()).unwrap();
+    assert_eq!(busy.receive("GET").text(), "ok");
+    assert!(busy.is_closed());
+    let answer = partial.send("t: a\r\n\r\n").receive("GET");
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.values("connection"), ["close"]);
+    drop(crowd);
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_cut_after_the_limit_was_lowered() {
+    let folder = Folder::new("lowered-slow");
+    let (_go, gone) = mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let upstream = MockUpstream::scripted(true, move |_| {
+        let _ = gone.lock().unwrap().recv();
+        false
+    });
+    let mut process = start("-n 1024", "127.0.0.1", &upstream, &folder);
+    let mut busy: Vec<_> = (0..40)
+        .map(|_| RawClient::connect(process.address))
+        .collect();
+    let last = busy.last_mut().unwrap();
+    last.send(GET);
+    upstream.wait_for_request();
+    limit_descriptors(&process, Some(highest_descriptor(&process) + 1));
+    process.logged("the limit on open files was lowered");
+    process.logged("connections were closed in the middle of a request");
+    assert!(busy.last_mut().unwrap().is_closed());
 }

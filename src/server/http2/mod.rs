@@ -32,7 +32,7 @@ use crate::upstream::request_body::RequestBody;
 use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::Limits;
-use super::drain::DrainSignal;
+use super::end_signal::EndSignal;
 use control_frame_limit::{ControlFrameLimit, goaway};
 use receive_window::ReceiveBudget;
 use streams::{Streams, Tasks};
@@ -65,7 +65,7 @@ impl Http2 {
         stream: S,
         client: Client,
         proxy: Rc<Proxy>,
-        drain: &DrainSignal,
+        end: &EndSignal<'_>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -112,7 +112,9 @@ impl Http2 {
         let mut connection = pin!(connection);
         let turn = |connection: Pin<&mut _>, cx: &mut Context<'_>| {
             unread.poll_discard(cx);
-            sender.poll_turn(connection, cx)
+            let ended = sender.poll_turn(connection, cx);
+            end.set_busy(streams.is_busy());
+            ended
         };
         let limits = &self.limits;
         let quiet = streams.quiet_for(|has_begun| match has_begun {
@@ -124,7 +126,8 @@ impl Http2 {
             ended = poll_fn(|cx| turn(connection.as_mut(), cx)) => Some(ended),
             () = quiet => None,
             () = streams.asked_for(limits.requests_per_connection) => None,
-            () = drain.closing() => None,
+            () = end.drain.closing() => None,
+            () = end.retired() => None,
         };
         let ended = match ended {
             Some(ended) => ended,

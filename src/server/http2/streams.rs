@@ -112,6 +112,16 @@ impl Streams {
         self.malformed.get()
     }
 
+    /// Whether more waits for the client than may, beyond one piece of each response.
+    fn has_much_waiting(&self) -> bool {
+        self.waiting.get() > self.most_waiting
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open.get() > 0
+    }
+
     /// Ends when there were `most` requests; asked whenever the connection was.
     pub(super) async fn asked_for(&self, most: usize) {
         poll_fn(|_| match self.begun.get() >= most {
@@ -218,7 +228,7 @@ impl StreamBody {
     /// Whether it is not its turn: something of it waits already, and too much of all.
     fn is_held(&self) -> bool {
         let streams = &self.exchange.streams;
-        self.waiting.get() > 0 && streams.waiting.get() > streams.most_waiting
+        self.waiting.get() > 0 && streams.has_much_waiting()
     }
 
     fn piece(&self, bytes: Bytes) -> Piece {
