@@ -62,9 +62,11 @@ impl Proxy {
                 Ok(()) => {
                     in_flight.answered();
                     let failures = route.metrics.upstream_failures(self.worker);
-                    let response =
-                        response.map(|body| UpstreamBody::new(body, in_flight, failures));
-                    return Ok(response.map(Body::from_http2));
+                    let is_early = progress.is_some_and(|progress| progress.stage() != Stage::Done);
+                    return Ok(response.map(|body| {
+                        let body = UpstreamBody::new(body, in_flight, failures);
+                        Body::from_http2(body).early(is_early)
+                    }));
                 }
                 Err(error) => (Fate::Unknown, error, None),
             },

@@ -34,6 +34,7 @@ pub(crate) mod no_response;
 pub(crate) mod own_answer;
 pub(crate) mod own_response;
 pub(crate) mod preflight;
+pub(crate) mod read_ahead;
 pub(crate) mod received;
 pub(crate) mod request_edit;
 pub(crate) mod request_id;

@@ -1,15 +1,16 @@
 //! The response's body: one that comes from the upstream, or one made here.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -24,6 +25,7 @@ use crate::upstream::error::body_cause;
 use super::body_error::{BodyError, note_cut};
 use super::http1_client::response_body::Http1Body;
 use super::log_guard::LogGuard;
+use super::read_ahead::{LONGEST_WAIT, ReadAhead};
 use super::tunnel::Tunnel;
 
 /// A response's body.
@@ -31,6 +33,8 @@ pub struct Body {
     kind: Kind,
     /// Where there is an access log: what it will say of the request at the body's end.
     logged: Option<Box<LogGuard>>,
+    /// If the response came before the request's end: what of it was read before its head was sent.
+    ahead: Option<Box<ReadAhead>>,
 }
 
 enum Kind {
@@ -48,34 +52,56 @@ impl Body {
     }
 
     pub(crate) fn fixed(bytes: impl Into<Bytes>) -> Self {
-        Self {
-            kind: Kind::Fixed(bytes.into()),
-            logged: None,
-        }
+        Self::new(Kind::Fixed(bytes.into()))
     }
 
     /// One that an HTTP/1.1 upstream sends.
     pub(crate) fn from_http1(body: Http1Body) -> Self {
-        Self {
-            kind: Kind::Http1(Box::new(body)),
-            logged: None,
-        }
+        Self::new(Kind::Http1(Box::new(body)))
     }
 
     /// One that an HTTP/2 upstream sends.
     pub(crate) fn from_http2(body: UpstreamBody) -> Self {
-        Self {
-            kind: Kind::Http2(Box::new(body)),
-            logged: None,
-        }
+        Self::new(Kind::Http2(Box::new(body)))
     }
 
     /// What comes instead of a body once the upstream has left HTTP.
     pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
+        Self::new(Kind::Tunnel(Box::new(tunnel)))
+    }
+
+    fn new(kind: Kind) -> Self {
         Self {
-            kind: Kind::Tunnel(Box::new(tunnel)),
+            kind,
             logged: None,
+            ahead: None,
         }
+    }
+
+    /// Marks the body of a response that came before the request's end.
+    pub(crate) fn early(mut self, is_early: bool) -> Self {
+        self.ahead = is_early.then(Box::default);
+        self
+    }
+
+    /// Reads the body of an [early response](super::read_ahead) before its head is sent, if it is
+    /// short and comes soon; `None`: it is sent as it comes.
+    pub fn read_ahead(&mut self, status: StatusCode) -> Option<impl Future<Output = ()>> {
+        let size = self.size_hint();
+        let Self { kind, ahead, .. } = self;
+        let ahead = ahead.as_deref_mut()?;
+        ReadAhead::is_worth_waiting(status, &size).then_some(async move {
+            let read = poll_fn(|cx| {
+                while !kind.is_end_stream() {
+                    if ahead.add(ready!(kind.poll_frame(cx))).is_ready() {
+                        break;
+                    }
+                }
+                Poll::Ready(())
+            });
+            // What was read until then is sent with the head.
+            let _ = tokio::time::timeout(LONGEST_WAIT, read).await;
+        })
     }
 
     /// Whether a tunnel comes instead of the body.
@@ -108,6 +134,13 @@ impl Body {
         logged.set_cut((!self.is_end_stream()).then_some(BodyCut::Client));
         self.logged = Some(logged);
         self
+    }
+
+    /// Reads only a small piece next: much waits for its client already.
+    pub fn read_small(&mut self) {
+        if let Kind::Http1(body) = &mut self.kind {
+            body.read_small();
+        }
     }
 
     /// How long its receiver may leave a piece of it.
@@ -159,12 +192,10 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match &mut self.kind {
-            Kind::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Http1(body) => body.poll_frame(cx),
-            Kind::Http2(body) => body.poll_frame(cx),
-            Kind::Tunnel(_) => Poll::Ready(None),
+        let ahead = self.ahead.as_mut();
+        let frame = match ahead.and_then(|ahead| ahead.poll_take(cx)) {
+            Some(frame) => frame.map(Some),
+            None => self.kind.poll_frame(cx),
         };
         if self.logged.is_some() {
             let has_ended = self.is_end_stream();
@@ -186,20 +217,48 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Fixed(bytes) => bytes.is_empty(),
-            Kind::Http1(body) => body.is_end_stream(),
-            Kind::Http2(body) => body.inner.is_end_stream(),
-            Kind::Tunnel(_) => true,
+        self.ahead.as_ref().is_none_or(|ahead| ahead.is_empty()) && self.kind.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.kind.size_hint();
+        let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.bytes());
+        match left.exact() {
+            Some(left) => SizeHint::with_exact(left + ahead),
+            None => left,
+        }
+    }
+}
+
+impl Kind {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Fixed(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Fixed(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx),
+            Self::Tunnel(_) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Fixed(bytes) => bytes.is_empty(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.inner.is_end_stream(),
+            Self::Tunnel(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Http1(body) => body.size_hint(),
-            Kind::Http2(body) => body.inner.size_hint(),
-            Kind::Tunnel(_) => SizeHint::with_exact(0),
+        match self {
+            Self::Fixed(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.inner.size_hint(),
+            Self::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -4,20 +4,24 @@
 //! so large pieces are read only while few bytes wait.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 /// With more bytes than this waiting, only small pieces are read.
 const BUDGET: usize = 8 * 1024 * 1024;
 
+/// The same for what comes with the heads of responses to HTTP/2 streams, of which a client has many.
+const HEAD_BUDGET: usize = 1024 * 1024;
+
 /// The bytes that wait.
-#[derive(Debug, Default)]
-pub(crate) struct Untaken(Cell<usize>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Untaken(Rc<Cell<usize>>);
 
 impl Untaken {
     /// Counts bytes that wait, until it is dropped.
-    pub(crate) fn hold(&self, bytes: usize) -> Held<'_> {
+    pub(crate) fn hold(&self, bytes: usize) -> Held {
         self.0.set(self.0.get() + bytes);
         Held {
-            untaken: self,
+            untaken: self.clone(),
             bytes,
         }
     }
@@ -29,15 +33,33 @@ impl Untaken {
             false => wanted,
         }
     }
+
+    /// The same for what is read with the head of a response.
+    pub(crate) fn head_piece(&self, wanted: usize, least: usize) -> usize {
+        match self.0.get() > HEAD_BUDGET {
+            true => wanted.min(least),
+            false => wanted,
+        }
+    }
 }
 
 /// Bytes that wait.
-pub(crate) struct Held<'u> {
-    untaken: &'u Untaken,
+#[derive(Debug)]
+pub(crate) struct Held {
+    untaken: Untaken,
     bytes: usize,
 }
 
-impl Drop for Held<'_> {
+impl Held {
+    /// Only so many of them wait now.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        let left = &self.untaken.0;
+        left.set(left.get() - self.bytes + bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         let left = &self.untaken.0;
         left.set(left.get() - self.bytes);
@@ -59,5 +81,9 @@ mod tests {
         assert_eq!(untaken.piece(256, 16), 256);
         drop(more);
         assert_eq!(untaken.0.get(), 0);
+        let mut held = untaken.hold(HEAD_BUDGET + 1);
+        assert_eq!(untaken.head_piece(64, 16), 16);
+        held.set(HEAD_BUDGET);
+        assert_eq!(untaken.head_piece(64, 16), 64);
     }
 }

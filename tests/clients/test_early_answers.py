@@ -10,6 +10,7 @@ import io
 import pathlib
 import shutil
 import subprocess
+import threading
 
 import pycurl
 import pytest
@@ -29,18 +30,23 @@ VERSIONS = pytest.mark.parametrize("version", ["1.1", "2"])
 class Denies(upstreams.Upstream):
     """Answers 403 to each request at once; then reads the body and throws it away, or closes."""
 
-    def __init__(self, reads_on):
+    def __init__(self, reads_on, chunked):
         self.reads_on = reads_on
+        self.chunked = chunked
         super().__init__()
 
     def answer(self, connection, method, target, fields):
         close = "" if self.reads_on else "Connection: close\r\n"
-        # At once, as servers do. A curl 7.88 that gets the head alone ends its stream before the length that
-        # it declared, and takes the reset that this malformed request gets for a failure (RFC 9113 8.1.1).
-        connection.wfile.write(
-            "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n"
-            f"Content-Length: {len(ERROR)}\r\n{close}\r\n{ERROR}".encode()
-        )
+        framing = "Transfer-Encoding: chunked" if self.chunked else f"Content-Length: {len(ERROR)}"
+        head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n{framing}\r\n{close}\r\n"
+        # In two pieces. A curl 7.88 that gets the head alone ends its stream before the length that it declared,
+        # and takes the reset that this malformed request gets for a failure (RFC 9113 8.1.1).
+        connection.wfile.write(head.encode())
+        if self.chunked:
+            connection.wfile.write(f"{len(ERROR):x}\r\n{ERROR}\r\n".encode())
+            connection.wfile.write(b"0\r\n\r\n")
+        else:
+            connection.wfile.write(ERROR.encode())
         left = int(fields.get("content-length", 0))
         while self.reads_on and left and (block := connection.rfile.read1(min(left, upstreams.MIB))):
             left -= len(block)
@@ -48,14 +54,14 @@ class Denies(upstreams.Upstream):
             raise ConnectionError("the rest is not wanted")
 
 
-@pytest.fixture(scope="module", params=["reads on", "closes"])
+@pytest.fixture(scope="module", params=["reads on", "closes", "reads on, in chunks"])
 def edge(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("early")
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["PUT"])))
     (folder / "body").write_bytes(bytes(SIZE))
     certificates.write(folder)
     listener = {"tls": [{"certificate": "site.pem", "key": "site.pem"}]}
-    with Denies(request.param == "reads on") as upstream:
+    with Denies(request.param.startswith("reads on"), "chunks" in request.param) as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
         with proxy.S3cors(folder, route, listener=listener) as running:
             running.body = folder / "body"
@@ -140,3 +146,38 @@ def test_over_http2_a_client_that_does_not_stop_is_reset_without_an_error(edge):
         client.until(DATA, 1, END_STREAM)
         assert client.until(RST_STREAM, 1).error == "NO_ERROR"
         assert client.get(3) == "403"
+
+
+def test_over_http2_the_head_waits_for_a_short_body(edge):
+    """Both arrive in one TLS record, so that no client ends its stream between them."""
+    for _ in range(20):
+        with Connection(edge.port, tls=True) as client:
+            client.send(headers(1, request("PUT", "/bucket/key"), end=False), data(1, b"x"))
+            client.until(HEADERS, 1)
+            client.socket.setblocking(False)
+            assert client.until(DATA, 1).payload.decode() == ERROR
+
+
+class Withholds(upstreams.Upstream):
+    """Answers with a head whose body does not come before `let_go` is set."""
+
+    def __init__(self, framing):
+        self.framing = framing
+        self.let_go = threading.Event()
+        super().__init__()
+
+    def answer(self, connection, method, target, fields):
+        connection.wfile.write(f"HTTP/1.1 403 Forbidden\r\n{self.framing}\r\n\r\n".encode())
+        self.let_go.wait(30)
+        raise ConnectionError("there is no body")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 10", "Content-Length: 100000", "Transfer-Encoding: chunked"])
+def test_over_http2_the_head_does_not_wait_for_a_body_that_does_not_come(tmp_path, framing):
+    with Withholds(framing) as upstream:
+        with proxy.S3cors(tmp_path, proxy.route("photos", ["*"], upstream.url)) as running:
+            with Connection(running.port) as client:
+                client.send(headers(1, request("PUT", "/bucket/key"), end=False), data(1, b"x"))
+                assert dict(client.until(HEADERS, 1).fields)[":status"] == "403"
+                upstream.let_go.set()
+                assert client.until(RST_STREAM, 1).error == "INTERNAL_ERROR"

@@ -14,6 +14,7 @@ use crate::http1::body::BodyReader;
 use crate::metrics::UpstreamFailures;
 use crate::net::deadline::{Deadline, due};
 use crate::proxy::body_error::{BodyError, note_cut};
+use crate::proxy::untaken::Held;
 use crate::upstream::balance::InFlight;
 use crate::upstream::http1_conn::Http1Conn;
 
@@ -21,7 +22,7 @@ use super::upload::Upload;
 
 /// As much as is read at first, in bytes; twice as much after each piece that did not have to be
 /// waited for.
-const FIRST_PIECE: usize = 16 * 1024;
+pub(super) const FIRST_PIECE: usize = 16 * 1024;
 
 /// As much as is read at once, in bytes.
 pub(super) const LARGEST_PIECE: usize = 64 * 1024;
@@ -52,6 +53,8 @@ pub(crate) struct Http1Body {
     /// The error that it ends with, given one turn later so that the client gets all that came before.
     broken: Option<BodyError>,
     failures: UpstreamFailures,
+    /// How much of `unread` waits to be taken.
+    held: Held,
 }
 
 impl Http1Body {
@@ -62,6 +65,7 @@ impl Http1Body {
         deadline: Deadline,
         upload: Option<Box<Upload>>,
         failures: UpstreamFailures,
+        held: Held,
     ) -> Self {
         // An answer that came instead of `100 Continue` says that the body is not wanted.
         let is_refused = upload.as_ref().is_some_and(|upload| upload.is_held());
@@ -78,6 +82,7 @@ impl Http1Body {
             has_given_trailers: false,
             broken: None,
             failures,
+            held,
         };
         body.give_back_early();
         body
@@ -90,7 +95,9 @@ impl Http1Body {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match ready!(self.poll_piece(cx)) {
+        let piece = ready!(self.poll_piece(cx));
+        self.held.set(self.unread.bytes.len());
+        match piece {
             Ok(piece) if piece.is_empty() => {
                 let trailers = self.take_trailers();
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
@@ -229,6 +236,11 @@ impl Http1Body {
             BodyReader::Length(left) => SizeHint::with_exact(left),
             _ => SizeHint::default(),
         }
+    }
+
+    /// Reads only a small piece next: much waits for its client already.
+    pub(crate) fn read_small(&mut self) {
+        self.piece = FIRST_PIECE;
     }
 
     /// How long it may stand still.

@@ -26,7 +26,7 @@ use crate::upstream::http1_response::{Expected, Interim, NoReply, PartialRespons
 use crate::upstream::request_body::{InterimResponses, RequestBody};
 
 use super::response::ReadResponse;
-use super::response_body::Http1Body;
+use super::response_body::{FIRST_PIECE, Http1Body, LARGEST_PIECE};
 use super::upload::Upload;
 
 /// A request as it goes to an HTTP/1.1 upstream.
@@ -96,8 +96,10 @@ impl Proxy {
             return Ok(head.map(|()| Body::tunnel(tunnel)));
         }
         let failures = request.route.metrics.upstream_failures(self.worker);
-        let body = Http1Body::new(rest, conn, in_flight, deadline, upload, failures);
-        Ok(head.map(|()| Body::from_http1(body)))
+        let is_early = upload.is_some();
+        let held = self.untaken.hold(rest.bytes.len());
+        let body = Http1Body::new(rest, conn, in_flight, deadline, upload, failures, held);
+        Ok(head.map(|()| Body::from_http1(body).early(is_early)))
     }
 
     /// Sends a head that may be sent twice, and reads the response's head.
@@ -117,7 +119,7 @@ impl Proxy {
         });
         let unwritten = unwritten.await.map_err(NoReply::Closed)?;
         conn.send(&unwritten, deadline).await?;
-        let expected = request.expected(in_flight, conn.is_reused);
+        let expected = self.expected(request, in_flight, conn.is_reused);
         let mut received = PartialResponse::nothing(passed(interim.as_ref()));
         poll_fn(|cx| {
             let scratch = &mut *self.scratch.borrow_mut();
@@ -162,7 +164,7 @@ impl Proxy {
         request.write_head(in_flight.upstream(), Some(framing), &mut head);
         let interim = body.interim();
         let mut upload = Box::new(Upload::new(request.parts, head, body, framing));
-        let expected = request.expected(in_flight, false);
+        let expected = self.expected(request, in_flight, false);
         let mut received = PartialResponse::nothing(passed(interim.as_ref()));
         deadline.set(due(timeouts.body_idle));
         let mut is_sent = false;
@@ -290,14 +292,19 @@ impl Failed {
     }
 }
 
-impl Http1Request<'_> {
-    fn expected<'l>(&self, in_flight: &'l InFlight, may_repeat: bool) -> Expected<'l> {
+impl Proxy {
+    fn expected<'l>(
+        &self,
+        request: Http1Request<'_>,
+        in_flight: &'l InFlight,
+        may_repeat: bool,
+    ) -> Expected<'l> {
         Expected {
             limits: &in_flight.upstream().settings.limits,
-            to_head: self.parts.method == Method::HEAD,
-            piece: super::response_body::LARGEST_PIECE,
+            to_head: request.parts.method == Method::HEAD,
+            piece: self.untaken.head_piece(LARGEST_PIECE, FIRST_PIECE),
             may_repeat,
-            may_switch: self.wants_upgrade,
+            may_switch: request.wants_upgrade,
         }
     }
 }

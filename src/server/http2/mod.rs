@@ -89,6 +89,11 @@ impl Http2 {
                 if is_head {
                     response = without_content(response);
                 }
+                let status = response.status();
+                // Boxed, as all that is rare: a request's future is moved about.
+                if let Some(reading) = response.body_mut().read_ahead(status) {
+                    Box::pin(reading).await;
+                }
                 let tunnel = response.body_mut().take_tunnel();
                 if let (Some(tunnel), Some(on_upgrade)) = (tunnel, on_upgrade) {
                     let exchange = exchange.share();

@@ -257,6 +257,9 @@ impl Body for StreamBody {
             held.push(cx.waker().clone());
             Poll::Pending
         } else {
+            if this.exchange.streams.has_much_waiting() {
+                this.body.read_small();
+            }
             let frame = Pin::new(&mut this.body).poll_frame(cx);
             this.untaken_until = match &frame {
                 Poll::Ready(Some(Ok(_))) => {
