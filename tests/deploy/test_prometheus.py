@@ -193,6 +193,66 @@ def test_the_words_of_every_alert_can_be_written(served, prometheus):
         assert "<error" not in json.dumps(alert["annotations"]), alert
 
 
+# Each would make a file in a shell that runs it. The first is the one that was found.
+HOSTILE = [
+    "https://x.example;{touch,ran}|sh",
+    "https://x.example$(touch ran)",
+    "https://x.example`touch ran`",
+    "https://x.example'; touch ran; '",
+    'https://x.example"; touch ran; "',
+    "touch ran",
+    "https://x.example\ntouch ran",
+    "https://x.example&&touch ran",
+    "https://x.example|touch ran",
+    "https://x.example>ran",
+    "$(touch ran)",
+    "~/{touch,ran}",
+    "https://x.example<(touch ran)",
+    "https://x.example#\n touch ran\n",
+    "{{ `touch ran` }}",
+    "\u2028touch ran\u2028",
+]
+
+
+def test_hostile_origins_in_annotations_run_nothing_in_a_shell(workplace, served, alertmanager, folder):
+    """Every alert's words with a hostile origin as its label, copied into a shell: whole, by the line, and what is in backticks."""
+    made = [
+        alert | {
+            "alert": f"Hostile{number}{name}",
+            "expr": f"label_replace(vector(1), \"origin\", {json.dumps(origin)}, \"\", \"\")",
+        }
+        for name, alert in rules("alert").items()
+        for number, origin in enumerate(HOSTILE)
+        if "origin" in json.dumps(alert["annotations"]) or name == "S3corsDown"
+    ]  # fmt: skip
+    # `label_replace` reads $1 as a group, and writes $ for $$.
+    for rule in made:
+        rule.pop("for", None)
+        rule["expr"] = rule["expr"].replace("$", "$$")
+    (folder / "hostile.yaml").write_text(yaml.safe_dump({"groups": [{"name": "hostile", "rules": made}]}))
+    with Prometheus(folder, f"127.0.0.1:{served.admin_port}", [folder / "hostile.yaml"], alertmanager) as running:
+        assert until(lambda: len(running.ask("alerts")["alerts"]) == len(made), served)
+        alerts = running.ask("alerts")["alerts"]
+    assert {alert["labels"]["origin"] for alert in alerts} == set(HOSTILE)
+    texts = [text for alert in alerts for text in alert["annotations"].values()]
+    commands = {command for text in texts for command in re.findall(r"`([^`]*)`", text)}
+    assert any("x.example" in text for text in texts), "the origin is shown, as far as that is harmless"
+    programs = folder / "bin"
+    programs.mkdir()
+    for name in ("touch", "sh"):
+        (programs / name).symlink_to(tool(name))
+    pasted = folder / "pasted"
+    pasted.mkdir()
+    for shell in ("bash", "sh"):
+        for text in {*texts, *commands, *(line for text in texts for line in text.splitlines())}:
+            variables = {"PATH": str(programs), "HOME": str(pasted)}
+            subprocess.run([tool(shell), "-c", text], cwd=pasted, env=variables, capture_output=True, check=False)
+            assert not list(pasted.iterdir()), f"{shell} ran something in: {text}"
+    # A shell that would run it does.
+    subprocess.run([tool("bash"), "-c", f"echo {HOSTILE[0]}"], cwd=pasted, env={"PATH": str(programs)}, check=False)
+    assert list(pasted.iterdir())
+
+
 def test_a_query_that_is_none_would_be_noticed(prometheus):
     with pytest.raises(urllib.error.HTTPError):
         prometheus.query("sum by (route (s3cors_requests_total)")

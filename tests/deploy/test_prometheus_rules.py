@@ -12,6 +12,9 @@ from upstreams import Small
 PROMETHEUS = DEPLOY / "prometheus"
 RULES = PROMETHEUS / "rules.yaml"
 TESTS = PROMETHEUS / "rules.test.yaml"
+WEEK = PROMETHEUS / "healthy-week.test.yaml"
+EVERY_TEST = sorted(PROMETHEUS.glob("*.test.yaml"))
+RUNBOOK = DEPLOY / "troubleshooting/alerts.md"
 
 
 def rules(kind):
@@ -28,8 +31,9 @@ def test_promtool_takes_the_config_and_finds_its_rules():
     assert "rule file" in passes("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
-def test_each_rule_does_what_its_unit_test_says():
-    passes("promtool", "test", "rules", TESTS)
+@pytest.mark.parametrize("path", EVERY_TEST, ids=lambda path: path.name)
+def test_each_rule_does_what_its_unit_test_says(path):
+    passes("promtool", "test", "rules", path)
 
 
 def test_a_rule_of_another_threshold_would_be_noticed(folder):
@@ -39,15 +43,70 @@ def test_a_rule_of_another_threshold_would_be_noticed(folder):
     assert run("promtool", "test", "rules", folder / TESTS.name).returncode == 1
 
 
+def every_test():
+    return "\n".join(path.read_text() for path in EVERY_TEST)
+
+
 @pytest.mark.parametrize("name", rules("alert"))
 def test_every_alert_has_a_unit_test_where_it_fires(name):
-    by_series, by_words = rf'alertname="{name}", alertstate="firing"', rf"alertname: {name}\n.+\n +exp_alerts:\n"
-    assert re.search(f"{by_series}|{by_words}", TESTS.read_text())
+    by_series, by_words = rf'alertname="{name}", alertstate="firing"', rf"alertname: {name}\n.+\n +exp_alerts:\n +- "
+    assert re.search(f"{by_series}|{by_words}", every_test())
 
 
 @pytest.mark.parametrize("name", rules("record"))
 def test_every_recording_rule_has_a_unit_test(name):
-    assert name in TESTS.read_text()
+    assert name in every_test()
+
+
+def test_the_healthy_week_has_every_metric_that_an_alert_looks_at():
+    """Otherwise its silence would say nothing."""
+    wanted = set()
+    for rule in [*rules("record").values(), *rules("alert").values()]:
+        wanted |= set(re.findall(r"\b(?:(?:s3cors|process)_[a-z0-9_]+|up\b)", rule["expr"]))
+    # Histograms are those of their buckets.
+    wanted = {name for name in wanted if not name.startswith("s3cors_requests_5xx")}
+    shown = set(re.findall(r"\b(?:s3cors|process)_[a-z0-9_]+|\bup(?=\{)", WEEK.read_text()))
+    assert {"up", "s3cors_connections_refused_total", "process_open_fds"} <= wanted
+    missing = {name for name in wanted if name not in shown and not re.search(rf"[:]{name}", RULES.read_text())}
+    assert not missing, missing
+
+
+FAULTS = {
+    "S3corsDown": ('up{job="s3cors", instance="a"}\', values: "1x5758 0 1x4319"', 'up{job="s3cors", instance="a"}\', values: "1x5758 0x15 1x4304"'),
+    "S3corsErrorBudgetBurnsSlowly": ('"0+0.6x5759 0+0.6x4319"', '"0+12x5759 0+12x4319"'),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_the_week_would_be_noticed(name, folder):
+    before, after = FAULTS[name]
+    text = WEEK.read_text()
+    assert before in text
+    (folder / "rules.yaml").write_text(RULES.read_text())
+    (folder / WEEK.name).write_text(text.replace(before, after).replace("evaluation_interval: 5m", "evaluation_interval: 10m"))
+    done = run("promtool", "test", "rules", folder / WEEK.name)
+    assert done.returncode == 1 and f'alertname="{name}"' in done.stdout
+
+
+@pytest.mark.parametrize("name", rules("alert"))
+def test_every_alert_has_a_runbook_and_leads_to_it(name):
+    link = rules("alert")[name]["annotations"]["runbook_url"]
+    assert link == f"{RUNBOOK.relative_to(DEPLOY.parent)}#{name.lower()}"
+    (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
+    assert re.search(r"^1\. |^\| |\]\(#", section, re.MULTILINE), "a runbook says what to do"
+
+
+def test_every_section_of_the_runbook_is_an_alerts():
+    sections = re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE)
+    assert sections == list(rules("alert"))
+
+
+@pytest.mark.parametrize("name,rule", rules("alert").items())
+def test_no_label_stands_in_a_command(name, rule):
+    """What is in backticks is typed; an origin, say, would be typed with it."""
+    for text in rule["annotations"].values():
+        for command in re.findall(r"`([^`]*)`", text):
+            assert "{{" not in command, f"{name}: {command}"
 
 
 @pytest.mark.parametrize("name,alert", rules("alert").items())
