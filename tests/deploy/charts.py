@@ -13,6 +13,7 @@ HELM = DEPLOY / "helm"
 CHART = HELM / "s3cors"
 VALUES = [None, *sorted((CHART / "ci").glob("*-values.yaml"))]
 EXAMPLE = HELM / "minio-sidecar"
+EXAMPLE_VALUES = [None, *sorted((EXAMPLE / "ci").glob("*-values.yaml"))]
 
 # Only Helm's releases carry these.
 HELMS_LABELS = ("helm.sh/chart:", "app.kubernetes.io/managed-by:")
@@ -39,8 +40,17 @@ def documents(rendered):
     """What the API server would get."""
     found = []
     for text in rendered.values():
-        found += [document for document in yaml.safe_load_all(text) if document]
+        found += [document for document in yaml.load_all(text, UniqueKeys) if document]
     return found
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice, as the API server does; PyYAML takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        assert len(keys) == len(set(keys)), f"a key stands twice: {keys}"
+        return super().construct_mapping(node, deep)
 
 
 def plain(rendered):

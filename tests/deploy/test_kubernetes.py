@@ -1,20 +1,30 @@
 """Chart and manifests: by Helm's library, Kustomize, the API's schema, and s3cors itself."""
 
+import functools
+import http.client
 import json
 import os
 import pathlib
 import re
+import ssl
+import subprocess
 
 import helm_python as helm
+import kubernetes_validate.utils as kubernetes
 import pytest
 import yaml
 
-from charts import CHART, EXAMPLE, VALUES, documents, plain, render, values_of
-from places import DEPLOY, binary, passes, run
+import proxy
+import values_schema
+from charts import CHART, EXAMPLE, EXAMPLE_VALUES, HELM, VALUES, documents, plain, render, values_of
+from places import DEPLOY, binary, passes, run, tool
+from programs import Program, free_ports
+from proxy import policy, rule
+from random_values import Values
 
 KUBERNETES = DEPLOY / "kubernetes"
 # Of extensions of the API, whose schema the validator does not have.
-EXTENSIONS = {"HTTPRoute", "PrometheusRule", "ServiceMonitor"}
+EXTENSIONS = {"HTTPRoute", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
 # What the plain manifests are made of: chart, release, file.
 PLAIN = {
     KUBERNETES / "standalone": (CHART, "s3cors", "s3cors.yaml"),
@@ -22,6 +32,11 @@ PLAIN = {
 }
 
 every_values = pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem if path else "default")
+every_rendered = pytest.mark.parametrize(
+    "chart,values",
+    [(CHART, each) for each in VALUES] + [(EXAMPLE, each) for each in EXAMPLE_VALUES],
+    ids=lambda part: part.stem if part else "default",
+)
 every_plain = pytest.mark.parametrize("where", PLAIN, ids=lambda path: path.name)
 
 
@@ -64,9 +79,51 @@ def mounted(found, folder):
         assert "subPath" not in mount, "a file mounted by subPath is never updated"
         target = folder / mount["mountPath"].lstrip("/")
         target.mkdir(parents=True)
-        for name, text in maps[volumes[mount["name"]]["configMap"]["name"]].items():
-            (target / name).write_text(text)
+        volume = volumes[mount["name"]]
+        if "secret" in volume:
+            certificate(target)
+        for source in volume.get("projected", {}).get("sources", [volume]):
+            if "configMap" in source:
+                # One that the chart does not make exists already; here it is empty.
+                for name, text in maps.get(source["configMap"]["name"], {}).items():
+                    (target / name).write_text(text)
     return folder / "etc/s3cors/config/s3cors.toml"
+
+
+def certificate(folder):
+    """tls.crt and tls.key, as in a Secret of Kubernetes."""
+    subprocess.run(
+        [tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-subj", "/CN=s3.example.com", "-addext", "subjectAltName=DNS:s3.example.com", "-days", "30",
+         "-keyout", "tls.key", "-out", "tls.crt"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    # As the kubelet does with fsGroup or defaultMode; `check` warns of a key that everybody reads.
+    (folder / "tls.key").chmod(0o600)
+
+
+DECISION = re.compile(r"^#   (\w+) (http\S+) from (\S+): (allowed|refused|transparent)$", re.MULTILINE)
+
+
+def decisions(path):
+    """What a values file says about its decisions."""
+    found = DECISION.findall(path.read_text())
+    assert len(found) >= 2, f"{path} says nothing about its decisions"
+    return found
+
+
+def decided(config, method, url, origin):
+    """What the proxy decides."""
+    said = passes_or_refuses(
+        "explain", "--config", config, "--url", url, "--origin", origin, "--method", method, "--format", "json"
+    )
+    return json.loads(said)["verdict"]
+
+
+def passes_or_refuses(*arguments):
+    done = run(binary(), *arguments)
+    assert done.returncode in (0, 1), done.stdout
+    return done.stdout
 
 
 def assert_hardened(pod, container):
@@ -93,15 +150,33 @@ def test_helm_lint_takes_each_values_file(values):
     assert found["errors"] == [] and all(each["severity"] <= 1 for each in found["messages"]), found
 
 
-@every_values
-def test_what_the_chart_renders_is_what_the_api_takes(values, folder):
-    validate(documents(render(CHART, values_of(values))), folder)
+@every_rendered
+def test_what_a_chart_renders_is_what_the_api_takes(chart, values, folder):
+    validate(documents(render(chart, values_of(values))), folder)
 
 
-@every_values
-def test_what_the_chart_renders_is_what_s3cors_takes(values, folder):
-    config = mounted(documents(render(CHART, values_of(values))), folder)
-    passes(binary(), "check", "--config", config, "--deny-warnings")
+@every_rendered
+def test_what_a_chart_renders_is_what_s3cors_takes(chart, values, folder):
+    found = documents(render(chart, values_of(values)))
+    if configs(found):
+        passes(binary(), "check", "--config", mounted(found, folder), "--deny-warnings")
+
+
+@every_rendered
+def test_decisions_are_those_that_the_values_file_lists(chart, values, folder):
+    found = documents(render(chart, values_of(values)))
+    if not configs(found):
+        assert DECISION.search(values.read_text()) is None, "the decisions are those of a ConfigMap that exists already"
+        return
+    config = mounted(found, folder)
+    if values is None:
+        # There is no policy that the user did not write.
+        for origin in ("https://app.example.com", "https://any.example"):
+            for method in ("GET", "PUT"):
+                assert decided(config, method, "http://s3.example.com/photos/cat.jpg", origin) == "transparent"
+        return
+    for method, url, origin, wanted in decisions(values):
+        assert decided(config, method, url, origin) == wanted, f"{method} {url} from {origin}"
 
 
 @every_values
@@ -111,14 +186,14 @@ def test_its_pods_are_hardened_and_drain_without_a_hook(values):
     container = proxy_of(pod)
     assert_hardened(pod, container)
     assert "lifecycle" not in container
-    config = one_config(found)
-    drain = sum(int(number) for number in re.findall(r"(?:delay|deadline)_seconds = (\d+)", config))
-    assert pod["terminationGracePeriodSeconds"] > drain >= 30
+    for config in configs(found):
+        drain = sum(int(number) for number in re.findall(r"(?:delay|deadline)_seconds = (\d+)", config))
+        assert pod["terminationGracePeriodSeconds"] > drain >= 30
 
 
-def one_config(found):
-    (config,) = [each["data"]["s3cors.toml"] for each in of_kind(found, "ConfigMap") if "s3cors.toml" in each["data"]]
-    return config
+def configs(found):
+    """The config, unless it is in a ConfigMap that the chart does not make."""
+    return [each["data"]["s3cors.toml"] for each in of_kind(found, "ConfigMap") if "s3cors.toml" in each["data"]]
 
 
 @every_values
@@ -131,7 +206,10 @@ def test_every_reference_leads_somewhere(values):
     assert len(services) == 2
     for service in services:
         assert service["spec"]["selector"].items() <= labels.items()
-        assert all(port["targetPort"] in ports for port in service["spec"]["ports"])
+        # Numbers: up to Kubernetes 1.31 the name of a native sidecar's port is not found.
+        assert all(port["targetPort"] in ports.values() for port in service["spec"]["ports"])
+        if proxy_of(pod_of(found))["env"][0]["value"].startswith("[::]"):
+            assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
     for budget in of_kind(found, "PodDisruptionBudget") + of_kind(found, "NetworkPolicy"):
         selector = budget["spec"].get("selector") or budget["spec"]["podSelector"]
         assert selector["matchLabels"].items() <= labels.items()
@@ -149,6 +227,13 @@ def test_every_reference_leads_somewhere(values):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         (service,) = [each for each in services if wanted <= each["metadata"]["labels"].items()]
         assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
+    for monitor in of_kind(found, "PodMonitor"):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert monitor["spec"]["podMetricsEndpoints"][0]["port"] in ports
+    for monitor in of_kind(found, "PodMonitor") + of_kind(found, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
+        (relabelling,) = endpoint["relabelings"]
+        assert relabelling["targetLabel"] == "job" and re.fullmatch(".*s3cors.*", relabelling["replacement"])
 
 
 def test_the_values_files_turn_everything_on_somewhere():
@@ -172,25 +257,247 @@ def test_its_prometheus_rule_has_the_rules_that_promtool_checks():
     assert one(found, "PrometheusRule")["spec"] == values_of(DEPLOY / "prometheus/rules.yaml")
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"replica": 3},
-        {"image": {"repository": "s3cors", "tga": "1"}},
-        {"policies": {"cors.xml": "not a policy"}},
-        {"policies": {"sub/cors.xml": "<CORSConfiguration/>"}},
-        {"buckets": {"Photos": "<CORSConfiguration/>"}},
-        {"upstream": "http://minio:9000"},
-        {"upstream": ["minio:9000"]},
-        {"ports": {"http": 80}},
-        {"ingress": {"enabled": True}},
-        {"gateway": {"enabled": True}},
-    ],
-    ids=json.dumps,
-)
+def test_its_runbooks_are_wherever_the_values_say():
+    base = "https://git.example.com/s3cors/blob/main/"
+    found = documents(render(CHART, {"prometheusRule": {"enabled": True, "runbookBaseUrl": base}}))
+    groups = one(found, "PrometheusRule")["spec"]["groups"]
+    links = [each["annotations"]["runbook_url"] for group in groups for each in group["rules"] if "alert" in each]
+    assert len(links) > 20
+    assert all(link.startswith(f"{base}deploy/troubleshooting/alerts.md#") for link in links)
+
+
+REFUSED = [
+    {"replica": 3},
+    {"image": {"repository": "s3cors", "tga": "1"}},
+    {"policies": {"cors.xml": "not a policy"}},
+    {"policies": {"sub/cors.xml": "<CORSConfiguration/>"}},
+    {"policies": {"cors.xml": "<CORSConfiguration/>\u0007"}},
+    {"buckets": {"Photos": "<CORSConfiguration/>"}},
+    {"upstream": "http://minio:9000"},
+    {"upstream": ["minio:9000"]},
+    {"ports": {"http": 80}},
+    {"ingress": {"enabled": True}},
+    {"gateway": {"enabled": True}},
+    {"podDisruptionBudget": {"maxUnavailable": "banana"}},
+    {"podDisruptionBudget": {"maxUnavailable": "101%"}},
+    {"podDisruptionBudget": {"maxUnavailable": -1}},
+    {"strategy": {"rollingUpdate": {"maxSurge": "banana"}}},
+    {"resources": {"limits": {"memory": "banana"}}},
+    {"resources": {"limit": {"memory": "64Mi"}}},
+    {"securityContext": {"runAsUser": "root"}},
+    {"securityContext": {"runAsUsr": 1}},
+    {"tolerations": [{"key": "a", "operater": "Exists"}]},
+    {"tolerations": [None]},
+    {"fullnameOverride": "a.b"},
+    {"podLabels": {"app.kubernetes.io/name": "other"}},
+    {"podLabels": {"team": "a b"}},
+    {"args": ["--listen=0.0.0.0:80"]},
+    {"args": ["--config", "other.toml"]},
+    {"address": "127.0.0.1"},
+    {"forwarded": "yes"},
+    {"trustedProxies": ["10.0.0.0/33"]},
+    {"extraPodSpec": {"containers": []}},
+    {"extraPodSpec": {"hostNetwrok": True}},
+    {"extraContainerSpec": {"image": "other"}},
+    {"extraContainerSpec": {"lifecycel": {}}},
+]
+# What a schema cannot see: values that contradict each other. With what the message has to name.
+CONTRADICTIONS = [
+    ({"ports": {"http": 9901}}, "ports.admin"),
+    ({"ports": {"http": 8080, "admin": 8080}}, "different ports"),
+    ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 3}}, "minReplicas"),
+    ({"autoscaling": {"minReplicas": 11}}, "minReplicas"),
+    ({"terminationGracePeriodSeconds": 30}, "terminationGracePeriodSeconds"),
+    ({"drain": {"deadlineSeconds": 600}, "terminationGracePeriodSeconds": 60}, "deadlineSeconds"),
+    ({"config": "[drain]\ndeadline_seconds = 6_00\n", "terminationGracePeriodSeconds": 60}, "600"),
+    ({"config": "drain = {delay_seconds=70}\n", "terminationGracePeriodSeconds": 90}, "100"),
+    ({"existingConfigMap": "mine", "config": "[[route]]"}, "existingConfigMap"),
+    ({"existingConfigMap": "mine", "policies": {"cors.xml": "<CORSConfiguration/>"}}, "policies"),
+    ({"existingConfigMap": "mine", "trustedProxies": ["10.0.0.0/8"]}, "trusted_proxies"),
+    ({"config": "[[route]]", "forwarded": "both"}, "forwarded"),
+    ({"env": [{"name": "S3CORS_LISTEN", "value": "0.0.0.0:80"}]}, "S3CORS_LISTEN"),
+    ({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "twice"),
+    ({"volumes": [{"name": "s3cors-config", "emptyDir": {}}]}, "s3cors-config"),
+    ({"volumeMounts": [{"name": "tls", "mountPath": "/tls"}]}, "volumes"),
+    ({"extraContainers": [{"name": "s3cors", "image": "other"}]}, "s3cors"),
+    ({"initContainers": [{"name": "a"}], "extraContainers": [{"name": "a"}]}, "twice"),
+    ({"buckets": {"photos": "<CORSConfiguration/>"}, "bucketAddress": "host", "hosts": ["s3.example.com"]}, "wildcard"),
+    ({"extraBucketsConfigMaps": ["a"], "existingBucketsConfigMap": "a"}, "twice"),
+    ({"buckets": {f"bucket-{number}": "<CORSConfiguration/>" + " " * 4000 for number in range(300)}}, "1 MiB"),
+    ({"address": "0.0.0.0", "service": {"ipFamilyPolicy": "RequireDualStack"}}, "IPv6"),
+    ({"address": "0.0.0.0", "service": {"ipFamilies": ["IPv6"]}}, "IPv6"),
+    ({"service": {"externalTrafficPolicy": "Local"}}, "externalTrafficPolicy"),
+    ({"service": {"loadBalancerClass": "example.com/internal"}}, "LoadBalancer"),
+    ({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}, "rollingUpdate"),
+    ({"standalone": False, "gateway": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "standalone"),
+    ({"standalone": False, "serviceMonitor": {"enabled": True}}, "standalone"),
+    ({"standalone": False, "extraPodSpec": {"hostNetwork": True}}, "standalone"),
+    ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "twice"),
+]
+ACCEPTED = [
+    # OpenShift chooses the user.
+    {"securityContext": {"runAsUser": None, "runAsGroup": None}, "podSecurityContext": {"fsGroup": 1000}},
+    {"service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "loadBalancerClass": "example.com/internal"}},
+    {"service": {"type": "NodePort", "nodePort": 30080, "ipFamilyPolicy": "RequireDualStack"}},
+    {"service": {"ipFamilies": ["IPv6", "IPv4"]}},
+    {"autoscaling": {"enabled": True, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300}}}},
+    {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 3}},
+    {"strategy": {"type": "Recreate"}},
+    {"strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": "50%"}}},
+    {"initContainers": [{"name": "wait", "image": "busybox", "command": ["true"]}]},
+    {"extraContainers": [{"name": "logs", "image": "busybox"}]},
+    {"extraPodSpec": {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "hostAliases": [{"ip": "192.0.2.1"}]}},
+    {"extraContainerSpec": {"lifecycle": {"preStop": {"sleep": {"seconds": 5}}}, "tty": True}},
+    {"podDisruptionBudget": {"maxUnavailable": "25%"}},
+    {"drain": {"deadlineSeconds": 600}, "terminationGracePeriodSeconds": 700},
+    {"fullnameOverride": "null", "serviceAccount": {"name": "123"}, "priorityClassName": "true"},
+    {"envFrom": [{"secretRef": {"name": "proxy"}}]},
+    {"standalone": False, "podMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+]
+
+
+@pytest.mark.parametrize("values", REFUSED, ids=json.dumps)
 def test_the_schema_refuses_values_that_make_no_sense(values):
     with pytest.raises(helm.HelmError, match="(?i)schema|additional|at '"):
         render(CHART, values)
+
+
+@pytest.mark.parametrize("values,named", CONTRADICTIONS, ids=lambda part: json.dumps(part)[:80])
+def test_values_that_contradict_each_other_are_refused_by_name(values, named):
+    with pytest.raises(helm.HelmError, match=f"execution error at .*validate.yaml.*{re.escape(named)}"):
+        render(CHART, values)
+
+
+@pytest.mark.parametrize("values", ACCEPTED, ids=json.dumps)
+def test_values_that_operators_need_are_accepted(values, folder):
+    found = documents(render(CHART, values))
+    if any(each["kind"] not in EXTENSIONS for each in found):
+        validate(found, folder)
+    given = json.dumps(found, sort_keys=True)
+    for name in ("extraPodSpec", "extraContainerSpec", "strategy"):
+        for key, each in values.get(name, {}).items():
+            assert json.dumps({key: each}, sort_keys=True)[1:-1] in given
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_names():
+    found = documents(render(CHART, {"fullnameOverride": "null", "serviceAccount": {"name": "123"}}, name="1e5"))
+    assert pod_of(found)["serviceAccountName"] == "123"
+    assert one(found, "Deployment")["metadata"]["name"] == "null"
+    assert one(found, "Deployment")["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e5"
+
+
+# As many as take half a minute; the seeds are the first of the 500 that were tried.
+SEEDS = range(int(os.environ.get("S3CORS_RANDOM_VALUES", "60")))
+
+
+def test_what_the_schema_accepts_renders_and_validates_or_is_refused_by_name(folder):
+    """Values made from the schema: rendered, taken by the API's schema and by s3cors; or refused with a reason."""
+    kubernetes.schema_contents = functools.lru_cache(maxsize=None)(kubernetes.schema_contents)
+    rendered = 0
+    for seed in SEEDS:
+        made = Values(seed)
+        try:
+            found = documents(render(CHART, made.values))
+        except helm.HelmError as error:
+            reasons = "don't meet the specifications of the schema|execution error at .s3cors/templates/validate.yaml"
+            assert re.search(reasons, str(error)), f"seed {seed}: {error}"
+            continue
+        rendered += 1
+        for each in found:
+            if each["kind"] not in EXTENSIONS:
+                kubernetes.validate(each, "1.37", strict=True)
+        if "config" not in made.values and configs(found) and made.values.get("standalone") is not False:
+            config = folder / f"{seed}"
+            config.mkdir()
+            for target, data in [(each["metadata"]["name"], each["data"]) for each in of_kind(found, "ConfigMap")]:
+                place = config / ("buckets" if target.endswith("-buckets") else "config")
+                place.mkdir()
+                for name, text in data.items():
+                    (place / name).write_text(text)
+            (config / "buckets").mkdir(exist_ok=True)
+            passes(binary(), "check", "--config", config / "config/s3cors.toml")
+    assert rendered > len(SEEDS) / 4
+
+
+def test_the_schema_has_kubernetes_own_definitions():
+    wanted = values_schema.written()
+    if os.environ.get("S3CORS_WRITE_MANIFESTS"):
+        values_schema.SCHEMA.write_text(wanted)
+    assert values_schema.SCHEMA.read_text() == wanted, "S3CORS_WRITE_MANIFESTS=1 tests/run deploy writes it again"
+
+
+LISTENERS = {
+    "a table": '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "tls.crt", key = "tls.key" }]\n',
+    "inline": 'listen = [{ address = "127.0.0.1:0", tls = [{ certificate = "tls.crt", key = "tls.key" }] }]\n',
+}
+
+
+@pytest.mark.parametrize("listener", LISTENERS.values(), ids=list(LISTENERS))
+@pytest.mark.parametrize("where", ["existingConfigMap", "config"])
+def test_tls_of_the_users_config_is_not_replaced(listener, where, folder):
+    certificate(folder)
+    config = listener + '[[route]]\nhost = "s3.example.com"\nupstream = "http://127.0.0.1:9"\n'
+    found = documents(render(CHART, {where: "mine" if where == "existingConfigMap" else config}))
+    (folder / "s3cors.toml").write_text(configs(found)[0] if where == "config" else config)
+    variables = {each["name"]: each["value"] for each in proxy_of(pod_of(found))["env"]}
+    variables["S3CORS_ADMIN"] = "127.0.0.1:0"
+    command = [binary(), "run", "--config", folder / "s3cors.toml"]
+    with Program("s3cors", command, env=proxy.environment() | variables) as served:
+        port = int(served.wait_for(r"listening address=127\.0\.0\.1:(\d+)")[1])
+        trusted = ssl.create_default_context(cafile=folder / "tls.crt")
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=trusted)
+        trusted.check_hostname = False
+        connection.request("GET", "/", headers={"Host": "other.example"})
+        assert connection.getresponse().status == 421
+        connection.close()
+
+
+@pytest.mark.parametrize("config", ['[[route]]\nhost = "*"\nupstream = "http://127.0.0.1:9"', "# [[listen]]\nworkers = 1\n"])
+def test_a_config_without_a_listener_gets_the_charts(config):
+    found = documents(render(CHART, {"config": config, "ports": {"http": 8081}}))
+    assert configs(found)[0].rstrip().endswith('[[listen]]\naddress = "[::]:8081"')
+
+
+def test_it_listens_and_answers_probes_over_both_families(folder):
+    """As the chart has it: "[::]", asked by the pod's IPv4 address, and by IPv6."""
+    found = documents(render(CHART, {"policies": {"cors.xml": policy(rule(["https://app.example.com"]))}}))
+    config = mounted(found, folder)
+    http_port, admin_port = free_ports(2)
+    config.write_text(config.read_text().replace("[::]:8080", f"[::]:{http_port}"))
+    (admin,) = [each["value"] for each in proxy_of(pod_of(found))["env"] if each["name"] == "S3CORS_ADMIN"]
+    assert admin == "[::]:9901"
+    variables = {"S3CORS_ADMIN": f"[::]:{admin_port}"}
+    with Program("s3cors", [binary(), "run", "--config", config], env=proxy.environment() | variables) as served:
+        served.wait_for("ready:")
+        for host in ("127.0.0.1", "::1"):
+            for port, target, wanted in ((admin_port, "/readyz", 200), (http_port, "/", 200)):
+                connection = http.client.HTTPConnection(host, port, timeout=20)
+                method = "GET" if port == admin_port else "OPTIONS"
+                fields = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
+                connection.request(method, target, headers=fields if method == "OPTIONS" else {})
+                assert connection.getresponse().status == wanted, (host, port)
+                connection.close()
+
+
+def test_proxies_in_front_are_trusted_and_the_upstream_is_told_of_clients():
+    found = documents(render(CHART, {"trustedProxies": ["10.0.0.0/8", "fd00::/8"], "forwarded": ["x-forwarded", "x-real-ip"]}))
+    config = configs(found)[0]
+    assert config.startswith('trusted_proxies = ["10.0.0.0/8","fd00::/8"]\n')
+    assert config.rstrip().endswith('forwarded = ["x-forwarded","x-real-ip"]')
+    for values in VALUES:
+        given = values_of(values)
+        if given.get("ingress") or given.get("gateway"):
+            assert given["trustedProxies"] and given["forwarded"] == "x-forwarded", values
+
+
+def test_buckets_of_many_configmaps_are_one_folder(folder):
+    one_rule = "<CORSConfiguration/>"
+    values = {"buckets": {"a-bucket": one_rule}, "existingBucketsConfigMap": "b", "extraBucketsConfigMaps": ["c", "d"]}
+    found = documents(render(CHART, values))
+    (volume,) = [each for each in pod_of(found)["volumes"] if each["name"] == "s3cors-buckets"]
+    names = [each["configMap"]["name"] for each in volume["projected"]["sources"]]
+    assert names == ["demo-s3cors-buckets", "b", "c", "d"]
+    validate(found, folder)
 
 
 def test_every_value_stands_in_the_schema_and_every_key_of_the_schema_is_a_value():
@@ -198,8 +505,15 @@ def test_every_value_stands_in_the_schema_and_every_key_of_the_schema_is_a_value
     assert set(schema["properties"]) - {"global"} == set(values_of(CHART / "values.yaml"))
 
 
-def test_as_a_sidecar_it_is_an_init_container_that_goes_on(folder):
-    found = documents(render(EXAMPLE, {}))
+def sidecars():
+    """Pods with the sidecar: of the example, and of the plain manifests."""
+    for values in EXAMPLE_VALUES:
+        yield documents(render(EXAMPLE, values_of(values)))
+    yield list(yaml.safe_load_all((KUBERNETES / "sidecar-minio/minio.yaml").read_text()))
+
+
+@pytest.mark.parametrize("found", list(sidecars()), ids=["default", "buckets", "plain"])
+def test_as_a_sidecar_it_is_an_init_container_that_goes_on(found, folder):
     validate(found, folder)
     pod = pod_of(found)
     (sidecar,) = pod["initContainers"]
@@ -209,7 +523,63 @@ def test_as_a_sidecar_it_is_an_init_container_that_goes_on(folder):
         assert_hardened(pod, container)
     assert of_kind(found, "Deployment") == []
     service = one(found, "Service")
-    assert service["spec"]["ports"][0]["targetPort"] in [port["name"] for port in sidecar["ports"]]
+    # A number: up to Kubernetes 1.31 the name of a native sidecar's port is not found.
+    assert service["spec"]["ports"][0]["targetPort"] in [port["containerPort"] for port in sidecar["ports"]]
+    assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
+@pytest.mark.parametrize("found", list(sidecars()), ids=["default", "buckets", "plain"])
+def test_minio_is_probed_without_the_proxy(found):
+    """Its hosts and limits would decide on MinIO's life otherwise: 421 where `hosts` does not list the pod's address."""
+    (minio,) = pod_of(found)["containers"]
+    address = next(each for each in minio["args"] if each.startswith("--address=")).removeprefix("--address=")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        command = minio[probe]["exec"]["command"]
+        assert command[0] == "curl" and "--fail" in command
+        assert command[-1].startswith(f"http://{address}/minio/health/")
+        # curl gives up before the kubelet does.
+        assert int(command[command.index("--max-time") + 1]) < minio[probe]["timeoutSeconds"]
+
+
+@pytest.mark.parametrize("values", [{}, {"stopDelaySeconds": 20}, {"s3cors": {"drain": {"deadlineSeconds": 300}}}])
+def test_minio_stops_before_the_sidecar_and_each_has_its_time(values):
+    pod = pod_of(documents(render(EXAMPLE, values)))
+    (minio,) = pod["containers"]
+    delay = minio["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert delay == values.get("stopDelaySeconds", 5)
+    # A native sidecar gets its SIGTERM when the containers have ended (kubernetes.io, «Sidecar containers»).
+    assert [each["name"] for each in pod["initContainers"]] == ["s3cors"]
+    deadline = values.get("s3cors", {}).get("drain", {}).get("deadlineSeconds", 30)
+    assert pod["terminationGracePeriodSeconds"] > delay + 30 + deadline
+
+
+def test_a_sidecar_is_monitored_by_what_its_pods_are_labelled_with():
+    found = documents(render(EXAMPLE, values_of(EXAMPLE_VALUES[1])))
+    labels = one(found, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    monitor = one(found, "PodMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    (sidecar,) = pod_of(found)["initContainers"]
+    assert monitor["podMetricsEndpoints"][0]["port"] in [port["name"] for port in sidecar["ports"]]
+    assert one(found, "PrometheusRule")["spec"]["groups"]
+
+
+def test_pods_that_are_not_ready_do_not_block_a_node_drain():
+    found = documents(render(CHART, {}))
+    assert one(found, "PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_the_notes_change_nothing_that_the_next_upgrade_would_undo():
+    notes = (CHART / "templates/NOTES.txt").read_text()
+    assert not re.search(r"kubectl.* (edit|patch|apply|set)\b", notes)
+    assert "helm upgrade" in notes
+
+
+@pytest.mark.parametrize("chart", sorted(path.parent for path in HELM.glob("*/Chart.yaml")), ids=lambda path: path.name)
+def test_no_default_is_a_policy(chart):
+    """Helm merges maps: what is in values.yaml stays beside what the user sets."""
+    text = (chart / "values.yaml").read_text()
+    documented = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    assert "CORSConfiguration" not in documented
 
 
 @every_plain
@@ -221,14 +591,18 @@ def test_the_plain_manifests_are_what_the_chart_renders(where):
     path = where / name
     if os.environ.get("S3CORS_WRITE_MANIFESTS"):
         path.write_text(wanted)
-    assert path.read_text() == wanted, "S3CORS_WRITE_MANIFESTS=1 tests/run deploy writes it anew"
+    assert path.read_text() == wanted, "S3CORS_WRITE_MANIFESTS=1 tests/run deploy writes it again"
 
 
 @every_plain
 def test_kustomize_builds_what_the_api_and_s3cors_take(where, folder):
     found = [each for each in yaml.safe_load_all(passes("kubectl", "kustomize", where)) if each]
     validate(found, folder)
-    passes(binary(), "check", "--config", mounted(found, folder), "--deny-warnings")
+    config = mounted(found, folder)
+    passes(binary(), "check", "--config", config, "--deny-warnings")
+    for method, url, origin, wanted in decisions(where / "values.yaml"):
+        assert decided(config, method, url, origin) == wanted, f"{method} {url} from {origin}"
+    assert ":8080" in config.read_text(), "nothing else sets the port for clients"
     for each in of_kind(found, "ConfigMap"):
         assert re.fullmatch(r"s3cors-(config|buckets)", each["metadata"]["name"]), "a hash would roll the pods"
 
@@ -242,7 +616,8 @@ def test_a_misspelt_key_would_be_noticed(folder):
 
 
 def test_the_sources_are_tidy_yaml():
-    rules = "{extends: relaxed, rules: {line-length: {max: 120}, comments-indentation: disable}}"
+    rules = "{extends: relaxed, rules: {line-length: {max: 120}, comments-indentation: disable, "
+    rules += "indentation: {indent-sequences: whatever}}}"
     files = [path for path in DEPLOY.rglob("*.yaml") if "templates" not in path.parts]
     assert len(files) > 5
     passes("yamllint", "--strict", "--config-data", rules, *files)
