@@ -44,10 +44,11 @@ NGINX_EDGE = """log_format edge escape=json '{"time":"$time_iso8601","client":"$
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Host $http_host;
     """
-HAPROXY_EDGE = """option forwardfor
+HAPROXY_LOG = """log-format "{\\"time\\":\\"%T\\",\\"client\\":\\"%ci\\",\\"method\\":\\"%HM\\",\\"target\\":\\"%HU\\",\\"status\\":%ST,\\"bytes\\":%B,\\"ms\\":%Tr,\\"upstream\\":\\"%s\\"}\""""
+# Rules stand in the frontend: HAProxy refuses them in a `defaults` section without a name.
+HAPROXY_FORWARDED = """option forwardfor
     http-request set-header X-Forwarded-Proto http
-    http-request set-header X-Forwarded-Host %[req.fhdr(host)]
-    log-format "{\\"time\\":\\"%T\\",\\"client\\":\\"%ci\\",\\"method\\":\\"%HM\\",\\"target\\":\\"%HU\\",\\"status\\":%ST,\\"bytes\\":%B,\\"ms\\":%Tr,\\"upstream\\":\\"%s\\"}\""""
+    http-request set-header X-Forwarded-Host %[req.fhdr(host)]"""
 ENVOY_EDGE = """log_format: { json_format: { time: "%START_TIME%", client: "%DOWNSTREAM_REMOTE_ADDRESS%", \
 method: "%REQ(:METHOD)%", target: "%REQ(:PATH)%", status: "%RESPONSE_CODE%", bytes: "%BYTES_SENT%", \
 duration: "%DURATION%", upstream: "%UPSTREAM_HOST%", origin: "%REQ(ORIGIN)%" } }, """
@@ -68,9 +69,11 @@ def nginx(place):
 def haproxy(place, splice=""):
     log = ("log global\n    option httplog", "log stdout format raw local0") if place.has_log else ("", "")
     if place.is_edge:
-        log = (log[0].replace("option httplog", HAPROXY_EDGE), log[1])
+        log = (log[0].replace("option httplog", HAPROXY_LOG), log[1])
+    forwarded = HAPROXY_FORWARDED if place.is_edge else ""
     client_ca = f"verify required ca-file {place.testbed.certificate}" if place.has_client_ca else ""
-    config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice, CLIENT_CA=client_ca)
+    config = place.write("haproxy.cfg", LOG=log[0], GLOBAL_LOG=log[1], SPLICE=splice, FORWARDED=forwarded,
+                         CLIENT_CA=client_ca)
     return ["-q", "-f", config]
 
 
