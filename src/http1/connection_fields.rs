@@ -6,11 +6,11 @@
 use http::header::CONNECTION;
 
 use super::claims::is_claim;
-use super::fields::Fields;
+use super::fields::{Fields, is_named};
 
 /// Whether a field is one of them, whatever `Connection` names.
 pub(crate) fn includes(name: &str) -> bool {
-    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    let is = |other: &str| is_named(name, other);
     // Lengths tell nearly all names apart before any letter is compared.
     match name.len() {
         2 => is("te"),
@@ -44,7 +44,7 @@ fn is_end_to_end(name: &str) -> bool {
         let start = name.as_bytes().get(..prefix.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
     };
-    FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field))
+    FIELDS.iter().any(|field| is_named(name, field))
         || PREFIXES.into_iter().any(starts_with)
         || is_claim(name)
 }

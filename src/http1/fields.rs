@@ -12,6 +12,38 @@ pub(crate) const KEEP_ALIVE: &[u8] = b"keep-alive";
 /// The most fields that are read without an allocation.
 pub(crate) const USUAL_FIELDS: usize = 96;
 
+/// Whether a field's name is `lower`, a name of lower-case letters, digits and hyphens, in any letter
+/// case.
+///
+/// It compares eight bytes at once, because it is asked several times for each field of each message.
+/// Setting the bit that lower-case letters have is enough: of the bytes of a token
+/// ([RFC 9110 §5.6.2]), only upper-case letters become one of those that `lower` may have.
+///
+/// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
+#[inline]
+pub(crate) fn is_named(name: &str, lower: &str) -> bool {
+    const LOWER: u8 = 0x20;
+    if name.len() != lower.len() {
+        return false;
+    }
+    let (eights, rest) = name.as_bytes().as_chunks::<8>();
+    let (expected_eights, expected) = lower.as_bytes().as_chunks::<8>();
+    let (fours, rest) = rest.as_chunks::<4>();
+    let (expected_fours, expected) = expected.as_chunks::<4>();
+    let is_eight = |(bytes, expected): (&[u8; 8], &[u8; 8])| {
+        u64::from_ne_bytes(*bytes) | u64::from_ne_bytes([LOWER; 8]) == u64::from_ne_bytes(*expected)
+    };
+    let is_four = |(bytes, expected): (&[u8; 4], &[u8; 4])| {
+        u32::from_ne_bytes(*bytes) | u32::from_ne_bytes([LOWER; 4]) == u32::from_ne_bytes(*expected)
+    };
+    eights.iter().zip(expected_eights).all(is_eight)
+        && fours.iter().zip(expected_fours).all(is_four)
+        && rest
+            .iter()
+            .zip(expected)
+            .all(|(byte, expected)| byte | LOWER == *expected)
+}
+
 /// The fields of a message, in order.
 pub(crate) trait Fields {
     /// The values of one field's lines.
@@ -33,8 +65,9 @@ pub(crate) trait Fields {
 
 impl Fields for [Header<'_>] {
     fn field_values(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]> {
+        let name = name.as_str();
         self.iter()
-            .filter(move |field| field.name.eq_ignore_ascii_case(name.as_str()))
+            .filter(move |field| is_named(field.name, name))
             .map(|field| field.value)
     }
 }
@@ -139,5 +172,42 @@ pub(crate) fn copy_runs<'b>(
     if let Some(from) = run {
         let lines = head.get(from..).unwrap_or_default();
         out.extend_from_slice(lines.strip_suffix(b"\r\n").unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All bytes of a token (RFC 9110 §5.6.2).
+    const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]{0,24}";
+
+    proptest! {
+        #[test]
+        fn a_name_is_compared_as_ascii_without_letter_case(
+            name in TOKEN, lower in "[a-z0-9-]{0,24}", letter_case in any::<u32>(),
+        ) {
+            prop_assert_eq!(is_named(&name, &lower), name.eq_ignore_ascii_case(&lower));
+            let cased = lower.char_indices().map(|(index, letter)| match letter_case >> index & 1 {
+                1 => letter.to_ascii_uppercase(),
+                _ => letter,
+            });
+            let cased: String = cased.collect();
+            prop_assert!(is_named(&cased, &lower));
+        }
+
+        #[test]
+        fn a_name_that_differs_in_one_byte_is_another(
+            lower in "[a-z0-9-]{1,24}", place in any::<prop::sample::Index>(), other in TOKEN,
+        ) {
+            let place = place.index(lower.len());
+            for byte in other.chars().filter(|byte| !lower[place..].starts_with(byte.to_ascii_lowercase())) {
+                let mut name = lower.clone();
+                name.replace_range(place..=place, &byte.to_string());
+                prop_assert!(!is_named(&name, &lower), "{name} is taken for {lower}");
+            }
+        }
     }
 }

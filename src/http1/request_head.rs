@@ -9,6 +9,7 @@ use httparse::{Header, Status};
 use super::claims::{IMITATED_FRAMING, imitates_framing};
 use super::fields::{
     Field, Fields as _, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
+    is_named,
 };
 use super::request_rules::is_continue;
 
@@ -163,7 +164,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     /// The first value of a field.
     pub(crate) fn field(&self, name: &str) -> Option<&'b [u8]> {
         let mut fields = self.fields.iter();
-        let field = fields.find(|field| field.name.eq_ignore_ascii_case(name))?;
+        let field = fields.find(|field| is_named(field.name, name))?;
         Some(field.value)
     }
 
@@ -229,7 +230,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         };
         let (mut length, mut coding, mut connection) = <(Field, Field, Field)>::default();
         for field in fields {
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            let is = |name: &str| is_named(field.name, name);
             // Lengths tell nearly all names apart before any letter is compared.
             let place = match field.name.len() {
                 2 if is("te") => {

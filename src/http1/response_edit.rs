@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use crate::cors::{ReplacedFields, is_cors_field, merged_vary};
 
 use super::connection_fields::{includes, removed_by_connection};
-use super::fields::Fields;
+use super::fields::{Fields, is_named};
 
 /// Takes the fields that an edit adds.
 pub(crate) trait FieldSink {
@@ -69,7 +69,7 @@ impl ResponseEdit {
 
     /// Whether a field stays as it came.
     pub(crate) fn keeps(&self, name: &str, fields: &(impl Fields + ?Sized)) -> bool {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        let is = |other: &str| is_named(name, other);
         if self.keeps_upgrade && is("upgrade") {
             return true;
         }

@@ -9,7 +9,7 @@ use httparse::{Header, Status};
 use crate::text::escape::Escaped;
 
 use super::fields::{
-    Field, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf,
+    Field, KEEP_ALIVE, USUAL_FIELDS, authenticates_connection, ends_lines_with_crlf, is_named,
 };
 use super::request_head::parse_length;
 
@@ -199,7 +199,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         };
         let (mut length, mut coding) = <(Field, Field)>::default();
         for field in response.headers.iter() {
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            let is = |name: &str| is_named(field.name, name);
             match field.name.len() {
                 4 if is("date") => head.is_dated = true,
                 4 if is("vary") => head.has_vary = true,

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, Version};
 
 use crate::http1::claims::is_claim;
 use crate::http1::connection_fields::{includes, removed_by_connection};
-use crate::http1::fields::Fields;
+use crate::http1::fields::{Fields, is_named};
 use crate::http1::response_edit::{Added, FieldSink, add_via};
 use crate::routing::client::{
     Client, TrustedProxies, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP,
@@ -62,7 +62,7 @@ impl RequestEdit<'_> {
 
     /// Whether a field stays as it came.
     pub(super) fn keeps(&self, name: &str, fields: &(impl Fields + ?Sized)) -> bool {
-        let is = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str());
+        let is = |other: &HeaderName| is_named(name, other.as_str());
         let forwarding = self.forwarding;
         !(includes(name)
             || !self.client.trusted && is_claim(name)
