@@ -3,7 +3,6 @@
 
 mod counted;
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -70,7 +69,7 @@ fn widened(mut snapshot: Snapshot, hosts: usize, buckets: usize) -> Snapshot {
     let changed = Arc::get_mut(&mut route).expect("no host holds it");
     let policy = changed.policies.route.clone().expect("a policy");
     let names = (0..buckets).map(|bucket| format!("b{bucket}").into_boxed_str());
-    let policies: HashMap<_, _> = names.map(|name| (name, Arc::clone(&policy))).collect();
+    let policies = names.map(|name| (name, Arc::clone(&policy))).collect();
     let addressing = Addressing::Path;
     changed.policies.buckets = (buckets > 0).then_some(Buckets {
         directory: None,

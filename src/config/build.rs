@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use http::Method;
 
+use foldhash::fast::RandomState;
+
 use crate::cors::{Options, Policy, Semantics};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::net::listener_id::ListenerId;
@@ -206,7 +208,8 @@ impl<'b> Builder<'b> {
                     };
                     Some((name.clone(), made))
                 });
-                let mut policies = HashMap::with_capacity(files.len());
+                let mut policies =
+                    HashMap::with_capacity_and_hasher(files.len(), RandomState::default());
                 policies.extend(made);
                 Some(Buckets {
                     addressing: buckets.addressing,

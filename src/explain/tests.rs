@@ -71,7 +71,8 @@ fn snapshot() -> Snapshot {
                 "raw".into(),
                 policy("raw.xml", vec![rule(&["*"], &["GET"], &[])]),
             )]
-            .into(),
+            .into_iter()
+            .collect(),
             ambiguous: without_cors(None),
         }),
         not_enabled: None,

@@ -9,6 +9,8 @@ pub(crate) struct Target<'t> {
     pub(crate) authority: Option<&'t str>,
     /// Path and query: what an origin server gets. `*` stays `*`.
     pub(crate) origin_form: Cow<'t, str>,
+    /// Where in it the path ends.
+    path_end: usize,
 }
 
 impl<'t> Target<'t> {
@@ -23,10 +25,7 @@ impl<'t> Target<'t> {
             return None;
         }
         if target.starts_with('/') || target == "*" && method == "OPTIONS" {
-            return Some(Self {
-                authority: None,
-                origin_form: target.into(),
-            });
+            return Some(Self::new(None, target.into()));
         }
         let (scheme, rest) = target.split_once("://")?;
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -34,18 +33,24 @@ impl<'t> Target<'t> {
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, origin_form) = rest.split_at(end);
-        Some(Self {
-            authority: Some(authority),
-            origin_form: match origin_form.starts_with('/') {
-                true => origin_form.into(),
-                false => format!("/{origin_form}").into(),
-            },
-        })
+        let origin_form = match origin_form.starts_with('/') {
+            true => origin_form.into(),
+            false => format!("/{origin_form}").into(),
+        };
+        Some(Self::new(Some(authority), origin_form))
+    }
+
+    fn new(authority: Option<&'t str>, origin_form: Cow<'t, str>) -> Self {
+        Self {
+            authority,
+            path_end: origin_form.find('?').unwrap_or(origin_form.len()),
+            origin_form,
+        }
     }
 
     /// The path.
     pub(crate) fn path(&self) -> &str {
-        self.origin_form.split('?').next().unwrap_or_default()
+        self.origin_form.get(..self.path_end).unwrap_or_default()
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use foldhash::fast::RandomState;
 use http::Version;
 use thiserror::Error;
 
@@ -117,16 +118,17 @@ impl fmt::Display for HostPattern {
 /// What is found by host. Knows nothing of routes.
 #[derive(Debug)]
 pub struct HostMap<T> {
-    exact: HashMap<Box<str>, T>,
-    below: HashMap<Box<str>, T>,
+    // Requests look names up and add none, so the hash need not withstand chosen keys.
+    exact: HashMap<Box<[u8]>, T, RandomState>,
+    below: HashMap<Box<[u8]>, T, RandomState>,
     any: Option<T>,
 }
 
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
-            below: HashMap::new(),
+            exact: HashMap::default(),
+            below: HashMap::default(),
             any: None,
         }
     }
@@ -169,8 +171,8 @@ impl<T> HostMap<T> {
     /// Gives `value` back where the pattern is there already.
     pub fn insert(&mut self, pattern: HostPattern, value: T) -> Result<(), T> {
         let place = match pattern {
-            HostPattern::Exact(name) => self.exact.entry(name),
-            HostPattern::Below(suffix) => self.below.entry(suffix),
+            HostPattern::Exact(name) => self.exact.entry(name.into_boxed_bytes()),
+            HostPattern::Below(suffix) => self.below.entry(suffix.into_boxed_bytes()),
             HostPattern::Any if self.any.is_some() => return Err(value),
             HostPattern::Any => {
                 self.any = Some(value);
@@ -189,10 +191,10 @@ impl<T> HostMap<T> {
     /// Finds a host.
     #[must_use]
     pub fn get<'m, 'h>(&'m self, host: &'h Host<'_>) -> Option<Found<'m, 'h, T>> {
-        let name = host.as_str();
-        let found = |value, below| Found {
+        let name = &*host.name;
+        let found = |value, below: Option<&'h [u8]>| Found {
             value,
-            below,
+            below: below.and_then(|below| std::str::from_utf8(below).ok()),
             is_canonical: host.is_canonical,
         };
         if let Some(value) = self.exact.get(name) {
@@ -200,7 +202,8 @@ impl<T> HostMap<T> {
         }
         if !self.below.is_empty() {
             // The first dot has the longest suffix behind it.
-            for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
+            let dots = name.iter().enumerate().skip(1);
+            for (dot, _) in dots.filter(|(_, byte)| **byte == b'.') {
                 let (below, suffix) = name.split_at(dot);
                 if let Some(value) = self.below.get(suffix) {
                     return Some(found(value, Some(below)));
@@ -216,7 +219,8 @@ impl<T> HostMap<T> {
 /// dot. Borrowed where it came like that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host<'r> {
-    name: Cow<'r, str>,
+    /// ASCII.
+    name: Cow<'r, [u8]>,
     is_canonical: bool,
 }
 
@@ -235,39 +239,33 @@ impl<'r> Host<'r> {
     ///
     /// [RFC 9110 §7.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.2
     pub fn parse(authority: &'r [u8]) -> Result<Self, InvalidHost> {
-        let end = match authority {
-            [b'[', ..] => authority
-                .iter()
-                .position(|&byte| byte == b']')
-                .map(|end| end + 1),
-            _ => authority.iter().position(|&byte| byte == b':'),
-        };
-        let (name, port) = authority
-            .split_at_checked(end.unwrap_or(authority.len()))
-            .ok_or(InvalidHost)?;
+        let is_address = authority.starts_with(b"[");
+        // What any byte of the name is, and whether two dots stand side by side.
+        let (mut any, mut dots, mut before) = (0, 0, 0);
+        let end = authority.iter().position(|&byte| {
+            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
+            any |= class;
+            dots |= class & before;
+            before = class & DOT;
+            match is_address {
+                true => byte == b']',
+                false => class == 0,
+            }
+        });
+        let end = end.map_or(authority.len(), |end| end + usize::from(is_address));
+        let (name, port) = authority.split_at_checked(end).ok_or(InvalidHost)?;
+        // Refuses a byte that a name may not have, unless it is the colon before a port.
         check_port(port)?;
-        let is_address = name.starts_with(b"[");
         let rooted = name.strip_suffix(b".");
         let name = rooted.unwrap_or(name);
         if name.is_empty() || name.len() >= MAX_HOST || name.starts_with(b".") {
             return Err(InvalidHost);
         }
-        // What all bytes have in common, what any has, and whether two dots stand side by side.
-        let (mut common, mut any, mut dots, mut before) = (NAME, 0, 0, DOT);
-        for &byte in name {
-            let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
-            common &= class;
-            any |= class;
-            dots |= class & before;
-            before = class & DOT;
-        }
-        if common & NAME == 0 && !is_address {
-            return Err(InvalidHost);
-        }
         let upper = any & UPPER != 0;
-        let has_empty_label = (dots | before) & DOT != 0;
-        let name = std::str::from_utf8(name).map_err(|_| InvalidHost)?;
+        // Of the name as it came: one dot at its end is the root's.
+        let has_empty_label = dots != 0;
         if is_address {
+            let name = std::str::from_utf8(name).map_err(|_| InvalidHost)?;
             let address = bracketed(name).ok_or(InvalidHost)?;
             let _: Ipv6Addr = address.parse().map_err(|_| InvalidHost)?;
         }
@@ -283,7 +281,7 @@ impl<'r> Host<'r> {
     /// The host's name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.name
+        std::str::from_utf8(&self.name).unwrap_or_default()
     }
 
     /// Whether it came as every server reads it: in lower case, without a trailing dot or an empty

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 
 use crate::cors::{Options, Policy, ResourceType};
 use crate::metrics::{Counter, RouteMetrics};
@@ -176,7 +177,7 @@ pub struct Buckets {
     /// The folder of their files; `None`: they are in none.
     pub directory: Option<Box<Path>>,
     /// By bucket name; the service root's, where the list of buckets is, under [`SERVICE_ROOT`].
-    pub policies: HashMap<Box<str>, Arc<RoutePolicy>>,
+    pub policies: HashMap<Box<str>, Arc<RoutePolicy>, RandomState>,
     /// Answers requests from which stores could read different buckets: CORS is not enabled.
     pub ambiguous: Arc<RoutePolicy>,
 }

@@ -198,7 +198,8 @@ fn photos() -> Route {
                 "raw".into(),
                 policy("cors/buckets/raw.xml", Some("line 3: no rule")),
             )]
-            .into(),
+            .into_iter()
+            .collect(),
             ambiguous: not_enabled(),
         }),
         not_enabled: None,

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use crate::upstream::balance::{ConnPermit, InFlight, UpstreamState};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
@@ -18,7 +20,7 @@ use super::upstream_pool::{Ready, UpstreamPool};
 
 /// One worker's connections, by upstream.
 pub(crate) struct Pool {
-    upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>>>,
+    upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>, RandomState>>,
     /// How many workers share an upstream's limits.
     workers: usize,
     /// Upstreams that are asked equally much take turns.
@@ -65,8 +67,8 @@ impl Pool {
     pub(crate) fn idle_http1(
         &self,
         upstreams: &[Arc<Upstream>],
-        tries: &Tries,
-    ) -> Option<(InFlight, Http1Conn)> {
+        client: Option<IpAddr>,
+    ) -> Option<(InFlight, Box<Http1Conn>)> {
         let [upstream] = upstreams else {
             return None;
         };
@@ -74,7 +76,7 @@ impl Pool {
         if pool.state.has_queue() {
             return None;
         }
-        let in_flight = InFlight::new(&pool.state, tries.client).ok()?;
+        let in_flight = InFlight::new(&pool.state, client).ok()?;
         Some((in_flight, pool.idle.take()?))
     }
 
@@ -83,7 +85,7 @@ impl Pool {
         &self,
         upstreams: &[Arc<Upstream>],
         tries: &mut Tries,
-    ) -> Result<(InFlight, Http1Conn), Error> {
+    ) -> Result<(InFlight, Box<Http1Conn>), Error> {
         self.try_each(upstreams, tries, async |pool, tries| {
             let is_stale = tries.stale.contains(&pool.state.upstream().id);
             pool.http1(is_stale).await
