@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -54,17 +53,18 @@ impl Proxy {
     /// afterwards what it sent behind the request. `bound` is the upstream's connection that belongs
     /// to this client's. `closing` is asked when the response goes out:
     /// whether the connection ends with it.
-    pub async fn carry_out<C: ClientStream>(
-        &self,
-        exchange: &Exchange,
-        client: &mut C,
-        ahead: &mut Vec<u8>,
-        bound: &mut Option<Box<Http1Conn>>,
-        deadline: &mut Deadline,
-        closing: &dyn Fn() -> bool,
-    ) -> ConnFate {
-        let held = Rc::clone(&exchange.held);
-        let route = held.0.routes.get(exchange.route);
+    ///
+    /// No `async fn`, which would hold its arguments twice: the future is allocated for each request.
+    pub fn carry_out<'c, C: ClientStream>(
+        &'c self,
+        exchange: &'c Exchange,
+        client: &'c mut C,
+        ahead: &'c mut Vec<u8>,
+        bound: &'c mut Option<Box<Http1Conn>>,
+        deadline: &'c mut Deadline,
+        closing: &'c dyn Fn() -> bool,
+    ) -> impl Future<Output = ConnFate> {
+        let route = exchange.held.0.routes.get(exchange.route);
         let mut running_exchange = RunningExchange {
             proxy: self,
             exchange,
@@ -74,6 +74,7 @@ impl Proxy {
             bound,
             deadline,
             closing,
+            now: exchange.start,
             untaken: Vec::new(),
             status: client_left(),
             bytes: 0,
@@ -83,14 +84,16 @@ impl Proxy {
             request_id: None,
             verdict: None,
         };
-        match running_exchange.run().await {
-            Ok(went) => went,
-            Err(ExchangeFailure::ClientLeft) => ConnFate::Ends,
-            Err(
-                ExchangeFailure::Unsent(error)
-                | ExchangeFailure::Stale(error)
-                | ExchangeFailure::Final(error),
-            ) => Box::pin(running_exchange.answer_failure(&error)).await,
+        async move {
+            match running_exchange.run().await {
+                Ok(went) => went,
+                Err(ExchangeFailure::ClientLeft) => ConnFate::Ends,
+                Err(
+                    ExchangeFailure::Unsent(error)
+                    | ExchangeFailure::Stale(error)
+                    | ExchangeFailure::Final(error),
+                ) => Box::pin(running_exchange.answer_failure(&error)).await,
+            }
         }
     }
 
@@ -103,14 +106,19 @@ impl Proxy {
 impl<C: ClientStream> RunningExchange<'_, C> {
     async fn run(&mut self) -> Result<ConnFate, ExchangeFailure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
-        let mut tries = Tries::of(self.exchange.client);
+        let client = self.exchange.client;
+        // Boxed, as all that is rare: a request's future is allocated for each request.
+        let mut tries = None;
+        let new_tries = || Box::new(Tries::of(client));
         let ready = self.take_bound();
-        let (mut in_flight, mut conn) = match ready.or_else(|| pool.idle_http1(upstreams, &tries)) {
+        let (mut in_flight, mut conn) = match ready.or_else(|| pool.idle_http1(upstreams, client)) {
             Some(ready) => ready,
-            // Boxed, as all that is rare: it is no part of what each connection keeps.
-            None => Box::pin(pool.checkout_http1(upstreams, &mut tries))
-                .await
-                .map_err(ExchangeFailure::Final)?,
+            None => {
+                let tries = tries.get_or_insert_with(new_tries);
+                let new = Box::pin(pool.checkout_http1(upstreams, tries)).await;
+                self.now = Instant::now();
+                new.map_err(ExchangeFailure::Final)?
+            }
         };
         let reply = loop {
             match self.send_and_answer(&in_flight, &mut conn).await {
@@ -124,11 +132,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 // The upstream closed a kept-alive connection at the moment that it was used
                 // again: once more, on a new one (RFC 9112 §9.3.1).
                 Err(failure) if failure.allows_another_try(self.exchange) => {
+                    let tries = tries.get_or_insert_with(new_tries);
                     tries.stale.push(in_flight.upstream().id);
                     // It has a place that the new one may need.
                     drop(conn);
-                    let again = Box::pin(pool.checkout_http1(upstreams, &mut tries));
+                    let again = Box::pin(pool.checkout_http1(upstreams, tries));
                     (in_flight, conn) = again.await.map_err(ExchangeFailure::Final)?;
+                    self.now = Instant::now();
                 }
                 Err(failure) => {
                     if let ExchangeFailure::Final(error) = &failure {
@@ -161,31 +171,32 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 // Cut: the client must not take what it has for the whole.
                 return Ok(self.cut());
             }
+            self.now = Instant::now();
         }
         if self.client.tcp().is_none() {
             // What is between us and the socket (TLS) may hold something back.
             self.deadline.set(due(limit));
-            let flushed = write_all(self.client, b"", self.deadline, None).await;
+            let flushed = Box::pin(write_all(self.client, b"", self.deadline, None)).await;
             flushed.map_err(|_| ExchangeFailure::ClientLeft)?;
         }
         self.cut = None;
         if is_upstream_free && conn.is_bound && !conn.is_spent {
-            *self.bound = Some(Box::new(conn));
+            *self.bound = Some(conn);
         } else if is_upstream_free {
-            conn.give_back();
+            conn.give_back(self.now);
         }
         Ok(match closes {
-            false => ConnFate::On,
+            false => ConnFate::On(self.now),
             // Whether the client is still sending is not known.
             true => ConnFate::Refused,
         })
     }
 
     /// The connection that belongs to this client's, if the request goes to its upstream.
-    fn take_bound(&mut self) -> Option<(InFlight, Http1Conn)> {
+    fn take_bound(&mut self) -> Option<(InFlight, Box<Http1Conn>)> {
         let bound = self.bound.as_deref_mut()?;
         let in_flight = bound.in_flight_for(&self.route.upstreams, self.exchange.client)?;
-        let mut conn = *self.bound.take()?;
+        let mut conn = self.bound.take()?;
         conn.is_reused = true;
         Some((in_flight, conn))
     }
@@ -223,9 +234,10 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         received: &mut PartialResponse,
     ) -> Result<Reply, ExchangeFailure> {
         let exchange = self.exchange;
-        let timeouts = in_flight.upstream().settings.timeouts;
+        let response_head = in_flight.upstream().settings.timeouts.response_head;
         let mut is_sent = true;
-        self.deadline.set(due(timeouts.response_head));
+        let limit = self.now + response_head;
+        self.deadline.set(limit.into());
         // What may be sent but once goes the careful way.
         if exchange.is_repeatable() {
             let head = exchange.head_for(in_flight.upstream());
@@ -234,7 +246,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         } else {
             let upload = self.upload(in_flight, conn, received);
             is_sent = Box::pin(upload).await?;
-            self.deadline.set(due(timeouts.response_head));
+            self.deadline.set(due(response_head));
         }
         let answered = poll_fn(|cx| {
             match self.poll_answer(cx, !is_sent, in_flight, conn, received) {
@@ -276,7 +288,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let closes = must_close || exchange.closes || (self.closing)();
         let scratch = &mut *proxy.scratch.borrow_mut();
         let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
-            proxy.count_exchange(exchange, self.route, head.status);
+            self.now = Instant::now();
+            proxy.count_exchange(exchange, self.route, head.status, self.now);
             self.verdict = proxy.judge_exchange(exchange, self.route, head);
             self.status = head.status;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -298,7 +311,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             if head.is_dated {
                 out.extend_from_slice(b"\r\n");
             } else {
-                proxy.date.write(Instant::now(), out);
+                proxy.date.write(self.now, out);
             }
             let (mut left, mut rest) = (BodyReader::of(head.body, exchange.trailers()), rest);
             let unwritten = match &mut left {

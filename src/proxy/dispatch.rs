@@ -351,8 +351,16 @@ fn write_for_upstream(
 }
 
 impl Proxy {
-    /// Counts a response at its head.
-    pub(crate) fn count_exchange(&self, exchange: &Exchange, route: &Route, status: StatusCode) {
-        self.count(&route.metrics, &exchange.method, status, exchange.start);
+    /// Counts a response at its head, which came `now`.
+    pub(crate) fn count_exchange(
+        &self,
+        exchange: &Exchange,
+        route: &Route,
+        status: StatusCode,
+        now: Instant,
+    ) {
+        let took = now.saturating_duration_since(exchange.start);
+        let (metrics, method) = (&route.metrics, &exchange.method);
+        metrics.request(self.worker, method, status, took);
     }
 }

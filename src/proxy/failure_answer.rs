@@ -64,18 +64,19 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         if let Some(names) = client_head.vary {
             write_line(b"vary", names.as_bytes(), &mut lines);
         }
-        proxy.count_exchange(exchange, route, response.status());
+        let now = Instant::now();
+        proxy.count_exchange(exchange, route, response.status(), now);
         self.verdict = proxy.judge_failure(exchange, route);
         self.status = response.status();
         self.request_id = response.headers().get(REQUEST_ID).cloned();
-        let (mut bytes, now) = (std::mem::take(&mut self.untaken), Instant::now());
+        let mut bytes = std::mem::take(&mut self.untaken);
         let to_head = exchange.method == Method::HEAD;
         let length = own_response::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
         self.bytes = length as u64;
         self.deadline.set(due(Timeouts::default().body_idle));
         match write_all(self.client, &bytes, self.deadline, None).await {
             Ok(()) if closes => ConnFate::Refused,
-            Ok(()) => ConnFate::On,
+            Ok(()) => ConnFate::On(now),
             Err(_) => ConnFate::Ends,
         }
     }

@@ -38,7 +38,7 @@ impl Proxy {
         let is_repeatable = body.is_empty() && request.method.is_idempotent();
         let mut tries = Tries::of(client.counted());
         let mut idle = pool
-            .idle_http1(upstreams, &tries)
+            .idle_http1(upstreams, client.counted())
             .map(|(in_flight, conn)| (in_flight, Ready::Http1(conn)));
         loop {
             let (in_flight, ready) = match idle.take() {

@@ -1,6 +1,7 @@
 //! An exchange under way.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderValue, StatusCode};
 
@@ -20,8 +21,8 @@ use super::state::Proxy;
 /// How an exchange left the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnFate {
-    /// The next request may come.
-    On,
+    /// The next request may come. The exchange ended then, or a little later.
+    On(Instant),
     /// It ends, with nothing left to be read.
     Ends,
     /// It ends while the client may still be sending.
@@ -64,6 +65,8 @@ pub(crate) struct RunningExchange<'c, C> {
     pub(crate) bound: &'c mut Option<Box<Http1Conn>>,
     pub(crate) deadline: &'c mut Deadline,
     pub(crate) closing: &'c dyn Fn() -> bool,
+    /// The clock as it was last read: near enough for limits of seconds.
+    pub(crate) now: Instant,
     /// What the client has not taken of interim responses.
     pub(crate) untaken: Vec<u8>,
     /// The response's.

@@ -23,13 +23,13 @@ pub struct Tunnel {
 /// What carries a tunnel's bytes to the upstream and back.
 pub(crate) enum TunnelEnd {
     /// An HTTP/1.1 connection that has left HTTP.
-    Connection(Http1Conn),
+    Connection(Box<Http1Conn>),
     /// An HTTP/2 stream.
     Stream(TokioIo<Upgraded>),
 }
 
 impl Tunnel {
-    pub(crate) fn new(conn: Http1Conn, first: Bytes, in_flight: InFlight) -> Self {
+    pub(crate) fn new(conn: Box<Http1Conn>, first: Bytes, in_flight: InFlight) -> Self {
         Self {
             end: TunnelEnd::Connection(conn),
             first,

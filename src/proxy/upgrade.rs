@@ -83,7 +83,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     /// `first` what the upstream sent behind it.
     pub(crate) async fn tunnel(
         &mut self,
-        mut conn: Http1Conn,
+        mut conn: Box<Http1Conn>,
         mut unwritten: Vec<u8>,
         mut first: Vec<u8>,
     ) -> ConnFate {

@@ -9,6 +9,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::metrics::Metrics;
 use crate::proxy::{ConnFate, Proxy};
 use crate::routing::client::Client;
@@ -51,75 +53,86 @@ impl Protocols {
     }
 
     /// Serves a connection to its end.
-    pub(super) async fn serve<S: Socket>(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would keep a second copy of its arguments for as long as the connection waits"
+    )]
+    pub(super) fn serve<S: Socket>(
         &self,
         mut stream: S,
         spoken: Spoken,
         client: Client,
         proxy: &Rc<Proxy>,
         end: &EndSignal<'_>,
-    ) {
-        if spoken == Spoken::Http2 {
-            let proxy = Rc::clone(proxy);
-            return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
-        }
-        let may_be_http2 = spoken == Spoken::Unknown;
-        let closing = pin!(end.drain.closing());
-        let mut reader = HeadReader::new(&self.limits, may_be_http2, end, closing);
-        let mut bound = None;
-        loop {
-            let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;
-            if !turn.is_delivered() {
-                let limit = self.limits.head_read;
-                if turn.deliver(&mut stream, limit).await.is_err() {
-                    return;
-                }
+    ) -> impl Future<Output = ()> {
+        async move {
+            if spoken == Spoken::Http2 {
+                let proxy = Rc::clone(proxy);
+                return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
             }
-            match turn.then {
-                Then::HeadReader => {}
-                Then::End => return lingering_close::end(stream).await,
-                Then::Linger => return Box::pin(lingering_close::linger(stream)).await,
-                Then::Exchange(exchange) => {
-                    end.set_busy(true);
-                    let (ahead, deadline) = (&mut reader.ahead, &mut reader.deadline);
-                    let closes = || end.is_ending();
-                    // Boxed: a connection that waits has no room for an exchange.
-                    let went = Box::pin(proxy.carry_out(
-                        &exchange,
-                        &mut stream,
-                        ahead,
-                        &mut bound,
-                        deadline,
-                        &closes,
-                    ))
-                    .await;
-                    proxy.take_back(*exchange);
-                    match went {
-                        ConnFate::On => {}
-                        ConnFate::Ends => return lingering_close::end(stream).await,
-                        ConnFate::Cut => return,
-                        ConnFate::Refused => {
-                            return Box::pin(lingering_close::linger(stream)).await;
-                        }
+            let may_be_http2 = spoken == Spoken::Unknown;
+            let closing = pin!(end.drain.closing());
+            let mut reader = HeadReader::new(&self.limits, may_be_http2, end, closing);
+            let mut bound = None;
+            loop {
+                let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;
+                if !turn.is_delivered() {
+                    let limit = self.limits.head_read;
+                    // Boxed, as all that is rare: a waiting connection has no room for it.
+                    if Box::pin(turn.deliver(&mut stream, limit)).await.is_err() {
+                        return;
                     }
                 }
-                Then::HeaderMapRequest(request) => {
-                    end.set_busy(true);
-                    let ahead = std::mem::take(&mut reader.ahead);
-                    let served = http1_server::serve(stream, ahead, request, client, proxy, end);
-                    let Some(kept) = Box::pin(served).await else {
-                        return;
-                    };
-                    (stream, reader.ahead) = kept;
+                match turn.then {
+                    Then::HeadReader => {}
+                    Then::End => return Box::pin(lingering_close::end(stream)).await,
+                    Then::Linger => return Box::pin(lingering_close::linger(stream)).await,
+                    Then::Exchange(exchange) => {
+                        end.set_busy(true);
+                        let (ahead, deadline) = (&mut reader.ahead, &mut reader.deadline);
+                        let closes = || end.is_ending();
+                        // Boxed: a connection that waits has no room for an exchange.
+                        let went = Box::pin(proxy.carry_out(
+                            &exchange,
+                            &mut stream,
+                            ahead,
+                            &mut bound,
+                            deadline,
+                            &closes,
+                        ))
+                        .await;
+                        proxy.take_back(*exchange);
+                        match went {
+                            ConnFate::On(ended) => {
+                                reader.rest(ended.into());
+                                continue;
+                            }
+                            ConnFate::Ends => return Box::pin(lingering_close::end(stream)).await,
+                            ConnFate::Cut => return,
+                            ConnFate::Refused => {
+                                return Box::pin(lingering_close::linger(stream)).await;
+                            }
+                        }
+                    }
+                    Then::HeaderMapRequest(request) => {
+                        end.set_busy(true);
+                        let ahead = std::mem::take(&mut reader.ahead);
+                        let served =
+                            http1_server::serve(stream, ahead, request, client, proxy, end);
+                        let Some(kept) = Box::pin(served).await else {
+                            return;
+                        };
+                        (stream, reader.ahead) = kept;
+                    }
+                    Then::Http2 => {
+                        let first = std::mem::take(&mut reader.ahead).into();
+                        let stream = Prefixed::new(first, stream);
+                        let proxy = Rc::clone(proxy);
+                        return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
+                    }
                 }
-                Then::Http2 => {
-                    let first = std::mem::take(&mut reader.ahead).into();
-                    let stream = Prefixed::new(first, stream);
-                    let proxy = Rc::clone(proxy);
-                    return Box::pin(self.http2.serve(stream, client, proxy, end)).await;
-                }
+                reader.rest(Instant::now());
             }
-            reader.rest();
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::unconstrained;
 
 /// How long a connection that is there, but has asked nothing yet, may still do so when the server
@@ -27,32 +29,56 @@ pub(super) enum Phase {
 
 /// Moves everything on.
 #[derive(Debug)]
-pub(super) struct Drain(watch::Sender<Phase>);
+pub(super) struct Drain(Arc<Stage>);
 
 /// Waits for a phase.
 #[derive(Clone, Debug)]
-pub(super) struct DrainSignal(watch::Receiver<Phase>);
+pub(super) struct DrainSignal(Arc<Stage>);
+
+/// The phase, and the tasks that wait for the next one. Each connection waits, and a `Notified` needs
+/// a third of the memory of a `watch::Receiver`'s wait.
+#[derive(Debug)]
+struct Stage {
+    /// A [`Phase`].
+    phase: AtomicU8,
+    moved_on: Notify,
+}
 
 impl Drain {
     pub(super) fn new() -> (Self, DrainSignal) {
-        let (sender, receiver) = watch::channel(Phase::Serving);
-        (Self(sender), DrainSignal(receiver))
+        let stage = Arc::new(Stage {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            moved_on: Notify::new(),
+        });
+        (Self(Arc::clone(&stage)), DrainSignal(stage))
     }
 
     pub(super) fn set(&self, phase: Phase) {
-        self.0.send_replace(phase);
+        self.0.phase.store(phase as u8, Ordering::Release);
+        self.0.moved_on.notify_waiters();
+    }
+}
+
+impl Drop for Drain {
+    /// The process is ending: nothing waits for it any longer.
+    fn drop(&mut self) {
+        self.set(Phase::Cut);
     }
 }
 
 impl DrainSignal {
-    /// Whether a stop has begun. Costs one load.
-    pub(super) fn has_begun(&self) -> bool {
-        self.0.has_changed().unwrap_or(true)
+    fn has_reached(&self, phase: Phase) -> bool {
+        self.0.phase.load(Ordering::Acquire) >= phase as u8
     }
 
-    /// Whether connections are to close. Costs one load until a stop has begun.
+    /// Whether a stop has begun. Costs one load.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_reached(Phase::Draining)
+    }
+
+    /// Whether connections are to close. Costs one load.
     pub(super) fn is_closing(&self) -> bool {
-        self.has_begun() && *self.0.borrow() >= Phase::Closing
+        self.has_reached(Phase::Closing)
     }
 
     /// Ends when connections are to close.
@@ -85,7 +111,13 @@ impl DrainSignal {
     }
 
     async fn reached(&self, phase: Phase) {
-        // A sender that is gone means that the process is ending: there is nothing to wait for.
-        let _ = self.0.clone().wait_for(|now| *now >= phase).await;
+        loop {
+            // Made before the phase is read, so that no change in between is missed.
+            let moved_on = self.0.moved_on.notified();
+            if self.has_reached(phase) {
+                return;
+            }
+            moved_on.await;
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Handshake {
         };
         if self.tls.is_none() && !self.proxy_protocol {
             let Some(_counted) = admission.admit(client) else {
-                return overload::tell(stream).await;
+                return Box::pin(overload::tell(stream)).await;
             };
             let spoken = Spoken::Unknown;
             return protocols.serve(stream, spoken, client, proxy, end).await;

@@ -128,12 +128,11 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
         }
     }
 
-    /// Something was asked, and answered.
-    pub(super) fn rest(&mut self) {
+    /// Something was asked, and answered by `now`.
+    pub(super) fn rest(&mut self, now: Instant) {
         self.is_fresh = false;
         self.is_partial = false;
-        self.deadline
-            .set(Instant::now() + self.limits.keep_alive_idle);
+        self.deadline.set(now + self.limits.keep_alive_idle);
     }
 
     /// Reads what came and answers what can be answered at once, until something else is to be done.

@@ -38,7 +38,11 @@ const MAX_IDLE: usize = 1024;
 /// first, so that the rest can age out.
 pub(crate) struct IdleConns {
     pub(crate) state: Rc<UpstreamState>,
-    conns: RefCell<Vec<Http1Conn>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "each request takes a connection out and puts it back: a pointer is moved instead of all of it"
+    )]
+    conns: RefCell<Vec<Box<Http1Conn>>>,
 }
 
 impl IdleConns {
@@ -50,7 +54,7 @@ impl IdleConns {
     }
 
     /// One that can take a request. Those that cannot are closed.
-    pub(crate) fn take(&self) -> Option<Http1Conn> {
+    pub(crate) fn take(&self) -> Option<Box<Http1Conn>> {
         let upstream = self.state.upstream();
         loop {
             let mut conn = self.conns.borrow_mut().pop()?;
@@ -62,7 +66,7 @@ impl IdleConns {
     }
 
     /// Keeps a connection on which nothing is under way.
-    fn keep(&self, mut conn: Http1Conn) {
+    fn keep(&self, mut conn: Box<Http1Conn>) {
         let upstream = self.state.upstream();
         if self.conns.borrow().len() < MAX_IDLE && conn.stream.lifetime.allows_use(upstream) {
             self.conns.borrow_mut().push(conn);
@@ -90,8 +94,8 @@ impl Http1Conn {
     /// What its upstream says before it is asked is taken for the answer to what is asked first. To
     /// see it would take a system call, for the runtime does not know yet, and would settle nothing:
     /// it may come a moment later. Where the answer comes behind it, the connection is spent.
-    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, permit: ConnPermit) -> Self {
-        Self {
+    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, permit: ConnPermit) -> Box<Self> {
+        Box::new(Self {
             stream,
             idle_since: Instant::now(),
             is_reused: false,
@@ -99,18 +103,18 @@ impl Http1Conn {
             is_bound: false,
             home,
             _permit: permit,
-        }
+        })
     }
 
-    /// Keeps it for another exchange: nothing is under way on it any more.
-    pub(crate) fn give_back(mut self) {
+    /// Keeps it for another exchange: nothing is under way on it any more, as of `now`.
+    pub(crate) fn give_back(mut self: Box<Self>, now: Instant) {
         if let Some(home) = self
             .home
             .upgrade()
             .filter(|_| !self.is_spent && !self.is_bound)
         {
             self.is_reused = true;
-            self.idle_since = Instant::now();
+            self.idle_since = now;
             home.keep(self);
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -39,7 +39,7 @@ pub(super) struct Unread {
 /// A body that reads the connection it comes from, and gives it back at the end.
 pub(crate) struct Http1Body {
     /// `None`: it was given back, or broke.
-    conn: Option<Http1Conn>,
+    conn: Option<Box<Http1Conn>>,
     /// What is to come, and what of it was read but not given yet.
     unread: Unread,
     piece: usize,
@@ -60,7 +60,7 @@ pub(crate) struct Http1Body {
 impl Http1Body {
     pub(super) fn new(
         unread: Unread,
-        conn: Http1Conn,
+        conn: Box<Http1Conn>,
         in_flight: InFlight,
         deadline: Deadline,
         upload: Option<Box<Upload>>,
@@ -223,7 +223,7 @@ impl Http1Body {
             && !self.unread.closes
             && self.upload.is_none()
         {
-            conn.give_back();
+            conn.give_back(Instant::now());
         }
     }
 

@@ -58,7 +58,7 @@ impl Proxy {
         request: Http1Request<'_>,
         body: RequestBody,
         in_flight: InFlight,
-        mut conn: Http1Conn,
+        mut conn: Box<Http1Conn>,
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let mut deadline = Deadline::after(in_flight.upstream().settings.timeouts.response_head);
         let answered = if request.is_repeatable(&body) {

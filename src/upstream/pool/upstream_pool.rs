@@ -53,7 +53,7 @@ impl UpstreamPool {
     }
 
     /// The same, for HTTP/1.1 only.
-    pub(crate) async fn http1(self: &Rc<Self>, fresh: bool) -> Result<Http1Conn, Error> {
+    pub(crate) async fn http1(self: &Rc<Self>, fresh: bool) -> Result<Box<Http1Conn>, Error> {
         let take = async || self.idle.take();
         match self.place(fresh, take).await? {
             Place::Taken(conn) => Ok(conn),
@@ -130,6 +130,6 @@ impl UpstreamPool {
 
 /// A connection that is ready for a request.
 pub(crate) enum Ready {
-    Http1(Http1Conn),
+    Http1(Box<Http1Conn>),
     Http2 { connection: Http2, reused: bool },
 }
