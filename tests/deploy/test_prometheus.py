@@ -25,7 +25,7 @@ PROVISIONING = DEPLOY / "grafana/provisioning"
 ALLOWED = "https://app.example"
 
 # What Grafana puts in place of its variables.
-VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$route": ".*"}
+VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$route": ".*", "$job": "s3cors", "$namespace": ".*", "$instance": ".*"}
 
 # Keys of plugins that Grafana's schema leaves open.
 OPEN_KEYS = {"/templating/list/definition", "/annotations/list/titleFormat", "/annotations/list/textFormat"}
@@ -39,14 +39,18 @@ def panels():
     return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
 
 
-def queries():
-    """Every query of the dashboard with where it stands."""
-    found = {}
+def asked():
+    """Every query of the dashboard with where it stands, as it is written."""
     for panel in panels():
         for target in panel["targets"]:
-            found[f"{panel['title']} {target['refId']}"] = target["expr"]
+            yield f"{panel['title']} {target['refId']}", target["expr"]
     for annotation in dashboard()["annotations"]["list"]:
-        found[f"annotation {annotation['name']}"] = annotation["expr"]
+        yield f"annotation {annotation['name']}", annotation["expr"]
+
+
+def queries():
+    """The same with Grafana's variables replaced."""
+    found = dict(asked())
     for name, text in VARIABLES.items():
         found = {where: query.replace(name, text) for where, query in found.items()}
     return found
@@ -94,9 +98,9 @@ def served(workplace):
 
 @pytest.fixture(scope="module")
 def prometheus(workplace, served, alertmanager):
-    """Prometheus with the rules that are shipped, but for how long an alert has to hold."""
+    """Prometheus with the rules that are shipped, but for how long an alert has to hold, and evaluated at once."""
     hasty = workplace / "rules.yaml"
-    hasty.write_text(re.sub(r"(?m)^ +for: .*\n", "", RULES.read_text()))
+    hasty.write_text(re.sub(r"(?m)^ +(for|interval): .*\n", "", RULES.read_text()))
     # The same words on what is always so, to see what becomes of their templates.
     certain = [alert | {"alert": f"Words{name}", "expr": "vector(1)"} for name, alert in rules("alert").items()]
     certain = [{key: value for key, value in alert.items() if key != "for"} for alert in certain]
@@ -306,7 +310,13 @@ def test_the_dashboards_panels_have_ids_places_and_units_of_their_own():
 
 def test_the_dashboard_takes_data_source_and_routes_from_its_variables():
     variables = {each["name"]: each for each in dashboard()["templating"]["list"]}
-    assert set(variables) == {"datasource", "route"}
+    assert set(variables) == {"datasource", "job", "namespace", "instance", "route"}
+    # Of all jobs, those of s3cors: other programs have process_… metrics, too.
+    assert "allValue" not in variables["job"] and "s3cors_build_info" in variables["job"]["definition"]
+    for where, query in asked():
+        metrics = re.findall(r"\b(?:s3cors|process)_[a-z0-9_]+", query)
+        selected = re.findall(r"\b(?:s3cors|process)_[a-z0-9_]+\{job=~\"\$job\",namespace=~\"\$namespace\",instance=~\"\$instance\"", query)
+        assert len(metrics) == len(selected) > 0, where
     assert variables["datasource"]["type"] == "datasource"
     for panel in panels():
         for source in [panel["datasource"], *[target["datasource"] for target in panel["targets"]]]:
