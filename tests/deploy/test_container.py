@@ -55,6 +55,8 @@ def image():
         elif word == "ENV":
             variables |= dict(each.split("=", 1) for each in shlex.split(rest))
         elif word == "RUN":
+            # The caches of a builder; here the folder itself is kept.
+            rest = re.sub(r"--mount=\S+\s+", "", rest)
             command = rest.replace(" /image/", f" {image}/").replace('"target/', f'"{work}/target/')
             subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=source, env=variables, check=True)
     return image
@@ -89,6 +91,25 @@ def test_the_last_stage_is_empty_and_not_roots():
     _, last = stages()
     assert last[0] == ("FROM", "scratch")
     assert ("USER", "65532:65532") in last
+
+
+def test_the_image_says_what_it_was_built_from():
+    build, last = stages()
+    (labels,) = [rest for word, rest in last if word == "LABEL"]
+    (arguments,) = [rest for word, rest in last if word == "ARG"]
+    named = dict(each.split("=", 1) for each in shlex.split(labels))
+    for name in ("version", "revision", "source", "created"):
+        # Given at the build: what is written here would be untrue the day after.
+        assert named[f"org.opencontainers.image.{name}"] == f"${name.upper()}"
+        assert f'{name.upper()}=""' in arguments
+    readme = (CONTAINER / "README.md").read_text()
+    assert f"--build-context {build[0][1].split()[0]}=docker-image://" in readme, "the base can be pinned"
+
+
+def test_the_build_keeps_its_caches():
+    build, _ = stages()
+    (command,) = [rest for word, rest in build if word == "RUN"]
+    assert re.findall(r"--mount=type=cache,target=(\S+)", command) == ["/usr/local/cargo/registry", "/src/target"]
 
 
 def test_the_build_sees_all_that_it_copies():
