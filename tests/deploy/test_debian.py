@@ -4,7 +4,9 @@ There is no systemd here that runs: the units are checked by its tools, and what
 ExecStart, ExecReload and the sockets a supervisor of the tests does.
 """
 
+import contextlib
 import fcntl
+import http.server
 import os
 import pathlib
 import re
@@ -13,21 +15,26 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 
 import pytest
 
+from fake_systemd import Systemd
 from places import DEPLOY, ROOT, binary, passes, run
+from programs import free_ports
 from proxy import policy, rule
 from supervisor import Supervised, listening
 
 DEBIAN = DEPLOY / "debian"
 WORK = ROOT / "target/debian-tests"
+RUN = WORK / "run/systemd"
 CONFIG = pathlib.Path("/etc/s3cors/s3cors.toml")
 POLICY = pathlib.Path("/etc/s3cors/cors.xml")
 PROGRAM = pathlib.Path("/usr/bin/s3cors")
 UNITS = pathlib.Path("/usr/lib/systemd/system")
 # Any port: those of the shipped config may be taken on this machine.
 ANY_PORT = {"S3CORS_LISTEN": "127.0.0.1:0", "S3CORS_ADMIN": "127.0.0.1:0"}
+POSTINST = pathlib.Path("/var/lib/dpkg/info/s3cors.postinst")
 UNATTENDED = {"DEBIAN_FRONTEND": "noninteractive", "DPKG_FRONTEND_LOCKED": "1"}
 
 pytestmark = pytest.mark.skipif(
@@ -35,11 +42,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def dpkg(*arguments):
+def dpkg(*arguments, variables=None):
     """dpkg, unattended; it waits while another one, or apt-get, is at work."""
     with open("/var/lib/dpkg/lock-frontend", "w", encoding="utf-8") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
-        return passes("dpkg", "--force-unsafe-io", *arguments, env=os.environ | UNATTENDED)
+        return passes("dpkg", "--force-unsafe-io", *arguments, env=os.environ | UNATTENDED | (variables or {}))
 
 
 def installed_version():
@@ -79,6 +86,22 @@ def next_package(package):
         end = "<!-- of 99.0 -->\n" if path.suffix == ".xml" else "# of 99.0\n"
         path.write_text(path.read_text() + end)
     target = WORK / "s3cors_99.0-1.deb"
+    passes("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def handover_package(package):
+    """The same with a higher version, for a systemd of the tests: its folder is `RUN`, and nothing forbids restarts."""
+    tree = WORK / "handover"
+    passes("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN/control"
+    control.write_text(re.sub(r"(?m)^Version: .*$", "Version: 98.0-1", control.read_text()))
+    for script in (tree / "DEBIAN/postinst", tree / "usr/lib/s3cors/handover"):
+        text = script.read_text()
+        assert "/run/systemd/system" in text
+        script.write_text(text.replace("/run/systemd", str(RUN)).replace("/usr/sbin/policy-rc.d", str(WORK / "policy-rc.d")))
+    target = WORK / "s3cors_98.0-1.deb"
     passes("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target)
     return target
 
@@ -193,8 +216,19 @@ def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, fo
         assert running.until("READY")["STATUS"].startswith("serving; configuration ")
         assert (preflight(port, "https://app.example.com"), preflight(port, "https://shop.example")) == (403, 200)
 
+        # Only the signal is sent; what became of it is the status.
         POLICY.write_text("<CORSConfiguration>")
-        assert "cors.xml:1:1" in reload()
+        assert reload() is None
+        assert running.until("RELOADING")
+        assert running.until("READY")["STATUS"].endswith("the last change is not: see the log")
+        running.wait_for(r"cors\.xml:1:1")
+        assert preflight(port, "https://shop.example") == 200
+
+        # A file that only the service can read, such as a credential, does not fail the reload.
+        POLICY.unlink()
+        assert reload() is None
+        assert running.until("RELOADING")
+        assert running.until("READY")
         assert preflight(port, "https://shop.example") == 200
 
         running.signal(signal.SIGTERM)
@@ -213,6 +247,192 @@ def test_it_takes_the_socket_that_the_socket_unit_opens(configuration, folder):
     ) as running:
         running.until("READY")
         assert preflight(port, "https://app.example.com") == 200
+
+
+class Load:
+    """Clients that connect, ask and close without a pause, in front of an upstream with downloads that end when they may."""
+
+    CLIENTS = 8
+    HALF = 300_000
+
+    def __init__(self, port):
+        self._port = port
+        self.failures = []
+        self.answered = 0
+        self._changed = threading.Condition()
+        self._over = threading.Event()
+        self._may_end = {name: threading.Event() for name in ("first", "second")}
+        self._downloads = {}
+        load = self
+
+        class Upstream(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                may_end = load._may_end.get(self.path[1:])
+                self.send_response(200)
+                self.send_header("Content-Length", str(2 * Load.HALF if may_end else 2))
+                self.end_headers()
+                if may_end:
+                    self.wfile.write(b"a" * Load.HALF)
+                    self.wfile.flush()
+                    may_end.wait(60)
+                    self.wfile.write(b"b" * Load.HALF)
+                else:
+                    self.wfile.write(b"ok")
+
+            def log_message(self, *_):
+                pass
+
+        self._upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+        self._upstream.daemon_threads = True
+        self.upstream_port = self._upstream.server_address[1]
+        threading.Thread(target=self._upstream.serve_forever, args=(0.05,), daemon=True).start()
+        self._clients = [threading.Thread(target=self._ask_again_and_again) for _ in range(self.CLIENTS)]
+
+    def __enter__(self):
+        for client in self._clients:
+            client.start()
+        self.wait_for_more()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        for each in self._may_end.values():
+            each.set()
+        for client in self._clients:
+            client.join()
+        self._upstream.shutdown()
+        self._upstream.server_close()
+
+    def _ask_again_and_again(self):
+        while not self._over.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
+                    connection.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    answer = connection.makefile("rb").read()
+                assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\nok"), answer
+            except (OSError, AssertionError) as error:
+                self.failures.append(repr(error))
+            with self._changed:
+                self.answered += 1
+                self._changed.notify_all()
+
+    def wait_for_more(self, count=200):
+        """Until so many more requests were answered."""
+        with self._changed:
+            wanted = self.answered + count
+            assert self._changed.wait_for(lambda: self.answered >= wanted, 60)
+
+    def download(self, name):
+        """Begins a download and has its first half."""
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=60)
+        connection.sendall(f"GET /{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        stream = connection.makefile("rb")
+        while stream.readline() != b"\r\n":
+            pass
+        assert stream.read(self.HALF) == b"a" * self.HALF
+        self._downloads[name] = connection, stream
+
+    def end(self, name):
+        """Lets a download end; whether it came whole."""
+        self._may_end[name].set()
+        connection, stream = self._downloads.pop(name)
+        with connection:
+            return stream.read() == b"b" * self.HALF
+
+
+def install_again(package):
+    """The first version, unless it is the one that is there."""
+    version = passes("dpkg-deb", "--field", package, "Version").strip()
+    if installed_version() != f"ii {version}":
+        dpkg("--force-downgrade", "--install", package)
+
+
+@pytest.mark.parametrize("listener", ["address", "socket"])
+def test_an_upgrade_under_load_refuses_and_cuts_nothing(configuration, package, handover_package, folder, listener):
+    """dpkg for real; systemd's part is played. A download is under way in each process that stops."""
+    install_again(package)
+    shutil.rmtree(RUN, ignore_errors=True)
+    (RUN / "system").mkdir(parents=True)
+    port, admin_port = free_ports(2)
+    load = Load(port)
+    address, sockets = f"127.0.0.1:{port}", {}
+    with contextlib.ExitStack() as open_sockets:
+        if listener == "socket":
+            opened = open_sockets.enter_context(socket.create_server(("127.0.0.1", port), backlog=4096))
+            (name,) = settings("s3cors.socket")["FileDescriptorName"]
+            address, sockets = f"systemd:{name}", {"s3cors.socket": (name, opened)}
+        config = CONFIG.read_text().replace("127.0.0.1:8080", address).replace("127.0.0.1:9000", f"127.0.0.1:{load.upstream_port}")
+        CONFIG.write_text(f'{config}\n[admin]\naddress = "127.0.0.1:{admin_port}"\n')
+        with Systemd(folder, [RUN / "system", UNITS], sockets=sockets) as systemd:
+            assert systemd.call(["start", "s3cors.service"])[0] == 0, systemd.done
+            before = systemd.running["s3cors.service"].process.pid
+            with load:
+                load.download("first")
+                path = {"PATH": f"{systemd.path}:{os.environ['PATH']}"}
+                upgrade = threading.Thread(target=lambda: dpkg("--force-confold", "--install", handover_package, variables=path))
+                upgrade.start()
+                try:
+                    systemd.wait_until("stopping", "s3cors.service")
+                    load.wait_for_more()
+                    # The second process serves what comes now.
+                    load.download("second")
+                    assert load.end("first")
+                    systemd.wait_until("stopping", "s3cors-handover.service")
+                    load.wait_for_more()
+                    assert load.end("second")
+                finally:
+                    upgrade.join()
+                load.wait_for_more()
+            assert load.failures == [], f"{len(load.failures)} of {load.answered}"
+            assert installed_version() == "ii 98.0-1"
+            assert systemd.done == [
+                ("started", "s3cors.service"),
+                ("started", "s3cors-handover.service"),
+                ("stopping", "s3cors.service"),
+                ("stopped", "s3cors.service"),
+                ("started", "s3cors.service"),
+                ("stopping", "s3cors-handover.service"),
+                ("stopped", "s3cors-handover.service"),
+            ]
+            assert systemd.running["s3cors.service"].process.pid != before
+            assert not list((RUN / "system").iterdir())
+
+
+def test_an_upgrade_that_would_not_start_leaves_the_old_process(configuration, package, handover_package, folder):
+    install_again(package)
+    shutil.rmtree(RUN, ignore_errors=True)
+    (RUN / "system").mkdir(parents=True)
+    port, admin_port = free_ports(2)
+    good = CONFIG.read_text().replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+    good += f'\n[admin]\naddress = "127.0.0.1:{admin_port}"\n'
+    CONFIG.write_text(good)
+    with Systemd(folder, [RUN / "system", UNITS]) as systemd:
+        assert systemd.call(["start", "s3cors.service"])[0] == 0
+        before = systemd.running["s3cors.service"].process.pid
+        CONFIG.write_text(good.replace("upstream", "upstraem"))
+        path = {"PATH": f"{systemd.path}:{os.environ['PATH']}"}
+        said = dpkg("--force-confold", "--install", handover_package, variables=path)
+        assert "s3cors.service goes on as it is" in said and "not restarted" in said
+        assert systemd.running["s3cors.service"].process.pid == before and systemd.is_active("s3cors.service")
+        assert preflight(port, "https://app.example.com") == 200
+        assert ("failed", "s3cors-handover.service") in systemd.done
+        assert not list((RUN / "system").iterdir())
+
+        # A restart that the administrator forbids does not happen.
+        CONFIG.write_text(good)
+        forbids = WORK / "policy-rc.d"
+        forbids.write_text("#!/bin/sh\nexit 101\n")
+        forbids.chmod(0o755)
+        try:
+            count = len(systemd.done)
+            passes("sh", POSTINST, "configure", "0.0.9-1", env=os.environ | path)
+            assert len(systemd.done) == count
+        finally:
+            forbids.unlink()
+        passes("sh", POSTINST, "configure", "0.0.9-1", env=os.environ | path)
+        assert ("stopped", "s3cors-handover.service") in systemd.done
 
 
 def test_an_upgrade_keeps_what_the_user_changed_and_brings_the_rest(installed, next_package):
@@ -265,24 +485,8 @@ def test_its_logs_are_rotated_and_opened_anew(folder):
     assert (folder / "calls").read_text() == "systemctl kill --kill-who=main --signal=USR1 s3cors.service\n"
 
 
-@pytest.mark.parametrize("is_good", [True, False], ids=["good", "bad"])
-def test_an_upgrade_restarts_the_service_only_where_it_would_start(folder, is_good):
-    """The package's own script, with this folder for the root and with programs that tell of their calls."""
-    (folder / "run/systemd/system").mkdir(parents=True)
-    (folder / "etc").mkdir()
-    config = (DEBIAN / "s3cors.toml").read_text()
-    (folder / "etc/s3cors.toml").write_text(config if is_good else config.replace("upstream", "upstraem"))
-    shutil.copy(DEBIAN / "cors.xml", folder / "etc")
-    path = stand_ins(folder, "systemctl", "deb-systemd-invoke")
-    (folder / "s3cors").symlink_to(binary())
-    script = (DEBIAN / "scripts/postinst").read_text()
-    script = script.replace("/run/systemd", f"{folder}/run/systemd").replace("/etc/s3cors/", f"{folder}/etc/")
-    (folder / "postinst").write_text(script)
-    said = passes("sh", folder / "postinst", "configure", "0.0.9-1", env=os.environ | path)
-    calls = (folder / "calls").read_text()
-    assert "systemctl --system daemon-reload" in calls
-    assert ("deb-systemd-invoke try-restart s3cors.service" in calls) == is_good
-    assert ("is not restarted" in said) != is_good
+def test_a_large_log_is_rotated_before_its_week_is_over():
+    assert re.search(r"^\tmaxsize \d+M$", (DEBIAN / "logrotate").read_text(), re.MULTILINE)
 
 
 def test_the_changelog_of_the_package_begins_with_the_crates_version():

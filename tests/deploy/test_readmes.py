@@ -114,11 +114,10 @@ def test_what_a_guide_says_is_so(name, upstream, folder):
                 type_in(command, expected, cwd=home, env=variables)
 
 
-@pytest.mark.parametrize("name", ["", *GUIDES, "debian", "systemd", "container"])
-def test_links_of_a_readme_lead_somewhere(name):
-    text = (DEPLOY / name / "README.md").read_text()
-    for link in re.findall(r"\]\(([^)#]+)", text):
-        assert link.startswith("http") or (DEPLOY / name / link).exists(), link
+@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.md")), ids=lambda path: str(path.relative_to(DEPLOY)))
+def test_links_of_a_page_lead_somewhere(path):
+    for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert link.startswith("http") or (path.parent / link).exists(), link
 
 
 def test_every_folder_is_told_of():

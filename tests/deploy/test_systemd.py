@@ -1,5 +1,6 @@
 """The units, by the tool that systemd brings for them."""
 
+import os
 import re
 import shutil
 
@@ -63,6 +64,53 @@ def test_a_stop_is_given_more_time_than_the_drain_takes_by_default():
     defaults = server.split("impl Default for DrainSettings")[1]
     delay, deadline = map(int, re.findall(r"Duration::from_secs\((\d+)\)", defaults)[:2])
     assert int(settings["TimeoutStopSec"]) > delay + deadline
+
+
+@pytest.mark.parametrize("path", [SERVICE, *DROP_INS], ids=lambda path: path.stem)
+def test_a_reload_only_sends_the_signal(path):
+    """ExecReload runs without the service's credentials (systemd/systemd#35227), so a check there fails where keys are credentials."""
+    reloads = [value for key, value in directives(path) if key == "ExecReload"]
+    assert reloads in ([], [""], ["/bin/kill -HUP $MAINPID"])
+    assert reloads or path != SERVICE
+
+
+def test_a_failed_start_is_tried_again_for_as_long_as_it_takes():
+    settings = dict(directives(SERVICE))
+    assert settings["StartLimitIntervalSec"] == "0"
+    assert settings["Restart"] == "on-failure"
+    # In [Unit]: in [Service] systemd ignores it.
+    assert SERVICE.read_text().index("StartLimitIntervalSec") < SERVICE.read_text().index("[Service]")
+
+
+def test_the_unit_that_a_handover_writes_is_a_unit(folder):
+    """The service's text and what the script adds, with credentials and both sockets."""
+    install(folder, *DROP_INS)
+    text = (folder / SERVICE.name).read_text() + "".join(each.read_text() for each in (folder / "s3cors.service.d").iterdir())
+    script = (UNITS / "handover").read_text().replace("/run/systemd/system", str(folder))
+    calls = folder / "systemctl"
+    calls.write_text(f"""#!/bin/sh
+case "$1 $2" in
+    "--quiet is-active") exit 0 ;;
+    "cat s3cors.service") cat {folder}/whole ;;
+    "start s3cors-handover.service") cp {folder}/s3cors-handover.service {folder}/copied.service ;;
+esac
+""")
+    calls.chmod(0o755)
+    (folder / "whole").write_text(text)
+    (folder / "handover").write_text(script)
+    passes("sh", folder / "handover", env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"})
+    shutil.rmtree(folder / "s3cors.service.d")
+    said = passes("systemd-analyze", "--man=no", "verify", folder / "copied.service", *folder.glob("*.socket"))
+    assert "copied" not in said, said
+    made = directives(folder / "copied.service")
+    assert ["Environment", "S3CORS_TAKEOVER=true"] in made and ["User", "s3cors"] in made
+    assert [value for key, value in made if key == "Sockets"][-2:] == ["s3cors.socket", "s3cors-https.socket"]
+    assert ["BindReadOnlyPaths", "/run/credentials/s3cors-handover.service:/run/credentials/s3cors.service"] in made
+    assert not (folder / "s3cors-handover.service").exists()
+
+
+def test_the_script_of_a_handover_is_plain_sh(folder):
+    passes("sh", "-n", UNITS / "handover")
 
 
 def test_each_socket_has_the_name_that_its_comment_gives_the_config():
