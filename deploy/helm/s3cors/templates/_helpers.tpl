@@ -1,3 +1,26 @@
+{{/*
+Refuses a value that is null, which Helm takes for "remove the default". Each template begins with it:
+their order is Helm's.
+*/}}
+{{- define "s3cors.refuseNull" -}}
+{{- $required := list
+  "image" "image.repository" "upstream" "hosts" "bucketAddress" "forwarded" "replicas" "address"
+  "drain" "drain.delaySeconds" "drain.deadlineSeconds" "ports" "ports.http" "ports.admin"
+  "service" "service.type" "service.port" "service.ipFamilyPolicy" "ingress" "gateway"
+  "autoscaling" "autoscaling.minReplicas" "autoscaling.maxReplicas" "autoscaling.targetCPUUtilizationPercentage"
+  "podDisruptionBudget" "podDisruptionBudget.maxUnavailable" "podDisruptionBudget.unhealthyPodEvictionPolicy"
+  "networkPolicy" "serviceMonitor" "serviceMonitor.interval" "podMonitor" "podMonitor.interval" "prometheusRule"
+  "serviceAccount"
+-}}
+{{- range $required -}}
+{{- $value := $.Values -}}
+{{- range splitList "." . }}{{ $value = index $value . }}{{ end -}}
+{{- if kindIs "invalid" $value -}}
+{{- fail (printf "%s is null: leave it out to have its default" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "s3cors.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
@@ -50,7 +73,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.existingBucketsConfigMap -}}
 {{- $names = append $names . -}}
 {{- end -}}
-{{- concat $names .Values.extraBucketsConfigMaps | toJson -}}
+{{- concat $names (default list .Values.extraBucketsConfigMaps) | toJson -}}
 {{- end -}}
 
 {{/* "yes", or nothing. */}}
@@ -101,7 +124,7 @@ deadline_seconds = {{ int64 .Values.drain.deadlineSeconds }}
 name = {{ include "s3cors.fullname" . | toJson }}
 host = {{ .Values.hosts | toJson }}
 upstream = {{ .Values.upstream | toJson }}
-{{- if hasKey .Values.policies "cors.xml" }}
+{{- if hasKey (default dict .Values.policies) "cors.xml" }}
 cors = "cors.xml"
 {{- end }}
 {{- if include "s3cors.hasBuckets" . }}
