@@ -95,9 +95,9 @@
 //!
 //! # A stop
 //!
-//! `/readyz` answers 503, the drain's delay passes, listeners accept the connections in their
-//! backlogs and close, each connection ends after the response under way, and those still open at
-//! the deadline are closed and counted.
+//! `/readyz` answers 503, and each connection ends after its next response. The drain's delay passes,
+//! listeners accept the connections in their backlogs and close, connections without a request end
+//! after a grace, and those still open at the deadline are closed and counted.
 
 #![forbid(unsafe_code)]
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
 
-/// How long a connection that is there, but has asked nothing yet, may still do so when the server
-/// closes: who has just connected meets no closed door.
+/// How long a connection without a request may still send one when the server closes: a client may
+/// have just connected, or be about to send on a connection that it kept.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// How far a stop has got.
@@ -19,9 +19,10 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 pub(super) enum Phase {
     /// As usual.
     Serving,
-    /// As usual for clients; `/readyz` says no already.
+    /// New connections are still accepted, but `/readyz` answers 503, and each connection ends after
+    /// its next response.
     Draining,
-    /// No new connections; those there end with the response they are owed.
+    /// No new connections. Those without a request end after a grace.
     Closing,
     /// What is left is cut.
     Cut,
@@ -76,17 +77,33 @@ impl DrainSignal {
         self.has_reached(Phase::Draining)
     }
 
-    /// Whether connections are to close. Costs one load.
-    pub(super) fn is_closing(&self) -> bool {
-        self.has_reached(Phase::Closing)
+    /// Ends when a stop has begun.
+    pub(super) async fn begun(&self) {
+        self.cheaply_reached(Phase::Draining).await;
     }
 
     /// Ends when connections are to close.
+    pub(super) async fn closing(&self) {
+        self.cheaply_reached(Phase::Closing).await;
+    }
+
+    /// Ends when a connection without a request is to close.
+    pub(super) async fn grace_over(&self) {
+        self.closing().await;
+        tokio::time::sleep(GRACE).await;
+    }
+
+    /// Ends when what is left is to be cut.
+    pub(super) async fn cut(&self) {
+        self.reached(Phase::Cut).await;
+    }
+
+    /// Ends when a phase has begun.
     ///
     /// The cell is asked once, which has it wake the task, and then only when a stop has begun:
     /// a request costs no lock.
-    pub(super) async fn closing(&self) {
-        let mut reached = pin!(self.reached(Phase::Closing));
+    async fn cheaply_reached(&self, phase: Phase) {
+        let mut reached = pin!(self.reached(phase));
         let mut is_asked = false;
         poll_fn(|cx| {
             if is_asked && !self.has_begun() {
@@ -97,17 +114,6 @@ impl DrainSignal {
             pin!(unconstrained(reached.as_mut())).poll(cx)
         })
         .await;
-    }
-
-    /// Ends when a connection that has asked nothing yet is to close.
-    pub(super) async fn grace_over(&self) {
-        self.closing().await;
-        tokio::time::sleep(GRACE).await;
-    }
-
-    /// Ends when what is left is to be cut.
-    pub(super) async fn cut(&self) {
-        self.reached(Phase::Cut).await;
     }
 
     async fn reached(&self, phase: Phase) {

@@ -31,7 +31,7 @@ impl<'c> EndSignal<'c> {
 
     /// Whether the connection ends with the request under way.
     pub(super) fn is_ending(&self) -> bool {
-        self.drain.is_closing() || self.is_retired()
+        self.drain.has_begun() || self.is_retired()
     }
 
     /// Whether its descriptor belongs to the reserve.

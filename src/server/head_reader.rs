@@ -5,8 +5,8 @@
 //! Requests that need no upstream are answered here.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, ReadBuf};
@@ -88,10 +88,10 @@ pub(super) struct HeadReader<'w, C> {
     end: &'w EndSignal<'w>,
     closing: Pin<&'w mut C>,
     is_closing: bool,
-    /// True until the first byte arrives.
-    is_fresh: bool,
     /// Whether the silence is limited by the grace.
     is_hurried: bool,
+    /// Whether the socket was read once more after the grace.
+    has_looked_again: bool,
     may_be_http2: bool,
     /// What was read and not used yet.
     pub(super) ahead: Vec<u8>,
@@ -117,8 +117,8 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
             end,
             closing,
             is_closing: false,
-            is_fresh: true,
             is_hurried: false,
+            has_looked_again: false,
             may_be_http2,
             ahead: Vec::new(),
             is_partial: false,
@@ -130,7 +130,6 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
 
     /// Something was asked, and answered by `now`.
     pub(super) fn rest(&mut self, now: Instant) {
-        self.is_fresh = false;
         self.is_partial = false;
         self.deadline.set(now + self.limits.keep_alive_idle);
     }
@@ -181,12 +180,12 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
                 self.may_be_http2 = false;
             }
             scratch.output.clear();
-            let is_closing = self.is_closing(cx);
+            let is_ending = self.end.is_ending();
             let left = self
                 .limits
                 .requests_per_connection
                 .saturating_sub(self.requests);
-            let (mut left, before) = match is_closing {
+            let (mut left, before) = match is_ending {
                 true => (1, 1),
                 false => (left, left),
             };
@@ -251,22 +250,25 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
 
     fn is_closing(&mut self, cx: &mut Context<'_>) -> bool {
         self.is_closing = self.is_closing || self.closing.as_mut().poll(cx).is_ready();
-        self.is_closing || self.end.is_retired()
+        self.is_closing
     }
 
     /// Nothing came: whether that is still allowed.
     fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
         self.end.set_busy(self.is_partial);
-        if self.is_closing(cx) && !self.is_partial {
-            if !self.is_fresh {
-                return Poll::Ready(Then::End.into());
-            }
-            if !self.is_hurried {
-                self.is_hurried = true;
-                self.deadline.set(Instant::now() + GRACE);
-            }
+        if !self.is_partial && self.end.is_retired() {
+            return Poll::Ready(Then::End.into());
         }
-        self.deadline.poll(cx).map(|()| {
+        if self.is_closing(cx) && !self.is_partial && !self.is_hurried {
+            self.is_hurried = true;
+            self.deadline.set(Instant::now() + GRACE);
+        }
+        ready!(self.deadline.poll(cx));
+        if self.is_hurried && !self.is_partial && !std::mem::replace(&mut self.has_looked_again, true) {
+            // A request may have come that the runtime does not know of yet.
+            return pin!(tokio::task::yield_now()).poll(cx).map(|()| Then::End.into());
+        }
+        Poll::Ready({
             let mut unwritten = Vec::new();
             if self.is_partial {
                 proxy.refuse_slow_head(&self.ahead, client, &mut unwritten);

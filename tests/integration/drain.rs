@@ -58,16 +58,6 @@ fn a_request_under_way_is_finished_and_then_the_connection_closes() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_at_once() {
-    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
-    let mut used = RawClient::connect(proxy.address);
-    assert_eq!(used.send(GET).receive("GET").status, 200);
-    assert_eq!(proxy.drain(), 0);
-    assert!(used.is_closed());
-}
-
-#[test]
 fn who_has_just_connected_may_still_ask() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);

@@ -30,6 +30,7 @@ mod faults;
 mod forwarded_bytes;
 mod forwarding;
 mod fuzz_smoke;
+mod graceful_drain;
 mod half_closed;
 mod handover;
 mod handshakes;

@@ -126,12 +126,20 @@ impl Http2 {
             true => limits.keep_alive_idle,
             false => limits.head_read,
         });
+        let ending = async {
+            end.drain.begun().await;
+            // A client that has just connected gets a response to its first request.
+            tokio::select! {
+                () = streams.asked_for(1) => {}
+                () = end.drain.grace_over() => {}
+            }
+        };
         let ended = tokio::select! {
             biased;
             ended = poll_fn(|cx| turn(connection.as_mut(), cx)) => Some(ended),
             () = quiet => None,
             () = streams.asked_for(limits.requests_per_connection) => None,
-            () = end.drain.closing() => None,
+            () = ending => None,
             () = end.retired() => None,
         };
         let ended = match ended {
