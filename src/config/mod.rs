@@ -17,6 +17,7 @@ mod file;
 mod files;
 mod in_force;
 mod keys_file;
+mod limits;
 mod listener;
 mod loops;
 mod named_path;
