@@ -163,6 +163,21 @@ impl Config {
         config
     }
 
+    /// What a listener of the config has that one named by a flag has not.
+    fn guarded_listener(&self) -> Option<String> {
+        let listeners = self.server.listeners.iter().zip(&self.tls);
+        let mut guards = listeners.filter_map(|(listener, tls)| {
+            let has = match tls {
+                Some(tls) if tls.client_ca.is_some() => "has `tls` and `client_ca`",
+                Some(_) => "has `tls`",
+                None if listener.proxy_protocol => "has `proxy_protocol`",
+                None => return None,
+            };
+            Some(format!("{} {has}", listener.address))
+        });
+        guards.next()
+    }
+
     fn apply(&mut self, overrides: &Overrides, report: &mut Report) {
         // What a flag names is relative to where it was typed.
         let here = Path::new("");
@@ -174,6 +189,15 @@ impl Config {
                     route.name
                 );
                 report.push(Diagnostic::error("unknown-listener", message).of_flag("--listen"));
+            }
+            if let Some(replaced) = self.guarded_listener() {
+                let message = format!(
+                    "--listen (S3CORS_LISTEN) would replace the config's listeners with one without TLS, \
+                     and {replaced}"
+                );
+                let help = "drop it, and write the address as `listen.address` of the config";
+                let diagnostic = Diagnostic::error("listener-replaced", message).help(help);
+                report.push(diagnostic.of_flag("--listen"));
             }
             match address::bind(text, here) {
                 Ok(address) => {

@@ -113,3 +113,34 @@ fn a_flag_that_replaces_the_listeners_is_refused_where_a_route_names_one() {
         "{said}"
     );
 }
+
+#[test]
+fn a_flag_that_replaces_a_guarded_listener_is_refused() {
+    let certificate = "tls = [{ certificate = 'site.pem', key = 'site.key' }]";
+    for (guard, said) in [
+        (certificate.to_owned(), "has `tls`"),
+        (
+            format!("{certificate}\nclient_ca = 'ca.pem'"),
+            "has `tls` and `client_ca`",
+        ),
+        ("proxy_protocol = true".to_owned(), "has `proxy_protocol`"),
+        (String::new(), ""),
+    ] {
+        let folder = Folder::new();
+        let config = format!(
+            "trusted_proxies = ['192.0.2.0/24']\n[[listen]]\naddress = '127.0.0.1:1'\n\
+             [[listen]]\naddress = '127.0.0.1:2'\n{guard}\n\
+             [[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n"
+        );
+        folder.write("s3cors.toml", &config);
+        let mut input = Input::file(folder.path("s3cors.toml"));
+        input.overrides.listen = Some("127.0.0.1:0".to_owned());
+        let text = load(&input).report.render(false);
+        let is_refused = text.contains("listener-replaced");
+        assert_eq!(is_refused, !guard.is_empty(), "{text}");
+        assert!(
+            !is_refused || text.contains(&format!("127.0.0.1:2 {said}")),
+            "{text}"
+        );
+    }
+}
