@@ -13,6 +13,7 @@ mod explain_text;
 mod health;
 mod import;
 mod json_text;
+mod late_address;
 mod log;
 mod man;
 mod manual;

@@ -21,7 +21,7 @@ use crate::{admin, bucket_api, config};
 
 use super::output::{Failure, NO, YES, chain};
 use super::signals::Signals;
-use super::{notify, ready};
+use super::{late_address, notify, ready};
 
 /// How long the access log's last lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -53,10 +53,15 @@ impl Process {
         reloads: Reloads,
         claim: Claim,
     ) -> Result<Self, Failure> {
-        let bound = Server::bind(&config.server, claim)?;
+        let patience = late_address::PATIENCE;
+        let bound = late_address::bind(patience, || Server::bind(&config.server, claim))?;
         let addresses = bound.addresses();
         let urls = bound.urls();
-        let admin = match Admin::bind(&config.admin, claim) {
+        let patience = match config.admin_asked_for {
+            true => patience,
+            false => Duration::ZERO,
+        };
+        let admin = match late_address::bind(patience, || Admin::bind(&config.admin, claim)) {
             Ok(admin) => admin,
             Err(error) if config.admin_asked_for => return Err(error.into()),
             Err(error) => {

@@ -32,6 +32,10 @@ pub enum Claim {
 pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` serves IPv4 too, whatever `net.ipv6.bindv6only` says.
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     // SO_REUSEPORT lets any process of the same user share the port: two proxies started by
     // mistake would each get half of the connections. Bound without it, a socket is refused where

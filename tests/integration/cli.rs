@@ -246,7 +246,9 @@ fn colours_are_for_terminals_and_for_who_insists() {
         "--cors",
         doubtful,
     ];
-    let addresses = ["--listen", "127.0.0.1:0", "--admin", "192.0.2.1:1"];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let addresses = ["--listen", "127.0.0.1:0", "--admin", &taken];
     let logs = [&logs[..], &addresses].concat();
     for arguments in [
         &["--help"][..],
