@@ -25,6 +25,15 @@ pub(super) fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
         16 * 1024 * 1024,
         &mut limits.request_head_bytes,
     );
+    for (key, limit) in [
+        ("unfinished_head_bytes", &mut limits.unfinished_head_bytes),
+        (
+            "unfinished_head_bytes_per_client",
+            &mut limits.unfinished_head_bytes_per_client,
+        ),
+    ] {
+        size(key, 64 * 1024, 1 << 40, limit);
+    }
     size("header_count", 1, 10_000, &mut limits.header_count);
     size("uri_bytes", 64, 65_534, &mut limits.uri_bytes);
     size(

@@ -32,6 +32,12 @@ impl Proxy {
         self.refuse_bytes(&Error::RequestHeadTimeout, bytes, client, b"", out);
     }
 
+    /// The answer to a client whose head is not whole, and of which `bytes` were kept, when there is no
+    /// room to keep them.
+    pub fn refuse_unfinished_head(&self, bytes: &[u8], client: Client, out: &mut Vec<u8>) {
+        self.refuse_bytes(&Error::UnfinishedHead, bytes, client, b"", out);
+    }
+
     /// Adds the answer to what `bytes` begin with to `out`; `lines` are added to its fields.
     #[cold]
     pub(super) fn refuse_bytes(

@@ -139,6 +139,9 @@ fn public_message(error: &Error) -> &'static str {
         Error::InvalidResponse { .. } | Error::Unacceptable { .. } => {
             "The upstream's answer is not valid HTTP."
         }
+        Error::UnfinishedHead => {
+            "Too many requests have begun and not ended. Please send the whole head at once."
+        }
         Error::OverLimit { .. } => "The upstream's answer has a larger head than is let through.",
     }
 }

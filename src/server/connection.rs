@@ -16,6 +16,7 @@ use crate::proxy::{ConnFate, Proxy};
 use crate::routing::client::Client;
 
 use super::end_signal::EndSignal;
+use super::head_budget::HeadBudget;
 use super::head_reader::{HeadReader, Then};
 use super::http2::Http2;
 use super::listener::Socket;
@@ -25,6 +26,7 @@ use super::{Limits, http1_server, lingering_close};
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
     http2: Http2,
+    heads: Rc<HeadBudget>,
     limits: Limits,
 }
 
@@ -40,9 +42,18 @@ pub(super) enum Spoken {
 }
 
 impl Protocols {
-    pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+    /// `unfinished_heads` says how many bytes heads that are not whole may have, for all clients and
+    /// for each.
+    pub(super) fn new(
+        limits: &Limits,
+        unfinished_heads: (usize, usize),
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let (most, most_of_client) = unfinished_heads;
+        let heads = HeadBudget::new(most, most_of_client);
         Self {
-            http2: Http2::new(limits, metrics),
+            http2: Http2::new(limits, &heads, metrics),
+            heads,
             limits: limits.clone(),
         }
     }
@@ -72,7 +83,8 @@ impl Protocols {
             }
             let may_be_http2 = spoken == Spoken::Unknown;
             let closing = pin!(end.drain.closing());
-            let mut reader = HeadReader::new(&self.limits, may_be_http2, end, closing);
+            let unfinished = self.heads.connection();
+            let mut reader = HeadReader::new(&self.limits, may_be_http2, unfinished, end, closing);
             let mut bound = None;
             loop {
                 let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;

@@ -19,6 +19,7 @@ use crate::routing::client::Client;
 use super::Limits;
 use super::drain::GRACE;
 use super::end_signal::EndSignal;
+use super::head_budget::UnfinishedHead;
 use super::listener::Socket;
 
 /// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
@@ -86,6 +87,8 @@ impl From<Then> for Turn {
 pub(super) struct HeadReader<'w, C> {
     limits: &'w Limits,
     end: &'w EndSignal<'w>,
+    /// What the beginning of a head is counted by.
+    unfinished: UnfinishedHead,
     closing: Pin<&'w mut C>,
     is_closing: bool,
     /// Whether the silence is limited by the grace.
@@ -109,12 +112,14 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     pub(super) fn new(
         limits: &'w Limits,
         may_be_http2: bool,
+        unfinished: UnfinishedHead,
         end: &'w EndSignal<'w>,
         closing: Pin<&'w mut C>,
     ) -> Self {
         Self {
             limits,
             end,
+            unfinished,
             closing,
             is_closing: false,
             is_hurried: false,
@@ -203,6 +208,7 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
                     (self.ahead, self.is_partial) = (Vec::new(), false)
                 }
                 then => {
+                    self.unfinished.finish();
                     self.ahead = rest.to_vec();
                     return Poll::Ready(Turn {
                         unwritten,
@@ -256,6 +262,20 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     /// Nothing came: whether that is still allowed.
     fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
         self.end.set_busy(self.is_partial);
+        if self.is_partial {
+            let bytes = self.ahead.capacity();
+            self.unfinished.hold(bytes, client.counted(), cx);
+            if self.unfinished.is_refused() {
+                let mut unwritten = Vec::new();
+                proxy.refuse_unfinished_head(&self.ahead, client, &mut unwritten);
+                return Poll::Ready(Turn {
+                    unwritten,
+                    ..Then::End.into()
+                });
+            }
+        } else {
+            self.unfinished.finish();
+        }
         if !self.is_partial && self.end.is_retired() {
             return Poll::Ready(Then::End.into());
         }
@@ -264,9 +284,14 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
             self.deadline.set(Instant::now() + GRACE);
         }
         ready!(self.deadline.poll(cx));
-        if self.is_hurried && !self.is_partial && !std::mem::replace(&mut self.has_looked_again, true) {
+        if self.is_hurried
+            && !self.is_partial
+            && !std::mem::replace(&mut self.has_looked_again, true)
+        {
             // A request may have come that the runtime does not know of yet.
-            return pin!(tokio::task::yield_now()).poll(cx).map(|()| Then::End.into());
+            return pin!(tokio::task::yield_now())
+                .poll(cx)
+                .map(|()| Then::End.into());
         }
         Poll::Ready({
             let mut unwritten = Vec::new();

@@ -15,6 +15,7 @@ mod entrances;
 pub mod fuzzing;
 mod handshake;
 mod handshake_log;
+mod head_budget;
 mod head_reader;
 mod heartbeat;
 mod http1_server;
@@ -220,6 +221,7 @@ impl Bound {
                 limits: self.settings.limits.clone(),
                 connections,
                 connections_per_client,
+                unfinished_heads: limits.share_of_heads(workers),
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),

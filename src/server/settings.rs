@@ -67,6 +67,11 @@ pub struct Limits {
     pub header_count: usize,
     /// A request's target, in bytes.
     pub uri_bytes: usize,
+    /// How many bytes the heads that are not whole yet may have, of all clients together; each worker
+    /// has its share. Beyond that, the oldest are refused.
+    pub unfinished_head_bytes: usize,
+    /// The same for one client address.
+    pub unfinished_head_bytes_per_client: usize,
     /// How many connections are held at a time; each worker has its share. `None`: 20 000, or fewer
     /// where fewer files may be open.
     pub connections: Option<usize>,
@@ -94,12 +99,26 @@ pub struct Limits {
     pub http2_send_buffer_bytes: usize,
 }
 
+impl Limits {
+    /// One worker's share of what is limited over all of them; a few of the largest heads at least.
+    pub(super) fn share_of_heads(&self, workers: usize) -> (usize, usize) {
+        let least = self.request_head_bytes.saturating_mul(2);
+        let share = |bytes: usize| (bytes / workers.max(1)).max(least);
+        (
+            share(self.unfinished_head_bytes),
+            share(self.unfinished_head_bytes_per_client),
+        )
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             request_head_bytes: 64 * 1024,
             header_count: 100,
             uri_bytes: 32 * 1024,
+            unfinished_head_bytes: 32 * 1024 * 1024,
+            unfinished_head_bytes_per_client: 8 * 1024 * 1024,
             connections: None,
             connections_per_client: 10_000,
             requests_per_connection: 1_000_000,

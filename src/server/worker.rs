@@ -54,6 +54,8 @@ pub(super) struct Start {
     pub(super) connections: usize,
     /// Its share of each client's.
     pub(super) connections_per_client: usize,
+    /// Its share of the bytes of unfinished heads, for all clients and for each.
+    pub(super) unfinished_heads: (usize, usize),
     pub(super) current: Arc<Current>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<AccessLogger>,
@@ -105,7 +107,7 @@ impl Shared {
         };
         Self {
             worker: start.worker,
-            protocols: Protocols::new(&start.limits, &start.metrics),
+            protocols: Protocols::new(&start.limits, start.unfinished_heads, &start.metrics),
             proxy: Rc::new(Proxy::new(
                 start.worker,
                 limits,
@@ -426,6 +428,7 @@ mod tests {
                 limits: Limits::default(),
                 connections: 10,
                 connections_per_client: 10,
+                unfinished_heads: (1 << 20, 1 << 20),
                 current,
                 metrics: Arc::clone(&metrics),
                 access_log: None,

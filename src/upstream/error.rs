@@ -21,6 +21,9 @@ pub enum Error {
     /// The request's line and fields stopped coming.
     #[error("the request's head stopped coming")]
     RequestHeadTimeout,
+    /// The request's line and fields did not end before the memory for unfinished heads was used up.
+    #[error("too many request heads are unfinished (`limits.unfinished_head_bytes`)")]
+    UnfinishedHead,
     /// The request has no host, several, or one that is none.
     #[error("the request's host is missing, doubled or invalid")]
     InvalidHost,
@@ -213,6 +216,10 @@ impl Error {
             Self::RequestHeadTimeout | Self::RequestBodyTimeout => {
                 client(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", true)
             }
+            Self::UnfinishedHead => ErrorAnswer {
+                retry_after: Some(1),
+                ..client(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", true)
+            },
             Self::RequestBody(_) => client(StatusCode::BAD_REQUEST, "IncompleteBody", true),
             Self::Busy { .. } | Self::NoDescriptor { .. } | Self::Refused { .. } => ErrorAnswer {
                 retry_after: Some(1),
@@ -254,6 +261,7 @@ impl Error {
             | Self::OverLimit { upstream, .. } => Some((upstream, failure)),
             Self::MalformedRequest(_)
             | Self::RequestHeadTimeout
+            | Self::UnfinishedHead
             | Self::InvalidHost
             | Self::InvalidTarget
             | Self::TraceEnds

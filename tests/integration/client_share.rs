@@ -16,7 +16,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrig
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
 /// Connects from another address of this machine.
-fn connect_from(address: Ipv4Addr, to: SocketAddr) -> RawClient {
+pub(crate) fn connect_from(address: Ipv4Addr, to: SocketAddr) -> RawClient {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
     socket.connect(&to.into()).unwrap();

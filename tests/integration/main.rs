@@ -71,6 +71,7 @@ mod traces;
 mod troubleshooting;
 mod trust;
 mod tunnels;
+mod unfinished_heads;
 mod upstream_tls;
 mod upstreams;
 mod vectors;

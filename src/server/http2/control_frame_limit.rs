@@ -9,6 +9,7 @@
 //! [RFC 9113 §10.5]: https://www.rfc-editor.org/rfc/rfc9113#section-10.5
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::net::trailer_check::TrailerCheck;
 use crate::server::Limits;
+use crate::server::head_budget::UnfinishedHead;
 
 use super::streams::Streams;
 
@@ -47,12 +49,19 @@ const HEAD_BYTES: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+
+/// A flag of HEADERS and CONTINUATION.
+const END_HEADERS: u8 = 4;
 
 /// A connection whose client may be told to calm down: it reads as if it had ended, and says so
 /// when it is closed.
 pub(super) struct ControlFrameLimit<S> {
     inner: S,
     streams: Rc<Streams>,
+    /// What a head is counted by whose frames have not all come.
+    unfinished: UnfinishedHead,
+    client: Option<IpAddr>,
     /// How many requests may be taken back.
     most_abandoned: u32,
     meter: Meter,
@@ -60,10 +69,18 @@ pub(super) struct ControlFrameLimit<S> {
 }
 
 impl<S> ControlFrameLimit<S> {
-    pub(super) fn new(inner: S, streams: Rc<Streams>, limits: &Limits) -> Self {
+    pub(super) fn new(
+        inner: S,
+        streams: Rc<Streams>,
+        unfinished: UnfinishedHead,
+        client: Option<IpAddr>,
+        limits: &Limits,
+    ) -> Self {
         Self {
             inner,
             streams,
+            unfinished,
+            client,
             most_abandoned: limits.http2_resets,
             meter: Meter::new(limits.http2_control_frames),
             goodbye: None,
@@ -92,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         if this.streams.abandoned() > this.most_abandoned {
             this.meter.is_over = true;
         }
-        if this.meter.has_ended() {
+        if this.meter.has_ended() || this.unfinished.is_refused() {
             if this.goodbye.is_none() {
                 tracing::debug!("a client of HTTP/2 was told to calm down");
                 this.goodbye = Some(Goodbye::new(this.meter.last_stream));
@@ -109,6 +126,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         let read = buffer.filled().get(before..).unwrap_or_default();
         let passed_on = this.meter.count(read);
         buffer.set_filled(before + passed_on);
+        match this.meter.block {
+            0 => this.unfinished.finish(),
+            block => this.unfinished.hold(block, this.client, cx),
+        }
         if passed_on == 0 && this.meter.is_malformed {
             return Poll::Ready(Err(this.malformed()));
         }
@@ -173,6 +194,10 @@ struct Meter {
     head_bytes: usize,
     /// What is to come of the preface, or of a frame's payload.
     payload: usize,
+    /// How many bytes the frames of a head have that is not whole.
+    block: usize,
+    /// Whether the head ends with the frame.
+    ends_block: bool,
     /// The highest stream that a request came on.
     last_stream: u32,
     is_over: bool,
@@ -192,6 +217,8 @@ impl Meter {
             head: 0,
             head_bytes: 0,
             payload: PREFACE_BYTES,
+            block: 0,
+            ends_block: false,
             last_stream: 0,
             is_over: false,
             trailers: TrailerCheck::default(),
@@ -221,6 +248,7 @@ impl Meter {
                 }
                 self.payload -= length;
                 rest = after_payload;
+                self.end_block();
                 continue;
             }
             self.head = self.head << 8 | u128::from(*first);
@@ -244,6 +272,14 @@ impl Meter {
         let is_trailers = stream <= self.last_stream;
         self.trailers.of_stream(stream);
         self.trailers.begin(kind, flags, self.payload, is_trailers);
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.block = self
+                .block
+                .saturating_add(self.payload)
+                .saturating_add(HEAD_BYTES);
+            self.ends_block = flags & END_HEADERS != 0;
+            self.end_block();
+        }
         match kind {
             HEADERS => {
                 self.last_stream = self.last_stream.max(stream);
@@ -251,6 +287,13 @@ impl Meter {
             }
             DATA if length > 0 => {}
             _ => self.spend(),
+        }
+    }
+
+    /// A head is whole when the payload of its last frame has come.
+    fn end_block(&mut self) {
+        if self.ends_block && self.payload == 0 {
+            self.block = 0;
         }
     }
 
@@ -331,6 +374,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     use super::*;
+    use crate::server::head_budget::HeadBudget;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -424,7 +468,11 @@ mod tests {
         let turn = frame(PING, 0, &[0; 8]).repeat(usize::try_from(PER_TURN).unwrap());
         let bytes = [PREFACE, &turn, &turn].concat();
         let streams = Rc::new(Streams::new(Metrics::new(1), &Limits::default()));
-        let mut calm = ControlFrameLimit::new(&bytes[..], streams, &Limits::default());
+        let mut calm = {
+            let unfinished = HeadBudget::new(1 << 20, 1 << 20).connection();
+            let limits = Limits::default();
+            ControlFrameLimit::new(&bytes[..], streams, unfinished, None, &limits)
+        };
         let mut read = |length: usize| {
             let mut bytes = vec![0; length];
             let mut buffer = ReadBuf::new(&mut bytes);

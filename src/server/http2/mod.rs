@@ -33,6 +33,7 @@ use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::Limits;
 use super::end_signal::EndSignal;
+use super::head_budget::HeadBudget;
 use control_frame_limit::{ControlFrameLimit, goaway};
 use receive_window::ReceiveBudget;
 use streams::{Streams, Tasks};
@@ -47,15 +48,17 @@ pub(super) struct Http2 {
     metrics: Arc<Metrics>,
     spare: Spare,
     receive_budget: ReceiveBudget,
+    heads: Rc<HeadBudget>,
 }
 
 impl Http2 {
-    pub(super) fn new(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(limits: &Limits, heads: &Rc<HeadBudget>, metrics: &Arc<Metrics>) -> Self {
         Self {
             limits: limits.clone(),
             metrics: Arc::clone(metrics),
             spare: Spare::default(),
             receive_budget: ReceiveBudget::default(),
+            heads: Rc::clone(heads),
         }
     }
 
@@ -112,7 +115,13 @@ impl Http2 {
         let connection = self.protocol(Tasks(Rc::clone(&streams)), window.bytes());
         let stream = WriteCoalescing::new(stream, Rc::clone(&self.spare));
         let sender = stream.sender();
-        let stream = ControlFrameLimit::new(stream, Rc::clone(&streams), &self.limits);
+        let stream = ControlFrameLimit::new(
+            stream,
+            Rc::clone(&streams),
+            self.heads.connection(),
+            client.counted(),
+            &self.limits,
+        );
         let connection = connection.serve_connection(TokioIo::new(stream), service);
         let mut connection = pin!(connection);
         let turn = |connection: Pin<&mut _>, cx: &mut Context<'_>| {
