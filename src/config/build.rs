@@ -126,6 +126,7 @@ impl<'b> Builder<'b> {
             }),
             host_header: config.host_header,
             forwarding: config.forwarding,
+            explain_header: config.explain_header,
             cors_api,
             metrics,
         }))
@@ -359,6 +360,7 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
             listeners,
             host_header,
             forwarding,
+            explain_header,
             cors_api,
             metrics: _,
         } = &**one;
@@ -369,6 +371,7 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
             && *listeners == other.listeners
             && *host_header == other.host_header
             && *forwarding == other.forwarding
+            && *explain_header == other.explain_header
             && upstreams.len() == other.upstreams.len()
             && upstreams
                 .iter()

@@ -15,6 +15,7 @@ mod cors_api;
 mod diagnostic;
 mod file;
 mod files;
+mod forwarding;
 mod in_force;
 mod keys_file;
 mod limits;

@@ -21,7 +21,7 @@ use super::file::Reader;
 use super::named_path::NamedPath;
 use super::table::Table;
 use super::upstream::UpstreamTlsFiles;
-use super::{bindings, bucket_hosts, cors_api, upstream};
+use super::{bindings, bucket_hosts, cors_api, forwarding, upstream};
 
 /// The longest name of a route, in bytes: it is a label of every metric.
 const MAX_NAME: usize = 256;
@@ -55,6 +55,8 @@ pub struct RouteConfig {
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
     pub forwarding: Forwarding,
+    /// Whether refused requests are answered with the reason.
+    pub explain_header: bool,
 }
 
 /// Where the policies of a route's buckets are.
@@ -95,6 +97,7 @@ impl RouteConfig {
             listen: None,
             host_header: HostHeader::default(),
             forwarding: Forwarding::default(),
+            explain_header: false,
         }
     }
 }
@@ -172,7 +175,8 @@ fn route(
     let addressing = buckets.as_ref().map(|buckets| buckets.addressing);
     bucket_hosts::check_host_header(host_header.as_ref(), addressing, reader);
     let host_header = host_header.map(Spanned::into_inner).unwrap_or_default();
-    let forwarding = forwarding(table, reader);
+    let forwarding = forwarding::read(table, reader);
+    let explain_header = table.boolean("explain_header", reader);
     let listen = bindings::read(table, listeners, reader);
     Some(RouteConfig {
         name: name?,
@@ -188,6 +192,7 @@ fn route(
         listen,
         host_header,
         forwarding,
+        explain_header: explain_header.is_some_and(Spanned::into_inner),
     })
 }
 
@@ -364,28 +369,4 @@ fn extra_methods(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Vec<Method> 
         reader.push(diagnostic, text.span());
     }
     methods
-}
-
-fn forwarding(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Forwarding {
-    let mut forwarding = Forwarding::default();
-    if let Some(via) = table.boolean("via", reader) {
-        forwarding.via = via.into_inner();
-    }
-    let forms = [
-        ("off", (false, false, false)),
-        ("x-forwarded", (true, false, false)),
-        ("forwarded", (false, true, false)),
-        ("both", (true, true, false)),
-        ("x-real-ip", (false, false, true)),
-    ];
-    for chosen in table
-        .choices("forwarded", &forms, reader)
-        .unwrap_or_default()
-    {
-        let (x_forwarded, forwarded, x_real_ip) = chosen.into_inner();
-        forwarding.x_forwarded |= x_forwarded;
-        forwarding.forwarded |= forwarded;
-        forwarding.x_real_ip |= x_real_ip;
-    }
-    forwarding
 }

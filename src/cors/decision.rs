@@ -265,8 +265,14 @@ pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
     }
 }
 
-/// Whether a response field belongs to the CORS protocol, in any letter case.
+/// The field that says why a request was refused.
+pub(crate) const REASON_FIELD: &str = "x-s3cors-reason";
+
+/// Whether a response field says what CORS allows or why it does not, in any letter case.
 pub(crate) fn is_cors_field(name: &str) -> bool {
+    if name.len() == REASON_FIELD.len() && name.eq_ignore_ascii_case(REASON_FIELD) {
+        return true;
+    }
     const PREFIX: &[u8] = b"access-control-";
     let start = name.as_bytes().get(..PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))

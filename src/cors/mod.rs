@@ -81,7 +81,7 @@ pub use check::{CheckedDocument, Problem, Severity, check_document};
 pub use configuration::{CorsConfiguration, CorsRule, Element, ElementPath};
 pub use decision::{Allowance, Cause, Decision, Denial, Reason, VARY};
 #[cfg(feature = "proxy")]
-pub(crate) use decision::{is_cors_field, merged_vary};
+pub(crate) use decision::{REASON_FIELD, is_cors_field, merged_vary};
 pub use explain::Explanation;
 #[cfg(feature = "proxy")]
 pub(crate) use extension::ReplacedFields;

@@ -133,6 +133,16 @@ impl Policy {
         self.rules().iter().flat_map(Rule::origins)
     }
 
+    /// The rule, counted from 0, that lists one of [`origin_patterns`](Self::origin_patterns).
+    #[must_use]
+    pub fn rule_of_pattern(&self, pattern: usize) -> Option<usize> {
+        let mut patterns = 0;
+        self.rules().iter().position(|rule| {
+            patterns += rule.origins().count();
+            pattern < patterns
+        })
+    }
+
     pub(super) fn rules(&self) -> &[Rule] {
         self.rules.as_deref().unwrap_or_default()
     }

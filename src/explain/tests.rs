@@ -49,6 +49,7 @@ fn route(name: &str, hosts: &[&str], policies: Policies) -> Arc<Route> {
         listeners: None,
         host_header: HostHeader::default(),
         forwarding: Forwarding::default(),
+        explain_header: false,
         cors_api: None,
         metrics: Metrics::new(1).route(name),
     })

@@ -69,6 +69,8 @@ pub struct Route {
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
     pub forwarding: Forwarding,
+    /// Whether refused requests are answered with the reason, in `X-S3Cors-Reason`.
+    pub explain_header: bool,
     /// Answers requests for its buckets' CORS configurations; `None`: they are refused.
     pub cors_api: Option<CorsApi>,
     /// Its counters.

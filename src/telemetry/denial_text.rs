@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use http::HeaderValue;
+
 use crate::cors::{Cause, Condition, CorsRequest, Failure};
 use crate::routing::snapshot::RoutePolicy;
 use crate::text::escape::Percent;
@@ -11,6 +13,9 @@ use super::denial::{DenialRecord, DeniedRequest};
 /// The most that is shown of one value, in bytes.
 const MAX_VALUE: usize = 100;
 
+/// The most that a field's value has, in bytes.
+const MAX_HEADER: usize = 500;
+
 /// The most values that are shown of a list.
 const MAX_VALUES: usize = 8;
 
@@ -19,45 +24,80 @@ pub(crate) struct Why<'r>(pub(crate) &'r DenialRecord<'r>);
 
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DenialRecord {
-            asking,
-            denial,
-            policy,
-            ..
-        } = self.0;
-        match denial.cause() {
-            Cause::MissingOrigin => f.write_str("the preflight has no Origin"),
-            Cause::MalformedOrigin => f.write_str("the Origin is not one that browsers send"),
-            Cause::BucketNotFound => f.write_str("no route serves the host"),
-            Cause::NotEnabled => f.write_str("no CORS configuration applies to the request"),
-            Cause::InvalidMethod if asking.method.is_empty() => {
-                f.write_str("the preflight has no Access-Control-Request-Method")
-            }
-            Cause::InvalidMethod => write!(
-                f,
-                "method {} is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
-                value(asking.method)
-            ),
-            Cause::InvalidHeaders(Some(name)) => write!(
-                f,
-                "{} in Access-Control-Request-Headers is not a header name",
-                value(name.as_bytes())
-            ),
-            Cause::InvalidHeaders(None) => {
-                f.write_str("Access-Control-Request-Headers has too many names")
-            }
-            Cause::NoRule(_) => match policy.map(|policy| (policy, nearest(policy, asking))) {
-                Some((policy, Some((rule, failures)))) => {
-                    write_failures(f, policy, rule, &failures)
-                }
-                _ => f.write_str("no rule allows it"),
-            },
+        let source = self.0.policy.map(|policy| &policy.source);
+        let file = source.and_then(|source| source.file.as_ref());
+        let file = file.map(|file| file.display().to_string());
+        write_why(f, self.0, file.as_deref())
+    }
+}
+
+/// The same for the client that was refused, as the value of a field: without the folders of the file.
+pub(crate) fn header_value(refusal: &DenialRecord<'_>) -> Option<HeaderValue> {
+    let text = format!(
+        "{}; {}",
+        refusal.denial.reason().as_str(),
+        PublicWhy(refusal)
+    );
+    let text = Percent::new(text.as_bytes(), MAX_HEADER).to_string();
+    HeaderValue::try_from(text).ok()
+}
+
+struct PublicWhy<'r>(&'r DenialRecord<'r>);
+
+impl fmt::Display for PublicWhy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = self.0.policy.map(|policy| &policy.source);
+        let file = source.and_then(|source| source.file.as_ref()?.file_name());
+        let file = file.map(|name| name.to_string_lossy().into_owned());
+        write_why(f, self.0, file.as_deref())
+    }
+}
+
+/// Writes why a request was refused; `file` is the policy's, as it is shown.
+fn write_why(
+    f: &mut fmt::Formatter<'_>,
+    refusal: &DenialRecord<'_>,
+    file: Option<&str>,
+) -> fmt::Result {
+    let DenialRecord {
+        asking,
+        denial,
+        policy,
+        ..
+    } = refusal;
+    match denial.cause() {
+        Cause::MissingOrigin => f.write_str("the preflight has no Origin"),
+        Cause::MalformedOrigin => f.write_str("the Origin is not one that browsers send"),
+        Cause::BucketNotFound => f.write_str("no route serves the host"),
+        Cause::NotEnabled => f.write_str("no CORS configuration applies to the request"),
+        Cause::InvalidMethod if asking.method.is_empty() => {
+            f.write_str("the preflight has no Access-Control-Request-Method")
         }
+        Cause::InvalidMethod => write!(
+            f,
+            "method {} is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
+            value(asking.method)
+        ),
+        Cause::InvalidHeaders(Some(name)) => write!(
+            f,
+            "{} in Access-Control-Request-Headers is not a header name",
+            value(name.as_bytes())
+        ),
+        Cause::InvalidHeaders(None) => {
+            f.write_str("Access-Control-Request-Headers has too many names")
+        }
+        Cause::NoRule(_) => match policy.map(|policy| nearest(policy, asking)) {
+            Some(Some((rule, failures))) => write_failures(f, rule, &failures, file),
+            _ => f.write_str("no rule allows it"),
+        },
     }
 }
 
 /// The rule that comes nearest, counted from 0, and what it misses.
-fn nearest(policy: &RoutePolicy, asking: &DeniedRequest<'_>) -> Option<(usize, Vec<Failure>)> {
+pub(crate) fn nearest(
+    policy: &RoutePolicy,
+    asking: &DeniedRequest<'_>,
+) -> Option<(usize, Vec<Failure>)> {
     let request = CorsRequest {
         kind: asking.kind,
         origin: asking.origin,
@@ -71,12 +111,11 @@ fn nearest(policy: &RoutePolicy, asking: &DeniedRequest<'_>) -> Option<(usize, V
 /// in no rule, so that one names the closest.
 fn write_failures(
     f: &mut fmt::Formatter<'_>,
-    policy: &RoutePolicy,
     rule: usize,
     failures: &[Failure],
+    file: Option<&str>,
 ) -> fmt::Result {
     let rule = rule + 1;
-    let file = policy.source.file.as_ref().map(|file| file.display());
     let origin = failures
         .iter()
         .find(|failure| failure.condition == Condition::Origin);

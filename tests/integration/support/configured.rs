@@ -46,6 +46,7 @@ impl Configured {
                 listeners: None,
                 host_header: HostHeader::default(),
                 forwarding: Forwarding::default(),
+                explain_header: false,
                 cors_api: None,
                 metrics: metrics.route("before"),
             };

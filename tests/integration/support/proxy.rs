@@ -144,6 +144,7 @@ impl TestRoute {
             listeners: None,
             host_header: self.host_header,
             forwarding: self.forwarding,
+            explain_header: false,
             cors_api: None,
             metrics: Arc::clone(&counters),
         }
