@@ -37,12 +37,12 @@
 //! | `http1` | HTTP/1.1 as bytes: heads, fields, framing, chunks, hop-by-hop fields, response edits |
 //! | `upstream` | resolver, connections, TLS, pool, balance, health checks, request bodies, errors |
 //! | `routing` | hosts, buckets, the snapshot, trusted proxies |
-//! | `telemetry` | the log queue, the access log, traces, the log of refused requests |
+//! | `telemetry` | the log queue, the access log, traces, the log of refused requests, the console's events |
 //! | `proxy` | one request: dispatch, preflight, forward, response |
 //! | `bucket_api` | PutBucketCors, GetBucketCors, DeleteBucketCors: Signature V4, the store of policies |
 //! | `explain` | a request that might be made: its route, its policy, the decision |
 //! | `server` | threads and sockets: accept loop, handshake, HTTP/1.1, HTTP/2, TLS, drain |
-//! | `admin` | the operator's listener: health, metrics, status, CORS console |
+//! | `admin` | the operator's listener: health, metrics, status, CORS console and its live feed |
 //! | `config` | files in, snapshot out; notices changes |
 //! | `cli` | the commands |
 //!

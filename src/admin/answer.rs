@@ -9,11 +9,16 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 
 use crate::text::timestamp::Timestamp;
 
-pub(super) type AdminAnswer = Response<Full<Bytes>>;
+use super::live::LiveBody;
+
+pub(super) type AdminAnswer = Response<AdminBody>;
+
+/// The body of an answer.
+pub(super) type AdminBody = Either<Full<Bytes>, LiveBody>;
 
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
@@ -31,7 +36,16 @@ pub(super) fn with(
     media_type: &'static str,
     body: impl Into<Bytes>,
 ) -> AdminAnswer {
-    let mut answer = Response::new(Full::new(body.into()));
+    with_body(status, media_type, Either::Left(Full::new(body.into())))
+}
+
+/// The same of any body.
+pub(super) fn with_body(
+    status: StatusCode,
+    media_type: &'static str,
+    body: AdminBody,
+) -> AdminAnswer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let fields = [
         (CONTENT_TYPE, media_type),

@@ -10,6 +10,8 @@ pub(crate) mod console;
 mod health;
 mod host;
 mod listener;
+mod live;
+mod other_site;
 mod reloads;
 mod state;
 mod status;
@@ -32,6 +34,7 @@ use answer::AdminAnswer;
 use connections::{AcceptWarning, Connections, HasAsked};
 use host::Local;
 use listener::{Bound, Stream};
+use live::{Collector, Entry, Lease};
 
 pub use health::{Health, Phase};
 pub use listener::BindError;
@@ -105,6 +108,15 @@ impl Admin {
     /// What the system says where the socket cannot be waited for. Connections that fail are no
     /// error.
     pub async fn serve(self, state: Arc<State>) -> io::Result<Infallible> {
+        let (entry, joining) = Entry::new();
+        let collector = Collector::new(state.live.clone(), Arc::clone(&state), joining);
+        tokio::select! {
+            never = collector.run() => match never {},
+            served = self.accept(state, entry) => served,
+        }
+    }
+
+    async fn accept(self, state: Arc<State>, entry: Entry) -> io::Result<Infallible> {
         let listener = self.bound.listen()?;
         let mut connections = Connections::default();
         let mut warning = AcceptWarning::default();
@@ -123,28 +135,40 @@ impl Admin {
                     continue;
                 }
             };
-            let (state, hosts) = (Arc::clone(&state), Arc::clone(&self.hosts));
             let is_in_reserve = stream.is_in_reserve();
+            let serving = Serving {
+                local,
+                state: Arc::clone(&state),
+                hosts: Arc::clone(&self.hosts),
+                entry: entry.clone(),
+                lease: Arc::default(),
+            };
             let serve = |has_asked| async move {
-                let connection = connection(stream, local, state, hosts, has_asked);
-                // Cut at the end of its time: nothing is left to say.
-                let _ = tokio::time::timeout(CONNECTION, connection).await;
+                let lease = Arc::clone(&serving.lease);
+                tokio::select! {
+                    () = connection(stream, &serving, has_asked) => {}
+                    // Cut at the end of its time: nothing is left to say.
+                    () = lease.ended(CONNECTION) => {}
+                }
             };
             connections.add(is_in_reserve, serve).await;
         }
     }
 }
 
-async fn connection(
-    stream: Box<dyn Stream>,
+/// What a connection is served with.
+struct Serving {
     local: Local,
     state: Arc<State>,
     hosts: Arc<[Box<str>]>,
-    has_asked: HasAsked,
-) {
+    entry: Entry,
+    lease: Arc<Lease>,
+}
+
+async fn connection(stream: Box<dyn Stream>, serving: &Serving, has_asked: HasAsked) {
     let service = service_fn(|request| {
         has_asked.set();
-        let answer = respond(&request, local, &hosts, &state);
+        let answer = serving.respond(&request);
         std::future::ready(Ok::<_, Infallible>(answer))
     });
     let served = http1::Builder::new()
@@ -159,39 +183,54 @@ async fn connection(
     }
 }
 
-fn respond<B>(
-    request: &Request<B>,
-    local: Local,
-    hosts: &[Box<str>],
-    state: &State,
-) -> AdminAnswer {
-    if let Err(status) = host::check(request, local, hosts) {
-        return answer::text(
-            status,
-            "this is the s3cors admin listener, and the request's Host is another name: use its IP \
+impl Serving {
+    fn respond<B>(&self, request: &Request<B>) -> AdminAnswer {
+        let Self {
+            local,
+            state,
+            hosts,
+            ..
+        } = self;
+        if let Err(status) = host::check(request, *local, hosts) {
+            return answer::text(
+                status,
+                "this is the s3cors admin listener, and the request's Host is another name: use its IP \
              address or localhost, or list the name in `admin.hosts` of the config",
-        );
-    }
-    let page: fn(&Request<B>, &State) -> AdminAnswer = match request.uri().path() {
-        "/" => root,
-        "/livez" => |_, state| live(state.heartbeats.stuck()),
-        "/readyz" => |_, state| ready(state.health.phase()),
-        "/metrics" => |_, state| answer::with(StatusCode::OK, TEXT_FORMAT, state.metrics.encode()),
-        "/status" => status_page,
-        "/cors" => console::cors,
-        "/console.js" => |_, _| console::script(),
-        "/console.css" => |_, _| console::style(),
-        _ => return answer::text(StatusCode::NOT_FOUND, PATHS),
-    };
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        page(request, state)
-    } else {
-        answer::method_not_allowed()
+            );
+        }
+        if *local == Local::Tcp && other_site::asks(request) {
+            return answer::text(
+                StatusCode::FORBIDDEN,
+                "this is the s3cors admin listener, and a page of another site asks it: open its own page, /cors",
+            );
+        }
+        if request.uri().path() == "/cors/live" && *request.method() == Method::GET {
+            return self.entry.join(&self.lease);
+        }
+        let page: fn(&Request<B>, &State) -> AdminAnswer = match request.uri().path() {
+            "/" => root,
+            "/livez" => |_, state| live(state.heartbeats.stuck()),
+            "/readyz" => |_, state| ready(state.health.phase()),
+            "/metrics" => {
+                |_, state| answer::with(StatusCode::OK, TEXT_FORMAT, state.metrics.encode())
+            }
+            "/status" => status_page,
+            "/cors" => console::cors,
+            "/cors/live" => |_, _| Entry::head(),
+            "/console.js" => |_, _| console::script(),
+            "/console.css" => |_, _| console::style(),
+            _ => return answer::text(StatusCode::NOT_FOUND, PATHS),
+        };
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            page(request, state)
+        } else {
+            answer::method_not_allowed()
+        }
     }
 }
 
 /// What there is to ask for.
-const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors";
+const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors /cors/live";
 
 fn root<B>(request: &Request<B>, _: &State) -> AdminAnswer {
     if console::prefers_html(request.headers()) {

@@ -6,6 +6,7 @@ use crate::explain::Entrance;
 use crate::metrics::Metrics;
 use crate::routing::snapshot::Current;
 use crate::server::Heartbeats;
+use crate::telemetry::live::LiveFeed;
 
 use super::health::{Health, Phase};
 use super::reloads::Reloads;
@@ -25,6 +26,8 @@ pub struct State {
     pub reloads: Reloads,
     /// Where clients connect to, for the command lines of `/cors`.
     pub entrances: Vec<Entrance>,
+    /// The workers' events, for `/cors/live`.
+    pub live: LiveFeed,
 }
 
 impl State {

@@ -98,7 +98,7 @@ fn route_status(route: &Route) -> Value {
     })
 }
 
-fn upstream_health(upstream: &Upstream) -> Value {
+pub(super) fn upstream_health(upstream: &Upstream) -> Value {
     let condition = upstream.condition();
     json!({
         "upstream": upstream.url(),
@@ -145,7 +145,7 @@ fn buckets_status(buckets: &Buckets) -> Value {
     })
 }
 
-fn policy_status(policy: &RoutePolicy) -> Value {
+pub(super) fn policy_status(policy: &RoutePolicy) -> Value {
     let source = &policy.source;
     json!({
         "file": file(policy),
@@ -156,18 +156,26 @@ fn policy_status(policy: &RoutePolicy) -> Value {
     })
 }
 
-fn file(policy: &RoutePolicy) -> Option<String> {
+pub(super) fn file(policy: &RoutePolicy) -> Option<String> {
     let file = policy.source.file.as_ref()?;
     Some(file.display().to_string())
 }
 
-fn sorted(buckets: Option<&Buckets>) -> Vec<(&str, &RoutePolicy)> {
+pub(super) fn sorted(buckets: Option<&Buckets>) -> Vec<(&str, &RoutePolicy)> {
     let policies = buckets.into_iter().flat_map(|buckets| &buckets.policies);
     let mut policies: Vec<_> = policies
         .map(|(name, policy)| (&**name, &**policy))
         .collect();
     policies.sort_by_key(|(name, _)| *name);
     policies
+}
+
+/// An object with more members.
+pub(super) fn with<const N: usize>(mut object: Value, members: [(&str, Value); N]) -> Value {
+    if let Value::Object(object) = &mut object {
+        object.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    }
+    object
 }
 
 fn addressing(addressing: Addressing) -> &'static str {

@@ -16,6 +16,7 @@ use crate::routing::snapshot::Current;
 use crate::server::socket::Claim;
 use crate::server::{Bind, Server};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::live::LiveFeed;
 use crate::telemetry::traces::Traces;
 use crate::{admin, bucket_api, config};
 
@@ -83,6 +84,12 @@ impl Process {
             .transpose()?;
         let health = Health::new();
         let entrances = bound.entrances();
+        let live = LiveFeed::new(&metrics);
+        // Without an admin listener, nobody would read the events.
+        let bound = match &admin {
+            Some(_) => bound.with_live(live.clone()),
+            None => bound,
+        };
         let server = bound.serve(
             Arc::clone(&current),
             Arc::clone(&metrics),
@@ -102,6 +109,7 @@ impl Process {
             heartbeats: server.heartbeats(),
             reloads,
             entrances,
+            live,
         };
         Ok(Self {
             server,

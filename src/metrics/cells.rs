@@ -123,7 +123,83 @@ impl Totals {
     }
 }
 
+/// What all routes together counted of CORS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CorsTotals {
+    /// All requests.
+    pub requests: u64,
+    /// Those with a status of 500 or more.
+    pub server_errors: u64,
+    /// Allowed preflights, and allowed actual requests.
+    pub allowed: [u64; 2],
+    /// Denied requests, as [`Reason::ALL`].
+    pub denied: [u64; Reason::ALL.len()],
+    /// Readable, passed and blocked answers.
+    pub verdicts: [u64; 3],
+}
+
+impl CorsTotals {
+    /// What was counted since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let less = |now: u64, before: u64| now.saturating_sub(before);
+        let each = |now: [u64; 3], before: [u64; 3]| {
+            let [a, b, c] = now;
+            let [x, y, z] = before;
+            [less(a, x), less(b, y), less(c, z)]
+        };
+        let mut denied = self.denied;
+        for (now, before) in denied.iter_mut().zip(before.denied) {
+            *now = less(*now, before);
+        }
+        let [preflights, actual] = self.allowed;
+        let [preflights_before, actual_before] = before.allowed;
+        Self {
+            requests: less(self.requests, before.requests),
+            server_errors: less(self.server_errors, before.server_errors),
+            allowed: [
+                less(preflights, preflights_before),
+                less(actual, actual_before),
+            ],
+            denied,
+            verdicts: each(self.verdicts, before.verdicts),
+        }
+    }
+}
+
 impl Totals {
+    /// Adds one route's counts to those of all.
+    pub(super) fn add_to(&self, all: &mut CorsTotals) {
+        for ((_, status), count) in &self.requests {
+            all.requests += count;
+            if *status >= 500 {
+                all.server_errors += count;
+            }
+        }
+        for (kind, outcome, count) in self.decisions() {
+            let [preflights, actual] = &mut all.allowed;
+            let cell = match (kind, outcome) {
+                (Kind::Preflight, Ok(())) => Some(preflights),
+                (Kind::Actual, Ok(())) => Some(actual),
+                (_, Err(reason)) => {
+                    let place = Reason::ALL.iter().position(|known| *known == reason);
+                    place.and_then(|place| all.denied.get_mut(place))
+                }
+            };
+            if let Some(cell) = cell {
+                *cell += count;
+            }
+        }
+        let [readable, passed, blocked] = &mut all.verdicts;
+        for (verdict, count) in self.verdicts() {
+            *match verdict {
+                AnswerVerdict::Readable => &mut *readable,
+                AnswerVerdict::Passed => &mut *passed,
+                AnswerVerdict::Blocked(_) => &mut *blocked,
+            } += count;
+        }
+    }
+
     /// Every verdict with its count, those at zero included.
     pub(super) fn verdicts(&self) -> impl Iterator<Item = (AnswerVerdict, u64)> {
         AnswerVerdict::all().zip(self.verdicts)

@@ -223,6 +223,11 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         "Spans of traces that could not be sent in time.",
     );
     spans.count(&[], metrics.trace_spans_dropped.load(Ordering::Relaxed));
+    let mut live = Family::counter(
+        "s3cors_live_dropped_events_total",
+        "Events of the CORS console that found no room.",
+    );
+    live.count(&[], metrics.live_dropped.get());
     let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
     panics.count(&[], metrics.panics.load(Ordering::Relaxed));
 
@@ -243,6 +248,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         dropped,
         log_dropped,
         spans,
+        live,
         panics,
         cpu,
         gauge(

@@ -25,6 +25,7 @@ pub(crate) mod route;
 mod upstream_failure;
 
 pub use bucket_cors::{BucketCorsOperation, BucketCorsRequests};
+pub use cells::CorsTotals;
 pub use config::{ConfigState, ReloadResult};
 pub use counter::Worker;
 pub use counter::{Counter, Gauge};

@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
 use super::bucket_cors::BucketCorsRequests;
+use super::cells::CorsTotals;
 use super::config::{ConfigMetrics, ConfigState, ReloadResult};
+use super::counter::Counter;
 use super::dropped_lines::DroppedLines;
 use super::listener::ListenerMetrics;
 use super::route::RouteMetrics;
@@ -46,6 +48,7 @@ pub struct Metrics {
     pub(super) access_log_dropped: AtomicU64,
     pub(super) log_dropped: OnceLock<DroppedLines>,
     pub(super) trace_spans_dropped: AtomicU64,
+    pub(super) live_dropped: Counter,
     pub(super) panics: AtomicU64,
 }
 
@@ -67,6 +70,7 @@ impl Metrics {
             access_log_dropped: AtomicU64::new(0),
             log_dropped: OnceLock::new(),
             trace_spans_dropped: AtomicU64::new(0),
+            live_dropped: Counter::new(workers),
             panics: AtomicU64::new(0),
         })
     }
@@ -168,6 +172,28 @@ impl Metrics {
     /// So many spans could not be sent.
     pub fn trace_spans_dropped(&self, spans: u64) {
         self.trace_spans_dropped.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// Counts events of the CORS console that found no room.
+    #[must_use]
+    pub fn live_dropped_events(&self) -> Counter {
+        self.live_dropped.clone()
+    }
+
+    /// When counting began.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// What all routes together counted of CORS.
+    #[must_use]
+    pub fn cors_totals(&self) -> CorsTotals {
+        let mut all = CorsTotals::default();
+        for totals in self.routes().iter().filter_map(|route| route.totals()) {
+            totals.add_to(&mut all);
+        }
+        all
     }
 
     /// A panic cost somebody a connection.

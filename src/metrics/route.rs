@@ -154,7 +154,7 @@ impl RouteMetrics {
     }
 
     /// The counters of the patterns that matched something, in the patterns' order.
-    pub(super) fn allowed_counts(&self) -> Vec<(String, u64)> {
+    pub(crate) fn allowed_counts(&self) -> Vec<(String, u64)> {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of configurations that are gone.
         allowed.retain(|_, counter| counter.upgrade().is_some());

@@ -10,6 +10,7 @@ use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Kind, Reason};
 use crate::metrics::UpstreamFailure;
 use crate::telemetry::access_log::BodyCut;
+use crate::telemetry::live::LiveNote;
 use crate::telemetry::trace_context::TraceId;
 use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
@@ -29,6 +30,9 @@ pub(crate) struct AccessNote {
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
     /// The method and the headers that a preflight asks for.
     pub(crate) asked: Option<(Range<usize>, Range<usize>)>,
+    pub(crate) tls: bool,
+    /// What the console shows of the decision.
+    pub(crate) live: Option<Box<LiveNote>>,
 }
 
 /// How an exchange ended.
@@ -51,6 +55,8 @@ pub(crate) struct Answered<'a> {
     pub(crate) status: StatusCode,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
     pub(crate) verdict: Option<AnswerVerdict>,
+    /// What the console shows of the decision.
+    pub(crate) live: Option<&'a LiveNote>,
     pub(crate) request_id: &'a str,
     /// Of the body.
     pub(crate) bytes: usize,

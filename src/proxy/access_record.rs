@@ -12,6 +12,7 @@ use crate::routing::client;
 use crate::routing::client::X_FORWARDED_FOR;
 use crate::routing::snapshot::Route;
 use crate::telemetry::access_log::Record;
+use crate::telemetry::live::LiveNote;
 use crate::telemetry::trace_context::TraceParent;
 use crate::telemetry::traces::OpenSpan;
 
@@ -19,6 +20,7 @@ use super::Proxy;
 use super::access_note::{AccessNote, Answered, ExchangeEnd};
 use super::exchange::Exchange;
 use super::received::ReceivedRequest;
+use super::verdict_basis::VerdictBasis;
 
 impl Proxy {
     /// The address that a request comes from, as far as its client is trusted to say it.
@@ -35,11 +37,11 @@ impl Proxy {
     pub(crate) fn note(
         &self,
         request: &ReceivedRequest<'_, '_>,
-        decision: Option<(Kind, Result<(), Reason>)>,
+        (decision, basis, live): (Decided, &VerdictBasis, Option<Box<LiveNote>>),
         span: Option<OpenSpan>,
         head_buf: &mut Vec<u8>,
     ) -> Option<Box<AccessNote>> {
-        if self.access_log.is_none() && span.is_none() {
+        if self.access_log.is_none() && span.is_none() && !self.shows(decision, basis) {
             return None;
         }
         let mut keep = |part: &[u8]| {
@@ -60,6 +62,8 @@ impl Proxy {
             span,
             trace_id: TraceParent::of(head.fields).map(|parent| parent.trace_id),
             decision,
+            tls: request.client.tls,
+            live,
             asked: request
                 .asked_permission()
                 .map(|asked| (keep(asked.method), keep(asked.headers))),
@@ -91,6 +95,7 @@ impl Proxy {
             origin: note.origin.as_ref().map(part),
             decision: note.decision,
             verdict: end.verdict,
+            tls: note.tls,
             asked: note
                 .asked
                 .as_ref()
@@ -101,11 +106,19 @@ impl Proxy {
             referer: note.referer.as_ref().map(part),
             user_agent: note.user_agent.as_ref().map(part),
         };
-        self.record(&record, note.span.as_ref());
+        self.record(&record, note.span.as_ref(), note.live.as_deref());
     }
 
     /// Logs a request, and ends its span.
-    pub(crate) fn record(&self, record: &Record<'_>, span: Option<&OpenSpan>) {
+    pub(crate) fn record(
+        &self,
+        record: &Record<'_>,
+        span: Option<&OpenSpan>,
+        note: Option<&LiveNote>,
+    ) {
+        if let Some(live) = &self.live {
+            live.write(record, note);
+        }
         if let Some(logger) = &self.access_log {
             logger.log(record);
         }
@@ -132,7 +145,13 @@ impl Proxy {
         answered: &Answered<'_>,
     ) {
         let span = self.begin_span(request);
-        if self.access_log.is_none() && span.is_none() {
+        let shows = || {
+            let basis = answered
+                .verdict
+                .map_or(VerdictBasis::NotCors, VerdictBasis::Decided);
+            self.shows(answered.decision, &basis)
+        };
+        if self.access_log.is_none() && span.is_none() && !shows() {
             return;
         }
         let head = request.head;
@@ -155,10 +174,36 @@ impl Proxy {
             origin: head.field("origin"),
             decision: answered.decision,
             verdict: answered.verdict,
+            tls: request.client.tls,
             asked: request.asked_permission(),
             referer: head.field("referer"),
             user_agent: head.field("user-agent"),
         };
-        self.record(&record, span.as_ref());
+        self.record(&record, span.as_ref(), answered.live);
+    }
+
+    /// Whether the console shows a request, as far as is known before its response: those that may turn
+    /// out to be refused, and all CORS requests while somebody watches.
+    pub(crate) fn shows(&self, decision: Decided, basis: &VerdictBasis) -> bool {
+        let Some(live) = &self.live else {
+            return false;
+        };
+        let is_denied = decision.is_some_and(|(_, outcome)| outcome.is_err());
+        let (is_cors, is_blocked) = match basis {
+            VerdictBasis::NotCors => (decision.is_some(), false),
+            VerdictBasis::Decided(verdict) => (true, verdict.blocked().is_some()),
+            VerdictBasis::Upstream(_) => return live.is_watched() || live.has_room(),
+        };
+        if !(is_denied || is_blocked) {
+            return is_cors && live.is_watched();
+        }
+        let has_room = live.has_room();
+        if !has_room {
+            live.drop_event();
+        }
+        has_room
     }
 }
+
+/// What a policy decided.
+pub(crate) type Decided = Option<(Kind, Result<(), Reason>)>;

@@ -19,6 +19,7 @@ use crate::upstream::error::Error;
 use super::request_id::REQUEST_ID;
 use super::response_body::Body;
 use super::verdict::JudgedRequest;
+use super::verdict_basis::VerdictBasis;
 use super::{Proxy, own_response};
 
 thread_local! {
@@ -68,7 +69,8 @@ impl Proxy {
         let target = std::str::from_utf8(head.target).unwrap_or_default();
         let tracer = self.tracer.as_ref();
         let span = tracer.and_then(|tracer| tracer.begin(&parts.headers, target, client));
-        if self.access_log.is_some() || span.is_some() {
+        let basis = verdict.map_or(VerdictBasis::NotCors, VerdictBasis::Decided);
+        if self.access_log.is_some() || span.is_some() || self.shows(None, &basis) {
             let address = client::address_behind(
                 parts.headers.field_values(&client::X_FORWARDED_FOR),
                 client,
@@ -78,9 +80,10 @@ impl Proxy {
                 client: address,
                 duration: start.elapsed(),
                 verdict,
+                tls: client.tls,
                 ..record(&head, &parts, &response)
             };
-            self.record(&record, span.as_ref());
+            self.record(&record, span.as_ref(), None);
         }
         let to_head = parts.method == Method::HEAD;
         own_response::write(response, lines, to_head, &self.date, start, out);
@@ -170,6 +173,7 @@ fn record<'r>(
         decision: None,
         verdict: None,
         asked: None,
+        tls: false,
         referer: field(REFERER),
         user_agent: field(USER_AGENT),
     }

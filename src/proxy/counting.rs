@@ -3,14 +3,17 @@
 use std::time::Instant;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::{HeaderValue, Method, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 
-use crate::cors::{Denial, Kind, RequestedHeaders};
+use crate::cors::{Denial, Kind, REASON_FIELD, RequestedHeaders};
+use crate::http1::client_head::write_line;
 use crate::metrics::{NO_ROUTE, RouteMetrics};
 use crate::routing::client;
 use crate::routing::client::Client;
 use crate::routing::snapshot::RoutePolicy;
 use crate::telemetry::denial::{DenialRecord, DeniedRequest};
+use crate::telemetry::denial_text;
+use crate::telemetry::live::LiveNote;
 
 use super::state::FoundRoute;
 use super::{Proxy, header_map};
@@ -43,6 +46,30 @@ pub(crate) fn denied_request_of<'r>(
     }
 }
 
+/// What is made of a refusal.
+pub(crate) struct DenialNotes {
+    /// `X-S3Cors-Reason`, where the route wants it.
+    pub(crate) reason: Option<HeaderValue>,
+    /// For the console.
+    pub(crate) live: Option<Box<LiveNote>>,
+}
+
+impl DenialNotes {
+    /// Adds the field to a head of bytes.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        if let Some(reason) = &self.reason {
+            write_line(REASON_FIELD.as_bytes(), reason.as_bytes(), out);
+        }
+    }
+
+    /// Sets the field in a map.
+    pub(crate) fn insert_into(&mut self, fields: &mut HeaderMap) {
+        if let Some(reason) = self.reason.take() {
+            fields.insert(HeaderName::from_static(REASON_FIELD), reason);
+        }
+    }
+}
+
 impl Proxy {
     pub(crate) fn count(
         &self,
@@ -67,8 +94,23 @@ impl Proxy {
         }
     }
 
-    /// Counts a refusal and logs it, a few a second. `request_id` is empty where the client is not
-    /// told one.
+    /// What the console shows of an allowed request, if somebody watches.
+    pub(crate) fn note_allowed<'r>(
+        &self,
+        found: &FoundRoute<'_>,
+        policy: &RoutePolicy,
+        pattern: usize,
+        target: impl FnOnce() -> (&'r [u8], &'r str),
+    ) -> Option<Box<LiveNote>> {
+        let live = self.live.as_ref()?;
+        live.is_watched().then(|| {
+            let (host, path) = target();
+            LiveNote::allowed(found.snapshot, policy, host, path, pattern)
+        })
+    }
+
+    /// Counts a refusal and logs it, a few a second. `request_id` is empty where the client does not
+    /// get one. Returns what the client and the console get of it.
     pub(crate) fn count_denied(
         &self,
         found: &FoundRoute<'_>,
@@ -76,7 +118,7 @@ impl Proxy {
         denial: &Denial,
         asking: DeniedRequest<'_>,
         request_id: &str,
-    ) {
+    ) -> DenialNotes {
         let metrics = &found.route.metrics;
         metrics.decision(self.worker, asking.kind, Err(denial.reason()));
         if !asking.origin.is_empty() {
@@ -91,6 +133,15 @@ impl Proxy {
             request_id,
         };
         self.denial_log.log(&refusal, Instant::now());
+        let live = self.live.as_ref();
+        let live = live.filter(|live| live.has_room());
+        DenialNotes {
+            reason: match found.route.explain_header {
+                true => denial_text::header_value(&refusal),
+                false => None,
+            },
+            live: live.map(|_| LiveNote::denied(&refusal)),
+        }
     }
 
     /// Counts a preflight's refusal where no route serves its host, and logs it like others.

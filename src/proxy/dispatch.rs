@@ -21,6 +21,7 @@ use crate::upstream::error::Error;
 
 use super::action::{Action, HeaderMapRequest};
 use super::cors_question::Question;
+use super::counting::DenialNotes;
 use super::exchange::{Exchange, Marks};
 use super::own_answer::Marking;
 use super::received::ReceivedRequest;
@@ -130,6 +131,8 @@ impl Proxy {
             Question::Actual(asked) => match policy.policy.answer(&asked) {
                 Ok(fields) => {
                     self.count_allowed(&found, policy, Kind::Actual, fields.pattern());
+                    marking.live =
+                        self.note_allowed(&found, policy, fields.pattern(), || request.named());
                     marking.head_buf = self.buffers.take();
                     fields.write(&mut marking.head_buf);
                     replaced = fields.write_extension(&mut marking.head_buf);
@@ -139,11 +142,14 @@ impl Proxy {
                     vary(true)
                 }
                 Err(denial) => {
-                    self.count_denied(&found, policy, &denial, request.asking(Kind::Actual), "");
+                    let asking = request.asking(Kind::Actual);
+                    let notes = self.count_denied(&found, policy, &denial, asking, "");
                     let reason = denial.reason();
                     marking.decision = Some((Kind::Actual, Err(reason)));
                     marking.verdict = verdict_basis::decided(&request, Kind::Actual, Err(reason));
                     replaced = self.write_unmatched(policy, &mut marking.head_buf);
+                    self.write_reason(&notes, &mut marking.head_buf);
+                    marking.live = notes.live;
                     vary(false)
                 }
             },
@@ -151,6 +157,7 @@ impl Proxy {
                 let decision = policy.policy.decide(&request.method, &fields);
                 marking.decision = decision.outcome();
                 marking.verdict = verdict_basis::of_decision(&request, &decision);
+                let mut notes = None;
                 let is_allowed = match &decision {
                     Decision::Preflight(_) => {
                         return Ok(
@@ -159,16 +166,23 @@ impl Proxy {
                     }
                     Decision::NotCors => false,
                     Decision::Actual(Ok(allowance)) => {
-                        self.count_allowed(&found, policy, Kind::Actual, allowance.pattern());
+                        let pattern = allowance.pattern();
+                        self.count_allowed(&found, policy, Kind::Actual, pattern);
+                        marking.live =
+                            self.note_allowed(&found, policy, pattern, || request.named());
                         true
                     }
                     Decision::Actual(Err(denial)) => {
                         let asking = request.asking(Kind::Actual);
-                        self.count_denied(&found, policy, denial, asking, "");
+                        notes = Some(self.count_denied(&found, policy, denial, asking, ""));
                         false
                     }
                 };
                 replaced = write_marks(policy, decision, &mut marking.head_buf);
+                if let Some(notes) = notes {
+                    self.write_reason(&notes, &mut marking.head_buf);
+                    marking.live = notes.live;
+                }
                 vary(is_allowed)
             }
         };
@@ -187,6 +201,16 @@ impl Proxy {
         }
         *head_buf = self.buffers.take();
         policy.policy.write_unmatched(head_buf)
+    }
+
+    /// Writes the reason of a refusal, where the route wants it.
+    fn write_reason(&self, notes: &DenialNotes, head_buf: &mut Vec<u8>) {
+        if notes.reason.is_some() {
+            if head_buf.capacity() == 0 {
+                *head_buf = self.buffers.take();
+            }
+            notes.write(head_buf);
+        }
     }
 
     /// Plans an exchange, or answers a request that must not be forwarded.
@@ -251,7 +275,8 @@ impl Proxy {
         let host_at = write_for_upstream(request, &edit, host, &mut head_buf);
         let length = head_buf.len();
         let verdict_basis = VerdictBasis::of(request, found, marking.verdict, &mut head_buf);
-        let note = self.note(request, marking.decision, span, &mut head_buf);
+        let decided = (marking.decision, &verdict_basis, marking.live);
+        let note = self.note(request, decided, span, &mut head_buf);
         Action::Exchange {
             consumed: head.bytes.len(),
             exchange: Exchange {

@@ -10,15 +10,19 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, 
 
 use crate::cors::fetch::{AnswerVerdict, AskedPermission};
 use crate::cors::{Decision, Kind, Reason};
+use crate::http1::fields::Fields as _;
 use crate::metrics::UpstreamFailure;
+use crate::routing::client;
+use crate::routing::client::Client;
 use crate::telemetry::access_log::{AccessLogger, BodyCut, Record};
+use crate::telemetry::live::{LiveNote, LiveWriter};
 use crate::telemetry::trace_context::{TraceId, TraceParent};
 use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
 
 use super::request_id::REQUEST_ID;
-use super::{header_map, verdict_basis};
+use super::{Proxy, header_map, verdict_basis};
 
 /// What is known of a request at its head. Written when dropped: at the end of the response's
 /// body, however that came about.
@@ -48,18 +52,31 @@ pub(crate) struct LogGuard {
     verdict: Option<AnswerVerdict>,
     /// The method and the headers that a preflight asks for.
     asked: Option<(HeaderValue, Option<HeaderValue>)>,
+    tls: bool,
+    live: Option<Rc<LiveWriter>>,
+    /// What the console shows of the decision.
+    live_note: Option<Box<LiveNote>>,
 }
 
 impl LogGuard {
     pub(crate) fn new(
-        logger: Option<Rc<AccessLogger>>,
+        proxy: &Proxy,
         span: Option<OpenSpan>,
         request: &request::Parts,
-        address: Option<IpAddr>,
+        client: Client,
     ) -> Box<Self> {
+        let proxies = &proxy.snapshot().0.trusted_proxies;
+        let address = client::address_behind(
+            request.headers.field_values(&client::X_FORWARDED_FOR),
+            client,
+            proxies,
+        );
         let field = |name: HeaderName| request.headers.get(name).cloned();
         Box::new(Self {
-            logger,
+            logger: proxy.access_log.clone(),
+            tls: client.tls,
+            live: proxy.live.clone(),
+            live_note: None,
             span,
             time: SystemTime::now(),
             start: Instant::now(),
@@ -95,6 +112,10 @@ impl LogGuard {
 
     pub(crate) fn set_decision(&mut self, decision: &Decision<'_>) {
         self.decision = decision.outcome();
+    }
+
+    pub(crate) fn set_live_note(&mut self, note: Option<Box<LiveNote>>) {
+        self.live_note = note;
     }
 
     pub(crate) fn set_verdict(&mut self, verdict: Option<AnswerVerdict>) {
@@ -157,6 +178,7 @@ impl Drop for LogGuard {
             origin: self.origin.as_ref().map(HeaderValue::as_bytes),
             decision: self.decision,
             verdict: self.verdict,
+            tls: self.tls,
             asked: self
                 .asked
                 .as_ref()
@@ -167,6 +189,9 @@ impl Drop for LogGuard {
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
         };
+        if let Some(live) = &self.live {
+            live.write(&record, self.live_note.as_deref());
+        }
         if let Some(logger) = &self.logger {
             logger.log(&record);
         }

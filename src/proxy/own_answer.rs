@@ -6,6 +6,7 @@ use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Decision, Kind, Reason};
 use crate::http1::client_head::{ends, write_line};
 use crate::routing::snapshot::RoutePolicy;
+use crate::telemetry::live::LiveNote;
 
 use super::access_note::Answered;
 use super::action::Action;
@@ -54,6 +55,7 @@ impl Proxy {
             status,
             decision: marking.decision,
             verdict,
+            live: marking.live.as_deref(),
             request_id: id
                 .as_ref()
                 .and_then(|id| id.to_str().ok())
@@ -78,21 +80,28 @@ impl Proxy {
     ) -> Action {
         let decided = decision.outcome();
         let verdict = verdict_basis::of_decision(request, &decision);
+        let (mut notes, mut live) = (None, None);
         let mut response = match &decision {
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
                 let asking = request.asking(Kind::Preflight);
-                self.count_denied(found, policy, denial, asking, id.as_str());
+                notes = Some(self.count_denied(found, policy, denial, asking, id.as_str()));
                 own_response::denial(denial, found.resource, id)
             }
             decision => {
                 if let Some(allowance) = decision.allowance() {
                     self.count_allowed(found, policy, Kind::Preflight, allowance.pattern());
+                    live =
+                        self.note_allowed(found, policy, allowance.pattern(), || request.named());
                 }
                 own_response::preflight()
             }
         };
         policy.policy.mark(decision, response.headers_mut());
+        if let Some(notes) = &mut notes {
+            notes.insert_into(response.headers_mut());
+            live = notes.live.take();
+        }
         // S3 ends the connection with some denial_log; our own line says so for all reasons at once.
         let ends = response
             .headers_mut()
@@ -107,6 +116,7 @@ impl Proxy {
         let marking = Marking {
             decision: decided,
             verdict,
+            live,
             ..Marking::default()
         };
         self.answer_own(request, found, marking, response, out)
@@ -123,4 +133,6 @@ pub(crate) struct Marking {
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
     /// What browsers make of it.
     pub(crate) verdict: Option<AnswerVerdict>,
+    /// What the console shows of the decision.
+    pub(crate) live: Option<Box<LiveNote>>,
 }

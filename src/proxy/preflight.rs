@@ -29,9 +29,11 @@ impl Proxy {
         let (start, is_http10) = (request.start, request.head.is_http10);
         let close = request.closes_unread();
         let mut id = None;
+        let live;
         let (status, close, bytes) = match decision {
             Ok(fields) => {
                 self.count_allowed(found, policy, Kind::Preflight, fields.pattern());
+                live = self.note_allowed(found, policy, fields.pattern(), || request.named());
                 out.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n");
                 fields.write(out);
                 write_end(ends(close, is_http10), vary.is_some(), out);
@@ -41,10 +43,12 @@ impl Proxy {
             Err(denial) => {
                 let id = *id.insert(self.ids.next());
                 let asking = request.asking(Kind::Preflight);
-                self.count_denied(found, policy, denial, asking, id.as_str());
+                let notes = self.count_denied(found, policy, denial, asking, id.as_str());
                 // So does S3.
                 let close = close || denial.status() == StatusCode::BAD_REQUEST;
                 let body = write_denial(denial, found.resource, id, out);
+                notes.write(out);
+                live = notes.live;
                 write_end(ends(close, is_http10), vary.is_some(), out);
                 self.date.write(start, out);
                 out.extend_from_slice(body.as_bytes());
@@ -60,6 +64,7 @@ impl Proxy {
             status,
             decision: Some((Kind::Preflight, outcome)),
             verdict,
+            live: live.as_deref(),
             request_id: id.as_ref().map_or("", RequestId::as_str),
             bytes,
         };

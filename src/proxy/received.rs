@@ -25,6 +25,11 @@ pub(crate) struct ReceivedRequest<'h, 'b> {
 }
 
 impl ReceivedRequest<'_, '_> {
+    /// Its host and its path.
+    pub(crate) fn named(&self) -> (&[u8], &str) {
+        (self.authority, self.target.path())
+    }
+
     /// Who asks for what, as counts and logs tell it.
     pub(crate) fn asking(&self, kind: Kind) -> DeniedRequest<'_> {
         let first = |name| self.head.field(name);

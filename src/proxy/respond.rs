@@ -3,18 +3,16 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use http::header::{MAX_FORWARDS, VARY};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::header::{MAX_FORWARDS, ORIGIN, VARY};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 
 use crate::cors;
-use crate::cors::{Decision, Denial, Kind, ResourceType};
-use crate::http1::fields::Fields as _;
+use crate::cors::{Decision, Denial, Kind, REASON_FIELD, ResourceType};
 use crate::http1::request_rules::{
     CONTINUE_PATIENCE, asks_for_upgrade, expects_continue, max_forwards,
 };
 use crate::metrics::RouteMetrics;
-use crate::routing::client;
 use crate::routing::client::Client;
 use crate::routing::snapshot::{Route, Snapshot};
 use crate::telemetry::upstream_log;
@@ -43,17 +41,15 @@ impl Proxy {
         if let Some(span) = &span {
             request_edit::insert_span(&mut parts.headers, span);
         }
-        if self.access_log.is_none() && span.is_none() {
-            return self.answer(parts, body, client, None).await;
-        }
-        let proxies = &self.snapshot().0.trusted_proxies;
-        let address = client::address_behind(
-            parts.headers.field_values(&client::X_FORWARDED_FOR),
-            client,
-            proxies,
-        );
-        let mut logged = LogGuard::new(self.access_log.clone(), span, &parts, address);
-        let response = self.answer(parts, body, client, Some(&mut logged)).await;
+        let live = self.live.as_ref();
+        let is_watched =
+            || parts.headers.contains_key(ORIGIN) && live.is_some_and(|live| live.is_watched());
+        let is_logged = self.access_log.is_some() || span.is_some() || is_watched();
+        let mut logged = is_logged.then(|| LogGuard::new(self, span, &parts, client));
+        let response = self.answer(parts, body, client, &mut logged).await;
+        let Some(mut logged) = logged else {
+            return response;
+        };
         logged.set_response(&response, response.body().comes_from());
         response.map(|body| body.logged(logged))
     }
@@ -64,7 +60,7 @@ impl Proxy {
         mut parts: request::Parts,
         body: RequestBody,
         client: Client,
-        mut logged: Option<&mut LogGuard>,
+        logged: &mut Option<Box<LogGuard>>,
     ) -> Response<Body> {
         let start = Instant::now();
         let judged = JudgedRequest::of(&parts);
@@ -77,56 +73,82 @@ impl Proxy {
             Err(error) => {
                 let response = self.refuse_head(&error, &snapshot.0, &parts, client);
                 self.count(&self.unrouted, &method, response.status(), start);
-                self.judge(judged.as_ref(), &response, &self.unrouted, logged);
+                self.keep_for_console(judged.is_some(), &parts, client, logged);
+                self.judge(
+                    judged.as_ref(),
+                    &response,
+                    &self.unrouted,
+                    logged.as_deref_mut(),
+                );
                 return response;
             }
         };
         let route = found.route;
-        if let Some(logged) = &mut logged {
-            logged.set_route(&route.name);
-        }
         if let Some(handshake) = &handshake {
             handshake.ask(&mut parts);
         }
         let Some(policy) = found.policy else {
+            self.keep_for_console(judged.is_some(), &parts, client, logged);
+            if let Some(logged) = logged {
+                logged.set_route(&route.name);
+            }
             let response = self.forward(route, parts, body, client, handshake).await;
-            if let (Some(logged), Err(error)) = (&mut logged, &response) {
+            if let (Some(logged), Err(error)) = (&mut *logged, &response) {
                 logged.set_failure(error);
             }
             let response = response.unwrap_or_else(|error| self.failure(route, &error, false));
             self.count(&route.metrics, &method, response.status(), start);
-            self.judge(judged.as_ref(), &response, &route.metrics, logged);
+            self.judge(
+                judged.as_ref(),
+                &response,
+                &route.metrics,
+                logged.as_deref_mut(),
+            );
             return response;
         };
 
         let decision = policy.policy.decide(&parts.method, &parts.headers);
-        if let Some(logged) = &mut logged {
+        self.keep_for_console(decision.denial().is_some(), &parts, client, logged);
+        if let Some(logged) = logged {
+            logged.set_route(&route.name);
             logged.set_decision(&decision);
         }
+        let named = || {
+            let authority = header_map::authority(&parts).ok().flatten();
+            (authority.unwrap_or_default(), parts.uri.path())
+        };
+        let (mut reason, mut live) = (None, None);
         let is_preflight = matches!(decision, Decision::Preflight(_));
         let is_bucket_cors = !is_preflight && self.is_bucket_cors(&parts, &found);
         let answered = match &decision {
             Decision::NotCors => is_own_options(&parts).then(own_response::own_options),
             Decision::Preflight(Ok(allowance)) => {
                 self.count_allowed(&found, policy, Kind::Preflight, allowance.pattern());
+                live = self.note_allowed(&found, policy, allowance.pattern(), named);
                 Some(own_response::preflight())
             }
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
                 let asking = denied_request_of(Kind::Preflight, &parts, client);
-                self.count_denied(&found, policy, denial, asking, id.as_str());
+                let notes = self.count_denied(&found, policy, denial, asking, id.as_str());
+                (reason, live) = (notes.reason, notes.live);
                 Some(own_response::denial(denial, found.resource, id))
             }
             Decision::Actual(Ok(allowance)) => {
                 self.count_allowed(&found, policy, Kind::Actual, allowance.pattern());
+                live = self.note_allowed(&found, policy, allowance.pattern(), named);
                 None
             }
             Decision::Actual(Err(denial)) => {
                 let asking = denied_request_of(Kind::Actual, &parts, client);
-                self.count_denied(&found, policy, denial, asking, "");
+                let notes = self.count_denied(&found, policy, denial, asking, "");
+                (reason, live) = (notes.reason, notes.live);
                 None
             }
         };
+        if let Some(logged) = logged {
+            logged.set_live_note(live);
+        }
         let mut response = match answered {
             Some(response) => response,
             // Boxed, as all that is rare: a request's future is moved about.
@@ -135,7 +157,7 @@ impl Proxy {
             }
             None => {
                 let response = self.forward(route, parts, body, client, handshake).await;
-                if let (Some(logged), Err(error)) = (&mut logged, &response) {
+                if let (Some(logged), Err(error)) = (&mut *logged, &response) {
                     logged.set_failure(error);
                 }
                 response.unwrap_or_else(|error| self.failure(route, &error, true))
@@ -143,10 +165,34 @@ impl Proxy {
         };
         if !response.body().is_tunnel() {
             policy.policy.mark(decision, response.headers_mut());
+            if let Some(reason) = reason {
+                let name = HeaderName::from_static(REASON_FIELD);
+                response.headers_mut().insert(name, reason);
+            }
         }
         self.count(&route.metrics, &method, response.status(), start);
-        self.judge(judged.as_ref(), &response, &route.metrics, logged);
+        self.judge(
+            judged.as_ref(),
+            &response,
+            &route.metrics,
+            logged.as_deref_mut(),
+        );
         response
+    }
+
+    /// Has a request recorded that may turn out to be refused, where only the console wants it.
+    fn keep_for_console(
+        &self,
+        may_be_refused: bool,
+        request: &request::Parts,
+        client: Client,
+        logged: &mut Option<Box<LogGuard>>,
+    ) {
+        let live = self.live.as_ref();
+        let has_room = || live.is_some_and(|live| live.has_room());
+        if logged.is_none() && may_be_refused && has_room() {
+            *logged = Some(LogGuard::new(self, None, request, client));
+        }
     }
 
     /// Counts and notes what browsers make of a response.

@@ -16,6 +16,7 @@ use crate::routing::host::Host;
 use crate::routing::snapshot::{Current, Route, RoutePolicy, Scope, Snapshot};
 use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::denial_log::DenialLog;
+use crate::telemetry::live::{LiveFeed, LiveWriter};
 use crate::telemetry::traces::Tracer;
 use crate::upstream::error::Error;
 use crate::upstream::pool::Pool;
@@ -45,6 +46,8 @@ pub struct Proxy {
     pub(crate) denial_log: DenialLog,
     pub(crate) access_log: Option<Rc<AccessLogger>>,
     pub(crate) tracer: Option<Rc<Tracer>>,
+    /// `None`: there is no console.
+    pub(crate) live: Option<Rc<LiveWriter>>,
 }
 
 impl Proxy {
@@ -64,6 +67,7 @@ impl Proxy {
             unrouted: metrics.route(NO_ROUTE),
             access_log: access_log.map(Rc::new),
             tracer: tracer.map(Rc::new),
+            live: None,
             denial_log: DenialLog::default(),
             held: RefCell::new(Rc::new(Held(current.get()))),
             current,
@@ -76,6 +80,13 @@ impl Proxy {
             pipes: Pipes::default(),
             untaken: Untaken::default(),
         }
+    }
+
+    /// The same proxy, whose CORS requests the console shows.
+    #[must_use]
+    pub fn with_live(mut self, feed: Option<&LiveFeed>) -> Self {
+        self.live = feed.map(|feed| Rc::new(feed.writer(self.worker)));
+        self
     }
 
     /// Whether somebody is a listed proxy; `None` connects over a Unix socket.

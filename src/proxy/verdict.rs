@@ -49,7 +49,19 @@ impl Proxy {
             }
         };
         self.count_verdict(&route.metrics, verdict);
+        self.drop_unnoted(exchange, verdict);
         verdict
+    }
+
+    /// Counts the event of a blocked response that found no room at the request's head.
+    fn drop_unnoted(&self, exchange: &Exchange, verdict: Option<AnswerVerdict>) {
+        let is_upstreams = matches!(exchange.verdict_basis, VerdictBasis::Upstream(_));
+        let is_blocked = verdict.is_some_and(|verdict| verdict.blocked().is_some());
+        if let (true, true, None, Some(live)) =
+            (is_upstreams, is_blocked, &exchange.note, &self.live)
+        {
+            live.drop_event();
+        }
     }
 
     /// Counts the verdict on a response that was made here instead of an upstream's.
@@ -64,6 +76,7 @@ impl Proxy {
             VerdictBasis::Upstream(request) => Some(request.without_cors_fields()),
         };
         self.count_verdict(&route.metrics, verdict);
+        self.drop_unnoted(exchange, verdict);
         verdict
     }
 

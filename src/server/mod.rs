@@ -43,6 +43,7 @@ use crate::metrics::{Metrics, Worker};
 use crate::net::listener_id::ListenerId;
 use crate::routing::snapshot::Current;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::live::LiveFeed;
 use crate::telemetry::traces::Traces;
 
 use drain::{Drain, Phase};
@@ -63,6 +64,7 @@ pub struct Bound {
     /// How many connections are held at a time.
     connections: usize,
     listeners: Vec<(ListenerSettings, BoundListener)>,
+    live: Option<LiveFeed>,
 }
 
 /// The running data plane.
@@ -103,6 +105,7 @@ impl Server {
             settings: settings.clone(),
             connections,
             listeners,
+            live: None,
         })
     }
 
@@ -176,6 +179,13 @@ impl Bound {
         urls.collect()
     }
 
+    /// The same, whose CORS requests the console shows.
+    #[must_use]
+    pub fn with_live(mut self, feed: LiveFeed) -> Self {
+        self.live = Some(feed);
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -226,6 +236,7 @@ impl Bound {
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),
                 tracer: traces.map(Traces::tracer),
+                live: self.live.clone(),
                 drain: signal.clone(),
                 heartbeat: heartbeats.of(index),
             };

@@ -17,6 +17,7 @@ use crate::net::descriptor_reserve;
 use crate::proxy::Proxy;
 use crate::routing::snapshot::Current;
 use crate::telemetry::access_log::AccessLogger;
+use crate::telemetry::live::LiveFeed;
 use crate::telemetry::traces::Tracer;
 
 use super::accept_backoff::Shortage;
@@ -60,6 +61,7 @@ pub(super) struct Start {
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<AccessLogger>,
     pub(super) tracer: Option<Tracer>,
+    pub(super) live: Option<LiveFeed>,
     pub(super) drain: DrainSignal,
     pub(super) heartbeat: Heartbeat,
 }
@@ -108,14 +110,17 @@ impl Shared {
         Self {
             worker: start.worker,
             protocols: Protocols::new(&start.limits, start.unfinished_heads, &start.metrics),
-            proxy: Rc::new(Proxy::new(
-                start.worker,
-                limits,
-                start.current,
-                &start.metrics,
-                start.access_log,
-                start.tracer,
-            )),
+            proxy: Rc::new(
+                Proxy::new(
+                    start.worker,
+                    limits,
+                    start.current,
+                    &start.metrics,
+                    start.access_log,
+                    start.tracer,
+                )
+                .with_live(start.live.as_ref()),
+            ),
             metrics: start.metrics,
             open: Cell::new(0),
             room: start.connections,
@@ -433,6 +438,7 @@ mod tests {
                 metrics: Arc::clone(&metrics),
                 access_log: None,
                 tracer: None,
+                live: None,
                 drain,
                 heartbeat: Heartbeats::new(1).of(0),
             }));

@@ -2,13 +2,15 @@
 //! blocks its caller.
 //!
 //! The process log goes through `log_queue`; `access_log` and `traces` record requests;
-//! `denial_log` shows refused CORS requests and `upstream_log` failed upstreams, both rate-limited.
+//! `denial_log` shows refused CORS requests and `upstream_log` failed upstreams, both rate-limited; `live`
+//! has the events of the CORS console.
 
 pub mod access_log;
 pub(crate) mod denial;
 pub(crate) mod denial_log;
 pub(crate) mod denial_text;
 pub(crate) mod line_writer;
+pub mod live;
 mod log_limiter;
 pub(crate) mod log_queue;
 pub mod trace_context;

@@ -15,6 +15,7 @@ use s3cors::routing::snapshot::{
 };
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, Heartbeats};
+use s3cors::telemetry::live::LiveFeed;
 use s3cors::tls::digest::ContentHash;
 use s3cors::upstream::endpoint::{Address, Upstream, UpstreamSettings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -35,9 +36,11 @@ impl TestAdmin {
         };
         let admin = Admin::bind(&settings, Claim::Free).unwrap().unwrap();
         let address = admin.address().unwrap();
+        let metrics = Metrics::new(2);
         let state = Arc::new(State {
             current: Arc::new(Current::new(snapshot(routes))),
-            metrics: Metrics::new(2),
+            live: LiveFeed::new(&metrics),
+            metrics,
             health: Health::new(),
             heartbeats: Heartbeats::new(0),
             reloads: Reloads::default(),
@@ -156,6 +159,7 @@ fn route(name: &str, hosts: &[&str], policies: Policies) -> Route {
         listeners: None,
         host_header: HostHeader::default(),
         forwarding: Forwarding::default(),
+        explain_header: false,
         cors_api: None,
         metrics: Metrics::new(1).route(name),
     }

@@ -60,6 +60,8 @@ pub struct Record<'r> {
     pub verdict: Option<AnswerVerdict>,
     /// What a preflight asks for.
     pub asked: Option<AskedPermission<'r>>,
+    /// Whether the client used TLS.
+    pub tls: bool,
     /// The value of `Referer`.
     pub referer: Option<&'r [u8]>,
     /// The value of `User-Agent`.
@@ -173,17 +175,21 @@ impl Record<'_> {
         out.extend_from_slice(b"}\n");
     }
 
+    /// Which kind of CORS request it is.
+    pub(crate) fn kind(&self) -> Kind {
+        match (self.decision, self.asked) {
+            (Some((kind, _)), _) => kind,
+            (None, Some(_)) => Kind::Preflight,
+            (None, None) => Kind::Actual,
+        }
+    }
+
     /// Adds what is known of a CORS request.
     fn write_cors(&self, out: &mut Vec<u8>) {
         if self.decision.is_none() && self.verdict.is_none() {
             return;
         }
-        let kind = match (self.decision, self.asked) {
-            (Some((kind, _)), _) => kind,
-            (None, Some(_)) => Kind::Preflight,
-            (None, None) => Kind::Actual,
-        };
-        let kind = match kind {
+        let kind = match self.kind() {
             Kind::Preflight => "preflight",
             Kind::Actual => "actual",
         };
@@ -397,6 +403,7 @@ pub(crate) mod tests {
             decision: Some((Kind::Actual, Err(Reason::Method))),
             verdict: None,
             asked: None,
+            tls: false,
             referer: None,
             user_agent: Some(b"curl/8"),
         }

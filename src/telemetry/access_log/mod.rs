@@ -11,7 +11,10 @@ mod settings;
 mod writer;
 
 pub use body_cut::BodyCut;
+pub(crate) use line::Clock;
 pub use line::Record;
+#[cfg(test)]
+pub(crate) use line::tests as line_tests;
 pub use logger::{AccessLog, AccessLogger, StartError};
 pub use settings::{AccessLogSettings, Destination, Format};
 pub use writer::try_to_open;

@@ -1,0 +1,38 @@
+//! How long a connection of the operator may last.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// How long a connection may last: a fixed time, and a viewer's until it is cut.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    is_extended: AtomicBool,
+    cut: Notify,
+}
+
+impl Lease {
+    /// The connection is a viewer's.
+    pub(super) fn extend(&self) {
+        self.is_extended.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the connection now.
+    pub(super) fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Waits for the end of the connection's time.
+    pub(crate) async fn ended(&self, time: Duration) {
+        tokio::select! {
+            () = self.cut.notified() => {}
+            () = async {
+                tokio::time::sleep(time).await;
+                if self.is_extended.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            } => {}
+        }
+    }
+}

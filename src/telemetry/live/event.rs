@@ -1,0 +1,318 @@
+//! One CORS request, as viewers see it; deploy/observability describes its JSON.
+
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use form_urlencoded::Serializer;
+
+use crate::cors::Kind;
+use crate::cors::fetch::BlockedReason;
+use crate::telemetry::access_log::{Clock, Record};
+use crate::text::escape::{Json, Percent, cut};
+
+use super::note::LiveNote;
+use super::redact;
+
+/// The most bytes of an origin, a host or a browser's name that are shown.
+const MAX_VALUE: usize = 256;
+
+/// The most headers that the explanation's link names.
+const MAX_HEADERS: usize = 16;
+
+/// A CORS request that ended.
+#[derive(Debug)]
+pub struct LiveEvent {
+    /// One JSON object, without a line break.
+    pub json: Vec<u8>,
+    /// When the request's head was read.
+    pub time: SystemTime,
+    /// The group that it belongs to; `None`: it was not refused.
+    pub group: Option<GroupKey>,
+}
+
+/// What refused requests are grouped by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupKey {
+    /// The origin, escaped as in a log.
+    pub origin: Box<str>,
+    /// The route's name; `None`: no route serves the host.
+    pub route: Option<Box<str>>,
+    /// The bucket, on a route with buckets.
+    pub bucket: Option<Box<str>>,
+    /// `preflight` or `actual`.
+    pub request: &'static str,
+    /// Who refuses it: `policy`, `upstream` or `no_route`.
+    pub by: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl LiveEvent {
+    /// The event of a CORS request; what could be secret in it is left out.
+    pub(super) fn new(record: &Record<'_>, note: Option<&LiveNote>) -> Self {
+        let target = redact::target(record.target);
+        let referer = record.referer.map(redact::referer);
+        let short = |value| cut(value, MAX_VALUE).0;
+        let shown = Record {
+            host: short(record.host),
+            target: &target,
+            origin: record.origin.map(short),
+            referer: referer.as_deref().map(|referer| short(referer.as_bytes())),
+            user_agent: record.user_agent.map(short),
+            ..*record
+        };
+        let mut json = Vec::with_capacity(1024);
+        shown.write_json(&mut json, &mut Clock::default());
+        json.truncate(json.len().saturating_sub(b"}\n".len()));
+        let group = group(&shown, note);
+        if let Some(group) = &group {
+            for part in [
+                ",\"refused\":{\"by\":\"",
+                group.by,
+                "\",\"reason\":\"",
+                group.reason,
+                "\"}",
+            ] {
+                json.extend_from_slice(part.as_bytes());
+            }
+        }
+        if let Some(note) = note {
+            write_note(note, &mut json);
+        }
+        member("explain", explain(&shown).as_bytes(), &mut json);
+        json.push(b'}');
+        Self {
+            json,
+            time: record.time,
+            group,
+        }
+    }
+}
+
+fn group(record: &Record<'_>, note: Option<&LiveNote>) -> Option<GroupKey> {
+    let error = record.verdict.and_then(|verdict| verdict.blocked());
+    let error = error.map(BlockedReason::as_str);
+    let (by, reason) = match record.decision {
+        Some((_, Err(reason))) => ("policy", reason.as_str()),
+        Some((_, Ok(()))) => ("policy", error?),
+        None if record.route.is_none() => ("no_route", error?),
+        None => ("upstream", error?),
+    };
+    let bucket = note.and_then(|note| note.bucket.as_deref());
+    let origin = record.origin.unwrap_or_default();
+    Some(GroupKey {
+        origin: Percent::new(origin, MAX_VALUE).to_string().into(),
+        route: record.route.map(Into::into),
+        bucket: bucket.map(Into::into),
+        request: match record.kind() {
+            Kind::Preflight => "preflight",
+            Kind::Actual => "actual",
+        },
+        by,
+        reason,
+    })
+}
+
+fn write_note(note: &LiveNote, json: &mut Vec<u8>) {
+    if let Some(bucket) = &note.bucket {
+        member("bucket", bucket.as_bytes(), json);
+    }
+    number("generation", note.generation, json);
+    if let Some(rule) = note.rule {
+        // People count from 1.
+        number("rule", rule as u64 + 1, json);
+    }
+    let texts = [
+        ("rule_id", &note.rule_id),
+        ("pattern", &note.pattern),
+        ("policy", &note.policy),
+        ("why", &note.why),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            member(name, cut(text.as_bytes(), 4 * MAX_VALUE).0, json);
+        }
+    }
+    if !note.missing.is_empty() {
+        json.extend_from_slice(b",\"missing\":[");
+        for (place, name) in note.missing.iter().enumerate() {
+            json.extend_from_slice(if place > 0 { b",\"" } else { b"\"" });
+            Json(cut(name.as_bytes(), MAX_VALUE).0).write(json);
+            json.push(b'"');
+        }
+        json.push(b']');
+    }
+}
+
+/// The path of the explanation of exactly this request.
+fn explain(record: &Record<'_>) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let scheme = if record.tls { "https" } else { "http" };
+    let path = record.target.split('?').next().unwrap_or_default();
+    let url = format!("{scheme}://{}{path}", text(record.host));
+    let mut query = Serializer::new("/cors?".to_owned());
+    query.append_pair("url", &url);
+    query.append_pair("origin", &text(record.origin.unwrap_or_default()));
+    let method = record
+        .asked
+        .map_or(record.method.as_str().as_bytes(), |asked| asked.method);
+    query.append_pair("method", &text(cut(method, MAX_VALUE).0));
+    let names = record.asked.map_or(&b""[..], |asked| asked.headers);
+    let names = names.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    for name in names.filter(|name| !name.is_empty()).take(MAX_HEADERS) {
+        query.append_pair("header", &text(cut(name, MAX_VALUE).0));
+    }
+    let needs_credentials = [
+        BlockedReason::WildcardOriginNotAllowed,
+        BlockedReason::InvalidAllowCredentials,
+    ];
+    let blocked = record.verdict.and_then(|verdict| verdict.blocked());
+    if blocked.is_some_and(|blocked| needs_credentials.contains(&blocked)) {
+        query.append_pair("credentials", "include");
+    }
+    query.finish().replacen("/cors?&", "/cors?", 1)
+}
+
+fn member(name: &str, value: &[u8], json: &mut Vec<u8>) {
+    for part in [",\"", name, "\":\""] {
+        json.extend_from_slice(part.as_bytes());
+    }
+    Json(value).write(json);
+    json.push(b'"');
+}
+
+fn number(name: &str, value: u64, json: &mut Vec<u8>) {
+    write!(json, ",\"{name}\":{value}").expect("writing to memory cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cors::Reason;
+    use crate::cors::fetch::{AnswerVerdict, AskedPermission};
+    use crate::telemetry::access_log::line_tests::record;
+
+    fn value(event: &LiveEvent) -> Value {
+        assert!(!event.json.contains(&b'\n'));
+        serde_json::from_slice(&event.json).unwrap()
+    }
+
+    #[test]
+    fn an_event_has_what_the_log_has_and_the_decision() {
+        let note = LiveNote {
+            bucket: Some("cats".to_owned()),
+            generation: 3,
+            rule: Some(0),
+            rule_id: Some("uploads".to_owned()),
+            policy: Some("cors/photos.xml".to_owned()),
+            why: Some("header x-a is not in AllowedHeader (none) of rule 1".to_owned()),
+            missing: vec!["x-a".to_owned()],
+            ..LiveNote::default()
+        };
+        let refused = Record {
+            method: &Method::OPTIONS,
+            target: "/cat.jpg?X-Amz-Signature=5ec2e7",
+            decision: Some((Kind::Preflight, Err(Reason::Header))),
+            verdict: Some(AnswerVerdict::Blocked(
+                BlockedReason::PreflightMissingAllowOriginHeader,
+            )),
+            asked: Some(AskedPermission {
+                method: b"PUT",
+                headers: b"content-type, x-a",
+            }),
+            tls: true,
+            ..record()
+        };
+        let event = LiveEvent::new(&refused, Some(&note));
+        let got = value(&event);
+        assert_eq!(
+            got,
+            json!({
+                "time": "2000-10-10T13:55:36.042Z", "route": "photos", "client": "192.0.2.7", "method": "OPTIONS",
+                "host": "photos.example", "target": "/cat.jpg?X-Amz-Signature=-", "version": "HTTP/1.1",
+                "status": 200, "bytes": 1234, "duration_seconds": 1.002003, "request_id": "0A1B",
+                "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "origin": "https://app.example",
+                "cors": {"request": "preflight", "outcome": "denied", "reason": "header", "verdict": "blocked",
+                         "error": "PreflightMissingAllowOriginHeader", "method": "PUT",
+                         "headers": "content-type, x-a"},
+                "user_agent": "curl/8",
+                "refused": {"by": "policy", "reason": "header"},
+                "bucket": "cats", "generation": 3, "rule": 1, "rule_id": "uploads", "policy": "cors/photos.xml",
+                "why": "header x-a is not in AllowedHeader (none) of rule 1", "missing": ["x-a"],
+                "explain": "/cors?url=https%3A%2F%2Fphotos.example%2Fcat.jpg&origin=https%3A%2F%2Fapp.example\
+                            &method=PUT&header=content-type&header=x-a",
+            })
+        );
+        let group = event.group.unwrap();
+        assert_eq!(
+            (
+                &*group.origin,
+                group.bucket.as_deref(),
+                group.request,
+                group.reason
+            ),
+            ("https://app.example", Some("cats"), "preflight", "header")
+        );
+    }
+
+    #[test]
+    fn a_request_is_refused_by_the_policy_the_upstream_or_no_route() {
+        let blocked = Some(AnswerVerdict::Blocked(BlockedReason::AllowOriginMismatch));
+        let by = |record: Record<'_>| {
+            let group = LiveEvent::new(&record, None).group;
+            group.map(|group| (group.by, group.reason))
+        };
+        let upstream = Record {
+            decision: None,
+            verdict: blocked,
+            ..record()
+        };
+        assert_eq!(by(upstream), Some(("upstream", "AllowOriginMismatch")));
+        let no_route = Record {
+            route: None,
+            ..upstream
+        };
+        assert_eq!(by(no_route), Some(("no_route", "AllowOriginMismatch")));
+        let allowed = Record {
+            decision: Some((Kind::Actual, Ok(()))),
+            ..upstream
+        };
+        assert_eq!(by(allowed), Some(("policy", "AllowOriginMismatch")));
+        let readable = Record {
+            verdict: Some(AnswerVerdict::Readable),
+            ..allowed
+        };
+        assert_eq!(by(readable), None);
+        assert_eq!(by(record()), Some(("policy", "method")));
+    }
+
+    #[test]
+    fn nothing_that_a_client_sends_makes_an_event_large_or_breaks_it() {
+        let hostile = [
+            &b"\"}\r\n\r\nevent: snapshot\ndata: {\x1b[31m\xff</script>"[..],
+            &[b'"'; 70_000],
+        ]
+        .concat();
+        let target = format!("/\"\\{}", "a".repeat(100_000));
+        let headers = b"x-a,".repeat(10_000);
+        let record = Record {
+            host: &hostile,
+            target: &target,
+            origin: Some(&hostile),
+            referer: Some(&hostile),
+            user_agent: Some(&hostile),
+            asked: Some(AskedPermission {
+                method: &hostile,
+                headers: &headers,
+            }),
+            ..record()
+        };
+        let event = LiveEvent::new(&record, None);
+        assert!(event.json.len() < 16_000, "{}", event.json.len());
+        assert!(event.json.iter().all(|byte| matches!(byte, b' '..=b'~')));
+        assert!(value(&event).get("event").is_none());
+    }
+}
