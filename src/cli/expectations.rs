@@ -17,7 +17,7 @@ use crate::routing::snapshot::Snapshot;
 use super::output::Failure;
 
 /// The URL used for a policy without a route.
-const SOME_URL: &str = "http://HOST/KEY";
+pub(super) const SOME_URL: &str = "http://HOST/KEY";
 
 /// A file of expectations.
 #[derive(Debug, Deserialize)]
@@ -95,9 +95,9 @@ pub(super) struct TestOutcome {
 }
 
 /// What a script gets of a config or a policy.
-struct Decided {
-    outcome: Expected,
-    reason: Option<Reason>,
+pub(super) struct Decided {
+    pub(super) outcome: Expected,
+    pub(super) reason: Option<Reason>,
     summary: String,
 }
 
@@ -105,7 +105,7 @@ struct Decided {
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What the expectations are about.
-enum Subject {
+pub(super) enum Subject {
     Routes(Box<Snapshot>),
     Policy(Box<Policy>),
 }
@@ -150,7 +150,7 @@ pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
             .count()
             + 1;
         let decided = subject
-            .decide(test)
+            .decide_test(test)
             .map_err(|why| Failure::Usage(format!("{name}:{line}: {}", visible(&why))))?;
         Ok(test.compare(line, decided))
     };
@@ -205,7 +205,7 @@ impl Reason {
         Self::Unreadable,
     ];
 
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Origin => "origin",
             Self::Method => "method",
@@ -218,7 +218,7 @@ impl Reason {
 }
 
 impl Subject {
-    fn routes(config: &Path) -> Result<Self, Failure> {
+    pub(super) fn routes(config: &Path) -> Result<Self, Failure> {
         let loaded = load(&Input::file(config));
         let metrics = Metrics::new(1);
         let snapshot = loaded
@@ -228,7 +228,7 @@ impl Subject {
         Ok(Self::Routes(Box::new(snapshot)))
     }
 
-    fn policy(cors: &Path) -> Result<Self, Failure> {
+    pub(super) fn policy(cors: &Path) -> Result<Self, Failure> {
         let mut report = Report::default();
         let options = Options::default();
         let configuration = check_policy_file(cors, &options, &mut report);
@@ -238,7 +238,10 @@ impl Subject {
         Ok(Self::Policy(Box::new(policy)))
     }
 
-    fn decide(&self, test: &Test) -> Result<Decided, String> {
+    fn decide_test(&self, test: &Test) -> Result<Decided, String> {
+        if matches!(self, Self::Routes(_)) && test.url.is_none() {
+            return Err("a test of a config needs a `url`".to_owned());
+        }
         let request = Hypothetical {
             url: test.url.clone().unwrap_or_else(|| SOME_URL.to_owned()),
             origin: test.origin.clone(),
@@ -251,21 +254,23 @@ impl Subject {
             },
             read: test.read.clone(),
         };
+        self.decide(&request)
+    }
+
+    /// What a script's request gets.
+    pub(super) fn decide(&self, request: &Hypothetical) -> Result<Decided, String> {
         match self {
             Self::Routes(snapshot) => {
-                if test.url.is_none() {
-                    return Err("a test of a config needs a `url`".to_owned());
-                }
                 let explanation = snapshot
-                    .explain(&request)
+                    .explain(request)
                     .map_err(|error| error.to_string())?;
                 Decided::of_route(&explanation)
             }
             Self::Policy(policy) => {
-                let exchange = Exchange::new(policy, &request, ResourceType::Object);
+                let exchange = Exchange::new(policy, request, ResourceType::Object);
                 let exchange = exchange
                     .map_err(|error| error.to_string())?
-                    .judged(policy, &request);
+                    .judged(policy, request);
                 Ok(Decided::of_exchange(&exchange))
             }
         }

@@ -12,6 +12,7 @@ use crate::config::visible;
 use super::expectations::{Outcomes, TestOutcome, run};
 use super::manual::Manual;
 use super::output::{Failure, NO, YES, print};
+use super::record::{About, Recording};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
@@ -22,6 +23,10 @@ pub(super) const MANUAL: Manual = Manual {
         (
             "As JUnit's XML, for the test report of a CI system",
             "s3cors test --format junit tests.toml > report.xml",
+        ),
+        (
+            "What a change of policy changes for the scripts of an access log",
+            "s3cors test --write recorded.toml --config s3cors.toml --log access.json && s3cors test recorded.toml",
         ),
     ],
     exit_codes: &[
@@ -40,11 +45,28 @@ pub(super) const MANUAL: Manual = Manual {
 ///
 /// Each file names a config or policy, and requests of scripts with their expected results: a response that
 /// the script can read, or the reason why it is blocked. Starts nothing and sends nothing over the network.
+///
+/// With --write, today's decisions about the requests of an access log become such a file. Change the policy,
+/// run the file, and it fails where the change matters to those scripts. Requests that get the same decision are
+/// one test. The log has no headers of requests other than preflights.
 #[derive(Debug, Args)]
 pub(super) struct Test {
     /// The expectations, TOML; paths in them are relative to the file.
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "write")]
     files: Vec<PathBuf>,
+    /// Write a file of expectations instead: what the scripts of an access log get today. "-" prints it.
+    #[arg(long, value_name = "FILE", requires = "log", requires = "about", conflicts_with_all = ["files", "format"])]
+    write: Option<PathBuf>,
+    /// An access log, JSON lines; combined with --cors alone, because it has no hosts. "-" reads standard input.
+    /// Repeatable.
+    #[arg(long, value_name = "LOG", requires = "write")]
+    log: Vec<PathBuf>,
+    /// The config that decides.
+    #[arg(long, value_name = "FILE", requires = "write", group = "about")]
+    config: Option<PathBuf>,
+    /// The policy that decides.
+    #[arg(long, value_name = "FILE", requires = "write", group = "about")]
+    cors: Option<PathBuf>,
     /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: TestFormat,
@@ -63,6 +85,19 @@ enum TestFormat {
 
 impl Test {
     pub(super) fn execute(self) -> Result<u8, Failure> {
+        let about = match (&self.config, &self.cors) {
+            (Some(config), _) => Some(About::Config(config)),
+            (None, Some(cors)) => Some(About::Policy(cors)),
+            (None, None) => None,
+        };
+        if let (Some(file), Some(about)) = (&self.write, about) {
+            let recording = Recording {
+                file,
+                about,
+                logs: &self.log,
+            };
+            return recording.write();
+        }
         let outcomes = self
             .files
             .iter()

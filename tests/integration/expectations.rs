@@ -245,3 +245,136 @@ fn nothing_of_a_file_that_is_wrong_reaches_the_terminal_as_a_command() {
         assert!(!error.contains(obeyed), "{error:?}");
     }
 }
+
+const LOG: &str = r#"{"method":"OPTIONS","host":"photos.example","target":"/cats/1","origin":"https://app.example","cors":{"request":"preflight","outcome":"allowed","reason":"matched","verdict":"passed","method":"PUT","headers":"x-b,x-a"}}
+{"method":"OPTIONS","host":"photos.example","target":"/cats/2","origin":"https://app.example","cors":{"request":"preflight","outcome":"allowed","reason":"matched","verdict":"passed","method":"PUT","headers":"X-A, x-b"}}
+{"method":"GET","host":"photos.example","target":"/a?X-Amz-Signature=-","origin":"https://evil.example","cors":{"request":"actual","outcome":"denied","reason":"origin","verdict":"blocked","error":"MissingAllowOriginHeader"}}
+{"method":"GET","host":"photos.example","target":"/dogs/1","origin":"https://app.example","cors":{"request":"actual","outcome":"denied","reason":"origin"}}
+{"method":"GET","host":"plain.example","target":"/","origin":"https://app.example"}
+{"method":"GET","host":"photos.example","target":"/a"}
+nonsense
+"#;
+
+const RULE: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+    <AllowedMethod>PUT</AllowedMethod><AllowedHeader>x-*</AllowedHeader></CORSRule></CORSConfiguration>";
+
+#[test]
+fn a_log_is_recorded_as_tests_that_pass_until_the_policy_changes() {
+    let folder = Folder::new("expectations-write");
+    folder.write("cors.xml", RULE);
+    fs::create_dir(folder.path("buckets")).unwrap();
+    fs::write(folder.path("buckets/cats.xml"), RULE).unwrap();
+    let config = folder.write(
+        "s3cors.toml",
+        "[[route]]\nhost = 'photos.example'\nupstream = 'http://127.0.0.1:9'\ncors = 'cors.xml'\n\
+         buckets = { directory = 'buckets', address = 'path' }\n\
+         [[route]]\nhost = 'plain.example'\nupstream = 'http://127.0.0.1:9'\n",
+    );
+    let log = folder.write("access.json", LOG);
+    let recorded = folder.path("recorded.toml").display().to_string();
+    let write = || test(&["--write", &recorded, "--config", &config, "--log", &log]);
+    let (code, output, complaints) = write();
+    assert_eq!((code, &*output), (0, ""), "{complaints}");
+    for part in [
+        "not recorded:",
+        "\n  1 requests without an Origin",
+        "\n  1 lines that are not of an access log",
+        "\n  1 requests that no policy decides",
+    ] {
+        assert!(complaints.contains(part), "{part}: {complaints}");
+    }
+    let text = fs::read_to_string(&recorded).unwrap();
+    assert!(text.contains("\nconfig = \"s3cors.toml\"\n"), "{text}");
+    let preflight = "# Requests: 2\n[[test]]\n\
+        name = \"PUT from https://app.example with x-a, x-b to http://photos.example/cats/1\"\n\
+        url = \"http://photos.example/cats/1\"\norigin = \"https://app.example\"\nmethod = \"PUT\"\n\
+        headers = [\"x-a\", \"x-b\"]\nexpect = \"readable\"\n";
+    assert!(text.contains(preflight), "{text}");
+    assert!(
+        text.contains(
+            "origin = \"https://evil.example\"\nexpect = \"blocked\"\nreason = \"origin\"\n"
+        ),
+        "{text}"
+    );
+
+    let (code, output, _) = test(&[&recorded]);
+    assert_eq!((code, &*output), (0, "3 passed, 0 failed\n"));
+    fs::write(folder.path("buckets/cats.xml"), RULE.replace("x-*", "x-a")).unwrap();
+    let (code, output, _) = test(&[&recorded]);
+    assert_eq!(code, 1);
+    for part in [
+        "FAIL PUT from https://app.example with x-a, x-b",
+        "+ actual:   blocked, header",
+        "2 passed, 1 failed",
+    ] {
+        assert!(output.contains(part), "{part}: {output}");
+    }
+
+    let (code, _, complaints) = write();
+    assert_eq!(code, 2);
+    assert!(
+        complaints.contains("recorded.toml exists: remove it, or name another file"),
+        "{complaints}"
+    );
+}
+
+#[test]
+fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() {
+    let folder = Folder::new("expectations-combined");
+    let cors = folder.write("cors.xml", &RULE.replace("PUT", "GET"));
+    let line = |method: &str, referer: &str| {
+        format!(
+            "192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] \"{method} /a HTTP/1.1\" 200 1 \"{referer}\" \"x\"\n"
+        )
+    };
+    let lines = [
+        line("GET", "https://app.example/album?a"),
+        line("GET", "https://evil.example/"),
+        line("GET", "-"),
+        line("OPTIONS", "https://app.example/"),
+    ];
+    let log = folder.write("access.log", &lines.concat());
+    let (code, output, complaints) = test(&["--write", "-", "--cors", &cors, "--log", &log]);
+    assert_eq!(code, 0, "{complaints}");
+    assert!(
+        output.contains("origin = \"https://app.example\"\nexpect = \"readable\"\n"),
+        "{output}"
+    );
+    assert!(
+        output.contains(
+            "origin = \"https://evil.example\"\nexpect = \"blocked\"\nreason = \"origin\"\n"
+        ),
+        "{output}"
+    );
+    assert!(
+        complaints.contains("1 preflights of which the log does not have the requested method"),
+        "{complaints}"
+    );
+    let file = folder.write("printed.toml", &output);
+    assert_eq!(test(&[&file]).0, 0);
+
+    fs::write(folder.path("log.gz"), b"\x1f\x8b\x08rest").unwrap();
+    fs::write(folder.path("endless"), vec![b'a'; 100_000]).unwrap();
+    for (log, expected) in [
+        ("log.gz", "is compressed: zcat "),
+        (
+            "endless",
+            "has a line of more than 65536 bytes, so it is not an access log",
+        ),
+        ("missing", "cannot read "),
+        ("cors.xml", "the log has no request to record:"),
+    ] {
+        let path = folder.path(log).display().to_string();
+        let (code, _, complaints) = test(&["--write", "-", "--cors", &cors, "--log", &path]);
+        assert_eq!(code, 2, "{log}");
+        assert!(complaints.contains(expected), "{log}: {complaints}");
+    }
+    for wrong in [
+        &["--write", "-"][..],
+        &["--write", "-", "--log", "x"],
+        &["--log", "x", "tests.toml"],
+        &[],
+    ] {
+        assert_eq!(test(wrong).0, 2, "{wrong:?}");
+    }
+}
