@@ -1,13 +1,13 @@
 //! `s3cors health`: asks a running process whether it is ready.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::admin_client;
+use super::admin_client::{AdminStream, DEFAULT, left, too_late};
 use super::manual::Manual;
 use super::output::{Failure, NO, YES, complain, print};
 
@@ -30,9 +30,6 @@ pub(super) const MANUAL: Manual = Manual {
     environment: &[],
     files: &[],
 };
-
-/// The admin listener's default address.
-const DEFAULT: &str = "127.0.0.1:9901";
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,21 +57,9 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         let admin = self.admin.trim();
-        if admin == "off" {
-            let usage = "--admin off: without an admin listener there is nothing to ask";
-            return Err(Failure::Usage(usage.to_owned()));
-        }
         let deadline = Instant::now() + PATIENCE;
-        let answer = match admin.strip_prefix("unix:") {
-            Some(path) => unix(path, deadline),
-            None => {
-                let addresses = admin.to_socket_addrs().map_err(|error| {
-                    let what = "is not ADDRESS:PORT or unix:PATH";
-                    Failure::Usage(format!("--admin {admin}: {what}: {error}"))
-                })?;
-                tcp(addresses, deadline)
-            }
-        };
+        let stream = admin_client::connect(admin, deadline)?;
+        let answer = stream.and_then(|stream| ask(stream, deadline));
         let (is_ready, text) = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -87,54 +72,13 @@ impl Health {
     }
 }
 
-fn unix(path: &str, deadline: Instant) -> io::Result<(bool, String)> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full backlog would make a blocking connect wait for ever.
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    ask(
-        UnixStream::from(std::os::fd::OwnedFd::from(socket)),
-        deadline,
-        UnixStream::set_read_timeout,
-    )
-}
-
-/// Asks the first of these addresses that can be connected to.
-fn tcp(
-    addresses: impl Iterator<Item = SocketAddr>,
-    deadline: Instant,
-) -> io::Result<(bool, String)> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&reachable(address), left(deadline)?) {
-            Ok(stream) => return ask(stream, deadline, TcpStream::set_read_timeout),
-            Err(error) => failed = error,
-        }
-    }
-    Err(failed)
-}
-
-/// The loopback address in place of one that stands for all.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 /// Whether the answer to `/readyz` is 200, and what it says.
-fn ask<S: Read + Write>(
-    mut stream: S,
-    deadline: Instant,
-    set_timeout: impl Fn(&S, Option<Duration>) -> io::Result<()>,
-) -> io::Result<(bool, String)> {
+fn ask(mut stream: Box<dyn AdminStream>, deadline: Instant) -> io::Result<(bool, String)> {
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
     loop {
-        set_timeout(&stream, Some(left(deadline)?))?;
+        stream.limit_reads(Some(left(deadline)?))?;
         let read = match stream.read(&mut piece) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_late()),
@@ -156,35 +100,5 @@ fn ask<S: Read + Write>(
         None => Err(io::Error::other(
             "the answer is not from an admin listener of s3cors",
         )),
-    }
-}
-
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        Err(too_late())
-    } else {
-        Ok(left)
-    }
-}
-
-fn too_late() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 seconds")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_stands_for_all_is_asked_on_loopback() {
-        for (address, expected) in [
-            ("0.0.0.0:9901", "127.0.0.1:9901"),
-            ("[::]:9901", "[::1]:9901"),
-            ("192.0.2.1:80", "192.0.2.1:80"),
-        ] {
-            let address = reachable(address.parse().unwrap());
-            assert_eq!(address, expected.parse().unwrap());
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
 //! was wrong (usage, config); `probe` has 3 too: the server could not be reached.
 
+mod admin_client;
 mod check;
 mod completions;
 mod config;
@@ -31,6 +32,7 @@ mod run;
 mod signals;
 mod store;
 mod test;
+mod top;
 mod verdict;
 
 use std::process::ExitCode;
@@ -80,7 +82,7 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-static MANUALS: [(&str, Manual); 14] = [
+static MANUALS: [(&str, Manual); 15] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
@@ -91,6 +93,7 @@ static MANUALS: [(&str, Manual); 14] = [
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
     ("health", health::MANUAL),
+    ("top", top::MANUAL),
     ("config", config::MANUAL),
     ("config defaults", config::MANUAL),
     ("completions", completions::MANUAL),
@@ -124,6 +127,7 @@ enum Command {
     Import(import::Import),
     Demo(demo::Demo),
     Health(health::Health),
+    Top(top::Top),
     Config(config::Config),
     Completions(completions::Completions),
     Man(man::Man),
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Health(health) => health.execute(),
+        Command::Top(top) => top.execute(),
         Command::Config(config) => config.execute(),
         Command::Completions(completions) => completions.execute(self::command()),
         Command::Man(man) => man.execute(Cli::command(), &MANUALS),
