@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import ssl
 import subprocess
 
@@ -155,6 +156,14 @@ def test_helm_lint_takes_each_values_file(values):
 @every_rendered
 def test_what_a_chart_renders_is_what_the_api_takes(chart, values, folder):
     validate(documents(render(chart, values_of(values))), folder)
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.32", "1.35"])
+@every_rendered
+def test_older_apis_take_it_too(chart, values, version):
+    for each in documents(render(chart, values_of(values))):
+        if each["kind"] not in EXTENSIONS:
+            kubernetes.validate(each, version, strict=True)
 
 
 @every_rendered
@@ -483,6 +492,15 @@ def test_a_config_without_a_listener_gets_the_charts(config):
     assert configs(found)[0].rstrip().endswith('[[listen]]\naddress = "[::]:8081"')
 
 
+def has_ipv6():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_it_listens_and_answers_probes_over_both_families(folder):
     """As the chart has it: "[::]", asked by the pod's IPv4 address, and by IPv6."""
     found = documents(render(CHART, {"policies": {"cors.xml": policy(rule(["https://app.example.com"]))}}))
