@@ -2,10 +2,11 @@
 //! is forwarded to it, and its 501 means yes.
 //!
 //! MinIO's community edition has no CORS configuration of a bucket. Newer releases check the signature
-//! and the policy of a `?cors` request first and answer 501 then (`PutBucketCorsHandler`); older ones
+//! and the policy of a `?cors` request first and answer 501 then (`PutBucketCorsHandler`,
+//! [minio#20220] and [minio#20253], August 2024); older ones
 //! answer 501 to anybody (`rejectedBucketAPIs` of `cmd/api-router.go`), and all of them answer 501 to
 //! anybody who adds `?website` or another parameter of that list. So a 501 alone proves nothing. Each
-//! request is sent to one upstream, on one connection, in this order:
+//! request is sent to one upstream, on one connection if it keeps it open, in this order:
 //!
 //! 1. a PUT without its signature, and the request itself without its signature: both must be refused
 //!    with 403;
@@ -15,6 +16,9 @@
 //! Where a load balancer may have sent them to different servers, which MinIO tells by `x-amz-id-2`,
 //! the first step is repeated. A store that is not a MinIO refuses nothing in step 1, or answers no 501,
 //! and no request with a method that deletes reaches it before it has refused a PUT.
+//!
+//! [minio#20220]: https://github.com/minio/minio/pull/20220
+//! [minio#20253]: https://github.com/minio/minio/pull/20253
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -156,13 +160,13 @@ impl MinioCheck {
     async fn ask(
         &self,
         probed: &Probed,
-        mut conn: DirectConn,
+        conn: DirectConn<'_>,
         asked: &Asked<'_>,
         bucket: &str,
     ) -> Result<(), ApiError> {
         let upstream = &*probed.upstream;
         let mut conn = Asking {
-            conn: &mut conn,
+            conn,
             upstream,
             host_header: self.host_header,
         };
@@ -298,9 +302,9 @@ impl MinioCheck {
         };
         let upstream = &*probed.upstream;
         let answer = async {
-            let mut conn = DirectConn::open(upstream, PATIENCE).await?;
+            let conn = DirectConn::open(upstream, PATIENCE).await?;
             let mut conn = Asking {
-                conn: &mut conn,
+                conn,
                 upstream,
                 host_header: HostHeader::Upstream,
             };

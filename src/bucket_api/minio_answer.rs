@@ -5,7 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 
 use crate::routing::snapshot::HostHeader;
 use crate::upstream::direct::DirectConn;
@@ -60,7 +59,7 @@ pub(super) struct Asked<'r> {
 
 /// A connection to one upstream.
 pub(super) struct Asking<'a> {
-    pub(super) conn: &'a mut DirectConn,
+    pub(super) conn: DirectConn<'a>,
     pub(super) upstream: &'a Upstream,
     pub(super) host_header: HostHeader,
 }
@@ -90,8 +89,8 @@ impl Asking<'_> {
         self.conn.send(request, MAX_ANSWER).await
     }
 
-    fn request(&self, method: Method, target: &str, asked: &Asked<'_>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(asked.body.clone()));
+    fn request(&self, method: Method, target: &str, asked: &Asked<'_>) -> Request<Bytes> {
+        let mut request = Request::new(asked.body.clone());
         *request.method_mut() = method;
         // The target of a request that was read is one that can be written.
         *request.uri_mut() = target.parse().unwrap_or_default();

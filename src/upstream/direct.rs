@@ -1,71 +1,67 @@
 //! A connection of its own for requests that are not a client's exchange: one after another on one
-//! connection, so that the same server answers all of them.
+//! connection, as far as the server keeps it open.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, Version};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
 use super::endpoint::Upstream;
 use super::error::{Error, from_hyper};
+use super::http1_once;
+use super::http1_response::NoReply;
 use super::local_executor::LocalExecutor;
 use super::stream::Stream;
 
 /// A connection to an upstream that nobody else uses.
-#[derive(Debug)]
-pub(crate) struct DirectConn {
-    sender: Sender,
-    driver: AbortHandle,
-    /// As errors name the upstream.
-    upstream: String,
-    has_tls: bool,
+pub(crate) struct DirectConn<'u> {
+    upstream: &'u Upstream,
+    protocol: Protocol,
     patience: Duration,
 }
 
-#[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+enum Protocol {
+    /// `None`: the server closed it, or it failed.
+    Http1(Option<Stream>),
+    Http2 {
+        sender: http2::SendRequest<Full<Bytes>>,
+        /// Drives the connection.
+        driver: AbortHandle,
+    },
 }
 
-impl Drop for DirectConn {
+impl Drop for Protocol {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Self::Http2 { driver, .. } = self {
+            driver.abort();
+        }
     }
 }
 
-impl DirectConn {
+impl<'u> DirectConn<'u> {
     /// Connects within the upstream's time. A response may take `patience`, its body included.
-    pub(crate) async fn open(upstream: &Upstream, patience: Duration) -> Result<Self, Error> {
-        let failed = |error| from_hyper(error, upstream);
-        let limits = &upstream.settings.limits;
+    pub(crate) async fn open(upstream: &'u Upstream, patience: Duration) -> Result<Self, Error> {
         let stream = Stream::connect(upstream).await?;
-        let (sender, driver) = if stream.speaks_http2(upstream) {
+        let protocol = if stream.speaks_http2(upstream) {
             let handshake = http2::Builder::new(LocalExecutor).handshake(TokioIo::new(stream));
-            let (sender, connection) = handshake.await.map_err(failed)?;
+            let handshake = tokio::time::timeout(patience, handshake).await;
+            let handshake = handshake.map_err(|_| late(upstream))?;
+            let (sender, connection) = handshake.map_err(|error| from_hyper(error, upstream))?;
             let driver = tokio::task::spawn_local(async move { drop(connection.await) });
-            (Sender::Http2(sender), driver)
+            let driver = driver.abort_handle();
+            Protocol::Http2 { sender, driver }
         } else {
-            let mut builder = http1::Builder::new();
-            builder
-                .max_headers(limits.response_header_count)
-                .max_buf_size(limits.response_head_bytes.max(8 * 1024));
-            let handshake = builder.handshake(TokioIo::new(stream));
-            let (sender, connection) = handshake.await.map_err(failed)?;
-            let driver = tokio::task::spawn_local(async move { drop(connection.await) });
-            (Sender::Http1(sender), driver)
+            Protocol::Http1(Some(stream))
         };
         Ok(Self {
-            sender,
-            driver: driver.abort_handle(),
-            upstream: upstream.to_string(),
-            has_tls: upstream.settings.tls.is_some(),
+            upstream,
+            protocol,
             patience,
         })
     }
@@ -73,42 +69,100 @@ impl DirectConn {
     /// Sends a request with a `Host` field and reads a response of at most `most` bytes.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
         most: usize,
     ) -> Result<Response<Bytes>, Error> {
-        match tokio::time::timeout(self.patience, self.exchange(request, most)).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::ResponseHeadTimeout {
-                upstream: self.upstream.clone(),
-            }),
-        }
-    }
-
-    async fn exchange(
-        &mut self,
-        mut request: Request<Full<Bytes>>,
-        most: usize,
-    ) -> Result<Response<Bytes>, Error> {
-        let failed = |error| from_hyper(error, &self.upstream);
-        let response = match &mut self.sender {
-            Sender::Http1(sender) => {
-                sender.ready().await.map_err(failed)?;
-                sender.send_request(request).await
-            }
-            Sender::Http2(sender) => {
-                sender.ready().await.map_err(failed)?;
-                name_authority(&mut request, self.has_tls);
-                sender.send_request(request).await
+        let upstream = self.upstream;
+        let exchange = async {
+            match &mut self.protocol {
+                Protocol::Http1(stream) => over_http1(stream, &request, upstream, most).await,
+                Protocol::Http2 { sender, .. } => over_http2(sender, request, upstream, most).await,
             }
         };
-        let (parts, body) = response.map_err(failed)?.into_parts();
-        let body = Limited::new(body, most).collect().await;
-        let body = body.map_err(|error| Error::Unacceptable {
-            upstream: self.upstream.clone(),
-            what: format!("a response whose body cannot be read: {error}").into(),
-        })?;
-        Ok(Response::from_parts(parts, body.to_bytes()))
+        let exchanged = tokio::time::timeout(self.patience, exchange).await;
+        exchanged.unwrap_or_else(|_| Err(late(upstream)))
     }
+}
+
+fn late(upstream: &Upstream) -> Error {
+    Error::ResponseHeadTimeout {
+        upstream: upstream.to_string(),
+    }
+}
+
+const TOO_LARGE: &str = "a larger response than expected";
+
+async fn over_http1(
+    kept: &mut Option<Stream>,
+    request: &Request<Bytes>,
+    upstream: &Upstream,
+    most: usize,
+) -> Result<Response<Bytes>, Error> {
+    let bytes = as_bytes(request);
+    let limits = &upstream.settings.limits;
+    // Taken, so that it is closed if this fails or is cut off.
+    let mut answered = None;
+    if let Some(mut stream) = kept.take() {
+        match http1_once::ask(&mut stream, &bytes, limits, most + 1).await {
+            // The server closed it after the last response. All requests here may be sent again.
+            Err(NoReply::Closed(_)) => {}
+            answer => answered = Some((stream, answer)),
+        }
+    }
+    let (stream, answer) = match answered {
+        Some(answered) => answered,
+        None => {
+            let mut stream = Stream::connect_for_http1(upstream).await?;
+            let answer = http1_once::ask(&mut stream, &bytes, limits, most + 1).await;
+            (stream, answer)
+        }
+    };
+    let answer = answer.map_err(|error| error.error_of(upstream))?;
+    if answer.body.len() > most {
+        return Err(NoReply::Unacceptable(TOO_LARGE.into()).error_of(upstream));
+    }
+    if answer.keeps_open {
+        *kept = Some(stream);
+    }
+    let mut response = Response::new(Bytes::from(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.fields;
+    Ok(response)
+}
+
+fn as_bytes(request: &Request<Bytes>) -> Vec<u8> {
+    let target = request.uri().path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
+    let mut bytes = format!("{} {target} HTTP/1.1\r\n", request.method()).into_bytes();
+    for (name, value) in request.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    let length = format!("{CONTENT_LENGTH}: {}\r\n\r\n", request.body().len());
+    bytes.extend_from_slice(length.as_bytes());
+    bytes.extend_from_slice(request.body());
+    bytes
+}
+
+async fn over_http2(
+    sender: &mut http2::SendRequest<Full<Bytes>>,
+    request: Request<Bytes>,
+    upstream: &Upstream,
+    most: usize,
+) -> Result<Response<Bytes>, Error> {
+    let failed = |error| from_hyper(error, upstream);
+    let mut request = request.map(Full::new);
+    name_authority(&mut request, upstream.settings.tls.is_some());
+    sender.ready().await.map_err(failed)?;
+    let response = sender.send_request(request).await.map_err(failed)?;
+    let (parts, body) = response.into_parts();
+    let body = Limited::new(body, most).collect().await;
+    let body = body.map_err(|_| Error::Unacceptable {
+        upstream: upstream.to_string(),
+        what: TOO_LARGE.into(),
+    })?;
+    Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
 /// HTTP/2 names the host in the target.

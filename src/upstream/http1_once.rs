@@ -1,14 +1,14 @@
-//! One HTTP/1.1 request on a connection of its own, for those that are not a client's: health
-//! checks and traces.
+//! HTTP/1.1 requests on a connection of their own, for those that are not a client's: health
+//! checks, traces, and the CORS API.
 
 use std::io;
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::http1::body::BodyReader;
 use crate::http1::chunked::TrailerPolicy;
-use crate::http1::response_head::read_response;
+use crate::http1::response_head::{ResponseHead, read_response};
 
 use super::endpoint::UpstreamLimits;
 use super::error::MANY_INTERIM;
@@ -30,6 +30,30 @@ pub(crate) async fn ask_once(
     limits: &UpstreamLimits,
     most: usize,
 ) -> Result<(StatusCode, Vec<u8>), NoReply> {
+    let answer = ask(&mut stream, request, limits, most).await?;
+    Ok((answer.status, answer.body))
+}
+
+/// A response.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Whether the connection can take another request.
+    pub(crate) keeps_open: bool,
+}
+
+/// The same on a connection that may be used again.
+///
+/// # Errors
+///
+/// Why there is no such response.
+pub(crate) async fn ask(
+    stream: &mut Stream,
+    request: &[u8],
+    limits: &UpstreamLimits,
+    most: usize,
+) -> Result<Answer, NoReply> {
     // An upstream that answers early may close at once, so the answer is looked for all the same.
     let sent = async {
         stream.write_all(request).await?;
@@ -39,16 +63,22 @@ pub(crate) async fn ask_once(
     let to_head = request.starts_with(b"HEAD ");
     let mut bytes = Vec::new();
     let mut interim = 0;
-    let (status, mut left) = loop {
+    let (status, fields, closes, mut left) = loop {
         let head = read_response(&bytes, limits.response_header_count, to_head, |head| {
-            (head.bytes.len(), head.status, head.body)
+            (
+                head.bytes.len(),
+                head.status,
+                head.body,
+                fields_of(head),
+                head.closes,
+            )
         })?;
         match head {
-            Some((length, _, _)) if length > limits.response_head_bytes => {
+            Some((length, ..)) if length > limits.response_head_bytes => {
                 return Err(NoReply::TOO_LONG);
             }
             None if bytes.len() > limits.response_head_bytes => return Err(NoReply::TOO_LONG),
-            Some((length, status, _))
+            Some((length, status, ..))
                 if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS =>
             {
                 interim += 1;
@@ -57,12 +87,13 @@ pub(crate) async fn ask_once(
                 }
                 bytes.drain(..length);
             }
-            Some((length, status, body)) => {
+            Some((length, status, body, fields, closes)) => {
                 bytes.drain(..length);
-                break (status, BodyReader::of(body, TrailerPolicy::Drop));
+                let left = BodyReader::of(body, TrailerPolicy::Drop);
+                break (status, fields, closes, left);
             }
             None => {
-                if read(&mut stream, &mut bytes).await? == 0 {
+                if read(stream, &mut bytes).await? == 0 {
                     let ended = io::ErrorKind::UnexpectedEof.into();
                     return Err(NoReply::Closed(refused.unwrap_or(ended)));
                 }
@@ -81,14 +112,31 @@ pub(crate) async fn ask_once(
         }
         if piece.is_empty() {
             let mut more = Vec::new();
-            if read(&mut stream, &mut more).await? == 0 && !left.close() {
+            if read(stream, &mut more).await? == 0 && !left.close() {
                 return Err(NoReply::Closed(io::ErrorKind::UnexpectedEof.into()));
             }
             unread = more.into();
         }
     }
     body.truncate(most);
-    Ok((status, body))
+    Ok(Answer {
+        status,
+        fields,
+        body,
+        keeps_open: !closes && left.is_ended() && unread.is_empty(),
+    })
+}
+
+fn fields_of(head: &ResponseHead<'_, '_>) -> HeaderMap {
+    let mut fields = HeaderMap::with_capacity(head.fields.len());
+    for field in head.fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        // What the parser lets through is a name and a value.
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            fields.append(name, value);
+        }
+    }
+    fields
 }
 
 async fn read(stream: &mut Stream, bytes: &mut Vec<u8>) -> Result<usize, NoReply> {
