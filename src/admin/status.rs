@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::routing::bucket::Addressing;
-use crate::routing::cors_api::ApiStatus;
+use crate::routing::cors_api::{ApiStatus, StoreStatus};
 use crate::routing::snapshot::{Buckets, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
 use crate::upstream::endpoint::Upstream;
 
@@ -126,6 +126,23 @@ fn api_status(status: &ApiStatus) -> Value {
     json!({
         "authorize": status.authorize,
         "upstreams": upstreams.collect::<Vec<_>>(),
+        "store": status.store.as_ref().map(store_status),
+    })
+}
+
+fn store_status(store: &StoreStatus) -> Value {
+    let invalid: Map<_, _> = store
+        .invalid
+        .iter()
+        .map(|(bucket, error)| (bucket.clone(), json!(error)))
+        .collect();
+    json!({
+        "bucket": store.bucket,
+        "policies": store.policies,
+        "polled_at": store.polled_at.map(time),
+        "out_of_date_since": store.out_of_date_since.map(time),
+        "error": store.error,
+        "invalid": invalid,
     })
 }
 

@@ -123,6 +123,7 @@ impl Authorize {
         ApiStatus {
             authorize,
             upstreams: upstreams.collect(),
+            store: None,
         }
     }
 }

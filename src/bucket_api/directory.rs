@@ -15,6 +15,8 @@ use thiserror::Error;
 
 use crate::cors::MAX_DOCUMENT;
 
+use super::s3_client::ClientError;
+
 /// The file that writers lock. No bucket has this name, and it is never read as a policy.
 const LOCK: &str = ".s3cors-lock";
 
@@ -26,7 +28,11 @@ const MAX_FILE: u64 = 16 * MAX_DOCUMENT as u64;
 
 /// A directory of `<bucket>.xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyDirectory(PathBuf);
+pub struct PolicyDirectory {
+    path: PathBuf,
+    /// Whether a change is on the disk before it is reported.
+    flushes: bool,
+}
 
 /// Why a document is not read or written.
 #[derive(Debug, Error)]
@@ -41,6 +47,11 @@ pub(super) enum StoreError {
     TooLarge(PathBuf),
     #[error("cannot access `{0}`: {1}")]
     Io(PathBuf, #[source] io::Error),
+    /// Too many changes wait for the store, or one took too long.
+    #[error("the store of policies is too slow")]
+    Full,
+    #[error(transparent)]
+    Store(#[from] ClientError),
     /// The runtime stops.
     #[error(transparent)]
     Stopped(#[from] tokio::task::JoinError),
@@ -56,7 +67,18 @@ impl PolicyDirectory {
     /// The store in a directory that exists.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
-        Self(directory.to_owned())
+        Self {
+            path: directory.to_owned(),
+            flushes: true,
+        }
+    }
+
+    /// A copy of what a store has: what a crash of the system loses is read again.
+    pub(super) fn cache(directory: &Path) -> Self {
+        Self {
+            path: directory.to_owned(),
+            flushes: false,
+        }
     }
 
     /// A bucket's document; `None`: it has none.
@@ -75,27 +97,29 @@ impl PolicyDirectory {
         let before = read(&path)?;
         match document {
             Some(document) => {
-                let new = self.0.join(NEW);
+                let new = self.path.join(NEW);
                 let mode = before.as_ref().map(|stored| stored.mode);
-                create(&new, document, mode)
+                create(&new, document, mode, self.flushes)
                     .and_then(|()| fs::rename(&new, &path))
                     .map_err(|error| StoreError::Io(new, error))?;
             }
             None if before.is_none() => return Ok(None),
             None => fs::remove_file(&path).map_err(|error| StoreError::Io(path, error))?,
         }
-        let flushed = File::open(&self.0).and_then(|directory| directory.sync_all());
-        flushed.map_err(|error| StoreError::Io(self.0.clone(), error))?;
+        if self.flushes {
+            let flushed = File::open(&self.path).and_then(|directory| directory.sync_all());
+            flushed.map_err(|error| StoreError::Io(self.path.clone(), error))?;
+        }
         Ok(before.map(|stored| stored.document))
     }
 
     fn file(&self, bucket: &str) -> PathBuf {
-        self.0.join(format!("{bucket}.xml"))
+        self.path.join(format!("{bucket}.xml"))
     }
 
     /// The lock, until dropped.
     fn lock(&self) -> Result<File, StoreError> {
-        let path = self.0.join(LOCK);
+        let path = self.path.join(LOCK);
         // Not read-only: NFS locks exclusively only what is open for writing (flock(2)).
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let locked = open(&path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))
@@ -105,6 +129,16 @@ impl PolicyDirectory {
             Err(Errno::WOULDBLOCK) => Err(StoreError::Busy(path)),
             Err(error) => Err(StoreError::Io(path, error.into())),
         }
+    }
+}
+
+/// Runs what may wait for the disk, on a thread for that.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Stopped(error)),
     }
 }
 
@@ -139,7 +173,7 @@ fn read(path: &Path) -> Result<Option<Stored>, StoreError> {
 ///
 /// The path may be left from a writer that was killed, or be someone's link to another file: it is
 /// removed, and only a new file is written to.
-fn create(path: &Path, document: &[u8], mode: Option<Mode>) -> io::Result<()> {
+fn create(path: &Path, document: &[u8], mode: Option<Mode>, flushes: bool) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -150,7 +184,10 @@ fn create(path: &Path, document: &[u8], mode: Option<Mode>) -> io::Result<()> {
         fchmod(&file, mode)?;
     }
     file.write_all(document)?;
-    file.sync_all()
+    match flushes {
+        true => file.sync_all(),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,28 @@
 //! GetBucketCors, PutBucketCors and DeleteBucketCors for the buckets of a route, as S3 answers them.
 //!
 //! Signature V4 is checked here with the keys of a file, or the upstream is asked who may (`minio`); nothing
-//! else is forwarded. Policies live in the route's directory of buckets: a document that was put is a file
-//! like any other, which the reload puts in force.
+//! else is forwarded. Policies live in the route's directory of buckets, or in a bucket of the object
+//! store with a copy in a directory: a document that was put is a file like any other, which the reload puts
+//! in force.
 
 mod authorization;
 mod authorize;
 mod body;
 mod bucket_name;
+mod bucket_store;
 mod checksums;
 mod directory;
 mod error;
 mod keys;
+mod listing;
 mod minio;
 mod minio_answer;
+mod policy_mirror;
+mod policy_sync;
 mod query;
+mod s3_client;
 mod sigv4;
+mod store;
 mod supervisor;
 mod time;
 mod upstream_error;
@@ -23,14 +30,14 @@ mod upstream_error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::cors::{CorsConfiguration, Options, Severity, check_document};
 use crate::metrics::{BucketCorsOperation, BucketCorsRequests};
-use crate::routing::cors_api::{ApiRequest, ApiResponse, ApiStatus, BucketCorsApi};
+use crate::routing::cors_api::{ApiRequest, ApiResponse, ApiStatus, BucketCorsApi, Preparing};
 use crate::telemetry::LogLimiter;
 use crate::tls::digest::sha256;
 
@@ -39,18 +46,15 @@ use directory::StoreError;
 use error::internal_error;
 
 pub use authorize::Authorize;
+pub use bucket_store::{BucketStore, BucketStoreSettings};
 pub use directory::PolicyDirectory;
 pub use error::ApiError;
 pub use keys::{Key, Keys};
 pub use minio::MinioCheck;
+pub use s3_client::{S3Client, StoreKey};
 pub use sigv4::{Claims, SignedHead, Verified, verify};
+pub use store::Store;
 pub use supervisor::supervise;
-
-/// How long a change may wait for another writer.
-const LOCK_TIME: Duration = Duration::from_secs(3);
-
-/// How often it tries in that time.
-const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Limits the lines about refused requests, per worker.
@@ -67,7 +71,7 @@ pub struct BucketApi {
     /// The account that owns the buckets; `None`: it is not known.
     pub owner: Option<Box<str>>,
     /// Where the documents are.
-    pub store: PolicyDirectory,
+    pub store: Store,
     /// What documents are checked with.
     pub options: Options,
     /// Counts requests.
@@ -83,11 +87,20 @@ impl BucketCorsApi for BucketApi {
     }
 
     fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
-        Box::pin(async move { self.authorize.run().await })
+        Box::pin(async move {
+            tokio::join!(self.authorize.run(), self.store.run());
+        })
     }
 
     fn status(&self) -> ApiStatus {
-        self.authorize.status()
+        ApiStatus {
+            store: self.store.status(),
+            ..self.authorize.status()
+        }
+    }
+
+    fn prepare(&self) -> Option<Preparing<'_>> {
+        Some(Box::pin(self.store.bucket()?.prepare()))
     }
 }
 
@@ -201,8 +214,7 @@ impl BucketApi {
     }
 
     async fn get(&self, bucket: &str) -> Result<Done, ApiError> {
-        let (store, name) = (self.store.clone(), bucket.to_owned());
-        let document = on_disk(move || store.read(&name)).await;
+        let document = self.store.read(bucket).await;
         let document = document.map_err(|error| self.store_failed(&error))?;
         let document = document.ok_or_else(|| {
             let message = "The CORS configuration does not exist";
@@ -216,33 +228,31 @@ impl BucketApi {
         Ok(Done::Document(configuration.to_xml()))
     }
 
-    /// Waits for the lock of the store without a thread.
     async fn replace(
         &self,
         bucket: &str,
         document: Option<Bytes>,
     ) -> Result<Option<Vec<u8>>, ApiError> {
-        let deadline = Instant::now() + LOCK_TIME;
-        loop {
-            let (store, name, document) = (self.store.clone(), bucket.to_owned(), document.clone());
-            match on_disk(move || store.replace(&name, document.as_deref())).await {
-                Ok(before) => return Ok(before),
-                Err(StoreError::Busy(_)) if Instant::now() < deadline => {
-                    tokio::time::sleep(LOCK_RETRY).await;
-                }
-                Err(error) => return Err(self.store_failed(&error)),
-            }
-        }
+        let replaced = self.store.replace(bucket, document).await;
+        replaced.map_err(|error| self.store_failed(&error))
     }
 
     fn store_failed(&self, error: &StoreError) -> ApiError {
         let route = &*self.route;
         match error {
-            StoreError::Busy(_) => {
-                let seconds = LOCK_TIME.as_secs();
-                tracing::warn!(route, %error, seconds, "a CORS configuration was not changed");
+            StoreError::Busy(_) | StoreError::Full => {
+                tracing::warn!(route, %error, "a CORS configuration was not changed");
                 let message = "Please reduce your request rate.";
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
+            }
+            StoreError::Store(_) => {
+                tracing::error!(route, %error, "the store of CORS configurations failed");
+                let message = "Service is unable to handle request.";
+                ApiError::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailable",
+                    message,
+                )
             }
             _ => {
                 tracing::error!(route, %error, "the store of CORS configurations failed");
@@ -273,15 +283,5 @@ impl BucketApi {
             after = hash(after),
             "a bucket's CORS configuration was changed"
         );
-    }
-}
-
-/// Runs what may wait for the disk, on a thread for that.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(StoreError::Stopped(error)),
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn canonical_path(path: &str) -> String {
 }
 
 /// `UriEncode` of Signature V4.
-fn encoded(bytes: &[u8], keeps_slash: bool) -> String {
+pub(super) fn encoded(bytes: &[u8], keeps_slash: bool) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {

@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use http::{HeaderMap, HeaderName, StatusCode};
 
-use super::authorization::{ALGORITHM, Authorization};
+use super::authorization::{ALGORITHM, Authorization, Credential};
 use super::error::ApiError;
 use super::keys::{Key, Keys};
 use super::query::{Query, canonical_path};
@@ -110,12 +110,7 @@ pub fn verify<'k>(
     }
     check_signed_headers(&authorization, head.headers)?;
     let canonical = canonical_request(head, &query, &authorization, &payload);
-    let to_sign = format!(
-        "{ALGORITHM}\n{}\n{}\n{}",
-        authorization.time.as_str(),
-        authorization.credential.scope(),
-        hex(digest(&SHA256, canonical.as_bytes()).as_ref())
-    );
+    let to_sign = string_to_sign(&authorization, &canonical);
     let signing_key = signing_key(key.secret(), &authorization);
     let is_signed = unhex(&authorization.signature).is_some_and(|signature| {
         hmac::verify(&signing_key, to_sign.as_bytes(), &signature).is_ok()
@@ -280,6 +275,54 @@ fn canonical_value(value: &[u8]) -> String {
     words.join(" ")
 }
 
+fn string_to_sign(authorization: &Authorization, canonical: &str) -> String {
+    format!(
+        "{ALGORITHM}\n{}\n{}\n{}",
+        authorization.time.as_str(),
+        authorization.credential.scope(),
+        hex(digest(&SHA256, canonical.as_bytes()).as_ref())
+    )
+}
+
+/// The `Authorization` field of a request that is signed now, with all of its fields; `payload` is
+/// `x-amz-content-sha256`.
+pub(super) fn sign(
+    head: &SignedHead<'_>,
+    (key_id, secret): (&str, &str),
+    region: &str,
+    payload: &str,
+    now: SystemTime,
+) -> String {
+    let time = BasicTime::of(now);
+    let names = head.headers.keys().map(HeaderName::as_str).chain(["host"]);
+    let mut signed_headers: Vec<String> = names.map(str::to_owned).collect();
+    signed_headers.sort();
+    let authorization = Authorization {
+        credential: Credential {
+            key_id: key_id.to_owned(),
+            date: time.date().to_owned(),
+            region: region.to_owned(),
+        },
+        signed_headers,
+        signature: String::new(),
+        time,
+        expires: None,
+    };
+    let payload = Payload {
+        text: payload.to_owned(),
+        digest: None,
+    };
+    let canonical = canonical_request(head, &Query::parse(head.query), &authorization, &payload);
+    let to_sign = string_to_sign(&authorization, &canonical);
+    let signature = hmac::sign(&signing_key(secret, &authorization), to_sign.as_bytes());
+    format!(
+        "{ALGORITHM} Credential={key_id}/{}, SignedHeaders={}, Signature={}",
+        authorization.credential.scope(),
+        authorization.signed_headers.join(";"),
+        hex(signature.as_ref())
+    )
+}
+
 fn signing_key(secret: &str, authorization: &Authorization) -> hmac::Key {
     let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
     let credential = &authorization.credential;
@@ -389,6 +432,32 @@ mod tests {
             ]);
             let error = check("/", "cors", &headers, "20130524T000000Z").unwrap_err();
             assert_eq!(error.code, "AuthorizationHeaderMalformed", "{names}");
+        }
+    }
+
+    #[test]
+    fn what_is_signed_here_is_accepted_here() {
+        let now = at("20130524T001459Z");
+        for (path, query) in [
+            ("/policies/cors/a.xml", ""),
+            ("/policies", "list-type=2&max-keys=1000&prefix=a%20b%2Fc"),
+            ("/p/%2B%20%C3%A9", "continuation-token=a%3D%2B&list-type=2"),
+        ] {
+            let mut fields = headers(&[
+                ("x-amz-date", "20130524T001459Z"),
+                ("x-amz-content-sha256", EMPTY),
+                ("if-match", "\"a\""),
+            ]);
+            let head = SignedHead {
+                method: "GET",
+                path,
+                query,
+                host: b"examplebucket.s3.amazonaws.com",
+                headers: &fields,
+            };
+            let field = sign(&head, (KEY_ID, SECRET), "us-east-1", EMPTY, now);
+            fields.insert("authorization", HeaderValue::from_str(&field).unwrap());
+            assert_eq!(check(path, query, &fields, "20130524T001500Z"), Ok(()));
         }
     }
 

@@ -22,6 +22,7 @@ mod manual;
 mod next_step;
 mod notify;
 pub(crate) mod output;
+mod prepare;
 mod probe;
 mod process;
 mod ready;

@@ -10,7 +10,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::admin::Reloads;
 use crate::config::reload::Reloader;
-use crate::config::{Input, Overrides, load, reload};
+use crate::config::{Input, Loaded, Overrides, load, reload};
 use crate::metrics::{DroppedLines, Metrics, ReloadResult};
 use crate::routing::snapshot::Current;
 use crate::server::socket::Claim;
@@ -18,6 +18,7 @@ use crate::server::socket::Claim;
 use super::log::Log;
 use super::manual::Manual;
 use super::output::{Failure, YES, complain_briefly, count, has_colours};
+use super::prepare;
 use super::process;
 use super::process::Process;
 use super::routes::{Routes, USAGE};
@@ -182,27 +183,44 @@ fn start(
     #[cfg(debug_assertions)]
     block_for_test();
     let loaded = load(&input);
-    let refuse = || {
-        let text = loaded
-            .report
-            .only_errors()
-            .render(has_colours(&io::stderr()));
-        complain_briefly(text);
-        let errors = count(loaded.report.errors(), "error");
-        Failure::Usage(format!(
-            "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
-        ))
-    };
-    let Some(config) = &loaded.config else {
-        return Err(refuse());
-    };
-    if loaded.stops_start() && !keep_going {
-        return Err(refuse());
+    if loaded.config.is_none() || loaded.stops_start() && !keep_going {
+        return Err(refusal(&loaded));
     }
+    if prepare::policy_stores(&loaded, keep_going)? {
+        // They have other files now.
+        return start_loaded(load(&input), input, keep_going, claim, log_drops);
+    }
+    start_loaded(loaded, input, keep_going, claim, log_drops)
+}
+
+/// Reports why a config cannot be served.
+fn refusal(loaded: &Loaded) -> Failure {
+    let text = loaded
+        .report
+        .only_errors()
+        .render(has_colours(&io::stderr()));
+    complain_briefly(text);
+    let errors = count(loaded.report.errors(), "error");
+    Failure::Usage(format!(
+        "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
+    ))
+}
+
+/// Takes every address, and begins to serve.
+fn start_loaded(
+    loaded: Loaded,
+    input: Input,
+    keep_going: bool,
+    claim: Claim,
+    log_drops: DroppedLines,
+) -> Result<(Process, Option<Reloader>), Failure> {
+    let Some(config) = &loaded.config else {
+        return Err(refusal(&loaded));
+    };
     let metrics = Metrics::new(config.server.workers);
     metrics.show_log_drops(log_drops);
     let Some(snapshot) = loaded.snapshot(&metrics, None, 1, keep_going) else {
-        return Err(refuse());
+        return Err(refusal(&loaded));
     };
     let hosts = config.routes.iter().map(|route| route.hosts.len());
     tracing::info!(

@@ -1,25 +1,23 @@
 //! A route's `cors_api`: who may change its buckets' CORS configurations through S3's API.
 
 use std::fs;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 use toml::Spanned;
 
-use crate::bucket_api::{Authorize, BucketApi, Keys, MinioCheck, PolicyDirectory};
-use crate::cors::Options;
-use crate::metrics::Metrics;
-use crate::routing::cors_api::CorsApi;
-use crate::routing::snapshot::HostHeader;
+use crate::bucket_api::Keys;
 use crate::tls::digest::{ContentHash, sha256};
-use crate::upstream::endpoint::Upstream;
 
 use super::diagnostic::Diagnostic;
 use super::file::Reader;
 use super::files::Files;
 use super::keys_file::parse;
 use super::named_path::NamedPath;
+use super::policy_store;
+use super::policy_store::PolicyStoreConfig;
 use super::read::readable;
 use super::report::Report;
 use super::source::SourceFile;
@@ -36,36 +34,50 @@ const DEFAULT_REGION: &str = "us-east-1";
 /// What the config says of the API.
 #[derive(Clone, Debug)]
 pub(super) struct CorsApiConfig {
-    authorize: AuthorizeBy,
+    pub(super) authorize: AuthorizeBy,
     /// Only where the file of keys authorizes.
+    pub(super) keys: Option<NamedPath>,
+    pub(super) region: Box<str>,
+    pub(super) owner: Option<Box<str>>,
+    /// What clients write to.
+    pub(super) directory: NamedPath,
+    /// Files put by hand beside it.
+    pub(super) defaults: Option<PathBuf>,
+    /// `None`: policies are in the directory.
+    pub(super) store: Option<PolicyStoreConfig>,
+    /// What the file of keys says; `None`: it is invalid.
+    pub(super) loaded: Option<LoadedKeys>,
+}
+
+/// The table of the API, before its buckets are known.
+pub(super) struct CorsApiTable {
+    place: Range<usize>,
+    authorize: AuthorizeBy,
     keys: Option<NamedPath>,
     region: Box<str>,
     owner: Option<Box<str>>,
-    directory: NamedPath,
-    /// What the file of keys says; `None`: it is invalid.
-    loaded: Option<LoadedKeys>,
+    store: Option<PolicyStoreConfig>,
 }
 
 /// What says who may use the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AuthorizeBy {
+pub(super) enum AuthorizeBy {
     Keys,
     Upstream,
 }
 
 #[derive(Clone, Debug)]
-struct LoadedKeys {
-    keys: Arc<Keys>,
-    content: ContentHash,
+pub(super) struct LoadedKeys {
+    pub(super) keys: Arc<Keys>,
+    pub(super) content: ContentHash,
 }
 
 /// Reads and checks a route's `cors_api`.
 pub(super) fn read(
     table: &mut Table<'_>,
     base: &Path,
-    directory: Option<&NamedPath>,
     reader: &mut Reader<'_>,
-) -> Option<CorsApiConfig> {
+) -> Option<CorsApiTable> {
     let mut table = table.table("cors_api", reader)?;
     let place = table.span();
     let forms = [
@@ -98,7 +110,14 @@ pub(super) fn read(
         let message = "`upstream_kind` has no effect with `authorize = \"keys\"`";
         reader.push(Diagnostic::warning("no-effect", message), span);
     }
-    let _ = table.choice("store", &[("directory", ())], reader);
+    let is_bucket = table.is_table("store");
+    let store = match is_bucket {
+        true => policy_store::read(&mut table, base, reader),
+        false => {
+            let _ = table.choice("store", &[("directory", ())], reader);
+            None
+        }
+    };
     let region = table.string("region", reader);
     let owner = table.string("owner", reader);
     let keys = table.string("keys", reader);
@@ -118,13 +137,6 @@ pub(super) fn read(
         let help = "an account id has 12 digits; clients send it as x-amz-expected-bucket-owner";
         reader.push(diagnostic.help(help), owner.span());
     }
-    let Some(directory) = directory else {
-        let message = "`cors_api` needs `buckets`: it writes their files";
-        let diagnostic = Diagnostic::error("missing-key", message);
-        let help = "buckets = { directory = \"cors/buckets\", address = \"path\" }";
-        reader.push(diagnostic.help(help), place);
-        return None;
-    };
     let authorize = authorize?.into_inner();
     let keys = match authorize {
         AuthorizeBy::Keys => Some(NamedPath::new(&keys?, base)),
@@ -133,14 +145,51 @@ pub(super) fn read(
             None
         }
     };
-    Some(CorsApiConfig {
+    if is_bucket && store.is_none() {
+        return None;
+    }
+    Some(CorsApiTable {
+        place,
         authorize,
         keys,
         region: region.map_or(DEFAULT_REGION, Spanned::into_inner).into(),
         owner: owner.map(|owner| owner.into_inner().into()),
-        directory: directory.clone(),
-        loaded: None,
+        store,
     })
+}
+
+impl CorsApiTable {
+    /// Where a bucket of policies has its copy; `None`: policies are in the directory of `buckets`.
+    pub(super) fn cache(&self) -> Option<&NamedPath> {
+        self.store.as_ref().map(|store| &store.cache)
+    }
+
+    /// The API of the buckets with files in `directory`.
+    pub(super) fn of_buckets(
+        self,
+        directory: Option<&NamedPath>,
+        reader: &mut Reader<'_>,
+    ) -> Option<CorsApiConfig> {
+        let Some(directory) = directory else {
+            let message = "`cors_api` needs `buckets`: it writes their files";
+            let diagnostic = Diagnostic::error("missing-key", message);
+            let help = "buckets = { directory = \"cors/buckets\", address = \"path\" }";
+            reader.push(diagnostic.help(help), self.place);
+            return None;
+        };
+        let cache = self.store.as_ref().map(|store| store.cache.clone());
+        let defaults = cache.as_ref().filter(|cache| cache.path != directory.path);
+        Some(CorsApiConfig {
+            authorize: self.authorize,
+            keys: self.keys,
+            region: self.region,
+            owner: self.owner,
+            defaults: defaults.map(|_| directory.path.clone()),
+            directory: cache.unwrap_or_else(|| directory.clone()),
+            store: self.store,
+            loaded: None,
+        })
+    }
 }
 
 fn is_account(text: &str) -> bool {
@@ -209,7 +258,10 @@ pub(super) fn load<'c>(
     };
     for api in apis {
         api.loaded = api.keys.as_ref().and_then(|keys| loader.keys(keys));
-        loader.check_directory(&api.directory);
+        match &mut api.store {
+            None => loader.check_directory(&api.directory),
+            Some(store) => store.load(loader.config, loader.files, loader.report),
+        }
     }
 }
 
@@ -269,71 +321,4 @@ impl Loader<'_> {
         self.files.reject(&file.path, diagnostic.to_string());
         self.report.push(diagnostic);
     }
-}
-
-impl CorsApiConfig {
-    /// The API; `before` where it is the same, or where the file of keys is invalid.
-    pub(super) fn build(
-        &self,
-        route: &ApiRoute<'_>,
-        metrics: &Metrics,
-        before: Option<&CorsApi>,
-    ) -> Option<CorsApi> {
-        let keys = match (self.authorize, &self.loaded) {
-            (AuthorizeBy::Keys, None) => return before.cloned(),
-            (AuthorizeBy::Keys, Some(loaded)) => Some(loaded),
-            (AuthorizeBy::Upstream, _) => None,
-        };
-        // An upstream that is kept is the same object.
-        let upstreams = route.upstreams.iter().filter(|_| keys.is_none());
-        let upstreams: Vec<_> = upstreams
-            .map(|upstream| Arc::as_ptr(upstream).addr())
-            .collect();
-        let description = format!(
-            "{:?} {:?} {} {:?} {} {:?} {} {upstreams:?} {:?}",
-            self.authorize,
-            keys.map(|keys| keys.content),
-            self.region,
-            self.owner,
-            self.directory.path.display(),
-            route.options,
-            route.name,
-            route.host_header,
-        );
-        let version = sha256(description.as_bytes());
-        if let Some(before) = before.filter(|before| before.version == version) {
-            return Some(before.clone());
-        }
-        let authorize = match keys {
-            Some(loaded) => Authorize::Keys {
-                keys: Arc::clone(&loaded.keys),
-                region: self.region.clone(),
-            },
-            None => Authorize::Minio(MinioCheck::new(
-                route.name,
-                route.upstreams,
-                route.host_header,
-            )),
-        };
-        let api = BucketApi {
-            route: route.name.into(),
-            authorize,
-            owner: self.owner.clone(),
-            store: PolicyDirectory::new(&self.directory.path),
-            options: route.options.clone(),
-            requests: metrics.bucket_cors_requests(route.name),
-        };
-        Some(CorsApi {
-            handler: Arc::new(api),
-            version,
-        })
-    }
-}
-
-/// What an API needs to know of its route.
-pub(super) struct ApiRoute<'r> {
-    pub(super) name: &'r str,
-    pub(super) options: &'r Options,
-    pub(super) upstreams: &'r [Arc<Upstream>],
-    pub(super) host_header: HostHeader,
 }

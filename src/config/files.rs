@@ -299,6 +299,7 @@ fn digest_of(contents: &impl Hash) -> u64 {
 }
 
 /// What is in a folder of buckets.
+#[derive(Default)]
 pub(super) struct Listed {
     /// Each has a file.
     pub(super) buckets: Vec<Box<str>>,

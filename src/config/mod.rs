@@ -25,6 +25,7 @@ mod named_path;
 mod policies;
 mod policy_file;
 mod policy_reader;
+mod policy_store;
 mod public_suffix;
 mod read;
 pub mod reload;

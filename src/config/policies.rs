@@ -1,6 +1,7 @@
 //! The policy files that a config names: read, checked, and remembered with what was read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Loader<'_> {
         buckets: &BucketsConfig,
         options: &Options,
     ) -> Result<Arc<BucketFiles>, String> {
-        let files = self.buckets(buckets, options)?;
+        let files = self.with_cache(buckets, options)?;
         let Some(root) = &buckets.root else {
             return Ok(files);
         };
@@ -128,22 +129,54 @@ impl Loader<'_> {
         Ok(Arc::new(all))
     }
 
-    fn buckets(
+    /// The files of the directory, and those of a cache, which count more.
+    fn with_cache(
         &mut self,
         buckets: &BucketsConfig,
         options: &Options,
     ) -> Result<Arc<BucketFiles>, String> {
-        let folder = &buckets.directory.path;
+        let is_cache = |directory: &NamedPath| {
+            let cache = buckets.cache.as_ref();
+            cache.is_some_and(|cache| cache.path == directory.path)
+        };
+        let files = self.buckets(&buckets.directory, is_cache(&buckets.directory), options)?;
+        let Some(cache) = buckets
+            .cache
+            .as_ref()
+            .filter(|_| !is_cache(&buckets.directory))
+        else {
+            return Ok(files);
+        };
+        let copies = self.buckets(cache, true, options)?;
+        let mut all: BTreeMap<_, _> = files.iter().cloned().collect();
+        all.extend(copies.iter().cloned());
+        Ok(Arc::new(all.into_iter().collect()))
+    }
+
+    /// The files of a directory; one that `may_be_missing` is created later.
+    fn buckets(
+        &mut self,
+        directory: &NamedPath,
+        may_be_missing: bool,
+        options: &Options,
+    ) -> Result<Arc<BucketFiles>, String> {
+        let folder = &directory.path;
         let key = (folder.clone(), options.extra_methods.clone());
         if let Some(known) = self.known_folders.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let listed = self.files.list(folder).map_err(|error| {
+        let listed = match self.files.list(folder) {
+            Err(error) if may_be_missing && error.kind() == io::ErrorKind::NotFound => {
+                Ok(Listed::default())
+            }
+            listed => listed,
+        };
+        let listed = listed.map_err(|error| {
             let folder_name = folder.display();
             let message = format!("the folder of buckets `{folder_name}` cannot be read");
             let problem = Diagnostic::error("unreadable-folder", message);
             let problem = problem.detail(error.to_string());
-            let problem = self.reading.at(Some(&buckets.directory), folder, problem);
+            let problem = self.reading.at(Some(directory), folder, problem);
             let line = problem.to_string();
             self.files.reject(folder, line.clone());
             self.report.push(problem);

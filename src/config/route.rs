@@ -15,7 +15,7 @@ use crate::routing::snapshot::{Forwarding, HostHeader};
 use crate::upstream::endpoint::UpstreamSettings;
 
 use super::bindings::{Bindings, Known};
-use super::cors_api::CorsApiConfig;
+use super::cors_api::{CorsApiConfig, CorsApiTable};
 use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 use super::named_path::NamedPath;
@@ -64,6 +64,8 @@ pub struct RouteConfig {
 pub struct BucketsConfig {
     /// The folder of `<bucket>.xml`.
     pub directory: NamedPath,
+    /// The copy of a bucket of policies, whose files count more; it may be the same folder.
+    pub cache: Option<NamedPath>,
     /// How a request names its bucket.
     pub addressing: Addressing,
     /// The file of the service root's policy.
@@ -152,13 +154,13 @@ fn route(
     let upstreams = upstream::upstreams(table, base, reader);
     let cors = table.string("cors", reader);
     let cors = cors.map(|text| NamedPath::new(&text, base));
-    let buckets = buckets(table, base, &hosts, reader);
-    let cors_api = cors_api::read(
-        table,
-        base,
-        buckets.as_ref().map(|it| &it.directory),
-        reader,
-    );
+    let cors_api = cors_api::read(table, base, reader);
+    let cache = cors_api.as_ref().and_then(CorsApiTable::cache);
+    let buckets = buckets(table, base, &hosts, cache, reader);
+    let cors_api = cors_api.and_then(|api| {
+        let directory = buckets.as_ref().map(|it| &it.directory);
+        api.of_buckets(directory, reader)
+    });
     let semantics = [("safe", Semantics::Safe), ("s3-exact", Semantics::S3Exact)];
     let options = Options {
         semantics: table
@@ -306,11 +308,12 @@ fn buckets(
     table: &mut Table<'_>,
     base: &Path,
     hosts: &[(HostPattern, Range<usize>)],
+    cache: Option<&NamedPath>,
     reader: &mut Reader<'_>,
 ) -> Option<BucketsConfig> {
     let mut table = table.table("buckets", reader)?;
     let directory = table.string("directory", reader);
-    if directory.is_none() && table.key_span("directory").is_none() {
+    if cache.is_none() && directory.is_none() && table.key_span("directory").is_none() {
         let diagnostic = Diagnostic::error("missing-key", "`buckets` has a `directory`");
         reader.push(
             diagnostic.help("it holds a file for each bucket: photos.xml is bucket \"photos\""),
@@ -329,10 +332,14 @@ fn buckets(
     let addressing = written
         .as_ref()
         .map_or(Addressing::Path, |written| *written.get_ref());
-    let directory = directory?;
+    let directory = match (&directory, cache) {
+        (Some(directory), _) => NamedPath::new(directory, base),
+        (None, cache) => cache?.clone(),
+    };
     bucket_hosts::check_hosts(addressing, place, hosts, reader);
     Some(BucketsConfig {
-        directory: NamedPath::new(&directory, base),
+        directory,
+        cache: cache.cloned(),
         addressing,
         root: root.map(|root| NamedPath::new(&root, base)),
     })

@@ -40,6 +40,13 @@ impl<'t> Table<'t> {
         Some(key.span())
     }
 
+    /// Whether a key's value is a table.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        self.table
+            .get(key)
+            .is_some_and(|value| value.get_ref().is_table())
+    }
+
     fn value(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
         self.known.push(key);
         self.table.get(key)

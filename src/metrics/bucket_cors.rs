@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
     reason = "guards a handful of counts, for requests that write a file"
 )]
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::family::Family;
 
@@ -38,13 +40,51 @@ impl BucketCorsOperation {
 pub struct BucketCorsRequests(
     #[expect(clippy::disallowed_types, reason = "as above")]
     Arc<Mutex<BTreeMap<(BucketCorsOperation, &'static str), u64>>>,
+    Arc<StoreAge>,
 );
+
+/// Since when a store's copy has been out of date, in seconds since 1970.
+#[derive(Debug)]
+struct StoreAge(AtomicU64);
+
+/// There is no store.
+const NO_STORE: u64 = u64::MAX;
+
+/// The copy is up to date.
+const CURRENT: u64 = 0;
+
+impl Default for StoreAge {
+    fn default() -> Self {
+        Self(AtomicU64::new(NO_STORE))
+    }
+}
 
 impl BucketCorsRequests {
     /// Counts a request; `code` is S3's error code, or `OK`.
     pub fn count(&self, operation: BucketCorsOperation, code: &'static str) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry((operation, code)).or_default() += 1;
+    }
+
+    /// Shows since when the copy of a bucket of policies has been out of date; `None`: it is not.
+    pub fn show_store(&self, out_of_date_since: Option<SystemTime>) {
+        let since = out_of_date_since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+        let since = since.map_or(CURRENT, |since| since.as_secs());
+        self.1.0.store(since, Ordering::Relaxed);
+    }
+
+    /// For how many seconds the copy has been out of date; `None`: there is no bucket of policies.
+    fn out_of_date_seconds(&self) -> Option<u64> {
+        match self.1.0.load(Ordering::Relaxed) {
+            NO_STORE => None,
+            CURRENT => Some(0),
+            since => {
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                Some(now.as_secs().saturating_sub(since))
+            }
+        }
     }
 
     /// Whether anybody else may count.
@@ -68,6 +108,20 @@ pub(super) fn family(routes: &BTreeMap<Box<str>, BucketCorsRequests>) -> Family 
                 ("code", code),
             ];
             family.count(&labels, *count);
+        }
+    }
+    family
+}
+
+/// How long each route's copy of its bucket of policies has been out of date.
+pub(super) fn store_family(routes: &BTreeMap<Box<str>, BucketCorsRequests>) -> Family {
+    let mut family = Family::gauge(
+        "s3cors_cors_api_store_out_of_date_seconds",
+        "How long the bucket of policies could not be read; 0: the copy is up to date.",
+    );
+    for (route, requests) in routes {
+        if let Some(seconds) = requests.out_of_date_seconds() {
+            family.count(&[("route", &**route)], seconds);
         }
     }
     family

@@ -35,7 +35,7 @@ impl Metrics {
     }
 }
 
-fn routes(metrics: &Metrics) -> [proto::MetricFamily; 9] {
+fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
     let mut requests = Family::counter(
         "s3cors_requests_total",
         "Requests that were answered, by method and status.",
@@ -69,7 +69,9 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 9] {
         "s3cors_upstream_healthy",
         "Whether an upstream gets requests: 1, or 0 while it is left out.",
     );
-    let bucket_cors = bucket_cors::family(&metrics.bucket_cors_counts());
+    let counts = metrics.bucket_cors_counts();
+    let bucket_cors = bucket_cors::family(&counts);
+    let policy_stores = bucket_cors::store_family(&counts);
     for route in metrics.routes() {
         let name = route.name();
         for (origin, count) in route.allowed_counts() {
@@ -126,6 +128,7 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 9] {
         failures,
         healthy,
         bucket_cors,
+        policy_stores,
     ]
     .map(Family::finish)
 }

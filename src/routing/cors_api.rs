@@ -31,9 +31,15 @@ pub trait BucketCorsApi: fmt::Debug + Send + Sync {
     /// What it does while no request comes, as long as it is in force.
     fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>>;
 
+    /// What it does before anything is served; `None`: nothing. `Err`: why nothing can be.
+    fn prepare(&self) -> Option<Preparing<'_>>;
+
     /// How it fares, for people.
     fn status(&self) -> ApiStatus;
 }
+
+/// What an API does before anything is served.
+pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
 /// How an API fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +48,25 @@ pub struct ApiStatus {
     pub authorize: &'static str,
     /// What is known of each upstream that is asked.
     pub upstreams: Vec<AskedUpstream>,
+    /// Where policies are, if that is a bucket.
+    pub store: Option<StoreStatus>,
+}
+
+/// How a bucket of policies fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The bucket.
+    pub bucket: String,
+    /// How many policies the copy has.
+    pub policies: usize,
+    /// When the copy was last known to be the same.
+    pub polled_at: Option<SystemTime>,
+    /// Since when that has not been known.
+    pub out_of_date_since: Option<SystemTime>,
+    /// Why not.
+    pub error: Option<String>,
+    /// Objects that are not valid, so that an older copy is in force: bucket and error.
+    pub invalid: Vec<(String, String)>,
 }
 
 /// An upstream that is asked who may change a configuration.

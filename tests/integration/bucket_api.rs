@@ -594,6 +594,25 @@ fn an_unsigned_body_needs_a_signed_digest() {
     assert_eq!(api.send("PUT", by_md5.sign()).status, 200);
 }
 
+/// As recorded of minio-go 7.0.89 (`mc cors set` of Debian 13's `minio-client` 20250403).
+#[test]
+fn the_request_that_minio_go_sends_is_carried_out() {
+    let api = Api::start();
+    let (now, md5) = (time(0), md5_of(DOCUMENT));
+    let fields = [("content-md5", &*md5)];
+    let request = Unsigned {
+        path: "/photos/",
+        query: "cors=",
+        signs_body: false,
+        ..put(DOCUMENT.as_bytes(), &now, &fields)
+    };
+    let text = String::from_utf8(request.sign()).unwrap();
+    let unsigned = "User-Agent: MinIO (linux; amd64) minio-go/v7.0.89\r\nAccept-Encoding: zstd,gzip\r\ncontent-length:";
+    let response = api.send("PUT", text.replacen("content-length:", unsigned, 1));
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(api.file("photos").as_deref(), Some(DOCUMENT));
+}
+
 fn md5_of(text: &str) -> String {
     BASE64_STANDARD.encode(Md5::digest(text))
 }

@@ -14,6 +14,7 @@ mod bindings;
 mod bucket_api;
 mod bucket_api_minio;
 mod bucket_cors;
+mod bucket_store;
 mod buckets;
 mod cli;
 mod client_share;

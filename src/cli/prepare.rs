@@ -1,0 +1,38 @@
+//! What has to be there before anything is served: the copies of buckets of policies.
+
+use tokio::task::LocalSet;
+
+use crate::config::Loaded;
+use crate::metrics::Metrics;
+
+use super::output::Failure;
+
+/// Reads the buckets of policies once. True: there are some, so files have changed.
+///
+/// With connections of its own: those of a snapshot that serves belong to its workers.
+pub(super) fn policy_stores(loaded: &Loaded, keep_going: bool) -> Result<bool, Failure> {
+    let metrics = Metrics::new(1);
+    let Some(snapshot) = loaded.snapshot(&metrics, None, 0, keep_going) else {
+        return Ok(false);
+    };
+    let apis = snapshot
+        .routes
+        .iter()
+        .filter_map(|route| route.cors_api.as_ref());
+    let mut preparing = apis.filter_map(|api| api.handler.prepare()).peekable();
+    if preparing.peek().is_none() {
+        return Ok(false);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let prepared = LocalSet::new().block_on(&runtime, async {
+        for prepared in preparing {
+            prepared.await?;
+        }
+        Ok(())
+    });
+    runtime.shutdown_background();
+    prepared.map_err(Failure::Usage)?;
+    Ok(true)
+}
