@@ -6,6 +6,7 @@ ExecStart, ExecReload and the sockets a supervisor of the tests does.
 
 import contextlib
 import fcntl
+import http.client
 import http.server
 import os
 import pathlib
@@ -249,8 +250,28 @@ def test_it_takes_the_socket_that_the_socket_unit_opens(configuration, folder):
         assert preflight(port, "https://app.example.com") == 200
 
 
+class Keeping(threading.local):
+    """Asks on a connection that a thread keeps until a response ends it."""
+
+    def __init__(self, port):
+        self._port = port
+        self._connection = None
+
+    def __call__(self):
+        connection, self._connection = self._connection, None
+        connection = connection or http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection.request("GET", "/a", headers={"Host": "a"})
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"ok")
+        if not response.will_close:
+            self._connection = connection
+
+
 class Load:
-    """Clients that connect, ask and close without a pause, in front of an upstream with downloads that end when they may."""
+    """Clients that ask without a pause, in front of an upstream with downloads that end when they may.
+
+    Every other client keeps its connection for as long as the responses let it.
+    """
 
     CLIENTS = 8
     HALF = 300_000
@@ -288,7 +309,10 @@ class Load:
         self._upstream.daemon_threads = True
         self.upstream_port = self._upstream.server_address[1]
         threading.Thread(target=self._upstream.serve_forever, args=(0.05,), daemon=True).start()
-        self._clients = [threading.Thread(target=self._ask_again_and_again) for _ in range(self.CLIENTS)]
+        ways = [self._ask_once, Keeping(port)]
+        self._clients = [
+            threading.Thread(target=self._ask_again_and_again, args=[ways[number % 2]]) for number in range(self.CLIENTS)
+        ]
 
     def __enter__(self):
         for client in self._clients:
@@ -305,18 +329,21 @@ class Load:
         self._upstream.shutdown()
         self._upstream.server_close()
 
-    def _ask_again_and_again(self):
+    def _ask_again_and_again(self, ask):
         while not self._over.is_set():
             try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
-                    connection.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-                    answer = connection.makefile("rb").read()
-                assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\nok"), answer
-            except (OSError, AssertionError) as error:
+                ask()
+            except (OSError, AssertionError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
             with self._changed:
                 self.answered += 1
                 self._changed.notify_all()
+
+    def _ask_once(self):
+        with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
+            connection.sendall(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            answer = connection.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\nok"), answer
 
     def wait_for_more(self, count=200):
         """Until so many more requests were answered."""
