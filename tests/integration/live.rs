@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::binary::{Folder, Process};
+use crate::support::binary::{Folder, Process, run};
 use crate::support::client::{RawClient, ask};
 use crate::support::http2::{END_STREAM, head, scripted};
 use crate::support::upstream::MockUpstream;
@@ -56,16 +56,20 @@ struct Viewer(BufReader<TcpStream>);
 
 impl Viewer {
     fn join(admin: SocketAddr) -> Self {
+        Self::try_join(admin).expect("there is room for a viewer")
+    }
+
+    /// `None`: there is no room.
+    fn try_join(admin: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         (&stream)
             .write_all(b"GET /cors/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
             .unwrap();
         let mut viewer = Self(BufReader::new(stream));
-        let status = viewer.line();
-        assert_eq!(status, "HTTP/1.0 200 OK");
+        let is_full = viewer.line() != "HTTP/1.0 200 OK";
         while !viewer.line().is_empty() {}
-        viewer
+        (!is_full).then_some(viewer)
     }
 
     fn line(&mut self) -> String {
@@ -428,6 +432,48 @@ fn events_that_nobody_reads_are_dropped_and_counted() {
     }
     let mut viewer = Viewer::join(process.admin);
     assert!(viewer.snapshot()["dropped_events"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn top_prints_what_is_refused_and_says_why_it_cannot_watch() {
+    let served = serve("live-top");
+    let process = &served.process;
+    ask(process.address, "GET", "/cats/1.jpg", &[HOST, EVIL]);
+    let admin = process.admin.to_string();
+    let top = |admin: &str| run(&["top", "--once", "--admin", admin]);
+    let (code, output, complaints) = top(&admin);
+    assert_eq!((code, &*complaints), (0, ""));
+    for part in [
+        "serving · generation 1",
+        "photos/cats",
+        "https://evil.example",
+        "is not in any AllowedOrigin of ",
+    ] {
+        assert!(output.contains(part), "{part}\n{output}");
+    }
+    // The place of `top` is free once its end was noticed.
+    let mut viewers = Vec::new();
+    while viewers.len() < 8 {
+        viewers.extend(Viewer::try_join(process.admin));
+    }
+    let (code, _, full) = top(&admin);
+    assert_eq!(code, 1);
+    assert!(
+        full.contains("there are 8 viewers of the live feed already"),
+        "{full}"
+    );
+    drop(viewers);
+    // Not an admin listener, nobody, and nonsense.
+    let (code, _, complaints) = top(&process.address.to_string());
+    assert_eq!(code, 1);
+    assert!(
+        complaints.contains("not from an admin listener of s3cors"),
+        "{complaints}"
+    );
+    let nobody = crate::support::upstream::refusing().to_string();
+    assert_eq!(top(&nobody).0, 1);
+    assert_eq!(top("nonsense").0, 2);
+    assert_eq!(top("off").0, 2);
 }
 
 #[test]

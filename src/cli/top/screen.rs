@@ -190,7 +190,8 @@ fn list(frame: &mut Frame<'_>, area: Rect, title: &str, rows: Vec<String>, none:
         true => vec![Line::styled(none.to_owned(), QUIET)],
         false => rows.into_iter().map(Line::raw).collect(),
     };
-    frame.render_widget(Paragraph::new(lines).block(block(title)), area);
+    let text = Paragraph::new(lines).wrap(Wrap { trim: true });
+    frame.render_widget(text.block(block(title)), area);
 }
 
 #[cfg(test)]

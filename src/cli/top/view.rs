@@ -184,15 +184,16 @@ impl RefusedRow {
         let last = group.get("last").unwrap_or(&nothing);
         let route = text(group, "route");
         let place = match text(group, "bucket") {
+            _ if route.is_empty() => "-".to_owned(),
             bucket if bucket.is_empty() => route,
             bucket => format!("{route}/{bucket}"),
         };
-        let why = match text(last, "why") {
-            why if why.is_empty() => format!(
-                "{} sends no CORS fields that a browser accepts",
-                text(group, "by")
-            ),
-            why => why,
+        let reason = text(group, "reason");
+        let why = match (&*text(group, "by"), text(last, "why")) {
+            ("no_route", _) => format!("no route serves the host ({reason})"),
+            (_, why) if !why.is_empty() => why,
+            ("upstream", _) => format!("browsers block what the upstream answers ({reason})"),
+            (_, _) => format!("browsers block the answer ({reason})"),
         };
         Self {
             id: number(group, "id"),
@@ -200,7 +201,7 @@ impl RefusedRow {
                 clock(&text(group, "last_seen")),
                 number(group, "count").to_string(),
                 place,
-                text(group, "reason"),
+                reason,
                 method(last),
                 text(group, "origin"),
                 text(last, "target"),
@@ -230,11 +231,12 @@ fn problems(snapshot: &Value, dropped: u64) -> Vec<String> {
     };
     let mut problems: Vec<String> = list("out_of_date")
         .map(|file| {
-            format!(
-                "not in force: {}: {}",
-                text(file, "file"),
-                first_line(&text(file, "error"))
-            )
+            let (name, error) = (text(file, "file"), first_line(&text(file, "error")));
+            // Most errors begin with the place.
+            match error.starts_with(&name) {
+                true => format!("not in force: {error}"),
+                false => format!("not in force: {name}: {error}"),
+            }
         })
         .collect();
     problems.extend(
@@ -359,7 +361,7 @@ pub(super) mod tests {
             "21:40:07  12     photos/cats  header",
             "PUT     https://app.example",
             "header x-amz-acl is not in AllowedHeader (content-type) of rule 1, cors.xml",
-            "upstream sends no CORS fields that a browser accepts",
+            "browsers block what the upstream answers (MissingAllowOriginHeader)",
             "https://*.app.example  photos  80",
             "not in force: cors.xml: line 3: bad",
             "needs a restart: workers",
