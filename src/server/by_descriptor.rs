@@ -80,7 +80,9 @@ impl ByDescriptor {
         let found = conns.get(index(range.start)..end).unwrap_or_default();
         let mut retired = Retired::default();
         for conn in found.iter().flatten() {
-            conn.is_retired.set(true);
+            if conn.is_retired.replace(true) {
+                continue;
+            }
             if conn.is_busy.get() {
                 retired.busy += 1;
             } else {
@@ -89,6 +91,16 @@ impl ByDescriptor {
             }
         }
         retired
+    }
+
+    /// Lets connections go on that were retired, but whose descriptors are not in `range`.
+    pub(super) fn keep_outside(&self, range: &Range<RawFd>) {
+        let is_in = |index: usize| RawFd::try_from(index).is_ok_and(|index| range.contains(&index));
+        for (index, conn) in self.0.borrow().iter().enumerate() {
+            if let Some(conn) = conn.as_ref().filter(|_| !is_in(index)) {
+                conn.is_retired.set(false);
+            }
+        }
     }
 
     /// Closes what is left of the retired connections; how many there were.
@@ -132,6 +144,14 @@ mod tests {
             [5, 7]
                 .into_iter()
                 .for_each(|closed| by_descriptor.remove(closed));
+            // A lower limit yet: what is retired already is not counted again.
+            assert_eq!(by_descriptor.retire(4..9), Retired::default());
+            // A higher one: it may go on.
+            by_descriptor.keep_outside(&(9..20));
+            assert!(!by_descriptor.is_retired(8));
+            assert_eq!(by_descriptor.close_retired(), 0);
+            assert_eq!(by_descriptor.retire(5..9), Retired { idle: 0, busy: 1 });
+            by_descriptor.keep_outside(&(8..20));
             assert_eq!(by_descriptor.close_retired(), 1);
             let ended = tasks.join_next().await.unwrap();
             assert!(ended.unwrap_err().is_cancelled());

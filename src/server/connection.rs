@@ -89,6 +89,7 @@ impl Protocols {
             loop {
                 let turn = poll_fn(|cx| reader.poll_turn(cx, &mut stream, client, proxy)).await;
                 if !turn.is_delivered() {
+                    end.set_busy(true);
                     let limit = self.limits.head_read;
                     // Boxed, as all that is rare: a waiting connection has no room for it.
                     if Box::pin(turn.deliver(&mut stream, limit)).await.is_err() {

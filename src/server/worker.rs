@@ -142,7 +142,11 @@ impl Shared {
         descriptor_reserve::read_limit();
         let reserved = descriptor_reserve::reserved();
         if self.reserve_begins.replace(reserved.start) <= reserved.start {
-            return self.close_retired();
+            if self.retired_until.get().is_some() {
+                self.by_descriptor.keep_outside(&reserved);
+                self.close_retired();
+            }
+            return;
         }
         let limit = reserved.end;
         let Retired { idle, busy } = self.by_descriptor.retire(reserved);

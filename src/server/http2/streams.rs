@@ -117,9 +117,9 @@ impl Streams {
         self.waiting.get() > self.most_waiting
     }
 
-    /// Whether a request is under way.
+    /// Whether a request is under way, or some of a response was not sent yet.
     pub(super) fn is_busy(&self) -> bool {
-        self.open.get() > 0
+        self.open.get() > 0 || self.waiting.get() > 0
     }
 
     /// Ends when there were `most` requests; asked whenever the connection was.
