@@ -78,13 +78,13 @@ impl DrainSignal {
     }
 
     /// Ends when a stop has begun.
-    pub(super) async fn begun(&self) {
-        self.cheaply_reached(Phase::Draining).await;
+    pub(super) fn begun(&self) -> impl Future<Output = ()> {
+        self.cheaply_reached(Phase::Draining)
     }
 
     /// Ends when connections are to close.
-    pub(super) async fn closing(&self) {
-        self.cheaply_reached(Phase::Closing).await;
+    pub(super) fn closing(&self) -> impl Future<Output = ()> {
+        self.cheaply_reached(Phase::Closing)
     }
 
     /// Ends when a connection without a request is to close.
@@ -100,8 +100,8 @@ impl DrainSignal {
 
     /// Ends when a phase has begun.
     ///
-    /// The cell is asked once, which has it wake the task, and then only when a stop has begun:
-    /// a request costs no lock.
+    /// The phase is awaited once, which registers the waker, and then only when a stop has begun: a
+    /// request costs no lock.
     async fn cheaply_reached(&self, phase: Phase) {
         let mut reached = pin!(self.reached(phase));
         let mut is_asked = false;
@@ -110,7 +110,7 @@ impl DrainSignal {
                 return Poll::Pending;
             }
             is_asked = true;
-            // Unconstrained: asked once, it has to hear of it.
+            // Unconstrained: a task that has used up its budget would not be registered.
             pin!(unconstrained(reached.as_mut())).poll(cx)
         })
         .await;
