@@ -48,6 +48,9 @@ impl Authorize {
     ) -> Result<Authorized, ApiError> {
         let bucket = request.bucket.clone().map_err(unclear)?;
         let query = Query::parse(request.query);
+        if request.query.contains(';') {
+            return Err(unclear("some stores split its query at `;`"));
+        }
         if !query.has("cors") {
             return Err(unclear("only some stores find `cors` in its query"));
         }

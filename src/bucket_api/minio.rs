@@ -13,8 +13,8 @@
 //! 2. the request as it came: MinIO's 501, for this bucket, is the permission. Any other answer is a
 //!    refusal, which the client gets.
 //!
-//! Where a load balancer may have sent them to different servers, which MinIO tells by `x-amz-id-2`,
-//! the first step is repeated. A store that is not a MinIO refuses nothing in step 1, or answers no 501,
+//! Where a load balancer sent them to different servers, which MinIO shows by `x-amz-id-2`, the first
+//! step is repeated until the server of step 2 has refused one; otherwise the request is refused. A store that is not a MinIO refuses nothing in step 1, or answers no 501,
 //! and no request with a method that deletes reaches it before it has refused a PUT.
 //!
 //! [minio#20220]: https://github.com/minio/minio/pull/20220
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::proxy::request_edit::has_looped;
 use crate::routing::cors_api::ApiRequest;
@@ -43,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the first step is repeated at most.
 const MAX_REPEATS: usize = 16;
+
+/// How many requests are under way at most, over all workers.
+const MAX_UNDER_WAY: usize = 8;
 
 /// How often health and addresses are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -77,6 +81,8 @@ pub struct MinioCheck {
     route: Box<str>,
     upstreams: Box<[Probed]>,
     host_header: HostHeader,
+    /// Limits the requests under way.
+    permits: Semaphore,
 }
 
 #[derive(Debug)]
@@ -106,6 +112,7 @@ impl MinioCheck {
             route: route.into(),
             upstreams: upstreams.collect(),
             host_header,
+            permits: Semaphore::new(MAX_UNDER_WAY),
         }
     }
 
@@ -121,6 +128,12 @@ impl MinioCheck {
             let status = StatusCode::LOOP_DETECTED;
             return Err(ApiError::new(status, "InvalidRequest", message));
         }
+        // Anyone can have requests forwarded.
+        let Ok(_permit) = self.permits.try_acquire() else {
+            let message = "Please reduce your request rate.";
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return Err(ApiError::new(status, "SlowDown", message));
+        };
         let query = Query::parse(request.query);
         let is_allowed = |name: &[u8]| NAMES.iter().any(|known| known.as_bytes() == name);
         if let Some(name) = query.names().find(|name| !is_allowed(name)) {
@@ -181,39 +194,46 @@ impl MinioCheck {
         let response = conn.signed(asked).await.map_err(failed)?;
         let server = server_of(&response);
         let verdict = Verdict::of(&response, asked, bucket);
-        if matches!(verdict, Verdict::Allowed) {
-            for _ in 0..MAX_REPEATS {
-                if known.contains(&server) {
-                    break;
-                }
-                let refused = conn.unsigned(asked, Method::PUT).await.map_err(failed)?;
-                known.push(refused.map_err(|problem| self.turn_off(probed, problem))?);
+        match verdict {
+            Verdict::Refused(error) => return Err(error),
+            Verdict::NotMinio(status) => return Err(off(&Problem::NotMinio(status))),
+            Verdict::Allowed => {}
+        }
+        // The server that said yes has to be one that refuses requests without a signature.
+        for _ in 0..MAX_REPEATS {
+            if known.contains(&server) {
+                return Ok(());
+            }
+            let refused = conn.unsigned(asked, Method::PUT).await.map_err(failed)?;
+            match refused {
+                Ok(server) => known.push(server),
+                Err(problem) => return Err(self.not_refused(probed, problem).await),
             }
         }
-        match verdict {
-            Verdict::Allowed => {
-                self.note(probed, None);
-                Ok(())
-            }
-            Verdict::Refused(error) => Err(error),
-            Verdict::NotMinio(status) => Err(self.turn_off(probed, Problem::NotMinio(status))),
+        match known.contains(&server) {
+            true => Ok(()),
+            false => Err(ApiError::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceUnavailable",
+                "The request cannot be authorized: the upstream's servers answer by turns. Try again.",
+            )),
         }
     }
 
-    /// An unsigned request was not refused: because the upstream refuses none, or not for this bucket.
+    /// An unsigned request was not refused: because the upstream refuses none, or not this one. Only a probe
+    /// tells what holds for all requests.
     async fn not_refused(&self, probed: &Probed, problem: Problem) -> ApiError {
-        let refuses_others = problem == Problem::Unauthenticated
-            && self.probe(probed).await
+        let refuses_others = self.probe(probed).await
             && probed
                 .state
                 .load()
                 .as_ref()
                 .is_some_and(|state| state.problem.is_none());
-        match refuses_others {
-            true => ApiError::access_denied(
-                "The bucket's policy lets anybody change its CORS configuration; restrict it first.",
+        match problem {
+            Problem::Unauthenticated if refuses_others => ApiError::access_denied(
+                "The upstream accepts requests for this bucket without a signature; restrict the bucket's policy,                  or upgrade all of its servers.",
             ),
-            false => self.turn_off(probed, problem),
+            problem => off(&problem),
         }
     }
 
@@ -222,10 +242,7 @@ impl MinioCheck {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        self.turn_off(probed, Problem::Unreachable(why))
-    }
-
-    fn turn_off(&self, probed: &Probed, problem: Problem) -> ApiError {
+        let problem = Problem::Unreachable(why);
         let error = off(&problem);
         self.note(probed, Some(problem));
         error

@@ -44,7 +44,7 @@ impl UpstreamError {
     pub(super) fn read(document: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_str(std::str::from_utf8(document).ok()?);
         let mut found = Self::default();
-        let mut has_code = false;
+        let (mut code, mut message) = (None, None);
         let mut path: Vec<String> = Vec::new();
         let mut text = String::new();
         let mut roots = 0;
@@ -55,24 +55,31 @@ impl UpstreamError {
                     path.push(tag.name().into_inner().to_owned());
                     text.clear();
                 }
-                Event::Empty(_) => roots += usize::from(path.is_empty()),
+                Event::Empty(tag) => {
+                    roots += usize::from(path.is_empty());
+                    // It could hide one that has a text.
+                    if path == ["Error"] && ["Key", "BucketName"].contains(&tag.name().into_inner())
+                    {
+                        return None;
+                    }
+                }
                 Event::End(_) => {
                     let name = path.pop()?;
                     if path != ["Error"] {
                         continue;
                     }
                     let text = std::mem::take(&mut text);
-                    match &*name {
-                        "Code" if has_code => return None,
-                        "Code" => (found.code, has_code) = (text, true),
-                        "Message" => found.message = text,
-                        "BucketName" if found.bucket.replace(text.clone()).is_some() => {
-                            return None;
-                        }
-                        "Key" => found.key = Some(text),
-                        "Resource" => found.resource = Some(text),
-                        "Region" => found.region = Some(text),
-                        _ => {}
+                    let place = match &*name {
+                        "Code" => &mut code,
+                        "Message" => &mut message,
+                        "BucketName" => &mut found.bucket,
+                        "Key" => &mut found.key,
+                        "Resource" => &mut found.resource,
+                        "Region" => &mut found.region,
+                        _ => continue,
+                    };
+                    if place.replace(text).is_some() {
+                        return None;
                     }
                 }
                 Event::Text(content) => text.push_str(&content.xml10_content()),
@@ -86,7 +93,9 @@ impl UpstreamError {
                 Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
             }
         }
-        (has_code && roots == 1 && path.is_empty()).then_some(found)
+        found.code = code?;
+        found.message = message.unwrap_or_default();
+        (roots == 1 && path.is_empty()).then_some(found)
     }
 
     /// The same for the client; a code that is not known is a refusal.
@@ -121,6 +130,8 @@ mod tests {
             "<html><Error><Code>NotImplemented</Code></Error></html>",
             "<Error><Code>NotImplemented</Code></Error><Error/>",
             "<Error><Code>a</Code><Code>NotImplemented</Code></Error>",
+            "<Error><Code>NotImplemented</Code><Key>x</Key><Key></Key></Error>",
+            "<Error><Code>NotImplemented</Code><Resource>/a</Resource><Resource>/b</Resource></Error>",
             "<Error><a><Code>NotImplemented</Code></a></Error>",
             "<Error><Code>NotImplemented</Code>",
             "<!DOCTYPE Error><Error><Code>NotImplemented</Code></Error>",

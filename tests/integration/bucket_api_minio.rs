@@ -30,8 +30,12 @@ enum Kind {
     PlainText,
     /// A 501 with another code.
     OtherCode,
-    /// It answers 501 for every signature, to one of two requests: two servers behind one address.
+    /// It answers 501 for every signature, to one of three requests: several servers behind one address.
     Mixed,
+    /// An old server answers each signed request, a new one all others.
+    OldForSigned,
+    /// The same, and the old one does not say which server it is.
+    OldForSignedUnnamed,
     /// It carries every request out.
     Careless,
 }
@@ -66,6 +70,16 @@ fn respond(kind: Kind, request: &Recorded, count: usize) -> String {
         Kind::Careless => return "HTTP/1.1 204 x\r\n\r\n".to_owned(),
         Kind::Mixed if count % 3 == 2 => {
             return answer(501, "NotImplemented", &elements, "x-amz-id-2: old\r\n");
+        }
+        _ => {}
+    }
+    let is_signed = !request.values("authorization").is_empty();
+    match kind {
+        Kind::OldForSigned if is_signed => {
+            return answer(501, "NotImplemented", &elements, "x-amz-id-2: old\r\n");
+        }
+        Kind::OldForSignedUnnamed if is_signed => {
+            return answer(501, "NotImplemented", &elements, "");
         }
         _ => {}
     }
@@ -244,7 +258,10 @@ fn only_the_501_of_a_minio_that_authenticates_is_a_permission() {
     assert_eq!(refused(Kind::OtherBucket, |_| {}), is(403, "AccessDenied"));
     assert_eq!(refused(Kind::PlainText, |_| {}), is(501, "NotImplemented"));
     assert_eq!(refused(Kind::OtherCode, |_| {}), is(403, "AccessDenied"));
-    assert_eq!(refused(Kind::Mixed, |_| {}), is(501, "NotImplemented"));
+    assert_eq!(refused(Kind::Mixed, |_| {}), is(403, "AccessDenied"));
+    for kind in [Kind::OldForSigned, Kind::OldForSignedUnnamed] {
+        assert_eq!(refused(kind, |_| {}), is(503, "ServiceUnavailable"));
+    }
 }
 
 #[test]
@@ -265,6 +282,7 @@ fn whom_minio_refuses_gets_its_code() {
         code(|it| it.query = "cors&versionId=1"),
         is(400, "InvalidArgument")
     );
+    assert_eq!(code(|it| it.query = "cors=;website"), is(400, "InvalidURI"));
     let unsigned_body = code(|it| (it.signs_body, it.fields) = (false, &[]));
     assert_eq!(unsigned_body, is(400, "InvalidRequest"));
 }
