@@ -122,5 +122,5 @@ def test_links_of_a_page_lead_somewhere(path):
 
 def test_every_folder_is_told_of():
     text = (DEPLOY / "README.md").read_text()
-    told = set(re.findall(r"\]\((\w+)/README\.md\)", text))
+    told = set(re.findall(r"\]\(([\w-]+)/README\.md\)", text))
     assert told == {path.parent.name for path in DEPLOY.glob("*/README.md")}
