@@ -23,6 +23,12 @@ pub(crate) const USUAL_FIELDS: usize = 96;
 #[inline]
 pub(crate) fn is_named(name: &str, lower: &str) -> bool {
     const LOWER: u8 = 0x20;
+    debug_assert!(
+        lower
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')),
+        "{lower} has a byte that is not compared"
+    );
     if name.len() != lower.len() {
         return false;
     }

@@ -178,6 +178,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             self.deadline.set(due(limit));
             let flushed = Box::pin(write_all(self.client, b"", self.deadline, None)).await;
             flushed.map_err(|_| ExchangeFailure::ClientLeft)?;
+            // The client may have taken its time.
+            self.now = Instant::now();
         }
         self.cut = None;
         if is_upstream_free && conn.is_bound && !conn.is_spent {

@@ -76,7 +76,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         self.deadline.set(due(Timeouts::default().body_idle));
         match write_all(self.client, &bytes, self.deadline, None).await {
             Ok(()) if closes => ConnFate::Refused,
-            Ok(()) => ConnFate::On(now),
+            Ok(()) => ConnFate::On(Instant::now()),
             Err(_) => ConnFate::Ends,
         }
     }
