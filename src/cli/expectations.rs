@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 use toml::Spanned;
 
 use crate::config::{Input, Report, check_policy_file, load, visible};
@@ -238,6 +239,19 @@ impl Subject {
         Ok(Self::Policy(Box::new(policy)))
     }
 
+    /// The explanation of a request, as JSON.
+    pub(super) fn explain(&self, request: &Hypothetical) -> Result<Value, String> {
+        match self {
+            Self::Routes(snapshot) => snapshot
+                .explain(request)
+                .map(|explanation| explanation.to_json())
+                .map_err(|error| error.to_string()),
+            Self::Policy(policy) => Exchange::new(policy, request, ResourceType::Object)
+                .map(|exchange| exchange.judged(policy, request).to_json(request))
+                .map_err(|error| error.to_string()),
+        }
+    }
+
     fn decide_test(&self, test: &Test) -> Result<Decided, String> {
         if matches!(self, Self::Routes(_)) && test.url.is_none() {
             return Err("a test of a config needs a `url`".to_owned());
@@ -328,7 +342,7 @@ impl Decided {
 fn invalid(report: &Report) -> Failure {
     let text = report.only_errors().render(false);
     Failure::Usage(format!(
-        "what the tests are about has errors:\n{}",
+        "the config or policy has errors:\n{}",
         text.trim_end()
     ))
 }

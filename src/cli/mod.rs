@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod config;
 mod demo;
+mod diagnose;
 mod expectations;
 mod explain;
 mod explain_text;
@@ -83,13 +84,14 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-static MANUALS: [(&str, Manual); 15] = [
+static MANUALS: [(&str, Manual); 16] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
     ("explain", explain::MANUAL),
     ("verdict", verdict::MANUAL),
     ("probe", probe::MANUAL),
+    ("diagnose", diagnose::MANUAL),
     ("test", test::MANUAL),
     ("import", import::MANUAL),
     ("demo", demo::MANUAL),
@@ -124,6 +126,7 @@ enum Command {
     Explain(explain::Explain),
     Verdict(verdict::Verdict),
     Probe(probe::Probe),
+    Diagnose(diagnose::Diagnose),
     Test(test::Test),
     Import(import::Import),
     Demo(demo::Demo),
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.execute(),
         Command::Verdict(verdict) => verdict.execute(),
         Command::Probe(probe) => probe.execute(),
+        Command::Diagnose(diagnose) => diagnose.execute(),
         Command::Test(test) => test.execute(),
         Command::Import(import) => import.execute(),
         Command::Demo(demo) => demo.execute(),

@@ -147,7 +147,7 @@ pub(super) fn field<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
 
 /// Whether the values of a field are secret; `name` is lower case.
 fn is_secret_field(name: &str) -> bool {
-    // `WWW-Authenticate` says how to authenticate, and is no secret.
+    // `WWW-Authenticate` says how to authenticate: it is not a secret.
     name != "www-authenticate" && !HARMLESS_FIELDS.contains(&name) && is_secret_name(name)
 }
 

@@ -20,6 +20,7 @@ mod cli;
 mod client_share;
 mod cold_start;
 mod descriptors;
+mod diagnose;
 mod diagnostics;
 mod drain;
 mod edge;

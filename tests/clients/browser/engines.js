@@ -53,9 +53,10 @@ async function settled(events, done, milliseconds = 5000) {
   }
 }
 
-export async function startChromium() {
+/** `flags` are added to those of every test. */
+export async function startChromium(flags = []) {
   const pages = await startPages();
-  const browser = await startBrowser();
+  const browser = await startBrowser(flags);
   const page = await browser.visit(pages.address);
   const session = await page.context().newCDPSession(page);
   await session.send('Network.enable');
