@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::Value;
 
-use crate::support::binary::run;
+use crate::support::binary::{Folder, line_with, run, s3cors};
+use crate::support::certificates::Authority;
 
 const PAGE: &str = "https://app.example";
 
@@ -284,6 +286,73 @@ fn what_cannot_be_asked_is_a_clear_error() {
     let (code, output, _) = run(&["probe", &closed, "--origin", PAGE, "--format", "json"]);
     let document: Value = serde_json::from_str(&output).unwrap();
     assert_eq!((code, &document["outcome"]), (3, &"unreached".into()));
+}
+
+/// A proxy with TLS in a process of its own.
+struct Secure(Child);
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn tls_is_checked_as_browsers_check_it_and_http2_is_spoken_where_it_is_offered() {
+    let folder = Folder::new("probe-tls");
+    let authority = Authority::new();
+    let pair = authority.sign(&["photos.test"]);
+    folder.write("site.crt", &pair.certificate);
+    folder.write("site.key", &pair.key);
+    let trusted = folder.write("authority.pem", &authority.pem());
+    folder.write(
+        "cors.xml",
+        "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
+         <AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>",
+    );
+    let config = folder.write(
+        "s3cors.toml",
+        "workers = 1\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         tls = [{ certificate = \"site.crt\", key = \"site.key\" }]\n[admin]\naddress = \"off\"\n\
+         [[route]]\nhost = [\"photos.test\"]\nupstream = [\"http://127.0.0.1:1\"]\ncors = \"cors.xml\"\n",
+    );
+    let mut command = s3cors(&["run", "--config", &config]);
+    let mut proxy = Secure(command.stderr(Stdio::piped()).spawn().unwrap());
+    let line = line_with(
+        &mut BufReader::new(proxy.0.stderr.take().unwrap()),
+        "listening",
+    );
+    let port = line.trim().rsplit_once(':').unwrap().1.to_owned();
+
+    let url = format!("https://photos.test:{port}/k");
+    let resolve = format!("PHOTOS.test:{port}:127.0.0.1");
+    let probe = |more: &[&str], trust: &str| {
+        let fixed = [
+            "probe",
+            &url,
+            "--origin",
+            PAGE,
+            "--method",
+            "PUT",
+            "--resolve",
+            &resolve,
+        ];
+        let mut command = s3cors(&[&fixed[..], &["--format", "json"], more].concat());
+        let output = command.env("SSL_CERT_FILE", trust).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), document, complaint)
+    };
+    let (code, document, complaint) = probe(&[], &folder.write("none.pem", &pair.certificate));
+    assert_eq!((code, &document["outcome"]), (3, &"unreached".into()));
+    assert!(complaint.contains("--insecure"), "{complaint}");
+    for (more, trust) in [(&["--insecure"][..], "/dev/null"), (&[], &*trusted)] {
+        let (code, document, complaint) = probe(more, trust);
+        assert_eq!(code, 0, "{complaint}{document:#}");
+        assert_eq!(document["outcome"], "unsent");
+        assert_eq!(document["exchange"][0]["response"]["version"], "HTTP/2");
+    }
 }
 
 /// Answers every connection with these bytes, again and again until the other side is gone.
