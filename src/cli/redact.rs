@@ -13,7 +13,7 @@ use crate::cors::fetch::Verdict;
 pub(super) const HIDDEN: &str = "HIDDEN";
 
 /// Parts of names whose values are secret.
-const SECRET_WORDS: [&str; 15] = [
+const SECRET_WORDS: [&str; 17] = [
     "apikey",
     "auth",
     "bearer",
@@ -23,6 +23,8 @@ const SECRET_WORDS: [&str; 15] = [
     "jwt",
     "passw",
     "policy",
+    "customerkey",
+    "encryptionkey",
     "secret",
     "session",
     "sig",
@@ -81,17 +83,7 @@ pub(super) fn url(text: &str) -> String {
         Some((before, query)) => (before, Some(query)),
         None => (text, None),
     };
-    let (root, path) = match before.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '\\']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(end);
-            let host = authority
-                .rsplit_once('@')
-                .map_or(authority, |(_, host)| host);
-            (format!("{scheme}://{host}"), path)
-        }
-        None => (String::new(), before),
-    };
+    let Parts { root, path } = Parts::of(before);
     let path: Vec<Cow<'_, str>> = path.split('/').map(segment).collect();
     let mut shown = root + &path.join("/");
     if let Some(query) = query {
@@ -102,23 +94,82 @@ pub(super) fn url(text: &str) -> String {
     shown
 }
 
+/// A URL's front and its path.
+struct Parts<'u> {
+    /// Scheme and host.
+    root: String,
+    path: &'u str,
+}
+
+impl<'u> Parts<'u> {
+    /// As browsers read them: with any number of slashes, either way round.
+    fn of(url: &'u str) -> Self {
+        let is_slash = |letter: char| matches!(letter, '/' | '\\');
+        let scheme = url.find(':').filter(|colon| {
+            let scheme = url.get(..*colon).unwrap_or_default();
+            scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+                && scheme
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        });
+        let (scheme, rest) = url.split_at(scheme.map_or(0, |colon| colon + 1));
+        let after = rest.trim_start_matches(is_slash);
+        let slashes = rest.get(..rest.len() - after.len()).unwrap_or_default();
+        let is_http = ["http:", "https:"]
+            .iter()
+            .any(|http| scheme.eq_ignore_ascii_case(http));
+        if !is_http && slashes.len() < 2 {
+            return match scheme {
+                "" => Self {
+                    root: String::new(),
+                    path: url,
+                },
+                // It has no parts that are known.
+                _ => Self {
+                    root: format!("{scheme}{HIDDEN}"),
+                    path: "",
+                },
+            };
+        }
+        let (authority, path) = after.split_at(after.find(is_slash).unwrap_or(after.len()));
+        let host = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host);
+        Self {
+            root: format!("{scheme}{slashes}{host}"),
+            path,
+        }
+    }
+}
+
 /// A text with URLs in it.
 pub(super) fn text(text: &str) -> String {
-    let mut shown = String::new();
-    let mut rest = text;
-    while let Some(at) = ["http://", "https://"]
-        .iter()
-        .filter_map(|start| rest.find(start))
-        .min()
-    {
-        let (before, from) = rest.split_at(at);
-        let is_end = |letter: char| letter.is_whitespace() || "'\"`‘’<>".contains(letter);
-        let (found, after) = from.split_at(from.find(is_end).unwrap_or(from.len()));
-        shown.push_str(before);
-        shown.push_str(&url(found));
-        rest = after;
-    }
-    shown + rest
+    let words = text.split_inclusive(char::is_whitespace);
+    words.map(word).collect()
+}
+
+/// A word that may have a URL in it. No URL has whitespace, but many have quotation marks.
+fn word(word: &str) -> String {
+    let is_punctuation =
+        |letter: char| letter.is_whitespace() || "'\"`‘’<>()[].,;:".contains(letter);
+    let start = match word.find("//") {
+        Some(slashes) => {
+            let before = word.get(..slashes).unwrap_or_default();
+            let is_scheme = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+            let scheme = before
+                .strip_suffix(':')
+                .map(|scheme| scheme.trim_end_matches(is_scheme));
+            scheme.unwrap_or(before).len()
+        }
+        None if word.contains(['@', '?']) => {
+            word.len() - word.trim_start_matches(is_punctuation).len()
+        }
+        None => return word.to_owned(),
+    };
+    let (before, rest) = word.split_at(start);
+    let end = rest.trim_end_matches(is_punctuation);
+    let after_url = rest.get(end.len()..).unwrap_or_default();
+    format!("{before}{}{after_url}", url(end))
 }
 
 /// A verdict as it may be shown.
@@ -175,6 +226,8 @@ fn parameter(text: &str) -> String {
         // A token may stand by itself.
         None => HIDDEN.to_owned(),
         Some(value) if is_shown && !holds_secret(value) => text.to_owned(),
+        // Base64 ends like this.
+        Some(value) if value.trim_matches('=').is_empty() => format!("{HIDDEN}="),
         Some(_) if is_plain_name(&decoded) => format!("{decoded}={HIDDEN}"),
         Some(_) => format!("{HIDDEN}={HIDDEN}"),
     }
@@ -291,6 +344,24 @@ mod tests {
                 "https://a.example/HIDDEN",
             ),
             (
+                "HTTPS://user:s3cr3t@a.example/it's.jpg?x=s3cr3t",
+                "HTTPS://a.example/it's.jpg?x=HIDDEN",
+            ),
+            ("//user:s3cr3t@a.example/k", "//a.example/k"),
+            ("https:/user:s3cr3t@a.example/k", "https:/a.example/k"),
+            ("https:user:s3cr3t@a.example/k", "https:a.example/k"),
+            ("\\\\user:s3cr3t@a.example\\k", "\\\\a.example\\k"),
+            ("mailto:s3cr3t@a.example", "mailto:HIDDEN"),
+            (
+                "https://a.example/k?czNjcjN0=",
+                "https://a.example/k?HIDDEN=",
+            ),
+            (
+                "https://a.example/k?czNjcjN0==",
+                "https://a.example/k?HIDDEN=",
+            ),
+            ("http:///x", "http:///x"),
+            (
                 "https://a.example/photos/2026/cat.jpg",
                 "https://a.example/photos/2026/cat.jpg",
             ),
@@ -302,9 +373,40 @@ mod tests {
 
     #[test]
     fn urls_are_found_in_a_text() {
-        let written = "Access to fetch at 'https://a.example/k?sig=s3cr3t' (from https://u:s3cr3t@b.example) is blocked";
-        let shown = "Access to fetch at 'https://a.example/k?sig=HIDDEN' (from https://b.example) is blocked";
-        assert_eq!(text(written), shown);
+        let cases = [
+            (
+                "Access to fetch at 'https://a.example/k?sig=s3cr3t' (redirected from 'https://u:s3cr3t@b.example') is blocked",
+                "Access to fetch at 'https://a.example/k?sig=HIDDEN' (redirected from 'https://b.example') is blocked",
+            ),
+            (
+                "at 'https://a.example/it's.jpg?X-Amz-Signature=s3cr3t' from",
+                "at 'https://a.example/it's.jpg?X-Amz-Signature=HIDDEN' from",
+            ),
+            (
+                "at 'https://a.example/it'.jpg?X-Amz-Signature=s3cr3t'.",
+                "at 'https://a.example/it'.jpg?X-Amz-Signature=HIDDEN'.",
+            ),
+            (
+                "at ‘HTTPS://u:s3cr3t@a.example/k’. (",
+                "at ‘HTTPS://a.example/k’. (",
+            ),
+            (
+                "to //u:s3cr3t@a.example/k denied",
+                "to //a.example/k denied",
+            ),
+            (
+                "to 'https:/u:s3cr3t@a.example/k' denied",
+                "to 'https:/a.example/k' denied",
+            ),
+            ("to k?s3cr3t denied", "to k?HIDDEN denied"),
+            (
+                "the value 'https://app.example, *' is",
+                "the value 'https://app.example, *' is",
+            ),
+        ];
+        for (written, shown) in cases {
+            assert_eq!(text(written), shown);
+        }
     }
 
     #[test]
@@ -318,6 +420,10 @@ mod tests {
             "X-API-Key",
             "x-csrf-token",
             "X_Auth",
+            "x-amz-server-side-encryption-customer-key",
+            "x-amz-copy-source-server-side-encryption-customer-key-MD5",
+            "x-ms-encryption-key",
+            "x-goog-encryption-key",
             "x-goog-signature",
         ] {
             assert_eq!(field(name, "s3cr3t"), HIDDEN, "{name}");

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -173,6 +174,45 @@ fn each_planted_fault_is_found_and_nothing_else() {
             && !findings.iter().any(|one| one["id"] == "field_not_exposed");
         assert_eq!(code, i32::from(!satisfied), "{name}");
         assert_eq!(document["fix"].is_null(), satisfied, "{name}");
+        let human: Vec<&str> = arguments
+            .iter()
+            .map(|word| if *word == "json" { "human" } else { word })
+            .collect();
+        let (_, output, _) = run(&human);
+        assert!(!output.contains("S3CR3T"), "{name}: {output}");
+    }
+}
+
+#[test]
+fn no_secret_is_printed_wherever_it_stands() {
+    let head: &[u8] = b"HTTP/1.1 302 Found\r\naccess-control-allow-origin: *\r\n\
+        location: //user:S3CR3T@127.0.0.1:1/k\r\nset-cookie: a=S3CR3T\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let redirects = flood(head, b"").0;
+    let blocks = flood(
+        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        b"",
+    )
+    .0;
+    let key = "x-amz-server-side-encryption-customer-key: S3CR3T";
+    let signed = "/it's'.jpg?X-Amz-Signature=S3CR3T";
+    let urls = [
+        redirects.clone(),
+        redirects.replace("/k", signed),
+        blocks.replace("/k", signed),
+        blocks.replace("http:", "HTTP:").replace("/k", signed),
+        "ftp://user:S3CR3T@a.example/?token=S3CR3T".to_owned(),
+        "http://user:S3CR3T@a.example/?token=S3CR3T".to_owned(),
+        "a.example/?token=S3CR3T".to_owned(),
+    ];
+    for url in urls {
+        for format in ["human", "json"] {
+            for more in [&[][..], &["--header", key]] {
+                let fixed = ["probe", &url, "--origin", PAGE, "--format", format];
+                let (_, output, complaint) = run(&[&fixed[..], more].concat());
+                assert!(!output.contains("S3CR3T"), "{output}");
+                assert!(!complaint.contains("S3CR3T"), "{complaint}");
+            }
+        }
     }
 }
 
@@ -213,6 +253,12 @@ fn a_request_that_may_change_something_is_sent_only_if_asked_for() {
     assert_eq!(code, 0, "{output}");
     assert!(output.starts_with("READABLE: DELETE"), "{output}");
     assert!(asked.lock().unwrap().contains(&"DELETE".to_owned()));
+
+    // A page of the same origin needs no preflight for any method.
+    let origin = url.trim_end_matches("/k");
+    let (code, _, complaint) = run(&["probe", &url, "--origin", origin, "--method", "PUT"]);
+    assert_eq!(code, 2, "{complaint}");
+    assert!(complaint.contains("--send"), "{complaint}");
 
     // Only its answer would show anything.
     let (code, output, complaint) = probe(&["--method", "POST"]);
@@ -275,7 +321,7 @@ fn what_cannot_be_asked_is_a_clear_error() {
             &silent,
             &["--origin", PAGE, "--timeout", "1"],
             3,
-            "no answer within 1 seconds",
+            "no answer within 1 s",
         ),
     ];
     for (url, more, expected, why) in cases {
@@ -355,21 +401,29 @@ fn tls_is_checked_as_browsers_check_it_and_http2_is_spoken_where_it_is_offered()
     }
 }
 
-/// Answers every connection with these bytes, again and again until the other side is gone.
-fn flood(head: &'static [u8], endless: &'static [u8]) -> String {
+/// Answers every connection with these bytes, again and again until the other side is gone. The URL, and
+/// the most that was written to one connection.
+fn flood(head: &'static [u8], endless: &'static [u8]) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/k", listener.local_addr().unwrap());
+    let most = Arc::new(AtomicUsize::new(0));
+    let written = Arc::clone(&most);
     thread::spawn(move || {
         for stream in listener.incoming() {
+            let written = Arc::clone(&written);
             thread::spawn(move || {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(head);
-                while !endless.is_empty() && stream.write_all(endless).is_ok() {}
+                let mut count = head.len();
+                while !endless.is_empty() && stream.write_all(endless).is_ok() {
+                    count += endless.len();
+                    written.fetch_max(count, Ordering::Relaxed);
+                }
             });
         }
     });
-    url
+    (url, most)
 }
 
 #[test]
@@ -397,8 +451,16 @@ fn no_server_can_make_it_wait_or_take_memory_without_end() {
             0,
         ),
     ];
-    for (url, expected) in cases {
+    // What is read, and what the two sockets hold.
+    const MOST: usize = (256 << 10) + (16 << 20);
+    for ((url, written), expected) in cases {
         let (code, output, complaint) = run(&["probe", &url, "--origin", PAGE, "--timeout", "2"]);
         assert_eq!(code, expected, "{url}: {output}{complaint}");
+        let written = written.load(Ordering::Relaxed);
+        let is_interim = expected == 3 && complaint.contains("no answer within");
+        assert!(
+            written < MOST || is_interim,
+            "{url}: {written} bytes were read"
+        );
     }
 }

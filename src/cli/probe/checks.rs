@@ -12,7 +12,7 @@ use http::header::{
 use crate::cors::fetch::is_cross_origin;
 
 use super::client::{Answer, Client};
-use super::conduct::{Conducted, Kind, Step, ask, reading};
+use super::exchange::{ProbeExchange, Step, StepKind, ask, reading};
 use super::finding::Finding;
 
 /// An origin that no policy names.
@@ -36,13 +36,13 @@ struct Checks<'c> {
 }
 
 /// Sends up to seven more GETs, or HEADs where the script makes a HEAD.
-pub(super) async fn check(client: &mut Client, conducted: &Conducted) -> Checked {
+pub(super) async fn check(client: &mut Client, exchanged: &ProbeExchange) -> Checked {
     let none = Checked {
         findings: Vec::new(),
         steps: Vec::new(),
     };
-    let request = &conducted.exchange.request;
-    let Some(hop) = conducted
+    let request = &exchanged.exchange.request;
+    let Some(hop) = exchanged
         .last
         .as_ref()
         .filter(|hop| is_cross_origin(&request.origin, &hop.url))
@@ -66,7 +66,7 @@ pub(super) async fn check(client: &mut Client, conducted: &Conducted) -> Checked
         },
         steps: Vec::new(),
     };
-    let findings = checks.run(conducted.response().filter(|_| is_same)).await;
+    let findings = checks.run(exchanged.response().filter(|_| is_same)).await;
     Checked {
         findings,
         steps: checks.steps,
@@ -101,7 +101,7 @@ impl Checks<'_> {
         let page = origin.unwrap_or(&self.page);
         let mut sent = reading(url, self.method.clone(), page, origin);
         sent.fields.extend(self.headers.clone());
-        let step = ask(self.client, Kind::Check, sent).await;
+        let step = ask(self.client, StepKind::Check, sent).await;
         let answer = step.answer.as_ref().ok().cloned();
         self.steps.push(step);
         answer
@@ -139,7 +139,7 @@ impl Checks<'_> {
                 found.push(Finding::error(
                     "cache_without_cors",
                     format!(
-                        "a cache answers {page} with what it kept of another request{}: the server itself allows this origin. \
+                        "a cache answers {page} with a response stored for another request{}: the server itself allows this origin. \
                          Include Origin in the cache's key, send `Vary: Origin`, and purge the cache",
                         evidence(first)
                     ),
@@ -219,7 +219,7 @@ fn any_origin(other: &Answer, found: &mut Vec<Finding>) {
         ),
         _ => Finding::note(
             "any_origin",
-            "the server repeats any origin in Access-Control-Allow-Origin: every web site may read; `*` says the same and can be cached",
+            "the server reflects any origin in Access-Control-Allow-Origin: every web site may read; `*` says the same and can be cached",
         ),
     });
 }
@@ -279,7 +279,12 @@ fn missing(url: &str) -> String {
         Some((path, query)) => (path, format!("?{query}")),
         None => (url, String::new()),
     };
-    format!("{path}s3cors-probe-{}{query}", nonce())
+    // A host without a path: what is added would be part of its name.
+    let is_host = path
+        .split_once("://")
+        .is_some_and(|(_, rest)| !rest.contains('/'));
+    let slash = if is_host { "/" } else { "" };
+    format!("{path}{slash}s3cors-probe-{}{query}", nonce())
 }
 
 fn nonce() -> String {
@@ -295,6 +300,8 @@ mod tests {
         assert!(fresh("http://a/k").starts_with("http://a/k?s3cors-probe="));
         assert!(fresh("http://a/k?x=1").starts_with("http://a/k?x=1&s3cors-probe="));
         assert!(missing("http://a/k?x=1").ends_with("?x=1"));
+        assert!(missing("http://a").starts_with("http://a/s3cors-probe-"));
+        assert!(missing("http://a?x").starts_with("http://a/s3cors-probe-"));
         assert_ne!(fresh("http://a/"), fresh("http://a/"));
         assert!(is_signed("http://a/k?X-Amz-Signature=x") && !is_signed("http://a/token/k?x=1"));
     }

@@ -98,10 +98,10 @@ impl Client {
         let until = (Instant::now() + self.timeout).min(self.deadline);
         let late = match Instant::now() < self.deadline {
             true => format!(
-                "no answer within {} seconds: --timeout allows more",
+                "no answer within {} s: --timeout allows more",
                 self.timeout.as_secs()
             ),
-            false => "the probe has taken too long, the rest is not asked: --timeout allows more"
+            false => "time limit reached, remaining requests were not sent: --timeout allows more"
                 .to_owned(),
         };
         match timeout_at(until, self.exchange(sent)).await {
@@ -215,11 +215,11 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let _running = Running::start(async move {
+    let _running = ConnectionGuard::start(async move {
         let _ = connection.await;
     });
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let mut request = request(sent, target, uri)?;
+    let mut request = request(sent, target)?;
     let host = uri.authority().map_or("", |authority| authority.as_str());
     let host =
         HeaderValue::from_str(host).map_err(|_| NoAnswer("the host is not valid".to_owned()))?;
@@ -237,34 +237,34 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let _running = Running::start(async move {
+    let _running = ConnectionGuard::start(async move {
         let _ = connection.await;
     });
-    let request = request(sent, &uri.to_string(), uri)?;
+    let request = request(sent, &uri.to_string())?;
     answer(sender.send_request(request).await.map_err(failed)?).await
 }
 
 /// A connection that ends with the exchange.
-struct Running(JoinHandle<()>);
+struct ConnectionGuard(JoinHandle<()>);
 
-impl Running {
+impl ConnectionGuard {
     fn start(connection: impl Future<Output = ()> + 'static) -> Self {
         Self(tokio::task::spawn_local(connection))
     }
 }
 
-impl Drop for Running {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-fn request(sent: &Sent, target: &str, uri: &Uri) -> Result<Request<Empty<Bytes>>, NoAnswer> {
+fn request(sent: &Sent, target: &str) -> Result<Request<Empty<Bytes>>, NoAnswer> {
     let mut request = Request::builder()
         .method(sent.method.clone())
         .uri(target)
         .body(Empty::new())
-        .map_err(|error| NoAnswer(format!("{uri} cannot be requested: {error}")))?;
+        .map_err(|error| NoAnswer(format!("the URL cannot be requested: {error}")))?;
     *request.headers_mut() = sent.fields.clone();
     Ok(request)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::server::{Kind, Server};
+use super::server::{Server, ServerKind};
 use super::target;
 use super::wanted::Wanted;
 
@@ -20,7 +20,7 @@ impl Fix {
         let bucket = bucket(server.kind, url);
         if server.kind.has_buckets() && !wanted.is_s3_method() {
             let text = match server.kind {
-                Kind::S3cors => format!(
+                ServerKind::S3cors => format!(
                     "S3's rules cannot allow {}: add it to the route's extra_methods, and to AllowedMethod of a rule",
                     wanted.method
                 ),
@@ -35,36 +35,36 @@ impl Fix {
             };
         }
         let (text, code) = match server.kind {
-            Kind::S3cors => s3cors(wanted),
-            Kind::AmazonS3 => aws(&bucket, None, wanted),
-            Kind::Minio => minio(&bucket, wanted),
-            Kind::R2 => (
+            ServerKind::S3cors => s3cors(wanted),
+            ServerKind::AmazonS3 => aws(&bucket, None, wanted),
+            ServerKind::Minio => minio(&bucket, wanted),
+            ServerKind::R2 => (
                 "set the bucket's CORS policy; this replaces the one it has".to_owned(),
                 file("cors.json", &wanted.r2_json())
                     + &format!("wrangler r2 bucket cors set {} --file cors.json\n", word(&bucket)),
             ),
-            Kind::Gcs => (
+            ServerKind::Gcs => (
                 "set the bucket's CORS configuration; this replaces the one it has".to_owned(),
                 file("cors.json", &wanted.gcs_json())
                     + &format!("gcloud storage buckets update {} --cors-file=cors.json\n", word(&format!("gs://{bucket}"))),
             ),
-            Kind::Azure => azure(wanted),
-            Kind::Ceph | Kind::SeaweedFs | Kind::B2 | Kind::OtherS3 => {
-                aws(&bucket, endpoint(url).as_deref(), wanted)
+            ServerKind::Azure => azure(wanted),
+            ServerKind::Ceph | ServerKind::SeaweedFs | ServerKind::B2 | ServerKind::OtherS3 => {
+                aws(&bucket, endpoint(server.kind, url).as_deref(), wanted)
             }
-            Kind::Nginx => (
+            ServerKind::Nginx => (
                 "answer the preflight in the location, and add the fields to every response, errors too (`always`)".to_owned(),
                 nginx(wanted),
             ),
-            Kind::Caddy => (
+            ServerKind::Caddy => (
                 "answer the preflight in the site block, and add the fields to every response".to_owned(),
                 caddy(wanted),
             ),
-            Kind::Apache => (
+            ServerKind::Apache => (
                 "answer the preflight, and add the fields to every response, errors too (`always`; mod_headers, mod_rewrite)".to_owned(),
                 apache(wanted),
             ),
-            Kind::Traefik | Kind::Envoy | Kind::Express | Kind::Unknown => (
+            ServerKind::Traefik | ServerKind::Envoy | ServerKind::Express | ServerKind::Unknown => (
                 "have the server send these fields, on errors too; or put s3cors in front of it".to_owned(),
                 plain(wanted),
             ),
@@ -211,34 +211,19 @@ fn plain(wanted: &Wanted) -> String {
 }
 
 /// The bucket that a URL names, or `BUCKET`.
-fn bucket(kind: Kind, url: &str) -> String {
+fn bucket(kind: ServerKind, url: &str) -> String {
     let named = target::uri(url).and_then(|uri| {
         let host = uri.host()?.to_ascii_lowercase();
-        let first = uri.path().split('/').nth(1).unwrap_or_default().to_owned();
-        let below = |end: &str| {
-            let label = host.strip_suffix(end)?.trim_end_matches('.');
-            (!label.is_empty()).then(|| label.to_owned())
-        };
-        match kind {
-            Kind::AmazonS3 => {
-                let labels: Vec<&str> = host.split('.').collect();
-                let is_endpoint = |label: &&str| *label == "s3" || label.starts_with("s3-");
-                let at = labels.iter().rposition(is_endpoint)?;
-                match at {
-                    0 => Some(first),
-                    _ => Some(labels.get(..at)?.join(".")),
-                }
+        let mut segments = uri.path().split('/').skip(1);
+        match bucket_in_host(kind, &host) {
+            Some((bucket, _)) => Some(bucket.to_owned()),
+            // `https://f004.backblazeb2.com/file/BUCKET/KEY`
+            None if kind == ServerKind::B2 && uri.path().starts_with("/file/") => {
+                segments.nth(1).map(str::to_owned)
             }
-            Kind::Gcs => below("storage.googleapis.com").or(Some(first)),
-            Kind::R2 => match below(".r2.cloudflarestorage.com") {
-                // BUCKET.ACCOUNT or ACCOUNT.
-                Some(labels) => match labels.split_once('.') {
-                    Some((bucket, _)) => Some(bucket.to_owned()),
-                    None => Some(first),
-                },
-                None => None,
-            },
-            _ => Some(first),
+            // Public buckets have hosts of their own.
+            None if host.ends_with(".r2.dev") => None,
+            None => segments.next().map(str::to_owned),
         }
     });
     named
@@ -246,10 +231,44 @@ fn bucket(kind: Kind, url: &str) -> String {
         .unwrap_or_else(|| "BUCKET".to_owned())
 }
 
-/// The root of a URL.
-fn endpoint(url: &str) -> Option<String> {
+/// The bucket and the endpoint, where a service's host has both.
+fn bucket_in_host(kind: ServerKind, host: &str) -> Option<(&str, &str)> {
+    let ends = |end: &str| {
+        host.strip_suffix(end)
+            .and_then(|labels| labels.split_once('.'))
+    };
+    let bucket = match kind {
+        ServerKind::Gcs => host.strip_suffix(".storage.googleapis.com")?,
+        // BUCKET.ACCOUNT.r2.cloudflarestorage.com
+        ServerKind::R2 => ends(".r2.cloudflarestorage.com")?.0,
+        // BUCKET.REGION.digitaloceanspaces.com
+        ServerKind::Ceph if host.ends_with(".digitaloceanspaces.com") => {
+            ends(".digitaloceanspaces.com")?.0
+        }
+        // BUCKET.s3.REGION.…, and the bucket's name may have dots.
+        ServerKind::AmazonS3 | ServerKind::B2 | ServerKind::OtherS3 => {
+            let mut labels = host.match_indices('.').map(|(dot, _)| dot);
+            let dot = labels.rfind(|dot| {
+                let label = host.get(dot + 1..).unwrap_or_default().split('.').next();
+                label.is_some_and(|label| label == "s3" || label.starts_with("s3-"))
+            });
+            host.get(..dot?)?
+        }
+        _ => return None,
+    };
+    let endpoint = host.get(bucket.len() + 1..)?;
+    Some((bucket, endpoint))
+}
+
+/// The root of a URL, without the bucket in its host.
+fn endpoint(kind: ServerKind, url: &str) -> Option<String> {
     let uri = target::uri(url)?;
-    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+    let host = uri.host()?.to_ascii_lowercase();
+    let host = bucket_in_host(kind, &host).map_or(&*host, |(_, endpoint)| endpoint);
+    let port = uri
+        .port_u16()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{}://{host}{port}", uri.scheme_str()?))
 }
 
 #[cfg(test)]
@@ -266,7 +285,7 @@ mod tests {
         }
     }
 
-    fn fix(kind: Kind, url: &str) -> Fix {
+    fn fix(kind: ServerKind, url: &str) -> Fix {
         let server = Server {
             kind,
             evidence: String::new(),
@@ -279,83 +298,83 @@ mod tests {
     fn each_server_gets_the_fix_in_its_own_form() {
         let cases = [
             (
-                Kind::AmazonS3,
+                ServerKind::AmazonS3,
                 "https://photos.s3.eu-central-1.amazonaws.com/k",
                 "aws s3api put-bucket-cors --bucket photos ",
             ),
             (
-                Kind::AmazonS3,
+                ServerKind::AmazonS3,
                 "https://s3.amazonaws.com/photos/k",
                 "--bucket photos ",
             ),
             (
-                Kind::AmazonS3,
+                ServerKind::AmazonS3,
                 "https://my.photos.s3.amazonaws.com/k",
                 "--bucket my.photos ",
             ),
             (
-                Kind::SeaweedFs,
+                ServerKind::SeaweedFs,
                 "http://127.0.0.1:8333/photos/k",
                 "put-bucket-cors --endpoint-url http://127.0.0.1:8333 --bucket photos ",
             ),
-            (Kind::Ceph, "https://rgw.example/", "--bucket BUCKET "),
+            (ServerKind::Ceph, "https://rgw.example/", "--bucket BUCKET "),
             (
-                Kind::Minio,
+                ServerKind::Minio,
                 "http://minio.example/photos/k",
                 "mc cors set ALIAS/photos cors.xml",
             ),
             (
-                Kind::Minio,
+                ServerKind::Minio,
                 "http://minio.example/photos/k",
                 "cors_allow_origin=https://app.example",
             ),
             (
-                Kind::R2,
+                ServerKind::R2,
                 "https://photos.acc.r2.cloudflarestorage.com/k",
                 "wrangler r2 bucket cors set photos --file",
             ),
             (
-                Kind::R2,
+                ServerKind::R2,
                 "https://acc.r2.cloudflarestorage.com/photos/k",
                 "set photos ",
             ),
             (
-                Kind::Gcs,
+                ServerKind::Gcs,
                 "https://storage.googleapis.com/photos/k",
                 "gs://photos --cors-file",
             ),
             (
-                Kind::Gcs,
+                ServerKind::Gcs,
                 "https://photos.storage.googleapis.com/k",
                 "gs://photos ",
             ),
             (
-                Kind::Azure,
+                ServerKind::Azure,
                 "https://a.blob.core.windows.net/c/k",
                 "--methods PUT --origins https://app.example",
             ),
             (
-                Kind::Nginx,
+                ServerKind::Nginx,
                 "http://a.example/",
                 "add_header Access-Control-Allow-Headers \"content-type\" always;",
             ),
             (
-                Kind::Caddy,
+                ServerKind::Caddy,
                 "http://a.example/",
                 "Access-Control-Expose-Headers \"etag\"",
             ),
             (
-                Kind::Apache,
+                ServerKind::Apache,
                 "http://a.example/",
                 "Header always set Access-Control-Allow-Credentials \"true\"",
             ),
             (
-                Kind::S3cors,
+                ServerKind::S3cors,
                 "http://a.example/",
                 "<AllowedOrigin>https://app.example</AllowedOrigin>",
             ),
             (
-                Kind::Unknown,
+                ServerKind::Unknown,
                 "http://a.example/",
                 "Access-Control-Allow-Methods: PUT\n",
             ),
@@ -367,9 +386,73 @@ mod tests {
     }
 
     #[test]
+    fn the_bucket_is_found_in_the_host_or_in_the_path() {
+        let cases = [
+            (
+                ServerKind::Ceph,
+                "https://photos.nyc3.digitaloceanspaces.com/cat.jpg",
+                "photos",
+                "https://nyc3.digitaloceanspaces.com",
+            ),
+            (
+                ServerKind::Ceph,
+                "https://nyc3.digitaloceanspaces.com/photos/cat.jpg",
+                "photos",
+                "https://nyc3.digitaloceanspaces.com",
+            ),
+            (
+                ServerKind::B2,
+                "https://photos.s3.us-west-004.backblazeb2.com/cat.jpg",
+                "photos",
+                "https://s3.us-west-004.backblazeb2.com",
+            ),
+            (
+                ServerKind::B2,
+                "https://s3.us-west-004.backblazeb2.com/photos/cat.jpg",
+                "photos",
+                "https://s3.us-west-004.backblazeb2.com",
+            ),
+            (
+                ServerKind::B2,
+                "https://f004.backblazeb2.com/file/photos/cat.jpg",
+                "photos",
+                "https://f004.backblazeb2.com",
+            ),
+            (
+                ServerKind::OtherS3,
+                "https://my.photos.s3.eu-central-1.wasabisys.com/cat.jpg",
+                "my.photos",
+                "https://s3.eu-central-1.wasabisys.com",
+            ),
+            (
+                ServerKind::OtherS3,
+                "http://127.0.0.1:9000/photos/cat.jpg",
+                "photos",
+                "http://127.0.0.1:9000",
+            ),
+            (
+                ServerKind::R2,
+                "https://pub-1.r2.dev/cat.jpg",
+                "BUCKET",
+                "https://pub-1.r2.dev",
+            ),
+            (
+                ServerKind::AmazonS3,
+                "https://photos.s3-eu-west-1.amazonaws.com/cat.jpg",
+                "photos",
+                "https://s3-eu-west-1.amazonaws.com",
+            ),
+        ];
+        for (kind, url, name, root) in cases {
+            assert_eq!(bucket(kind, url), name, "{url}");
+            assert_eq!(endpoint(kind, url).as_deref(), Some(root), "{url}");
+        }
+    }
+
+    #[test]
     fn nothing_leaves_its_word_in_a_shell() {
         assert_eq!(word("a'; rm -rf /"), r"'a'\''; rm -rf /'");
-        let fix = fix(Kind::AmazonS3, "https://s3.amazonaws.com/$(reboot)/k");
+        let fix = fix(ServerKind::AmazonS3, "https://s3.amazonaws.com/$(reboot)/k");
         assert!(fix.code.contains("--bucket '$(reboot)'"), "{}", fix.code);
     }
 
@@ -380,7 +463,7 @@ mod tests {
             ..wanted()
         };
         let server = Server {
-            kind: Kind::AmazonS3,
+            kind: ServerKind::AmazonS3,
             evidence: String::new(),
             front: None,
         };

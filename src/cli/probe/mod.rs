@@ -2,12 +2,12 @@
 
 mod checks;
 mod client;
-mod conduct;
+mod exchange;
 mod finding;
 mod fix;
-mod look;
 mod reason;
 mod report;
+mod response_findings;
 mod server;
 mod target;
 mod tls;
@@ -19,17 +19,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tokio::task::LocalSet;
 
-use crate::cors::fetch::{
-    Credentials, Mode, ScriptRequest, is_safelisted_method, normalized_method,
-};
+use crate::cors::fetch::{Credentials, Mode, ScriptRequest, normalized_method};
 
 use super::manual::Manual;
 use super::output::{Failure, Format, NO, UNREACHED, YES, complain, has_colours, print};
 use super::process;
 use client::Client;
-use conduct::conduct;
+use exchange::conduct;
 use fix::Fix;
-use report::{Report, Result as Got};
+use report::{ProbeOutcome, Report};
 use server::Server;
 use target::Resolve;
 use wanted::Wanted;
@@ -149,9 +147,9 @@ impl Probe {
             Format::Json => format!("{:#}\n", report.to_json()),
             Format::Human => report.to_text(has_colours(&io::stdout())),
         })?;
-        if report.result() == Got::Unreached {
+        if report.result() == ProbeOutcome::Unreached {
             let error = report
-                .conducted
+                .exchanged
                 .steps
                 .iter()
                 .find_map(|step| step.answer.as_ref().err());
@@ -169,43 +167,39 @@ async fn probe(
     read: Vec<String>,
     may_send: bool,
 ) -> Result<Report, Failure> {
-    let conducted = conduct(&mut client, request, may_send).await;
-    if conducted.is_unsent && conducted.preflight().is_none() {
-        let method = normalized_method(&conducted.exchange.request.method);
-        debug_assert!(
-            is_safelisted_method(&method),
-            "other methods need a preflight"
-        );
+    let exchanged = conduct(&mut client, request, may_send).await;
+    if exchanged.is_unsent && exchanged.preflight().is_none() {
+        let method = normalized_method(&exchanged.exchange.request.method);
         return Err(Failure::Usage(format!(
             "a browser sends this {method} without a preflight, so only sending it shows what the server answers: --send does that"
         )));
     }
-    let mut findings = look::look(&conducted, &read);
+    let mut findings = response_findings::look(&exchanged, &read);
     let mut checks = Vec::new();
-    if look::is_reached(&conducted) {
-        let checked = checks::check(&mut client, &conducted).await;
+    if response_findings::is_reached(&exchanged) {
+        let checked = checks::check(&mut client, &exchanged).await;
         findings.extend(checked.findings);
         checks = checked.steps;
     }
     findings.sort_by_key(|finding| finding.severity);
-    let url = conducted
+    let url = exchanged
         .last
         .as_ref()
-        .map_or(&*conducted.exchange.request.url, |hop| &*hop.url);
-    let answers = conducted.steps.iter().chain(&checks);
+        .map_or(&*exchanged.exchange.request.url, |hop| &*hop.url);
+    let answers = exchanged.steps.iter().chain(&checks);
     let answers = answers
         .filter(|step| same_server(&step.sent.url, url))
         .filter_map(|step| step.answer.as_ref().ok());
     let server = Server::of(url, answers);
-    let fix = Fix::of(&server, url, &Wanted::of(&conducted, &read));
+    let fix = Fix::of(&server, url, &Wanted::of(&exchanged, &read));
     let mut report = Report {
-        conducted,
+        exchanged,
         checks,
         findings,
         server,
         fix: Some(fix),
     };
-    if report.is_satisfied() || report.result() == Got::Unreached {
+    if report.is_satisfied() || report.result() == ProbeOutcome::Unreached {
         report.fix = None;
     }
     Ok(report)

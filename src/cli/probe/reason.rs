@@ -6,19 +6,23 @@ use http::header::LOCATION;
 use crate::cors::fetch::{Failure, OriginValue, Reason, Step};
 
 use super::client::Answer;
-use super::conduct::Conducted;
+use super::exchange::ProbeExchange;
 
 /// What is wrong, in a sentence with the remedy.
-pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
-    let request = &conducted.exchange.request;
-    let origin = conducted
+pub(super) fn why(exchanged: &ProbeExchange, failure: &Failure) -> String {
+    super::super::redact::text(&sentence(exchanged, failure))
+}
+
+fn sentence(exchanged: &ProbeExchange, failure: &Failure) -> String {
+    let request = &exchanged.exchange.request;
+    let origin = exchanged
         .last
         .as_ref()
         .and_then(|hop| hop.origin.as_deref())
         .unwrap_or(&request.origin);
     let answer = match failure.step {
-        Step::Preflight => conducted.preflight(),
-        Step::Request | Step::Response => conducted.response(),
+        Step::Preflight => exchanged.preflight(),
+        Step::Request | Step::Response => exchanged.response(),
     };
     let what = match failure.step {
         Step::Preflight => "the preflight's answer",
@@ -29,13 +33,13 @@ pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
             "no script can use this method".to_owned()
         }
         Reason::UrlCredentials => "browsers refuse URLs with a user name or a password".to_owned(),
-        Reason::NoAnswer => no_answer(conducted),
+        Reason::NoAnswer => no_answer(exchanged),
         Reason::Status(status) => status_text(*status, answer),
         Reason::PreflightRedirect(status) => {
             let location = answer.and_then(|answer| answer.fields.get(LOCATION));
             let location =
                 location.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            let url = conducted
+            let url = exchanged
                 .last
                 .as_ref()
                 .map_or(&*request.url, |hop| &*hop.url);
@@ -52,7 +56,7 @@ pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
                 status.as_u16()
             )
         }
-        Reason::MissingAllowOrigin(status) => missing(conducted, failure.step, *status, answer),
+        Reason::MissingAllowOrigin(status) => missing(exchanged, failure.step, *status, answer),
         Reason::WildcardWithCredentials => format!(
             "Access-Control-Allow-Origin is `*`, which never allows credentials: send `{origin}` and Access-Control-Allow-Credentials: \
              true, or leave the credentials out (`credentials: \"omit\"`)"
@@ -72,8 +76,8 @@ pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
             "Access-Control-Allow-Headers is not a list: `{}` is not a token. Separate names by commas",
             list.token
         ),
-        Reason::Method(method) => method_text(method, conducted),
-        Reason::Header(name) => header_text(name, conducted),
+        Reason::Method(method) => method_text(method, exchanged),
+        Reason::Header(name) => header_text(name, exchanged),
         Reason::RedirectCredentials(_) => {
             "a redirect leads to a URL with a user name or a password, which browsers refuse"
                 .to_owned()
@@ -90,8 +94,8 @@ pub(super) fn why(conducted: &Conducted, failure: &Failure) -> String {
     }
 }
 
-fn no_answer(conducted: &Conducted) -> String {
-    let failed = conducted.steps.iter().rev().find_map(|step| {
+fn no_answer(exchanged: &ProbeExchange) -> String {
+    let failed = exchanged.steps.iter().rev().find_map(|step| {
         let error = step.answer.as_ref().err()?;
         Some((step, error))
     });
@@ -136,7 +140,7 @@ fn status_text(status: StatusCode, answer: Option<&Answer>) -> String {
 }
 
 fn missing(
-    conducted: &Conducted,
+    exchanged: &ProbeExchange,
     step: Step,
     status: StatusCode,
     answer: Option<&Answer>,
@@ -158,7 +162,7 @@ fn missing(
              of the status. Correct the request, and have the server send the CORS fields on errors too (nginx: `add_header … \
              always`).{message}"
         ),
-        _ if conducted.preflight().is_some() => format!(
+        _ if exchanged.preflight().is_some() => format!(
             "the preflight passes, but the response itself ({code}) has no Access-Control-Allow-Origin: both need it"
         ),
         _ => format!(
@@ -184,7 +188,7 @@ fn mismatch(origin: &str, found: &OriginValue) -> String {
         "null" => "`null` allows sandboxed pages and files only: send the origin that asks",
         value if value.trim_end_matches('/') == origin => "an origin has no slash at its end",
         value if value.eq_ignore_ascii_case(origin) => {
-            "origins are compared case by case: write it in lower case"
+            "origins are case-sensitive: write it in lower case"
         }
         value if value.contains('*') => "browsers know no patterns: send the origin that asks",
         value if host(value) == host(origin) => "scheme and port count too",
@@ -200,12 +204,12 @@ fn host(origin: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(host, _)| host)
 }
 
-fn allowed(conducted: &Conducted, name: &http::HeaderName) -> Option<String> {
-    super::checks::combined(&conducted.preflight()?.fields, name)
+fn allowed(exchanged: &ProbeExchange, name: &http::HeaderName) -> Option<String> {
+    super::checks::combined(&exchanged.preflight()?.fields, name)
 }
 
-fn method_text(method: &str, conducted: &Conducted) -> String {
-    let list = allowed(conducted, &http::header::ACCESS_CONTROL_ALLOW_METHODS);
+fn method_text(method: &str, exchanged: &ProbeExchange) -> String {
+    let list = allowed(exchanged, &http::header::ACCESS_CONTROL_ALLOW_METHODS);
     let Some(list) = list else {
         return format!(
             "the preflight's answer has no Access-Control-Allow-Methods: {method} has to be listed"
@@ -214,7 +218,7 @@ fn method_text(method: &str, conducted: &Conducted) -> String {
     let elements = || list.split(',').map(str::trim);
     let hint = match () {
         () if elements().any(|one| one.eq_ignore_ascii_case(method)) => {
-            ": methods are compared case by case, and `fetch` writes only DELETE, GET, HEAD, OPTIONS, POST and PUT in capitals"
+            ": methods are case-sensitive, and `fetch` writes only DELETE, GET, HEAD, OPTIONS, POST and PUT in capitals"
         }
         () if elements().any(|one| one == "*") => ": with credentials, `*` is not a wildcard",
         () => "",
@@ -222,8 +226,8 @@ fn method_text(method: &str, conducted: &Conducted) -> String {
     format!("Access-Control-Allow-Methods is `{list}`, which does not allow {method}{hint}")
 }
 
-fn header_text(name: &str, conducted: &Conducted) -> String {
-    let list = allowed(conducted, &http::header::ACCESS_CONTROL_ALLOW_HEADERS);
+fn header_text(name: &str, exchanged: &ProbeExchange) -> String {
+    let list = allowed(exchanged, &http::header::ACCESS_CONTROL_ALLOW_HEADERS);
     let Some(list) = list else {
         return format!(
             "the preflight's answer has no Access-Control-Allow-Headers: {name} has to be listed"

@@ -10,14 +10,14 @@ use crate::explain::verdict_to_json;
 use super::super::explain_text::Text;
 use super::super::json_text::title_case;
 use super::super::redact;
-use super::conduct::{Conducted, Kind, Step};
+use super::exchange::{ProbeExchange, Step, StepKind};
 use super::finding::{Finding, Severity};
 use super::fix::Fix;
 use super::server::Server;
 
 /// Everything that is reported.
 pub(super) struct Report {
-    pub(super) conducted: Conducted,
+    pub(super) exchanged: ProbeExchange,
     /// Requests that no browser makes.
     pub(super) checks: Vec<Step>,
     pub(super) findings: Vec<Finding>,
@@ -28,7 +28,7 @@ pub(super) struct Report {
 
 /// What the script gets, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Result {
+pub(super) enum ProbeOutcome {
     Readable,
     Blocked,
     /// The preflight passes; the request was not sent.
@@ -37,7 +37,7 @@ pub(super) enum Result {
     Unreached,
 }
 
-impl Result {
+impl ProbeOutcome {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Readable => "readable",
@@ -49,17 +49,17 @@ impl Result {
 }
 
 impl Report {
-    pub(super) fn result(&self) -> Result {
+    pub(super) fn result(&self) -> ProbeOutcome {
         let is_mixed = self
             .findings
             .iter()
             .any(|finding| finding.id == "mixed_content");
-        match self.conducted.verdict.outcome {
-            _ if !super::look::is_reached(&self.conducted) => Result::Unreached,
-            _ if is_mixed => Result::Blocked,
-            _ if self.conducted.is_unsent => Result::Unsent,
-            Outcome::Readable | Outcome::Opaque => Result::Readable,
-            Outcome::Blocked => Result::Blocked,
+        match self.exchanged.verdict.outcome {
+            _ if !super::response_findings::is_reached(&self.exchanged) => ProbeOutcome::Unreached,
+            _ if is_mixed => ProbeOutcome::Blocked,
+            _ if self.exchanged.is_unsent => ProbeOutcome::Unsent,
+            Outcome::Readable | Outcome::Opaque => ProbeOutcome::Readable,
+            Outcome::Blocked => ProbeOutcome::Blocked,
         }
     }
 
@@ -69,23 +69,26 @@ impl Report {
             .findings
             .iter()
             .any(|finding| finding.id == "field_not_exposed");
-        matches!(self.result(), Result::Readable | Result::Unsent) && !lacks
+        matches!(self.result(), ProbeOutcome::Readable | ProbeOutcome::Unsent) && !lacks
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let request = &self.conducted.exchange.request;
-        let steps = self.conducted.steps.iter().chain(&self.checks);
+        let request = &self.exchanged.exchange.request;
+        let steps = self.exchanged.steps.iter().chain(&self.checks);
         let findings = self.findings.iter().map(|finding| {
             json!({ "id": finding.id, "severity": finding.severity.as_str(), "text": finding.text })
         });
-        let is_known = matches!(self.result(), Result::Readable | Result::Blocked);
+        let is_known = matches!(
+            self.result(),
+            ProbeOutcome::Readable | ProbeOutcome::Blocked
+        );
         json!({
             "url": redact::url(&request.url),
             "origin": request.origin,
             "method": request.method,
             "outcome": self.result().as_str(),
             "satisfied": self.is_satisfied(),
-            "verdict": is_known.then(|| verdict_to_json(&redact::verdict(&self.conducted.verdict))),
+            "verdict": is_known.then(|| verdict_to_json(&redact::verdict(&self.exchanged.verdict))),
             "exchange": steps.map(step_json).collect::<Vec<_>>(),
             "server": {
                 "kind": self.server.kind.as_str(),
@@ -100,7 +103,7 @@ impl Report {
 
     pub(super) fn to_text(&self, has_colours: bool) -> String {
         let mut text = Text::new(has_colours);
-        let request = &self.conducted.exchange.request;
+        let request = &self.exchanged.exchange.request;
         let subject = format!(
             "{} {} from {}",
             request.method,
@@ -108,30 +111,30 @@ impl Report {
             request.origin
         );
         let (colour, title) = match self.result() {
-            Result::Readable if !self.is_satisfied() => (AnsiColor::Red, "NOT ALL READABLE"),
-            Result::Readable => (AnsiColor::Green, "READABLE"),
-            Result::Blocked => (AnsiColor::Red, "BLOCKED"),
-            Result::Unsent => (AnsiColor::Yellow, "PREFLIGHT PASSES"),
-            Result::Unreached => (AnsiColor::Red, "NOT REACHED"),
+            ProbeOutcome::Readable if !self.is_satisfied() => (AnsiColor::Red, "NOT ALL READABLE"),
+            ProbeOutcome::Readable => (AnsiColor::Green, "READABLE"),
+            ProbeOutcome::Blocked => (AnsiColor::Red, "BLOCKED"),
+            ProbeOutcome::Unsent => (AnsiColor::Yellow, "PREFLIGHT PASSES"),
+            ProbeOutcome::Unreached => (AnsiColor::Red, "NOT REACHED"),
         };
         text.styled(colour.on_default().bold(), 0, format!("{title}: {subject}"));
         match self.result() {
-            Result::Readable => {
-                let readable = self.conducted.verdict.readable_headers.join(", ");
+            ProbeOutcome::Readable => {
+                let readable = self.exchanged.verdict.readable_headers.join(", ");
                 text.line(1, format!("readable fields: {readable}"));
             }
-            Result::Unsent => text.line(
+            ProbeOutcome::Unsent => text.line(
                 1,
                 "the request itself was not sent: --send sends it, without a body",
             ),
-            Result::Blocked | Result::Unreached => {}
+            ProbeOutcome::Blocked | ProbeOutcome::Unreached => {}
         }
-        if let Some(error) = &self.conducted.verdict.error
-            && self.result() == Result::Blocked
+        if let Some(error) = redact::verdict(&self.exchanged.verdict).error
+            && self.result() == ProbeOutcome::Blocked
         {
             text.line(1, format!("reason: {} {}", error.name, error.parameter));
         }
-        for step in &self.conducted.steps {
+        for step in &self.exchanged.steps {
             text.blank();
             show(&mut text, step);
         }
@@ -175,8 +178,8 @@ impl Report {
 
     /// What each browser's console prints.
     fn consoles(&self, text: &mut Text) {
-        let messages = redact::verdict(&self.conducted.verdict).messages;
-        if messages.is_empty() || self.result() != Result::Blocked {
+        let messages = redact::verdict(&self.exchanged.verdict).messages;
+        if messages.is_empty() || self.result() != ProbeOutcome::Blocked {
             return;
         }
         text.blank();
@@ -184,7 +187,7 @@ impl Report {
         for (engine, message) in messages {
             text.line(1, format!("{engine}: {message}"));
         }
-        for (engine, difference) in &self.conducted.verdict.differs {
+        for (engine, difference) in &self.exchanged.verdict.differs {
             text.line(
                 1,
                 format!("{engine} differs: {}", difference.outcome.as_str()),
@@ -267,9 +270,9 @@ fn is_shown(name: &str) -> bool {
 
 fn show(text: &mut Text, step: &Step) {
     let name = match step.kind {
-        Kind::Preflight => "preflight",
-        Kind::Request => "request",
-        Kind::Check => "check",
+        StepKind::Preflight => "preflight",
+        StepKind::Request => "request",
+        StepKind::Check => "check",
     };
     text.title(format!(
         "{name}: {} {}",

@@ -7,7 +7,7 @@ use super::target;
 
 /// A kind of server whose CORS settings have a form of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServerKind {
     S3cors,
     AmazonS3,
     Minio,
@@ -31,14 +31,14 @@ pub(super) enum Kind {
 /// A server as it looks from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
-    pub(super) kind: Kind,
+    pub(super) kind: ServerKind,
     /// What says so; empty: nothing does.
     pub(super) evidence: String,
     /// What stands in front of it, as far as it says.
     pub(super) front: Option<&'static str>,
 }
 
-impl Kind {
+impl ServerKind {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::S3cors => "s3cors",
@@ -102,64 +102,64 @@ impl Kind {
 }
 
 /// Values of `Server`, by how they begin, in lower case.
-const SERVERS: [(&str, Kind); 17] = [
-    ("amazons3", Kind::AmazonS3),
-    ("minio", Kind::Minio),
-    ("uploadserver", Kind::Gcs),
-    ("ceph", Kind::Ceph),
-    ("seaweedfs", Kind::SeaweedFs),
-    ("seaweed", Kind::SeaweedFs),
-    ("windows-azure-", Kind::Azure),
-    ("blob service", Kind::Azure),
-    ("wasabis3", Kind::OtherS3),
-    ("rustfs", Kind::OtherS3),
-    ("garage", Kind::OtherS3),
-    ("nginx", Kind::Nginx),
-    ("openresty", Kind::Nginx),
-    ("apache", Kind::Apache),
-    ("caddy", Kind::Caddy),
-    ("traefik", Kind::Traefik),
-    ("envoy", Kind::Envoy),
+const SERVERS: [(&str, ServerKind); 17] = [
+    ("amazons3", ServerKind::AmazonS3),
+    ("minio", ServerKind::Minio),
+    ("uploadserver", ServerKind::Gcs),
+    ("ceph", ServerKind::Ceph),
+    ("seaweedfs", ServerKind::SeaweedFs),
+    ("seaweed", ServerKind::SeaweedFs),
+    ("windows-azure-", ServerKind::Azure),
+    ("blob service", ServerKind::Azure),
+    ("wasabis3", ServerKind::OtherS3),
+    ("rustfs", ServerKind::OtherS3),
+    ("garage", ServerKind::OtherS3),
+    ("nginx", ServerKind::Nginx),
+    ("openresty", ServerKind::Nginx),
+    ("apache", ServerKind::Apache),
+    ("caddy", ServerKind::Caddy),
+    ("traefik", ServerKind::Traefik),
+    ("envoy", ServerKind::Envoy),
 ];
 
 /// Hosts of services, by how their names end.
-const HOSTS: [(&str, Kind); 9] = [
-    (".r2.cloudflarestorage.com", Kind::R2),
-    (".r2.dev", Kind::R2),
-    (".backblazeb2.com", Kind::B2),
-    (".blob.core.windows.net", Kind::Azure),
-    ("storage.googleapis.com", Kind::Gcs),
-    (".amazonaws.com", Kind::AmazonS3),
-    (".amazonaws.com.cn", Kind::AmazonS3),
-    (".digitaloceanspaces.com", Kind::Ceph),
-    (".wasabisys.com", Kind::OtherS3),
+const HOSTS: [(&str, ServerKind); 9] = [
+    (".r2.cloudflarestorage.com", ServerKind::R2),
+    (".r2.dev", ServerKind::R2),
+    (".backblazeb2.com", ServerKind::B2),
+    (".blob.core.windows.net", ServerKind::Azure),
+    ("storage.googleapis.com", ServerKind::Gcs),
+    (".amazonaws.com", ServerKind::AmazonS3),
+    (".amazonaws.com.cn", ServerKind::AmazonS3),
+    (".digitaloceanspaces.com", ServerKind::Ceph),
+    (".wasabisys.com", ServerKind::OtherS3),
 ];
 
 /// Fields that only one server sends, by how their names begin.
-const FIELDS: [(&str, Kind); 9] = [
-    ("x-minio-", Kind::Minio),
-    ("x-goog-", Kind::Gcs),
-    ("x-guploader-", Kind::Gcs),
-    ("x-rgw-", Kind::Ceph),
-    ("x-seaweedfs-", Kind::SeaweedFs),
-    ("x-bz-", Kind::B2),
-    ("x-ms-request-id", Kind::Azure),
-    ("x-amz-request-id", Kind::OtherS3),
-    ("x-envoy-", Kind::Envoy),
+const FIELDS: [(&str, ServerKind); 9] = [
+    ("x-minio-", ServerKind::Minio),
+    ("x-goog-", ServerKind::Gcs),
+    ("x-guploader-", ServerKind::Gcs),
+    ("x-rgw-", ServerKind::Ceph),
+    ("x-seaweedfs-", ServerKind::SeaweedFs),
+    ("x-bz-", ServerKind::B2),
+    ("x-ms-request-id", ServerKind::Azure),
+    ("x-amz-request-id", ServerKind::OtherS3),
+    ("x-envoy-", ServerKind::Envoy),
 ];
 
 impl Server {
     /// What the answers of one server say.
     pub(super) fn of<'a>(url: &str, answers: impl Iterator<Item = &'a Answer>) -> Self {
-        let mut found: Option<(Kind, String)> = None;
+        let mut found: Option<(ServerKind, String)> = None;
         let mut front = None;
         for answer in answers {
             front = front.or_else(|| cache(&answer.fields));
             for (kind, evidence) in signs(url, answer) {
                 let rank = |kind| match kind {
-                    Kind::S3cors => 3,
+                    ServerKind::S3cors => 3,
                     kind if kind_is_store(kind) => 2,
-                    Kind::OtherS3 => 1,
+                    ServerKind::OtherS3 => 1,
                     _ => 0,
                 };
                 let is_better = found
@@ -179,7 +179,7 @@ impl Server {
                 }
             }
         }
-        let (kind, evidence) = found.unwrap_or((Kind::Unknown, String::new()));
+        let (kind, evidence) = found.unwrap_or((ServerKind::Unknown, String::new()));
         Self {
             kind,
             evidence,
@@ -188,12 +188,12 @@ impl Server {
     }
 }
 
-fn kind_is_store(kind: Kind) -> bool {
-    kind != Kind::OtherS3 && (kind.has_buckets() || kind == Kind::Azure)
+fn kind_is_store(kind: ServerKind) -> bool {
+    kind != ServerKind::OtherS3 && (kind.has_buckets() || kind == ServerKind::Azure)
 }
 
 /// Everything in an answer that tells a kind of server.
-fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
+fn signs(url: &str, answer: &Answer) -> Vec<(ServerKind, String)> {
     let mut signs = Vec::new();
     let text = |name: &str| {
         let values = answer.fields.get_all(name).iter();
@@ -204,7 +204,7 @@ fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
     let marks = [("via", " s3cors"), ("x-amz-id-2", "s3cors")];
     for (name, mark) in marks {
         for value in text(name).into_iter().filter(|value| value.ends_with(mark)) {
-            signs.push((Kind::S3cors, format!("{name}: {value}")));
+            signs.push((ServerKind::S3cors, format!("{name}: {value}")));
         }
     }
     for value in text("server") {
@@ -215,7 +215,7 @@ fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
     }
     for value in text("x-powered-by") {
         if value.eq_ignore_ascii_case("express") {
-            signs.push((Kind::Express, format!("x-powered-by: {value}")));
+            signs.push((ServerKind::Express, format!("x-powered-by: {value}")));
         }
     }
     let host = target::uri(url).and_then(|uri| Some(uri.host()?.to_ascii_lowercase()));
@@ -224,7 +224,7 @@ fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
             host.strip_suffix(end)
                 .is_some_and(|rest| rest.is_empty() || end.starts_with('.') || rest.ends_with('.'))
         })
-        && (*kind != Kind::AmazonS3
+        && (*kind != ServerKind::AmazonS3
             || host
                 .split('.')
                 .any(|label| label == "s3" || label.starts_with("s3-")))
@@ -236,12 +236,12 @@ fn signs(url: &str, answer: &Answer) -> Vec<(Kind, String)> {
         .iter()
         .any(|value| value.starts_with("Werkzeug/"));
     if is_flask && answer.fields.contains_key("x-amzn-requestid") {
-        signs.push((Kind::OtherS3, "the field x-amzn-requestid".to_owned()));
+        signs.push((ServerKind::OtherS3, "the field x-amzn-requestid".to_owned()));
     }
     // Ceph's request ids have a form of their own.
     for value in text("x-amz-request-id") {
         if value.starts_with("tx0") && value.matches('-').count() >= 2 {
-            signs.push((Kind::Ceph, format!("x-amz-request-id: {value}")));
+            signs.push((ServerKind::Ceph, format!("x-amz-request-id: {value}")));
         }
     }
     for name in answer.fields.keys() {
@@ -305,94 +305,109 @@ mod tests {
                     ("server", "AmazonS3"),
                     ("x-amz-request-id", "4442587FB7D0A2F9"),
                 ][..],
-                Kind::AmazonS3,
+                ServerKind::AmazonS3,
                 None,
             ),
             (
                 here,
                 &[("server", "MinIO"), ("x-amz-request-id", "17")],
-                Kind::Minio,
+                ServerKind::Minio,
                 None,
             ),
             (
                 here,
                 &[("server", "nginx/1.22.1"), ("x-minio-deployment-id", "x")],
-                Kind::Minio,
+                ServerKind::Minio,
                 Some("nginx"),
             ),
             (
                 here,
                 &[("server", "UploadServer"), ("x-goog-hash", "x")],
-                Kind::Gcs,
+                ServerKind::Gcs,
                 None,
             ),
             (
                 here,
                 &[("x-amz-request-id", "tx00000a1b2c-0065-10-default")],
-                Kind::Ceph,
+                ServerKind::Ceph,
                 None,
             ),
             (
                 here,
                 &[("server", "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0")],
-                Kind::Azure,
+                ServerKind::Azure,
                 None,
             ),
-            (here, &[("server", "nginx")], Kind::Nginx, None),
-            (here, &[("server", "Caddy")], Kind::Caddy, None),
+            (here, &[("server", "nginx")], ServerKind::Nginx, None),
+            (here, &[("server", "Caddy")], ServerKind::Caddy, None),
             (
                 here,
                 &[("server", "Apache/2.4.57 (Debian)")],
-                Kind::Apache,
+                ServerKind::Apache,
                 None,
             ),
-            (here, &[("x-powered-by", "Express")], Kind::Express, None),
+            (
+                here,
+                &[("x-powered-by", "Express")],
+                ServerKind::Express,
+                None,
+            ),
             (
                 here,
                 &[("via", "1.1 s3cors"), ("server", "MinIO")],
-                Kind::S3cors,
+                ServerKind::S3cors,
                 None,
             ),
-            (here, &[("x-amz-request-id", "x")], Kind::OtherS3, None),
+            (
+                here,
+                &[("x-amz-request-id", "x")],
+                ServerKind::OtherS3,
+                None,
+            ),
             (
                 here,
                 &[("server", "cloudflare")],
-                Kind::Unknown,
+                ServerKind::Unknown,
                 Some("Cloudflare"),
             ),
-            (here, &[], Kind::Unknown, None),
+            (here, &[], ServerKind::Unknown, None),
             (
                 here,
                 &[
                     ("server", "Werkzeug/3.1.9 Python/3.11.7"),
                     ("x-amzn-requestid", "x"),
                 ],
-                Kind::OtherS3,
+                ServerKind::OtherS3,
                 None,
             ),
             (
                 "https://x.execute-api.eu-central-1.amazonaws.com/k",
                 &[],
-                Kind::Unknown,
+                ServerKind::Unknown,
                 None,
             ),
             (
                 "https://b.s3.eu-central-1.amazonaws.com/k",
                 &[],
-                Kind::AmazonS3,
+                ServerKind::AmazonS3,
                 None,
             ),
             (
                 "https://acc.r2.cloudflarestorage.com/b",
                 &[("server", "cloudflare")],
-                Kind::R2,
+                ServerKind::R2,
                 Some("Cloudflare"),
             ),
-            ("https://storage.googleapis.com/b", &[], Kind::Gcs, None),
+            (
+                "https://storage.googleapis.com/b",
+                &[],
+                ServerKind::Gcs,
+                None,
+            ),
             (
                 "https://notstorage.googleapis.com/b",
                 &[],
-                Kind::Unknown,
+                ServerKind::Unknown,
                 None,
             ),
         ];
@@ -403,7 +418,7 @@ mod tests {
                 (kind, front),
                 "{url} {fields:?}"
             );
-            assert_eq!(server.evidence.is_empty(), kind == Kind::Unknown);
+            assert_eq!(server.evidence.is_empty(), kind == ServerKind::Unknown);
         }
     }
 }

@@ -9,18 +9,21 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use crate::cors::as_browsers_write;
 use crate::cors::fetch::{is_forbidden_method, normalized_method, origin_of};
 
+use super::super::redact;
+
 /// Reads a URL as a browser does, far enough to request it.
 pub(super) fn url(text: &str) -> Result<String, String> {
     let written = text.trim();
+    let shown = redact::url(written);
     let Some((scheme, rest)) = written.split_once("://") else {
         return Err(format!(
-            "`{written}` has no scheme: write http://{written} or https://{written}"
+            "`{shown}` has no scheme: write http://{shown} or https://{shown}"
         ));
     };
     let scheme = scheme.to_ascii_lowercase();
     if !matches!(&*scheme, "http" | "https") {
         return Err(format!(
-            "`{written}` has the scheme {scheme}: only http and https can be probed"
+            "`{shown}` has the scheme {scheme}: only http and https can be probed"
         ));
     }
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
@@ -37,7 +40,7 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     let host = crate::cors::ascii_host(host)
         .filter(|host| !host.is_empty())
         .ok_or_else(|| {
-            format!("`{written}` has no host that can be looked up: write it in punycode")
+            format!("`{shown}` has no host that can be looked up: write it in punycode")
         })?;
     let after = rest.get(authority.len()..).unwrap_or_default();
     let after = match after.split('#').next().unwrap_or_default() {
@@ -47,14 +50,14 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     let port = port.filter(|port| !port.is_empty());
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err(format!(
-            "`{written}` is not a URL: the port is not a number of 0 to 65535"
+            "`{shown}` is not a URL: the port is not a number of 0 to 65535"
         ));
     }
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
     let url = format!("{scheme}://{}{port}{after}", host.to_ascii_lowercase());
     if uri(&url).is_none() || origin_of(&url).is_none() {
         return Err(format!(
-            "`{written}` is not a URL: write http://HOST/PATH or https://HOST/PATH"
+            "`{shown}` is not a URL: write http://HOST/PATH or https://HOST/PATH"
         ));
     }
     Ok(url)

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cors::fetch::Credentials;
 use crate::cors::{CorsConfiguration, CorsRule, S3_METHODS};
 
-use super::conduct::Conducted;
+use super::exchange::ProbeExchange;
 
 /// How long the suggested settings let browsers cache a preflight.
 const MAX_AGE_SECONDS: u32 = 3600;
@@ -23,9 +23,9 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub(super) fn of(conducted: &Conducted, read: &[String]) -> Self {
-        let request = &conducted.exchange.request;
-        let hop = conducted.last.as_ref();
+    pub(super) fn of(exchanged: &ProbeExchange, read: &[String]) -> Self {
+        let request = &exchanged.exchange.request;
+        let hop = exchanged.last.as_ref();
         Self {
             origin: hop
                 .and_then(|hop| hop.origin.clone())

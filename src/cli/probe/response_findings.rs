@@ -6,10 +6,10 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, SET_COOKIE,
 };
 
-use crate::cors::fetch::{Credentials, Outcome, Step};
+use crate::cors::fetch::{Credentials, Engine, Outcome, Step, preflight_cache_seconds};
 
 use super::checks::combined;
-use super::conduct::{Conducted, Kind};
+use super::exchange::{ProbeExchange, StepKind};
 use super::finding::Finding;
 use super::reason::why;
 
@@ -24,42 +24,42 @@ const CORS_FIELDS: [HeaderName; 6] = [
 ];
 
 /// What the exchange shows, the reason of a refusal first.
-pub(super) fn look(conducted: &Conducted, read: &[String]) -> Vec<Finding> {
+pub(super) fn look(exchanged: &ProbeExchange, read: &[String]) -> Vec<Finding> {
     let mut found = Vec::new();
-    if let Some(failure) = &conducted.verdict.failure
-        && !conducted.is_unsent
+    if let Some(failure) = &exchanged.verdict.failure
+        && !exchanged.is_unsent
     {
         let id = match failure.step {
             Step::Preflight => "preflight_blocked",
             Step::Request | Step::Response => "response_blocked",
         };
-        found.push(Finding::error(id, why(conducted, failure)));
+        found.push(Finding::error(id, why(exchanged, failure)));
     }
-    unreadable(conducted, read, &mut found);
-    doubled(conducted, &mut found);
-    mixed_content(conducted, &mut found);
-    preflight_age(conducted, &mut found);
-    credentials(conducted, &mut found);
-    authorization(conducted, &mut found);
-    error_status(conducted, &mut found);
+    unreadable(exchanged, read, &mut found);
+    doubled(exchanged, &mut found);
+    mixed_content(exchanged, &mut found);
+    preflight_age(exchanged, &mut found);
+    credentials(exchanged, &mut found);
+    authorization(exchanged, &mut found);
+    error_status(exchanged, &mut found);
     found
 }
 
 /// The fields that the script wants to read and may not.
-pub(super) fn not_readable<'r>(conducted: &Conducted, read: &'r [String]) -> Vec<&'r String> {
-    let is_readable = conducted.verdict.outcome == Outcome::Readable && !conducted.is_unsent;
-    let readable = &conducted.verdict.readable_headers;
+pub(super) fn not_readable<'r>(exchanged: &ProbeExchange, read: &'r [String]) -> Vec<&'r String> {
+    let is_readable = exchanged.verdict.outcome == Outcome::Readable && !exchanged.is_unsent;
+    let readable = &exchanged.verdict.readable_headers;
     read.iter()
         .filter(|name| is_readable && !readable.contains(name))
         .collect()
 }
 
-fn unreadable(conducted: &Conducted, read: &[String], found: &mut Vec<Finding>) {
-    for name in not_readable(conducted, read) {
-        let is_sent = conducted
+fn unreadable(exchanged: &ProbeExchange, read: &[String], found: &mut Vec<Finding>) {
+    for name in not_readable(exchanged, read) {
+        let is_sent = exchanged
             .response()
             .is_some_and(|answer| answer.fields.contains_key(&**name));
-        let list = conducted
+        let list = exchanged
             .response()
             .and_then(|answer| combined(&answer.fields, &ACCESS_CONTROL_EXPOSE_HEADERS));
         let is_star = list
@@ -79,9 +79,9 @@ fn unreadable(conducted: &Conducted, read: &[String], found: &mut Vec<Finding>) 
     }
 }
 
-fn doubled(conducted: &Conducted, found: &mut Vec<Finding>) {
+fn doubled(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
     for name in CORS_FIELDS {
-        let count = conducted
+        let count = exchanged
             .answers()
             .map(|(_, answer)| answer.fields.get_all(&name).iter().count())
             .max()
@@ -99,11 +99,11 @@ fn doubled(conducted: &Conducted, found: &mut Vec<Finding>) {
     }
 }
 
-fn mixed_content(conducted: &Conducted, found: &mut Vec<Finding>) {
-    if !conducted.exchange.request.origin.starts_with("https://") {
+fn mixed_content(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
+    if !exchanged.exchange.request.origin.starts_with("https://") {
         return;
     }
-    let insecure = conducted
+    let insecure = exchanged
         .steps
         .iter()
         .map(|step| &*step.sent.url)
@@ -130,9 +130,16 @@ fn is_local(url: &str) -> bool {
     })
 }
 
-fn preflight_age(conducted: &Conducted, found: &mut Vec<Finding>) {
-    let cache = &conducted.verdict.cache_seconds;
-    let Some(preflight) = conducted.preflight().filter(|_| !cache.is_empty()) else {
+fn preflight_age(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
+    let cache = &exchanged.verdict.cache_seconds;
+    // After redirects, the answer that is forgotten first decides.
+    let preflights = exchanged
+        .answers()
+        .filter(|(step, _)| step.kind == StepKind::Preflight);
+    let shortest = preflights
+        .map(|(_, answer)| answer)
+        .min_by_key(|answer| preflight_cache_seconds(Engine::Chromium, &answer.fields));
+    let Some(preflight) = shortest.filter(|_| !cache.is_empty()) else {
         return;
     };
     let text = match combined(&preflight.fields, &ACCESS_CONTROL_MAX_AGE) {
@@ -148,12 +155,12 @@ fn preflight_age(conducted: &Conducted, found: &mut Vec<Finding>) {
     found.push(Finding::note("preflight_not_cached", text));
 }
 
-fn credentials(conducted: &Conducted, found: &mut Vec<Finding>) {
-    let request = &conducted.exchange.request;
+fn credentials(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
+    let request = &exchanged.exchange.request;
     if request.credentials != Credentials::Include {
         return;
     }
-    let Some(response) = conducted.response() else {
+    let Some(response) = exchanged.response() else {
         return;
     };
     let cookies = response.fields.get_all(SET_COOKIE).iter();
@@ -170,13 +177,13 @@ fn credentials(conducted: &Conducted, found: &mut Vec<Finding>) {
     }
 }
 
-fn authorization(conducted: &Conducted, found: &mut Vec<Finding>) {
-    let asks = conducted
+fn authorization(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
+    let asks = exchanged
         .last
         .iter()
         .flat_map(|hop| hop.preflight.iter().flatten())
         .any(|name| name == "authorization");
-    if asks && conducted.verdict.standard.is_some() {
+    if asks && exchanged.verdict.standard.is_some() {
         found.push(Finding::note(
             "wildcard_authorization",
             "Access-Control-Allow-Headers allows Authorization by `*` alone: today's browsers accept that, the standard does not. List it",
@@ -184,9 +191,9 @@ fn authorization(conducted: &Conducted, found: &mut Vec<Finding>) {
     }
 }
 
-fn error_status(conducted: &Conducted, found: &mut Vec<Finding>) {
-    let status = conducted.response().map(|answer| answer.status);
-    let is_readable = conducted.verdict.outcome == Outcome::Readable;
+fn error_status(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
+    let status = exchanged.response().map(|answer| answer.status);
+    let is_readable = exchanged.verdict.outcome == Outcome::Readable;
     if let Some(status) = status.filter(|status| is_readable && status.as_u16() >= 400) {
         found.push(Finding::note(
             "error_status",
@@ -199,8 +206,8 @@ fn error_status(conducted: &Conducted, found: &mut Vec<Finding>) {
 }
 
 /// Whether any answer was to a request of a browser.
-pub(super) fn is_reached(conducted: &Conducted) -> bool {
-    conducted
+pub(super) fn is_reached(exchanged: &ProbeExchange) -> bool {
+    exchanged
         .answers()
-        .any(|(step, _)| step.kind != Kind::Check)
+        .any(|(step, _)| step.kind != StepKind::Check)
 }

@@ -13,21 +13,21 @@ use super::client::{Answer, Client, NoAnswer, Sent, browser_fields};
 
 /// A request that was sent, and its answer.
 pub(super) struct Step {
-    pub(super) kind: Kind,
+    pub(super) kind: StepKind,
     pub(super) sent: Sent,
     pub(super) answer: Result<Answer, NoAnswer>,
 }
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StepKind {
     Preflight,
     Request,
     /// No browser sends it: it finds what the others hide.
     Check,
 }
 
-impl Kind {
+impl StepKind {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Preflight => "preflight",
@@ -38,7 +38,7 @@ impl Kind {
 }
 
 /// An exchange with a server, as a browser has it.
-pub(super) struct Conducted {
+pub(super) struct ProbeExchange {
     pub(super) steps: Vec<Step>,
     pub(super) exchange: Exchange,
     pub(super) verdict: Verdict,
@@ -48,10 +48,13 @@ pub(super) struct Conducted {
     pub(super) last: Option<Hop>,
 }
 
-impl Conducted {
+impl ProbeExchange {
     /// The answer to the request itself, redirects followed.
     pub(super) fn response(&self) -> Option<&Answer> {
-        let last = self.steps.iter().rfind(|step| step.kind == Kind::Request)?;
+        let last = self
+            .steps
+            .iter()
+            .rfind(|step| step.kind == StepKind::Request)?;
         last.answer.as_ref().ok()
     }
 
@@ -60,7 +63,7 @@ impl Conducted {
         let last = self
             .steps
             .iter()
-            .rfind(|step| step.kind == Kind::Preflight)?;
+            .rfind(|step| step.kind == StepKind::Preflight)?;
         last.answer.as_ref().ok()
     }
 
@@ -76,7 +79,7 @@ pub(super) async fn conduct(
     client: &mut Client,
     request: ScriptRequest,
     may_send: bool,
-) -> Conducted {
+) -> ProbeExchange {
     let mut exchange = Exchange {
         request,
         answers: Answers::default(),
@@ -89,7 +92,7 @@ pub(super) async fn conduct(
         last = Some(hop.clone());
         let mut answers = Answers::default();
         if let Some(names) = &hop.preflight {
-            let step = ask(client, Kind::Preflight, preflight(&page, &hop, names)).await;
+            let step = ask(client, StepKind::Preflight, preflight(&page, &hop, names)).await;
             answers.preflight = response(&step);
             steps.push(step);
         }
@@ -104,7 +107,7 @@ pub(super) async fn conduct(
         let Some(sent) = actual(&page, &hop) else {
             break;
         };
-        let step = ask(client, Kind::Request, sent).await;
+        let step = ask(client, StepKind::Request, sent).await;
         answers.response = response(&step);
         let is_answered = answers.response.is_some();
         steps.push(step);
@@ -115,7 +118,7 @@ pub(super) async fn conduct(
         answered += 1;
     }
     let verdict = judge(&exchange);
-    Conducted {
+    ProbeExchange {
         steps,
         verdict,
         exchange,
@@ -124,7 +127,7 @@ pub(super) async fn conduct(
     }
 }
 
-pub(super) async fn ask(client: &mut Client, kind: Kind, sent: Sent) -> Step {
+pub(super) async fn ask(client: &mut Client, kind: StepKind, sent: Sent) -> Step {
     let answer = client.send(&sent).await;
     Step { kind, sent, answer }
 }
