@@ -28,9 +28,36 @@ pub(super) fn cors<B>(request: &Request<B>, state: &State) -> AdminAnswer {
     }
 }
 
+/// The page's script, which imports [`MODULES`].
 pub(super) fn script() -> AdminAnswer {
     answer::with(StatusCode::OK, SCRIPT, include_str!("console/script.js"))
 }
+
+/// A module of the script, `/console/NAME.js`.
+pub(super) fn module(path: &str) -> Option<AdminAnswer> {
+    let name = path.strip_prefix("/console/")?;
+    let (_, text) = MODULES.iter().find(|(module, _)| *module == name)?;
+    Some(answer::with(StatusCode::OK, SCRIPT, *text))
+}
+
+/// What the script imports, by name.
+const MODULES: [(&str, &str); 12] = [
+    ("answer.js", include_str!("console/answer.js")),
+    (
+        "browser_message.js",
+        include_str!("console/browser_message.js"),
+    ),
+    ("chart.js", include_str!("console/chart.js")),
+    ("dom.js", include_str!("console/dom.js")),
+    ("events.js", include_str!("console/events.js")),
+    ("explain.js", include_str!("console/explain.js")),
+    ("feed.js", include_str!("console/feed.js")),
+    ("form.js", include_str!("console/form.js")),
+    ("now.js", include_str!("console/now.js")),
+    ("policies.js", include_str!("console/policies.js")),
+    ("recheck.js", include_str!("console/recheck.js")),
+    ("words.js", include_str!("console/words.js")),
+];
 
 pub(super) fn style() -> AdminAnswer {
     answer::with(StatusCode::OK, STYLE, include_str!("console/style.css"))
@@ -151,17 +178,58 @@ mod tests {
     fn the_page_loads_nothing_but_its_own_and_makes_no_html_of_text() {
         let page = include_str!("console/page.html");
         assert!(!page.contains("http-equiv") && !page.contains("style=\""));
-        let script = include_str!("console/script.js");
-        for never in [
-            "innerHTML",
-            "outerHTML",
-            "insertAdjacentHTML",
-            "document.write",
-            "eval(",
-        ] {
-            assert!(!script.contains(never), "{never}");
+        let main = [("script.js", include_str!("console/script.js"))];
+        for (name, script) in main.iter().chain(&MODULES) {
+            for never in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "import(",
+                "http:",
+                "\"style\"",
+            ] {
+                let script = script.replace("\"http://www.w3.org/2000/svg\"", "");
+                assert!(!script.contains(never), "{name}: {never}");
+            }
         }
+        assert!(page.contains("<script src=\"/console.js\" type=\"module\"></script>"));
         let loads = |text: &str| text.matches("src=\"").count() + text.matches("href=\"").count();
-        assert_eq!(loads(page), 3, "its script, its style, and an empty icon");
+        let links = page.matches("href=\"#").count();
+        assert_eq!(
+            loads(page) - links,
+            3,
+            "its script, its style, and an empty icon"
+        );
+    }
+
+    #[test]
+    fn every_module_that_a_script_imports_is_served_and_imported() {
+        let imports = |script: &'static str, from: &'static str| {
+            script.lines().filter_map(move |line| {
+                let (_, name) = line.strip_prefix("import ")?.split_once(from)?;
+                name.strip_suffix("\";")
+            })
+        };
+        let mut imported: Vec<_> =
+            imports(include_str!("console/script.js"), "from \"./console/").collect();
+        for (_, script) in MODULES {
+            imported.extend(imports(script, "from \"./"));
+        }
+        for name in &imported {
+            assert!(module(&format!("/console/{name}")).is_some(), "{name}");
+        }
+        for (name, _) in MODULES {
+            assert!(imported.contains(&name), "{name}");
+        }
+        for unknown in [
+            "/console/",
+            "/console/script",
+            "/console/../dom.js",
+            "/console/dom.js/",
+        ] {
+            assert!(module(unknown).is_none(), "{unknown}");
+        }
     }
 }

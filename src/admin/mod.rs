@@ -219,6 +219,10 @@ impl Serving {
             "/cors/live" => |_, _| Entry::head(),
             "/console.js" => |_, _| console::script(),
             "/console.css" => |_, _| console::style(),
+            path if path.starts_with("/console/") => |request, _| {
+                let module = console::module(request.uri().path());
+                module.unwrap_or_else(|| answer::text(StatusCode::NOT_FOUND, PATHS))
+            },
             _ => return answer::text(StatusCode::NOT_FOUND, PATHS),
         };
         if matches!(*request.method(), Method::GET | Method::HEAD) {
