@@ -12,8 +12,8 @@ import { chromium } from 'playwright-core';
 // name under localhost by itself.
 export const SITE = 'cors.localhost';
 
-const CHROMIUM = process.env.S3CORS_CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = [
+export const CHROMIUM = process.env.S3CORS_CHROMIUM ?? '/usr/bin/chromium';
+export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
   '--disable-quic',

@@ -1,6 +1,6 @@
 // The s3cors binary as a user runs it: a folder with a config, a process, its two listeners.
 
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -26,18 +26,23 @@ export function rule({ origins, methods = ['GET'], headers = [], expose = [], ma
 }
 
 /**
- * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules }`.
+ * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules, buckets }`, without a policy where
+ * there are no `rules`; `buckets` names a folder of bucket policies.
  *
- * `listener` is more of the listener's table. Gives the program, its port, and `metric(name, labels)`.
+ * `listener` is more of the listener's table. Gives the program, its port, the admin listener's URL, and `metric(name, labels)`.
  */
 export async function startProxy(folder, routes, listener = '') {
   // JSON's strings and lists are TOML's too.
   const toml = (value) => JSON.stringify(value);
   let config = `[[listen]]\naddress = "127.0.0.1:0"\n${listener}\n\n[admin]\naddress = "127.0.0.1:0"\n`;
-  for (const { name, host, upstream, rules } of routes) {
-    await writeFile(join(folder, `${name}.xml`), `<CORSConfiguration>${rules.map(rule).join('')}</CORSConfiguration>`);
+  for (const { name, host, upstream, rules, buckets } of routes) {
+    if (rules) await writeFile(join(folder, `${name}.xml`), `<CORSConfiguration>${rules.map(rule).join('')}</CORSConfiguration>`);
     config += `\n[[route]]\nname = ${toml(name)}\nhost = [${toml(host)}]\nupstream = [${toml(upstream)}]\n`;
-    config += `cors = ${toml(`${name}.xml`)}\n`;
+    if (rules) config += `cors = ${toml(`${name}.xml`)}\n`;
+    if (buckets) {
+      await mkdir(join(folder, buckets));
+      config += `buckets = { directory = ${toml(buckets)}, address = "path" }\n`;
+    }
   }
   await writeFile(join(folder, 's3cors.toml'), config);
 
@@ -49,7 +54,7 @@ export async function startProxy(folder, routes, listener = '') {
   try {
     const [, admin] = await program.said(/listening for the operator address=127\.0\.0\.1:(\d+)/);
     const [, port] = await program.said(/listening address=127\.0\.0\.1:(\d+)/);
-    return { program, port: Number(port), metric: (name, labels) => metric(admin, name, labels) };
+    return { program, port: Number(port), admin: `http://127.0.0.1:${admin}`, metric: (name, labels) => metric(admin, name, labels) };
   } catch (error) {
     await program.stop();
     throw error;
