@@ -26,6 +26,7 @@ export function chart(title, className) {
       bar.setAttribute("y", (HEIGHT - height).toFixed(1));
     });
     const sum = shown.reduce((a, b) => a + b, 0);
+    element.classList.toggle("none", sum === 0);
     setText(total, number(sum));
     setText(recent, `in the last ${shown.length === 1 ? "minute" : `${shown.length} minutes`} · ${number(shown.at(-1) ?? 0)} this minute`);
   }

@@ -62,6 +62,7 @@ function showRefused({ groups, snapshot }) {
   setText(empty, fixed.length ? "Every refused request so far would be allowed now."
     : `No request has been refused since ${moment(snapshot.started)}. Refused requests appear here as they happen.`);
   byId("refused-table").hidden = open.length === 0;
+  byId("sort-label").hidden = open.length < 2;
   reconcile(byId("refused-rows"), open, groupKey, groupRow, updateRow);
   byId("fixed").hidden = fixed.length === 0;
   setText(byId("fixed-title"), `Allowed since the last change: ${number(fixed.length)}`);
@@ -96,7 +97,6 @@ function updateRow(row, group) {
   setText(reason.firstChild, reasonTitle(group));
   const missing = failed(last);
   setText(reason.lastChild, clean(why(last), 260));
-  reason.lastChild.hidden = false;
   reason.title = missing ? clean(missing) : "";
   setText(request.firstChild, clean(`${last.cors.request === "preflight" ? `${last.cors.method ?? ""} (preflight)` : last.method} ${last.host ?? ""}${last.target}`, 160));
   setText(request.lastChild, clean([group.route ? `route ${group.route}` : "no route", group.bucket ? `bucket ${group.bucket}` : null].filter(Boolean).join(" · "), 160));

@@ -60,8 +60,11 @@ function render() {
   const { snapshot } = state;
   const dot = byId("connection");
   dot.className = state.connection;
-  setText(dot, CONNECTION[state.connection] ?? `Connection lost at ${clock(state.lostAt)} UTC. Reconnecting…`);
-  byId("stale").hidden = state.connection !== "lost";
+  setText(dot, CONNECTION[state.connection] ?? (snapshot ? `Connection lost at ${clock(state.lostAt)} UTC. Reconnecting…` : "Not connected. Trying again…"));
+  const stale = byId("stale");
+  stale.hidden = state.connection !== "lost";
+  setText(stale, snapshot ? "What you see is from before the connection was lost. It updates as soon as s3cors answers."
+    : "s3cors does not send live data. Is it running, and do fewer than 8 pages and `s3cors top` watch it?");
   if (snapshot) {
     setText(byId("process"), `${snapshot.phase} · generation ${snapshot.generation} · version ${snapshot.version}`);
     byId("process").title = "Started " + moment(snapshot.started);
