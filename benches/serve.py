@@ -25,12 +25,12 @@ workers = 1
 [[listen]]
 address = "127.0.0.1:0"
 [admin]
-address = "127.0.0.1:0"
+address = "{admin}"
 {access_log}
 [[route]]
 host = "photos.example"
 upstream = "http://127.0.0.1:{port}"
-cors = "cors.xml"
+{cors}
 {route}
 """
 POLICY = """<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>
@@ -38,6 +38,8 @@ POLICY = """<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</All
 """
 FORWARDED = {"root": 'trusted_proxies = ["127.0.0.0/8"]', "route": 'forwarded = "x-forwarded"'}
 LOGGED = FORWARDED | {"access_log": '[access_log]\nformat = "json"\npath = "/dev/null"'}
+NO_CONSOLE = {"admin": "off"}
+PREFLIGHT = b"OPTIONS /k HTTP/1.1\r\n" + HEAD + b"Access-Control-Request-Method: PUT\r\n\r\n"
 BEHIND = b"X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\n"
 
 
@@ -54,6 +56,11 @@ SCENARIOS = {
     "get1k": ({}, get()),
     "get1k-forwarded": (FORWARDED, get(BEHIND)),
     "get1k-edge": (LOGGED, get(BEHIND)),
+    # Without the console's ring; without a policy, where the upstream's CORS fields are judged.
+    "get1k-no-console": (NO_CONSOLE, get()),
+    "get1k-transparent": ({"cors": ""}, get()),
+    "preflight": ({}, PREFLIGHT),
+    "preflight-no-console": (NO_CONSOLE, PREFLIGHT),
     "put1k": ({}, put(b"Content-Length: 1024\r\n", BODY)),
     "put1k-chunked": ({}, put(b"Transfer-Encoding: chunked\r\n", b"400\r\n" + BODY + b"\r\n0\r\n\r\n")),
 }
@@ -106,7 +113,7 @@ def instructions(program: str, scenario: str, folder: pathlib.Path, environment:
     settings, request = SCENARIOS[scenario]
     upstream = Upstream()
     (folder / "cors.xml").write_text(POLICY)
-    keys = {"root": "", "access_log": "", "route": ""} | settings
+    keys = {"root": "", "access_log": "", "route": "", "admin": "127.0.0.1:0", "cors": 'cors = "cors.xml"'} | settings
     (folder / "s3cors.toml").write_text(CONFIG.format(port=upstream.port, **keys))
     out = folder / "callgrind.out"
     process = subprocess.Popen(
