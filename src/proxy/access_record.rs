@@ -189,15 +189,17 @@ impl Proxy {
             return false;
         };
         let is_denied = decision.is_some_and(|(_, outcome)| outcome.is_err());
-        let (is_cors, is_blocked) = match basis {
-            VerdictBasis::NotCors => (decision.is_some(), false),
-            VerdictBasis::Decided(verdict) => (true, verdict.blocked().is_some()),
-            VerdictBasis::Upstream(_) => return live.is_watched() || live.has_room(),
+        let has_room = match basis {
+            // The upstream decides. Its response is counted where it finds no room.
+            VerdictBasis::Upstream(_) => return live.has_room_for_others() || live.has_room(),
+            VerdictBasis::Decided(verdict) if is_denied || verdict.blocked().is_some() => {
+                live.has_room()
+            }
+            VerdictBasis::NotCors if is_denied => live.has_room(),
+            VerdictBasis::NotCors if decision.is_none() => return false,
+            VerdictBasis::Decided(_) | VerdictBasis::NotCors if !live.is_watched() => return false,
+            VerdictBasis::Decided(_) | VerdictBasis::NotCors => live.has_room_for_others(),
         };
-        if !(is_denied || is_blocked) {
-            return is_cors && live.is_watched();
-        }
-        let has_room = live.has_room();
         if !has_room {
             live.drop_event();
         }

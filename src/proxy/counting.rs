@@ -103,7 +103,7 @@ impl Proxy {
         target: impl FnOnce() -> (&'r [u8], &'r str),
     ) -> Option<Box<LiveNote>> {
         let live = self.live.as_ref()?;
-        live.is_watched().then(|| {
+        live.has_room_for_others().then(|| {
             let (host, path) = target();
             LiveNote::allowed(found.snapshot, policy, host, path, pattern)
         })

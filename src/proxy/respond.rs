@@ -42,9 +42,11 @@ impl Proxy {
             request_edit::insert_span(&mut parts.headers, span);
         }
         let live = self.live.as_ref();
-        let is_watched =
-            || parts.headers.contains_key(ORIGIN) && live.is_some_and(|live| live.is_watched());
-        let is_logged = self.access_log.is_some() || span.is_some() || is_watched();
+        let is_shown = || {
+            parts.headers.contains_key(ORIGIN)
+                && live.is_some_and(|live| live.has_room_for_others())
+        };
+        let is_logged = self.access_log.is_some() || span.is_some() || is_shown();
         let mut logged = is_logged.then(|| LogGuard::new(self, span, &parts, client));
         let response = self.answer(parts, body, client, &mut logged).await;
         let Some(mut logged) = logged else {
@@ -73,7 +75,7 @@ impl Proxy {
             Err(error) => {
                 let response = self.refuse_head(&error, &snapshot.0, &parts, client);
                 self.count(&self.unrouted, &method, response.status(), start);
-                self.keep_for_console(judged.is_some(), &parts, client, logged);
+                self.keep_for_console((judged.is_some(), true), &parts, client, logged);
                 self.judge(
                     judged.as_ref(),
                     &response,
@@ -88,7 +90,7 @@ impl Proxy {
             handshake.ask(&mut parts);
         }
         let Some(policy) = found.policy else {
-            self.keep_for_console(judged.is_some(), &parts, client, logged);
+            self.keep_for_console((judged.is_some(), true), &parts, client, logged);
             if let Some(logged) = logged {
                 logged.set_route(&route.name);
             }
@@ -108,7 +110,8 @@ impl Proxy {
         };
 
         let decision = policy.policy.decide(&parts.method, &parts.headers);
-        self.keep_for_console(decision.denial().is_some(), &parts, client, logged);
+        let kinds = (decision.outcome().is_some(), decision.denial().is_some());
+        self.keep_for_console(kinds, &parts, client, logged);
         if let Some(logged) = logged {
             logged.set_route(&route.name);
             logged.set_decision(&decision);
@@ -180,18 +183,21 @@ impl Proxy {
         response
     }
 
-    /// Has a request recorded that may turn out to be refused, where only the console wants it.
+    /// Has a CORS request recorded that may turn out to be refused, where only the console wants it.
     fn keep_for_console(
         &self,
-        may_be_refused: bool,
+        (is_cors, may_be_refused): (bool, bool),
         request: &request::Parts,
         client: Client,
         logged: &mut Option<Box<LogGuard>>,
     ) {
-        let live = self.live.as_ref();
-        let has_room = || live.is_some_and(|live| live.has_room());
-        if logged.is_none() && may_be_refused && has_room() {
+        let Some(live) = self.live.as_ref().filter(|_| is_cors && logged.is_none()) else {
+            return;
+        };
+        if may_be_refused && live.has_room() {
             *logged = Some(LogGuard::new(self, None, request, client));
+        } else if may_be_refused || live.is_watched() {
+            live.drop_event();
         }
     }
 

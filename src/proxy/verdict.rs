@@ -53,12 +53,12 @@ impl Proxy {
         verdict
     }
 
-    /// Counts the event of a blocked response that found no room at the request's head.
+    /// Counts the event of an upstream's response that found no room at the request's head.
     fn drop_unnoted(&self, exchange: &Exchange, verdict: Option<AnswerVerdict>) {
         let is_upstreams = matches!(exchange.verdict_basis, VerdictBasis::Upstream(_));
-        let is_blocked = verdict.is_some_and(|verdict| verdict.blocked().is_some());
-        if let (true, true, None, Some(live)) =
-            (is_upstreams, is_blocked, &exchange.note, &self.live)
+        let is_watched = || self.live.as_ref().is_some_and(|live| live.is_watched());
+        let is_shown = verdict.is_some_and(|verdict| verdict.blocked().is_some() || is_watched());
+        if let (true, true, None, Some(live)) = (is_upstreams, is_shown, &exchange.note, &self.live)
         {
             live.drop_event();
         }

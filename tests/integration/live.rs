@@ -432,6 +432,18 @@ fn events_that_nobody_reads_are_dropped_and_counted() {
     }
     let mut viewer = Viewer::join(process.admin);
     assert!(viewer.snapshot()["dropped_events"].as_u64().unwrap() > 0);
+    // While somebody watches, allowed requests count, too; on a route without a policy as well.
+    for (host, method) in [("photos.example", "OPTIONS"), ("plain.example", "GET")] {
+        let before = dropped();
+        let request = format!(
+            "{method} /a HTTP/1.1\r\nHost: {host}\r\nOrigin: https://a.app.example\r\n\
+             Access-Control-Request-Method: PUT\r\n\r\n"
+        );
+        while dropped() == before {
+            client.send(request.repeat(100));
+            (0..100).for_each(|_| drop(client.receive(method)));
+        }
+    }
 }
 
 #[test]

@@ -88,10 +88,14 @@ impl LiveFeed {
 }
 
 impl LiveWriter {
-    /// Whether somebody watches, and an event would find room.
+    /// Whether somebody watches.
     pub(crate) fn is_watched(&self) -> bool {
         self.feed.0.viewers.load(Ordering::Relaxed) > 0
-            && self.ring().is_some_and(|ring| !ring.others.is_full())
+    }
+
+    /// Whether somebody watches, and a request that is not refused would find room.
+    pub(crate) fn has_room_for_others(&self) -> bool {
+        self.is_watched() && self.ring().is_some_and(|ring| !ring.others.is_full())
     }
 
     /// Whether a refused request would find room.
@@ -99,7 +103,7 @@ impl LiveWriter {
         self.ring().is_some_and(|ring| !ring.refused.is_full())
     }
 
-    /// Counts a refused request that found no room.
+    /// Counts a request that found no room.
     pub(crate) fn drop_event(&self) {
         self.feed.0.dropped.inc(self.worker);
     }
@@ -114,7 +118,7 @@ impl LiveWriter {
         if !is_refused && (record.decision.is_none() && record.verdict.is_none()) {
             return;
         }
-        if !is_refused && self.feed.0.viewers.load(Ordering::Relaxed) == 0 {
+        if !is_refused && !self.is_watched() {
             return;
         }
         let Some(ring) = self.ring() else { return };
@@ -185,10 +189,10 @@ mod tests {
             writer.write(&record(), None);
             writer.write(&allowed(), None);
         }
-        assert!(!writer.has_room() && !writer.is_watched());
+        assert!(!writer.has_room() && !writer.has_room_for_others());
         assert_eq!(dropped(&metrics), 2000 - (REFUSED + OTHERS) as u64);
         assert_eq!(feed.drain().count(), REFUSED + OTHERS);
-        assert!(writer.has_room() && writer.is_watched());
+        assert!(writer.has_room() && writer.has_room_for_others());
     }
 
     #[test]
