@@ -2,9 +2,12 @@
 //! and logged.
 
 use http::header::{COOKIE, LOCATION, ORIGIN};
-use http::{HeaderName, HeaderValue, Response, request};
+use http::{HeaderName, HeaderValue, Response, StatusCode, request};
 
-use crate::cors::fetch::{AnswerVerdict, AnsweredRequest, AskedPermission, applies_cors};
+use crate::cors::fetch::{
+    AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason, applies_cors,
+    is_redirect_status,
+};
 use crate::http1::fields::Fields as _;
 use crate::http1::response_head::ResponseHead;
 use crate::metrics::RouteMetrics;
@@ -103,10 +106,16 @@ fn with_status(verdict: AnswerVerdict, head: &ResponseHead<'_, '_>) -> Option<An
     if head.status.is_informational() {
         return None;
     }
-    let is_redirect = matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308)
-        && head.fields.field_values(&LOCATION).next().is_some();
+    let is_redirect =
+        is_redirect_status(head.status) && head.fields.field_values(&LOCATION).next().is_some();
     match verdict {
         AnswerVerdict::Readable if is_redirect => Some(AnswerVerdict::Passed),
+        // The browser's cache has the fields of a 304.
+        AnswerVerdict::Blocked(BlockedReason::MissingAllowOriginHeader)
+            if head.status == StatusCode::NOT_MODIFIED =>
+        {
+            None
+        }
         verdict => Some(verdict),
     }
 }

@@ -107,6 +107,8 @@ fn under_a_policy_the_verdict_follows_from_the_decision() {
         ("GET", "/302/Location:%20%2Fx", &[APP], "passed none"),
         ("GET", "/302", &[APP], "readable none"),
         ("GET", "/304", &[APP], "readable none"),
+        // Of a 304, the browser's cache has the fields.
+        ("PUT", "/304", &[OTHER], ""),
         ("OPTIONS", "/200", &[APP, ASKS_PUT], "passed none"),
         (
             "OPTIONS",

@@ -1,14 +1,17 @@
-//! What browsers do with one answer, as far as a server knows: without an allocation, for every answer
-//! that a proxy sends.
+//! What browsers do with one answer, as far as a server knows: for every answer that a proxy sends, and
+//! without an allocation unless a preflight names many headers.
 //!
 //! The checks are those of [`judge`](super::judge), which proptest holds them to. A server does not know the
 //! credentials mode of a request: the caller assumes one. It does not know either which fields the
 //! script reads, so [`AnswerVerdict::Readable`] is about the status and the body.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 
 use super::chromium::origin_error;
 use super::field::is_token;
+use super::preflight::is_redirect_status;
 use super::request_headers::is_safelisted_method;
 
 /// What a browser does with an answer.
@@ -149,7 +152,7 @@ impl AnsweredRequest<'_> {
                 _ => {}
             }
         }
-        let is_redirect = has_location && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+        let is_redirect = has_location && is_redirect_status(status);
         let checked = self.check_origin(&allow_origin, &allow_credentials);
         let Some(asked) = &self.preflight else {
             return match checked {
@@ -229,15 +232,32 @@ impl AskedPermission<'_> {
         if !is_safelisted && !methods().any(|listed| listed == self.method || listed == b"*") {
             return Err(BlockedReason::MethodDisallowedByPreflightResponse);
         }
-        let is_allowed = |name: &[u8]| {
-            headers().any(|listed| listed == b"*" || listed.eq_ignore_ascii_case(name))
-        };
-        match list(self.headers).all(is_allowed) {
+        match self.allows_headers(headers) {
             true => Ok(()),
             false => Err(BlockedReason::HeaderDisallowedByPreflightResponse),
         }
     }
+
+    /// Whether each requested header is listed. Many are looked up in a sorted list: to compare each with
+    /// each would take a worker for seconds where the upstream repeats what a client asks for.
+    fn allows_headers<'f, I>(&self, listed: impl Fn() -> I) -> bool
+    where
+        I: Iterator<Item = &'f [u8]>,
+    {
+        if list(self.headers).nth(FEW_HEADERS).is_none() {
+            let is_listed = |name: &[u8]| {
+                listed().any(|listed| listed == b"*" || listed.eq_ignore_ascii_case(name))
+            };
+            return list(self.headers).all(is_listed);
+        }
+        let lower = |name: &[u8]| name.to_ascii_lowercase();
+        let listed: BTreeSet<Vec<u8>> = listed().map(lower).collect();
+        listed.contains(&b"*"[..]) || list(self.headers).all(|name| listed.contains(&lower(name)))
+    }
 }
+
+/// The most requested headers that are compared without an allocation.
+const FEW_HEADERS: usize = 16;
 
 /// How the CORS check fails.
 #[derive(Clone, Copy, Debug)]
@@ -360,6 +380,8 @@ fn without_default_port(authority: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use http::{HeaderMap, HeaderName, HeaderValue};
     use proptest::prelude::*;
 
@@ -541,6 +563,51 @@ mod tests {
             if let Some(expected) = expected(method, &headers, Credentials::SameOrigin, answers, Step::Preflight) {
                 prop_assert_eq!(got, Some(expected));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn many_requested_headers_are_judged_as_few_are(
+            names in proptest::collection::vec("[xX]-[ab]{1,2}|\\*", 1..(3 * FEW_HEADERS)),
+            listed in proptest::collection::vec("[xX]-[ab]{1,2}|\\*", 0..6),
+        ) {
+            let allows = |names: &[String]| {
+                let headers = names.join(", ");
+                let asked = AskedPermission { method: b"PUT", headers: headers.as_bytes() };
+                asked.allows_headers(|| listed.iter().map(String::as_bytes))
+            };
+            let one_by_one = names.iter().all(|name| allows(std::slice::from_ref(name)));
+            prop_assert_eq!(allows(&names), one_by_one);
+        }
+    }
+
+    #[test]
+    fn the_fields_are_read_a_few_times_however_many_headers_are_requested() {
+        for count in [1, FEW_HEADERS, FEW_HEADERS + 1, 15_000] {
+            let names: Vec<String> = (0..count).map(|number| format!("x{number}")).collect();
+            let names = names.join(",");
+            let read = Cell::new(0);
+            let fields = || {
+                read.set(read.get() + 1);
+                [
+                    ("access-control-allow-origin", ORIGIN.as_bytes()),
+                    ("access-control-allow-methods", b"PUT"),
+                    ("access-control-allow-headers", names.as_bytes()),
+                ]
+                .into_iter()
+            };
+            let request = AnsweredRequest {
+                origin: ORIGIN.as_bytes(),
+                has_credentials: false,
+                preflight: Some(AskedPermission {
+                    method: b"PUT",
+                    headers: names.as_bytes(),
+                }),
+            };
+            let verdict = request.judge(StatusCode::NO_CONTENT, fields);
+            assert_eq!(verdict, Some(AnswerVerdict::Passed), "{count}");
+            assert!(read.get() <= FEW_HEADERS + 8, "{count}: {}", read.get());
         }
     }
 

@@ -40,6 +40,8 @@ pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest
 pub use failure::{CorsError, Failure, InvalidList, OriginValue, Reason, Step};
 pub use hop::Hop;
 pub use max_age::preflight_cache_seconds;
+#[cfg(feature = "proxy")]
+pub(crate) use preflight::is_redirect_status;
 pub use request_headers::{
     RequestHeader, is_forbidden_method, is_safelisted_method, normalized_method,
 };

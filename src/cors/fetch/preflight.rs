@@ -1,6 +1,7 @@
 //! The checks of a preflight's answer
 //! ([«CORS-preflight fetch»](https://fetch.spec.whatwg.org/#cors-preflight-fetch), steps 6 and 7).
 
+use http::StatusCode;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, LOCATION};
 
 use super::cors_check::cors_check;
@@ -108,6 +109,12 @@ impl InvalidList {
 
 /// Whether a browser follows an answer to another URL.
 pub(super) fn is_redirect(response: &Response) -> bool {
-    matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308)
-        && response.headers.contains_key(LOCATION)
+    is_redirect_status(response.status) && response.headers.contains_key(LOCATION)
+}
+
+/// Whether a status with a `Location` is a redirect: a [redirect status] of Fetch.
+///
+/// [redirect status]: https://fetch.spec.whatwg.org/#redirect-status
+pub(crate) fn is_redirect_status(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
