@@ -100,7 +100,7 @@ impl Authorize {
         }
     }
 
-    /// What it does while no request comes.
+    /// Background work.
     pub(super) async fn run(&self) {
         match self {
             Self::Keys { .. } => {}

@@ -344,7 +344,7 @@ impl MinioCheck {
 fn off(problem: &Problem) -> ApiError {
     match problem {
         Problem::Unreachable(_) => {
-            let message = "The CORS API cannot find out who may change this bucket: its store cannot be asked.";
+            let message = "The request cannot be authorized: the upstream is unreachable.";
             ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailable",

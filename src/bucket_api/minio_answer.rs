@@ -31,7 +31,7 @@ pub(super) enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "the upstream cannot be asked: {why}"),
+            Self::Unreachable(why) => write!(f, "the upstream is unreachable: {why}"),
             Self::Unauthenticated => f.write_str(
                 "the upstream answers 501 to requests without a signature, so its 501 does not show who may \
                  change CORS; upgrade MinIO to a release that checks ?cors requests first, or set authorize = \
@@ -39,8 +39,8 @@ impl fmt::Display for Problem {
             ),
             Self::NotMinio(status) => write!(
                 f,
-                "the upstream answers status {} to a PutBucketCors request where MinIO refuses it with 403 or \
-                 501; set authorize = \"keys\" if it is not a MinIO",
+                "the upstream answered {} to PutBucketCors, and MinIO answers 403 or 501; if it is not MinIO, set \
+                 authorize = \"keys\"",
                 status.as_str()
             ),
         }
@@ -150,8 +150,8 @@ fn is_for(error: &UpstreamError, asked: &Asked<'_>, bucket: &str) -> bool {
         .as_deref()
         .filter(|resource| !resource.is_empty());
     let key = error.key.as_deref().unwrap_or_default();
-    let told = error.bucket.as_deref().filter(|told| !told.is_empty());
-    told.is_none_or(|told| told == bucket)
+    let named = error.bucket.as_deref().filter(|named| !named.is_empty());
+    named.is_none_or(|named| named == bucket)
         && key.is_empty()
         && resource.is_none_or(|resource| {
             let own = resource.trim_matches('/');

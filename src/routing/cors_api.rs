@@ -28,20 +28,20 @@ pub trait BucketCorsApi: fmt::Debug + Send + Sync {
         request: ApiRequest<'r>,
     ) -> Pin<Box<dyn Future<Output = ApiResponse> + 'r>>;
 
-    /// What it does while no request comes, as long as it is in force.
+    /// Background work; dropped when the snapshot no longer has this API.
     fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>>;
 
     /// What it does before anything is served; `None`: nothing. `Err`: why nothing can be.
     fn prepare(&self) -> Option<Preparing<'_>>;
 
-    /// How it fares, for people.
+    /// Its state, for `/status`.
     fn status(&self) -> ApiStatus;
 }
 
 /// What an API does before anything is served.
 pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
-/// How an API fares.
+/// The state of an API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiStatus {
     /// `authorize` of the config.
