@@ -266,11 +266,11 @@ mod tests {
         }
     }
 
-    /// README lists every claim, and nothing else.
+    /// `config/README.md` lists every claim, and nothing else.
     #[test]
-    fn the_readme_lists_every_claim() {
-        let readme = include_str!("../../README.md");
-        let (_, list) = readme.split_once("<!-- claims").unwrap();
+    fn the_reference_lists_every_claim() {
+        let reference = include_str!("../../config/README.md");
+        let (_, list) = reference.split_once("<!-- claims").unwrap();
         let (_, list) = list.split_once("-->").unwrap();
         let (list, _) = list.trim_start().split_once("\n\n").unwrap();
         let mut listed: Vec<String> = list

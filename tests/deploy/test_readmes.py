@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from places import DEPLOY, binary
+from places import DEPLOY, ROOT, binary
 from programs import Program, free_ports
 from proxy import environment
 
@@ -114,7 +114,10 @@ def test_what_a_guide_says_is_so(name, upstream, folder):
                 type_in(command, expected, cwd=home, env=variables)
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOY.rglob("*.md")), ids=lambda path: str(path.relative_to(DEPLOY)))
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").rglob("*.md"), *DEPLOY.rglob("*.md")])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(path):
     for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert link.startswith("http") or (path.parent / link).exists(), link

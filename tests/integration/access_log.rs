@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::readme::{first_column, readme};
+use crate::reference::{OBSERVABILITY, first_column, read};
 use crate::support::client::{RawClient, ask};
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
@@ -50,7 +50,7 @@ fn names(line: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched() {
+fn a_line_has_the_fields_of_the_reference_and_the_trace_that_went_through_untouched() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     let upstream = MockUpstream::answering(OK);
     let (proxy, mut log) = logged("fields", TestRoute::new(upstream.address, POLICY));
@@ -95,7 +95,7 @@ fn a_line_has_the_fields_of_the_readme_and_the_trace_that_went_through_untouched
     );
     assert!(answered.get("trace_id").is_none() && answered.get("upstream").is_none());
 
-    let table = first_column(&readme(), "<!-- log:");
+    let table = first_column(&read(OBSERVABILITY), "<!-- log:");
     let rare = BTreeSet::from(["cut", "failed.reason", "failed.upstream"].map(str::to_owned));
     assert_eq!(&(&names(&got) | &names(&answered)) | &rare, table);
 }

@@ -1,4 +1,4 @@
-//! The README says what is so: its tables of keys and metrics, and S3's conformance matrix.
+//! The reference pages agree with the program: their tables of keys and metrics, and S3's conformance matrix.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,17 +6,21 @@ use std::fs;
 use crate::support::vectors::load;
 use crate::vectors::wrong_answers;
 
-fn path() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/README.md").to_owned()
+/// Keys, semantics and conformance.
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/README.md");
+/// Metrics and log fields.
+pub(crate) const OBSERVABILITY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/deploy/observability/README.md"
+);
+
+pub(crate) fn read(page: &str) -> String {
+    fs::read_to_string(page).unwrap()
 }
 
-pub(crate) fn readme() -> String {
-    fs::read_to_string(path()).unwrap()
-}
-
-/// What stands as code in the first column of the table after a mark.
-pub(crate) fn first_column(readme: &str, mark: &str) -> BTreeSet<String> {
-    let after = &readme[readme.find(mark).expect("the mark is there")..];
+/// The code in the first column of the table after a mark.
+pub(crate) fn first_column(page: &str, mark: &str) -> BTreeSet<String> {
+    let after = &page[page.find(mark).expect("the mark is there")..];
     after
         .lines()
         .skip_while(|line| !line.starts_with("| `"))
@@ -56,13 +60,11 @@ fn keys() -> BTreeSet<String> {
 
 #[test]
 fn the_table_of_keys_has_every_key() {
-    let readme = readme();
-    assert_eq!(first_column(&readme, "<!-- keys:"), keys());
+    assert_eq!(first_column(&read(CONFIG), "<!-- keys:"), keys());
 }
 
 #[test]
 fn the_table_of_metrics_has_every_metric() {
-    let readme = readme();
     let metrics = s3cors::metrics::Metrics::new(1);
     let names: BTreeSet<_> = metrics
         .encode()
@@ -70,7 +72,7 @@ fn the_table_of_metrics_has_every_metric() {
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .map(|line| line.split(' ').next().unwrap().to_owned())
         .collect();
-    let table = first_column(&readme, "<!-- metrics:");
+    let table = first_column(&read(OBSERVABILITY), "<!-- metrics:");
     let unknown: Vec<_> = names.difference(&table).collect();
     assert!(unknown.is_empty(), "not in the table: {unknown:?}");
     assert!(table.len() >= 14);
@@ -117,18 +119,18 @@ fn matrix() -> String {
 
 #[test]
 fn the_conformance_matrix_is_what_the_vectors_run_gives() {
-    let readme = readme();
-    let start = readme.find("<!-- conformance:").unwrap();
-    let start = start + readme[start..].find('\n').unwrap() + 1;
-    let end = readme.find("<!-- end of conformance -->").unwrap();
+    let page = read(CONFIG);
+    let start = page.find("<!-- conformance:").unwrap();
+    let start = start + page[start..].find('\n').unwrap() + 1;
+    let end = page.find("<!-- end of conformance -->").unwrap();
     let expected = format!("\n{}\n", matrix());
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(
-            path(),
-            format!("{}{expected}{}", &readme[..start], &readme[end..]),
+            CONFIG,
+            format!("{}{expected}{}", &page[..start], &page[end..]),
         )
         .unwrap();
     } else {
-        assert_eq!(&readme[start..end], expected);
+        assert_eq!(&page[start..end], expected);
     }
 }
