@@ -114,7 +114,17 @@ impl Pending {
                         .clone_into(&mut self.method);
                 }
             }
-            (Kind::Redirected, _) => self.go_to(params.location.text()),
+            (Kind::Redirected, _) => match self.hops.last_mut() {
+                // The preflight for the new URL came first.
+                Some(hop) if hop.url.is_empty() => {
+                    params
+                        .location
+                        .text()
+                        .unwrap_or_default()
+                        .clone_into(&mut hop.url);
+                }
+                Some(_) | None => self.go_to(params.location.text()),
+            },
             (Kind::PreflightRequest, _) => {
                 if self.hops.last().is_some_and(|hop| hop.response.is_some()) {
                     // The preflight itself has the URL.
