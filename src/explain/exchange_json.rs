@@ -142,10 +142,10 @@ fn response(value: &Value, place: &str) -> Result<Response, InvalidExchange> {
     let status = members.get("status").and_then(Value::as_u64);
     let status = status
         .and_then(|status| u16::try_from(status).ok())
-        .filter(|status| (200..600).contains(status));
+        .filter(|status| (200..1000).contains(status));
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     let status = status.ok_or_else(|| {
-        InvalidExchange::new(&format!("{place}.status"), "is not a status of 200 to 599")
+        InvalidExchange::new(&format!("{place}.status"), "is not a status of 200 to 999")
     })?;
     let headers = fields(members.get("headers"), &format!("{place}.headers"))?;
     let headers = headers

@@ -10,7 +10,7 @@ use super::failure::Reason;
 use super::field::text;
 use super::preflight::is_redirect;
 use super::request_headers::SentHeaders;
-use super::url::{Url, is_cross_origin, resolve};
+use super::url::{Url, is_cross_origin, normalized_userinfo, resolve};
 
 /// The most redirects that a browser follows (step 7).
 const MAX_REDIRECTS: usize = 20;
@@ -67,6 +67,7 @@ impl Travelling {
                 has_userinfo: false,
             });
         };
+        url = normalized_userinfo(url);
         // «Location URL», step 4: the fragment stays.
         if let (None, Some((_, fragment))) = (url.find('#'), self.url.split_once('#')) {
             url = format!("{url}#{fragment}");

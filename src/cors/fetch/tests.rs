@@ -417,6 +417,49 @@ fn a_redirect_to_another_origin_makes_the_origin_null() {
     );
 }
 
+/// URL Standard, «URL serializing»: an empty user name and password are no credentials.
+#[test]
+fn a_redirect_with_an_empty_user_name_and_password_is_followed() {
+    let mut exchange = put(&[]);
+    exchange.request.method = "GET".to_owned();
+    let last = exchange.answers.clone();
+    exchange.redirected = vec![last];
+    let mut judged = |userinfo: &str| {
+        let location = format!("Location: https://{userinfo}s3.example/k");
+        exchange.answers.response = answer(302, &["Access-Control-Allow-Origin: *", &location]);
+        judge(&exchange)
+    };
+    for userinfo in ["@", ":@"] {
+        assert_eq!(judged(userinfo).outcome, Outcome::Readable, "{userinfo}");
+    }
+    for userinfo in ["user@", "user:@", ":secret@", "user:secret@", "::@"] {
+        assert_eq!(judged(userinfo).outcome, Outcome::Blocked, "{userinfo}");
+    }
+    let verdict = judged("user:@");
+    let sentence = message(&verdict, Engine::Webkit);
+    assert!(sentence.contains("https://user@s3.example/k"), "{sentence}");
+}
+
+#[test]
+fn chromium_takes_a_407_for_a_failed_connection() {
+    let refused = put(&[]);
+    let mut exchange = refused.clone();
+    exchange.answers.preflight = answer(407, &["Access-Control-Allow-Origin: *"]);
+    let verdict = judge(&exchange);
+    assert_eq!(verdict.outcome, Outcome::Blocked);
+    assert_eq!(verdict.error, None);
+    assert!(message(&verdict, Engine::Firefox).contains("407"));
+
+    let mut exchange = refused;
+    exchange.answers.response = answer(407, &["Access-Control-Allow-Origin: *"]);
+    let verdict = judge(&exchange);
+    assert_eq!(verdict.outcome, Outcome::Readable);
+    let [(Engine::Chromium, difference)] = &*verdict.differs else {
+        panic!("{:?}", verdict.differs);
+    };
+    assert_eq!(difference.outcome, Outcome::Blocked);
+}
+
 #[test]
 fn no_browser_follows_more_than_twenty_redirects() {
     let mut exchange = put(&[]);

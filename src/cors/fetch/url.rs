@@ -101,6 +101,21 @@ pub(super) fn is_address(url: &str) -> bool {
     })
 }
 
+/// A URL as browsers write it: without an empty password, and without an empty user name and password
+/// ([URL serializing](https://url.spec.whatwg.org/#url-serializing), step 2).
+pub(super) fn normalized_userinfo(url: String) -> String {
+    let Some(userinfo) = Url::parse(&url).and_then(|url| url.userinfo) else {
+        return url;
+    };
+    match userinfo.strip_suffix(':').unwrap_or(userinfo) {
+        "" => url.replacen(&format!("{userinfo}@"), "", 1),
+        user if user.len() < userinfo.len() => {
+            url.replacen(&format!("{userinfo}@"), &format!("{user}@"), 1)
+        }
+        _ => url,
+    }
+}
+
 /// Where `location` leads from `base` ([URL Standard](https://url.spec.whatwg.org/#url-parsing), as far as
 /// HTTP needs it); `None`: `base` is not a URL of a server.
 pub(super) fn resolve(base: &str, location: &str) -> Option<String> {

@@ -1,5 +1,7 @@
 //! What a browser does with an exchange: the steps of Fetch, and the verdict.
 
+use http::StatusCode;
+
 use super::cors_check::cors_check;
 use super::course::{Course, Outcome};
 use super::engine::Engine;
@@ -125,6 +127,14 @@ impl Course {
     }
 }
 
+/// Whether an engine's network layer drops an answer, so that nobody checks its fields. Chromium takes a 407
+/// from a server that is not a proxy for a failed connection (`ERR_UNEXPECTED_PROXY_AUTH`).
+fn is_lost(engine: Option<Engine>, answer: Option<&Response>) -> bool {
+    let is_unexpected =
+        |answer: &Response| answer.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+    engine == Some(Engine::Chromium) && answer.is_some_and(is_unexpected)
+}
+
 /// How long an engine caches the answer to a preflight.
 fn cache_seconds(engine: Engine, request: &Travelling, answer: &Response) -> u64 {
     let is_cached = match engine {
@@ -229,6 +239,9 @@ pub(super) fn step(
                 method: &request.method,
                 headers,
             };
+            if is_lost(engine, answers.preflight.as_ref()) {
+                return Err((Step::Preflight, Reason::NoAnswer));
+            }
             asked
                 .check(engine, answers.preflight.as_ref())
                 .map_err(|reason| (Step::Preflight, reason))?;
@@ -240,7 +253,10 @@ pub(super) fn step(
         }
     }
     let failed = |reason| (Step::Response, reason);
-    let response = answers.response.as_ref().ok_or(failed(Reason::NoAnswer))?;
+    let response = answers.response.as_ref();
+    let response = response
+        .filter(|_| !is_lost(engine, response))
+        .ok_or(failed(Reason::NoAnswer))?;
     let location = request.location(response);
     request.leads_to = location.as_ref().map(|location| location.url.clone());
     if let Some(location) = &location {
