@@ -82,3 +82,4 @@ mod vectors;
 mod verdict;
 mod verdicts;
 mod websocket;
+mod wpt;

@@ -20,10 +20,30 @@ const MINIBROWSER = process.env.S3CORS_MINIBROWSER ?? '/usr/lib/x86_64-linux-gnu
 async function inPage(requests, width) {
   const results = [];
   let next = 0;
+  // A frame whose origin is null runs this same function.
+  function inSandbox(request) {
+    return new Promise((resolve) => {
+      const frame = document.createElement('iframe');
+      frame.sandbox = 'allow-scripts';
+      const work = `(${inPage})(${JSON.stringify([{ ...request, origin: undefined }])}, 1)`;
+      frame.srcdoc = `<script>${work}.then(([result]) => parent.postMessage(result, '*'))<\/script>`;
+      addEventListener('message', function listen({ source, data }) {
+        if (source !== frame.contentWindow) return;
+        removeEventListener('message', listen);
+        frame.remove();
+        resolve(data);
+      });
+      document.body.append(frame);
+    });
+  }
   async function worker() {
     while (next < requests.length) {
       const index = next++;
-      const { url, method, headers, credentials, mode } = requests[index];
+      const { url, method, headers, credentials, mode, origin } = requests[index];
+      if (origin === 'null') {
+        results[index] = await inSandbox(requests[index]);
+        continue;
+      }
       try {
         const body = ['GET', 'HEAD'].includes(method.toUpperCase()) ? undefined : new Uint8Array([97]);
         const response = await fetch(url, { method, headers, credentials, mode, body, cache: requests[index].cache ?? 'no-store' });
@@ -53,9 +73,9 @@ async function settled(events, done, milliseconds = 5000) {
   }
 }
 
-/** `flags` are added to those of every test. */
-export async function startChromium(flags = []) {
-  const pages = await startPages();
+/** `flags` are added to those of every test; `scripts` are what the page's own server answers. */
+export async function startChromium({ flags = [], scripts } = {}) {
+  const pages = await startPages('', scripts);
   const browser = await startBrowser(flags);
   const page = await browser.visit(pages.address);
   const session = await page.context().newCDPSession(page);
@@ -100,8 +120,8 @@ export async function startChromium(flags = []) {
   };
 }
 
-export async function startFirefox() {
-  const pages = await startPages();
+export async function startFirefox({ scripts } = {}) {
+  const pages = await startPages('', scripts);
   const profile = await mkdtemp(join(tmpdir(), 's3cors-firefox-'));
   const browser = await puppeteer.launch({ browser: 'firefox', executablePath: FIREFOX, headless: true, userDataDir: profile });
   const page = await browser.newPage();
@@ -135,12 +155,13 @@ export async function startFirefox() {
 }
 
 /** WebKitGTK's own small browser on a virtual display; its page asks this process for work and reports back. */
-export async function startWebkit() {
+export async function startWebkit({ scripts } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
   const display = new Program('Xvfb', XVFB, ['-displayfd', '1', '-screen', '0', '800x600x24', '-nolisten', 'tcp']);
   const [, number] = await display.said(/^(\d+)\n/m);
   const work = new EventEmitter();
   const server = createServer(async (request, response) => {
+    if (scripts?.answer(request, response)) return;
     if (request.url === '/work') {
       work.emit('asked', response);
       return;

@@ -80,7 +80,7 @@ export function exchanges({ seed, count, origin, server, other }) {
     return pick(lists).map((value) => ['Access-Control-Expose-Headers', value]);
   }
   function response(credentials, method) {
-    const status = mostly(200, [201, 206, 304, 400, 403, 404, 412, 500, 503, 204], 0.7);
+    const status = mostly(200, [201, 204, 205, 206, 304, 400, 403, 404, 407, 412, 500, 503, 699], 0.7);
     const fields = [...allowOrigin(credentials), ...allowCredentials(credentials), ...expose()];
     for (const name of EXPOSED) if (chance(0.6)) fields.push([name, name === 'date' ? 'Mon, 30 Nov 2026 00:00:00 GMT' : '"x"']);
     if (chance(0.7)) fields.push(['content-type', pick(['text/plain', 'application/xml'])]);
@@ -97,7 +97,7 @@ export function exchanges({ seed, count, origin, server, other }) {
     const next = `${number}.${hop}`;
     const to = chance(0.5) ? server : other;
     const location = mostly(pick([`${to}/${next}`, `${to}/${next}`, `/${next}`, next, `./x/../${next}`, `${to.slice('http:'.length)}/${next}`, `${to}/${next}#x`]), [
-      to.replace('http://', 'http://user:secret@') + `/${next}`, 'ftp://127.0.0.1/x', 'data:text/plain,x', 'mailto:x', 'http://[/',
+      to.replace('http://', 'http://user:secret@') + `/${next}`, to.replace('http://', `http://${pick(['@', ':@', 'user:@', 'user@', ':secret@'])}`) + `/${next}`, 'ftp://127.0.0.1/x', 'data:text/plain,x', 'mailto:x', 'http://[/',
     ], 0.9);
     return { status, headers: [...allowOrigin(credentials), ...allowCredentials(credentials), ['Location', location], ['cache-control', 'no-store'], ['content-length', '2']] };
   }
@@ -109,7 +109,7 @@ export function exchanges({ seed, count, origin, server, other }) {
   }
   function preflight(request) {
     if (chance(0.02)) return null;
-    const status = mostly(200, [204, 201, 299, 301, 307, 400, 401, 403, 404, 405, 500, 304], 0.85);
+    const status = mostly(200, [204, 201, 299, 301, 307, 400, 401, 403, 404, 405, 407, 500, 304, 699], 0.85);
     const { credentials, method, headers } = request;
     const fields = [...allowOrigin(credentials), ...allowCredentials(credentials), ...allowMethods(method), ...allowHeaders(headers), ...maxAge()];
     if ([301, 307].includes(status)) fields.push(['Location', `${server}/elsewhere`]);

@@ -21,13 +21,16 @@ export const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  // So that the protocol's events of a sandboxed frame arrive with those of its page.
+  '--disable-features=IsolateSandboxedIframes',
   // Nothing outside this machine is asked for, not even by the browser itself.
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1',
 ];
 
-/** A server whose every host is a web site; `script` is what its pages may load. */
-export async function startPages(script = '') {
+/** A server whose every host is a web site; `script` is what its pages may load, `scripts` what it answers itself. */
+export async function startPages(script = '', scripts = undefined) {
   const server = createServer((request, response) => {
+    if (scripts?.answer(request, response)) return;
     if (request.url === '/script.js') {
       response.setHeader('Content-Type', 'text/javascript');
       response.end(script);

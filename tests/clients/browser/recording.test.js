@@ -31,7 +31,7 @@ let page;
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 's3cors-recording-'));
   netlog = join(folder, 'net.json');
-  const engine = await startChromium([`--log-net-log=${netlog}`, '--net-log-capture-mode=IncludeSensitive']);
+  const engine = await startChromium({ flags: [`--log-net-log=${netlog}`, '--net-log-capture-mode=IncludeSensitive'] });
   const scripted = await Promise.all([startScriptedServer(), startScriptedServer()]);
   try {
     page = engine.origin;

@@ -78,3 +78,27 @@ export async function startScriptedServer() {
     },
   };
 }
+
+/** The exchanges of a page's own server, which has other things to answer too. */
+export class OwnScripts {
+  answers = new Map();
+  asked = new Map();
+
+  /** Answers a request as its script says; false: there is no script for its path. */
+  answer(request, response) {
+    const key = request.url.slice(1);
+    const script = this.answers.get(key);
+    if (!script) return false;
+    const { origin, 'access-control-request-method': requested, 'access-control-request-headers': names = '' } = request.headers;
+    const preflight = request.method === 'OPTIONS' && requested !== undefined;
+    this.asked.set(key, [...(this.asked.get(key) ?? []), { preflight, method: requested ?? request.method, headers: names, origin }]);
+    const { status, headers } = preflight ? script.preflight : script.response;
+    const body = headers.some(([name]) => name.toLowerCase() === 'content-length') ? 'ok' : '';
+    // Nothing but the script's own fields.
+    response.sendDate = false;
+    response.removeHeader('connection');
+    response.writeHead(status, 'Scripted', headers.flat());
+    response.end(body);
+    return true;
+  }
+}

@@ -3,13 +3,12 @@
 // S3CORS_EXCHANGES is how many an engine gets, S3CORS_SEED which ones.
 
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { after, before, test } from 'node:test';
 
 import { startChromium, startFirefox, startWebkit } from './engines.js';
 import { exchanges, scripts } from './exchanges.js';
-import { BINARY } from './proxy.js';
 import { startScriptedServer } from './scripted_server.js';
+import { compare, judge } from './verdicts.js';
 
 const COUNT = Number(process.env.S3CORS_EXCHANGES ?? 1000);
 const SEED = Number(process.env.S3CORS_SEED ?? 1);
@@ -119,44 +118,4 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
       await engine.stop();
     }
   });
-}
-
-/** What the program says of each exchange. */
-function judge(list) {
-  return new Promise((resolve, reject) => {
-    const options = { maxBuffer: 2 ** 28 };
-    const program = execFile(BINARY, ['verdict', '--format', 'json', '-'], options, (error, output, complaint) => {
-      // 1: some are blocked.
-      if (error && error.code !== 1) reject(new Error(complaint));
-      else resolve(output.trimEnd().split('\n').map((line) => JSON.parse(line)));
-    });
-    program.stdin.end(list.map((exchange) => `${JSON.stringify(exchange)}\n`).join(''));
-  });
-}
-
-/** How a verdict and a browser differ; undefined if they do not. */
-function compare(engine, exchange, verdict, seen, asked) {
-  const own = verdict.differs?.[engine];
-  const outcome = own ? own.split(',')[0] : verdict.outcome;
-  if (outcome !== seen.outcome) return { what: 'outcome', said: outcome, seen: seen.outcome, lines: seen.lines };
-  const preflight = own ? own.includes('with a preflight') : verdict.preflight_sent;
-  const wasAsked = asked.some((request) => request.preflight);
-  // After redirects it counts the preflights of other URLs too.
-  if (asked.length && !exchange.redirected && preflight !== wasAsked) return { what: 'preflight', said: preflight, seen: wasAsked };
-  if (outcome === 'readable') {
-    const same = own || JSON.stringify(verdict.readable_headers) === JSON.stringify(seen.readable);
-    return same ? undefined : { what: 'readable fields', said: verdict.readable_headers, seen: seen.readable };
-  }
-  if (outcome === 'opaque') return undefined;
-  if (engine === 'chromium' && !own) {
-    const said = { corsError: verdict.error ?? undefined, failedParameter: verdict.error ? verdict.parameter : undefined };
-    const { corsError, failedParameter } = seen.cors ?? {};
-    if (said.corsError !== corsError || said.failedParameter !== failedParameter) return { what: 'error', said, seen: seen.cors };
-  }
-  const [sentence] = seen.lines;
-  const message = verdict.messages[engine];
-  // Where a server hangs up, Firefox prints one of two sentences, and not always the same.
-  const hangsUp = engine === 'firefox' && message?.includes('did not succeed');
-  if (hangsUp && sentence?.includes('Multiple CORS header')) return undefined;
-  return message === sentence ? undefined : { what: 'sentence', said: message, seen: seen.lines };
 }
