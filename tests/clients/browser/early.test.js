@@ -13,10 +13,10 @@ import { after, before, test } from 'node:test';
 
 import puppeteer from 'puppeteer-core';
 
+import { FIREFOX } from './browsers.js';
 import { SITE, startBrowser, startPages } from './pages.js';
 import { startProxy } from './proxy.js';
 
-const FIREFOX = process.env.S3CORS_FIREFOX ?? '/usr/bin/firefox';
 const SIZE = 50 * 1024 * 1024;
 const TIMES = 3;
 const ERROR = '<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>';

@@ -9,12 +9,10 @@ import { join } from 'node:path';
 
 import puppeteer from 'puppeteer-core';
 
+import { FIREFOX, MINIBROWSER, startDisplay } from './browsers.js';
 import { startBrowser, startPages } from './pages.js';
 import { Program } from './programs.js';
 
-const FIREFOX = process.env.S3CORS_FIREFOX ?? '/usr/bin/firefox-esr';
-const XVFB = process.env.S3CORS_XVFB ?? '/usr/bin/Xvfb';
-const MINIBROWSER = process.env.S3CORS_MINIBROWSER ?? '/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser';
 
 /** What runs in the page: fetches each request, `width` at a time, and says what the script may read. */
 async function inPage(requests, width) {
@@ -157,8 +155,8 @@ export async function startFirefox({ scripts } = {}) {
 /** WebKitGTK's own small browser on a virtual display; its page asks this process for work and reports back. */
 export async function startWebkit({ scripts } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
-  const display = new Program('Xvfb', XVFB, ['-displayfd', '1', '-screen', '0', '800x600x24', '-nolisten', 'tcp']);
-  const [, number] = await display.said(/^(\d+)\n/m);
+  // A profile of its own; an ephemeral one, as automation has it, prints nothing.
+  const display = await startDisplay(folder);
   const work = new EventEmitter();
   const server = createServer(async (request, response) => {
     if (scripts?.answer(request, response)) return;
@@ -179,10 +177,7 @@ export async function startWebkit({ scripts } = {}) {
   await once(server, 'listening');
   const origin = `http://127.0.0.1:${server.address().port}`;
   let asked = once(work, 'asked');
-  // A profile of its own; an ephemeral one, as automation has it, prints nothing.
-  const env = { ...process.env, DISPLAY: `:${number}`, HOME: folder, XDG_CACHE_HOME: folder, XDG_DATA_HOME: folder, XDG_CONFIG_HOME: folder };
-  env.WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS = '1';
-  const browser = new Program('MiniBrowser', MINIBROWSER, ['--enable-write-console-messages-to-stdout=true', `${origin}/`], { env });
+  const browser = new Program('MiniBrowser', MINIBROWSER, ['--enable-write-console-messages-to-stdout=true', `${origin}/`], { env: display.env });
   return {
     name: 'webkit',
     origin,
