@@ -80,7 +80,7 @@
 //! response; on bytes, `Policy::answer` and `Policy::vary` do. `proxy::request_edit` and
 //! `http1::response_edit` hold the rules for all other fields of both paths.
 //!
-//! hyper is the HTTP/2 engine on both sides, serves the admin listener and the demo store, and asks
+//! hyper is the HTTP/2 engine on both sides, serves the admin listener and the demo's store and page, and asks
 //! servers for `s3cors probe`. The data plane's HTTP/1.1 is our own, because of what the proxy needs of it: one strict meaning of each head, names and order
 //! of fields as they came, idle connections without a buffer, splice, and the cost per request.
 //!

@@ -20,11 +20,11 @@ pub(super) type AdminAnswer = Response<AdminBody>;
 /// The body of an answer.
 pub(super) type AdminBody = Either<Full<Bytes>, LiveBody>;
 
-pub(super) const TEXT: &str = "text/plain; charset=utf-8";
-pub(super) const JSON: &str = "application/json";
-pub(super) const HTML: &str = "text/html; charset=utf-8";
-pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
-pub(super) const STYLE: &str = "text/css; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(crate) const STYLE: &str = "text/css; charset=utf-8";
 
 /// The page may load its own script and style and ask this listener; nothing else, from nowhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -47,10 +47,16 @@ pub(super) fn with_body(
 ) -> AdminAnswer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
+    protect(&mut answer, media_type, HeaderValue::from_static(POLICY));
+    answer
+}
+
+/// Sets the media type, and the fields that limit what a browser does with the response. `policy` says
+/// what a page may load and ask.
+pub(crate) fn protect<B>(answer: &mut Response<B>, media_type: &'static str, policy: HeaderValue) {
     let fields = [
         (CONTENT_TYPE, media_type),
         (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
@@ -69,7 +75,7 @@ pub(super) fn with_body(
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
-    answer
+    answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
 }
 
 /// A status and a line for people.

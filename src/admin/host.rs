@@ -9,7 +9,7 @@ use crate::routing::host::Host;
 
 /// The kind of socket at which a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Local {
+pub(crate) enum Local {
     Tcp,
     Unix,
 }
@@ -28,7 +28,7 @@ pub(super) enum Local {
 /// 400 for none, several or an invalid one; 421 for another's ([RFC 9110 §15.5.20]).
 ///
 /// [RFC 9110 §15.5.20]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
-pub(super) fn check<B>(
+pub(crate) fn check<B>(
     request: &Request<B>,
     local: Local,
     listed: &[Box<str>],

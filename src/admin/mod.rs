@@ -4,11 +4,11 @@
 //! refuses a `Host` that is not its own (`host`), sends no CORS fields and may not be framed.
 //! It serves on the control thread, next to reloads and signals, and never on a worker.
 
-mod answer;
+pub(crate) mod answer;
 mod connections;
 pub(crate) mod console;
 mod health;
-mod host;
+pub(crate) mod host;
 mod listener;
 mod live;
 mod other_site;

@@ -32,7 +32,6 @@ mod redact;
 mod routes;
 mod run;
 mod signals;
-mod store;
 mod test;
 mod top;
 mod verdict;

@@ -52,5 +52,9 @@ def test_the_lines_that_the_demo_prints_show_what_they_promise(folder):
         console = re.search(r"http://127\.0\.0\.1:\d+/cors", demo.output)[0]
         page = curl(f"curl -i -H 'Accept: text/html' {console}")
         assert (page[0], "<html" in page[2]) == (200, True)
+        # The address of the demo's own page is the first line.
+        first = next(line for line in demo.lines if " INFO " not in line).strip()
+        page = curl(f"curl -i {first}")
+        assert (page[0], "<html" in page[2]) == (200, True)
         demo.signal(2)
         assert demo.wait() == 0, demo.output

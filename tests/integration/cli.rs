@@ -829,9 +829,33 @@ fn the_environment_stands_for_flags() {
 }
 
 #[test]
+fn a_demo_whose_address_is_taken_names_the_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--page", "--store"] {
+        let (code, _, error) = run(&["demo", flag, &address]);
+        assert_eq!(code, 1, "{error}");
+        assert!(error.contains(&address) && error.contains(flag), "{error}");
+    }
+}
+
+#[test]
 fn the_demonstration_shows_what_it_says() {
-    let mut process = Process::start(&["demo"]);
+    let mut process = Process::start(&["demo", "--page", "127.0.0.1:0"]);
     let mut stdout = BufReader::new(process.child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    let page = first.trim().strip_prefix("http://").unwrap();
+    let page = page.strip_suffix('/').unwrap();
+    let ask_page = |path| ask(page.parse().unwrap(), "GET", path, &[("Host", page)]);
+    let answer = ask_page("/");
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("Straight to the storage"));
+    assert!(answer.values("access-control-allow-origin").is_empty());
+    let facts: Value = serde_json::from_str(&ask_page("/demo.json").text()).unwrap();
+    assert_eq!(facts["page"], format!("http://{page}"));
+    assert_eq!(facts["proxy"], format!("http://{}", process.address));
+
     let mut lines = Vec::new();
     while lines.len() < 3 {
         let line = line_with(&mut stdout, "  curl ");

@@ -24,7 +24,7 @@ export const FLAGS = [
   // So that the protocol's events of a sandboxed frame arrive with those of its page.
   '--disable-features=IsolateSandboxedIframes',
   // Nothing outside this machine is asked for, not even by the browser itself.
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1',
+  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1, EXCLUDE 127.0.0.2',
 ];
 
 /** A server whose every host is a web site; `script` is what its pages may load, `scripts` what it answers itself. */

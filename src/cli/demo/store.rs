@@ -1,12 +1,9 @@
-//! A small object store in memory: what `demo` has behind the proxy.
+//! A small object store in memory: the upstream of `demo`.
 //!
-//! GET, HEAD, PUT and DELETE of objects, and a list of them at `/`. It knows nothing of CORS.
+//! GET, HEAD, PUT and DELETE of objects, and a list of them at `/`. It sends no CORS fields.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -16,13 +13,10 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 
 use crate::tls::digest::sha256;
+
+use super::site::Site;
 
 /// The largest object, in bytes.
 const MAX_OBJECT: usize = 16 * 1024 * 1024;
@@ -41,13 +35,6 @@ struct Object {
 /// Objects by path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Store(Rc<RefCell<BTreeMap<String, Object>>>);
-
-/// A store that listens, and serves nobody yet.
-#[derive(Debug)]
-pub(super) struct Listening {
-    store: Store,
-    listener: TcpListener,
-}
 
 impl Store {
     /// Keeps an object; says whether there was room for it.
@@ -73,16 +60,9 @@ impl Store {
         objects.insert(path.to_owned(), object);
         true
     }
+}
 
-    /// Listens on a port of this machine that the system chooses.
-    pub(super) async fn listen(self) -> io::Result<Listening> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        Ok(Listening {
-            store: self,
-            listener,
-        })
-    }
-
+impl Site for Store {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
         match *request.method() {
@@ -105,7 +85,9 @@ impl Store {
             }
         }
     }
+}
 
+impl Store {
     async fn receive(&self, path: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_OBJECT).collect().await else {
@@ -132,32 +114,6 @@ impl Store {
             .iter()
             .map(|(path, object)| format!("{:>9} {path}\n", object.content.len()));
         plain(StatusCode::OK, lines.collect::<String>())
-    }
-}
-
-impl Listening {
-    pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Serves on the runtime that polls it, until dropped.
-    pub(super) async fn serve(self) -> io::Result<Infallible> {
-        let mut connections = JoinSet::new();
-        loop {
-            let (stream, _) = self.listener.accept().await?;
-            while connections.try_join_next().is_some() {}
-            let store = self.store.clone();
-            connections.spawn_local(async move {
-                let service = service_fn(|request| async {
-                    Ok::<_, Infallible>(store.answer(request).await)
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection to the store failed");
-                }
-            });
-        }
     }
 }
 
