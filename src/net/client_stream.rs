@@ -4,9 +4,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
-/// A client's connection, as an exchange on bytes uses it.
+/// A client's connection, as the byte-level exchange uses it.
 pub trait ClientStream: AsyncRead + AsyncWrite + Unpin {
-    /// The TCP connection, where there is nothing else between it and HTTP.
+    /// The TCP connection, if HTTP runs directly on it.
     fn tcp(&self) -> Option<&TcpStream>;
 }
 

@@ -1,4 +1,4 @@
-//! A limit of time that moves with every request and costs no timer for it.
+//! A deadline that moves with every request, without resetting a timer each time.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -7,19 +7,19 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-/// When a wait ends at the latest.
+/// The latest time at which a wait ends.
 ///
-/// The timer stays where it is when the limit moves further away, which is what it does all the
-/// time; when it rings, it is set to where the limit is by then.
+/// Moving the deadline later, the usual case, leaves the timer alone. When the timer fires early,
+/// it is set to the current deadline.
 pub struct Deadline {
     timer: Pin<Box<Sleep>>,
     due: Instant,
-    /// Whether the timer knows whom to wake.
+    /// Whether the timer has a task to wake.
     is_armed: bool,
 }
 
 impl Deadline {
-    /// A limit from now on.
+    /// Creates a deadline this far from now.
     #[must_use]
     pub fn after(limit: Duration) -> Self {
         let due = Instant::now() + limit;
@@ -30,7 +30,7 @@ impl Deadline {
         }
     }
 
-    /// Moves the limit.
+    /// Moves the deadline.
     pub fn set(&mut self, due: Instant) {
         self.due = due;
         if due < self.timer.deadline() {
@@ -39,20 +39,20 @@ impl Deadline {
         }
     }
 
-    /// Whether the limit has passed.
+    /// Whether the deadline has passed.
     pub fn has_passed(&self) -> bool {
         self.due <= Instant::now()
     }
 
-    /// Is ready when the limit has passed; else wakes the task then, which has to be the same
-    /// from one call to the next.
+    /// Ready once the deadline has passed; until then, wakes the task at that time. Every call must
+    /// come from the same task.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_armed && !self.timer.is_elapsed() {
             return Poll::Pending;
         }
         self.is_armed = true;
-        // Unconstrained: a task that has used up its budget would be told to wait, and the timer
-        // would not know of it.
+        // Unconstrained: a task without budget left would get `Pending` from a timer that never
+        // registered its waker.
         while pin!(unconstrained(self.timer.as_mut())).poll(cx).is_ready() {
             if self.due <= Instant::now() {
                 return Poll::Ready(());
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_ends_where_it_was_moved_to_last() {
+    fn the_last_deadline_set_applies() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
         runtime.block_on(async {

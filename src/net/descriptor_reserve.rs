@@ -1,8 +1,8 @@
-//! The reserve of file descriptors: clients and upstreams leave it to the operator's listener, to
-//! reloads and to logs.
+//! The reserve of file descriptors: clients and upstreams leave it to the admin listener, reloads
+//! and logs.
 //!
-//! The kernel gives out the lowest free number ([open(2)]), so a high number says that nearly all are
-//! in use: no count has to be kept, and the check is one comparison.
+//! The kernel hands out the lowest free number ([open(2)]), so a high number means that nearly all
+//! are in use. No count is needed, and the check is one comparison.
 //!
 //! [open(2)]: https://man7.org/linux/man-pages/man2/open.2.html
 
@@ -14,18 +14,17 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// How many descriptors are kept for other things than clients and upstreams.
+/// How many descriptors are kept for uses other than clients and upstreams.
 const RESERVE: u64 = 32;
 
-/// What part of a low limit is kept at most: one in so many.
+/// With a low limit, the reserve is at most this fraction of it (one in eight).
 const MOST_OF_LIMIT: u64 = 8;
 
-/// The first descriptor of the reserve, and the first beyond it.
+/// The first descriptor of the reserve, and the first one above it.
 static FIRST_RESERVED: AtomicI32 = AtomicI32::new(i32::MAX);
 static END: AtomicI32 = AtomicI32::new(i32::MAX);
 
-/// Reads how many files the process may have open: the limit can be changed from outside at any time
-/// (`prlimit`).
+/// Reads how many files the process may have open. The limit can change at any time (`prlimit`).
 pub(crate) fn read_limit() {
     let limit = getrlimit(Resource::Nofile).current;
     FIRST_RESERVED.store(first_reserved(limit), Ordering::Relaxed);
@@ -33,7 +32,7 @@ pub(crate) fn read_limit() {
     END.store(end.unwrap_or(i32::MAX), Ordering::Relaxed);
 }
 
-/// The descriptors of the reserve.
+/// The descriptors in the reserve.
 pub(crate) fn reserved() -> Range<RawFd> {
     FIRST_RESERVED.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)
 }
@@ -49,18 +48,18 @@ fn reserve(limit: u64) -> u64 {
     RESERVE.min(limit / MOST_OF_LIMIT)
 }
 
-/// Whether a descriptor is one of the reserve.
+/// Whether a descriptor belongs to the reserve.
 pub(crate) fn is_reserved(descriptor: &impl AsFd) -> bool {
     let number = descriptor.as_fd().as_raw_fd();
     let is_reserved = || number >= FIRST_RESERVED.load(Ordering::Relaxed);
     is_reserved() && {
-        // The limit may have been raised a moment ago.
+        // The limit may just have been raised.
         read_limit();
         is_reserved()
     }
 }
 
-/// Refuses a descriptor of the reserve, as the system does where none is left.
+/// Refuses a descriptor from the reserve, with the error that the system gives when none is left.
 pub(crate) fn outside_reserve<D: AsFd>(descriptor: D) -> io::Result<D> {
     if is_reserved(&descriptor) {
         Err(Errno::MFILE.into())
@@ -69,7 +68,7 @@ pub(crate) fn outside_reserve<D: AsFd>(descriptor: D) -> io::Result<D> {
     }
 }
 
-/// Whether this process, or the whole system, has as many files open as it may.
+/// Whether the error means that the process or the system has reached its limit of open files.
 pub(crate) fn is_about_descriptors(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE))

@@ -1,26 +1,25 @@
-//! Connections on which nothing may be said for long, as in tunnels: whether the other side is
-//! still there, the system finds out.
+//! TCP keep-alive for connections that may stay silent for long, such as tunnels: the kernel
+//! detects a peer that is gone.
 
 use std::io;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// After how long without a word it is asked first.
+/// Idle time before the first probe.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Between two questions that are not answered.
+/// Time between probes that get no answer.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// How many are not answered before a connection is given up.
+/// Unanswered probes before the connection is closed.
 const RETRIES: u32 = 4;
 
-/// Has the system ask whether the other side of a TCP connection is still there. Connections that
-/// a listening socket accepts do as it does.
+/// Enables TCP keep-alive on a socket. Connections accepted from a listening socket inherit it.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of `setsockopt`.
 pub fn ask_now_and_then(socket: SockRef<'_>) -> io::Result<()> {
     let keep_alive = TcpKeepalive::new()
         .with_time(IDLE)

@@ -1,5 +1,5 @@
-//! Sockets, and what every connection needs: deadlines, writes, splice, keep-alive, the reserve of file
-//! descriptors, and the check of HTTP/2 trailers.
+//! Sockets and what every connection needs: deadlines, writes, splice, keep-alive, the reserve of
+//! file descriptors, and the check of HTTP/2 trailers.
 
 pub(crate) mod client_stream;
 pub(crate) mod deadline;

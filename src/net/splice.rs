@@ -1,5 +1,5 @@
-//! Large bodies between two plain TCP connections: moved through a pipe inside the kernel, by
-//! splice(2), and never copied to us.
+//! Moves large bodies between two plain TCP connections through a kernel pipe, with splice(2),
+//! without copying them to user space.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 
 use super::descriptor_reserve::outside_reserve;
 
-/// Bodies from this size on, in bytes, are worth a pipe.
+/// Bodies of at least this size, in bytes, use a pipe.
 pub(crate) const WORTH_IT: u64 = 64 * 1024;
 
-/// How much a pipe holds, in bytes, where the system allows so much.
+/// A pipe's capacity in bytes, if the system allows it.
 const CAPACITY: usize = 1024 * 1024;
 
-/// How many pipes are kept for the next bodies.
+/// How many idle pipes are kept.
 const KEPT: usize = 8;
 
 /// One worker's pipes.
@@ -33,12 +33,12 @@ pub(crate) struct Pipe {
     held: usize,
 }
 
-/// On which side a body broke off.
+/// The side on which a transfer failed.
 #[derive(Debug)]
 pub(crate) enum Side {
     Source(io::Error),
-    /// The source ended, in order but too early. TLS gives a connection that was only cut the same
-    /// kind of error, which is not this.
+    /// The source ended in an orderly way, but too early. A truncated TLS connection, which gives
+    /// the same kind of error, is not this.
     Ended,
     /// The source sent an invalid body.
     Invalid,
@@ -46,17 +46,17 @@ pub(crate) enum Side {
 }
 
 impl Pipes {
-    /// An empty pipe; `None` where the system has none for us.
+    /// Returns an empty pipe; `None` if the system cannot provide one.
     pub(crate) fn take(&self) -> Option<Pipe> {
         self.0.borrow_mut().pop().or_else(|| Pipe::new().ok())
     }
 
-    /// Gives one back to the system. To be called now and then.
+    /// Closes one idle pipe. Call it now and then.
     pub(crate) fn shrink(&self) {
         self.0.borrow_mut().pop();
     }
 
-    /// Keeps a pipe that has been emptied.
+    /// Keeps an emptied pipe for later use.
     pub(crate) fn give_back(&self, pipe: Pipe) {
         let mut kept = self.0.borrow_mut();
         if pipe.held == 0 && kept.len() < KEPT {
@@ -70,13 +70,14 @@ impl Pipe {
         let (from, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         let from = outside_reserve(from)?;
         let into = outside_reserve(into)?;
-        // A smaller one does as well, only slower.
+        // A smaller pipe works too, only slower.
         let _ = fcntl_setpipe_size(&into, CAPACITY);
         let held = 0;
         Ok(Self { from, into, held })
     }
 
-    /// Moves as much of `left` as can be moved now; is ready when some was, or when all is gone.
+    /// Moves as much of `left` as possible now. Ready when something was moved, or when nothing is
+    /// left.
     pub(crate) fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
@@ -118,7 +119,7 @@ impl Pipe {
         Poll::Ready(Ok(moved))
     }
 
-    /// Whether everything that went in has come out.
+    /// Whether everything written to the pipe has been read.
     pub(crate) fn is_empty(&self) -> bool {
         self.held == 0
     }

@@ -1,11 +1,11 @@
 //! Finds pseudo-fields in trailers, which make a request or response malformed ([RFC 9113 §8.1]).
 //!
-//! h2 drops them and passes the message on as complete. They are found before h2 sees the trailers,
-//! without decoding a field: a name that begins with `:` is known by its index in HPACK's tables, or
-//! by its first byte. Interim responses (1xx) are recognised in the same way: the value of `:status`
-//! begins with `1`. Two bits are kept of each entry of the dynamic table: whether its name is that of
-//! a pseudo-field, and whether its value begins with `1`. Evictions need not be followed, because h2
-//! refuses an index that its table does not have.
+//! h2 drops them and passes the message on as complete, so they are found before h2 sees the
+//! trailers. No field is decoded: a name that begins with `:` is known by its index in HPACK's
+//! tables, or by its first byte. Interim responses (1xx) are recognised in the same way: the value
+//! of `:status` begins with `1`. For each entry of the dynamic table, two bits are kept: whether
+//! its name is that of a pseudo-field, and whether its value begins with `1`. Evictions need not be
+//! tracked, because h2 refuses an index that its table does not have.
 //!
 //! [RFC 9113 §8.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
 
@@ -33,40 +33,40 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// How many bytes the priority has.
+/// The length of the priority fields in bytes.
 const PRIORITY_BYTES: usize = 5;
 
-/// Looks at the frames of a connection as they come.
+/// Inspects the frames of a connection as they arrive.
 #[derive(Debug, Default)]
 pub(crate) struct TrailerCheck {
     blocks: FieldBlocks,
-    /// The frame's stream, and the one that it depends on.
+    /// The frame's stream, and the stream it depends on.
     stream: u32,
     dependency: u32,
     /// Whether the frame is part of a field block.
     is_block: bool,
-    /// Whether that block is trailers.
+    /// Whether that block holds trailers.
     is_trailers: bool,
     /// Whether the block ends with the frame.
     ends_block: bool,
-    /// Whether the length of the padding is still to come.
+    /// Whether the padding length is still to come.
     is_padded: bool,
-    /// Bytes of the frame that come before the block's.
+    /// Bytes of the frame still to come before the block.
     before: usize,
-    /// Bytes of the block, and then of the padding, that are still to come.
+    /// Bytes of the block, then of the padding, still to come.
     left: usize,
     padding: usize,
-    /// Whether a block ended with the frame that is the head of an interim response.
+    /// Whether the frame ended a block that is the head of an interim response.
     ended_interim: bool,
 }
 
 impl TrailerCheck {
-    /// The next frame is one of this stream.
+    /// Sets the stream of the next frame.
     pub(crate) fn of_stream(&mut self, stream: u32) {
         self.stream = stream;
     }
 
-    /// A frame begins; `is_trailers`: its stream had a head already.
+    /// Begins a frame; `is_trailers`: its stream already had a head.
     pub(crate) fn begin(&mut self, kind: u8, flags: u8, length: usize, is_trailers: bool) {
         self.is_block = matches!(kind, HEADERS | CONTINUATION);
         if kind == HEADERS {
@@ -83,14 +83,14 @@ impl TrailerCheck {
         self.end_if_read();
     }
 
-    /// Whether the frame is read and ended the head of an interim response.
+    /// Whether the frame is complete and ended the head of an interim response.
     pub(crate) fn ended_interim(&self) -> bool {
         self.ended_interim
     }
 
-    /// Looks at a piece of the frame's payload; whether it shows a pseudo-field in trailers, or a
-    /// stream that depends on itself ([RFC 7540 §5.3.1]). Of the latter h2 resets the stream and does
-    /// not decode the block: its dynamic table would no longer be the one that is followed here.
+    /// Reads a piece of the frame's payload. Returns true if it shows a pseudo-field in trailers,
+    /// or a stream that depends on itself ([RFC 7540 §5.3.1]). h2 resets such a stream without
+    /// decoding the block, so its dynamic table would no longer match the one tracked here.
     ///
     /// [RFC 7540 §5.3.1]: https://www.rfc-editor.org/rfc/rfc7540#section-5.3.1
     pub(crate) fn read(&mut self, bytes: &[u8]) -> bool {
@@ -137,32 +137,32 @@ impl TrailerCheck {
     }
 }
 
-/// Reads the field blocks of a connection, in pieces of any size.
+/// Reads the field blocks of a connection, split at any byte.
 #[derive(Debug, Default)]
 struct FieldBlocks {
-    /// Whether each entry of the dynamic table has the name of a pseudo-field, the newest in the lowest
-    /// bit. With its default size of 4,096 bytes, the table has at most 128 entries of 32 bytes
-    /// ([RFC 7541 §4.1]).
+    /// One bit for each entry of the dynamic table: whether its name is that of a pseudo-field. The
+    /// newest entry is the lowest bit. With its default size of 4,096 bytes, the table has at most
+    /// 128 entries of 32 bytes ([RFC 7541 §4.1]).
     ///
     /// [RFC 7541 §4.1]: https://www.rfc-editor.org/rfc/rfc7541#section-4.1
     dynamic: u128,
-    /// Whether each of them is a pseudo-field whose value begins with `1`.
+    /// Likewise: whether the entry is a pseudo-field whose value begins with `1`.
     dynamic_interim: u128,
     step: Step,
-    /// The integer that is being read, and how many bits of it there are.
+    /// The integer being read, and how many of its bits have arrived.
     integer: u64,
     shift: u32,
-    /// Of the field line that is being read.
+    /// For the field line being read.
     is_pseudo: bool,
     is_interim: bool,
     is_kept: bool,
-    /// Of the block that is being read: whether it has pseudo-fields whose values begin with `1`, and
+    /// For the block being read: whether it has pseudo-fields whose values begin with `1`, and
     /// others.
     has_interim: bool,
     has_final: bool,
 }
 
-/// What is expected next.
+/// What the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
     /// A field line, or a new size of the table.
@@ -174,7 +174,7 @@ enum Step {
     Length { is_name: bool },
     /// More of that length.
     MoreLength { is_name: bool, is_huffman: bool },
-    /// So many bytes of a string.
+    /// A string with this many bytes left.
     Text { left: u64, is_name: bool },
     /// The first byte of a name, or of a pseudo-field's value.
     TextStart {
@@ -184,7 +184,7 @@ enum Step {
     },
 }
 
-/// What an index is of.
+/// What an index refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     /// A whole field line.
@@ -196,7 +196,7 @@ enum Then {
 }
 
 impl FieldBlocks {
-    /// Reads a piece of a block; whether a name in it begins with `:`.
+    /// Reads a piece of a block; returns whether a name in it begins with `:`.
     fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut found = false;
         while let [byte, rest @ ..] = bytes {
@@ -212,19 +212,19 @@ impl FieldBlocks {
         found
     }
 
-    /// A block has ended; whether it is the head of an interim response. h2 reports a line that has
-    /// not ended.
+    /// Ends a block; returns whether it is the head of an interim response. h2 reports a truncated
+    /// line.
     fn end(&mut self) -> bool {
         self.step = Step::Line;
         let has_final = std::mem::take(&mut self.has_final);
         std::mem::take(&mut self.has_interim) && !has_final
     }
 
-    /// Reads a byte; whether it shows a name that begins with `:`.
+    /// Reads a byte; returns whether it shows a name that begins with `:`.
     fn byte(&mut self, byte: u8) -> bool {
         match self.step {
             Step::Line => {
-                // RFC 7541 §6: the representation, and how many bits of the index are in this byte.
+                // RFC 7541 §6: the representation, and how many bits of the index this byte holds.
                 let (then, bits, is_kept) = match byte {
                     0x80.. => (Then::Indexed, 7, false),
                     0x40.. => (Then::Name, 6, true),
@@ -283,7 +283,7 @@ impl FieldBlocks {
                 self.text(left - 1, is_name);
                 is_name && self.is_pseudo
             }
-            // `read` takes these.
+            // `read` handles these.
             Step::Text { left, is_name } => {
                 self.text(left.saturating_sub(1), is_name);
                 false
@@ -291,7 +291,8 @@ impl FieldBlocks {
         }
     }
 
-    /// Begins an integer in the lowest `bits` of a byte ([RFC 7541 §5.1]); true: that is all of it.
+    /// Begins an integer in the lowest `bits` of a byte ([RFC 7541 §5.1]). Returns true if that
+    /// byte is all of it.
     ///
     /// [RFC 7541 §5.1]: https://www.rfc-editor.org/rfc/rfc7541#section-5.1
     fn begin_integer(&mut self, byte: u8, bits: u32) -> bool {
@@ -301,7 +302,7 @@ impl FieldBlocks {
         byte & most != most
     }
 
-    /// Adds a byte to an integer; true: it is the last.
+    /// Adds a byte to an integer; returns true for the last byte.
     fn more_integer(&mut self, byte: u8) -> bool {
         let more = u64::from(byte & 0x7f).checked_shl(self.shift);
         // h2 refuses integers of more than four bytes.
@@ -310,7 +311,7 @@ impl FieldBlocks {
         byte & 0x80 == 0
     }
 
-    /// An index is complete; whether its name begins with `:`.
+    /// Completes an index; returns whether its name begins with `:`.
     fn index(&mut self, then: Then) -> bool {
         let index = self.integer;
         if then == Then::Size {
@@ -340,7 +341,7 @@ impl FieldBlocks {
         self.is_pseudo
     }
 
-    /// A field line is complete.
+    /// Completes a field line.
     fn end_line(&mut self) {
         if self.is_pseudo {
             self.has_interim |= self.is_interim;
@@ -348,7 +349,7 @@ impl FieldBlocks {
         }
     }
 
-    /// A string's length is complete.
+    /// Completes a string's length.
     fn length(&mut self, is_name: bool, is_huffman: bool) {
         let left = self.integer;
         match left > 0 && (is_name || self.is_pseudo) {
@@ -363,7 +364,7 @@ impl FieldBlocks {
         }
     }
 
-    /// So many bytes of a string are still to come.
+    /// Begins a string with this many bytes left.
     fn text(&mut self, left: u64, is_name: bool) {
         self.step = match (left, is_name) {
             (1.., _) => Step::Text { left, is_name },
@@ -389,7 +390,7 @@ mod tests {
         (HEADERS, flags, payload.to_vec())
     }
 
-    /// Whether trailers that follow `head` are refused, in pieces of any size.
+    /// Whether trailers that follow `head` are refused, split at any byte.
     fn is_refused(head: &[u8], trailers: &[(u8, u8, Vec<u8>)]) -> bool {
         let found: Vec<bool> = [1, 2, 3, usize::MAX]
             .into_iter()
@@ -411,7 +412,7 @@ mod tests {
         found[0]
     }
 
-    /// A literal that is kept, with a new name and an empty value.
+    /// A literal with incremental indexing, with a new name and an empty value.
     fn kept(name: &[u8]) -> Vec<u8> {
         let mut line = vec![0x40, u8::try_from(name.len()).unwrap()];
         line.extend(name);
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_depends_on_itself_is_a_fault() {
+    fn a_stream_that_depends_on_itself_is_an_error() {
         for (dependency, is_fault) in [
             ([0, 0, 0, 3], true),
             ([0x80, 0, 0, 3], true),
@@ -439,8 +440,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_begins_with_a_colon_is_found_however_it_is_written() {
-        // `:method: GET`, then `:a` and `x-sum` in the dynamic table, of which the latter is 62.
+    fn a_name_that_begins_with_a_colon_is_found_in_every_encoding() {
+        // `:method: GET`, then `:a` and `x-sum` in the dynamic table; the last has index 62.
         let head = [&[0x82][..], &kept(b":a"), &kept(b"x-sum")].concat();
         for (block, expected) in [
             (&b""[..], false),
@@ -451,7 +452,7 @@ mod tests {
             // Huffman: `:a`, then `a:`.
             (b"\x00\x82\xb8\x7f\x00", true),
             (b"\x00\x82\x1d\xcf\x00", false),
-            // Static: the first, the last pseudo-field, and the one after it.
+            // Static: the first and the last pseudo-field, and the entry after that.
             (b"\x81", true),
             (b"\x8e", true),
             (b"\x8f", false),
@@ -467,19 +468,19 @@ mod tests {
             (b"\x0f\x2f\x011", false),
             (b"\x0f\x30\x011", true),
             (b"\x1f\x30\x011", true),
-            // One more in the table: what was 63 is 64.
+            // With one more entry in the table, 63 becomes 64.
             (b"\x40\x01y\x00\xbf", false),
             (b"\x40\x01y\x00\xc0", true),
-            // Behind new sizes of the table, and behind another field.
+            // After changes of the table size, and after another field.
             (b"\x20\x3f\xe1\x1f\x81", true),
             (b"\x00\x01x\x01:\x81", true),
-            // A value is no name.
+            // A value, not a name.
             (b"\x00\x01x\x04:a:b", false),
             (b"\x0f\x00\x02:a", false),
         ] {
             let whole = [headers(END_HEADERS, block)];
             assert_eq!(is_refused(&head, &whole), expected, "{block:x?}");
-            // Padded, with a priority, and in two frames, of which the first may be empty.
+            // Padded, with a priority, and in two frames, the first of which may be empty.
             let mut padded = vec![3];
             padded.extend([0, 0, 0, 0, 9]);
             padded.extend(block);
@@ -498,8 +499,8 @@ mod tests {
     }
 
     #[test]
-    fn an_interim_response_is_recognised_however_its_status_is_written() {
-        // `:status: 103`, `:status: 200` and `x: 1` in the dynamic table, of which the last is 62.
+    fn an_interim_response_is_recognised_in_every_encoding_of_its_status() {
+        // `:status: 103`, `:status: 200` and `x: 1` in the dynamic table; the last has index 62.
         let before = b"\x48\x03103\x48\x03200\x40\x01x\x011";
         for (block, expected) in [
             (&b"\x08\x03103"[..], true),
@@ -513,7 +514,7 @@ mod tests {
             (b"\x08\x00", false),
             // Static: 200.
             (b"\x88", false),
-            // Dynamic: each in turn, then one behind a new entry.
+            // Dynamic: each in turn, then one after a new entry.
             (b"\xbe", false),
             (b"\xbf", false),
             (b"\xc0", true),
@@ -533,7 +534,7 @@ mod tests {
                 let mut one_frame = TrailerCheck::default();
                 one_frame.begin(HEADERS, END_HEADERS, before.len(), false);
                 one_frame.read(before);
-                assert!(!one_frame.ended_interim(), "it has a 200, too");
+                assert!(!one_frame.ended_interim(), "it also has a 200");
                 one_frame.begin(HEADERS, END_HEADERS, block.len(), false);
                 one_frame.read(first);
                 one_frame.read(second);

@@ -1,4 +1,4 @@
-//! Writes to a socket: as much as it takes at once, or all of it before a deadline.
+//! Writes to a socket: as much as it accepts at once, or everything before a deadline.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -10,7 +10,7 @@ use tokio::io::AsyncWrite;
 
 use super::deadline::{Deadline, due};
 
-/// Writes as much as is taken at once; gives the rest.
+/// Writes as much as the socket accepts at once and returns the rest.
 pub(crate) fn write_at_once<W: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     stream: &mut W,
@@ -29,7 +29,7 @@ pub(crate) fn write_at_once<W: AsyncWrite + Unpin>(
     Ok(rest.to_vec())
 }
 
-/// As [`write_at_once`], for a head and its body.
+/// Like [`write_at_once`], for a head and its body.
 pub(crate) fn write_both_at_once<W: AsyncWrite + Unpin>(
     cx: &mut Context<'_>,
     stream: &mut W,
@@ -53,8 +53,8 @@ pub(crate) fn write_both_at_once<W: AsyncWrite + Unpin>(
     Ok(rest)
 }
 
-/// What is held back above the socket (TLS) is to go as far as it does at once. What does not goes
-/// when the socket has room, if this is asked again, or by [`write_all`].
+/// Flushes what TLS holds back above the socket, as far as possible now. The rest goes out when
+/// this is called again, or with [`write_all`].
 pub(crate) fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W) -> io::Result<()> {
     match Pin::new(stream).poll_flush(cx) {
         Poll::Ready(Err(error)) => Err(error),
@@ -62,7 +62,7 @@ pub(crate) fn flush<W: AsyncWrite + Unpin>(cx: &mut Context<'_>, stream: &mut W)
     }
 }
 
-/// Writes all bytes before the deadline. With `renewed`, each write that takes something moves the
+/// Writes all bytes before the deadline. With `renewed`, each write that makes progress moves the
 /// deadline to that long from now.
 pub(crate) async fn write_all<W: AsyncWrite + Unpin>(
     stream: &mut W,

@@ -1,12 +1,12 @@
-//! What a client sent, as logs show it: visible ASCII, cut to a length.
+//! Escapes what clients send, for logs: visible ASCII, cut to a length.
 //!
-//! One place for all logs, so that no request can break a line, end a quotation, or speak to the
-//! terminal that the log is read on.
+//! All logs use it, so that no request can break a line, end a quotation or send control sequences
+//! to a terminal.
 
 use std::fmt;
 
-/// Bytes for a line of text: `"` and `\` with a backslash before them, what is not visible ASCII
-/// or a space as `\xHH`, and `...` behind what was cut.
+/// Escapes bytes for a line of text: `"` and `\` get a backslash, anything but visible ASCII and
+/// spaces becomes `\xHH`, and `...` marks a cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'b> {
     bytes: &'b [u8],
@@ -14,7 +14,7 @@ pub struct Escaped<'b> {
 }
 
 impl<'b> Escaped<'b> {
-    /// At most `max` of `bytes`.
+    /// Escapes at most `max` of `bytes`.
     #[must_use]
     pub fn new(bytes: &'b [u8], max: usize) -> Self {
         let (bytes, rest) = cut(bytes, max);
@@ -24,7 +24,8 @@ impl<'b> Escaped<'b> {
         }
     }
 
-    /// With `quote` before what would end a quotation, and `hex` before a byte's two digits.
+    /// Writes `quote` before characters that would end a quotation, and `hex` before a byte's two
+    /// digits.
     fn write(&self, f: &mut fmt::Formatter<'_>, quote: &str, hex: &str) -> fmt::Result {
         for part in parts(self.bytes) {
             match part {
@@ -43,13 +44,13 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Bytes for a log that sets strings in quotation marks by itself: what is not visible ASCII or a
-/// space as `%HH`, and `...` behind what was cut. With backslashes, the log would escape them again.
+/// Escapes bytes for a log that quotes strings itself: anything but visible ASCII and spaces
+/// becomes `%HH`, and `...` marks a cut. The log would escape backslashes a second time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Percent<'b>(Escaped<'b>);
 
 impl<'b> Percent<'b> {
-    /// At most `max` of `bytes`.
+    /// Escapes at most `max` of `bytes`.
     pub(crate) fn new(bytes: &'b [u8], max: usize) -> Self {
         Self(Escaped::new(bytes, max))
     }
@@ -61,14 +62,14 @@ impl fmt::Display for Percent<'_> {
     }
 }
 
-/// Bytes for a JSON string, without its quotation marks: what is no visible ASCII becomes
-/// `\u00HH`, so that the string, read as Latin-1, has the very bytes.
+/// Escapes bytes for a JSON string, without its quotation marks. Anything but visible ASCII becomes
+/// `\u00HH`, so that the string, read as Latin-1, has the original bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Json<'b>(pub(crate) &'b [u8]);
 
 impl Json<'_> {
-    /// Adds the text to a line. Each request of an access log comes by here several times: `fmt`
-    /// would cost more than all else.
+    /// Appends the text to a line. The access log calls this several times for each request, where
+    /// `fmt` would dominate the cost.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         const DIGITS: [u8; 16] = *b"0123456789abcdef";
         let digit = |index: u8| DIGITS.get(usize::from(index)).copied().unwrap_or(b'0');
@@ -92,16 +93,16 @@ impl Json<'_> {
     }
 }
 
-/// Whether a byte stands for itself: visible ASCII and the space, but `"` and `\`.
+/// Whether a byte needs no escape: visible ASCII and the space, except `"` and `\`.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// How many bytes at the front are [plain](is_plain): eight at a time.
+/// How many leading bytes are [plain](is_plain), eight at a time.
 fn plain_length(bytes: &[u8]) -> usize {
     const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
-    // The high bit of each byte that is zero; of others perhaps, but only above one that is.
+    // The high bit of each zero byte is set. Others may be set too, but only above a zero byte.
     let zero = |word: u64| word.wrapping_sub(LOW) & !word;
     let equal = |word: u64, byte: u8| zero(word ^ u64::from_ne_bytes([byte; 8]));
     let mut length = 0;
@@ -153,7 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nothing_leaves_its_line_or_quotation() {
+    fn escaped_text_stays_within_its_line_and_quotation() {
         let cases = [
             (&b"https://a.example"[..], "https://a.example"),
             (b"a b", "a b"),
@@ -172,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_keeps_the_very_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
+        fn json_preserves_every_byte(bytes in proptest::collection::vec(any::<u8>(), 0..50)) {
             let mut line = vec![b'"'];
             Json(&bytes).write(&mut line);
             line.push(b'"');

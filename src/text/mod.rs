@@ -1,4 +1,4 @@
-//! How bytes and times are written as text: in logs, error messages and JSON.
+//! Formats bytes and times as text, for logs, error messages and JSON.
 
 pub mod escape;
 pub mod timestamp;

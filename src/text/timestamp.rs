@@ -1,4 +1,4 @@
-//! Points in time as logs and status pages write them: UTC, without a time zone database.
+//! Points in time as logs and status pages show them: UTC, without a time zone database.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 impl Timestamp {
-    /// The parts of `time`; what is before 1970 counts as its first moment.
+    /// Splits `time` into its parts. Times before 1970 become the start of 1970.
     #[must_use]
     pub fn new(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -38,7 +38,7 @@ impl Timestamp {
     }
 }
 
-/// A point in time as the common log format has it: `10/Oct/2000:13:55:36 +0000`.
+/// A point in time in the common log format: `10/Oct/2000:13:55:36 +0000`.
 #[derive(Clone, Copy, Debug)]
 pub struct CommonLog(pub Timestamp);
 
@@ -70,8 +70,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The time of a date in UTC, `second_of_day` seconds after its midnight; `None` where the month or
-/// the day is out of range or the system cannot represent the time.
+/// The time `second_of_day` seconds after midnight of a date in UTC; `None` if the month or the day
+/// is out of range or the system cannot represent the time.
 #[must_use]
 pub fn from_date(year: u16, month: u32, day: u32, second_of_day: u32) -> Option<SystemTime> {
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
@@ -87,8 +87,8 @@ pub fn from_date(year: u16, month: u32, day: u32, second_of_day: u32) -> Option<
     }
 }
 
-/// The calendar's days from 0000-03-01 to 1970-01-01. Both functions below count years from
-/// March, so that the leap day is the last day of a year.
+/// Days from 0000-03-01 to 1970-01-01. Both functions below count years from March, so that the
+/// leap day is the last day of a year.
 const DAYS_TO_1970: i64 = 719_468;
 
 /// Year, month and day of a day counted from 1970-01-01, by Howard Hinnant's [`civil_from_days`].
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_out_of_range_is_no_time() {
+    fn a_date_out_of_range_is_refused() {
         for (year, month, day) in [(2024, 0, 1), (2024, 13, 1), (2024, 1, 0), (2024, 1, 32)] {
             assert_eq!(from_date(year, month, day, 0), None, "{year}-{month}-{day}");
         }
@@ -144,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn days_are_counted_as_the_calendar_does() {
-        // As `date --utc --date=@SECONDS` says.
+    fn days_match_the_calendar() {
+        // Expected values from `date --utc --date=@SECONDS`.
         let cases = [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399, "2000-02-28T23:59:59.000Z"),

@@ -1,4 +1,4 @@
-//! Describes TLS errors, each with what to do about it.
+//! Describes TLS errors and what to do about each.
 
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
@@ -38,18 +38,18 @@ fn upstream(error: &Error) -> String {
     let what = match error {
         Error::InvalidCertificate(error) => return certificate(error),
         Error::AlertReceived(alert) => return upstream_alert(*alert),
-        // Its first bytes are not a TLS record.
+        // The first bytes are not a TLS record.
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType
             | InvalidMessage::UnknownProtocolVersion
             | InvalidMessage::MessageTooLarge,
-        ) => "it does not answer in TLS, it probably speaks plain HTTP: write http://",
+        ) => "it does not speak TLS, probably plain HTTP: write http://",
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
         | Error::PeerSentOversizedRecord
         | Error::DecryptError => {
-            "it sent an invalid TLS message: check what stands between, or update the upstream"
+            "it sent an invalid TLS message: check the devices in between, or update the upstream"
         }
         Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -61,29 +61,29 @@ fn upstream(error: &Error) -> String {
             PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon
             | PeerIncompatible::NoSignatureSchemesInCommon,
         ) => {
-            "it accepts no signature that the client certificate's key can make: use another kind \
-             of key in `upstream_tls.key`"
+            "it accepts none of the signature schemes of the client certificate's key: use another \
+             kind of key in `upstream_tls.key`"
         }
         Error::PeerIncompatible(_) => {
             "it has no TLS parameters in common with this proxy (ECDHE with AES-GCM or \
              ChaCha20-Poly1305): allow these in its configuration"
         }
         Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol) => {
-            "it chose a protocol by ALPN that was not offered: correct its configuration"
+            "it chose an ALPN protocol that was not offered: correct its configuration"
         }
         Error::PeerMisbehaved(_) => "it violates the TLS protocol: update it",
         Error::NoCertificatesPresented => "it sent no certificate: configure one on the upstream",
         Error::UnsupportedNameType => {
-            "it has no name that a certificate could have: set `upstream_tls.server_name`"
+            "its name cannot appear in a certificate: set `upstream_tls.server_name`"
         }
         Error::NoApplicationProtocol => {
-            "it supports none of the protocols offered by ALPN: set `upstream_http2 = false`"
+            "it supports none of the ALPN protocols offered: set `upstream_http2 = false`"
         }
         Error::InconsistentKeys(_) => {
-            "`upstream_tls.key` is not the key of `upstream_tls.certificate`"
+            "`upstream_tls.key` does not match `upstream_tls.certificate`"
         }
         Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => {
-            "the system provides no time or no random bytes: check its clock and /dev/urandom"
+            "the system clock or random source failed: check the clock and /dev/urandom"
         }
         Error::HandshakeNotComplete
         | Error::EncryptError
@@ -97,7 +97,7 @@ fn upstream(error: &Error) -> String {
                 "{problem}: check the authorities that the system trusts, or set `upstream_tls.ca`"
             );
         }
-        // With the details, which are somebody else's.
+        // Includes the details, which come from other code.
         _ => {
             return format!("{error}: check the TLS settings of the upstream");
         }
@@ -110,7 +110,7 @@ fn certificate(error: &CertificateError) -> String {
     let what = match error {
         CertificateError::UnknownIssuer => {
             "its certificate is not signed by a trusted authority: list that authority's \
-             certificate, or this one itself, in `upstream_tls.ca`"
+             certificate, or this certificate itself, in `upstream_tls.ca`"
         }
         CertificateError::ExpiredContext { not_after, .. } => {
             let end = date(*not_after);
@@ -146,11 +146,11 @@ fn certificate(error: &CertificateError) -> String {
         }
         CertificateError::BadSignature => {
             return format!(
-                "a signature of its certificate or handshake is wrong, or an authority of the same \
-                 name but with another key is listed: check `upstream_tls.ca`, or {REISSUE}"
+                "the signature of its certificate or handshake is invalid, or an authority with the same \
+                 name but another key is listed: check `upstream_tls.ca`, or {REISSUE}"
             );
         }
-        #[expect(deprecated, reason = "the library still makes it")]
+        #[expect(deprecated, reason = "rustls still returns it")]
         CertificateError::UnsupportedSignatureAlgorithm
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
@@ -164,7 +164,7 @@ fn certificate(error: &CertificateError) -> String {
         | CertificateError::ExpiredRevocationList
         | CertificateError::ExpiredRevocationListContext { .. }
         | CertificateError::InvalidOcspResponse => {
-            "it cannot be determined whether its certificate is revoked: check that the system's \
+            "the revocation status of its certificate is unknown: check that the system's \
              revocation lists are current"
         }
         CertificateError::ApplicationVerificationFailure => {
@@ -183,16 +183,18 @@ fn other_certificate(error: &(dyn std::error::Error + 'static)) -> String {
     const LIST: &str = "list this certificate itself in `upstream_tls.ca`";
     match error.downcast_ref::<webpki::Error>() {
         Some(webpki::Error::CaUsedAsEndEntity) => format!(
-            "its certificate is an authority's (CA:TRUE, as `openssl req -x509` makes it): {LIST}"
+            "its certificate is a CA certificate (CA:TRUE, the default of `openssl req -x509`): {LIST}"
         ),
         Some(webpki::Error::EndEntityUsedAsCa) => {
-            format!("its certificate is signed by one that is not an authority's: {LIST}")
+            format!("its certificate's issuer is not a CA: {LIST}")
         }
         Some(webpki::Error::UnsupportedCertVersion) => {
-            "its certificate is not of X.509 version 3: issue one with a subjectAltName".into()
+            "its certificate is not X.509 version 3: issue one with a subjectAltName".into()
         }
         Some(webpki::Error::PathLenConstraintViolated | webpki::Error::NameConstraintViolation) => {
-            format!("its certificate violates the limits of its authority: {LIST}")
+            format!(
+                "its certificate violates its CA's constraints on names or chain length: {LIST}"
+            )
         }
         _ => format!("its certificate is not accepted ({error}): {LIST}"),
     }
@@ -200,7 +202,7 @@ fn other_certificate(error: &(dyn std::error::Error + 'static)) -> String {
 
 fn wrong_name(expected: &ServerName<'_>, presented: &[String]) -> String {
     let expected = expected.to_str();
-    // As webpki writes them: `DnsName("a.example")`.
+    // webpki's format: `DnsName("a.example")`.
     let names = presented.iter().filter_map(|name| {
         let name = name.split_once('(')?.1.strip_suffix(')')?;
         Some(name.trim_matches('"'))
@@ -208,7 +210,7 @@ fn wrong_name(expected: &ServerName<'_>, presented: &[String]) -> String {
     let names: Vec<_> = names.collect();
     if names.is_empty() {
         return format!(
-            "its certificate names no host (it has no subjectAltName): issue one for {expected} \
+            "its certificate has no host name (no subjectAltName): issue one for {expected} \
              (`openssl req -x509 -addext subjectAltName=…`), or list its key in `upstream_tls.pin`"
         );
     }
@@ -254,7 +256,7 @@ fn upstream_alert(alert: AlertDescription) -> String {
             );
         }
         AlertDescription::NoApplicationProtocol => {
-            "it supports none of the protocols offered by ALPN: set `upstream_http2 = false`"
+            "it supports none of the ALPN protocols offered: set `upstream_http2 = false`"
         }
         _ => return format!("it ended the handshake with the alert {alert:?}: see its log"),
     };
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_says_what_to_do() {
+    fn each_error_says_what_to_do_next() {
         let other = |error| CertificateError::Other(OtherError(Arc::new(error)));
         let named = |presented: &[&str]| CertificateError::NotValidForNameContext {
             expected: ServerName::try_from("minio.internal").unwrap(),

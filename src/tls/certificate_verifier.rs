@@ -1,4 +1,4 @@
-//! Whether an upstream's certificate is trusted: by the authorities it chains to, because it is
+//! Decides whether to trust an upstream's certificate: by its chain to an authority, because it is
 //! listed itself, or by its key.
 
 use std::fmt;
@@ -18,25 +18,25 @@ use webpki::EndEntityCert;
 use super::digest::sha256;
 use super::{provider, validity};
 
-/// The SHA-256 of a public key, as `pin` has it: `sha256/` and base64 of the SubjectPublicKeyInfo's
-/// hash ([RFC 7469 §2.4]).
+/// The SHA-256 of a public key in the format of `pin`: `sha256/` and the base64 of the
+/// SubjectPublicKeyInfo's hash ([RFC 7469 §2.4]).
 ///
 /// [RFC 7469 §2.4]: https://www.rfc-editor.org/rfc/rfc7469#section-2.4
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin([u8; 32]);
 
-/// Text is not a pin.
+/// The text is not a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a pin is `sha256/` and the base64 of 32 bytes")]
+#[error("a pin must be `sha256/` followed by 32 bytes in base64")]
 pub struct InvalidPin;
 
 /// The key of an upstream's certificate is not pinned.
 #[derive(Debug, Error)]
-#[error("its key is {0}, which is not in `upstream_tls.pin`")]
+#[error("its key {0} is not in `upstream_tls.pin`")]
 pub(crate) struct NotPinned(Pin);
 
 impl Pin {
-    /// The pin of no key.
+    /// A pin that matches no key.
     pub(crate) const NONE: Self = Self([0; 32]);
 
     /// The pin of a certificate's key.
@@ -72,9 +72,9 @@ impl fmt::Debug for Pin {
 /// Checks an upstream's certificate against what the config lists.
 #[derive(Debug)]
 pub(crate) struct CertificateVerifier {
-    /// `None`: the pins alone decide.
+    /// `None`: only the pins decide.
     listed: Option<Listed>,
-    /// Empty: any key that the rest accepts.
+    /// If empty, any key that passes the other checks is accepted.
     pins: Arc<[Pin]>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -82,14 +82,14 @@ pub(crate) struct CertificateVerifier {
 #[derive(Debug)]
 struct Listed {
     certificates: Arc<[CertificateDer<'static>]>,
-    /// The same as authorities.
+    /// The same certificates, as authorities.
     chains: Arc<WebPkiServerVerifier>,
 }
 
 impl CertificateVerifier {
-    /// Trusts what chains to `certificates`, these themselves, and of that, with `pins`, only
-    /// certificates with one of these keys. Without `certificates`, a pinned key is trusted whatever
-    /// the name, dates and issuer of its certificate.
+    /// Trusts certificates that chain to `certificates`, and these certificates themselves; with
+    /// `pins`, only those that also have a pinned key. Without `certificates`, a pinned key is
+    /// trusted whatever the certificate's name, dates and issuer.
     pub(crate) fn new(
         certificates: Option<&Arc<[CertificateDer<'static>]>>,
         pins: &Arc<[Pin]>,
@@ -127,8 +127,9 @@ impl Listed {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        // As nginx, Go and curl do. As a chain it may not do: `openssl req -x509` makes it an
-        // authority's, which WebPKI accepts from no server, and its issuer need not be listed.
+        // nginx, Go and curl do the same. Chain validation would refuse it: `openssl req -x509`
+        // marks it as a CA certificate, which WebPKI accepts from no server, and its issuer need
+        // not be listed.
         if self.certificates.contains(certificate) {
             verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
             return verify_validity(certificate, now);

@@ -1,5 +1,5 @@
-//! TLS for both sides: the provider, how certificates are checked, and what TLS errors mean. Which
-//! certificates the listeners have is in `server::tls`.
+//! TLS for both sides: the provider, certificate verification, and explanations of TLS errors. The
+//! listeners' certificates are in `server::tls`.
 
 pub(crate) mod advice;
 pub(crate) mod certificate_verifier;

@@ -1,7 +1,7 @@
 //! The cryptography of every TLS connection, to clients and to upstreams: aws-lc-rs.
 //!
-//! Over ring it adds the hybrid post-quantum key exchange X25519MLKEM768, which browsers offer first,
-//! for about the same CPU time.
+//! Compared with ring, it adds the hybrid post-quantum key exchange X25519MLKEM768, which browsers
+//! offer first, for about the same CPU time.
 
 use std::sync::{Arc, LazyLock};
 

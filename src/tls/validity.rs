@@ -1,4 +1,4 @@
-//! Reads a certificate's validity period: the few bytes of X.509 that no dependency exposes.
+//! Reads a certificate's validity period, which no dependency exposes.
 
 use std::time::SystemTime;
 
@@ -12,8 +12,8 @@ const VERSION: u8 = 0xa0;
 
 /// From when and until when a certificate is valid; `None` if the bytes are not a certificate.
 ///
-/// The way there is `Certificate`, `TBSCertificate`, then past version, serial number, signature
-/// and issuer ([RFC 5280 §4.1]).
+/// It reads `Certificate`, then `TBSCertificate`, then skips version, serial number, signature and
+/// issuer ([RFC 5280 §4.1]).
 ///
 /// [RFC 5280 §4.1]: https://www.rfc-editor.org/rfc/rfc5280#section-4.1
 pub(crate) fn of(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
@@ -38,7 +38,7 @@ fn inside(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     (found == tag).then_some((value, rest))
 }
 
-/// An element's tag and value, and what follows it. Lengths of more than four bytes are nobody's.
+/// An element's tag and value, and what follows it. Lengths of more than four bytes are refused.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_as_the_standard_writes_them() {
+    fn times_are_read_in_both_standard_formats() {
         for (tag, text, expected) in [
             (UTC_TIME, "700101000000Z", Some(0)),
             (UTC_TIME, "000301000000Z", Some(951_868_800)),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_certificates_times_are_found() {
+    fn the_validity_of_a_real_certificate_is_read() {
         let mut params = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 2, 29);
         params.not_after = rcgen::date_time_ymd(2051, 1, 1);
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_strange(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             of(&bytes);
         }
     }

@@ -126,7 +126,7 @@ fn a_start_says_what_is_wrong_with_upstreams_and_ends_with_one_line() {
         ),
         (
             format!("https://{}", answering_without_tls()),
-            "speaks plain HTTP: write http://",
+            "probably plain HTTP: write http://",
         ),
         (
             format!("http://{}", tls.address),
