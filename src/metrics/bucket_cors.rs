@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 #[expect(
     clippy::disallowed_types,
-    reason = "guards a handful of counts, for requests that write a file"
+    reason = "guards a few counts, only for requests that write a file"
 )]
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +35,7 @@ impl BucketCorsOperation {
     }
 }
 
-/// One route's counts. Codes are S3's, a fixed set.
+/// One route's counts. The codes are S3's, a fixed set.
 #[derive(Clone, Debug, Default)]
 pub struct BucketCorsRequests(
     #[expect(clippy::disallowed_types, reason = "as above")]
@@ -43,11 +43,11 @@ pub struct BucketCorsRequests(
     Arc<StoreAge>,
 );
 
-/// Since when a store's copy has been out of date, in seconds since 1970.
+/// When a store's copy went out of date, in seconds since 1970.
 #[derive(Debug)]
 struct StoreAge(AtomicU64);
 
-/// There is no store.
+/// The route has no store.
 const NO_STORE: u64 = u64::MAX;
 
 /// The copy is up to date.
@@ -66,14 +66,14 @@ impl BucketCorsRequests {
         *counts.entry((operation, code)).or_default() += 1;
     }
 
-    /// Shows since when the copy of a bucket of policies has been out of date; `None`: it is not.
+    /// Exports when the copy of a bucket of policies went out of date; `None`: it is up to date.
     pub fn show_store(&self, out_of_date_since: Option<SystemTime>) {
         let since = out_of_date_since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
         let since = since.map_or(CURRENT, |since| since.as_secs());
         self.1.0.store(since, Ordering::Relaxed);
     }
 
-    /// For how many seconds the copy has been out of date; `None`: there is no bucket of policies.
+    /// How many seconds the copy has been out of date; `None`: there is no bucket of policies.
     fn out_of_date_seconds(&self) -> Option<u64> {
         match self.1.0.load(Ordering::Relaxed) {
             NO_STORE => None,
@@ -87,7 +87,7 @@ impl BucketCorsRequests {
         }
     }
 
-    /// Whether anybody else may count.
+    /// Whether anything else still counts here.
     pub(super) fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
@@ -117,7 +117,7 @@ pub(super) fn family(routes: &BTreeMap<Box<str>, BucketCorsRequests>) -> Family 
 pub(super) fn store_family(routes: &BTreeMap<Box<str>, BucketCorsRequests>) -> Family {
     let mut family = Family::gauge(
         "s3cors_cors_api_store_out_of_date_seconds",
-        "How long the bucket of policies could not be read; 0: the copy is up to date.",
+        "For how long the bucket of policies could not be read; 0 if the copy is up to date.",
     );
     for (route, requests) in routes {
         if let Some(seconds) = requests.out_of_date_seconds() {

@@ -1,4 +1,4 @@
-//! What one worker counts of one route.
+//! One worker's counts for one route.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::cors::{Kind, Reason};
 
 use super::upstream_failure::UpstreamFailure;
 
-/// One worker's counts of one route: written by that worker only, read by a scrape.
+/// One worker's counts for one route. Only that worker writes them; a scrape reads them.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Cells {
@@ -20,7 +20,7 @@ pub(super) struct Cells {
     verdicts: [AtomicU64; AnswerVerdict::COUNT],
     failures: [AtomicU64; UpstreamFailure::ALL.len()],
     durations: [AtomicU64; BUCKETS.len() + 1],
-    /// All durations together, in nanoseconds: enough for 584 years.
+    /// The sum of all durations in nanoseconds: enough for 584 years.
     duration_sum: AtomicU64,
 }
 
@@ -82,16 +82,16 @@ impl Cells {
     }
 }
 
-/// All workers' counts of a route, added up.
+/// A route's counts, summed over all workers.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    /// By index into [`METHODS`] and status; [`OTHER_STATUS`] for those beyond the bound.
+    /// By index into [`METHODS`] and by status; [`OTHER_STATUS`] for those beyond the limit.
     pub(super) requests: std::collections::BTreeMap<(usize, u16), u64>,
     decisions: [u64; DECISIONS],
     verdicts: [u64; AnswerVerdict::COUNT],
-    /// As [`UpstreamFailure::ALL`].
+    /// In the order of [`UpstreamFailure::ALL`].
     pub(super) failures: [u64; UpstreamFailure::ALL.len()],
-    /// Per bucket, not cumulative; the last is beyond all bounds.
+    /// Per bucket, not cumulative; the last one is above all bounds.
     pub(super) durations: [u64; BUCKETS.len() + 1],
     pub(super) duration_sum: Duration,
 }
@@ -108,7 +108,7 @@ impl Totals {
         self.duration_sum += Duration::from_nanos(cells.duration_sum.load(Ordering::Relaxed));
     }
 
-    /// Every kind, outcome and count, those at zero included.
+    /// Every kind and outcome with its count, including zeros.
     pub(super) fn decisions(&self) -> impl Iterator<Item = (Kind, Result<(), Reason>, u64)> {
         let outcomes = || {
             let denied = Reason::ALL.into_iter().map(Err);
@@ -123,18 +123,18 @@ impl Totals {
     }
 }
 
-/// What all routes together counted of CORS.
+/// CORS counts, summed over all routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CorsTotals {
     /// All requests.
     pub requests: u64,
-    /// Those with a status of 500 or more.
+    /// Requests answered with a status of 500 or more.
     pub server_errors: u64,
     /// Allowed preflights, and allowed actual requests.
     pub allowed: [u64; 2],
-    /// Denied requests, as [`Reason::ALL`].
+    /// Denied requests, in the order of [`Reason::ALL`].
     pub denied: [u64; Reason::ALL.len()],
-    /// Readable, passed and blocked answers.
+    /// Answers that are readable, passed on, and blocked.
     pub verdicts: [u64; 3],
 }
 
@@ -168,7 +168,7 @@ impl CorsTotals {
 }
 
 impl Totals {
-    /// Adds one route's counts to those of all.
+    /// Adds one route's counts to the sum.
     pub(super) fn add_to(&self, all: &mut CorsTotals) {
         for ((_, status), count) in &self.requests {
             all.requests += count;
@@ -200,7 +200,7 @@ impl Totals {
         }
     }
 
-    /// Every verdict with its count, those at zero included.
+    /// Every verdict with its count, including zeros.
     pub(super) fn verdicts(&self) -> impl Iterator<Item = (AnswerVerdict, u64)> {
         AnswerVerdict::all().zip(self.verdicts)
     }
@@ -222,7 +222,7 @@ fn sum(totals: &mut [u64], cells: &[AtomicU64]) {
 const OUTCOMES: usize = 1 + Reason::ALL.len();
 const DECISIONS: usize = 2 * OUTCOMES;
 
-/// The methods with a label of their own ([RFC 9110 §9], [RFC 5789]); the rest is `other`.
+/// The methods with a label of their own ([RFC 9110 §9], [RFC 5789]); all others are `other`.
 ///
 /// [RFC 9110 §9]: https://www.rfc-editor.org/rfc/rfc9110#section-9
 /// [RFC 5789]: https://www.rfc-editor.org/rfc/rfc5789
@@ -245,12 +245,12 @@ fn method_index(method: &Method) -> usize {
     }
 }
 
-/// Stands for the statuses of which there were too many.
+/// Stands for all statuses beyond the limit.
 pub(super) const OTHER_STATUS: u16 = 0;
 
-/// Counts by method and status. A route sees few of the 9,000 pairs: they are kept in a table of
-/// 32 that gets another one behind it when it is full, up to 4; an upstream that sends ever new
-/// statuses makes no more series than that.
+/// Counts by method and status. A route sees few of the 9,000 pairs, so they are kept in a hash
+/// table of 32 places. When it is full, another table is chained to it, up to 4. An upstream that
+/// keeps sending new statuses cannot create more series than that.
 #[derive(Debug, Default)]
 struct Requests {
     slots: [Slot; SLOTS],
@@ -260,7 +260,7 @@ struct Requests {
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// 0: free; else one more than 1000 × method + status.
+    /// 0 if free; otherwise 1 + 1000 × method + status.
     key: AtomicU32,
     count: AtomicU64,
 }
@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pair_of_method_and_status_is_counted_up_to_a_bound() {
+    fn pairs_of_method_and_status_are_counted_up_to_a_limit() {
         let cells = Cells::default();
         let mut expected = 0;
         for status in 100..1000 {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn each_outcome_has_a_count_of_its_own() {
+    fn each_outcome_has_its_own_count() {
         let cells = Cells::default();
         let outcomes: Vec<_> = [Kind::Preflight, Kind::Actual]
             .into_iter()

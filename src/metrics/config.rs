@@ -1,4 +1,4 @@
-//! Metrics of the config: what became of reloads, and what on disk is not in force.
+//! Metrics of the config: results of reloads, and files whose contents are not in force.
 
 #[expect(
     clippy::disallowed_types,
@@ -14,12 +14,12 @@ use prometheus::proto;
 use super::family::Family;
 use super::process::unix_seconds;
 
-/// What became of a reload: the `result` label.
+/// The result of a reload: the `result` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadResult {
-    /// All that was read is in force.
+    /// Everything that was read is in force.
     Applied,
-    /// Some of it is in force, the rest is invalid or could not be read.
+    /// Part of it is in force; the rest is invalid or could not be read.
     Partial,
     /// None of it is in force.
     Rejected,
@@ -40,17 +40,17 @@ impl ReloadResult {
     }
 }
 
-/// What is in force of what the config and its files say.
+/// How much of the config and its files is in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigState {
-    /// Since when the contents of some file have not been in force; `None`: all are.
+    /// When the contents of some file went out of force; `None`: all are in force.
     pub out_of_date_since: Option<SystemTime>,
-    /// Whether keys changed that only a restart puts in force.
+    /// Whether keys changed that need a restart.
     pub restart_needed: bool,
-    /// Of the config and the policies in force; empty: unknown.
+    /// Hash of the config and policies in force; empty if unknown.
     pub hash: String,
-    /// By route: how many of its buckets have no policy because their file was invalid from the
-    /// start.
+    /// By route: the number of buckets without a policy because their file has been invalid since
+    /// the start.
     pub buckets_without_policy: Vec<(Box<str>, usize)>,
 }
 
@@ -60,14 +60,14 @@ pub(super) struct ConfigMetrics {
     generation: AtomicU64,
     reloads: [AtomicU64; ReloadResult::ALL.len()],
     last_successful: AtomicBool,
-    /// In seconds since 1970.
+    /// Seconds since 1970.
     last_success: AtomicU64,
     #[expect(clippy::disallowed_types, reason = "as above")]
     state: Mutex<ConfigState>,
 }
 
 impl ConfigMetrics {
-    /// Those of a process that starts with generation 1.
+    /// The metrics of a process that starts with generation 1.
     pub(super) fn new(started: SystemTime) -> Self {
         Self {
             generation: AtomicU64::new(1),
@@ -99,7 +99,7 @@ impl ConfigMetrics {
     pub(super) fn families(&self) -> [proto::MetricFamily; 9] {
         let mut generation = Family::gauge(
             "s3cors_config_generation",
-            "The configuration in force; rises by one with every reload that changes it.",
+            "Generation of the configuration in force; each reload that changes it adds one.",
         );
         generation.value(&[], self.generation.load(Ordering::Relaxed) as f64);
         let mut reloads = Family::counter(
@@ -112,30 +112,30 @@ impl ConfigMetrics {
         }
         let mut successful = Family::gauge(
             "s3cors_config_last_reload_successful",
-            "Whether the last reload was applied as a whole: 1 or 0.",
+            "Whether the last reload was applied completely: 1 or 0.",
         );
         let was_successful = self.last_successful.load(Ordering::Relaxed);
         successful.value(&[], one_if(was_successful));
         let mut last_success = Family::gauge(
             "s3cors_config_last_reload_success_timestamp_seconds",
-            "When a start or a reload was last applied as a whole, in seconds since 1970.",
+            "Time of the last start or reload that was applied completely, in seconds since 1970.",
         );
         last_success.value(&[], self.last_success.load(Ordering::Relaxed) as f64);
 
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out_of_date = Family::gauge(
             "s3cors_config_out_of_date",
-            "Whether the contents of some file are not in force: 1 or 0.",
+            "Whether any file's contents are not in force: 1 or 0.",
         );
         out_of_date.value(&[], one_if(state.out_of_date_since.is_some()));
         let mut since = Family::gauge(
             "s3cors_config_out_of_date_since_timestamp_seconds",
-            "Since when the contents of some file have not been in force, in seconds since 1970.",
+            "Time since which some file's contents have not been in force, in seconds since 1970.",
         );
         since.maybe(state.out_of_date_since.map(unix_seconds));
         let mut restart = Family::gauge(
             "s3cors_config_restart_needed",
-            "Whether keys changed that only a restart puts in force: 1 or 0.",
+            "Whether changed keys need a restart: 1 or 0.",
         );
         restart.value(&[], one_if(state.restart_needed));
         let mut info = Family::gauge(

@@ -1,12 +1,12 @@
-//! Counts with a cell per worker.
+//! Counters and gauges with a cell per worker.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-/// A count that several workers add to without sharing a cache line.
+/// A counter that workers add to without sharing a cache line.
 ///
-/// It takes no more room than its label until something is counted: a config may have a hundred
-/// thousand routes with some patterns each.
+/// It is no larger than its label until something is counted: a config may have a hundred thousand
+/// routes with several patterns each.
 #[derive(Clone, Debug)]
 pub struct Counter(Arc<Labelled>);
 
@@ -17,11 +17,11 @@ struct Labelled {
     cells: OnceLock<Box<[Cell<AtomicU64>]>>,
 }
 
-/// The counter of a registry that does not keep it: it lives as long as whoever counts.
+/// A registry's weak handle to a counter, which lives as long as something counts with it.
 #[derive(Debug)]
 pub(super) struct WeakCounter(Weak<Labelled>);
 
-/// On two lines of its own: neighbouring lines are fetched in pairs.
+/// Aligned to two cache lines, because CPUs fetch neighbouring lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Cell<T>(T);
@@ -33,7 +33,7 @@ impl Counter {
         Self::labelled(workers, "")
     }
 
-    /// A counter at zero that knows its label's value.
+    /// A counter at zero with a label value.
     pub(super) fn labelled(workers: usize, label: &str) -> Self {
         Self(Arc::new(Labelled {
             label: label.into(),
@@ -75,7 +75,7 @@ impl WeakCounter {
     }
 }
 
-/// How many there are of something at a time, with a cell per worker.
+/// How many of something there are at the moment, with a cell per worker.
 #[derive(Clone, Debug)]
 pub struct Gauge(Arc<[Cell<AtomicI64>]>);
 
@@ -86,12 +86,12 @@ impl Gauge {
         Self(cells(workers).into())
     }
 
-    /// One more.
+    /// Adds one.
     pub fn inc(&self, worker: Worker) {
         self.add(worker, 1);
     }
 
-    /// One less.
+    /// Subtracts one.
     pub fn dec(&self, worker: Worker) {
         self.add(worker, -1);
     }
@@ -116,13 +116,13 @@ fn cells<T: Default>(workers: usize) -> Box<[Cell<T>]> {
     (0..workers.max(1)).map(|_| Cell::default()).collect()
 }
 
-/// A worker's cell; who is no worker counts in the first one's.
+/// A worker's cell. Threads that are not workers use the first worker's.
 fn cell<T>(cells: &[Cell<T>], worker: Worker) -> Option<&T> {
     let cell = cells.get(worker.0).or_else(|| cells.first());
     cell.map(|cell| &cell.0)
 }
 
-/// Which worker counts: 0 to the number of workers, exclusive.
+/// The index of the worker that counts: at least 0 and below the number of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Worker(pub usize);
 
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_is_the_sum_of_what_each_worker_counted() {
+    fn a_count_is_the_sum_over_all_workers() {
         let counter = Counter::new(4);
         std::thread::scope(|scope| {
             for worker in 0..4 {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_no_worker_is_counted_all_the_same() {
+    fn other_threads_count_in_the_first_workers_cell() {
         let counter = Counter::new(1);
         counter.inc(Worker(7));
         assert_eq!(counter.get(), 1);

@@ -1,4 +1,4 @@
-//! Which origins a route refuses most often.
+//! The origins that a route refuses most often.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::TryLockError;
@@ -8,24 +8,24 @@ use super::heavy_hitters::HeavyHitters;
 
 #[expect(
     clippy::disallowed_types,
-    reason = "only ever tried, never waited for: a refusal that finds it taken counts as other"
+    reason = "only tried, never waited for: if it is locked, the refusal counts as other"
 )]
 use std::sync::Mutex;
 
-/// The label of all that are not among the heaviest.
+/// The label for all origins that are not among the heaviest.
 pub(super) const OTHER: &str = "other";
 
-/// How often the lock is tried before the origin counts as [`OTHER`].
+/// How often taking the lock is tried before the origin counts as [`OTHER`].
 const TRIES: usize = 64;
 
-/// The refused origins of one route: the heaviest by name, the rest together.
+/// The refused origins of one route: the heaviest by name, the rest in one count.
 #[derive(Debug, Default)]
 pub(super) struct DeniedOrigins {
     #[expect(clippy::disallowed_types, reason = "as above")]
     heaviest: Mutex<HeavyHitters>,
-    /// Keyed, so that nobody can make two origins that share a count.
+    /// Keyed, so that clients cannot craft two origins with the same hash.
     hash: RandomState,
-    /// Those that were not looked at: the lock was taken, or the origin has no name.
+    /// Refusals counted without an origin: the lock was taken, or the origin has no name.
     unnamed: AtomicU64,
 }
 
@@ -65,11 +65,11 @@ impl DeniedOrigins {
     }
 }
 
-/// The longest origin that is shown, in bytes.
+/// The longest origin label, in bytes.
 const MAX_LABEL: usize = 128;
 
-/// An origin as it is shown: lower case, visible ASCII, at most 128 bytes. What else a client may
-/// send is percent-encoded, so that no label, log line or page can be broken by it.
+/// An origin as a label: lower case, visible ASCII, at most 128 bytes. Other bytes are
+/// percent-encoded, so that a client cannot break a label, log line or page.
 struct OriginLabel {
     bytes: [u8; MAX_LABEL],
     length: usize,
@@ -94,7 +94,7 @@ impl OriginLabel {
         label
     }
 
-    /// Adds `bytes`, or nothing where not all of them have room.
+    /// Adds all of `bytes`, or nothing if they do not fit.
     fn push(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.length + bytes.len();
         self.bytes.get_mut(self.length..end)?.copy_from_slice(bytes);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_name_or_calls_itself_other_shares_one_count() {
+    fn unnamed_origins_and_one_named_other_share_a_count() {
         let denied = DeniedOrigins::default();
         for origin in ["", "other", "OTHER", "https://a.example"] {
             denied.count(origin.as_bytes());
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_count_at_once_lose_nothing() {
+    fn concurrent_workers_lose_no_counts() {
         let denied = DeniedOrigins::default();
         std::thread::scope(|scope| {
             for worker in 0..4 {

@@ -1,4 +1,4 @@
-//! Every metric by name, type, help and labels; written as Prometheus' text.
+//! Every metric with its name, type, help and labels, written in Prometheus' text format.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use super::registry::Metrics;
 use super::upstream_failure::UpstreamFailure;
 
 impl Metrics {
-    /// Everything in Prometheus' text format. A metric that has nothing to say is left out.
+    /// All metrics in Prometheus' text format. A metric without samples is left out.
     #[must_use]
     pub fn encode(&self) -> String {
         let families: Vec<_> = routes(self)
@@ -28,7 +28,7 @@ impl Metrics {
             .collect();
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            // Of what the encoder may object to, empty families are left out and all have names.
+            // The encoder refuses empty or unnamed families; there are none here.
             tracing::error!(%error, "cannot write the metrics");
         }
         text
@@ -38,7 +38,7 @@ impl Metrics {
 fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
     let mut requests = Family::counter(
         "s3cors_requests_total",
-        "Requests that were answered, by method and status.",
+        "Answered requests, by method and status.",
     );
     let mut decisions = Family::counter(
         "s3cors_cors_decisions_total",
@@ -46,7 +46,7 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
     );
     let mut verdicts = Family::counter(
         "s3cors_cors_verdicts_total",
-        "Answers to CORS requests, by what a browser does with them and why.",
+        "Answers to CORS requests, by what browsers do with them and why.",
     );
     let mut allowed = Family::counter(
         "s3cors_allowed_origins_total",
@@ -54,20 +54,20 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
     );
     let mut denied = Family::counter(
         "s3cors_denied_origins_total",
-        "Denied CORS requests, by origin: the heaviest few, the rest as other.",
+        "Denied CORS requests, by origin: the most frequent ones, and the rest as other.",
     );
     let mut durations = Family::new(
         "s3cors_request_duration_seconds",
-        "Time from a request's head to its response's head.",
+        "Time from the head of a request to the head of its response.",
         proto::MetricType::HISTOGRAM,
     );
     let mut failures = Family::counter(
         "s3cors_upstream_errors_total",
-        "Requests that got no whole response from their upstream, by reason.",
+        "Requests without a complete response from their upstream, by reason.",
     );
     let mut healthy = Family::gauge(
         "s3cors_upstream_healthy",
-        "Whether an upstream gets requests: 1, or 0 while it is left out.",
+        "Whether an upstream gets requests: 1, or 0 while it is unhealthy.",
     );
     let counts = metrics.bucket_cors_counts();
     let bucket_cors = bucket_cors::family(&counts);
@@ -92,7 +92,8 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
             let labels = [("route", name), ("method", method), ("status", &status)];
             requests.count(&labels, *count);
         }
-        // All or none: a series that is there before its first count shows that one as a rise.
+        // All or none: only if a series exists before its first count does that count show as an
+        // increase.
         if totals.decisions().any(|(_, _, count)| count > 0) {
             for (kind, outcome, count) in totals.decisions() {
                 decisions.count(&decision_labels(name, kind, outcome), count);
@@ -157,13 +158,13 @@ fn decision_labels(
 fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
     let mut ready = Family::gauge(
         "s3cors_ready",
-        "Whether requests are served: 1, or 0 while starting and draining.",
+        "Whether requests are served: 1, or 0 during start and drain.",
     );
     let is_ready = metrics.ready.load(Ordering::Relaxed);
     ready.value(&[], f64::from(u8::from(is_ready)));
     let mut limit = Family::gauge(
         "s3cors_connections_limit",
-        "How many connections all listeners together may hold.",
+        "Maximum number of open connections over all listeners.",
     );
     limit.value(
         &[],
@@ -176,11 +177,11 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
         .unwrap_or_else(PoisonError::into_inner);
     let mut refused = Family::counter(
         "s3cors_connections_refused_total",
-        "Connections that there was no room for, by the limit that they met.",
+        "Connections refused by a limit, by limit.",
     );
     let mut handshakes = Family::counter(
         "s3cors_handshake_failures_total",
-        "Connections that ended before HTTP began, by reason.",
+        "Connections that ended before the first HTTP request, by reason.",
     );
     for (name, counts) in &*listeners {
         for (reason, count) in counts.handshake_failures() {
@@ -193,7 +194,7 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
     }
     let mut ends = Family::gauge(
         "s3cors_tls_certificate_expiry_timestamp_seconds",
-        "When a listener's certificate ends, in seconds since 1970.",
+        "Expiry time of a listener's certificate, in seconds since 1970.",
     );
     let certificates = metrics.certificates.lock();
     let certificates = certificates.unwrap_or_else(PoisonError::into_inner);
@@ -211,24 +212,24 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     build.value(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     let mut dropped = Family::counter(
         "s3cors_access_log_dropped_lines_total",
-        "Lines of the access log that could not be written in time.",
+        "Access log lines dropped because they could not be written in time.",
     );
     dropped.count(&[], metrics.access_log_dropped.load(Ordering::Relaxed));
     let mut log_dropped = Family::counter(
         "s3cors_log_dropped_lines_total",
-        "Lines of the process log that could not be written in time.",
+        "Process log lines dropped because they could not be written in time.",
     );
     if let Some(lines) = metrics.log_dropped.get() {
         log_dropped.count(&[], lines.get());
     }
     let mut spans = Family::counter(
         "s3cors_trace_spans_dropped_total",
-        "Spans of traces that could not be sent in time.",
+        "Trace spans dropped because they could not be sent in time.",
     );
     spans.count(&[], metrics.trace_spans_dropped.load(Ordering::Relaxed));
     let mut live = Family::counter(
         "s3cors_live_dropped_events_total",
-        "Events of the CORS console that found no room.",
+        "CORS console events dropped because the queue was full.",
     );
     live.count(&[], metrics.live_dropped.get());
     let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
@@ -256,7 +257,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         cpu,
         gauge(
             "process_start_time_seconds",
-            "When the process started, in seconds since 1970.",
+            "Start time of the process, in seconds since 1970.",
             Some(unix_seconds(metrics.started)),
         ),
         gauge(
@@ -272,7 +273,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         gauge("process_open_fds", "Open files.", bytes(process.open_files)),
         gauge(
             "process_max_fds",
-            "The most files that may be open.",
+            "Maximum number of open files.",
             bytes(process.max_files),
         ),
     ];
@@ -328,7 +329,7 @@ mod tests {
         metrics.encode()
     }
 
-    /// The samples by series; and what every reader of the format asks for on the way.
+    /// The samples by series; also checks what every reader of the format requires.
     fn samples(text: &str) -> HashMap<&str, f64> {
         let mut samples = HashMap::new();
         let mut families = HashSet::new();
@@ -341,8 +342,8 @@ mod tests {
                 help = name;
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 family = rest.split_once(' ').unwrap();
-                assert_eq!(family.0, help, "help and type stand together");
-                assert!(families.insert(family.0), "{line} stands twice");
+                assert_eq!(family.0, help, "help and type follow each other");
+                assert!(families.insert(family.0), "{line} occurs twice");
                 assert_eq!(
                     family.1 == "counter",
                     family.0.ends_with("_total"),
@@ -359,7 +360,7 @@ mod tests {
                 let value: f64 = value.parse().unwrap();
                 assert!(
                     samples.insert(series, value).is_none(),
-                    "{line} stands twice"
+                    "{line} occurs twice"
                 );
             }
         }
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_is_what_is_written() {
+    fn every_count_is_exported() {
         let text = some_of_everything();
         let samples = samples(&text);
         let route = r#"route="pho\"tos\n""#;
@@ -483,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_requests_has_no_series_of_routes() {
+    fn routes_without_requests_have_no_series() {
         let metrics = Metrics::new(2);
         let _unused = metrics.route("photos");
         let text = metrics.encode();

@@ -1,4 +1,4 @@
-//! One metric with its samples, on its way to Prometheus' text.
+//! One metric and its samples, converted to Prometheus' text format.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Family {
         Self::new(name, help, proto::MetricType::GAUGE)
     }
 
-    /// Beyond 2⁵³ a count is no longer exact; no process counts that far.
+    /// Counts above 2⁵³ are inexact; no process gets that far.
     pub(super) fn count(&mut self, labels: Labels<'_>, count: u64) {
         self.value(labels, count as f64);
     }

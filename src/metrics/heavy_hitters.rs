@@ -1,25 +1,25 @@
-//! Which of endlessly many values come most often, in fixed space.
+//! The most frequent values of an unbounded set, in constant space.
 
-/// How many values have a count of their own.
+/// How many values have their own count.
 pub(super) const EXPORTED: usize = 20;
 
-/// How many more are watched, so that they can take an exported one's place.
+/// How many more values are watched as candidates for an exported place.
 const WATCHED: usize = 108;
 
-/// The heaviest values of a stream, each with its count, and the rest as one count.
+/// The most frequent values of a stream, each with its count, and one count for the rest.
 ///
-/// Space-Saving (Metwally, Agrawal, El Abbadi, 2005) with two changes for the sake of time
-/// series: the exported values keep their place until another one is *surely* heavier, so that a
-/// flood of values that come once never pushes them out; and only they keep their text.
+/// This is Space-Saving (Metwally, Agrawal, El Abbadi, 2005) with two changes for time series. An
+/// exported value keeps its place until another one is *certainly* more frequent, so that a flood
+/// of values seen once never displaces it. And only exported values keep their text.
 ///
-/// Every value counts once in exactly one count: its own from when it is exported, else
-/// [`other`](Self::other). What loses its place adds its count to `other`, so that no count ever
-/// falls and the sum is always the number of values seen.
+/// Each occurrence counts exactly once: in the value's own count while it is exported, otherwise in
+/// [`other`](Self::other). A value that loses its place adds its count to `other`, so no count ever
+/// decreases, and the sum is always the number of occurrences.
 ///
-/// A value that makes up more than 1 in 108 of a stream whose other values come once each is
-/// exported at its end: among the watched, the least count is at most a 108th of the stream, so
-/// it is not replaced between two of its comings that lie closest, and at the second of these it
-/// is surely heavier than what came once.
+/// If a value makes up more than 1 in 108 of a stream whose other values occur once each, it is
+/// exported by the end. The smallest count among the watched is at most a 108th of the stream, so
+/// the value is not replaced between its two closest occurrences, and at the second of these it is
+/// certainly more frequent than values seen once.
 #[derive(Debug, Default)]
 pub(super) struct HeavyHitters {
     exported: Vec<Exported>,
@@ -33,11 +33,11 @@ pub(super) struct HeavyHitters {
 struct Exported {
     text: Box<str>,
     hash: u64,
-    /// How often it came since it is exported: the value of its series.
+    /// Occurrences since it was exported: the value of its series.
     count: u64,
-    /// How often it surely came.
+    /// Occurrences that are certain.
     sure: u64,
-    /// How often it may have come besides.
+    /// Further occurrences that are possible.
     unsure: u64,
 }
 
@@ -46,12 +46,12 @@ struct Watched {
     hash: u64,
     sure: u64,
     unsure: u64,
-    /// Older ones are replaced before younger ones of the same count.
+    /// Among equal counts, the oldest is replaced first.
     since: u64,
 }
 
 impl HeavyHitters {
-    /// Counts `text`, which hashes to `hash`. Different texts are taken to have different hashes.
+    /// Counts `text`, whose hash is `hash`. Different texts must have different hashes.
     pub(super) fn count(&mut self, text: &str, hash: u64) {
         if let Some(exported) = self.exported.iter_mut().find(|value| value.hash == hash) {
             exported.count += 1;
@@ -69,19 +69,19 @@ impl HeavyHitters {
         }
     }
 
-    /// The exported values with their counts.
+    /// The exported values and their counts.
     pub(super) fn exported(&self) -> impl Iterator<Item = (&str, u64)> {
         self.exported
             .iter()
             .map(|value| (&*value.text, value.count))
     }
 
-    /// The count of all the others.
+    /// The count of all other values.
     pub(super) fn other(&self) -> u64 {
         self.other
     }
 
-    /// Whether the value took an exported one's place.
+    /// Watches the value; returns whether it displaced an exported one.
     fn watch_and_promote(&mut self, text: &str, hash: u64) -> bool {
         let lightest = self.exported.iter_mut().min_by_key(|value| value.sure);
         let (Some(lightest), Some(watched)) =
@@ -112,8 +112,8 @@ impl HeavyHitters {
     }
 }
 
-/// Counts a value among the watched; one that is new takes the place of the lightest, and with it
-/// the doubt how often it may have come before.
+/// Counts a watched value. A new value takes the place of the least frequent one and inherits its
+/// count as the number of occurrences it may have had before.
 fn watch<'w>(
     watched: &'w mut Vec<Watched>,
     changes: &mut u64,
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Spreads small numbers over all hashes; one to one.
+    /// Maps small numbers one-to-one to well-spread hashes.
     fn hash(value: u64) -> u64 {
         value.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x55
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_twenty_show_at_once() {
+    fn the_first_twenty_values_are_exported_at_once() {
         let mut hitters = HeavyHitters::default();
         (0..20).for_each(|value| count(&mut hitters, value));
         assert_eq!(hitters.exported().count(), 20);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_surely_heavier_takes_the_lightest_ones_place() {
+    fn a_certainly_more_frequent_value_replaces_the_least_frequent() {
         let mut hitters = HeavyHitters::default();
         (0..19).for_each(|value| (0..5).for_each(|_| count(&mut hitters, value)));
         count(&mut hitters, 19);
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(
             exported.get("100"),
             Some(&1),
-            "it starts from its promotion"
+            "it counts from its promotion"
         );
         assert_eq!(exported.get("19"), None);
         assert_eq!(hitters.other(), 2, "one of 100, one of 19");
@@ -194,7 +194,7 @@ mod tests {
 
     const MILLION: u64 = 1_000_000;
 
-    /// `heavy` values of 1 % each among others that come once, `total` in all.
+    /// `heavy` values of 1 % each, among others that occur once; `total` occurrences in all.
     fn flood(total: u64, heavy: u64, order: impl Fn(u64) -> u64) -> HeavyHitters {
         let mut hitters = HeavyHitters::default();
         for place in 0..total {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn one_in_a_hundred_among_a_million_is_exported_if_it_comes_now_and_then() {
-        // 700,001 and 1,000,000 have no common divisor but 1, so that every place comes once.
+        // 700,001 and 1,000,000 are coprime, so every place occurs once.
         assert_exported(&flood(MILLION, 1, |place| place * 700_001 % MILLION), 1);
     }
 

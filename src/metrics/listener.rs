@@ -1,14 +1,14 @@
-//! What is counted of a listener.
+//! One listener's counts.
 
 use super::Worker;
 use super::counter::{Counter, Gauge};
 
-/// Why a client found no room: the `reason` label, which is the key of the limit.
+/// Which limit refused a connection: the `reason` label, named after the limit's config key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// There are as many connections as there may be.
+    /// The limit on all connections.
     Connections,
-    /// Its address has as many as it may have.
+    /// The limit on connections from one client address.
     ConnectionsPerClient,
 }
 
@@ -26,30 +26,30 @@ impl NoRoom {
     }
 }
 
-/// Why a connection ended before HTTP began: the `reason` label.
+/// Why a connection ended before the first HTTP request: the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailure {
     /// The client spoke plain HTTP where TLS was expected.
     PlainHttp,
-    /// It spoke neither TLS nor HTTP.
+    /// It spoke neither TLS nor plain HTTP.
     NotTls,
-    /// It offered no TLS version that is spoken here.
+    /// It offered no supported TLS version.
     TlsVersion,
-    /// No cipher suite, key exchange or signature scheme in common.
+    /// There was no cipher suite, key exchange or signature scheme in common.
     Cipher,
-    /// No application protocol in common.
+    /// There was no application protocol in common.
     Alpn,
-    /// It showed no certificate, and one is asked for.
+    /// It sent no certificate although one is required.
     NoClientCertificate,
-    /// Its certificate is not accepted.
+    /// Its certificate was not accepted.
     ClientCertificate,
-    /// It sent a fatal alert: it does not accept this side's certificate, for instance.
+    /// It sent a fatal alert, for example because it does not accept the listener's certificate.
     ClientAlert,
-    /// Any other error of TLS.
+    /// Any other TLS error.
     Tls,
-    /// The PROXY protocol's header is missing or malformed.
+    /// The PROXY protocol header is missing or malformed.
     ProxyHeader,
-    /// A peer that is no listed proxy connected to a listener for the PROXY protocol.
+    /// A peer that is not a listed proxy connected to a listener that requires the PROXY protocol.
     UnlistedProxy,
     /// It took too long.
     Timeout,
@@ -113,17 +113,17 @@ impl ListenerMetrics {
         }
     }
 
-    /// A connection is open.
+    /// Counts an opened connection.
     pub fn opened(&self, worker: Worker) {
         self.open.inc(worker);
     }
 
-    /// A connection is gone.
+    /// Counts a closed connection.
     pub fn closed(&self, worker: Worker) {
         self.open.dec(worker);
     }
 
-    /// A client was sent away.
+    /// Counts a refused connection.
     pub fn refused(&self, worker: Worker, reason: NoRoom) {
         let reasons = NoRoom::ALL.iter().zip(&self.refused);
         for (_, counter) in reasons.filter(|(one, _)| **one == reason) {
@@ -131,7 +131,7 @@ impl ListenerMetrics {
         }
     }
 
-    /// A connection ended before HTTP began.
+    /// Counts a connection that ended before the first HTTP request.
     pub fn handshake_failed(&self, worker: Worker, reason: HandshakeFailure) {
         let reasons = HandshakeFailure::ALL.iter().zip(&self.failed_handshakes);
         for (_, counter) in reasons.filter(|(one, _)| **one == reason) {
@@ -139,18 +139,18 @@ impl ListenerMetrics {
         }
     }
 
-    /// How many connections ended before HTTP began, by reason.
+    /// Connections that ended before the first HTTP request, by reason.
     pub(super) fn handshake_failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let reasons = HandshakeFailure::ALL.iter().zip(&self.failed_handshakes);
         reasons.map(|(reason, counter)| (reason.as_str(), counter.get()))
     }
 
-    /// How many connections are open.
+    /// The number of open connections.
     pub(super) fn connections(&self) -> i64 {
         self.open.get()
     }
 
-    /// How many clients were sent away, by reason.
+    /// The number of refused connections, by reason.
     pub(super) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let reasons = NoRoom::ALL.iter().zip(&self.refused);
         reasons.map(|(reason, counter)| (reason.as_str(), counter.get()))

@@ -1,13 +1,13 @@
-//! Every metric, one list; and the handles that requests count with.
+//! Every metric, and the handles that requests count with.
 //!
-//! Handles are looked up when a snapshot is built, never by a request. Each worker counts in
-//! cells of its own, so that no two cores write to one cache line; a scrape adds the cells up.
-//! Nothing grows with what clients send: labels come from the config, from fixed sets, or from
-//! the few heaviest.
+//! Handles are looked up when a snapshot is built, never by a request. Each worker counts in its
+//! own cells, so that no two cores write to the same cache line; a scrape adds them up. Memory does
+//! not grow with what clients send: labels come from the config, from fixed sets, or from the most
+//! frequent few.
 //!
 //! A route's series live as long as a snapshot holds its [`RouteMetrics`]. A route that a reload
-//! removes stops being exported once its last request is answered; one that stays goes on
-//! counting, because the new snapshot asks for its counters before the old one is gone.
+//! removes is exported until its last request is answered. A route that stays keeps its counts,
+//! because the new snapshot takes its counters before the old one is dropped.
 
 mod bucket_cors;
 mod cells;

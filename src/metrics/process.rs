@@ -1,8 +1,9 @@
-//! What the system says of this process, by the names that Prometheus' own clients use.
+//! Metrics of this process from the operating system, with the names that Prometheus' client
+//! libraries use.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What the system says of this process; what it does not say is missing.
+/// What the operating system reports about this process; unknown values are `None`.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) cpu_seconds: Option<f64>,
@@ -13,7 +14,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Asks `/proc`; where there is none, nothing is known.
+    /// Reads `/proc`; without it, nothing is known.
     pub(super) fn read() -> Self {
         let status = read("status");
         let limits = read("limits");
@@ -23,14 +24,14 @@ impl Process {
             virtual_bytes: kibibytes(&status, "VmSize:"),
             open_files: std::fs::read_dir("/proc/self/fd")
                 .ok()
-                // One of them is the folder itself.
+                // The folder itself is one of them.
                 .map(|files| files.count().saturating_sub(1) as u64),
             max_files: line(&limits, "Max open files").and_then(|soft| soft.parse().ok()),
         }
     }
 }
 
-/// Seconds since 1970, for gauges of points in time.
+/// Seconds since 1970, for gauges of times.
 pub(super) fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
@@ -51,12 +52,12 @@ fn kibibytes(status: &str, label: &str) -> Option<u64> {
     Some(line(status, label)?.parse::<u64>().ok()? * 1024)
 }
 
-/// Fields 14 and 15 of `/proc/self/stat` ([proc_pid_stat(5)]), in hundredths of a second: what
-/// Linux calls `USER_HZ` is 100 wherever this runs.
+/// Fields 14 and 15 of `/proc/self/stat` ([proc_pid_stat(5)]), in hundredths of a second: Linux's
+/// `USER_HZ` is 100 on every supported architecture.
 ///
 /// [proc_pid_stat(5)]: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The second field is the program's name, which may have spaces and brackets.
+    // The second field is the program's name, which may contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut ticks = fields.split(' ').skip(11).map(str::parse::<f64>);
     Some((ticks.next()?.ok()? + ticks.next()?.ok()?) / 100.0)
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_programs_name_may_hold_anything() {
+    fn a_program_name_may_contain_spaces_and_parentheses() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 1 0 9 1 1 1";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(cpu_seconds(""), None);
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn linux_tells_everything() {
+    fn every_value_is_known_on_linux() {
         let process = Process::read();
         assert!(process.resident_bytes.is_some_and(|bytes| bytes > 4096));
         assert!(process.virtual_bytes >= process.resident_bytes);

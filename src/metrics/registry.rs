@@ -1,4 +1,5 @@
-//! Every metric of the process: the handles that requests count with, and what is read from them.
+//! Every metric of the process: the handles that requests count with, and the values that scrapes
+//! read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,18 +16,18 @@ use super::route::RouteMetrics;
 
 #[expect(
     clippy::disallowed_types,
-    reason = "guards the lists of routes, listeners and certificates, asked for at a start, a reload or a scrape"
+    reason = "guards the lists of routes, listeners and certificates, used only by starts, reloads and scrapes"
 )]
 use std::sync::Mutex;
 
-/// The `route` label of requests that found no route: an unknown host, no valid request at all.
-/// Ask [`Metrics::route`] for it and keep the handle.
+/// The `route` label of requests without a route: the host is unknown or the request is invalid.
+/// Get a handle once from [`Metrics::route`] and keep it.
 pub const NO_ROUTE: &str = "-";
 
 /// The media type of [`Metrics::encode`].
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
-/// When certificates end, by their names.
+/// Expiry times of certificates, by name.
 pub type CertificateEnds = Vec<(Box<str>, SystemTime)>;
 
 /// All metrics of the process.
@@ -75,14 +76,14 @@ impl Metrics {
         })
     }
 
-    /// How many workers count.
+    /// The number of workers that count.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
     }
 
-    /// The counters of the route named `name`; the same ones at each call as long as somebody
-    /// holds them, so that a reload goes on counting.
+    /// The counters of the route named `name`. Every call returns the same ones as long as
+    /// something holds them, so that counts survive a reload.
     #[must_use]
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +91,7 @@ impl Metrics {
             return route;
         }
         if routes.len() == routes.capacity() {
-            // Before the list grows, those that reloads removed make room.
+            // Removed routes make room before the list grows.
             routes.retain(|_, route| route.strong_count() > 0);
         }
         let route = Arc::new(RouteMetrics::new(name, self.workers));
@@ -98,7 +99,7 @@ impl Metrics {
         route
     }
 
-    /// The counts of the listener named `name`; the same ones at each call.
+    /// The counts of the listener named `name`. Every call returns the same ones.
     #[must_use]
     pub fn listener(&self, name: &str) -> ListenerMetrics {
         let mut listeners = self
@@ -113,8 +114,8 @@ impl Metrics {
         counts
     }
 
-    /// Counts requests for the CORS configurations of a route's buckets; the same counts at each call as
-    /// long as somebody holds them.
+    /// Counters of requests for CORS configurations of a route's buckets. Every call returns the
+    /// same ones as long as something holds them.
     #[must_use]
     pub fn bucket_cors_requests(&self, route: &str) -> BucketCorsRequests {
         let counts = self.bucket_cors.lock();
@@ -122,7 +123,7 @@ impl Metrics {
         counts.entry(route.into()).or_default().clone()
     }
 
-    /// Those of routes that a reload removed are left out.
+    /// Leaves out routes that a reload removed.
     pub(super) fn bucket_cors_counts(&self) -> BTreeMap<Box<str>, BucketCorsRequests> {
         let counts = self.bucket_cors.lock();
         let mut counts = counts.unwrap_or_else(PoisonError::into_inner);
@@ -130,51 +131,50 @@ impl Metrics {
         counts.clone()
     }
 
-    /// When the certificates of the listener named `listener` end, by the certificates' names;
-    /// replaces what was said of them before.
+    /// Sets the expiry times of the certificates of the listener named `listener`.
     pub fn certificates(&self, listener: &str, ends: CertificateEnds) {
         let certificates = self.certificates.lock();
         let mut certificates = certificates.unwrap_or_else(PoisonError::into_inner);
         certificates.insert(listener.into(), ends);
     }
 
-    /// A reload ended: what became of it, and the generation in force.
+    /// Records a reload: its result and the generation in force.
     pub fn reloaded(&self, result: ReloadResult, generation: u64) {
         self.config.reloaded(result, generation);
     }
 
-    /// What is in force now of what the config and its files say.
+    /// Records how much of the config and its files is in force.
     pub fn config_state(&self, state: ConfigState) {
         self.config.set_state(state);
     }
 
-    /// Whether requests are served: not while the process starts or drains.
+    /// Sets whether requests are served, which they are not during start and drain.
     pub fn ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    /// How many connections all listeners together may hold.
+    /// Sets the maximum number of connections over all listeners.
     pub fn connections_limit(&self, connections: usize) {
         self.connections_limit
             .store(connections as u64, Ordering::Relaxed);
     }
 
-    /// So many lines of the access log could not be written.
+    /// Counts access log lines that could not be written.
     pub fn access_log_dropped(&self, lines: u64) {
         self.access_log_dropped.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Exports the process log's count of dropped lines; the first one stays.
+    /// Exports the process log's count of dropped lines. Only the first call has an effect.
     pub fn show_log_drops(&self, dropped: DroppedLines) {
         let _ = self.log_dropped.set(dropped);
     }
 
-    /// So many spans could not be sent.
+    /// Counts spans that could not be sent.
     pub fn trace_spans_dropped(&self, spans: u64) {
         self.trace_spans_dropped.fetch_add(spans, Ordering::Relaxed);
     }
 
-    /// Counts events of the CORS console that found no room.
+    /// The counter of CORS console events that found the queue full.
     #[must_use]
     pub fn live_dropped_events(&self) -> Counter {
         self.live_dropped.clone()
@@ -186,7 +186,7 @@ impl Metrics {
         self.started
     }
 
-    /// What all routes together counted of CORS.
+    /// CORS counts over all routes.
     #[must_use]
     pub fn cors_totals(&self) -> CorsTotals {
         let mut all = CorsTotals::default();
@@ -196,12 +196,12 @@ impl Metrics {
         all
     }
 
-    /// A panic cost somebody a connection.
+    /// Counts a connection lost to a panic.
     pub fn panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Every route that somebody holds, by name.
+    /// Every route that something holds, by name.
     pub(crate) fn routes(&self) -> Vec<Arc<RouteMetrics>> {
         let mut routes: Vec<_> = self
             .routes
@@ -221,7 +221,7 @@ mod tests {
     use crate::metrics::{NoRoom, Worker};
 
     #[test]
-    fn a_route_has_one_set_of_counters_as_long_as_a_snapshot_holds_it() {
+    fn a_route_keeps_its_counters_while_a_snapshot_holds_them() {
         let metrics = Metrics::new(2);
         let before = metrics.route("photos");
         let after = metrics.route("photos");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_come_and_go_leave_nothing_behind() {
+    fn removed_routes_are_forgotten() {
         let metrics = Metrics::new(1);
         for number in 0..10_000 {
             let _gone = metrics.route(&number.to_string());

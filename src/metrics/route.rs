@@ -20,23 +20,23 @@ use super::{Counter, Worker};
 
 #[expect(
     clippy::disallowed_types,
-    reason = "guards the list of patterns, asked for when a snapshot is built or scraped"
+    reason = "guards the list of patterns, used only to build a snapshot or to scrape"
 )]
 use std::sync::Mutex;
 
 /// One route's counters.
 ///
-/// Small until the route's first request: a config may have a hundred thousand routes, most of
-/// them seldom asked for.
+/// Small until the route's first request: a config may have a hundred thousand routes, most of them
+/// rarely used.
 #[derive(Debug)]
 pub struct RouteMetrics {
     name: Box<str>,
     workers: usize,
-    /// Made at the first request; each worker's cells at that worker's first request, by itself.
+    /// Created at the first request. Each worker creates its own cells at its first request.
     cells: OnceLock<Box<[OnceLock<Arc<Cells>>]>>,
     denied: OnceLock<Box<DeniedOrigins>>,
-    /// By the hash of the pattern: two that share one would share a counter, which among a
-    /// million patterns is to be expected once in 10⁷ processes.
+    /// Keyed by the pattern's hash. Patterns with the same hash would share a counter: among a
+    /// million patterns, that is expected once in 10⁷ processes.
     #[expect(clippy::disallowed_types, reason = "as above")]
     allowed: Mutex<HashMap<u64, WeakCounter>>,
     upstreams: ArcSwapOption<Vec<UpstreamHealth>>,
@@ -44,12 +44,12 @@ pub struct RouteMetrics {
 
 /// Counts one worker's upstream failures of a route.
 ///
-/// Of that worker's cells, so that no two cores count who holds it.
+/// Uses that worker's cells, so that no two cores write to the same counter.
 #[derive(Debug)]
 pub struct UpstreamFailures(Option<Arc<Cells>>);
 
 impl UpstreamFailures {
-    /// Counts a request that got no whole response from its upstream.
+    /// Counts a request without a complete response from its upstream.
     pub fn count(&self, failure: UpstreamFailure) {
         if let Some(cells) = &self.0 {
             cells.failure(failure);
@@ -57,12 +57,12 @@ impl UpstreamFailures {
     }
 }
 
-/// One of a route's upstreams, as a scrape shows it.
+/// The health of one of a route's upstreams, for scrapes.
 #[derive(Clone, Debug)]
 pub struct UpstreamHealth {
     /// The `upstream` label.
     pub label: Box<str>,
-    /// What it suffers from, kept by whoever finds out; 0: nothing.
+    /// Bits for what is wrong with it, set by its health checks; 0: healthy.
     pub ills: Arc<AtomicU8>,
 }
 
@@ -84,45 +84,45 @@ impl RouteMetrics {
         &self.name
     }
 
-    /// Counts a response at its head, with the time since its request's head.
+    /// Counts a response when its head is ready, with the time since the request's head.
     pub fn request(&self, worker: Worker, method: &Method, status: StatusCode, to_head: Duration) {
         if let Some(cells) = self.cells(worker) {
             cells.request(method, status, to_head);
         }
     }
 
-    /// Counts a decision; `Ok` is an allowance.
+    /// Counts a decision; `Ok` means allowed.
     pub fn decision(&self, worker: Worker, kind: Kind, outcome: Result<(), Reason>) {
         if let Some(cells) = self.cells(worker) {
             cells.decision(kind, outcome);
         }
     }
 
-    /// Counts what a browser will make of an answer.
+    /// Counts what a browser will do with an answer.
     pub fn verdict(&self, worker: Worker, verdict: AnswerVerdict) {
         if let Some(cells) = self.cells(worker) {
             cells.verdict(verdict);
         }
     }
 
-    /// Counts a refused request's origin among the heaviest.
+    /// Counts the origin of a refused request.
     pub fn denied_origin(&self, origin: &[u8]) {
         self.denied.get_or_init(Box::default).count(origin);
     }
 
-    /// Counts a request that got no whole response from its upstream.
+    /// Counts a request without a complete response from its upstream.
     pub fn upstream_failure(&self, worker: Worker, failure: UpstreamFailure) {
         if let Some(cells) = self.cells(worker) {
             cells.failure(failure);
         }
     }
 
-    /// Shows these upstreams' health; replaces what was shown before.
+    /// Exports the health of these upstreams instead of those before.
     pub fn show_upstreams(&self, upstreams: Vec<UpstreamHealth>) {
         self.upstreams.store(Some(Arc::new(upstreams)));
     }
 
-    /// The labels of the upstreams, and whether each fares well.
+    /// The labels of the upstreams, and whether each is healthy.
     pub(super) fn upstreams(&self) -> Vec<(Box<str>, bool)> {
         let upstreams = self.upstreams.load();
         let upstreams = upstreams.iter().flat_map(|upstreams| upstreams.iter());
@@ -131,17 +131,17 @@ impl RouteMetrics {
             .collect()
     }
 
-    /// What counts a worker's failures after a response's head, for whoever outlives the request.
+    /// Counts a worker's failures after the response's head, in code that outlives the request.
     #[must_use]
     pub fn upstream_failures(&self, worker: Worker) -> UpstreamFailures {
         UpstreamFailures(self.cells(worker).map(Arc::clone))
     }
 
-    /// The counter of requests that an `AllowedOrigin` pattern matched; the same one for the
-    /// same text, as long as somebody holds it.
+    /// The counter of requests that an `AllowedOrigin` pattern matched. The same pattern gets the
+    /// same counter as long as something holds it.
     #[must_use]
     pub fn allowed_origin(&self, pattern: &str) -> Counter {
-        // One key for all: the patterns come from the config.
+        // One key for the process: patterns come from the config, not from clients.
         static HASH: OnceLock<RandomState> = OnceLock::new();
         let hash = HASH.get_or_init(RandomState::new).hash_one(pattern);
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,10 +153,10 @@ impl RouteMetrics {
         counter
     }
 
-    /// The counters of the patterns that matched something, in the patterns' order.
+    /// The counters of patterns that matched at least once, ordered by pattern.
     pub(crate) fn allowed_counts(&self) -> Vec<(String, u64)> {
         let mut allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those of configurations that are gone.
+        // Drops counters of configurations that are gone.
         allowed.retain(|_, counter| counter.upgrade().is_some());
         let mut counts: Vec<_> = allowed
             .values()
@@ -168,8 +168,8 @@ impl RouteMetrics {
         counts
     }
 
-    /// The refused origins with their counts, the heaviest first, the rest as `other`; empty until
-    /// there is one.
+    /// The refused origins with their counts: the most frequent first, the rest as `other`. Empty
+    /// until there is one.
     #[must_use]
     pub fn denied_origins(&self) -> Vec<(String, u64)> {
         self.denied
@@ -177,7 +177,7 @@ impl RouteMetrics {
             .map_or_else(Vec::new, |denied| denied.counts())
     }
 
-    /// All workers' counts, once there is something to count.
+    /// The sum over all workers, once anything was counted.
     pub(super) fn totals(&self) -> Option<Totals> {
         let mut totals = Totals::default();
         for cells in self.cells.get()?.iter().filter_map(OnceLock::get) {
@@ -189,7 +189,7 @@ impl RouteMetrics {
     fn cells(&self, worker: Worker) -> Option<&Arc<Cells>> {
         let make = || (0..self.workers.max(1)).map(|_| OnceLock::new()).collect();
         let workers = self.cells.get_or_init(make);
-        // Who is no worker counts in the first one's.
+        // Threads that are not workers count in the first worker's cells.
         let cells = workers.get(worker.0).or_else(|| workers.first())?;
         Some(cells.get_or_init(Arc::default))
     }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unused_route_is_small() {
+    fn an_unused_route_takes_little_memory() {
         assert!(
             size_of::<RouteMetrics>() <= 128,
             "{}",
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_has_one_counter_as_long_as_a_snapshot_holds_it() {
+    fn a_pattern_keeps_its_counter_while_a_snapshot_holds_it() {
         let route = RouteMetrics::new("photos", 2);
         let before = route.allowed_origin("https://*.example");
         before.inc(Worker(0));

@@ -1,26 +1,26 @@
 //! Why an upstream did not answer a request.
 
-/// Why a request got no whole response from its upstream: the `reason` label.
+/// Why a request got no complete response from its upstream: the `reason` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamFailure {
-    /// No connection was free, and no more may be opened or waited for, or none can be for want of
+    /// No connection was free and none could be opened, because of a limit or for lack of file
     /// descriptors.
     Busy,
     /// The name could not be looked up.
     Dns,
-    /// No connection in time.
+    /// No connection was established in time.
     ConnectTimeout,
     /// The connection was refused or failed.
     Connect,
     /// The TLS handshake failed.
     Tls,
-    /// No response head in time.
+    /// No response head arrived in time.
     ResponseHeadTimeout,
-    /// The connection closed before a response.
+    /// The connection closed before a response arrived.
     Closed,
-    /// What came back is no HTTP response.
+    /// The answer is not a valid HTTP response.
     InvalidResponse,
-    /// The response's body ended before its end, or stopped coming.
+    /// The response's body ended early or stalled.
     Body,
     /// The upstream leads back to this proxy.
     Loop,
