@@ -1,31 +1,31 @@
-//! A body of HTTP/1.1, as far as it is still to come: its framing read, and written again.
+//! The rest of an HTTP/1.1 body: decodes its framing and encodes it again.
 
 use bytes::{Buf, Bytes};
 
 use super::chunked::{Chunked, InvalidChunk, TrailerPolicy};
 use super::response_head::ResponseFraming;
 
-/// A response's body, as far as it is still to come.
+/// The rest of a response's body.
 pub(crate) enum BodyReader {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// In chunks, which are read and written again: extensions stay behind.
+    /// Chunked; decoded and encoded again, without extensions.
     Chunked(Chunked),
-    /// All that comes until the upstream's connection ends.
+    /// Everything until the upstream's connection ends.
     UntilClose {
-        /// Whether it has come.
+        /// Whether the connection has ended.
         is_ended: bool,
     },
-    /// The last bytes were not a chunk: the body is cut here.
+    /// The last bytes were not a valid chunk: the body ends here.
     Broken,
 }
 
-/// How a body whose length is not known goes to its receiver.
+/// How a body of unknown length is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coding {
     /// In chunks.
     Chunks,
-    /// As it is, up to the connection's end (HTTP/1.0).
+    /// As is, until the connection closes (HTTP/1.0).
     Identity,
 }
 
@@ -47,8 +47,8 @@ impl BodyReader {
         }
     }
 
-    /// Writes what `bytes` have of the body as the client gets it; what is behind it stays. Says
-    /// how many bytes of the body that were, its coding apart.
+    /// Writes the part of the body that `bytes` begin with, as the client gets it; bytes after the
+    /// body stay. Returns the number of body bytes, without framing.
     pub(crate) fn pass(&mut self, bytes: &mut &[u8], coding: Coding, out: &mut Vec<u8>) -> u64 {
         let mut passed = 0;
         match self {
@@ -72,8 +72,8 @@ impl BodyReader {
         passed
     }
 
-    /// Takes the next piece of the body from the front of `bytes`: empty where there is none, in
-    /// which case all of `bytes` was taken or the body has ended.
+    /// Takes the next piece of the body from the front of `bytes`. Empty if there is none: then all
+    /// of `bytes` was taken or the body has ended.
     pub(crate) fn take(&mut self, bytes: &mut Bytes) -> Result<Bytes, InvalidChunk> {
         match self {
             Self::Length(left) => {
@@ -99,7 +99,7 @@ impl BodyReader {
         }
     }
 
-    /// The upstream's connection has ended: whether the body has, too.
+    /// Notes that the upstream's connection has ended; returns whether the body is complete.
     pub(crate) fn close(&mut self) -> bool {
         match self {
             Self::UntilClose { is_ended } => {
@@ -115,7 +115,7 @@ impl Coding {
     /// Writes a piece of a body.
     fn write(self, data: &[u8], out: &mut Vec<u8>) {
         match self {
-            // An empty chunk would be the last.
+            // An empty chunk would end the body.
             Self::Chunks if data.is_empty() => {}
             Self::Chunks => {
                 write_size(data.len(), out);
@@ -126,7 +126,7 @@ impl Coding {
         }
     }
 
-    /// Writes a body's end, with lines of trailers.
+    /// Writes a body's end, with the lines of its trailers.
     pub(crate) fn write_end(self, trailers: &[u8], out: &mut Vec<u8>) {
         if self == Self::Chunks {
             for part in [b"0\r\n", trailers, b"\r\n"] {
@@ -136,7 +136,7 @@ impl Coding {
     }
 }
 
-/// Writes a chunk's size and the end of its line.
+/// Writes a chunk's size line.
 pub(crate) fn write_size(size: usize, out: &mut Vec<u8>) {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
@@ -147,8 +147,8 @@ pub(crate) fn write_size(size: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the data of the chunks that `bytes` begin with; what is behind the body stays. Says how
-/// many bytes of data they had.
+/// Writes the data of the chunks that `bytes` begin with; bytes after the body stay. Returns the
+/// number of data bytes.
 pub(crate) fn pass_chunks(
     chunked: &mut Chunked,
     bytes: &mut &[u8],
@@ -167,7 +167,7 @@ pub(crate) fn pass_chunks(
     Ok(passed)
 }
 
-/// The front of `bytes`, `most` of them at the most.
+/// The front of `bytes`, at most `most` of them.
 pub(crate) fn part(bytes: &[u8], most: u64) -> &[u8] {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     bytes.get(..most.min(bytes.len())).unwrap_or_default()

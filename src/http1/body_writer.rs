@@ -1,5 +1,5 @@
-//! A message on its way out over HTTP/1.1: its head, and its body by length, in chunks, or up to the
-//! end of the connection.
+//! Writes an HTTP/1.1 message: its head, and its body by length, in chunks, or until the connection
+//! closes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,10 +10,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
-/// How much is gathered before it is written, in bytes: small pieces are written together.
+/// How much is buffered before it is written, in bytes, so that small pieces are written together.
 const GATHERED: usize = 64 * 1024;
 
-/// How many pieces are given to one write.
+/// How many pieces one write takes.
 const SLICES: usize = 32;
 
 /// How a body is framed ([RFC 9112 §6]).
@@ -21,24 +21,24 @@ const SLICES: usize = 32;
 /// [RFC 9112 §6]: https://www.rfc-editor.org/rfc/rfc9112#section-6
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// So many bytes are to come.
+    /// This many bytes are still to come.
     Length(u64),
     /// Each piece in a chunk.
     Chunked,
-    /// All that comes until the connection ends.
+    /// Everything until the connection closes.
     UntilClose,
-    /// There is none, whatever comes.
+    /// No body; all data is ignored.
     Absent,
 }
 
-/// A body is longer or shorter than its head says.
+/// A body is longer or shorter than its head announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WrongLength;
 
-/// Gathers a message and writes it.
+/// Buffers a message and writes it.
 pub struct BodyWriter {
     framing: BodyFraming,
-    /// What is to be written, in order, and its length.
+    /// Pieces waiting to be written, in order, and their total length.
     queue: VecDeque<Bytes>,
     length: usize,
     is_ended: bool,
@@ -77,10 +77,9 @@ impl BodyWriter {
     /// Adds a piece of the body.
     ///
     /// # Errors
-    ///
-    /// [`WrongLength`]: the head says that the body has ended.
+    /// [`WrongLength`]: the body is longer than the head announced.
     pub fn data(&mut self, data: Bytes) -> Result<(), WrongLength> {
-        // An empty chunk would be the last.
+        // An empty chunk would end the body.
         if data.is_empty() {
             return Ok(());
         }
@@ -101,11 +100,10 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// Adds the body's end, with trailers if it comes in chunks.
+    /// Adds the body's end, with trailers if the body is chunked.
     ///
     /// # Errors
-    ///
-    /// [`WrongLength`]: the head says that there is more to come.
+    /// [`WrongLength`]: the body is shorter than the head announced.
     pub fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), WrongLength> {
         self.is_ended = true;
         match self.framing {
@@ -130,11 +128,11 @@ impl BodyWriter {
         self.queue.push_back(bytes);
     }
 
-    /// Writes some of what waits; ready after one write.
+    /// Writes some of the waiting pieces; ready after one write.
     ///
     /// # Errors
     ///
-    /// What the connection says.
+    /// The connection's error.
     pub fn poll_write<W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_never_longer_or_shorter_than_its_head_says() {
+    fn a_body_has_the_length_that_its_head_announces() {
         let mut long = BodyWriter::new(Vec::new(), BodyFraming::Length(2));
         assert_eq!(long.data(Bytes::from_static(b"abc")), Err(WrongLength));
         let mut short = BodyWriter::new(Vec::new(), BodyFraming::Length(2));

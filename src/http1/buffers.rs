@@ -1,21 +1,21 @@
-//! One worker's buffers: borrowed between two waits and never across one, so that a waiting
-//! connection holds no memory.
+//! One worker's buffers. They are borrowed between two waits and never held across one, so that a
+//! waiting connection holds no memory.
 
 use std::cell::RefCell;
 
-/// How many bytes are read ahead from a client that sends before it is answered.
+/// How many bytes are read ahead from a client that sends before its request is answered.
 pub(crate) const READ_AHEAD: usize = 16 * 1024;
 
-/// As much as is read at once of a body that flows.
+/// How much of a streaming body is read at once.
 const INPUT: usize = 256 * 1024;
 
-/// How many of the buffers that go along with requests are kept for the next ones.
-const KEPT_SLIPS: usize = 64;
+/// How many per-request buffers are kept for reuse.
+const KEPT_BUFFERS: usize = 64;
 
-/// The largest of them that is kept, in bytes.
+/// The largest per-request buffer that is kept, in bytes.
 const LARGEST_KEPT: usize = 8 * 1024;
 
-/// What is read into and written from.
+/// The buffers for one read and one write.
 #[derive(Debug)]
 pub struct Scratch {
     /// For reading.
@@ -34,8 +34,8 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// Sees to it that more can be read behind `length` bytes. What is kept between two waits is
-    /// bounded by the limits on heads, and with it this.
+    /// Makes room to read more after the first `length` bytes. The limits on heads bound what is
+    /// kept between two waits, and so the size of this buffer.
     pub fn make_room(&mut self, length: usize) {
         let needed = length.saturating_add(INPUT / 4);
         if self.input.len() < needed {
@@ -44,7 +44,7 @@ impl Scratch {
     }
 }
 
-/// Buffers that go along with a request while it waits for its upstream.
+/// Per-request buffers, held while a request waits for its upstream.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool(RefCell<Vec<Vec<u8>>>);
 
@@ -55,7 +55,7 @@ impl BufferPool {
 
     pub(crate) fn give_back(&self, mut head_buf: Vec<u8>) {
         let mut kept = self.0.borrow_mut();
-        if kept.len() < KEPT_SLIPS && head_buf.capacity() <= LARGEST_KEPT {
+        if kept.len() < KEPT_BUFFERS && head_buf.capacity() <= LARGEST_KEPT {
             head_buf.clear();
             kept.push(head_buf);
         }

@@ -1,5 +1,5 @@
-//! The chunked coding ([RFC 9112 §7.1]), read strictly: sizes in at most 16 digits, CRLF only,
-//! little besides the data.
+//! The chunked coding ([RFC 9112 §7.1]), decoded strictly: sizes of at most 16 digits, only CRLF,
+//! and bounded extensions and trailers.
 //!
 //! [RFC 9112 §7.1]: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 
@@ -8,38 +8,38 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::fields::ends_lines_with_crlf;
 use super::trailers::may_be_trailer;
 
-/// The most bytes of a chunk's extension: nobody needs any.
+/// The most bytes in a chunk's extension. No known client needs any.
 const MOST_EXTENSION: u16 = 256;
 
-/// The most bytes of a trailer section.
+/// The most bytes in a trailer section.
 const MOST_TRAILERS: usize = 8 * 1024;
 
 /// The most trailer fields.
 const MOST_TRAILER_FIELDS: usize = 32;
 
-/// Reads a chunked body as it comes.
+/// Decodes a chunked body as it arrives.
 #[derive(Debug)]
 pub struct Chunked {
     state: State,
-    /// Of the chunk's size or data, what is known or left.
+    /// The part of the chunk size read so far, or the data left in the chunk.
     size: u64,
-    /// Digits of the size, or bytes of the extension.
+    /// Digits of the size, or bytes of the extension, read so far.
     count: u16,
-    /// The trailer section as far as it came, and once it is whole, what of it is passed on.
+    /// The trailer section read so far; once it is complete, only the part that is passed on.
     trailers: Vec<u8>,
     policy: TrailerPolicy,
 }
 
-/// What becomes of a trailer section.
+/// What happens to a trailer section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrailerPolicy {
-    /// It is passed on; a field that belongs in a head makes the body invalid.
+    /// Passed on; a field that belongs in a head makes the body invalid.
     Strict,
-    /// It is dropped; a field that belongs in a head makes the body invalid.
+    /// Dropped; a field that belongs in a head makes the body invalid.
     Unannounced,
-    /// It is passed on without the fields that belong in a head.
+    /// Passed on without the fields that belong in a head.
     Filter,
-    /// It is dropped.
+    /// Dropped.
     Drop,
 }
 
@@ -55,7 +55,7 @@ enum State {
     End,
 }
 
-/// The bytes are no chunked body.
+/// The bytes are not a valid chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidChunk;
 
@@ -72,7 +72,7 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// One whose trailers are treated like this.
+    /// Creates a decoder with this trailer policy.
     pub fn with_trailers(policy: TrailerPolicy) -> Self {
         Self {
             policy,
@@ -113,13 +113,11 @@ impl Chunked {
         trailers
     }
 
-    /// Takes bytes from the front of `bytes` up to the end of the first piece of data among them:
-    /// that piece, empty where there is none, in which case all of `bytes` was taken or the body
-    /// has ended.
+    /// Takes bytes from the front of `bytes`, up to the end of the first piece of data, and returns
+    /// that piece. Empty if there is none: then all of `bytes` was taken or the body has ended.
     ///
     /// # Errors
-    ///
-    /// [`InvalidChunk`]: what comes is no body.
+    /// [`InvalidChunk`]: the bytes are not a valid chunked body.
     pub fn take<'b>(&mut self, bytes: &mut &'b [u8]) -> Result<&'b [u8], InvalidChunk> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.state {
@@ -169,7 +167,7 @@ impl Chunked {
                 self.count += 1;
                 State::Extension
             }
-            // A length beyond this is no length of anything that is there.
+            // No real body is longer than this.
             (State::SizeLf, b'\n') if self.size <= i64::MAX as u64 => {
                 self.count = 0;
                 if self.size == 0 {
@@ -185,7 +183,7 @@ impl Chunked {
         Ok(())
     }
 
-    /// Takes what belongs to the trailer section and its empty line; how many bytes that is.
+    /// Takes the trailer section and its empty line from `bytes`; returns how many bytes that is.
     fn take_trailers(&mut self, bytes: &[u8]) -> Result<usize, InvalidChunk> {
         for (index, &byte) in bytes.iter().enumerate() {
             if byte == b'\n' && self.trailers.last() != Some(&b'\r') {
@@ -205,7 +203,7 @@ impl Chunked {
     }
 }
 
-/// The lines of a whole trailer section that are passed on.
+/// The lines of a complete trailer section that are passed on.
 fn passed_on(section: &[u8], policy: TrailerPolicy) -> Result<Vec<u8>, InvalidChunk> {
     let mut slots = [httparse::EMPTY_HEADER; MOST_TRAILER_FIELDS];
     let Ok(httparse::Status::Complete((length, fields))) =
@@ -238,7 +236,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The data, and what comes after the body; `None`: it goes on.
+    /// The data, and what comes after the body; `None`: the body is incomplete.
     fn read(mut bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, usize)>, InvalidChunk> {
         let (mut chunked, mut data, whole) = (Chunked::default(), Vec::new(), bytes.len());
         while !bytes.is_empty() {
@@ -256,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_whatever_pieces_it_comes_in() {
+    fn a_body_is_decoded_however_it_is_split() {
         let good = [
             ("0\r\n\r\n", ""),
             ("3\r\nabc\r\n0\r\n\r\n", "abc"),
@@ -321,7 +319,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_reads_back(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8), piece in 1..50_usize) {
+        fn an_encoded_body_decodes_to_the_same_bytes(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..8), piece in 1..50_usize) {
             let mut body = Vec::new();
             for piece in &pieces {
                 body.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());

@@ -1,14 +1,15 @@
-//! Fields that say where a request comes from or what it asks for, and that an upstream may believe.
+//! Fields that claim where a request comes from or what it asks for, and that an upstream may
+//! trust.
 //!
-//! Anybody can send them. They are kept only from listed proxies, whatever separators their names
-//! have: CGI and WSGI give `X-Real-IP` and `X_Real_IP` to a program as one variable
-//! (`HTTP_X_REAL_IP`, [RFC 3875 §4.1.18]), lighttpd any character that is not a letter or a digit.
-//! They replace characters one by one, so a doubled separator makes another name, which passes:
-//! `X--Real-IP` is `HTTP_X__REAL_IP` (run with Python's wsgiref).
+//! Any client can send them, so they are kept only from trusted proxies. The separators in their
+//! names do not matter: CGI and WSGI pass `X-Real-IP` and `X_Real_IP` to a program as one variable
+//! (`HTTP_X_REAL_IP`, [RFC 3875 §4.1.18]), and lighttpd does the same with any character that is
+//! not a letter or a digit. They replace characters one by one, so a doubled separator makes
+//! another name, which passes: `X--Real-IP` is `HTTP_X__REAL_IP` (checked with Python's wsgiref).
 //!
 //! [RFC 3875 §4.1.18]: https://www.rfc-editor.org/rfc/rfc3875#section-4.1.18
 
-/// Names that begin like this.
+/// Prefixes of claims.
 const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "x-s3cors-"];
 
 /// Names, by their first letter, and for those that begin with `x-` by the letter after it.
@@ -57,14 +58,14 @@ const X_S: &[&str] = &["x-scheme"];
 const X_U: &[&str] = &["x-url-scheme"];
 const X_V: &[&str] = &["x-vercel-forwarded-for"];
 
-/// Whether only a listed proxy, or we, may send a field to the upstream.
+/// Whether only a trusted proxy, or this one, may send a field to the upstream.
 ///
-/// It is asked for each field of each request: the first letters tell nearly all names apart.
+/// Called for each field of each request: the first letters rule out nearly all names.
 pub(crate) fn is_claim(name: &str) -> bool {
     let (names, prefixes): (&[&str], &[&str]) = match name.as_bytes() {
         [b'x' | b'X', separator, third, ..] if !separator.is_ascii_alphanumeric() => {
             match third.to_ascii_lowercase() {
-                // Most fields of S3's requests are x-amz-*.
+                // Most fields of S3 requests are x-amz-*.
                 b'a' => (X_A, &[]),
                 b'c' => (X_C, &[]),
                 b'e' => (X_E, &[]),
@@ -87,7 +88,7 @@ pub(crate) fn is_claim(name: &str) -> bool {
             b'r' => (R, &[]),
             b't' => (T, &[]),
             b'w' => (W, &[]),
-            // Java programs look for CGI's variables as if they were fields.
+            // Java programs look up CGI variables as if they were fields.
             b'h' => return cgi_variable(name).is_some_and(is_claim),
             _ => return false,
         },
@@ -100,11 +101,11 @@ pub(crate) fn is_claim(name: &str) -> bool {
         })
 }
 
-/// What is wrong with a request that has such a field.
+/// Why a request with such a field is refused.
 pub(crate) const IMITATED_FRAMING: &str =
-    "a field's name differs from Content-Length or Transfer-Encoding in its separator";
+    "a field name equals Content-Length or Transfer-Encoding except for its separator";
 
-/// Whether an upstream might take a field for one that frames the body, and a proxy does not.
+/// Whether an upstream might read a field as framing the body although a proxy does not.
 pub(crate) fn imitates_framing(name: &str) -> bool {
     let imitates = |field| is_read_as(name, field) && !name.eq_ignore_ascii_case(field);
     match name.len() {
@@ -114,15 +115,15 @@ pub(crate) fn imitates_framing(name: &str) -> bool {
     }
 }
 
-/// The field that a name like `HTTP_X_REAL_IP` is CGI's variable of.
+/// The field whose CGI variable has this name: `HTTP_X_REAL_IP` is that of `X-Real-IP`.
 fn cgi_variable(name: &str) -> Option<&str> {
     let (prefix, field) = name.split_at_checked("http-".len())?;
-    // `http-http-` would be a variable's variable.
+    // `http-http-` would be the variable of a variable.
     (is_read_as(prefix, "http-") && !field.starts_with(['h', 'H'])).then_some(field)
 }
 
-/// Whether a name is `field`, which is in lower case, to a program that is given it without its
-/// letter case and its separators.
+/// Whether a program that gets field names without letter case and separators reads `name` as
+/// `field` (in lower case).
 fn is_read_as(name: &str, field: &str) -> bool {
     let folded = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_lowercase(),
@@ -166,7 +167,7 @@ mod tests {
         names.chain(prefixed)
     }
 
-    /// The name in upper case, as browsers write it, with other separators, and as a variable.
+    /// The name in upper case, as browsers write it, with other separators, and as a CGI variable.
     fn spellings(name: &str) -> Vec<String> {
         let mut spelled = vec![
             name.to_owned(),
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_known_however_it_is_spelt() {
+    fn a_claim_is_recognised_in_every_spelling() {
         let mut tried = 0;
         for claim in claims() {
             for name in spellings(&claim) {
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_some_take_for_framing_is_known() {
+    fn imitated_framing_fields_are_recognised() {
         for name in [
             "content_length",
             "Content_Length",
@@ -266,9 +267,9 @@ mod tests {
         }
     }
 
-    /// `config/README.md` lists every claim, and nothing else.
+    /// `config/README.md` lists exactly the claims.
     #[test]
-    fn the_reference_lists_every_claim() {
+    fn the_reference_lists_exactly_the_claims() {
         let reference = include_str!("../../config/README.md");
         let (_, list) = reference.split_once("<!-- claims").unwrap();
         let (_, list) = list.split_once("-->").unwrap();

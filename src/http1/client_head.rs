@@ -1,5 +1,5 @@
-//! The head that the client gets: the upstream's own, but for the connection's fields, with the
-//! policy's CORS fields in place of the upstream's.
+//! Writes the response head for the client: the upstream's, without its connection fields, and with
+//! the policy's CORS fields instead of the upstream's.
 
 use http::{HeaderValue, StatusCode, Version};
 
@@ -12,20 +12,20 @@ use super::response_head::{ResponseFraming, ResponseHead};
 
 /// What is set on a response.
 pub(crate) struct ClientHead<'a> {
-    /// The policy's fields, as lines; `None`: CORS is the upstream's business.
+    /// The policy's fields, as lines; `None`: the upstream decides about CORS.
     pub(crate) cors: Option<&'a [u8]>,
-    /// The fields beyond CORS among them.
+    /// Which fields beyond CORS these lines replace.
     pub(crate) replaced: ReplacedFields,
-    /// What `Vary` has to name.
+    /// The field names that `Vary` must list.
     pub(crate) vary: Option<&'static HeaderValue>,
     pub(crate) via: bool,
-    /// How a body whose length is not known goes to the client.
+    /// How a body of unknown length is sent to the client.
     pub(crate) coding: Coding,
-    /// The lines that say whether the client's connection goes on.
+    /// The lines that say whether the client's connection stays open.
     pub(crate) ends: &'static [u8],
 }
 
-/// Whether a response's body has no length that is known.
+/// Whether a response's body has no known length.
 pub(crate) fn is_unsized(head: &ResponseHead<'_, '_>) -> bool {
     match head.body {
         ResponseFraming::Length(_) => false,
@@ -33,7 +33,7 @@ pub(crate) fn is_unsized(head: &ResponseHead<'_, '_>) -> bool {
     }
 }
 
-/// Writes an interim response: as it came, but for the fields of one connection.
+/// Writes an interim response unchanged, except for connection fields.
 pub(crate) fn write_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     let edit = ResponseEdit {
         status: head.status,
@@ -49,7 +49,7 @@ pub(crate) fn write_interim(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of a response that switches to another protocol: as it came.
+/// Writes the head of a response that switches protocols, unchanged.
 pub(crate) fn write_switch(head: &ResponseHead<'_, '_>, out: &mut Vec<u8>) {
     write_status_line(head, out);
     for field in head.fields {
@@ -70,7 +70,7 @@ fn write_fields(head: &ResponseHead<'_, '_>, edit: &ResponseEdit, out: &mut Vec<
     }
 }
 
-/// Writes the head but for `Date` and its end.
+/// Writes the head, without `Date` and the final empty line.
 pub(crate) fn write_for_client(
     head: &ResponseHead<'_, '_>,
     client_head: &ClientHead<'_>,
@@ -115,7 +115,7 @@ pub(crate) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The lines that say whether the connection goes on where that is not the version's default.
+/// The lines that say whether the connection stays open, if that is not the version's default.
 pub(crate) fn ends(close: bool, is_http10: bool) -> &'static [u8] {
     match (close, is_http10) {
         (true, _) => CLOSE,

@@ -1,5 +1,5 @@
-//! The fields of a message that are meant for one connection only: no intermediary forwards them
-//! ([RFC 9110 §7.6.1]).
+//! The fields that are meant for one connection only; an intermediary does not forward them ([RFC
+//! 9110 §7.6.1]).
 //!
 //! [RFC 9110 §7.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1
 
@@ -8,10 +8,10 @@ use http::header::CONNECTION;
 use super::claims::is_claim;
 use super::fields::{Fields, is_named};
 
-/// Whether a field is one of them, whatever `Connection` names.
+/// Whether a field is always one of them, even if `Connection` does not list it.
 pub(crate) fn includes(name: &str) -> bool {
     let is = |other: &str| is_named(name, other);
-    // Lengths tell nearly all names apart before any letter is compared.
+    // Lengths rule out nearly all names before any letter is compared.
     match name.len() {
         2 => is("te"),
         7 => is("upgrade"),
@@ -23,13 +23,13 @@ pub(crate) fn includes(name: &str) -> bool {
     }
 }
 
-/// Whether `Connection` lists a field that may be removed by listing it.
+/// Whether `Connection` lists this field, and it may be removed that way.
 pub(crate) fn removed_by_connection(name: &str, fields: &(impl Fields + ?Sized)) -> bool {
     fields.lists(&CONNECTION, name.as_bytes()) && !is_end_to_end(name)
 }
 
-/// Fields that a client may not have removed by naming them in `Connection`: what routes,
-/// frames, identifies or decides.
+/// Fields that a client cannot remove by listing them in `Connection`: they route, frame, identify
+/// or decide.
 fn is_end_to_end(name: &str) -> bool {
     const FIELDS: [&str; 6] = [
         "host",

@@ -1,23 +1,23 @@
-//! Field lines where they stand in a head.
+//! Field lines in place, as they stand in a head.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use httparse::Header;
 
-/// `Connection: close`, as it is written.
+/// `Connection: close` as a line.
 pub(crate) const CLOSE: &[u8] = b"connection: close\r\n";
 
-/// `Connection`'s value that changes nothing in HTTP/1.1.
+/// A value of `Connection` that changes nothing in HTTP/1.1.
 pub(crate) const KEEP_ALIVE: &[u8] = b"keep-alive";
 
-/// The most fields that are read without an allocation.
+/// The most fields that are parsed without an allocation.
 pub(crate) const USUAL_FIELDS: usize = 96;
 
-/// Whether a field's name is `lower`, a name of lower-case letters, digits and hyphens, in any letter
-/// case.
+/// Whether a field's name is `lower`, a name of lower-case letters, digits and hyphens, in any
+/// letter case.
 ///
-/// It compares eight bytes at once, because it is asked several times for each field of each message.
-/// Setting the bit that lower-case letters have is enough: of the bytes of a token
-/// ([RFC 9110 §5.6.2]), only upper-case letters become one of those that `lower` may have.
+/// It compares eight bytes at once, because it runs several times for each field of each message.
+/// Setting the lower-case bit is enough: among the bytes of a token ([RFC 9110 §5.6.2]), only
+/// upper-case letters turn into a byte that `lower` may contain.
 ///
 /// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 #[inline]
@@ -27,7 +27,7 @@ pub(crate) fn is_named(name: &str, lower: &str) -> bool {
         lower
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')),
-        "{lower} has a byte that is not compared"
+        "{lower} has a byte that cannot be compared"
     );
     if name.len() != lower.len() {
         return false;
@@ -52,17 +52,17 @@ pub(crate) fn is_named(name: &str, lower: &str) -> bool {
 
 /// The fields of a message, in order.
 pub(crate) trait Fields {
-    /// The values of one field's lines.
+    /// The values of all lines of one field.
     fn field_values(&self, name: &HeaderName) -> impl DoubleEndedIterator<Item = &[u8]>;
 
-    /// The elements of a list field, over all its lines.
+    /// The elements of a list field, across all its lines.
     fn elements(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
         self.field_values(name)
             .flat_map(|line| line.split(|&byte| byte == b','))
             .map(<[u8]>::trim_ascii)
     }
 
-    /// Whether a list field has an element, in any letter case.
+    /// Whether a list field has an element, ignoring letter case.
     fn lists(&self, name: &HeaderName, element: &[u8]) -> bool {
         self.elements(name)
             .any(|listed| listed.eq_ignore_ascii_case(element))
@@ -84,7 +84,7 @@ impl Fields for HeaderMap {
     }
 }
 
-/// How often a field stands in a head, and its value.
+/// How often a field occurs in a head, and its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Field<'b> {
     /// Not at all.
@@ -104,7 +104,7 @@ impl<'b> Field<'b> {
         };
     }
 
-    /// The one value. `Err` where there are several.
+    /// The value, if the field occurs once. `Err` if it occurs several times.
     pub fn at_most_one(self) -> Result<Option<&'b [u8]>, Several> {
         match self {
             Field::Absent => Ok(None),
@@ -114,12 +114,12 @@ impl<'b> Field<'b> {
     }
 }
 
-/// Whether credentials or a challenge belong to a scheme that authenticates the connection, and not
-/// the request: NTLM and Negotiate ([RFC 4559 §6]).
+/// Whether credentials or a challenge use a scheme that authenticates the connection instead of the
+/// request: NTLM and Negotiate ([RFC 4559 §6]).
 ///
 /// [RFC 4559 §6]: https://www.rfc-editor.org/rfc/rfc4559#section-6
 pub(crate) fn authenticates_connection(value: &[u8]) -> bool {
-    // Several challenges may stand in one line.
+    // One line may hold several challenges.
     let mut elements = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
     elements.any(|element| {
         let scheme = element.split(|byte| byte.is_ascii_whitespace()).next();
@@ -128,17 +128,17 @@ pub(crate) fn authenticates_connection(value: &[u8]) -> bool {
     })
 }
 
-/// A field that may stand once in a head stands there more often.
+/// A field occurs more than once, where only one is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Several;
 
-/// Where `part` begins in `whole`, of which it is a part.
+/// Where `part`, which is a part of `whole`, begins.
 pub(crate) fn offset(whole: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr())
 }
 
-/// Whether every line of a head ends with CRLF: a parser may take LF alone ([RFC 9112 §2.2]), and
-/// then somebody else would see other lines.
+/// Whether every line of a head ends with CRLF. A parser may accept LF alone ([RFC 9112 §2.2]), and
+/// then two parsers could see different lines.
 ///
 /// [RFC 9112 §2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-2.2
 pub(crate) fn ends_lines_with_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
@@ -149,14 +149,14 @@ pub(crate) fn ends_lines_with_crlf(head: &[u8], fields: &[Header<'_>]) -> bool {
         head.get(..end)
             .is_some_and(|lines| lines.ends_with(b"\r\n"))
     };
-    // Before each field, before the empty line, and that line itself.
+    // The line ends before each field, before the empty line, and of that line itself.
     let mut ends = starts.chain([head.len().saturating_sub(2), head.len()]);
-    // A trailer section begins with its first field.
+    // A trailer section begins directly with its first field.
     ends.all(|end| end == 0 || ends_line(end))
 }
 
-/// Copies the lines of the fields that are kept, as many at a time as stand together. `kept` is
-/// asked once for each field, in order.
+/// Copies the lines of the fields that are kept, joining adjacent lines into one copy. `kept` is
+/// called once for each field, in order.
 pub(crate) fn copy_runs<'b>(
     head: &'b [u8],
     fields: &[Header<'b>],
@@ -205,14 +205,14 @@ mod tests {
         }
 
         #[test]
-        fn a_name_that_differs_in_one_byte_is_another(
+        fn a_name_that_differs_in_one_byte_does_not_match(
             lower in "[a-z0-9-]{1,24}", place in any::<prop::sample::Index>(), other in TOKEN,
         ) {
             let place = place.index(lower.len());
             for byte in other.chars().filter(|byte| !lower[place..].starts_with(byte.to_ascii_lowercase())) {
                 let mut name = lower.clone();
                 name.replace_range(place..=place, &byte.to_string());
-                prop_assert!(!is_named(&name, &lower), "{name} is taken for {lower}");
+                prop_assert!(!is_named(&name, &lower), "{name} matches {lower}");
             }
         }
     }

@@ -1,13 +1,14 @@
-//! HTTP/1.1 as bytes: heads, fields and chunks, read with one strict meaning ([RFC 9112]).
+//! HTTP/1.1 as bytes: heads, fields and chunks, parsed with one strict meaning ([RFC 9112]).
 //!
-//! The only parser of HTTP/1.1 in this crate. It refuses what two parsers could read differently, so
-//! that no upstream reads another request than the one that was decided on. `tests/data/smuggling`
-//! lists what is refused and why.
+//! This is the only parser of HTTP/1.1 in the crate. It refuses anything that two parsers could
+//! read differently, so that the upstream reads the same request that the policy decided on.
+//! `tests/data/smuggling` lists what is refused and why.
 //!
-//! `request_head` and `response_head` parse heads, `body` and `chunked` read bodies,
-//! `connection_fields` and `claims` say which fields are not passed on, `request_rules` what a request
-//! asks for, `response_edit` changes a response, and `client_head` writes its head. What changes in a
-//! request is in `proxy::request_edit`: it says who the client is.
+//! `request_head` and `response_head` parse heads, `body` and `chunked` parse bodies,
+//! `connection_fields` and `claims` list fields that are not forwarded, `request_rules` holds what
+//! a request asks for, `response_edit` changes a response, and `client_head` writes its head.
+//! Changes to a request are in `proxy::request_edit`, because they tell the upstream who the client
+//! is.
 //!
 //! [RFC 9112]: https://www.rfc-editor.org/rfc/rfc9112
 

@@ -1,25 +1,25 @@
-//! What can still be read of a head that is refused: whom the answer is for, and what the log
-//! says of it. Nothing is forwarded by it.
+//! Reads as much as possible of a refused head, for CORS fields on the error response and for the
+//! log. Nothing is forwarded because of it.
 
 use std::ops::ControlFlow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-/// What stands in a refused head as far as it has come.
+/// The parts of a refused head that have arrived.
 #[derive(Debug)]
 pub(crate) struct PartialHead<'b> {
-    /// Empty where there is none.
+    /// Empty if there is none.
     pub(crate) method: &'b [u8],
-    /// All between the method and the version; empty where there is none.
+    /// Everything between the method and the version; empty if there is none.
     pub(crate) target: &'b [u8],
     pub(crate) version: Version,
-    /// A field whose line is in doubt is there twice and empty: a rule that needs it once refuses
-    /// it.
+    /// A field in an ambiguous line appears twice, with empty values: a rule that needs it exactly
+    /// once refuses it.
     pub(crate) fields: HeaderMap,
 }
 
 impl<'b> PartialHead<'b> {
-    /// Reads what `head` begins with.
+    /// Reads the start of a head.
     pub(crate) fn of(head: &'b [u8]) -> Self {
         let mut lines = head.split_inclusive(|&byte| byte == b'\n');
         let request_line = lines.next().unwrap_or_default();
@@ -35,7 +35,7 @@ impl<'b> PartialHead<'b> {
             last: None,
             is_after_crlf: request_line.ends_with(b"\r\n"),
         };
-        // What comes may be too much for a map: then the rest stays unread.
+        // There may be too many fields for a map; the rest stays unread.
         let _ = lines.try_for_each(|line| fields.add(line));
         Self {
             method,
@@ -49,7 +49,7 @@ impl<'b> PartialHead<'b> {
     }
 }
 
-/// What is before a space and behind it; all is before where there is none.
+/// The text before a space, and the text after it; without a space, all of it is before.
 fn split_at_space(text: &[u8], space: Option<usize>) -> (&[u8], &[u8]) {
     let space = space.unwrap_or(text.len());
     let (before, behind) = text.split_at(space);
@@ -58,14 +58,14 @@ fn split_at_space(text: &[u8], space: Option<usize>) -> (&[u8], &[u8]) {
 
 struct Fields {
     read: HeaderMap,
-    /// The name in the line before.
+    /// The name in the previous line.
     last: Option<HeaderName>,
-    /// Whether the line before ended as lines end; if not, this one may be a part of it.
+    /// Whether the previous line ended with CRLF. If not, this one may be a part of it.
     is_after_crlf: bool,
 }
 
 impl Fields {
-    /// Reads a line; breaks off at the head's end.
+    /// Reads a line; stops at the end of the head.
     fn add(&mut self, line: &[u8]) -> ControlFlow<()> {
         if !line.ends_with(b"\n") || line.trim_ascii_end().is_empty() {
             return ControlFlow::Break(());
@@ -73,7 +73,7 @@ impl Fields {
         let ends_with_crlf = line.ends_with(b"\r\n");
         let is_after_crlf = std::mem::replace(&mut self.is_after_crlf, ends_with_crlf);
         if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // It goes on with the line before, or is one of its own.
+            // It may continue the previous line, or be one of its own.
             return match self.last.clone() {
                 Some(name) => self.doubt(name),
                 None => ControlFlow::Continue(()),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_line_is_told_as_far_as_it_is_one() {
+    fn the_readable_part_of_a_request_line_is_returned() {
         let cases = [
             ("GET /k?a HTTP/1.1\r\n\r\n", ("GET", "/k?a")),
             ("GET /k HTTP/1.0\r\n", ("GET", "/k")),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_read_once_from_a_line_that_is_beyond_doubt() {
+    fn a_field_counts_once_only_if_its_line_is_unambiguous() {
         let read = [
             "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
             "GET / HTTP/1.1\r\nHost : b\r\nHost: a\r\n\r\nHost: c\r\n",
@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = PartialHead::of(&bytes);
         }
     }

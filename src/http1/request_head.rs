@@ -1,4 +1,4 @@
-//! A request's head, and how its body is framed.
+//! Parses a request's head and determines how its body is framed.
 
 use std::mem::MaybeUninit;
 
@@ -13,16 +13,16 @@ use super::fields::{
 };
 use super::request_rules::is_continue;
 
-/// A request's head whose meaning is beyond doubt.
+/// A request head with one unambiguous meaning.
 #[derive(Debug)]
 pub struct RequestHead<'h, 'b> {
-    /// Its bytes, the empty line included.
+    /// The bytes of the head, including the empty line.
     pub bytes: &'b [u8],
     /// The method.
     pub method: &'b str,
-    /// The target, as it came.
+    /// The target, unchanged.
     pub target: &'b str,
-    /// Whether it is HTTP/1.0.
+    /// Whether the version is HTTP/1.0.
     pub is_http10: bool,
     /// How its body is framed.
     pub framing: Framing,
@@ -42,9 +42,9 @@ pub struct RequestHead<'h, 'b> {
     pub has_te: bool,
     /// Whether it announces trailers (`Trailer`).
     pub has_trailer: bool,
-    /// Whether its `Authorization` is for the connection (NTLM, Negotiate).
+    /// Whether its `Authorization` authenticates the connection (NTLM, Negotiate).
     pub authenticates_connection: bool,
-    /// Whether a `Via` is there.
+    /// Whether it has a `Via`.
     pub has_via: bool,
     /// `Expect`.
     pub expect: Field<'b>,
@@ -63,7 +63,7 @@ pub struct RequestHead<'h, 'b> {
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes, maybe none.
+    /// This many bytes, possibly none.
     Length(u64),
     /// In chunks.
     Chunked,
@@ -72,32 +72,32 @@ pub enum Framing {
 /// What `Connection` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Connection {
-    /// Nothing, or that it may stay open.
+    /// Nothing, or that the connection stays open.
     #[default]
     Stays,
-    /// That it ends with the response.
+    /// That the connection closes after the response.
     Closes,
-    /// More: it names fields, or there are several lines.
+    /// More than that: it lists fields, or there are several lines.
     Lists,
 }
 
-/// Why bytes are no request that is served.
+/// Why bytes are not an acceptable request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// Not HTTP/1.1, or HTTP/1.1 that another server might read differently; and in what.
+    /// Not HTTP/1.1, or HTTP/1.1 that another server might read differently; with the reason.
     Malformed(&'static str),
-    /// More bytes or fields than the limits let through.
+    /// More bytes or fields than the limits allow.
     TooLarge,
-    /// A longer target than the limits let through.
+    /// A longer target than the limit allows.
     UriTooLong,
 }
 
-/// Reads the request head that `bytes` begin with and gives it to `then`; `None`: there is more
-/// to come.
+/// Parses the request head that `bytes` begin with and passes it to `then`; `None`: the head is
+/// incomplete.
 ///
 /// # Errors
 ///
-/// What is wrong with it: the connection cannot go on.
+/// Why the head is refused. The connection cannot be used any further.
 pub fn read_request<R>(
     bytes: &[u8],
     limits: &HeadLimits,
@@ -134,18 +134,18 @@ pub fn read_request<R>(
 fn reason(error: httparse::Error) -> &'static str {
     match error {
         httparse::Error::HeaderName => "a field name is not a token",
-        httparse::Error::HeaderValue => "a field value has a byte that none may have",
+        httparse::Error::HeaderValue => "a field value has a forbidden byte",
         httparse::Error::NewLine => "a line does not end with CRLF",
-        httparse::Error::Status | httparse::Error::Token => "the request line is not one",
+        httparse::Error::Status | httparse::Error::Token => "the request line is invalid",
         httparse::Error::TooManyHeaders => "too many fields",
-        httparse::Error::Version => "the version is neither 1.1 nor 1.0",
+        httparse::Error::Version => "the HTTP version is neither 1.1 nor 1.0",
     }
 }
 
-/// What is too long of a head that is not complete. A target that is too long is not refused before
-/// the rest of the head is there, as far as that may come: it says who is to read the refusal.
+/// Which limit an incomplete head exceeds. A target that is too long is refused only once the rest
+/// of the head has arrived (within its own limit), because the head says who may read the response.
 fn too_long(bytes: &[u8], limits: &HeadLimits) -> Option<HeadError> {
-    // A method, spaces and a version are not of the target.
+    // Room for the method, spaces and version.
     const REST_OF_LINE: usize = 64;
     if bytes.len() <= limits.head_bytes {
         return None;
@@ -176,7 +176,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         }
     }
 
-    /// Whether the client ends the connection with the response ([RFC 9112 §9.3]).
+    /// Whether the client closes the connection after the response ([RFC 9112 §9.3]).
     ///
     /// [RFC 9112 §9.3]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3
     pub(crate) fn closes(&self) -> bool {
@@ -190,8 +190,8 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         }
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body. In HTTP/1.0 none does
-    /// ([RFC 9110 §10.1.1]).
+    /// Whether the client waits for `100 Continue` before it sends the body. An HTTP/1.0 client
+    /// never does ([RFC 9110 §10.1.1]).
     ///
     /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
     pub(crate) fn expects_continue(&self) -> bool {
@@ -231,7 +231,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         let (mut length, mut coding, mut connection) = <(Field, Field, Field)>::default();
         for field in fields {
             let is = |name: &str| is_named(field.name, name);
-            // Lengths tell nearly all names apart before any letter is compared.
+            // Lengths rule out nearly all names before any letter is compared.
             let place = match field.name.len() {
                 2 if is("te") => {
                     head.has_te = true;
@@ -291,7 +291,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             .all(|byte| byte.is_ascii_graphic() && byte != b'#')
         {
             return Err(malformed(
-                "the target has a byte outside visible ASCII, or a fragment: percent-encode it",
+                "the target has a fragment or a byte outside visible ASCII: percent-encode it",
             ));
         }
         head.fields = fields;
@@ -299,9 +299,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     }
 }
 
-/// How a body is framed, where there is one way to read it. A request with both fields, with
-/// several of one, or with a coding besides `chunked`, is how others are smuggled
-/// ([RFC 9112 §11.2]).
+/// How a body is framed, if there is only one way to read it. Requests with both fields, with
+/// several of one, or with a coding besides `chunked`, can smuggle other requests ([RFC 9112
+/// §11.2]).
 ///
 /// [RFC 9112 §11.2]: https://www.rfc-editor.org/rfc/rfc9112#section-11.2
 fn framing(length: Field<'_>, coding: Field<'_>, is_http10: bool) -> Result<Framing, &'static str> {
@@ -309,23 +309,25 @@ fn framing(length: Field<'_>, coding: Field<'_>, is_http10: bool) -> Result<Fram
         (Field::Absent, Field::Absent) => Ok(Framing::Length(0)),
         (Field::One(digits), Field::Absent) => match parse_length(digits) {
             Some(length) => Ok(Framing::Length(length)),
-            None => Err("Content-Length is not a number of bytes"),
+            None => Err("Content-Length is not a valid number of bytes"),
         },
-        (Field::Several, Field::Absent) => Err("there are several Content-Length fields"),
-        (Field::Absent, Field::One(_)) if is_http10 => Err("HTTP/1.0 has no Transfer-Encoding"),
+        (Field::Several, Field::Absent) => Err("more than one Content-Length field"),
+        (Field::Absent, Field::One(_)) if is_http10 => {
+            Err("Transfer-Encoding is not allowed in HTTP/1.0")
+        }
         // The names of codings are case-insensitive (RFC 9112 §7).
         (Field::Absent, Field::One(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
             Ok(Framing::Chunked)
         }
-        (Field::Absent, _) => Err("Transfer-Encoding is not chunked, once"),
-        (_, _) => Err("there are both Content-Length and Transfer-Encoding"),
+        (Field::Absent, _) => Err("Transfer-Encoding must be chunked, once"),
+        (_, _) => Err("both Content-Length and Transfer-Encoding"),
     }
 }
 
-/// Reads a `Content-Length`: digits alone, as many as a file can have bytes, and none before
-/// them that some would take for octal.
+/// Parses a `Content-Length`: only digits, at most as many as a file size needs, without leading
+/// zeros, which some parsers read as octal.
 pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
-    // 18 digits fit whatever they are; nobody sends an exabyte.
+    // 18 digits always fit, and reach almost an exabyte.
     const MOST_DIGITS: usize = 18;
     let is_padded = digits.len() > 1 && digits.starts_with(b"0");
     let is_number = digits.iter().all(u8::is_ascii_digit);
@@ -339,14 +341,14 @@ pub(crate) fn parse_length(digits: &[u8]) -> Option<u64> {
     )
 }
 
-/// What is checked of a request's head before anything else.
+/// Limits on a request's head, checked before anything else.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// The target, in bytes.
+    /// The target's length in bytes.
     pub uri_bytes: usize,
-    /// The fields, in bytes.
+    /// The fields' length in bytes.
     pub head_bytes: usize,
-    /// How many fields.
+    /// The number of fields.
     pub header_count: usize,
 }
 
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_one_meaning_or_none() {
+    fn an_ambiguous_head_is_refused() {
         let good = [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
             (
@@ -418,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_known_before_it_is_complete() {
+    fn an_oversized_head_is_refused_before_it_is_complete() {
         let long = format!("GET /{}", "a".repeat(200));
         assert_eq!(read(&long), Ok(None));
         let long = format!("GET /{}", "a".repeat(400));

@@ -1,4 +1,5 @@
-//! What a request asks of whoever forwards it: one rule each, for heads of bytes and of fields.
+//! What a request asks of an intermediary: each rule written once, for heads as bytes and as header
+//! maps.
 
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use http::{Method, Version};
 
 use super::fields::Fields;
 
-/// How long a request's body is held for an upstream that never says `100 Continue`.
+/// How long a request's body waits for an upstream that never sends `100 Continue`.
 pub(crate) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether the client asks to leave HTTP for a protocol that can be tunnelled ([RFC 9110 §7.8]).
+/// Whether the client asks to switch to a protocol that can be tunnelled ([RFC 9110 §7.8]).
 ///
-/// `h2c` cannot, not even as one of several: a request could be smuggled behind the upgrade.
+/// `h2c` cannot be, not even as one of several: it would let a client smuggle requests past the
+/// proxy.
 ///
 /// [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 pub(crate) fn asks_for_upgrade(version: Version, fields: &(impl Fields + ?Sized)) -> bool {
@@ -23,7 +25,7 @@ pub(crate) fn asks_for_upgrade(version: Version, fields: &(impl Fields + ?Sized)
         && fields.lists(&CONNECTION, b"upgrade")
 }
 
-/// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 has no such thing
+/// Whether the client waits for `100 Continue` before it sends the body. HTTP/1.0 has no such rule
 /// ([RFC 9110 §10.1.1]).
 ///
 /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
@@ -38,7 +40,7 @@ pub(crate) fn is_continue(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"100-continue")
 }
 
-/// How many more hops a request may take; `None`: it does not say. Only TRACE and OPTIONS do
+/// How many more hops a request may take; `None`: unlimited. Applies only to TRACE and OPTIONS
 /// ([RFC 9110 §7.6.2]).
 ///
 /// [RFC 9110 §7.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.2
@@ -51,7 +53,7 @@ pub(crate) fn max_forwards(method: &Method, fields: &(impl Fields + ?Sized)) -> 
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // A number that is too large to count with may become a smaller one.
+    // Saturates: a larger number still means more hops than any path has.
     let hops = std::str::from_utf8(value).map(|value| value.parse().unwrap_or(u64::MAX));
     hops.ok()
 }
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_asked_for_in_http11_with_both_fields_and_never_to_h2c() {
+    fn an_upgrade_needs_http11_and_both_fields_and_is_never_to_h2c() {
         let asks = |fields: &[(&'static str, &'static str)]| {
             asks_for_upgrade(Version::HTTP_11, &map(fields))
         };
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn one_expect_field_of_http11_waits_for_continue() {
+    fn a_single_expect_field_in_http11_waits_for_continue() {
         let one = map(&[("expect", "100-Continue")]);
         assert!(expects_continue(Version::HTTP_11, &one));
         assert!(expects_continue(Version::HTTP_2, &one));

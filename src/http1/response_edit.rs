@@ -1,8 +1,8 @@
-//! What changes in a response on its way to the client, each rule written once: for heads that are
-//! bytes (HTTP/1.1) and for heads that are maps of fields (HTTP/2).
+//! What changes in a response on its way to the client, each rule written once: for heads as bytes
+//! (HTTP/1.1) and as header maps (HTTP/2).
 //!
-//! An edit says of each field whether it stays (`keeps`), and then adds fields of ours (`add`) to a
-//! [`FieldSink`]. Everything else stays as it came, byte for byte.
+//! An edit decides for each field whether it stays (`keeps`), then adds fields to a [`FieldSink`]
+//! (`add`). Everything else stays as it came, byte for byte.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE, VARY, VIA};
@@ -13,16 +13,16 @@ use crate::cors::{ReplacedFields, is_cors_field, merged_vary};
 use super::connection_fields::{includes, removed_by_connection};
 use super::fields::{Fields, is_named};
 
-/// Takes the fields that an edit adds.
+/// Receives the fields that an edit adds.
 pub(crate) trait FieldSink {
-    /// Adds a field whose value `write` writes to the end of a buffer.
+    /// Adds a field; `write` appends its value to a buffer.
     fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>));
 
-    /// Adds a field whose value is always the same.
+    /// Adds a field with a constant value.
     fn constant(&mut self, name: &HeaderName, value: &'static str);
 }
 
-/// Field lines of HTTP/1.1, at the end of a head that is being written.
+/// Writes HTTP/1.1 field lines to the end of a head.
 impl FieldSink for Vec<u8> {
     fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Self)) {
         self.extend_from_slice(name.as_str().as_bytes());
@@ -38,21 +38,21 @@ impl FieldSink for Vec<u8> {
     }
 }
 
-/// What a client's response loses and gains, the CORS fields that allow it apart.
+/// The changes to a client's response, except for the CORS fields that grant access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseEdit {
     pub(crate) status: StatusCode,
-    /// The version in which the response was received; `None`: no `Via` is added.
+    /// The version in which the response was received; `None`: do not add `Via`.
     pub(crate) via: Option<Version>,
     /// Whether `Connection` may list fields.
     pub(crate) has_lists: bool,
-    /// Whether a policy decides about CORS, and the upstream does not.
+    /// Whether a policy decides about CORS instead of the upstream.
     pub(crate) replaces_cors: bool,
     /// The fields beyond CORS that the policy sets.
     pub(crate) replaced: ReplacedFields,
-    /// What `Vary` has to name.
+    /// The field names that `Vary` must list.
     pub(crate) vary: Option<&'static HeaderValue>,
-    /// Whether `Upgrade` says which protocol is required, to a client that could use it
+    /// Whether `Upgrade` stays, which names the required protocol for a client that could use it
     /// ([RFC 9110 §15.5.22]).
     ///
     /// [RFC 9110 §15.5.22]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.22
@@ -60,7 +60,7 @@ pub(crate) struct ResponseEdit {
 }
 
 impl ResponseEdit {
-    /// Makes the fields of a map what the client gets.
+    /// Applies the edit to a header map.
     pub(crate) fn apply(&self, fields: &mut HeaderMap) {
         let mut added = Added::default();
         self.add(fields, &mut added);
@@ -77,12 +77,12 @@ impl ResponseEdit {
             || self.replaces_cors && (is_cors_field(name) || self.replaced.includes(name))
             || self.vary.is_some() && is("vary")
             || self.has_lists && removed_by_connection(name, fields)
-            // A body that cannot be has no length (RFC 9110 §8.6).
+            // A response that cannot have a body has no length (RFC 9110 §8.6).
             || (self.status == StatusCode::NO_CONTENT || self.status.is_informational())
                 && is("content-length"))
     }
 
-    /// Adds the fields of ours; `fields` are those that the response came with.
+    /// Adds the proxy's fields; `fields` are those that the response arrived with.
     pub(crate) fn add(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
         if let Some(received) = self.via {
             add_via(received, out);
@@ -102,8 +102,8 @@ impl ResponseEdit {
     }
 }
 
-/// `Via`: the version in which the message was received, and a pseudonym for us
-/// ([RFC 9110 §7.6.3]).
+/// Adds `Via`: the version in which the message was received, and this proxy's pseudonym ([RFC 9110
+/// §7.6.3]).
 ///
 /// [RFC 9110 §7.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
 pub(crate) fn add_via(received: Version, out: &mut impl FieldSink) {
@@ -117,7 +117,7 @@ pub(crate) fn add_via(received: Version, out: &mut impl FieldSink) {
     );
 }
 
-/// Fields that are to be added to a map once the edit has read all of it.
+/// Fields to add to a map once the edit has read all of it.
 #[derive(Debug, Default)]
 pub(crate) struct Added(Vec<(HeaderName, HeaderValue)>);
 
@@ -125,7 +125,7 @@ impl FieldSink for Added {
     fn field(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
         let mut value = Vec::new();
         write(&mut value);
-        // Parts of field values make a field value.
+        // The value is made of parts of valid field values, so it is valid.
         if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
             self.0.push((name.clone(), value));
         }
@@ -137,7 +137,7 @@ impl FieldSink for Added {
 }
 
 impl Added {
-    /// Takes out of `fields` what does not stay, and puts these in.
+    /// Removes the fields that do not stay, and inserts the added ones.
     pub(crate) fn replace(self, fields: &mut HeaderMap, keeps: impl Fn(&str, &HeaderMap) -> bool) {
         let goes = |name: &&HeaderName| !keeps(name.as_str(), fields);
         let gone: Vec<HeaderName> = fields.keys().filter(goes).cloned().collect();

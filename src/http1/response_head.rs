@@ -1,4 +1,4 @@
-//! A response's head, and how its body is framed.
+//! Parses a response's head and determines how its body is framed.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -16,23 +16,23 @@ use super::request_head::parse_length;
 /// A response's head.
 #[derive(Debug)]
 pub(crate) struct ResponseHead<'h, 'b> {
-    /// Its bytes, the empty line included.
+    /// The bytes of the head, including the empty line.
     pub(crate) bytes: &'b [u8],
     pub(crate) status: StatusCode,
-    /// The reason phrase, as it came; empty where it has bytes that none may have.
+    /// The reason phrase, unchanged; empty if it has forbidden bytes.
     pub(crate) reason: &'b str,
     pub(crate) body: ResponseFraming,
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after the response.
     pub(crate) closes: bool,
     /// Whether `Connection` says more than whether the connection stays.
     pub(crate) has_lists: bool,
     /// Whether it has a `Date`.
     pub(crate) is_dated: bool,
-    /// Whether it asks for credentials that are for the connection (NTLM, Negotiate).
+    /// Whether it asks for credentials that authenticate the connection (NTLM, Negotiate).
     pub(crate) authenticates_connection: bool,
     /// Whether it has a `Vary`.
     pub(crate) has_vary: bool,
-    /// Whether its lines can be copied as they stand.
+    /// Whether its lines can be copied unchanged.
     pub(crate) is_clean: bool,
     pub(crate) fields: &'h [Header<'b>],
 }
@@ -42,20 +42,20 @@ pub(crate) struct ResponseHead<'h, 'b> {
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseFraming {
-    /// So many bytes, maybe none.
+    /// This many bytes, possibly none.
     Length(u64),
     /// In chunks.
     Chunked,
-    /// All that comes until the connection ends.
+    /// Everything until the connection ends.
     UntilClose,
 }
 
-/// Why bytes are no response that could be passed on.
+/// Why bytes are not a response that can be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidResponse {
-    /// More fields than the limit lets through.
+    /// More fields than the limit allows.
     TooManyFields,
-    /// No HTTP/1, or HTTP/1 that could be read in two ways; what was sent instead.
+    /// Not HTTP/1, or HTTP/1 that could be read in two ways; what was sent instead.
     Malformed(Cow<'static, str>),
 }
 
@@ -64,15 +64,15 @@ impl InvalidResponse {
         Self::Malformed(Cow::Borrowed(what))
     }
 
-    /// What `error` says of `bytes`.
+    /// Describes the parser's `error` about `bytes`.
     fn of(error: httparse::Error, bytes: &[u8]) -> Self {
         Self::malformed(match error {
             httparse::Error::TooManyHeaders => return Self::TooManyFields,
             httparse::Error::HeaderName => {
-                return Self::at_field(bytes, "a field name that is none");
+                return Self::at_field(bytes, "an invalid field name");
             }
             httparse::Error::HeaderValue => {
-                return Self::at_field(bytes, "a byte that no field may have, in a field");
+                return Self::at_field(bytes, "a forbidden byte in a field");
             }
             httparse::Error::NewLine => "a line that does not end with CRLF",
             httparse::Error::Status => "a status line without a status",
@@ -80,8 +80,7 @@ impl InvalidResponse {
         })
     }
 
-    /// Names the first field that has a byte that it may not have, never its value: that may be a
-    /// secret.
+    /// Names the first field with a forbidden byte, but not its value, which may be a secret.
     fn at_field(bytes: &[u8], what: &'static str) -> Self {
         let lines = bytes.split(|&byte| byte == b'\n').skip(1);
         let names = lines.filter_map(|line| {
@@ -103,37 +102,37 @@ impl InvalidResponse {
     }
 }
 
-/// The most that is shown of a field's name, in bytes.
+/// The most bytes shown of a field name.
 const MOST_SHOWN: usize = 60;
 
-/// What begins as no response of HTTP/1 does.
+/// What protocol bytes look like that do not begin an HTTP/1 response.
 fn not_http1(bytes: &[u8]) -> &'static str {
     match bytes {
         // An alert or a handshake, and the version (RFC 8446 §5.1).
-        [0x15 | 0x16, 3, ..] => "TLS, not HTTP: does its URL want https://?",
+        [0x15 | 0x16, 3, ..] => "TLS instead of HTTP: should its URL be https://?",
         // A frame of SETTINGS or GOAWAY, on the connection's own stream (RFC 9113 §4.1).
-        [0, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => "HTTP/2: does its route want upstream_http2?",
+        [0, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => "HTTP/2: should its route set upstream_http2?",
         [b'H', b'T', b'T', b'P', b'/', ..] => "an HTTP version that is neither 1.1 nor 1.0",
-        _ => "what does not begin with HTTP/1",
+        _ => "data that does not begin with HTTP/1",
     }
 }
 
-/// Whether a name may have it ([RFC 9110 §5.6.2]).
+/// Whether a field name may contain the byte ([RFC 9110 §5.6.2]).
 ///
 /// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether no value may have it ([RFC 9110 §5.5]).
+/// Whether no field value may contain the byte ([RFC 9110 §5.5]).
 ///
 /// [RFC 9110 §5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-5.5
 fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Reads the response head that `bytes` begin with and gives it to `then`; `None`: there is more
-/// to come. `to_head`: the request was a `HEAD`.
+/// Parses the response head that `bytes` begin with and passes it to `then`; `None`: the head is
+/// incomplete. `to_head`: the request was a `HEAD`.
 pub(crate) fn read_response<R>(
     bytes: &[u8],
     most_fields: usize,
@@ -149,7 +148,7 @@ pub(crate) fn read_response<R>(
     let mut result = config.parse_response_with_uninit_headers(&mut response, bytes, usual);
     let mut is_spaced = false;
     if result == Err(httparse::Error::HeaderName) {
-        // A proxy removes the space that a response has before a colon (RFC 9112 §5.1).
+        // A proxy must remove whitespace before the colon in a response (RFC 9112 §5.1).
         let mut lenient = httparse::ParserConfig::default();
         lenient.allow_spaces_after_header_name_in_responses(true);
         response = httparse::Response::new(&mut []);
@@ -222,7 +221,7 @@ impl<'h, 'b> ResponseHead<'h, 'b> {
         if value.eq_ignore_ascii_case(b"close") {
             self.closes = true;
         } else if !value.eq_ignore_ascii_case(KEEP_ALIVE) {
-            // Whatever else it says, it may say `close` too.
+            // It may also list `close`.
             self.closes = true;
             self.has_lists = true;
         }
@@ -236,15 +235,15 @@ pub(crate) fn body(
     length: Field<'_>,
     coding: Field<'_>,
 ) -> Result<ResponseFraming, InvalidResponse> {
-    // With two lengths, the next server or client could take the other one.
+    // With two lengths, the next recipient could use the other one.
     let length = match length {
         Field::Absent => None,
         Field::One(digits) => {
             let length = parse_length(digits);
-            let none = InvalidResponse::malformed("a Content-Length that is no length");
+            let none = InvalidResponse::malformed("an invalid Content-Length");
             Some(length.ok_or(none)?)
         }
-        Field::Several => return Err(InvalidResponse::malformed("Content-Length twice")),
+        Field::Several => return Err(InvalidResponse::malformed("more than one Content-Length")),
     };
     let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     match (coding, length) {
@@ -253,8 +252,8 @@ pub(crate) fn body(
         }
         (Field::Absent, Some(length)) => Ok(ResponseFraming::Length(length)),
         (Field::Absent, None) => Ok(ResponseFraming::UntilClose),
-        // Both fields, or a coding that is not known to be the last, may be an attack on the
-        // next reader (RFC 9112 §6.3).
+        // Both fields, or a last coding that is unknown, may be an attack on the next recipient
+        // (RFC 9112 §6.3).
         (Field::One(value), None) if value.eq_ignore_ascii_case(b"chunked") && !is_http10 => {
             if to_head || is_bodiless {
                 Ok(ResponseFraming::Length(0))
@@ -263,7 +262,7 @@ pub(crate) fn body(
             }
         }
         (coding, length) => Err(InvalidResponse::malformed(match (coding, length) {
-            (Field::Several, _) => "Transfer-Encoding twice",
+            (Field::Several, _) => "more than one Transfer-Encoding",
             (_, Some(_)) => "both Content-Length and Transfer-Encoding",
             (_, None) if is_http10 => "Transfer-Encoding in HTTP/1.0",
             (_, None) => "a Transfer-Encoding that is not chunked",
@@ -342,24 +341,24 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_passed_on_is_named_and_no_value_shown() {
+    fn an_invalid_response_is_described_without_field_values() {
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
         assert_eq!(read(&many, false), Err(InvalidResponse::TooManyFields));
         let long = format!("HTTP/1.1 200 OK\r\n{}: b\r\n\r\n", "é".repeat(99));
         let shown = format!("{}...", "\\xc3\\xa9".repeat(30));
-        let long_name = format!("a field name that is none: \"{shown}\"");
+        let long_name = format!("an invalid field name: \"{shown}\"");
         let bad = [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
-                "Content-Length twice",
+                "more than one Content-Length",
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
-                "Content-Length twice",
+                "more than one Content-Length",
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n",
-                "a Content-Length that is no length",
+                "an invalid Content-Length",
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -371,7 +370,7 @@ mod tests {
             ),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
-                "Transfer-Encoding twice",
+                "more than one Transfer-Encoding",
             ),
             (
                 "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -381,24 +380,24 @@ mod tests {
                 "HTTP/2.0 200 OK\r\n\r\n",
                 "an HTTP version that is neither 1.1 nor 1.0",
             ),
-            ("garbage\r\n\r\n", "what does not begin with HTTP/1"),
+            ("garbage\r\n\r\n", "data that does not begin with HTTP/1"),
             ("HTTP/1.1 OK\r\n\r\n", "a status line without a status"),
             ("HTTP/1.1 099 OK\r\n\r\n", "a status below 100"),
             (
                 "\x15\x03\x03\0\x02\x02\x32",
-                "TLS, not HTTP: does its URL want https://?",
+                "TLS instead of HTTP: should its URL be https://?",
             ),
             (
                 "\0\0\x12\x04\0\0\0\0\0",
-                "HTTP/2: does its route want upstream_http2?",
+                "HTTP/2: should its route set upstream_http2?",
             ),
             (
                 "HTTP/1.1 200 OK\r\nA: b\r\nX\x1b Y: secret\r\n\r\n",
-                "a field name that is none: \"X\\x1b Y\"",
+                "an invalid field name: \"X\\x1b Y\"",
             ),
             (
                 "HTTP/1.1 200 OK\r\nA: b\r\nSet-Cookie: secret\0\r\n\r\n",
-                "a byte that no field may have, in a field: \"Set-Cookie\"",
+                "a forbidden byte in a field: \"Set-Cookie\"",
             ),
             (&long, &long_name),
         ];

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 request's target: which form it has, and what of it names host, path and query.
+//! Parses an HTTP/1.1 request target: its form, and its host, path and query.
 
 use std::borrow::Cow;
 
@@ -7,17 +7,17 @@ use std::borrow::Cow;
 pub(crate) struct Target<'t> {
     /// The host, in absolute-form.
     pub(crate) authority: Option<&'t str>,
-    /// Path and query: what an origin server gets. `*` stays `*`.
+    /// Path and query, in origin-form. `*` stays `*`.
     pub(crate) origin_form: Cow<'t, str>,
-    /// Where in it the path ends.
+    /// Where the path ends in it.
     path_end: usize,
 }
 
 impl<'t> Target<'t> {
-    /// Reads a target of visible ASCII: origin-form, absolute-form of http or https, or `*`, which
-    /// is for OPTIONS alone ([RFC 9112 §3.2]). `None`: any other form.
+    /// Parses a target of visible ASCII: origin-form, absolute-form of http or https, or `*`, which
+    /// is only for OPTIONS ([RFC 9112 §3.2]). `None`: any other form.
     ///
-    /// Every byte stays as it came, whether or not RFC 3986 has a place for it.
+    /// Every byte stays as it came, whether or not RFC 3986 allows it.
     ///
     /// [RFC 9112 §3.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2
     pub(crate) fn parse(method: &str, target: &'t str) -> Option<Self> {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_has_one_of_three_forms() {
+    fn a_target_in_any_other_form_is_refused() {
         for (method, target, expected) in [
             ("GET", "/", Some((None, "/"))),
             ("GET", "//a?b?c", Some((None, "//a?b?c"))),

@@ -1,4 +1,4 @@
-//! Which fields may come behind a body.
+//! Which fields may be trailers.
 
 use bytes::Bytes;
 use http::header::TRAILER;
@@ -8,7 +8,7 @@ use http_body::Frame;
 use super::claims::{imitates_framing, is_claim};
 use super::fields::Fields as _;
 
-/// Fields that a receiver might take for the head's ([RFC 9110 §6.5.1]).
+/// Fields that a recipient might treat as part of the head ([RFC 9110 §6.5.1]).
 ///
 /// [RFC 9110 §6.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1
 const HEAD_FIELDS: [&str; 19] = [
@@ -42,8 +42,8 @@ pub(crate) fn may_be_trailer(name: &str) -> bool {
         && !imitates_framing(&name)
 }
 
-/// Leaves out of a piece that is a trailer section what may be none. HTTP/1.1's are refused for it;
-/// of HTTP/2's, the library has read the whole by then.
+/// Removes forbidden fields from a trailer section. HTTP/1.1 messages are refused instead; for
+/// HTTP/2, the library has already read the whole section.
 pub(crate) fn without_head_fields(piece: Frame<Bytes>) -> Frame<Bytes> {
     match piece.into_trailers() {
         Ok(mut trailers) => {
@@ -57,8 +57,8 @@ pub(crate) fn without_head_fields(piece: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
-/// The trailers that go out after a body: those that the head's `Trailer` lists, for a receiver
-/// decides by that whether to keep any.
+/// The trailers to send after a body: those that the head's `Trailer` lists, because a recipient
+/// decides by that field whether to keep any.
 #[must_use]
 pub(crate) fn listed_trailers(head: &HeaderMap, mut trailers: HeaderMap) -> HeaderMap {
     let is_unlisted = |name: &&HeaderName| !head.lists(&TRAILER, name.as_str().as_bytes());

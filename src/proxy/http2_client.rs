@@ -152,7 +152,7 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
         .get(CONTENT_LENGTH)
         .is_some_and(|length| parse_length(length.as_bytes()).is_none())
     {
-        "a Content-Length that is no length"
+        "an invalid Content-Length"
     } else if !is_chunked {
         "a response in a transfer coding that is not chunked"
     } else {

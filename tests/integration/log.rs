@@ -14,7 +14,7 @@ fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
     let cases = [
         (
             "HTTP/1.1 200 OK\r\nX Bad\x1b: secret\r\n\r\n".to_owned(),
-            "sent a field name that is none: \"X Bad\\x1b\"",
+            "sent an invalid field name: \"X Bad\\x1b\"",
             "not valid HTTP",
         ),
         (
@@ -29,7 +29,7 @@ fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
         ),
         (
             "\x15\x03\x03\0\x02\x02\x0a".to_owned(),
-            "sent TLS, not HTTP",
+            "sent TLS instead of HTTP",
             "not valid HTTP",
         ),
     ];
