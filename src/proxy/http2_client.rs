@@ -145,7 +145,7 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
     let lengths = fields.get_all(CONTENT_LENGTH).iter().count();
     let is_chunked = coding.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     let what = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        "101 to a request that asked for no other protocol"
+        "101 to a request that did not ask for another protocol"
     } else if lengths + fields.get_all(TRANSFER_ENCODING).iter().count() > 1 {
         "a response that says its length twice"
     } else if fields

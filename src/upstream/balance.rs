@@ -1,9 +1,9 @@
-//! Which upstream a request goes to, and what one worker knows of each: requests under way, open
-//! connections, and who waits for one.
+//! Chooses the upstream for a request, and tracks what one worker knows of each upstream: requests
+//! under way, open connections, and requests waiting for one.
 //!
-//! What a connection is (HTTP/1.1, HTTP/2, a tunnel) is none of its business. Whoever opens one
-//! holds a [`ConnPermit`] for as long as it is open; a request holds a [`InFlight`] until its response's
-//! body has ended, and says with it how the upstream fared.
+//! It does not depend on the kind of connection (HTTP/1.1, HTTP/2, a tunnel). The code that opens a
+//! connection holds a [`ConnPermit`] while it is open. A request holds an [`InFlight`] until its
+//! response's body has ended, and reports through it whether the upstream answered.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -24,24 +24,24 @@ pub(crate) struct UpstreamState {
     outstanding: Cell<usize>,
     /// Open connections, idle ones included.
     connections: Cell<usize>,
-    /// The most of them: this worker's share.
+    /// The maximum: this worker's share.
     room: usize,
-    /// Requests that wait for a connection.
+    /// Requests waiting for a connection.
     waiting: Cell<usize>,
-    /// The most of them: this worker's share.
+    /// The maximum: this worker's share.
     most_waiting: usize,
-    /// Wakes the first who waits.
+    /// Wakes the request that has waited longest.
     freed: Notify,
     /// The clients of the requests under way.
     clients: RefCell<Clients>,
-    /// How many of them may be one client's: its part of this worker's share.
+    /// How many of these requests one client may have: its part of this worker's share.
     most_of_client: usize,
 }
 
-/// The client addresses of the requests under way, each in a slot of its own.
+/// The client addresses of the requests under way, each in its own slot.
 ///
-/// A client is counted only when there are enough requests for it to have too many, so that no
-/// request costs a look-up or an allocation while there is room.
+/// Clients are counted only once there are enough requests for one client to exceed its share.
+/// Until then, a request costs no lookup and no allocation.
 #[derive(Default)]
 struct Clients {
     slots: Vec<Option<IpAddr>>,
@@ -86,7 +86,7 @@ impl Clients {
 }
 
 impl UpstreamState {
-    /// A state with nothing in it, for one of `workers`.
+    /// An empty state for one of `workers`.
     pub(crate) fn new(upstream: &Arc<Upstream>, workers: usize) -> Rc<Self> {
         let limits = &upstream.settings.limits;
         Rc::new(Self {
@@ -106,10 +106,10 @@ impl UpstreamState {
         &self.upstream
     }
 
-    /// The order in which upstreams are tried, the least first: those that fare well, then those
-    /// that have room, then by the requests under way.
+    /// The order in which upstreams are tried, smallest first: healthy ones, then those with room,
+    /// then by requests under way.
     ///
-    /// One that is ejected comes last but is never left out: where there is no other, it is tried.
+    /// An ejected upstream comes last but is never excluded: without any other, it is tried.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let is_full = self.connections.get() >= self.room && self.outstanding.get() >= self.room;
         let is_ejected = !self.upstream.health.is_healthy();
@@ -121,12 +121,12 @@ impl UpstreamState {
         self.outstanding.get() == 0
     }
 
-    /// Whether it can be dropped: no request and no connection is left.
+    /// Whether it can be dropped: it has no requests and no connections.
     pub(crate) fn is_unused(&self) -> bool {
         self.is_idle() && self.connections.get() == 0
     }
 
-    /// A place for one more connection; `None`: there are as many as there may be.
+    /// A permit for one more connection; `None`: the maximum is reached.
     pub(crate) fn connect_permit(self: &Rc<Self>) -> Option<ConnPermit> {
         (self.connections.get() < self.room).then(|| {
             self.connections.set(self.connections.get() + 1);
@@ -134,7 +134,7 @@ impl UpstreamState {
         })
     }
 
-    /// Whether somebody waits for a connection: who comes later takes none before them.
+    /// Whether any request waits for a connection; later requests must not overtake it.
     pub(crate) fn has_queue(&self) -> bool {
         self.waiting.get() > 0
     }
@@ -143,7 +143,7 @@ impl UpstreamState {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where too many wait already.
+    /// [`Error::Busy`] if too many requests are waiting.
     pub(crate) fn queue(&self) -> Result<QueueTurn<'_>, Error> {
         if self.waiting.get() >= self.most_waiting {
             return Err(self.busy());
@@ -155,14 +155,14 @@ impl UpstreamState {
         })
     }
 
-    /// A connection can be had: whoever waits first looks for it.
+    /// Signals that a connection is available: the request that has waited longest looks for it.
     pub(crate) fn freed(&self) {
         if self.has_queue() {
             self.freed.notify_one();
         }
     }
 
-    /// Counts a failure, of a connection or of a request, for the upstream's health.
+    /// Counts a failed connection or request towards the upstream's health.
     pub(crate) fn failed(&self, error: &Error) {
         if error.is_upstreams_fault()
             && let Some(ejection) = self.upstream.health.failed(&self.upstream.settings.health)
@@ -170,7 +170,7 @@ impl UpstreamState {
             tracing::warn!(
                 upstream = %self.upstream,
                 seconds = ejection.as_secs_f64(),
-                "an upstream failed too often in a row and is left out"
+                "upstream ejected after consecutive failures"
             );
             reinstate_after(ejection, &self.upstream);
         }
@@ -183,9 +183,9 @@ impl UpstreamState {
     }
 }
 
-/// How many requests one client may have under way to an upstream at a time, over one worker.
+/// How many requests one client may have under way to an upstream, in one worker.
 fn most_of_client(settings: &UpstreamSettings, workers: usize) -> usize {
-    // What servers usually allow on a connection.
+    // The number of streams that servers usually allow on a connection.
     const HTTP2_STREAMS: usize = 100;
     let limits = &settings.limits;
     if limits.client_share_percent >= 100 {
@@ -196,19 +196,19 @@ fn most_of_client(settings: &UpstreamSettings, workers: usize) -> usize {
     (room * limits.client_share_percent).div_ceil(100).max(1)
 }
 
-/// Counts a request as under way to an upstream for as long as it lives.
+/// Counts a request as under way to an upstream, as long as it lives.
 pub(crate) struct InFlight {
     state: Rc<UpstreamState>,
-    /// The slot of its client; `None`: the client is not counted.
+    /// The slot of the client; `None`: the client is not counted.
     slot: Option<usize>,
 }
 
 impl InFlight {
-    /// Begins a request of a client; `None`: one that is not counted.
+    /// Begins a request of a client; `None`: the client is not counted.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where the client has as many under way as it may.
+    /// [`Error::Busy`] if the client has reached its share.
     pub(crate) fn new(state: &Rc<UpstreamState>, client: Option<IpAddr>) -> Result<Self, Error> {
         if let Some(client) = client {
             let clients = state.clients.borrow();
@@ -228,12 +228,12 @@ impl InFlight {
         &self.state.upstream
     }
 
-    /// The upstream answered: whatever failed before is forgotten.
+    /// Notes that the upstream answered, which clears earlier failures.
     pub(crate) fn answered(&self) {
         self.state.upstream.health.answered();
     }
 
-    /// The upstream did not answer.
+    /// Notes that the upstream did not answer.
     pub(crate) fn failed(&self, error: &Error) {
         self.state.failed(error);
     }
@@ -249,7 +249,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Counts a connection as open for as long as it lives.
+/// Counts a connection as open, as long as it lives.
 pub(crate) struct ConnPermit(Rc<UpstreamState>);
 
 impl Drop for ConnPermit {
@@ -259,18 +259,18 @@ impl Drop for ConnPermit {
     }
 }
 
-/// A request's place among those that wait for a connection.
+/// A request's place in the queue for a connection.
 pub(crate) struct QueueTurn<'a> {
     state: &'a UpstreamState,
     deadline: Instant,
 }
 
 impl QueueTurn<'_> {
-    /// Ends when there may be a connection. Whoever finds none waits on.
+    /// Waits until there may be a connection. If none is found after all, call it again.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where that took too long.
+    /// [`Error::Busy`] if it took too long.
     pub(crate) async fn come(&self) -> Result<(), Error> {
         timeout_at(self.deadline, self.state.freed.notified())
             .await
@@ -281,7 +281,7 @@ impl QueueTurn<'_> {
 impl Drop for QueueTurn<'_> {
     fn drop(&mut self) {
         self.state.waiting.set(self.state.waiting.get() - 1);
-        // There may be more than one to be had.
+        // More than one may be available.
         self.state.freed();
     }
 }
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewest_requests_under_way_win_and_who_is_full_or_ejected_comes_last() {
+    fn the_least_busy_upstream_wins_and_full_or_ejected_ones_come_last() {
         let (calm, loaded, full, ejected) = (state(9, 0), state(9, 0), state(1, 0), state(9, 0));
         let _leases = [&loaded, &loaded, &full].map(|state| InFlight::new(state, None));
         let _permit = full.connect_permit();
@@ -324,12 +324,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_first_gets_the_next_connection() {
+    async fn waiting_requests_get_connections_in_order() {
         let state = state(1, 2);
         let permit = state.connect_permit().unwrap();
         assert!(state.connect_permit().is_none());
         let (first, second) = (state.queue().unwrap(), state.queue().unwrap());
-        assert!(state.queue().is_err(), "a third is sent away at once");
+        assert!(state.queue().is_err(), "a third request is refused at once");
         let freed = async {
             drop(permit);
             std::future::pending::<()>().await;
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_ever() {
+    async fn waiting_for_a_connection_has_a_time_limit() {
         let state = patient(1, 1, Duration::from_millis(1));
         let _permit = state.connect_permit().unwrap();
         let error = state.queue().unwrap().come().await.unwrap_err();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_its_share_of_the_room_and_others_have_theirs() {
+    fn a_client_gets_no_more_than_its_share() {
         let state = state(10, 100);
         let [one, other] = [1, 2].map(|last| Some(IpAddr::from([192, 0, 2, last])));
         let in_flight = |client| InFlight::new(&state, client);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_everything_is_not_a_limit() {
+    fn a_share_of_100_percent_is_no_limit() {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 1;
         settings.limits.client_share_percent = 100;
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_share_the_room() {
+    fn workers_share_the_limits() {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 5;
         let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 2);

@@ -1,21 +1,21 @@
-//! Why a request's body cannot be sent on.
+//! Why a request's body cannot be forwarded.
 
 use std::io;
 
 /// Why a request's body cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestBodyError {
-    /// The client's HTTP/1.1 connection failed, or what it sent is not a body.
+    /// The client's HTTP/1.1 connection failed, or the body is invalid.
     #[error("the client's connection failed")]
     Http1(#[source] io::Error),
     /// The client's HTTP/2 stream failed.
     #[error("the client's stream failed")]
     Http2(#[source] hyper::Error),
     /// The client's HTTP/2 stream ended without END_STREAM.
-    #[error("the client's stream was reset before the body's end")]
+    #[error("the client's stream was reset before the end of the body")]
     Reset,
-    /// The body is longer or shorter than `Content-Length` says.
-    #[error("the body does not have the length that Content-Length says")]
+    /// The body is longer or shorter than `Content-Length`.
+    #[error("the length of the body differs from Content-Length")]
     WrongLength,
 }
 

@@ -1,4 +1,4 @@
-//! What an active health check asks, and which answers pass.
+//! What an active health check requests, and which responses pass.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use http::{HeaderValue, Method, StatusCode};
 /// How an upstream is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckSettings {
-    /// What it is asked for.
+    /// The path to request.
     pub path: PathAndQuery,
-    /// By which method.
+    /// The method to use.
     pub method: Method,
     /// The value of `Host`; `None`: the upstream's address.
     pub host: Option<HeaderValue>,
-    /// Which statuses are a pass.
+    /// Which statuses pass.
     pub statuses: Box<[RangeInclusive<u16>]>,
-    /// Between two checks, and for each of them.
+    /// The time between two checks, and the time limit for each.
     pub interval: Duration,
-    /// After how many passes in a row it gets requests again.
+    /// After this many passes in a row, the upstream gets requests again.
     pub passes: usize,
-    /// After how many failures in a row it is left out.
+    /// After this many failures in a row, the upstream gets no more requests.
     pub failures: usize,
 }
 
 impl CheckSettings {
-    /// A `GET` of `path` every five seconds, which a status from 200 to 399 passes.
+    /// A `GET` of `path` every five seconds; statuses from 200 to 399 pass.
     #[must_use]
     pub fn new(path: PathAndQuery) -> Self {
         Self {

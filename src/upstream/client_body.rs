@@ -1,9 +1,9 @@
-//! The body of an HTTP/1.1 client's request, between the connection that it is read from and the
-//! exchange that passes it on.
+//! The body of an HTTP/1.1 client's request, between the connection it is read from and the
+//! exchange that forwards it.
 //!
-//! The server reads the connection when the body is asked for, and not before: a client that waits
-//! for `100 Continue` gets it then. `BodyFeed` is the server's end, `ClientBody` the exchange's.
-//! Both live on one thread, often in one task.
+//! The server reads from the connection only when the exchange asks for the body: a client that
+//! waits for `100 Continue` gets it then. `BodyFeed` is the server's end, `ClientBody` the
+//! exchange's. Both live on one thread, often in one task.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,37 +18,38 @@ use crate::http1::body::BodyReader;
 use crate::http1::chunked::Chunked;
 use crate::http1::request_head::Framing;
 
-/// The most pieces that wait to be taken.
+/// The most pieces that are queued.
 const PIECES: usize = 64;
 
-/// The end that gives the body's bytes.
+/// The end that supplies the body's bytes.
 pub struct BodyFeed {
-    /// The framing of what is still to be read.
+    /// The framing of the unread rest.
     unread: BodyReader,
     slot: Rc<RefCell<Slot>>,
 }
 
-/// The end that takes the body's pieces.
+/// The end that receives the body's pieces.
 pub(crate) struct ClientBody(Rc<RefCell<Slot>>);
 
 #[derive(Default)]
 struct Slot {
     pieces: VecDeque<io::Result<Frame<Bytes>>>,
-    /// How many bytes are still to come; `None`: not known.
+    /// How many bytes are still to come, if known.
     left: Option<u64>,
-    /// Whether nothing comes after `pieces`.
+    /// Whether the body ends after `pieces`.
     is_ended: bool,
-    /// Whether a piece is waited for.
+    /// Whether the receiver waits for a piece.
     is_wanted: bool,
-    /// Whether nobody takes pieces any more.
+    /// Whether the receiver is gone.
     is_abandoned: bool,
     /// Wakes the task that waits for a piece.
     taker: Option<Waker>,
-    /// Wakes the task that waits until a piece is wanted.
+    /// Wakes the task that waits for the receiver to want a piece.
     feeder: Option<Waker>,
 }
 
-/// Wakes another task; the caller looks again by itself.
+/// Wakes another task. If the waker is the caller's own, it does nothing, because the caller polls
+/// again anyway.
 fn wake(waker: &mut Option<Waker>, cx: &Context<'_>) {
     if let Some(waker) = waker.take().filter(|waker| !waker.will_wake(cx.waker())) {
         waker.wake();
@@ -56,7 +57,7 @@ fn wake(waker: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 impl BodyFeed {
-    /// A body that is framed like this, and its other end; `None`: there is no body.
+    /// A body with this framing, and its other end; `None`: there is no body.
     pub(crate) fn new(framing: Framing) -> (Self, Option<ClientBody>) {
         let (unread, left) = match framing {
             Framing::Length(length) => (BodyReader::Length(length), Some(length)),
@@ -90,7 +91,7 @@ impl BodyFeed {
         Poll::Pending
     }
 
-    /// Takes pieces from the front of `bytes`, up to a bound; what comes after the body stays.
+    /// Takes pieces from the front of `bytes`, up to a limit; bytes after the body stay.
     pub fn give(&mut self, bytes: &mut Bytes, cx: &Context<'_>) {
         self.give_first(bytes);
         let mut slot = self.slot.borrow_mut();
@@ -100,7 +101,7 @@ impl BodyFeed {
         }
     }
 
-    /// The same, before anybody waits for a piece.
+    /// Like [`give`](Self::give), before the receiver waits for a piece.
     pub fn give_first(&mut self, bytes: &mut Bytes) {
         let mut slot = self.slot.borrow_mut();
         while slot.pieces.len() < PIECES && !slot.is_ended {
@@ -113,7 +114,7 @@ impl BodyFeed {
                     }
                 }
                 Err(_) => {
-                    let cause = "the body is not in chunks, though its head says so";
+                    let cause = "the body is not validly chunked";
                     let error = io::Error::new(io::ErrorKind::InvalidData, cause);
                     slot.pieces.push_back(Err(error));
                     break;
@@ -129,7 +130,7 @@ impl BodyFeed {
         }
     }
 
-    /// The connection failed, or ended within the body.
+    /// Reports that the connection failed, or ended within the body.
     pub fn fail(&mut self, error: io::Error, cx: &Context<'_>) {
         let mut slot = self.slot.borrow_mut();
         slot.pieces.push_back(Err(error));

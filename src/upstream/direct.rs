@@ -1,5 +1,5 @@
-//! A connection of its own for requests that are not a client's exchange: one after another on one
-//! connection, as far as the server keeps it open.
+//! A dedicated connection for requests that the proxy makes itself: one after another on one
+//! connection, as long as the server keeps it open.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::http1_response::NoReply;
 use super::local_executor::LocalExecutor;
 use super::stream::Stream;
 
-/// A connection to an upstream that nobody else uses.
+/// A connection to an upstream that is not shared.
 pub(crate) struct DirectConn<'u> {
     upstream: &'u Upstream,
     protocol: Protocol,
@@ -45,7 +45,8 @@ impl Drop for Protocol {
 }
 
 impl<'u> DirectConn<'u> {
-    /// Connects within the upstream's time. A response may take `patience`, its body included.
+    /// Connects within the upstream's time limit. A response, including its body, may take
+    /// `patience`.
     pub(crate) async fn open(upstream: &'u Upstream, patience: Duration) -> Result<Self, Error> {
         let stream = Stream::connect(upstream).await?;
         let protocol = if stream.speaks_http2(upstream) {
@@ -100,11 +101,12 @@ async fn over_http1(
 ) -> Result<Response<Bytes>, Error> {
     let bytes = as_bytes(request);
     let limits = &upstream.settings.limits;
-    // Taken, so that it is closed if this fails or is cut off.
+    // Taken out, so that the connection is closed on an error or when the future is dropped.
     let mut answered = None;
     if let Some(mut stream) = kept.take() {
         match http1_once::ask(&mut stream, &bytes, limits, most + 1).await {
-            // The server closed it after the last response. All requests here may be sent again.
+            // The server closed it after the last response. All requests sent here are safe to
+            // repeat.
             Err(NoReply::Closed(_)) => {}
             answer => answered = Some((stream, answer)),
         }
@@ -165,7 +167,7 @@ async fn over_http2(
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
-/// HTTP/2 names the host in the target.
+/// In HTTP/2, the target names the host.
 fn name_authority(request: &mut Request<Full<Bytes>>, has_tls: bool) {
     let host = request.headers_mut().remove(HOST);
     let mut parts = request.uri().clone().into_parts();

@@ -1,4 +1,4 @@
-//! What requests are forwarded to: plain data.
+//! An upstream and its settings.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,53 +20,53 @@ use super::tls::UpstreamTls;
 
 /// A server that requests are forwarded to.
 ///
-/// Equality covers all that makes two connections differ, so that a reload can keep the
-/// connections of an upstream that did not change: it keeps the `Arc`, and with it the id.
+/// Equality covers everything that makes two connections differ. A reload keeps the `Arc` of an
+/// unchanged upstream, and with it the id and the connections.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Under which workers keep its connections; unique in the process.
+    /// The key under which workers keep its connections; unique in the process.
     pub(crate) id: u64,
-    /// All that the config says of it.
+    /// What the config says about it.
     pub settings: UpstreamSettings,
-    /// The value of `Host` where the route says `host_header = "upstream"`.
+    /// The value of `Host` if the route sets `host_header = "upstream"`.
     pub(crate) authority: HeaderValue,
-    /// Its address, as logs show it.
+    /// Its address, for logs.
     shown_address: Box<str>,
-    /// The name in its certificate, where TLS is spoken.
+    /// The name in its certificate, if it uses TLS.
     pub(crate) server_name: Option<ServerName<'static>>,
     tls_config: OnceLock<Arc<ClientConfig>>,
-    /// The same for HTTP/1.1 alone, where HTTP/2 is offered otherwise.
+    /// The same for HTTP/1.1 only, if HTTP/2 is offered otherwise.
     tls_config_for_http1: OnceLock<Arc<ClientConfig>>,
-    /// How it fares, over all workers.
+    /// Its health, shared by all workers.
     pub(crate) health: Health,
-    /// Its addresses, where the config has a host name.
+    /// Resolves its host name, if the config has one.
     resolver: Option<Resolver>,
 }
 
-/// The library's settings for a handshake.
+/// rustls' settings for a handshake.
 pub(crate) type TlsConfig = Result<Arc<ClientConfig>, rustls::Error>;
 
-/// What the config says of an upstream.
+/// What the config says about an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamSettings {
     /// Where it listens.
     pub address: Address,
-    /// How TLS is spoken to it; `None`: it is not.
+    /// Its TLS settings; `None`: plain text.
     pub tls: Option<UpstreamTls>,
-    /// HTTP/2: by prior knowledge over plain TCP, by ALPN over TLS.
+    /// Whether to use HTTP/2: by prior knowledge over plain TCP, by ALPN over TLS.
     pub http2: bool,
     /// How long to wait for it.
     pub timeouts: Timeouts,
-    /// How much it may send, and how many may ask it.
+    /// How much it may send, and how many requests it gets at a time.
     pub limits: UpstreamLimits,
-    /// When it is left out.
+    /// When it is ejected.
     pub health: HealthSettings,
-    /// How it is checked; `None`: not at all.
+    /// Its active health check, if any.
     pub check: Option<CheckSettings>,
 }
 
 impl UpstreamSettings {
-    /// An upstream that speaks HTTP/1.1 without TLS, under the default limits.
+    /// An upstream that speaks HTTP/1.1 without TLS, with the default limits.
     #[must_use]
     pub fn plain(address: Address) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl UpstreamSettings {
 pub enum Address {
     /// A TCP port of a host name or address.
     Tcp {
-        /// A name, looked up now and then, or an address (IPv6 without brackets).
+        /// A name, which is resolved regularly, or an address (IPv6 without brackets).
         host: String,
         /// The port.
         port: u16,
@@ -96,7 +96,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The host, where it is a name and not an address.
+    /// The host, if it is a name and not an address.
     fn host_name(&self) -> Option<&str> {
         match self {
             Self::Tcp { host, .. } if host.parse::<IpAddr>().is_err() => Some(host),
@@ -108,23 +108,22 @@ impl Address {
 /// How long the proxy waits for an upstream, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// For a connection to become free, where no more may be opened.
+    /// For a connection to become free, if no more may be opened.
     pub queue: Duration,
     /// Name lookup, TCP and TLS handshake together.
     pub connect: Duration,
     /// From the end of the request to the head of the response.
     pub response_head: Duration,
-    /// Between two pieces of a body, in either direction; [`NO_LIMIT`](Self::NO_LIMIT): as long as it
-    /// takes.
+    /// Between two pieces of a body, in either direction; [`NO_LIMIT`](Self::NO_LIMIT): no limit.
     pub body_idle: Duration,
-    /// For a connection that no request uses.
+    /// How long an idle connection is kept.
     pub upstream_idle: Duration,
-    /// After which a connection gets no more requests; `None`: it gets them as long as it is open.
+    /// After this time, a connection gets no more requests; `None`: no limit.
     pub upstream_max_age: Option<Duration>,
 }
 
 impl Timeouts {
-    /// A time that does not pass, and that can be added to any clock's.
+    /// Longer than any process runs, and safe to add to any clock's time.
     pub const NO_LIMIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 }
 
@@ -141,21 +140,21 @@ impl Default for Timeouts {
     }
 }
 
-/// How much an upstream may send before a response's body, and how many may ask it at a time.
+/// How much an upstream may send before a response's body, and how many requests it gets at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamLimits {
-    /// A response's line and fields, in bytes.
+    /// A response's status line and fields, in bytes.
     pub response_head_bytes: usize,
-    /// How many fields a response may have.
+    /// The number of fields in a response.
     pub response_header_count: usize,
-    /// How many interim responses (1xx) may come before the response.
+    /// The number of interim responses (1xx) before the final one.
     pub interim_responses: usize,
-    /// Connections at a time, over all workers, each of which has its share.
+    /// Concurrent connections, over all workers; each has its share.
     pub connections: usize,
-    /// Requests that wait for a connection at a time, over all workers.
+    /// Requests waiting for a connection, over all workers.
     pub queue: usize,
-    /// How many percent of the connections the requests of one client address may take, those that
-    /// wait for one included; 100: all of them.
+    /// The percentage of connections that requests from one client address may use, including
+    /// waiting requests; 100: all of them.
     pub client_share_percent: usize,
 }
 
@@ -172,26 +171,26 @@ impl Default for UpstreamLimits {
     }
 }
 
-/// An upstream cannot be made of these settings.
+/// The upstream's host is neither a name nor an address.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is no host name or address")]
+#[error("{0} is not a valid host name or address")]
 pub struct InvalidHost(String);
 
 impl Upstream {
-    /// An upstream with connections of its own.
+    /// Creates an upstream with its own connections.
     ///
     /// # Errors
     ///
-    /// [`InvalidHost`] where the host is no name or address.
+    /// [`InvalidHost`] if the host is neither a name nor an address.
     pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidHost> {
         Self::resolved_by(settings, Resolver::system)
     }
 
-    /// The same, with the resolver that `resolver_of` returns for its host name.
+    /// Likewise, with the resolver that `resolver_of` returns for its host name.
     ///
     /// # Errors
     ///
-    /// [`InvalidHost`] where the host is no name or address.
+    /// [`InvalidHost`] if the host is neither a name nor an address.
     pub fn resolved_by(
         settings: UpstreamSettings,
         resolver_of: impl FnOnce(&str) -> Resolver,
@@ -210,7 +209,7 @@ impl Upstream {
             }
         };
         let server_name = settings.tls.as_ref().and_then(|tls| {
-            // The host, unless the config says otherwise.
+            // The host, unless the config sets another name.
             tls.server_name.clone().or(server_name)
         });
         let resolver = settings.address.host_name().map(resolver_of);
@@ -229,21 +228,20 @@ impl Upstream {
 }
 
 impl Upstream {
-    /// What looks its host name up; `None`: its address is written in the config.
+    /// The resolver of its host name; `None`: the config has an address.
     #[must_use]
     pub fn resolver(&self) -> Option<&Resolver> {
         self.resolver.as_ref()
     }
 
-    /// Whether it may be asked to leave HTTP: HTTP/2, where it is known to be spoken, has no way to
-    /// ([RFC 9113 §8.6]).
+    /// Whether it may be asked to switch protocols. HTTP/2 has no such mechanism ([RFC 9113 §8.6]).
     ///
     /// [RFC 9113 §8.6]: https://www.rfc-editor.org/rfc/rfc9113#section-8.6
     pub(crate) fn may_upgrade(&self) -> bool {
         !self.settings.http2 || self.settings.tls.is_some()
     }
 
-    /// The settings for a handshake; `None`: TLS is not spoken.
+    /// The TLS settings for a handshake; `None`: plain text.
     pub(crate) fn tls_config(&self) -> Option<TlsConfig> {
         let tls = self.settings.tls.as_ref()?;
         if let Some(config) = self.tls_config.get() {
@@ -253,14 +251,14 @@ impl Upstream {
         Some(config.map(|config| Arc::clone(self.tls_config.get_or_init(|| config))))
     }
 
-    /// The settings for a handshake that offers HTTP/1.1 alone; `None`: TLS is not spoken.
+    /// The TLS settings for a handshake that offers only HTTP/1.1; `None`: plain text.
     pub(crate) fn tls_config_for_http1(&self) -> Option<TlsConfig> {
         let config = self.tls_config()?;
         if !self.settings.http2 {
             return Some(config);
         }
         let for_http1 = |config: &ClientConfig| {
-            // What it shares with the other one: whom it trusts, and the sessions to resume.
+            // A clone shares trusted certificates and sessions with the other settings.
             let mut config = ClientConfig::clone(config);
             config.alpn_protocols.retain(|name| name != b"h2");
             Arc::new(config)
@@ -271,24 +269,24 @@ impl Upstream {
         }))
     }
 
-    /// Its address, as logs show it.
+    /// Its address, for logs.
     pub(crate) fn shown_address(&self) -> &str {
         &self.shown_address
     }
 
-    /// Its health, as metrics show it.
+    /// Its health, for metrics.
     #[must_use]
     pub fn shown_health(&self) -> UpstreamHealth {
         self.health.shown(self.url())
     }
 
-    /// How it fares.
+    /// Its current health, for status pages.
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.health.condition()
     }
 
-    /// Its address as the config has it: how metrics and status name it.
+    /// Its address as in the config: its name in metrics and status.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = match (&self.settings.address, self.settings.tls.is_some()) {
@@ -328,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_upstream_has_one_configuration_for_each_version() {
+    fn an_upstream_has_one_tls_config_for_each_http_version() {
         let pin = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
         let upstream = Upstream::new(UpstreamSettings {
             tls: Some(UpstreamTls {

@@ -1,4 +1,5 @@
-//! What can go wrong with a request, and the one table from it to status, reason and blame.
+//! Every error of a request, and the one table that maps it to a status, a reason and the side to
+//! blame.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -11,32 +12,33 @@ use crate::metrics::UpstreamFailure;
 
 /// Why a request got no response from its upstream.
 ///
-/// `Display` tells this level only; [`source`](std::error::Error::source) has the rest.
+/// `Display` describes this level only; [`source`](std::error::Error::source) has the cause.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The request is not HTTP, or HTTP that another server might read differently.
     #[error("malformed request: {0}")]
     MalformedRequest(&'static str),
-    /// The request's line and fields stopped coming.
-    #[error("the request's head stopped coming")]
+    /// The request's head did not arrive in time.
+    #[error("the request's head did not arrive in time")]
     RequestHeadTimeout,
-    /// The request's line and fields did not end before the memory for unfinished heads was used up.
+    /// The memory for unfinished request heads was used up before this head was complete.
     #[error("too many request heads are unfinished (`limits.unfinished_head_bytes`)")]
     UnfinishedHead,
-    /// The request has no host, several, or one that is none.
-    #[error("the request's host is missing, doubled or invalid")]
+    /// The request's host is missing, repeated or invalid.
+    #[error("the request's host is missing, repeated or invalid")]
     InvalidHost,
-    /// The request's target has a form that only forward proxies serve, or is no target.
-    #[error("the request's target is not one that a reverse proxy serves")]
+    /// The request's target is invalid, or has a form that only forward proxies serve.
+    #[error("the request's target is invalid for a reverse proxy")]
     InvalidTarget,
-    /// A `TRACE` is for us, and shows what fields it came with: we answer none.
-    #[error("a TRACE goes no further than here, and is not answered here")]
+    /// A `TRACE` that must not be forwarded any further. It is not answered, because the answer
+    /// would reveal the request's fields.
+    #[error("TRACE is not allowed: its Max-Forwards ends at this proxy")]
     TraceEnds,
-    /// An extended CONNECT for another protocol than WebSocket.
-    #[error("the protocol that an extended CONNECT asks for is not supported")]
+    /// An extended CONNECT for a protocol other than WebSocket.
+    #[error("the protocol of the extended CONNECT is not supported")]
     UnknownProtocol,
-    /// The request came back, again and again: an upstream leads to this proxy.
+    /// The request passed through this proxy too often: an upstream leads back to it.
     #[error("the request passed through s3cors too often: an upstream leads back to it")]
     Loop,
     /// No route serves the request's host.
@@ -48,20 +50,20 @@ pub enum Error {
     /// The request's target is too long.
     #[error("the request's target is too long")]
     UriTooLong,
-    /// The request's body stopped coming.
-    #[error("the request's body stopped coming")]
+    /// The request's body stopped arriving.
+    #[error("the request's body stopped arriving")]
     RequestBodyTimeout,
-    /// The request's body failed: the client left, or sent what is no body.
+    /// The request's body failed: the client left, or sent an invalid body.
     #[error("the request's body failed")]
     RequestBody(#[source] io::Error),
     /// All of the upstream's connections are in use, and no more may be opened or waited for.
-    #[error("upstream {upstream} has no connection to spare")]
+    #[error("all connections to upstream {upstream} are in use")]
     Busy {
         /// Its address in the config.
         upstream: String,
     },
-    /// The system has no descriptor left for a connection to the upstream.
-    #[error("no descriptor is left for a connection to upstream {upstream}")]
+    /// No file descriptor is left for a connection to the upstream.
+    #[error("no file descriptor is left for a connection to upstream {upstream}")]
     NoDescriptor {
         /// Its address in the config.
         upstream: String,
@@ -84,8 +86,8 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// No connection to the upstream in time.
-    #[error("cannot connect to upstream {upstream} in time")]
+    /// No connection to the upstream was established in time.
+    #[error("connecting to upstream {upstream} timed out")]
     ConnectTimeout {
         /// Its address in the config.
         upstream: String,
@@ -95,7 +97,7 @@ pub enum Error {
     Tls {
         /// Its address in the config.
         upstream: String,
-        /// Why, and what to do.
+        /// The cause, and what to do.
         source: io::Error,
     },
     /// The upstream sent no response head in time.
@@ -104,31 +106,31 @@ pub enum Error {
         /// Its address in the config.
         upstream: String,
     },
-    /// The upstream closed the connection before a response.
+    /// The upstream closed the connection without a response.
     #[error("upstream {upstream} closed the connection without a response")]
     Closed {
         /// Its address in the config.
         upstream: String,
-        /// What the connection said.
+        /// The error of the connection.
         source: io::Error,
     },
-    /// The upstream did nothing with the request, and said so (HTTP/2).
-    #[error("upstream {upstream} refused the request unprocessed")]
+    /// The upstream refused the request without processing it (HTTP/2).
+    #[error("upstream {upstream} refused the request without processing it")]
     Refused {
         /// Its address in the config.
         upstream: String,
-        /// What it said.
+        /// The HTTP/2 error.
         source: hyper::Error,
     },
-    /// The upstream sent what is no HTTP response.
-    #[error("upstream {upstream} sent no valid response")]
+    /// The upstream's response is not valid HTTP.
+    #[error("upstream {upstream} sent an invalid response")]
     InvalidResponse {
         /// Its address in the config.
         upstream: String,
-        /// What the parser said.
+        /// The parser's error.
         source: hyper::Error,
     },
-    /// The upstream sent what is HTTP but cannot be passed on.
+    /// The upstream's response is HTTP but cannot be passed on.
     #[error("upstream {upstream} sent {what}")]
     Unacceptable {
         /// Its address in the config.
@@ -136,45 +138,45 @@ pub enum Error {
         /// What it sent.
         what: Cow<'static, str>,
     },
-    /// The upstream sent more than a limit of ours lets through.
+    /// The upstream sent more than a limit allows.
     #[error("upstream {upstream} sent {what}")]
     OverLimit {
         /// Its address in the config.
         upstream: String,
-        /// More of what than which key of the config's `route.limits`.
+        /// What exceeded which key of the config's `route.limits`.
         what: &'static str,
     },
 }
 
-/// What an upstream sends that answers with nothing else.
+/// The upstream sent interim responses without end.
 pub(crate) const MANY_INTERIM: &str = "more interim responses than `interim_responses`";
 
-/// Whose fault an error is; the log level follows from it.
+/// Which side caused an error; determines the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The client's: logged at debug.
+    /// The client: logged at debug.
     Client,
-    /// The upstream's: logged at warn.
+    /// The upstream: logged at warn.
     Upstream(UpstreamFailure),
 }
 
-/// What a client sees of an error.
+/// The response to an error.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorAnswer {
     /// The status.
     pub status: StatusCode,
     /// `Code` of S3's error document.
     pub code: &'static str,
-    /// Who is to blame.
+    /// Which side caused it.
     pub blame: Blame,
-    /// After how many seconds it is worth to ask again; `None`: that is not known.
+    /// After how many seconds a retry makes sense, if known.
     pub retry_after: Option<u32>,
-    /// Whether the connection ends: a request that was misread may have left bytes behind.
+    /// Whether to close the connection: a misread request may have left bytes on it.
     pub close: bool,
 }
 
 impl Error {
-    /// What the client sees, and who is to blame.
+    /// The response to the client, and which side caused the error.
     ///
     /// The only place where errors become statuses.
     #[must_use]
@@ -241,7 +243,7 @@ impl Error {
         }
     }
 
-    /// Which upstream gave no answer, and the reason that it is counted under.
+    /// The upstream that failed, and the reason it is counted under.
     pub(crate) fn failed_upstream(&self) -> Option<(&str, UpstreamFailure)> {
         let Blame::Upstream(failure) = self.answer().blame else {
             return None;
@@ -275,11 +277,11 @@ impl Error {
         }
     }
 
-    /// Whether it tells that the upstream fares badly: that it is asked too much or is about to end
-    /// does not, nor that this process has no room.
+    /// Whether the error says that the upstream is unhealthy. Too many requests, a graceful
+    /// shutdown, or a lack of resources in this process do not.
     pub(crate) fn is_upstreams_fault(&self) -> bool {
         match self.answer().blame {
-            // What it sends may be wrong for one request only.
+            // An invalid response may concern only one request.
             Blame::Client
             | Blame::Upstream(
                 UpstreamFailure::Busy | UpstreamFailure::InvalidResponse | UpstreamFailure::Loop,
@@ -308,14 +310,14 @@ pub(crate) fn from_hyper(source: hyper::Error, upstream: &impl ToString) -> Erro
     }
 }
 
-/// Whether the connection ended for too many interim responses. h2 keeps no more of an I/O error than
-/// its text.
+/// Whether the connection ended because of too many interim responses. h2 keeps only the text of an
+/// I/O error.
 pub(crate) fn has_many_interim(error: &hyper::Error) -> bool {
     let source = error.source();
     source.is_some_and(|source| source.to_string() == MANY_INTERIM)
 }
 
-/// Why the body of an HTTP/2 response broke off: hyper's own text does not say.
+/// Why the body of an HTTP/2 response ended early. hyper's own text does not include it.
 pub(crate) fn body_cause(error: &hyper::Error) -> String {
     http2_cause(error).unwrap_or_else(|| match error.source() {
         Some(source) => source.to_string(),
@@ -323,7 +325,7 @@ pub(crate) fn body_cause(error: &hyper::Error) -> String {
     })
 }
 
-/// What ended a stream or a connection of HTTP/2, with its code ([RFC 9113 §7]).
+/// What ended an HTTP/2 stream or connection, with its error code ([RFC 9113 §7]).
 ///
 /// [RFC 9113 §7]: https://www.rfc-editor.org/rfc/rfc9113#section-7
 pub(crate) fn http2_cause(error: &hyper::Error) -> Option<String> {
@@ -331,10 +333,10 @@ pub(crate) fn http2_cause(error: &hyper::Error) -> Option<String> {
     let reason = error.reason()?;
     let what = match (error.is_remote(), error.is_reset(), error.is_go_away()) {
         (true, true, _) => "it reset the stream",
-        (true, _, true) => "it ended the connection (GOAWAY)",
-        (false, true, _) => "the stream was reset because of what it sent",
-        _ => "the connection was ended because of what it sent",
+        (true, _, true) => "it closed the connection (GOAWAY)",
+        (false, true, _) => "the stream was reset because of a protocol violation",
+        _ => "the connection was closed because of a protocol violation",
     };
-    // As `PROTOCOL_ERROR`.
+    // For example `PROTOCOL_ERROR`.
     Some(format!("{what}: {reason:?} (0x{:x})", u32::from(reason)))
 }

@@ -1,10 +1,10 @@
-//! How an upstream fares, as seen from the requests that it answers or does not: shared by all
-//! workers, without a lock.
+//! An upstream's health, derived from the requests it answers or fails; shared by all workers,
+//! without a lock.
 //!
-//! After some failures in a row an upstream is ejected: it is tried only where there is no other
-//! one. It comes back after a time, and no sooner than a connection to it can be made, so that no
-//! client's request has to find out. Each further ejection before an answer takes twice as long,
-//! up to a limit.
+//! After several failures in a row, an upstream is ejected: it is tried only if there is no other.
+//! After a time it is reinstated, but only once a connection to it succeeds, so that no client's
+//! request has to test it. Each further ejection before an answer lasts twice as long, up to a
+//! limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -14,14 +14,14 @@ use arc_swap::ArcSwapOption;
 
 use crate::metrics::UpstreamHealth;
 
-/// When an upstream is left out, and for how long.
+/// When an upstream is ejected, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HealthSettings {
-    /// After how many failures in a row.
+    /// Failures in a row that eject it.
     pub failures: usize,
-    /// For how long, the first time.
+    /// How long the first ejection lasts.
     pub ejection: Duration,
-    /// For how long at most.
+    /// How long any ejection lasts at most.
     pub max_ejection: Duration,
 }
 
@@ -35,16 +35,16 @@ impl Default for HealthSettings {
     }
 }
 
-/// How an upstream fares.
+/// An upstream's health.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Failures since the last answer.
     failures: AtomicUsize,
     /// Ejections since the last answer.
     ejections: AtomicU32,
-    /// When the last ejection is over, in milliseconds since 1970.
+    /// When the last ejection ends, in milliseconds since 1970.
     ejected_until: AtomicU64,
-    /// Whether somebody checks it.
+    /// Whether an active check runs.
     is_checked: AtomicBool,
     /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
     ills: Arc<AtomicU8>,
@@ -52,29 +52,30 @@ pub(crate) struct Health {
     failed_check: ArcSwapOption<String>,
 }
 
-/// How an upstream fares, for people.
+/// An upstream's health, for status pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// Whether requests go to it without need.
+    /// Whether it is used normally; if not, only when there is no other.
     pub is_healthy: bool,
     /// Failures since the last answer.
     pub failures: usize,
-    /// `Some`: it is ejected, at least until then; after that until it can be connected to.
+    /// If it is ejected, the earliest time at which it is reinstated; after that, a connection must
+    /// succeed.
     pub ejected_until: Option<SystemTime>,
     /// Whether its active checks fail.
     pub fails_checks: bool,
-    /// Why they do.
+    /// Why they fail.
     pub failed_check: Option<Arc<String>>,
 }
 
-/// It failed too often in a row.
+/// Ejected after too many failures in a row.
 const EJECTED: u8 = 1;
 
-/// Its checks fail.
+/// Its active checks fail.
 const FAILING: u8 = 2;
 
 impl Health {
-    /// Whether requests go to it without need.
+    /// Whether it is used normally; if not, only when there is no other.
     pub(crate) fn is_healthy(&self) -> bool {
         self.ills.load(Ordering::Relaxed) == 0
     }
@@ -91,7 +92,7 @@ impl Health {
         }
     }
 
-    /// As the metrics show it.
+    /// Its health, for metrics.
     pub(crate) fn shown(&self, label: String) -> UpstreamHealth {
         UpstreamHealth {
             label: label.into(),
@@ -101,14 +102,14 @@ impl Health {
 
     /// Counts an answer.
     pub(crate) fn answered(&self) {
-        // The usual case writes nothing: workers share the cache line.
+        // The usual case writes nothing, because workers share the cache line.
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);
             self.ejections.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Counts a failure. `Some`: with it, the upstream is ejected, and whoever was told has to
+    /// Counts a failure. `Some`: this failure ejects the upstream, and the caller must
     /// [reinstate](reinstate_after) it after that time.
     pub(crate) fn failed(&self, settings: &HealthSettings) -> Option<Duration> {
         let failures = self
@@ -136,12 +137,12 @@ impl Health {
         self.ills.fetch_and(!EJECTED, Ordering::Relaxed);
     }
 
-    /// Whether nobody checks it yet; from now on, whoever asks does.
+    /// Marks active checks as running; returns false if they already were.
     pub(crate) fn begin_checks(&self) -> bool {
         !self.is_checked.swap(true, Ordering::Relaxed)
     }
 
-    /// Tells why its checks fail; `None`: they do not.
+    /// Sets why its checks fail; `None`: they pass.
     pub(crate) fn set_failing(&self, cause: Option<&str>) {
         let shown = cause.map(|cause| Arc::new(cause.to_owned()));
         self.failed_check.store(shown);
@@ -172,7 +173,7 @@ mod tests {
             let ejection = health.failed(&settings);
             assert_eq!(ejection, Some(Duration::from_secs(seconds)));
             assert!(!health.is_healthy());
-            assert_eq!(health.failed(&settings), None, "it is ejected already");
+            assert_eq!(health.failed(&settings), None, "already ejected");
             let condition = health.condition();
             assert!(!condition.is_healthy && !condition.fails_checks);
             let until = condition.ejected_until.unwrap();
@@ -181,6 +182,6 @@ mod tests {
             health.reinstate();
         }
         health.answered();
-        assert_eq!(health.failed(&settings), None, "all is forgotten");
+        assert_eq!(health.failed(&settings), None, "the count starts again");
     }
 }

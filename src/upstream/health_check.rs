@@ -1,5 +1,5 @@
-//! Active checks: an upstream that has them is asked for a path now and then, and left out while it
-//! fails too often in a row.
+//! Active health checks: an upstream that has them gets a request at regular intervals, and is not
+//! used after too many failures in a row.
 
 use std::sync::{Arc, Weak};
 
@@ -16,7 +16,7 @@ use super::http1_once::ask_once;
 use super::local_executor::LocalExecutor;
 use super::stream::Stream;
 
-/// Checks an upstream until no snapshot knows it any more, unless somebody does so already.
+/// Checks an upstream until no snapshot uses it, unless it is already being checked.
 pub(crate) fn start(upstream: &Arc<Upstream>) {
     let Some(settings) = upstream.settings.check.clone() else {
         return;
@@ -42,12 +42,12 @@ pub(crate) fn start(upstream: &Arc<Upstream>) {
             };
             let (path, cause) = (settings.path.as_str(), failure.map(String::as_str));
             upstream.health.set_failing(cause);
-            tracing::warn!(%upstream, path, is_failing, cause, "an upstream's checks turned");
+            tracing::warn!(%upstream, path, is_failing, cause, "health check state changed");
         }
     });
 }
 
-/// Checks it once; `Err`: why it does not pass, `None`: it is our fault that nothing is known.
+/// Checks it once. `Err`: why it fails; `None`: unknown, because of a problem in this process.
 async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(), String>> {
     let asked = tokio::time::timeout(settings.interval, ask(upstream, settings));
     let failure = match asked.await {
@@ -62,11 +62,11 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(
         },
         Err(_) => format!("no answer within {:?}", settings.interval),
     };
-    tracing::debug!(%upstream, path = settings.path.as_str(), cause = &*failure, "a check failed");
+    tracing::debug!(%upstream, path = settings.path.as_str(), cause = &*failure, "health check failed");
     Some(Err(failure))
 }
 
-/// The status that the upstream answers with.
+/// The status of the upstream's response.
 async fn ask(upstream: &Upstream, settings: &CheckSettings) -> Result<StatusCode, Error> {
     let failed = |error| from_hyper(error, upstream);
     let stream = Stream::connect(upstream).await?;
@@ -119,7 +119,7 @@ fn request(upstream: &Upstream, settings: &CheckSettings) -> Request<Empty<Bytes
 struct Tally {
     passes: usize,
     failures: usize,
-    /// How many in a row speak against what is held true.
+    /// How many results in a row contradict the current state.
     against: usize,
     is_failing: bool,
 }
@@ -134,7 +134,7 @@ impl Tally {
         }
     }
 
-    /// Counts a check; `Some`: with it, the upstream begins or ceases to be failing.
+    /// Counts a check; `Some`: the state changes, to failing or not.
     fn count(&mut self, passed: bool) -> Option<bool> {
         if passed != self.is_failing {
             self.against = 0;
@@ -161,7 +161,7 @@ mod tests {
     use http::uri::PathAndQuery;
 
     #[test]
-    fn only_so_many_in_a_row_turn_it() {
+    fn the_state_changes_after_enough_results_in_a_row() {
         let settings = CheckSettings::new(PathAndQuery::from_static("/"));
         let mut tally = Tally::new(&settings);
         let checks = "+--+---+-++-";

@@ -1,4 +1,4 @@
-//! A connection to an upstream without anything around it.
+//! An HTTP/1.1 connection to an upstream, and the idle ones that a worker keeps.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,31 +16,31 @@ use super::balance::{ConnPermit, InFlight, UpstreamState};
 use super::endpoint::Upstream;
 use super::stream::Stream;
 
-/// A connection on which nothing is under way, or one exchange.
+/// A connection that is idle or carries one exchange.
 pub struct Http1Conn {
     pub(crate) stream: Stream,
     pub(crate) idle_since: Instant,
-    /// Whether it carried an exchange before.
+    /// Whether it already carried an exchange.
     pub(crate) is_reused: bool,
-    /// Whether bytes came on it that belong to no response.
+    /// Whether it received bytes that belong to no response.
     pub(crate) is_spent: bool,
-    /// Whether it is authenticated, or about to be: it belongs to one client's connection then.
+    /// Whether it is authenticated, or about to be; then it belongs to one client's connection.
     pub(crate) is_bound: bool,
-    /// Where it goes when it is idle.
+    /// Where it goes when idle.
     home: Weak<IdleConns>,
     _permit: ConnPermit,
 }
 
-/// The most idle connections a worker keeps to one upstream.
+/// The most idle connections that a worker keeps to one upstream.
 const MAX_IDLE: usize = 1024;
 
-/// One worker's idle HTTP/1.1 connections to one upstream, the newest last: the newest is taken
-/// first, so that the rest can age out.
+/// One worker's idle HTTP/1.1 connections to one upstream, the newest last. The newest is used
+/// first, so that the others can age out.
 pub(crate) struct IdleConns {
     pub(crate) state: Rc<UpstreamState>,
     #[expect(
         clippy::vec_box,
-        reason = "each request takes a connection out and puts it back: a pointer is moved instead of all of it"
+        reason = "each request takes a connection out and puts it back: this moves only a pointer"
     )]
     conns: RefCell<Vec<Box<Http1Conn>>>,
 }
@@ -53,7 +53,7 @@ impl IdleConns {
         })
     }
 
-    /// One that can take a request. Those that cannot are closed.
+    /// Takes one that can carry a request. Those that cannot are closed.
     pub(crate) fn take(&self) -> Option<Box<Http1Conn>> {
         let upstream = self.state.upstream();
         loop {
@@ -65,7 +65,7 @@ impl IdleConns {
         }
     }
 
-    /// Keeps a connection on which nothing is under way.
+    /// Keeps an idle connection.
     fn keep(&self, mut conn: Box<Http1Conn>) {
         let upstream = self.state.upstream();
         if self.conns.borrow().len() < MAX_IDLE && conn.stream.lifetime.allows_use(upstream) {
@@ -74,12 +74,12 @@ impl IdleConns {
         }
     }
 
-    /// Closes one; false: there is none.
+    /// Closes one; returns false if there is none.
     pub(crate) fn close_one(&self) -> bool {
         self.conns.borrow_mut().pop().is_some()
     }
 
-    /// Closes those that were idle for too long or are [no longer used](super::lifetime).
+    /// Closes those that have been idle for too long or are [no longer used](super::lifetime).
     pub(crate) fn evict(&self) {
         let upstream = self.state.upstream();
         self.conns
@@ -89,11 +89,12 @@ impl IdleConns {
 }
 
 impl Http1Conn {
-    /// A connection that nothing was sent on.
+    /// A new, unused connection.
     ///
-    /// What its upstream says before it is asked is taken for the answer to what is asked first. To
-    /// see it would take a system call, for the runtime does not know yet, and would settle nothing:
-    /// it may come a moment later. Where the answer comes behind it, the connection is spent.
+    /// Anything that the upstream sends before the first request counts as the response to it.
+    /// Detecting it would need a system call, because the runtime does not know of it yet, and
+    /// would not be reliable: it may arrive a moment later. If the real response follows it, the
+    /// connection is closed.
     pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, permit: ConnPermit) -> Box<Self> {
         Box::new(Self {
             stream,
@@ -106,7 +107,7 @@ impl Http1Conn {
         })
     }
 
-    /// Keeps it for another exchange: nothing is under way on it any more, as of `now`.
+    /// Keeps it for another exchange; it has been idle since `now`.
     pub(crate) fn give_back(mut self: Box<Self>, now: Instant) {
         if let Some(home) = self
             .home
@@ -119,8 +120,8 @@ impl Http1Conn {
         }
     }
 
-    /// What its use by one more request is counted with; `None`: it is to none of `upstreams`, or
-    /// cannot take another request.
+    /// The counter for one more request on this connection; `None`: it leads to none of
+    /// `upstreams`, or cannot carry another request.
     pub(crate) fn in_flight_for(
         &mut self,
         upstreams: &[Arc<Upstream>],
@@ -131,15 +132,15 @@ impl Http1Conn {
         (upstreams.iter().any(is_to) && self.is_usable()).then_some(in_flight)
     }
 
-    /// Whether something came since the last response: its end, or bytes that answer nothing and
-    /// would be taken for the next response. Unlike [`is_usable`](Self::is_usable), this asks the
-    /// system, which may know more than the runtime.
+    /// Whether anything arrived since the last response: the end of the connection, or bytes that
+    /// would be misread as the next response. Unlike [`is_usable`](Self::is_usable), this makes a
+    /// system call, because the system may know more than the runtime.
     pub(crate) fn is_readable(&self) -> bool {
         self.stream.is_readable()
     }
 
-    /// Whether it can take another request: nothing came since the last response, not even its
-    /// end. Asks what the runtime knows already; that costs no system call.
+    /// Whether it can carry another request: nothing arrived since the last response, not even its
+    /// end. This reads the runtime's state and makes no system call.
     pub(crate) fn is_usable(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
@@ -147,7 +148,8 @@ impl Http1Conn {
             let mut buffer = ReadBuf::new(&mut byte);
             Pin::new(&mut self.stream).poll_read(cx, &mut buffer)
         });
-        // Unconstrained: a task that has used up its budget would be told that nothing came.
+        // Unconstrained: in a task without budget left, the read would be pending even if data is
+        // there.
         pin!(unconstrained(read)).poll(&mut cx).is_pending()
     }
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 requests on a connection of their own, for those that are not a client's: health
-//! checks, traces, and the CORS API.
+//! HTTP/1.1 requests that the proxy makes itself: health checks, traces, and access to stored
+//! policies.
 
 use std::io;
 
@@ -18,8 +18,7 @@ use super::stream::Stream;
 /// How much is read at once, in bytes.
 const PIECE: usize = 4 * 1024;
 
-/// Sends `request`, and reads the response's status and its body, of which `most` bytes at the
-/// most.
+/// Sends `request`, and reads the response's status and at most `most` bytes of its body.
 ///
 /// # Errors
 ///
@@ -39,11 +38,11 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// Whether the connection can take another request.
+    /// Whether the connection can carry another request.
     pub(crate) keeps_open: bool,
 }
 
-/// The same on a connection that may be used again.
+/// Likewise, on a connection that may be used again.
 ///
 /// # Errors
 ///
@@ -54,7 +53,8 @@ pub(crate) async fn ask(
     limits: &UpstreamLimits,
     most: usize,
 ) -> Result<Answer, NoReply> {
-    // An upstream that answers early may close at once, so the answer is looked for all the same.
+    // A failed write is not final: an upstream that answers early may close at once, so the
+    // response is read anyway.
     let sent = async {
         stream.write_all(request).await?;
         stream.flush().await
@@ -131,7 +131,7 @@ fn fields_of(head: &ResponseHead<'_, '_>) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(head.fields.len());
     for field in head.fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
-        // What the parser lets through is a name and a value.
+        // The parser lets only valid names and values through.
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
             fields.append(name, value);
         }

@@ -1,4 +1,4 @@
-//! What an upstream answers, until the head of its final response is there.
+//! Reads an upstream's response up to the head of the final one.
 
 use std::borrow::Cow;
 use std::io;
@@ -19,20 +19,20 @@ use super::endpoint::{Upstream, UpstreamLimits};
 use super::error::{Error, MANY_INTERIM};
 use super::http1_conn::Http1Conn;
 
-/// What came from the upstream and was not passed on yet.
+/// What was received from the upstream and not yet passed on.
 #[derive(Default)]
 pub(crate) struct PartialResponse {
-    /// Some bytes of a head.
+    /// Part of a head.
     pub(crate) bytes: Vec<u8>,
-    /// Whether nobody has looked at them yet.
+    /// Whether these bytes have not been parsed yet.
     pub(crate) is_new: bool,
-    /// How many interim responses came.
+    /// How many interim responses arrived.
     interim: usize,
     /// Which of them the client gets.
     passes: Interim,
-    /// Those that it has still to get.
+    /// Those that are still to be sent to the client.
     pub(crate) passed_on: Vec<u8>,
-    /// Whether `100 Continue` was among them, or was said by us.
+    /// Whether `100 Continue` was among them, or was sent by the proxy.
     pub(crate) is_continued: bool,
 }
 
@@ -41,34 +41,34 @@ pub(crate) struct PartialResponse {
 /// [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Interim {
-    /// None: HTTP/1.0 has no such thing.
+    /// None: HTTP/1.0 does not have them.
     #[default]
     None,
-    /// All but `100 Continue`, which the client did not ask for.
+    /// All except `100 Continue`, which the client did not ask for.
     Unasked,
-    /// All: it waits for `100 Continue`.
+    /// All: the client waits for `100 Continue`.
     All,
 }
 
-/// What is known of a response before it comes.
+/// What is known of a response before it arrives.
 pub(crate) struct Expected<'l> {
     pub(crate) limits: &'l UpstreamLimits,
     /// Whether the request was a `HEAD`.
     pub(crate) to_head: bool,
-    /// As much as is read at once, in bytes.
+    /// How much is read at once, in bytes.
     pub(crate) piece: usize,
-    /// Whether the request may be sent once more on another connection.
+    /// Whether the request may be repeated on another connection.
     pub(crate) may_repeat: bool,
-    /// Whether the request asks for another protocol.
+    /// Whether the request asks to switch protocols.
     pub(crate) may_switch: bool,
 }
 
-/// Why an answer did not come about.
+/// Why there is no response.
 pub(crate) enum NoReply {
     Closed(io::Error),
-    /// The upstream sent what cannot be passed on.
+    /// The upstream sent something that cannot be passed on.
     Unacceptable(Cow<'static, str>),
-    /// The upstream sent more than a limit lets through.
+    /// The upstream sent more than a limit allows.
     OverLimit(&'static str),
     Late,
 }
@@ -84,18 +84,18 @@ impl From<InvalidResponse> for NoReply {
     }
 }
 
-/// What a head that was read is.
+/// What kind of head was read.
 enum Next<R> {
-    /// So many bytes of it; whether it switches protocols, which nobody asked for.
+    /// An interim response of this length; whether it switches protocols without having been asked.
     Interim(usize, bool),
     TooLong,
-    /// No answer to this request: the connection was about to be closed.
+    /// Not a response to this request: the upstream was about to close the connection.
     Goodbye,
     Final(R),
 }
 
-/// Whether a response answers no request: what an upstream says before it closes a connection that
-/// was idle for long enough, at the moment that it was used again ([RFC 9110 §15.5.9]).
+/// Whether a response belongs to no request: an upstream may send it just before it closes an idle
+/// connection, at the moment when that connection is used again ([RFC 9110 §15.5.9]).
 ///
 /// [RFC 9110 §15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
 fn is_goodbye(head: &ResponseHead<'_, '_>) -> bool {
@@ -103,7 +103,7 @@ fn is_goodbye(head: &ResponseHead<'_, '_>) -> bool {
 }
 
 impl PartialResponse {
-    /// Nothing yet; `passes` says which interim responses the client gets.
+    /// An empty response; `passes` says which interim responses the client gets.
     pub(crate) fn nothing(passes: Interim) -> Self {
         Self {
             passes,
@@ -111,7 +111,7 @@ impl PartialResponse {
         }
     }
 
-    /// Takes the interim responses that it begins with; false: there is something else.
+    /// Takes the interim responses at the front; false: something else follows.
     pub(crate) fn take_interim(&mut self, limits: &UpstreamLimits) -> bool {
         loop {
             let most_fields = limits.response_header_count;
@@ -140,14 +140,14 @@ impl PartialResponse {
         }
     }
 
-    /// Counts an interim response, and keeps what the client gets of it.
+    /// Counts an interim response, and keeps it if the client gets it.
     fn note_interim(&mut self, head: &ResponseHead<'_, '_>) {
         self.interim += 1;
         let is_continue = head.status == StatusCode::CONTINUE;
         let is_passed = match self.passes {
             Interim::None => false,
             Interim::Unasked => !is_continue,
-            // Once: the client waits no longer.
+            // Only once: after the first, the client no longer waits.
             Interim::All => !is_continue || !self.is_continued,
         };
         self.is_continued |= is_continue;
@@ -162,17 +162,17 @@ impl NoReply {
     pub(crate) const TOO_LONG: Self =
         Self::OverLimit("a head that is longer than `response_head_bytes`");
 
-    /// Whether it is the fault of a connection that was closed when it was used again.
+    /// Whether the failure only means that an idle connection was closed when it was used again.
     pub(crate) fn is_stale(&self, conn: &Http1Conn) -> bool {
         matches!(self, Self::Closed(_)) && conn.is_reused
     }
 
-    /// What it is to whoever waits for a response of `in_flight`'s upstream.
+    /// Converts it to the error of a request to `in_flight`'s upstream.
     pub(crate) fn error(self, in_flight: &InFlight) -> Error {
         self.error_of(in_flight.upstream())
     }
 
-    /// The same, for an upstream.
+    /// Likewise, for an upstream.
     pub(crate) fn error_of(self, upstream: &Upstream) -> Error {
         let upstream = upstream.to_string();
         match self {
@@ -185,14 +185,14 @@ impl NoReply {
 }
 
 impl Http1Conn {
-    /// Sends what there is of a request, until `deadline`.
+    /// Sends what is available of a request, until `deadline`.
     pub(crate) async fn send(
         &mut self,
         bytes: &[u8],
         deadline: &mut Deadline,
     ) -> Result<(), NoReply> {
         match write_all(&mut self.stream, bytes, deadline, None).await {
-            // The system may have had enough of a connection, too.
+            // The kernel's own timeout gives the same error.
             Err(error) if error.kind() == io::ErrorKind::TimedOut && deadline.has_passed() => {
                 Err(NoReply::Late)
             }
@@ -200,7 +200,7 @@ impl Http1Conn {
         }
     }
 
-    /// Notes how long the upstream keeps the connection open: its first response says so.
+    /// Reads from the first response how long the upstream keeps the connection open.
     fn read_keep_alive(&mut self, head: &ResponseHead<'_, '_>) {
         let is_keep_alive = |name: &str| name.eq_ignore_ascii_case("keep-alive");
         for field in head.fields.iter().filter(|field| is_keep_alive(field.name)) {
@@ -208,8 +208,8 @@ impl Http1Conn {
         }
     }
 
-    /// Reads until the final response's head is there, and gives it to `then`, with what came
-    /// behind it and a buffer that has what the client is to get before it.
+    /// Reads until the final response's head is complete, then calls `then` with it, the bytes
+    /// after it, and a buffer that holds what the client gets before it.
     pub(crate) fn poll_head<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -257,7 +257,7 @@ impl Http1Conn {
                     self.read_keep_alive(head);
                 }
                 output.clear();
-                // First what comes before it.
+                // Interim responses go first.
                 output.append(&mut received.passed_on);
                 let rest = bytes.get(head.bytes.len()..).unwrap_or_default();
                 Next::Final(then(cx, head, rest, output))
@@ -276,7 +276,7 @@ impl Http1Conn {
                 None => received.bytes = bytes.to_vec(),
                 Some(Next::Interim(head, switches)) => {
                     if switches {
-                        let what = "101 to a request that asked for no other protocol";
+                        let what = "101 to a request that did not ask for another protocol";
                         return Poll::Ready(Err(NoReply::Unacceptable(what.into())));
                     }
                     if received.interim > limits.interim_responses {

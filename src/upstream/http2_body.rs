@@ -1,4 +1,4 @@
-//! The body of an HTTP/2 client's request, whole only when its stream ends with END_STREAM.
+//! The body of an HTTP/2 client's request; complete only when its stream ends with END_STREAM.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,14 +11,14 @@ use hyper::body::Incoming;
 use super::body_error::RequestBodyError;
 use super::unread_bodies::{StreamBody, UnreadBodies};
 
-/// What a client's stream brings.
+/// Reads a client's stream.
 pub(crate) struct Http2Body {
     stream: StreamBody,
-    /// The last piece of a body with a declared length, until the stream ends: only then is it
-    /// certain that the client sends no more than it declared. With the whole body, an HTTP/1.1
-    /// upstream would have a complete request.
+    /// The last piece of a body with a declared length, held back until the stream ends: only then
+    /// is it certain that the client sends no more than it declared. With the whole body, an
+    /// HTTP/1.1 upstream would already have a complete request.
     withheld: Option<Bytes>,
-    /// The trailers that came after it.
+    /// The trailers that followed the body.
     trailers: Option<Frame<Bytes>>,
 }
 
@@ -31,7 +31,7 @@ impl Http2Body {
         }
     }
 
-    /// Takes trailers back that were read too early.
+    /// Puts trailers back that were read too early.
     pub(crate) fn put_back(&mut self, trailers: Frame<Bytes>) {
         self.trailers = Some(trailers);
     }
@@ -48,12 +48,12 @@ impl Http2Body {
             let frame = frame.transpose().map_err(RequestBodyError::Http2)?;
             let has_ended = self.stream.is_end_stream();
             match frame.map(Frame::into_data) {
-                // hyper passes RST_STREAM with NO_ERROR on as the end of the body.
+                // hyper reports RST_STREAM with NO_ERROR as a normal end of the body.
                 None if !has_ended => return Poll::Ready(Some(Err(RequestBodyError::Reset))),
                 None => return Poll::Ready(self.withheld.take().map(|data| Ok(Frame::data(data)))),
                 Some(Ok(data)) => {
                     let data = match self.withheld.take() {
-                        // Beyond the declared length, nothing but empty frames gets past h2.
+                        // h2 lets nothing but empty frames through beyond the declared length.
                         Some(withheld) => withheld,
                         None => data,
                     };

@@ -1,18 +1,18 @@
-//! How long a connection to an upstream is used: the limits of the config, what the upstream
-//! announces, and whether its host name still has the address.
+//! How long a connection to an upstream may be used: by the config's limits, the upstream's
+//! announcement, and whether its host name still has the address.
 
 use std::time::{Duration, Instant};
 
 use super::endpoint::Upstream;
 use super::resolver::ResolvedAddress;
 
-/// What limits the use of one connection.
+/// The limits on the use of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Lifetime {
     opened: Instant,
     /// `None`: the upstream has no host name.
     resolved: Option<ResolvedAddress>,
-    /// How long the upstream keeps it open while it is idle, as it said.
+    /// How long the upstream announced to keep an idle connection open.
     announced_idle: Option<Duration>,
 }
 
@@ -25,9 +25,9 @@ impl Lifetime {
         }
     }
 
-    /// Whether the connection may carry another request, apart from how long it was idle.
+    /// Whether the connection may carry another request, apart from its idle time.
     ///
-    /// Reads no clock unless `upstream_max_age_seconds` is set.
+    /// Reads the clock only if `upstream_max_age_seconds` is set.
     pub(crate) fn allows_use(&mut self, upstream: &Upstream) -> bool {
         let is_young = match upstream.settings.timeouts.upstream_max_age {
             None => true,
@@ -40,16 +40,16 @@ impl Lifetime {
             }
     }
 
-    /// Whether a connection may be used that is idle since then.
+    /// Whether a connection that has been idle since then may be used.
     ///
-    /// Reads no clock where one look a second is enough, as the pool's eviction takes it.
+    /// Does not read the clock if the pool's eviction, once a second, is precise enough.
     pub(crate) fn allows_use_after(&mut self, idle_since: Instant, upstream: &Upstream) -> bool {
         const SHORT: Duration = Duration::from_secs(5);
         let limit = self.idle_limit(upstream);
         (limit > SHORT || idle_since.elapsed() < limit) && self.allows_use(upstream)
     }
 
-    /// The same with an exact idle time, for eviction.
+    /// Likewise, with an exact idle time, for eviction.
     pub(crate) fn allows_keeping(&mut self, idle_since: Instant, upstream: &Upstream) -> bool {
         idle_since.elapsed() < self.idle_limit(upstream) && self.allows_use(upstream)
     }
@@ -60,8 +60,9 @@ impl Lifetime {
         configured.min(announced)
     }
 
-    /// Reads the value of a response's `Keep-Alive` ([RFC 2068 §19.7.1.1]). A request must not meet
-    /// the upstream's close, so the connection is given up a little before.
+    /// Reads the value of a response's `Keep-Alive` ([RFC 2068 §19.7.1.1]). The connection is
+    /// closed a little earlier than announced, so that a request never races with the upstream's
+    /// close.
     ///
     /// [RFC 2068 §19.7.1.1]: https://www.rfc-editor.org/rfc/rfc2068#section-19.7.1.1
     pub(crate) fn read_keep_alive(&mut self, value: &[u8]) {
@@ -92,7 +93,7 @@ mod tests {
     use crate::upstream::endpoint::{Address, UpstreamSettings};
 
     #[test]
-    fn the_timeout_of_a_keep_alive_field_is_found() {
+    fn the_timeout_of_a_keep_alive_field_is_parsed() {
         for (value, seconds) in [
             ("timeout=5", Some(5)),
             ("timeout=5, max=100", Some(5)),

@@ -1,4 +1,4 @@
-//! Runs what hyper spawns on the worker that opened the connection.
+//! Runs the tasks that hyper spawns on the worker that opened the connection.
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,10 @@
 //! Upstreams: where requests are forwarded to.
 //!
-//! `endpoint` is one upstream and its settings. `resolver` looks its name up, `stream` connects,
-//! `pool` keeps one worker's connections and chooses by `balance`, and `health`,
-//! `health_check` and `reinstate` decide which upstreams get requests. `request_body` is what
-//! requests send, `http1_response` reads what comes back, and `error` lists every reason why a
-//! request fails, with the status that the client gets.
+//! `endpoint` is one upstream and its settings. `resolver` resolves its name, `stream` connects,
+//! `pool` keeps one worker's connections and chooses by `balance`, and `health`, `health_check` and
+//! `reinstate` decide which upstreams get requests. `request_body` is the body that requests send,
+//! `http1_response` reads responses, and `error` lists every reason why a request fails, with the
+//! status that the client gets.
 
 pub(crate) mod balance;
 pub mod body_error;

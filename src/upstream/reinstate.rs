@@ -1,4 +1,4 @@
-//! Gives an ejected upstream requests again once a connection to it can be made.
+//! Reinstates an ejected upstream once a connection to it succeeds.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use super::endpoint::Upstream;
 use super::stream::Stream;
 
-/// Between two tries to connect to an ejected upstream.
+/// Time between attempts to connect to an ejected upstream.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
 
-/// Reinstates an upstream after a time, as soon as a connection to it can be made.
+/// Reinstates an upstream after the ejection time, as soon as a connection to it succeeds.
 pub(crate) fn reinstate_after(ejection: Duration, upstream: &Arc<Upstream>) {
-    // Weak: a reload may remove it meanwhile.
+    // Weak: a reload may remove the upstream in the meantime.
     let upstream = Arc::downgrade(upstream);
     tokio::task::spawn_local(async move {
         tokio::time::sleep(ejection).await;
         while let Some(upstream) = Weak::upgrade(&upstream) {
             if Stream::connect(&upstream).await.is_ok() {
                 upstream.health.reinstate();
-                tracing::info!(%upstream, "an upstream can be connected to again");
+                tracing::info!(%upstream, "ejected upstream reinstated");
                 return;
             }
             drop(upstream);

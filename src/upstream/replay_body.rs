@@ -1,5 +1,5 @@
-//! A request's body, lent to an HTTP/2 connection: an upstream may say that it did nothing with the
-//! request, which may then be sent once more if its body can be.
+//! A request's body that can be taken back from an HTTP/2 connection: if the upstream refuses the
+//! request without processing it, the request may be repeated, provided that its body can.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use http_body::{Body, Frame, SizeHint};
 use super::body_error::RequestBodyError;
 use super::request_body::RequestBody;
 
-/// As much of a body as is kept for another try, in bytes: the library takes what there is before
-/// it knows whether the upstream will.
+/// How much of a body is kept for a repetition, in bytes: the library reads the body before it
+/// knows whether the upstream accepts it.
 const KEPT: usize = 16 * 1024;
 
-/// A body that can be taken back. After that, it is at its end for whoever it was lent to.
+/// A body that can be taken back; its borrower then sees it end.
 pub(crate) struct ReplayBody(Rc<RefCell<Option<Lent>>>);
 
-/// What takes a body back.
+/// The handle that takes a body back.
 pub(crate) struct Loan(Rc<RefCell<Option<Lent>>>);
 
 struct Lent {
     body: RequestBody,
-    /// All that was taken of it; `None`: more than is kept. A copy: pieces may be as small as they
-    /// like, and each would keep the buffer that it was read into.
+    /// Everything read so far; `None`: more than the limit. A copy, because even tiny pieces would
+    /// keep the whole buffer that they were read into.
     taken: Option<BytesMut>,
 }
 
@@ -38,7 +38,7 @@ impl ReplayBody {
 }
 
 impl Loan {
-    /// The body from its beginning on; `None`: some of it is gone.
+    /// The body from the beginning; `None`: part of it is gone.
     pub(crate) fn take_back(self) -> Option<RequestBody> {
         let Lent { body, taken } = self.0.take()?;
         Some(body.again(taken?.freeze()))
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_bounded_however_small_the_pieces() {
+    fn small_pieces_do_not_keep_large_buffers() {
         let mut lent = Lent {
             body: RequestBody::EMPTY,
             taken: Some(BytesMut::new()),
@@ -108,7 +108,7 @@ mod tests {
         lent.keep(&Frame::data(Bytes::new()));
         assert!(lent.taken.is_some());
         lent.keep(&Frame::data(Bytes::from_static(b"x")));
-        // Not even what comes after: it would be a body with a gap.
+        // Nothing after it is kept either: the body would have a gap.
         lent.keep(&Frame::data(Bytes::from_static(b"x")));
         assert!(lent.taken.is_none());
     }

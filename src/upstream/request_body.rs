@@ -1,5 +1,5 @@
-//! A request's body on its way to an upstream: where it comes from, whether it waits for
-//! `100 Continue`, and how far it has got.
+//! A request's body on its way to an upstream: its source, whether it waits for `100 Continue`, and
+//! its progress.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -25,20 +25,20 @@ use super::unread_bodies::UnreadBodies;
 /// A request's body.
 pub struct RequestBody {
     source: BodySource,
-    /// What an earlier try took of it; comes before the source.
+    /// What an earlier try read of it; comes before the source.
     replayed: Bytes,
     hold: Option<Hold>,
     progress: Option<Rc<Progress>>,
     interim: Option<InterimResponses>,
 }
 
-/// The interim responses (1xx) that an HTTP/1.1 client is still to get, as bytes. `100 Continue` is
-/// not among them: the client gets it when its body is read.
+/// Interim responses (1xx) still to be sent to an HTTP/1.1 client, as bytes. `100 Continue` is not
+/// among them: the client gets it when its body is read.
 #[derive(Clone, Debug, Default)]
 pub struct InterimResponses(Rc<RefCell<Vec<u8>>>);
 
 impl InterimResponses {
-    /// Adds some.
+    /// Adds interim responses.
     pub(crate) fn add(&self, bytes: &mut Vec<u8>) {
         self.0.borrow_mut().append(bytes);
     }
@@ -63,17 +63,17 @@ enum BodySource {
 /// upstreams never send it.
 ///
 /// A client gets its own 100 when its body is first read, so that the wait is end to end ([RFC 9110
-/// §10.1.1]). If the upstream answers at once, nobody reads the body, and the client sees that
-/// answer and no 100.
+/// §10.1.1]). If the upstream answers at once, the body is never read, and the client gets that
+/// answer without a 100.
 ///
 /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 struct Hold {
     patience: Duration,
-    /// Begins when the body is first asked for.
+    /// Started when the body is first polled.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// How far a request's body has got. Shared with the future that waits for the response.
+/// The progress of a request's body. Shared with the future that waits for the response.
 #[derive(Debug)]
 pub(crate) struct Progress {
     last: Cell<Instant>,
@@ -84,11 +84,11 @@ pub(crate) struct Progress {
 /// What a body waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The upstream does not take what is there.
+    /// The upstream does not accept the data that is ready.
     WaitsForUpstream,
     /// The client does not send.
     WaitsForClient,
-    /// Nothing: all was passed on.
+    /// Nothing: everything was forwarded.
     Done,
 }
 
@@ -101,7 +101,7 @@ impl Progress {
         }
     }
 
-    /// How long ago something was passed on.
+    /// How long ago data was last forwarded.
     pub(crate) fn since_last(&self) -> Duration {
         self.last.get().elapsed()
     }
@@ -110,7 +110,7 @@ impl Progress {
         self.stage.get()
     }
 
-    /// Whether the body broke off on the client's side.
+    /// Whether the body failed on the client's side.
     pub(crate) fn failed(&self) -> bool {
         self.failed.get()
     }
@@ -122,7 +122,7 @@ impl Progress {
 }
 
 impl RequestBody {
-    /// The body of a request that has none.
+    /// The body of a request without one.
     pub const EMPTY: Self = Self {
         source: BodySource::Empty,
         replayed: Bytes::new(),
@@ -131,8 +131,7 @@ impl RequestBody {
         interim: None,
     };
 
-    /// The body that a client's HTTP/2 stream carries. If it is not read to its end, `unread` gets
-    /// the rest.
+    /// The body of a client's HTTP/2 stream. If it is not read to its end, `unread` gets the rest.
     #[must_use]
     pub fn from_http2(body: Incoming, unread: &Rc<UnreadBodies>) -> Self {
         match body.is_end_stream() {
@@ -144,8 +143,8 @@ impl RequestBody {
         }
     }
 
-    /// The body of an HTTP/1.1 client's request that is framed like this, and what gives it the
-    /// bytes that the client sends.
+    /// The body of an HTTP/1.1 client's request with this framing, and the end that supplies its
+    /// bytes.
     #[must_use]
     pub fn from_http1(framing: Framing) -> (Self, BodyFeed) {
         let (feed, body) = BodyFeed::new(framing);
@@ -161,22 +160,22 @@ impl RequestBody {
         }
     }
 
-    /// Has the client get interim responses by way of `interim`.
+    /// Sends interim responses to the client by way of `interim`.
     pub fn pass_interim_to(&mut self, interim: InterimResponses) {
         self.interim = Some(interim);
     }
 
-    /// Where interim responses go; `None`: nowhere.
+    /// Where interim responses go, if anywhere.
     pub(crate) fn interim(&self) -> Option<InterimResponses> {
         self.interim.clone()
     }
 
     /// Finds out whether an HTTP/2 request has a body at all, if its head leaves that open.
     ///
-    /// With `content-length: 0`, the head alone would be a complete request to an HTTP/1.1 upstream,
-    /// so the stream has to end first; the caller limits how long that may take. Without a length,
-    /// only what the client has already sent is looked at: the upstream may have to answer before the
-    /// client sends more.
+    /// With `content-length: 0`, the head alone would be a complete request to an HTTP/1.1
+    /// upstream, so the stream has to end first; the caller limits how long that may take. Without
+    /// a length, this checks only what the client has already sent: the client may send more only
+    /// after the upstream has answered.
     pub(crate) async fn settle(&mut self) -> Result<(), RequestBodyError> {
         let BodySource::Http2(body) = &mut self.source else {
             return Ok(());
@@ -205,14 +204,14 @@ impl RequestBody {
                 }
             }
         }
-        // A request of whose body nothing is left has none.
+        // Nothing is left of the body, so the request has none.
         if self.is_end_stream() {
             *self = Self::EMPTY;
         }
         Ok(())
     }
 
-    /// Holds the body until [`release`](Self::release) is called, or `patience` has passed.
+    /// Holds the body until [`release`](Self::release) is called or `patience` has passed.
     pub(crate) fn hold(&mut self, patience: Duration) {
         self.hold = Some(Hold {
             patience,
@@ -225,26 +224,26 @@ impl RequestBody {
         self.hold.is_some()
     }
 
-    /// Lets a held body go: the upstream sent `100 Continue`.
+    /// Releases a held body, because the upstream sent `100 Continue`.
     pub(crate) fn release(&mut self) {
         self.hold = None;
     }
 
-    /// Begins to measure how far it gets; `None` if there is no body to wait for.
+    /// Begins to measure progress; `None`: there is no body to wait for.
     pub(crate) fn begin(&self) -> Option<Rc<Progress>> {
         let progress = self.progress.clone()?;
         progress.moved_to(Stage::WaitsForUpstream);
         Some(progress)
     }
 
-    /// The same body for another try, which gets again what was `taken`.
+    /// The same body for another try, beginning with `taken`.
     pub(crate) fn again(mut self, taken: Bytes) -> Self {
-        // What an earlier try left is given first and whole: if anything was taken now, that was all
-        // of it.
+        // An earlier try's rest is returned first and in one piece, so if anything was taken now,
+        // that was all of it.
         if !taken.is_empty() {
             self.replayed = taken;
         }
-        // The failed try may still have the old one and move it on.
+        // The failed try may still hold the old one and change it.
         let progress = self.progress.take();
         self.progress = progress.map(|_| Rc::new(Progress::new()));
         self

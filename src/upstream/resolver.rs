@@ -1,13 +1,13 @@
-//! The addresses of an upstream's host name: looked up on a thread of their own, and again before
-//! they are too old.
+//! Resolves an upstream's host name on a dedicated thread, and again before the addresses are too
+//! old.
 //!
-//! Whether a name is due does not depend on the connections that are open: `Resolver::addresses`
-//! checks the age of what it returns, so a name without a single connection is looked up when the
-//! next one is opened. While connections are open, `Resolver::refresh` keeps the answer young
-//! enough that addresses the name no longer has get no new requests after 10 seconds.
+//! Whether a lookup is due does not depend on open connections: `Resolver::addresses` checks the
+//! age of what it returns, so a name without connections is resolved when the next one is opened.
+//! While connections are open, `Resolver::refresh` keeps the addresses recent enough that one the
+//! name no longer has gets no new requests after 10 seconds.
 //!
-//! A look-up that fails keeps the last addresses. There is one look-up of a name at a time, however
-//! many requests need it.
+//! A failed lookup keeps the last addresses. Only one lookup of a name runs at a time, however many
+//! requests need it.
 
 use std::fs::File;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -21,37 +21,35 @@ use tokio::sync::Notify;
 
 use crate::net::descriptor_reserve::is_about_descriptors;
 
-/// The oldest answer that a new connection uses without another look-up. The system's resolver
-/// does not report the time to live.
+/// The maximum age of addresses that a new connection uses without another lookup. The system's
+/// resolver does not report the time to live.
 const MAX_AGE: Duration = Duration::from_secs(10);
 
-/// How often a name with open connections is looked up in the background: as often as Envoy does by
-/// default (`dns_refresh_rate`).
+/// How often a name with open connections is resolved in the background: Envoy's default
+/// (`dns_refresh_rate`).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The least time between the starts of two look-ups of one name, unless an operator asks for one.
+/// The minimum time between the starts of two lookups of one name, unless an operator triggers one.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many look-ups in the background are under way at a time, of all names. Those beyond wait for
-/// the next turn.
+/// How many background lookups run at a time, over all names. Others wait for the next turn.
 const BACKGROUND_LOOKUPS: usize = 32;
 
-/// How long a request waits for a look-up, from its start, while there are addresses to fall back
-/// to.
+/// How long a request waits for a lookup, from its start, if it can fall back to earlier addresses.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Finds the addresses of host names, and tells the time by which they age.
+/// Resolves host names, and provides the clock by which addresses age.
 ///
 /// The system's resolver, except in tests.
 pub trait NameLookup: Send + Sync {
-    /// The addresses of `host`; their ports are ignored. Called on a thread that may block.
+    /// The addresses of `host`; their ports are ignored. Runs on a thread that may block.
     ///
     /// # Errors
     ///
-    /// Why there are none.
+    /// Why there are no addresses.
     fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>>;
 
-    /// The time.
+    /// The current time.
     fn now(&self) -> Instant {
         Instant::now()
     }
@@ -70,21 +68,21 @@ struct Shared {
     /// Why the last look-up failed, if it did.
     failure: ArcSwapOption<io::Error>,
     is_looking_up: AtomicBool,
-    /// Whether the answer counts as too old regardless of its age.
+    /// Whether the addresses count as too old regardless of their age.
     is_expired: AtomicBool,
-    /// When the last look-up began, in milliseconds since `created`, plus 1; 0: none did.
+    /// When the last lookup began, in milliseconds since `created`, plus 1; 0 if there was none.
     began: AtomicU64,
     created: Instant,
-    /// Notified at the end of each look-up.
+    /// Notified at the end of each lookup.
     ended: Notify,
 }
 
-/// What a look-up found.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(crate) struct Resolution {
     /// In the resolver's order, with port 0.
     pub(crate) addresses: Box<[SocketAddr]>,
-    /// Changes when the set of addresses does.
+    /// Changes when the set of addresses changes.
     version: u64,
     at: Instant,
 }
@@ -94,12 +92,12 @@ pub(crate) struct Resolution {
 pub(crate) struct ResolvedAddress {
     /// With port 0.
     address: SocketAddr,
-    /// The latest answer that was seen to have it.
+    /// The latest result known to include it.
     version: u64,
 }
 
 impl Resolution {
-    /// The address of a connection that was opened to one of these.
+    /// The address of a connection to one of these addresses.
     pub(crate) fn resolved(&self, mut address: SocketAddr) -> ResolvedAddress {
         address.set_port(0);
         ResolvedAddress {
@@ -115,13 +113,13 @@ impl Resolution {
 }
 
 impl Resolver {
-    /// A resolver of `host` that asks the system's resolver.
+    /// A resolver of `host` that uses the system's resolver.
     #[must_use]
     pub fn system(host: &str) -> Self {
         Self::new(host, SystemLookup)
     }
 
-    /// A resolver of `host` that asks `lookup`.
+    /// A resolver of `host` that uses `lookup`.
     pub fn new(host: &str, lookup: impl NameLookup + 'static) -> Self {
         Self(Arc::new(Shared {
             host: host.into(),
@@ -137,18 +135,18 @@ impl Resolver {
         }))
     }
 
-    /// The name.
+    /// The host name.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.0.host
     }
 
-    /// The addresses for a new connection. Waits for a look-up where there are none yet, and for a
-    /// moment where they are older than [`MAX_AGE`].
+    /// The addresses for a new connection. Waits for a lookup if there are none yet, and for a
+    /// moment if they are older than [`MAX_AGE`].
     ///
     /// # Errors
     ///
-    /// What the resolver says, as long as no look-up succeeded.
+    /// The resolver's error, as long as no lookup has succeeded.
     pub(crate) async fn addresses(&self) -> io::Result<Arc<Resolution>> {
         match self.0.answer.load_full() {
             Some(answer) if !self.0.is_expired() && self.0.age(&answer) < MAX_AGE => Ok(answer),
@@ -157,8 +155,8 @@ impl Resolver {
         }
     }
 
-    /// Looks the name up again because `answer` did not lead to a connection. `None`: the addresses
-    /// are the same, or the last look-up began less than [`MIN_INTERVAL`] ago.
+    /// Resolves the name again because `answer` did not lead to a connection. `None`: the addresses
+    /// are unchanged, or the last lookup began less than [`MIN_INTERVAL`] ago.
     pub(crate) async fn other_than(&self, answer: &Resolution) -> Option<Arc<Resolution>> {
         let latest = match self.0.answer.load_full() {
             Some(latest) if latest.version != answer.version => Some(latest),
@@ -167,28 +165,28 @@ impl Resolver {
         latest.filter(|latest| latest.version != answer.version)
     }
 
-    /// Looks the name up in the background if that is due: its last look-up began at least
-    /// [`REFRESH_INTERVAL`] ago. To be called about once a second while connections are open.
+    /// Resolves the name in the background if the last lookup began at least [`REFRESH_INTERVAL`]
+    /// ago. Call it about once a second while connections are open.
     pub(crate) fn refresh(&self) {
         if self.0.is_expired() || self.0.since_last_began() >= REFRESH_INTERVAL {
             self.begin_in_background();
         }
     }
 
-    /// Lets no request rely on the answer that is there, and looks the name up in the background.
+    /// Marks the addresses as too old, and resolves the name in the background.
     pub fn expire(&self) {
         self.0.is_expired.store(true, Ordering::Release);
         self.begin_in_background();
     }
 
-    /// Looks the name up in the background after a failure that a new address might end.
+    /// Resolves the name in the background after a failure that a new address might fix.
     pub(crate) fn suspect(&self) {
         if self.0.may_look_up_again() {
             self.begin_in_background();
         }
     }
 
-    /// Whether the name still has the address of a connection, by the latest answer.
+    /// Whether the name still has a connection's address, by the latest lookup.
     pub(crate) fn still_has(&self, resolved: &mut ResolvedAddress) -> bool {
         if resolved.version == self.0.version.load(Ordering::Acquire) {
             return true;
@@ -205,7 +203,7 @@ impl Resolver {
     }
 
     async fn first(&self) -> io::Result<Arc<Resolution>> {
-        // Created before the look-up begins, so that its end is not missed.
+        // Created before the lookup begins, so that its end is not missed.
         let ended = self.0.ended.notified();
         self.begin();
         ended.await;
@@ -218,7 +216,7 @@ impl Resolver {
         })
     }
 
-    /// Waits for the look-up that is under way or may begin now, until [`PATIENCE`] after its start.
+    /// Waits for a lookup, running or new, until [`PATIENCE`] after its start.
     async fn retry(&self) -> Option<Arc<Resolution>> {
         let ended = self.0.ended.notified();
         if self.0.may_look_up_again() {
@@ -226,7 +224,7 @@ impl Resolver {
         }
         if self.0.is_looking_up.load(Ordering::Acquire) {
             let left = PATIENCE.saturating_sub(self.0.since_last_began());
-            // Whether it ended or not: what is known then is used.
+            // Whether or not it ended in time, the addresses known by then are used.
             let _ = tokio::time::timeout(left, ended).await;
         }
         self.0.answer.load_full()
@@ -238,14 +236,15 @@ impl Resolver {
         }
     }
 
-    /// Begins a look-up unless one is under way. On a thread of its own, which nobody waits for: a
-    /// runtime that ends would wait for one of its own threads as long as the resolver takes.
+    /// Begins a lookup unless one is running. It gets a detached thread: a runtime waits for its
+    /// own blocking threads when it shuts down, for as long as the resolver takes.
     fn begin(&self) {
         if self.0.is_looking_up.swap(true, Ordering::AcqRel) {
             return;
         }
         let lookup = LookupGuard::new(Arc::clone(&self.0));
-        // Not by the end of an earlier look-up: its answer may be older than the request for one.
+        // Cleared here and not at the end of an earlier lookup, whose result may be older than the
+        // request for a new one.
         self.0.is_expired.store(false, Ordering::Release);
         let since = lookup.0.lookup.now().duration_since(lookup.0.created);
         let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1);
@@ -292,7 +291,7 @@ impl Shared {
                     tracing::warn!(
                         host,
                         error,
-                        "cannot look up an upstream's name; its last addresses stay in use"
+                        "cannot resolve upstream name; continuing with its last addresses"
                     );
                 }
                 return;
@@ -305,7 +304,7 @@ impl Shared {
             Some(last) if last.has_same_addresses(&addresses) => last.version,
             Some(last) => {
                 let (from, to) = (listed(&last.addresses), listed(&addresses));
-                tracing::info!(host, from, to, "an upstream's addresses changed");
+                tracing::info!(host, from, to, "upstream addresses changed");
                 last.version + 1
             }
         };
@@ -318,10 +317,10 @@ impl Shared {
     }
 }
 
-/// A look-up that is under way. It ends when this is dropped, even by a panic.
+/// A running lookup. It ends when this is dropped, even by a panic.
 struct LookupGuard(Arc<Shared>);
 
-/// How many look-ups are under way.
+/// How many lookups are running.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 impl LookupGuard {
@@ -365,7 +364,8 @@ struct SystemLookup;
 impl NameLookup for SystemLookup {
     fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let found = (host, 0).to_socket_addrs().map(Iterator::collect);
-        // Without a free descriptor, the system's resolver may say that there is no such name.
+        // Without a free file descriptor, the system's resolver may report that the name does not
+        // exist.
         found.map_err(|error| match File::open("/dev/null") {
             Err(shortage) if is_about_descriptors(&shortage) => shortage,
             _ => error,
@@ -378,7 +378,7 @@ fn listed(addresses: &[SocketAddr]) -> String {
     addresses.join(", ")
 }
 
-/// One error for all who wait.
+/// Copies an error, so that all waiting requests get it.
 fn copy_of(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
@@ -396,7 +396,7 @@ mod tests {
 
     type Outcome = io::Result<Vec<SocketAddr>>;
 
-    /// Look-ups that end when and as the test says.
+    /// Lookups that end when and how the test says.
     struct Script {
         outcomes: Box<dyn Fn() -> Outcome + Send + Sync>,
         lookups: Arc<AtomicU64>,
@@ -439,7 +439,7 @@ mod tests {
             }
         }
 
-        /// Looks up what is sent.
+        /// Each lookup returns the next outcome that is sent.
         fn fed() -> (Self, mpsc::Sender<Outcome>) {
             let (send, outcomes) = mpsc::channel();
             #[expect(clippy::disallowed_types, reason = "a receiver is not Sync")]
@@ -456,7 +456,7 @@ mod tests {
             self.lookups.load(Ordering::SeqCst)
         }
 
-        /// Waits for the end of the look-up that is under way.
+        /// Waits for the running lookup to end.
         async fn settled(&self) {
             let ended = self.resolver.0.ended.notified();
             if self.resolver.0.is_looking_up.load(Ordering::SeqCst) {
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_look_up_is_an_error_only_while_there_is_no_answer() {
+    async fn a_failed_lookup_is_an_error_only_without_earlier_addresses() {
         let (name, send) = Scripted::fed();
         send.send(failure()).unwrap();
         let error = name.resolver.addresses().await.unwrap_err();
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_answer_that_is_too_old_is_looked_up_again_on_use() {
+    async fn only_old_addresses_are_resolved_again_on_use() {
         let name = Scripted::new(|| found(&["10.0.0.1:80"]));
         for (after, lookups) in [(0, 1), (9_999, 1), (1, 2), (9_999, 2), (60_000, 3)] {
             name.advance(after);
@@ -512,7 +512,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_cause_one_look_up_a_second() {
+    async fn failures_cause_one_lookup_a_second() {
         let (name, send) = Scripted::fed();
         send.send(found(&["10.0.0.1:80"])).unwrap();
         let answer = name.resolver.addresses().await.unwrap();
@@ -528,13 +528,13 @@ mod tests {
         name.advance(1_000);
         send.send(found(&["10.0.0.2:80"])).unwrap();
         assert!(name.resolver.other_than(&answer).await.is_some());
-        // Known already.
+        // Already known, so no lookup is needed.
         assert!(name.resolver.other_than(&answer).await.is_some());
         assert_eq!(name.lookups(), 3);
     }
 
     #[tokio::test]
-    async fn the_order_of_addresses_closes_no_connection_but_a_missing_one_does() {
+    async fn only_a_missing_address_retires_its_connections() {
         let (name, send) = Scripted::fed();
         send.send(found(&["10.0.0.1:80", "10.0.0.2:80"])).unwrap();
         let answer = name.resolver.addresses().await.unwrap();
@@ -558,9 +558,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_that_panics_is_followed_by_another() {
+    async fn a_lookup_that_panics_is_followed_by_another() {
         let (name, send) = Scripted::fed();
-        // The script panics where nothing more is sent.
+        // The script panics when nothing more is sent.
         let first = name.resolver.addresses();
         drop(send);
         assert_eq!(first.await.unwrap_err().kind(), io::ErrorKind::NotFound);
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_that_began_before_a_reload_does_not_count_for_it() {
+    async fn a_lookup_begun_before_a_reload_does_not_count_for_it() {
         let (name, send) = Scripted::fed();
         let mut cx = Context::from_waker(Waker::noop());
         let mut first = Box::pin(name.resolver.addresses());
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_who_wait_share_one_look_up_even_if_the_first_has_left() {
+    async fn waiting_requests_share_one_lookup_even_if_the_first_is_dropped() {
         let code = rustix::io::Errno::MFILE.raw_os_error();
         for address in [Some("10.0.0.1:0"), None] {
             let (name, send) = Scripted::fed();

@@ -1,5 +1,5 @@
-//! Checks upstreams at a start: each is looked up and connected to once, in the background, and a
-//! problem is logged with what to do.
+//! Checks upstreams at startup: connects to each once, in the background, and logs each problem
+//! with what to do.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,14 +16,14 @@ use super::error::Error;
 use super::stream::Stream;
 use super::tls::{Pin, UpstreamTls};
 
-/// How many upstreams are connected to at a time.
+/// How many upstreams are checked at a time.
 const AT_ONCE: usize = 16;
 
-/// How long an upstream may take to show that it speaks TLS where it should not.
+/// How long an upstream may take to show that it speaks TLS although plain HTTP is configured.
 const TLS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connects to each upstream once, and logs a warning about each that requests will not reach.
-/// `own` are the addresses that this process listens on.
+/// Connects to each upstream once, and logs a warning for each that requests cannot reach. `own`
+/// are the addresses that this process listens on.
 pub async fn check_at_start(upstreams: Vec<Arc<Upstream>>, own: Vec<SocketAddr>) {
     let own: Arc<[SocketAddr]> = own.into();
     let mut upstreams = upstreams.into_iter();
@@ -45,7 +45,7 @@ pub async fn check_at_start(upstreams: Vec<Arc<Upstream>>, own: Vec<SocketAddr>)
     }
 }
 
-/// Why requests will not reach an upstream, and what to do.
+/// Why requests cannot reach an upstream, and what to do.
 async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
     match Stream::connect(upstream).await {
         Ok(stream) => {
@@ -53,7 +53,7 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
                 && is_own(local, peer, own)
             {
                 return Some(
-                    "it is this proxy's own listener, so requests would come back: change \
+                    "it is this proxy's own listener, so requests would loop: change \
                      `upstream` to the real server"
                         .into(),
                 );
@@ -61,7 +61,7 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
             if upstream.settings.tls.is_none()
                 && let Some((_, peer)) = stream.ends()
             {
-                // The connection was not used.
+                // The connection itself was not used.
                 drop(stream);
                 return speaks_tls(peer)
                     .await
@@ -69,10 +69,10 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
             }
             None
         }
-        // It says what to do itself.
+        // The source says what to do.
         Err(Error::Tls { source, .. }) => Some(source.to_string()),
         Err(Error::Dns { source, .. }) => Some(format!(
-            "its name does not resolve ({source}): check the name, and that what it names is up"
+            "its name does not resolve ({source}): check the name, and that the server is running"
         )),
         Err(Error::Connect { source, .. }) => Some(match source.kind() {
             io::ErrorKind::ConnectionRefused => {
@@ -87,19 +87,19 @@ async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
             _ => format!("{source}: check its address and the network"),
         }),
         Err(Error::ConnectTimeout { .. }) if upstream.settings.tls.is_some() => Some(
-            "it does not answer, or not in TLS: check its address and the network; if it speaks \
+            "it does not answer with TLS: check its address and the network; if it speaks \
              plain HTTP, write http://"
                 .into(),
         ),
         Err(Error::ConnectTimeout { .. }) => {
             Some("it does not answer: check its address, the network, and `connect_seconds`".into())
         }
-        // No descriptor: that says nothing of the upstream.
+        // A lack of file descriptors says nothing about the upstream.
         Err(_) => None,
     }
 }
 
-/// Whether a connection came back to one of our listeners.
+/// Whether a connection led back to one of this process's listeners.
 fn is_own(local: SocketAddr, peer: SocketAddr, own: &[SocketAddr]) -> bool {
     own.iter().any(|own| {
         own.port() == peer.port()
@@ -107,10 +107,10 @@ fn is_own(local: SocketAddr, peer: SocketAddr, own: &[SocketAddr]) -> bool {
     })
 }
 
-/// Whether a server answers a TLS handshake. Nothing else is sent: a request might be counted,
-/// logged or acted on.
+/// Whether a server answers a TLS handshake. Nothing else is sent, because a request might be
+/// counted, logged or acted on.
 async fn speaks_tls(peer: SocketAddr) -> bool {
-    // A pin that no key has: the handshake ends as soon as the server has shown a certificate.
+    // A pin that no key matches: the handshake ends as soon as the server has sent its certificate.
     let tls = UpstreamTls {
         pins: [Pin::NONE].into(),
         ..UpstreamTls::default()
@@ -137,7 +137,7 @@ async fn speaks_tls(peer: SocketAddr) -> bool {
     }
 }
 
-/// Whether an upstream's address, as it is written, is one that a listener has.
+/// Whether an upstream's address, as configured, is a listener's.
 #[must_use]
 pub fn is_listener(upstream: &Address, listener: SocketAddr) -> bool {
     let Address::Tcp { host, port } = upstream else {
@@ -151,7 +151,7 @@ pub fn is_listener(upstream: &Address, listener: SocketAddr) -> bool {
         },
         Err(_) => return false,
     };
-    // Port 0 is chosen by the system.
+    // Port 0 is chosen by the system, so it is unknown here.
     *port == listener.port()
         && (ip == listener.ip()
             || ip.is_unspecified()
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_upstream_that_is_a_listener_is_found_by_its_address() {
+    fn an_upstream_that_is_a_listener_is_detected_by_its_address() {
         for (host, port, listener, expected) in [
             ("127.0.0.1", 8080, "127.0.0.1:8080", true),
             ("localhost", 8080, "127.0.0.1:8080", true),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_came_back_is_found() {
+    fn a_connection_that_loops_back_is_detected() {
         let is_own = |local: &str, peer: &str, own: &str| {
             let [local, peer, own] = [local, peer, own].map(|one| one.parse().unwrap());
             is_own(local, peer, &[own])

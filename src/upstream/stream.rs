@@ -24,11 +24,11 @@ use super::error::Error;
 use super::lifetime::Lifetime;
 use super::resolver::{Resolution, ResolvedAddress, Resolver};
 
-/// Between two attempts to connect to the addresses of one name (RFC 8305 §8).
+/// Time between attempts to connect to the addresses of one name (RFC 8305 §8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How long an attempt to connect may take before the name is looked up again beside it: an address
-/// that the name no longer has may not even refuse.
+/// How long connecting may take before the name is also resolved again: an address that the name no
+/// longer has may not even refuse connections.
 const SLOW_CONNECT: Duration = Duration::from_secs(1);
 
 /// A connection to an upstream.
@@ -44,12 +44,12 @@ enum Transport {
 }
 
 impl Stream {
-    /// Connects, within the upstream's time.
+    /// Connects within the upstream's time limit.
     pub(crate) async fn connect(upstream: &Upstream) -> Result<Self, Error> {
         Self::connect_with(upstream, upstream.tls_config()).await
     }
 
-    /// The same for HTTP/1.1, which TLS offers alone.
+    /// Likewise, offering only HTTP/1.1 in TLS.
     pub(crate) async fn connect_for_http1(upstream: &Upstream) -> Result<Self, Error> {
         Self::connect_with(upstream, upstream.tls_config_for_http1()).await
     }
@@ -111,7 +111,7 @@ impl Stream {
             });
         };
         let tls_error = |source: io::Error| {
-            // The address may belong to another server by now.
+            // The address may now belong to another server.
             if let Some(resolver) = upstream.resolver() {
                 resolver.suspect();
             }
@@ -131,7 +131,7 @@ impl Stream {
         })
     }
 
-    /// The addresses of our end and of the other; `None`: it is not TCP, or broken.
+    /// The local and the peer's address; `None`: not TCP, or the connection is broken.
     pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         let tcp = match &self.transport {
             Transport::Tcp(stream) => stream,
@@ -141,7 +141,7 @@ impl Stream {
         tcp.local_addr().ok().zip(tcp.peer_addr().ok())
     }
 
-    /// The TCP connection, where there is nothing else on it.
+    /// The TCP connection, if HTTP runs directly on it.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match &self.transport {
             Transport::Tcp(stream) => Some(stream),
@@ -149,8 +149,8 @@ impl Stream {
         }
     }
 
-    /// Whether there is something to read, as far as the system knows: bytes, or the connection's end.
-    /// Costs a system call. What there is stays there.
+    /// Whether the system has data or the connection's end ready to read. Makes a system call; the
+    /// data stays unread.
     pub(crate) fn is_readable(&self) -> bool {
         let socket = match &self.transport {
             Transport::Tcp(stream) => SockRef::from(stream),
@@ -163,11 +163,11 @@ impl Stream {
         }
     }
 
-    /// Has the system find out when the other side is gone without a word.
+    /// Enables TCP keep-alive, which detects a peer that vanished.
     pub(crate) fn keep_alive(&self) -> io::Result<()> {
         match &self.transport {
             Transport::Tcp(stream) => keep_alive::ask_now_and_then(SockRef::from(stream)),
-            // Who shares a system with us does not go without a word.
+            // A local peer cannot vanish silently.
             Transport::Unix(_) => Ok(()),
             Transport::Tls(stream) => {
                 keep_alive::ask_now_and_then(SockRef::from(stream.get_ref().0))
@@ -175,7 +175,7 @@ impl Stream {
         }
     }
 
-    /// Whether HTTP/2 is spoken: the handshake agreed on it, or it is known without one.
+    /// Whether the connection uses HTTP/2, by ALPN or by prior knowledge.
     pub(crate) fn speaks_http2(&self, upstream: &Upstream) -> bool {
         let is_known = match &self.transport {
             Transport::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
@@ -185,8 +185,8 @@ impl Stream {
     }
 }
 
-/// Connects to an address of `answer`. Where none can be connected to, or none answers within
-/// [`SLOW_CONNECT`], the name is looked up again, and new addresses are tried too.
+/// Connects to one of the addresses in `answer`. If all fail, or none answers within
+/// [`SLOW_CONNECT`], the name is resolved again, and new addresses are tried too.
 async fn connect_by_name(
     resolver: &Resolver,
     answer: Arc<Resolution>,
@@ -216,8 +216,8 @@ async fn connect_by_name(
     }
 }
 
-/// Connects to whichever address answers first. One that does not answer holds nobody up for long:
-/// the next one is tried beside it, as [RFC 8305 §5] has it.
+/// Connects to the first address that answers. Slow addresses do not delay it much: the next one is
+/// tried in parallel ([RFC 8305 §5]).
 ///
 /// [RFC 8305 §5]: https://www.rfc-editor.org/rfc/rfc8305#section-5
 async fn connect_any(answer: &Resolution, port: u16) -> io::Result<(TcpStream, ResolvedAddress)> {
@@ -314,9 +314,9 @@ mod tests {
 
     use super::*;
 
-    /// Loopback delivers at once, so that nothing is waited for.
+    /// Loopback delivers at once, so the test need not wait.
     #[test]
-    fn what_came_since_the_runtime_last_asked_the_system_is_seen() {
+    fn data_is_seen_before_the_runtime_knows_of_it() {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_io().build().unwrap();
         runtime.block_on(async {

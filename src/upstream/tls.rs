@@ -1,4 +1,4 @@
-//! TLS to upstreams: whose certificates are trusted, and what certificate is shown.
+//! TLS to upstreams: which certificates are trusted, and which one is sent.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,18 +14,17 @@ use crate::tls::provider;
 
 pub use crate::tls::certificate_verifier::{InvalidPin, Pin};
 
-/// How TLS is spoken to an upstream.
+/// TLS settings for an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UpstreamTls {
-    /// Whose certificates are trusted, and which; `None`: whom the platform trusts, unless there are
-    /// pins.
+    /// The trusted certificates; `None`: those that the platform trusts, unless there are pins.
     pub authorities: Option<Arc<[CertificateDer<'static>]>>,
-    /// The keys that its certificate may have; empty: any. Without `authorities`, a pinned key is
-    /// trusted whatever else its certificate says.
+    /// Accepted public keys of its certificate; empty: any. Without `authorities`, a pinned key is
+    /// trusted whatever else the certificate says.
     pub pins: Arc<[Pin]>,
-    /// What is shown to an upstream that asks for it; `None`: nothing.
+    /// The client certificate for an upstream that requests one, if any.
     pub identity: Option<Identity>,
-    /// The name that the upstream's certificate is for; `None`: the upstream's host.
+    /// The name that the upstream's certificate must have; `None`: the upstream's host.
     pub server_name: Option<ServerName<'static>>,
 }
 
@@ -34,14 +33,14 @@ pub struct UpstreamTls {
 pub struct Identity(pub Arc<CertifiedKey>);
 
 impl UpstreamTls {
-    /// The library's settings; with `http2`, it is offered in the handshake.
+    /// rustls' settings; with `http2`, HTTP/2 is offered by ALPN.
     pub(crate) fn config(&self, http2: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
         static HTTP1: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         static HTTP2: OnceLock<Arc<ClientConfig>> = OnceLock::new();
         if self.authorities.is_some() || self.identity.is_some() || !self.pins.is_empty() {
             return self.make(http2);
         }
-        // One for all: what the platform trusts takes memory and time to read.
+        // One for all upstreams: loading the platform's trusted certificates takes memory and time.
         let cell = if http2 { &HTTP2 } else { &HTTP1 };
         if let Some(config) = cell.get() {
             return Ok(Arc::clone(config));
@@ -81,7 +80,7 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error
     ClientConfig::builder_with_provider(provider::provider()).with_safe_default_protocol_versions()
 }
 
-/// The same chain: its key is the only one that it has.
+/// Compares the chains: a certificate has only one key.
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
         self.0.cert == other.0.cert

@@ -1,4 +1,4 @@
-//! Request bodies that nothing reads any more, because the response came before their end.
+//! Request bodies that are no longer needed, because the response came before their end.
 //!
 //! Once a request and its response are dropped, h2 resets a stream whose client is still sending.
 //! Some clients then report the reset and never show the response that arrived just before it. So
@@ -22,11 +22,11 @@ use crate::net::deadline::Deadline;
 /// before the reset.
 #[derive(Clone, Copy, Debug)]
 pub struct Linger {
-    /// For how long.
+    /// The total time.
     pub total: Duration,
     /// How long the client may pause.
     pub idle: Duration,
-    /// At most so many bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
 }
 
@@ -54,7 +54,7 @@ struct List<B> {
 
 struct Unread<B> {
     body: B,
-    /// How many more bytes are read.
+    /// How many more bytes may be read.
     left: usize,
     /// Set by the first read.
     wait: Option<Wait>,
@@ -86,7 +86,7 @@ impl<B> UnreadBodies<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> UnreadBodies<B> {
-    /// Adds a body whose request was answered.
+    /// Adds the body of an answered request.
     pub(super) fn add(&self, body: B) {
         let mut list = self.list.borrow_mut();
         list.bodies.push(Unread {
@@ -99,8 +99,8 @@ impl<B: Body<Data = Bytes> + Unpin> UnreadBodies<B> {
         }
     }
 
-    /// Reads and discards what has arrived. Bodies that have ended, or that reached a limit, are
-    /// dropped. To be called in each turn of the connection.
+    /// Reads and discards what has arrived. Bodies that have ended or reached a limit are dropped.
+    /// Call it in each poll of the connection.
     pub fn poll_discard(&self, cx: &mut Context<'_>) {
         let list = &mut *self.list.borrow_mut();
         if list
@@ -201,7 +201,8 @@ mod tests {
 
     use super::*;
 
-    /// A body of so many pieces of 1 MiB, `pause` before each, that never ends; counts what was read.
+    /// A body of this many pieces of 1 MiB, each after `pause`, that never ends; counts what was
+    /// read.
     struct Endless {
         pieces: usize,
         pause: Duration,
@@ -236,7 +237,7 @@ mod tests {
         bytes: 64 * PIECE,
     };
 
-    /// How much is read of a body, and for how long it is kept.
+    /// How much of a body is read, and for how long it is kept.
     fn discard(pieces: usize, pause: Duration) -> (usize, Duration) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
@@ -271,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_comes_slowly_is_kept_for_a_limited_time() {
+    fn a_slow_body_is_kept_for_a_limited_time() {
         let (read, kept) = discard(usize::MAX, LIMITS.idle / 4);
         assert!(read > 0 && read < LIMITS.bytes, "{read}");
         assert!(kept >= LIMITS.idle, "{kept:?}");
     }
 
     #[test]
-    fn a_body_that_keeps_coming_is_read_to_a_limited_length() {
+    fn an_endless_body_is_read_to_a_limited_length() {
         let (read, _) = discard(usize::MAX, Duration::ZERO);
         assert_eq!(read, LIMITS.bytes);
     }

@@ -61,7 +61,7 @@ fn a_check_that_fails_says_of_what_and_why() {
             ),
         );
         let mut proxy = Process::start(&["run", "--config", &config]);
-        let line = proxy.logged("an upstream's checks turned");
+        let line = proxy.logged("health check state changed");
         for part in ["path=\"/ready?x\"", "is_failing=true", cause] {
             assert!(line.contains(part), "{part} in {line}");
         }

@@ -1,4 +1,4 @@
-//! A connection for a request: which upstream, and what it has.
+//! Takes a connection for a request: chooses the upstream, then one of its connections.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,28 +23,29 @@ pub(crate) struct Pool {
     upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>, RandomState>>,
     /// How many workers share an upstream's limits.
     workers: usize,
-    /// Upstreams that are asked equally much take turns.
+    /// Equally busy upstreams take turns.
     turn: Cell<usize>,
 }
 
-/// What has become of a request's tries so far, by the upstreams' ids.
+/// What has failed in a request's earlier tries, by the upstreams' ids.
 #[derive(Default)]
 pub(crate) struct Tries {
-    /// Whose request it is; `None`: a client that is not counted.
+    /// The client; `None`: it is not counted.
     client: Option<IpAddr>,
-    /// No connection could be had.
+    /// Upstreams to which no connection was possible.
     unreachable: Vec<u64>,
-    /// An idle connection turned out to be closed, so the next one is a new one.
+    /// Upstreams whose idle connection turned out to be closed, so that the next one must be new.
     pub(crate) stale: Vec<u64>,
-    /// An HTTP/2 connection turned out to be closed, so the next one may be shared once more.
+    /// Whether a shared HTTP/2 connection turned out to be closed; the next one may be shared
+    /// again.
     pub(crate) was_stale: bool,
-    /// An upstream did nothing with the request. There is one more try: where upstreams have enough
-    /// to do, more would make it worse.
+    /// Whether an upstream refused the request without processing it. It is tried only once more:
+    /// if upstreams are overloaded, more tries would make it worse.
     pub(crate) was_refused: bool,
 }
 
 impl Tries {
-    /// No tries yet, of a client's request.
+    /// No tries yet, for a client's request.
     pub(crate) fn of(client: Option<IpAddr>) -> Self {
         Self {
             client,
@@ -54,7 +55,7 @@ impl Tries {
 }
 
 impl Pool {
-    /// No connections yet; each of `workers` has its share of an upstream's limits.
+    /// An empty pool; each of `workers` has its share of an upstream's limits.
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             upstreams: RefCell::default(),
@@ -63,7 +64,7 @@ impl Pool {
         }
     }
 
-    /// The usual case: one upstream, and a connection that waits for a request.
+    /// The usual case: a single upstream with an idle connection.
     pub(crate) fn idle_http1(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -80,7 +81,7 @@ impl Pool {
         Some((in_flight, pool.idle.take()?))
     }
 
-    /// An HTTP/1.1 connection for an exchange on bytes (`proxy::carry_out`).
+    /// An HTTP/1.1 connection for a byte-level exchange (`proxy::carry_out`).
     pub(crate) async fn checkout_http1(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -93,7 +94,7 @@ impl Pool {
         .await
     }
 
-    /// A connection of its own for a request that may leave HTTP (an upgrade).
+    /// A dedicated connection for a request that may switch protocols (an upgrade).
     pub(crate) async fn open(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -105,7 +106,7 @@ impl Pool {
             .map(|(in_flight, (stream, permit))| (in_flight, stream, permit))
     }
 
-    /// A connection for a request, of whichever version the upstream speaks.
+    /// A connection for a request, in whichever HTTP version the upstream speaks.
     pub(crate) async fn checkout(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -118,7 +119,7 @@ impl Pool {
         .await
     }
 
-    /// What can first be had of the upstreams that could be reached before.
+    /// Tries the upstreams that have not failed yet, until one succeeds.
     async fn try_each<T>(
         &self,
         upstreams: &[Arc<Upstream>],
@@ -174,12 +175,12 @@ impl Pool {
         Rc::clone(pool)
     }
 
-    /// Gives an upstream's HTTP/2 connection no more requests.
+    /// Sends no more requests over one of an upstream's HTTP/2 connections.
     pub(crate) fn retire_http2(&self, upstream: &Arc<Upstream>, number: u64) {
         self.of(upstream).retire_http2(number);
     }
 
-    /// Keeps the addresses of upstreams with open connections up to date.
+    /// Refreshes the addresses of upstreams with open connections.
     pub(crate) fn refresh_resolvers(&self) {
         for pool in self.upstreams.borrow().values() {
             if let Some(resolver) = pool.state.upstream().resolver() {
@@ -188,9 +189,9 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle for too long or are [no longer used](super::lifetime), and
-    /// forgets upstreams to which none is left:
-    /// those that no snapshot knows any more are gone so, and the others are soon known again.
+    /// Closes connections that have been idle for too long or are [no longer
+    /// used](super::lifetime), and forgets upstreams without connections. Those still in a snapshot
+    /// are added again when they are used.
     pub(crate) fn evict(&self) {
         self.upstreams.borrow_mut().retain(|_, pool| {
             let upstream = pool.state.upstream();

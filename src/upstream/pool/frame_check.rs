@@ -1,11 +1,11 @@
-//! Checks the frames of an HTTP/2 connection to an upstream for what hyper and h2 drop and do not
-//! report: too many interim responses (1xx), and pseudo-fields in trailers, which make a response
+//! Checks the frames of an HTTP/2 connection to an upstream for two faults that hyper and h2
+//! ignore: too many interim responses (1xx), and pseudo-fields in trailers, which make a response
 //! malformed ([RFC 9113 §8.1]).
 //!
-//! Interim responses are counted by the heads of their frames. A HEADERS frame without END_STREAM is an
-//! interim response or the head of a response with a body; a stream has one of the latter. Where a
-//! response ends with its head, one more interim response than the limit may pass. A HEADERS frame
-//! with END_STREAM after the head of a response has its trailers.
+//! Interim responses are counted by their frame heads. A HEADERS frame without END_STREAM is an
+//! interim response or the head of a response with a body, and a stream has only one of the latter.
+//! If a response ends with its head, one more interim response than the limit may pass. A HEADERS
+//! frame with END_STREAM after the response's head holds its trailers.
 //!
 //! [RFC 9113 §8.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.1
 
@@ -27,11 +27,11 @@ const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-/// On DATA and HEADERS.
+/// A flag of DATA and HEADERS.
 const END_STREAM: u8 = 1;
 
-/// The most streams that are counted for. An upstream says nothing more of streams that were reset
-/// here, so the oldest are dropped.
+/// The most streams that are tracked. An upstream does not report the end of streams that were
+/// reset here, so the oldest are dropped.
 const MOST_STREAMS: u32 = 1024;
 
 /// What is wrong with a response.
@@ -51,8 +51,8 @@ impl From<Fault> for io::Error {
     }
 }
 
-/// A connection whose reads fail when a response has pseudo-fields in its trailers, or a stream more
-/// than `most` interim responses. The frames before are passed on.
+/// A connection whose reads fail if a response has pseudo-fields in its trailers, or a stream has
+/// more than `most` interim responses. Earlier frames are still passed on.
 pub(crate) struct FrameCheck<S> {
     inner: S,
     frames: Frames,
@@ -71,30 +71,30 @@ impl<S> FrameCheck<S> {
 #[derive(Debug, Default)]
 struct Frames {
     most: usize,
-    /// What has come of a frame's head.
+    /// The part of a frame's head that has arrived.
     head: [u8; HEAD_BYTES],
     head_bytes: usize,
     /// How much of a frame's payload is still to come.
     payload: usize,
     /// The stream of the frame.
     stream: u32,
-    /// The streams that have HEADERS frames without END_STREAM.
+    /// Streams with HEADERS frames without END_STREAM.
     heads: HashMap<u32, Heads>,
     trailers: TrailerCheck,
     fault: Option<Fault>,
 }
 
-/// The HEADERS frames without END_STREAM of a stream.
+/// A stream's HEADERS frames without END_STREAM.
 #[derive(Debug, Default)]
 struct Heads {
     count: usize,
-    /// Whether the last is that of an interim response.
+    /// Whether the last one belongs to an interim response.
     is_interim: bool,
 }
 
 impl Frames {
-    /// Checks the frames in what was read, and says how much of it may be passed on. With a fault, the
-    /// frame that shows it is not passed on whole.
+    /// Checks the frames in the bytes that were read; returns how many may be passed on. A frame
+    /// with a fault is not passed on completely.
     fn check(&mut self, read: &[u8]) -> usize {
         let mut rest = read;
         while let [first, after_first @ ..] = rest
@@ -128,7 +128,7 @@ impl Frames {
         read.len() - rest.len()
     }
 
-    /// A frame's head is complete.
+    /// Handles a complete frame head.
     fn begin(&mut self) {
         let [x, y, z, kind, flags, a, b, c, d] = self.head;
         let length = u32::from_be_bytes([0, x, y, z]);
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Whether frames are passed on whole.
+    /// Whether all frames are passed on completely.
     fn passes(frames: &mut Frames, sent: &[u8]) -> bool {
         frames.check(sent) == sent.len() && frames.fault.is_none()
     }
@@ -251,7 +251,7 @@ mod tests {
     const HINTS: &[u8] = b"\x08\x03103";
 
     #[test]
-    fn pseudo_fields_in_trailers_are_a_fault_and_nothing_else_is() {
+    fn only_pseudo_fields_in_trailers_are_a_fault() {
         let data = |stream| frame(DATA, 0, stream, b":a\x81");
         let trailers = |stream, block: &[u8]| headers(END_STREAM, stream, block);
         for (name, frames, expected) in [
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_read_after_the_frames_before_it() {
+    fn frames_before_a_fault_are_still_read() {
         let before = [headers(0, 1, OK), frame(DATA, 0, 1, b"part")].concat();
         let sent = [&before[..], &headers(END_STREAM, 1, OK)].concat();
         let mut stream = FrameCheck::new(&sent[..], 2);
@@ -343,7 +343,7 @@ mod tests {
         assert!(first.starts_with(&before) && first.len() < sent.len());
         for _ in 0..2 {
             let Poll::Ready(Err(error)) = read() else {
-                panic!("more was read");
+                panic!("more than that was read");
             };
             assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         }
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_never_end_are_forgotten() {
+    fn the_number_of_tracked_streams_is_bounded() {
         let mut frames = limited();
         for number in 0..10_000 {
             assert!(passes(&mut frames, &frame(HEADERS, 4, 2 * number + 1, b"")));
@@ -387,7 +387,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_how_frames_are_cut(
+        fn a_fault_is_found_however_frames_are_split(
             kinds in proptest::collection::vec((0..10_u8, 0..8_u8, 0..3_u32, 0..20_usize), 0..30),
             piece in 1..40_usize,
         ) {
@@ -399,7 +399,7 @@ mod tests {
             let passed: usize = sent.chunks(piece).map(|piece| pieces.check(piece)).sum();
             let of_whole = whole.check(&sent);
             prop_assert_eq!(pieces.fault, whole.fault);
-            // Of the frame that shows a fault, smaller pieces pass more on.
+            // Of the frame with the fault, smaller pieces let more through.
             prop_assert!(passed >= of_whole);
             prop_assert!(whole.fault.is_some() || of_whole == sent.len());
         }

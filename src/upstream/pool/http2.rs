@@ -1,4 +1,4 @@
-//! The HTTP/2 connection that all of one worker's requests to one upstream share.
+//! The HTTP/2 connection to one upstream that all requests of a worker share.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -20,8 +20,8 @@ use super::http2_conn::{ConnectOffer, Http2};
 use super::upstream_pool::UpstreamPool;
 
 impl UpstreamPool {
-    /// Waits for a connection that is being opened, as long as one may take to be. Where that
-    /// fails, one of those who wait opens the next.
+    /// Waits for a connection that is being opened, at most as long as opening may take. If that
+    /// fails, one of the waiting requests opens the next.
     pub(crate) async fn http2_opened(&self) -> Result<(), Error> {
         let opening = &self.http2_opening;
         let opened = async {
@@ -40,7 +40,7 @@ impl UpstreamPool {
             })
     }
 
-    /// The connection that is open already.
+    /// The open connection, if any.
     pub(crate) async fn http2(&self) -> Option<Http2> {
         self.retire_outlived_http2();
         let mut connection = self.http2.borrow().clone()?;
@@ -52,15 +52,15 @@ impl UpstreamPool {
         None
     }
 
-    /// Gives a connection no more requests; those under way on it go on.
+    /// Sends no more requests over a connection; those under way continue.
     pub(crate) fn retire_http2(&self, number: u64) {
         self.http2
             .borrow_mut()
             .take_if(|current| current.number == number);
     }
 
-    /// Gives a connection no more requests if it is too old or the upstream's name no longer has its
-    /// address. It closes once those under way have ended.
+    /// Retires a connection that is too old, or whose address the upstream's name no longer has. It
+    /// closes once its requests have ended.
     pub(crate) fn retire_outlived_http2(&self) {
         let upstream = self.state.upstream();
         let mut current = self.http2.borrow_mut();
@@ -74,8 +74,8 @@ impl UpstreamPool {
     ) -> Result<Http2, Error> {
         let upstream = self.state.upstream();
         let head = u32::try_from(upstream.settings.limits.response_head_bytes);
-        // One whose other end is gone without a word would be used until TCP gives it up. An answer
-        // to a PING may take as long as a new connection.
+        // Without it, a connection whose peer vanished would be used until TCP times out. The
+        // answer to a PING may take as long as a new connection.
         let ping = upstream.settings.timeouts.connect;
         let lifetime = stream.lifetime.clone();
         let stream = FrameCheck::new(stream, upstream.settings.limits.interim_responses);
@@ -97,13 +97,13 @@ impl UpstreamPool {
                     None => Poll::Ready(Ok(())),
                 };
                 if polled.is_ready() {
-                    // This wakes the requests that wait for it.
+                    // Wakes the requests that wait for it.
                     *connection = None;
                 }
                 polled
             });
             if let Err(error) = ended.await {
-                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+                tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
             }
             drop(permit);
         });
@@ -117,7 +117,7 @@ impl UpstreamPool {
         };
         self.http2.replace(Some(connection.clone()));
         self.http2_used.set(Instant::now());
-        // It carries the requests of all who wait.
+        // It carries the requests of all waiting clients.
         self.state.freed();
         Ok(connection)
     }

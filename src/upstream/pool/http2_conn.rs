@@ -22,12 +22,13 @@ pub(crate) struct Http2 {
     pub(crate) sender: http2::SendRequest<ReplayBody>,
     /// Unique among those to one upstream.
     pub(crate) number: u64,
-    /// Whether the upstream takes extended CONNECT.
+    /// Whether the upstream supports extended CONNECT.
     pub(crate) connect: Rc<ConnectOffer>,
     pub(crate) lifetime: Lifetime,
 }
 
-/// Whether an upstream takes extended CONNECT ([RFC 8441 §3]): its first SETTINGS tell.
+/// Whether an upstream supports extended CONNECT ([RFC 8441 §3]), which its first SETTINGS frame
+/// announces.
 ///
 /// [RFC 8441 §3]: https://www.rfc-editor.org/rfc/rfc8441#section-3
 pub(crate) struct ConnectOffer(pub(crate) RefCell<Option<Connection>>);
@@ -35,14 +36,14 @@ pub(crate) struct ConnectOffer(pub(crate) RefCell<Option<Connection>>);
 pub(crate) type Connection =
     http2::Connection<TokioIo<FrameCheck<Stream>>, ReplayBody, LocalExecutor>;
 
-/// How long the first SETTINGS are waited for before the upstream counts as one that does not.
+/// How long to wait for the first SETTINGS before assuming that extended CONNECT is not supported.
 pub(crate) const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often they are polled for: hyper does not report their arrival.
+/// How often to poll for them: hyper does not report their arrival.
 pub(crate) const SETTINGS_INTERVAL: Duration = Duration::from_millis(5);
 
 impl ConnectOffer {
-    /// Whether the offer is made, now or soon.
+    /// Whether it is announced, now or within [`SETTINGS_PATIENCE`].
     pub(crate) async fn is_made(&self) -> bool {
         let looked_for = async {
             let is_made = |one: &Connection| one.is_extended_connect_protocol_enabled();
@@ -55,22 +56,22 @@ impl ConnectOffer {
     }
 }
 
-/// Whether such a connection is being opened. Whoever needs one meanwhile waits for it: a crowd
-/// that comes at once, or whose connection was closed, is not to open one each.
+/// Whether a connection is being opened. Requests wait for it, so that many simultaneous requests,
+/// or a connection closed under them, do not open one each.
 pub(crate) struct Opening {
-    /// Whether one connection is enough, as far as is known.
+    /// Whether one connection is expected to be enough.
     pub(crate) is_shared: Cell<bool>,
     pub(crate) under_way: Cell<usize>,
     pub(crate) ended: Notify,
 }
 
-/// Counts a connection as being opened for as long as it lives.
+/// Marks a connection as being opened, as long as it lives.
 pub(crate) struct Begun<'a>(&'a Opening);
 
 impl Opening {
     pub(crate) fn new(settings: &UpstreamSettings) -> Self {
         Self {
-            // Over TLS, only a handshake tells.
+            // Over TLS, only the handshake shows it.
             is_shared: Cell::new(settings.http2 && settings.tls.is_none()),
             under_way: Cell::default(),
             ended: Notify::new(),
@@ -82,7 +83,7 @@ impl Opening {
         Begun(self)
     }
 
-    /// What the last connection speaks, the next one will, too.
+    /// Remembers the last connection's version: the next one will probably use the same.
     pub(crate) fn learned(&self, speaks_http2: bool) -> bool {
         self.is_shared.set(speaks_http2);
         speaks_http2

@@ -1,9 +1,9 @@
 //! One worker's connections to its upstreams.
 //!
-//! A connection is polled by the request that uses it: while it waits for the response's head,
-//! and then by the response's body. No task stands between a client and its upstream, so no
-//! request is handed over or woken across tasks. An idle connection is polled by nobody; whether
-//! the upstream closed it is seen when it is taken up again.
+//! The request that uses a connection polls it: first while it waits for the response's head, then
+//! through the response's body. No task stands between a client and its upstream, so requests never
+//! cross tasks. Idle connections are not polled; a connection that the upstream closed is noticed
+//! when it is taken again.
 
 pub(crate) mod checkout;
 mod frame_check;

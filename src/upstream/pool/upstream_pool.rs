@@ -17,21 +17,21 @@ pub(crate) struct UpstreamPool {
     pub(crate) idle: Rc<IdleConns>,
     pub(crate) http2: RefCell<Option<Http2>>,
     pub(crate) http2_used: Cell<Instant>,
-    /// How many HTTP/2 connections were opened.
+    /// How many HTTP/2 connections have been opened.
     pub(crate) http2_opened: Cell<u64>,
     pub(crate) http2_opening: Opening,
 }
 
-/// What a request finds.
+/// How a request gets its connection.
 enum Place<T> {
-    /// A connection that is open already.
+    /// An open connection.
     Taken(T),
-    /// Room for a new one.
+    /// A permit for a new one.
     Free(ConnPermit),
 }
 
 impl UpstreamPool {
-    /// A connection that is ready for a request, a new one where `fresh` is asked for.
+    /// A connection that is ready for a request; with `fresh`, a new one.
     pub(crate) async fn ready(self: &Rc<Self>, fresh: bool) -> Result<Ready, Error> {
         if !fresh {
             self.http2_opened().await?;
@@ -52,7 +52,7 @@ impl UpstreamPool {
         Ok(Ready::Http1(conn))
     }
 
-    /// The same, for HTTP/1.1 only.
+    /// Likewise, for HTTP/1.1 only.
     pub(crate) async fn http1(self: &Rc<Self>, fresh: bool) -> Result<Box<Http1Conn>, Error> {
         let take = async || self.idle.take();
         match self.place(fresh, take).await? {
@@ -64,7 +64,7 @@ impl UpstreamPool {
         }
     }
 
-    /// A new connection for HTTP/1.1 that nothing was sent on.
+    /// A new, unused connection for HTTP/1.1.
     pub(crate) async fn stream(&self) -> Result<(Stream, ConnPermit), Error> {
         let take = async || None::<std::convert::Infallible>;
         match self.place(true, take).await? {
@@ -76,8 +76,8 @@ impl UpstreamPool {
         }
     }
 
-    /// What `take` finds, unless it has to be `fresh`, or room for a new connection, for which it
-    /// waits.
+    /// What `take` finds, unless a `fresh` one is needed, or else a permit for a new connection,
+    /// waiting for it if necessary.
     async fn place<T>(
         &self,
         fresh: bool,
@@ -97,7 +97,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Waits for a connection that becomes free; one request's wait has one limit.
+    /// Waits for a connection to become free. One limit applies to all waits of a request.
     async fn wait<'a>(&'a self, turn: &mut Option<QueueTurn<'a>>) -> Result<(), Error> {
         if turn.is_none() {
             *turn = Some(self.state.queue()?);
@@ -108,7 +108,7 @@ impl UpstreamPool {
         }
     }
 
-    /// Room for a new connection. If it has to be a new one, an idle one makes room.
+    /// A permit for a new connection. With `fresh`, an idle connection is closed to make room.
     fn connect_permit(&self, fresh: bool) -> Option<ConnPermit> {
         self.state.connect_permit().or_else(|| {
             let makes_room = fresh && self.idle.close_one();
@@ -116,7 +116,7 @@ impl UpstreamPool {
         })
     }
 
-    /// A connection that is open already.
+    /// Takes an open connection.
     async fn take(&self) -> Option<Ready> {
         if self.state.upstream().settings.http2
             && let Some(connection) = self.http2().await
