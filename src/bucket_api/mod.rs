@@ -144,10 +144,7 @@ impl BucketApi {
     fn log_refusal(&self, operation: BucketCorsOperation, id: &str, code: &str) {
         let shows = LOG.with(|log| {
             log.take(0, Instant::now(), |suppressed| {
-                tracing::info!(
-                    suppressed,
-                    "more requests for CORS configurations were refused"
-                );
+                tracing::info!(suppressed, "more requests for CORS configurations refused");
             })
         });
         if shows {

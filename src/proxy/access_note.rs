@@ -1,4 +1,4 @@
-//! What is kept of a request on bytes for its access record.
+//! What a byte-level exchange keeps of its request for the access log.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::telemetry::trace_context::TraceId;
 use crate::telemetry::traces::OpenSpan;
 use crate::upstream::endpoint::Upstream;
 
-/// What is known of a request at its head. The ranges are places in the exchange's head_buf.
+/// What is known of a request from its head. The ranges are places in the exchange's `head_buf`.
 pub(crate) struct AccessNote {
     pub(crate) time: SystemTime,
     pub(crate) address: Option<IpAddr>,
@@ -28,36 +28,36 @@ pub(crate) struct AccessNote {
     pub(crate) span: Option<OpenSpan>,
     pub(crate) trace_id: Option<TraceId>,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
-    /// The method and the headers that a preflight asks for.
+    /// The method and headers that a preflight asks for.
     pub(crate) asked: Option<(Range<usize>, Range<usize>)>,
     pub(crate) tls: bool,
-    /// What the console shows of the decision.
+    /// What the console shows about the decision.
     pub(crate) live: Option<Box<LiveNote>>,
 }
 
 /// How an exchange ended.
 pub(crate) struct ExchangeEnd<'e> {
     pub(crate) status: StatusCode,
-    /// Of the response's body, sent to the client.
+    /// Bytes of the response's body that were sent to the client.
     pub(crate) bytes: u64,
-    /// Who cut it short.
+    /// Which side cut it short.
     pub(crate) cut: Option<BodyCut>,
-    /// Who answered; `None`: we did.
+    /// The upstream that answered; `None`: the proxy itself.
     pub(crate) upstream: Option<&'e Upstream>,
-    /// Who should have answered and did not, and why.
+    /// The upstream that failed to answer, and why.
     pub(crate) failed: Option<(&'e str, UpstreamFailure)>,
     pub(crate) request_id: &'e str,
     pub(crate) verdict: Option<AnswerVerdict>,
 }
 
-/// How a request was answered here.
+/// A request that the proxy answered itself.
 pub(crate) struct Answered<'a> {
     pub(crate) status: StatusCode,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
     pub(crate) verdict: Option<AnswerVerdict>,
-    /// What the console shows of the decision.
+    /// What the console shows about the decision.
     pub(crate) live: Option<&'a LiveNote>,
     pub(crate) request_id: &'a str,
-    /// Of the body.
+    /// Bytes of the body.
     pub(crate) bytes: usize,
 }

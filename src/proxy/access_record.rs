@@ -1,4 +1,4 @@
-//! What the access log records of a request on bytes. If there is a log or a trace, the exchange keeps the
+//! Access log records of byte-level exchanges. If there is a log or a trace, the exchange keeps the
 //! request's logged fields until the response has ended.
 
 use std::net::IpAddr;
@@ -23,7 +23,7 @@ use super::received::ReceivedRequest;
 use super::verdict_basis::VerdictBasis;
 
 impl Proxy {
-    /// The address that a request comes from, as far as its client is trusted to say it.
+    /// The address that a request comes from: the forwarded one if the peer is trusted.
     fn address_behind(&self, request: &ReceivedRequest<'_, '_>) -> Option<IpAddr> {
         let client = request.client;
         if !client.trusted {
@@ -127,7 +127,7 @@ impl Proxy {
         }
     }
 
-    /// Begins a span where the request is recorded.
+    /// Begins a span if the request is recorded.
     pub(crate) fn begin_span(&self, request: &ReceivedRequest<'_, '_>) -> Option<OpenSpan> {
         let tracer = self.tracer.as_ref()?;
         tracer.begin(
@@ -137,7 +137,7 @@ impl Proxy {
         )
     }
 
-    /// Logs a request that was answered here.
+    /// Logs a request that the proxy answered itself.
     pub(crate) fn log_own_answer(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -182,15 +182,16 @@ impl Proxy {
         self.record(&record, span.as_ref(), answered.live);
     }
 
-    /// Whether the console shows a request, as far as is known before its response: those that may turn
-    /// out to be refused, and all CORS requests while somebody watches.
+    /// Whether the console shows a request, as far as is known before its response: requests that
+    /// may turn out to be refused, and all CORS requests while anyone watches.
     pub(crate) fn shows(&self, decision: Decided, basis: &VerdictBasis) -> bool {
         let Some(live) = &self.live else {
             return false;
         };
         let is_denied = decision.is_some_and(|(_, outcome)| outcome.is_err());
         let has_room = match basis {
-            // The upstream decides. Its response is counted where it finds no room.
+            // The upstream decides. If the queue has no room, the response is counted as a dropped
+            // event.
             VerdictBasis::Upstream(_) => return live.has_room_for_others() || live.has_room(),
             VerdictBasis::Decided(verdict) if is_denied || verdict.blocked().is_some() => {
                 live.has_room()
@@ -207,5 +208,5 @@ impl Proxy {
     }
 }
 
-/// What a policy decided.
+/// A policy's decision.
 pub(crate) type Decided = Option<(Kind, Result<(), Reason>)>;

@@ -1,4 +1,4 @@
-//! What to do with an HTTP/1.1 request whose head was read.
+//! What to do with an HTTP/1.1 request after reading its head.
 
 use crate::http1::request_head::Framing;
 
@@ -6,20 +6,20 @@ use super::exchange::Exchange;
 
 /// What to do with the bytes that a client sent.
 pub enum Action {
-    /// Wait for more: the request's head is not complete.
+    /// Wait for more bytes: the request's head is incomplete.
     More,
     /// Write what is in the output, then continue after the request, or close.
     Answered {
-        /// How many bytes the request was.
+        /// The length of the request in bytes.
         consumed: usize,
-        /// Whether the connection ends with the answer.
+        /// Whether the connection closes after the response.
         close: bool,
     },
     /// Carry out an exchange; the request's body follows the head.
     Exchange {
-        /// How many bytes the head was.
+        /// The length of the head in bytes.
         consumed: usize,
-        /// What is to be carried out.
+        /// The exchange.
         exchange: Exchange,
     },
     /// Serve this one request as a header map and a body.
@@ -29,12 +29,12 @@ pub enum Action {
 /// A request to serve as a header map and a body; its head is valid.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderMapRequest {
-    /// How many bytes the head is.
+    /// The length of the head in bytes.
     pub head: usize,
     /// How its body is framed.
     pub framing: Framing,
-    /// Whether it asks to leave HTTP.
+    /// Whether it asks to switch protocols.
     pub has_upgrade: bool,
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after it.
     pub closes: bool,
 }

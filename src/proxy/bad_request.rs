@@ -1,5 +1,6 @@
-//! The answer to a head that is no request, or too large for one: it is told to whoever can be
-//! made out as its sender, so that an allowed page can read why, and logged like any other.
+//! Answers a head that is invalid or too large. The response gets the policy's CORS fields if the
+//! sender can be determined, so that an allowed page can read why, and the request is logged like
+//! any other.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,23 +24,24 @@ use super::verdict_basis::VerdictBasis;
 use super::{Proxy, own_response};
 
 thread_local! {
-    /// A worker is a thread.
+    /// One per worker, because a worker is a thread.
     static LIMITER: LogLimiter<1> = LogLimiter::default();
 }
 
 impl Proxy {
-    /// The answer to a client that did not send the whole of a head in time, but `bytes`.
+    /// Answers a client that sent only `bytes` of a head in time.
     pub fn refuse_slow_head(&self, bytes: &[u8], client: Client, out: &mut Vec<u8>) {
         self.refuse_bytes(&Error::RequestHeadTimeout, bytes, client, b"", out);
     }
 
-    /// The answer to a client whose head is not whole, and of which `bytes` were kept, when there is no
-    /// room to keep them.
+    /// Answers a client whose incomplete head, of which `bytes` arrived, exceeds the memory for
+    /// such heads.
     pub fn refuse_unfinished_head(&self, bytes: &[u8], client: Client, out: &mut Vec<u8>) {
         self.refuse_bytes(&Error::UnfinishedHead, bytes, client, b"", out);
     }
 
-    /// Adds the answer to what `bytes` begin with to `out`; `lines` are added to its fields.
+    /// Appends to `out` the answer to a refused head that begins with `bytes`, with `lines` among
+    /// its fields.
     #[cold]
     pub(super) fn refuse_bytes(
         &self,
@@ -50,7 +52,7 @@ impl Proxy {
         out: &mut Vec<u8>,
     ) {
         let start = Instant::now();
-        // An unknown host has a line of its own.
+        // An unknown host is logged elsewhere.
         if !matches!(error, Error::UnknownHost) {
             log(error, bytes, client, start);
         }
@@ -59,7 +61,7 @@ impl Proxy {
         let held = self.snapshot();
         let mut response = self.refuse_head(error, &held.0, &parts, client);
         if !lines.is_empty() {
-            // They say it.
+            // `lines` include it.
             response.headers_mut().remove(CONNECTION);
         }
         self.count(&self.unrouted, &parts.method, response.status(), start);
@@ -90,45 +92,45 @@ impl Proxy {
     }
 }
 
-/// Logs a refused head, unless there were enough lines of those.
+/// Logs a refused head, at a limited rate.
 fn log(error: &Error, bytes: &[u8], client: Client, now: Instant) {
     if LIMITER.with(|limiter| limiter.take(0, now, tell)) {
         let client = client.address.map(tracing::field::display);
-        tracing::info!(client, %error, hint = hint(bytes), "a request head was refused");
+        tracing::info!(client, %error, hint = hint(bytes), "request head refused");
     }
 }
 
-/// Logs how many refused heads had no line. Call it regularly.
+/// Logs how many refused heads were not logged. Call it regularly.
 pub(super) fn summarise(now: Instant) {
     LIMITER.with(|limiter| limiter.summarise(now, |_, suppressed| tell(suppressed)));
 }
 
 fn tell(suppressed: u64) {
-    tracing::info!(suppressed, "more request heads were refused");
+    tracing::info!(suppressed, "more request heads refused");
 }
 
-/// What to do about bytes that belong to another protocol.
+/// Advice for bytes that belong to another protocol.
 fn hint(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"\x16\x03") {
         Some(
-            "the client speaks TLS to a listener without it: use http://, or set tls on the listener",
+            "the client uses TLS on a listener without it: use http://, or set tls on the listener",
         )
     } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
-        Some("a PROXY protocol header came first: set proxy_protocol = true on the listener")
+        Some("the client sent a PROXY protocol header: set proxy_protocol = true on the listener")
     } else {
         None
     }
 }
 
-/// What is known of a refused head as a request; its method is `-` where it has none. Where its
-/// target is none, it has no host either: which policy it is under depends on both.
+/// What is known of a refused head, as a request. Without a method, its method is `-`. With an
+/// invalid target, it has no host either, because the policy depends on both.
 fn parts(head: &PartialHead<'_>) -> request::Parts {
     let mut request = Request::new(());
     *request.version_mut() = head.version;
     *request.headers_mut() = head.fields.clone();
     let method = Method::from_bytes(head.method).or_else(|_| Method::from_bytes(b"-"));
     *request.method_mut() = method.unwrap_or_default();
-    // A query, which may be the very part that is too long, does not choose a route.
+    // The query does not choose a route, and may be the part that is too long.
     let path = head.target.split(|&byte| byte == b'?').next();
     match Uri::try_from(path.unwrap_or_default()) {
         Ok(path) => *request.uri_mut() = path,
@@ -139,7 +141,7 @@ fn parts(head: &PartialHead<'_>) -> request::Parts {
     request.into_parts().0
 }
 
-/// What the access log says of it, whom it comes from and how long it took apart.
+/// The access log's record, without the client's address and the duration.
 fn record<'r>(
     head: &'r PartialHead<'_>,
     parts: &'r request::Parts,

@@ -1,4 +1,4 @@
-//! Why a response's body breaks off.
+//! Why a response's body ends early.
 
 use std::io;
 
@@ -8,23 +8,23 @@ use crate::telemetry::upstream_log;
 use crate::upstream::balance::InFlight;
 use crate::upstream::body_error::RequestBodyError;
 
-/// Why a response's body is cut short. The client sees it cut: its connection (HTTP/1.1) or its
-/// stream (HTTP/2) ends without the body's end.
+/// Why a response's body is cut short. The client notices it: its connection (HTTP/1.1) or stream
+/// (HTTP/2) ends before the body does.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The upstream's connection failed in the middle of it.
-    #[error("the upstream's response broke off")]
+    /// The upstream's connection failed during the body.
+    #[error("the upstream's response was interrupted")]
     Upstream(#[source] io::Error),
     /// The upstream stopped sending.
-    #[error("nothing came for route.timeouts.body_idle_seconds (0 turns this limit off)")]
+    #[error("no data arrived for route.timeouts.body_idle_seconds (0 disables this limit)")]
     Idle,
-    /// The request's body, which was still being sent, failed.
-    #[error("the request's body failed while the response came")]
+    /// The request's body failed while it was still being sent.
+    #[error("the request's body failed during the response")]
     Request(#[source] RequestBodyError),
 }
 
 impl BodyError {
-    /// As the access log says it.
+    /// The access log's name for it.
     pub(crate) fn cut(&self) -> BodyCut {
         match self {
             Self::Upstream(_) => BodyCut::Upstream,
@@ -34,7 +34,7 @@ impl BodyError {
     }
 }
 
-/// Logs a response of `in_flight`'s upstream that was cut, and counts it as a failure with `failures`.
+/// Logs that a response of `in_flight`'s upstream was cut short, and counts it in `failures`.
 pub(crate) fn note_cut(
     in_flight: &InFlight,
     failures: Option<&UpstreamFailures>,
@@ -42,7 +42,7 @@ pub(crate) fn note_cut(
 ) {
     let upstream = in_flight.upstream();
     upstream_log::log(UpstreamFailure::Body, || {
-        tracing::warn!(%upstream, %error, "an upstream's response was cut");
+        tracing::warn!(%upstream, %error, "upstream response cut short");
     });
     if let Some(failures) = failures {
         failures.count(UpstreamFailure::Body);

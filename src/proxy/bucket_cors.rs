@@ -1,8 +1,7 @@
 //! Requests for a bucket's CORS configuration: GetBucketCors, PutBucketCors, DeleteBucketCors.
 //!
-//! On a route with a policy they never reach the upstream: its store would keep rules that nothing
-//! applies, or read the request as another one. `rclone serve s3` ignores the query and deletes the
-//! bucket.
+//! On a route with a policy, they never reach the upstream. It would store rules that nothing
+//! applies, or misread the request: `rclone serve s3` ignores the query and deletes the bucket.
 
 use std::path::Path;
 use std::time::Instant;
@@ -32,10 +31,10 @@ thread_local! {
     static LOG: LogLimiter<1> = LogLimiter::default();
 }
 
-/// Whether a request is for the CORS configuration of a bucket: S3 reads a `cors` in the query of a
-/// bucket as that, whatever its value and place.
+/// Whether a request is for a bucket's CORS configuration: for S3, any `cors` in the query of a
+/// bucket makes it one, whatever its value and place.
 ///
-/// So is each request that only some stores read as that: none of them may get it.
+/// This includes requests that only some stores read that way, because no store may get them.
 pub(super) fn is_asked_for(
     method: &Method,
     origin_form: &str,
@@ -55,7 +54,7 @@ pub(super) fn is_asked_for(
     }
 }
 
-/// GET, PUT or DELETE, in any case: some servers do not look at it.
+/// GET, PUT or DELETE, in any letter case, because some servers ignore the case.
 fn may_ask(method: &Method) -> bool {
     let methods = [Method::GET, Method::PUT, Method::DELETE];
     methods.contains(method)
@@ -64,18 +63,18 @@ fn may_ask(method: &Method) -> bool {
             .any(|known| known.as_str().eq_ignore_ascii_case(method.as_str()))
 }
 
-/// Whether a path names a bucket and no key.
+/// Whether a path names a bucket without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NamesBucket {
     Yes,
     No,
-    /// It does where the path names the bucket, and not where the host does.
+    /// Yes if buckets are named in the path; no if they are named in the host.
     Perhaps,
-    /// To some stores it does, or it names another bucket; and why.
+    /// Ambiguous: some stores read it that way, or it names another bucket; with the reason.
     Unclear(&'static str),
 }
 
-const NO_KEY: &str = "nothing but separators, dots or parameters follows the bucket's name";
+const NO_KEY: &str = "only separators, dots or parameters follow the bucket name";
 
 impl NamesBucket {
     fn of(path: &str, found: &FoundRoute<'_>) -> Self {
@@ -87,7 +86,7 @@ impl NamesBucket {
         Self::by(path, addressing, found.is_below)
     }
 
-    /// `is_below`: the host names a bucket where `addressing` reads hosts.
+    /// `is_below`: the host names a bucket if `addressing` allows buckets in hosts.
     fn by(target: &str, addressing: Option<Addressing>, is_below: bool) -> Self {
         let path = target.strip_prefix('/').unwrap_or(target);
         if path.is_empty() {
@@ -111,7 +110,7 @@ impl NamesBucket {
         }
     }
 
-    /// Where the path names the bucket.
+    /// If the path names the bucket.
     fn in_path(path: &str) -> Self {
         match path.split_once('/') {
             None | Some((_, "")) => Self::Yes,
@@ -121,16 +120,16 @@ impl NamesBucket {
     }
 }
 
-/// A host that says nothing of a bucket.
+/// A host that names no bucket.
 const ANY_HOST: MatchedHost<'static> = MatchedHost {
     below: None,
     is_canonical: true,
 };
 
-/// Whether some store finds `cors` among the names of a query.
+/// Whether any store finds `cors` among the names of a query.
 ///
-/// Stores decode names; Ceph does so before it looks for `=`, and ignores a second `?`. Old ones split
-/// at `;`, too.
+/// Stores decode names. Ceph does so before it looks for `=`, and ignores a second `?`. Old stores
+/// also split at `;`.
 fn has_cors(query: &str) -> bool {
     let query = query.trim_start_matches('?');
     query.split(['&', ';']).any(|pair| {
@@ -148,8 +147,8 @@ fn has_name(query: &str, name: &str) -> bool {
     })
 }
 
-/// Whether a page reads an object, with `?cors` to get past a cache: S3's clients sign, and send
-/// none of these fields.
+/// Whether a page reads an object, using `?cors` to bypass a cache. S3 clients sign their requests
+/// and send none of these fields.
 fn is_of_a_page(query: &str, fields: &(impl Fields + ?Sized)) -> bool {
     let has = |name: &HeaderName| fields.field_values(name).next().is_some();
     let is_signed = has(&AUTHORIZATION)
@@ -201,7 +200,8 @@ impl Proxy {
         own_response::of_api(response.status, response.document, id)
     }
 
-    /// The answer where a route has no `cors_api`: where the configuration is, and how to enable the API.
+    /// The answer on a route without `cors_api`: where the configuration is, and how to enable the
+    /// API.
     fn refuse_bucket_cors(&self, method: &Method, found: &FoundRoute<'_>) -> Response<Body> {
         let id = self.ids.next();
         let file = found
@@ -211,7 +211,7 @@ impl Proxy {
         let directory = buckets.and_then(|buckets| buckets.directory.as_deref());
         LOG.with(|log| {
             let shows = log.take(0, Instant::now(), |suppressed| {
-                tracing::warn!(suppressed, "more requests for CORS configurations were refused");
+                tracing::warn!(suppressed, "more requests for CORS configurations refused");
             });
             if shows {
                 tracing::warn!(
@@ -219,7 +219,7 @@ impl Proxy {
                     id = id.as_str(),
                     %method,
                     file = file.map(tracing::field::debug),
-                    "a request for a bucket's CORS configuration was refused: the route has no `cors_api`"
+                    "request for a bucket's CORS configuration refused: the route has no `cors_api`"
                 );
             }
         });
@@ -227,7 +227,7 @@ impl Proxy {
     }
 }
 
-/// 405: the client learns the name of the file, and not where it is.
+/// A 405 response. The client learns the name of the file, but not its path.
 fn refusal(file: Option<&Path>, directory: Option<&Path>, id: RequestId) -> Response<Body> {
     let name = |path: Option<&Path>| {
         let name = path.and_then(Path::file_name);
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_that_some_store_reads_as_cors_is_known() {
+    fn every_spelling_of_cors_is_recognised() {
         for (query, expected) in [
             ("cors", true),
             ("cors=", true),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_known_in_any_case() {
+    fn methods_are_recognised_in_any_letter_case() {
         for (method, expected) in [
             ("GET", true),
             ("put", true),
@@ -353,7 +353,7 @@ mod tests {
         }
     }
 
-    /// Whether a store that works in these steps reads a bucket and no key from a path.
+    /// Whether a store that normalizes paths with these steps reads a bucket and no key.
     fn is_bucket_to_a_store(path: &str, merges: bool, resolves: bool) -> bool {
         let decoded: Vec<u8> = percent_decode_str(path).collect();
         let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
@@ -370,9 +370,9 @@ mod tests {
     }
 
     proptest! {
-        /// No path reaches a store that reads it as a bucket.
+        /// Whatever a store's steps, no path to a bucket counts as an object.
         #[test]
-        fn no_path_to_a_bucket_is_taken_for_an_object(
+        fn no_path_to_a_bucket_counts_as_an_object(
             pieces in proptest::collection::vec(
                 proptest::sample::select(vec!["/", "b", "k", ".", "..", "%2f", "%5c", "%2e", "\\"]), 0..7),
             merges: bool,

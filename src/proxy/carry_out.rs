@@ -1,4 +1,4 @@
-//! One exchange: a request to the upstream, its response back.
+//! Carries out one exchange: forwards a request to the upstream and its response to the client.
 
 use std::future::poll_fn;
 use std::io;
@@ -28,33 +28,33 @@ use super::exchange::Exchange;
 use super::log_guard::client_left;
 use super::running_exchange::{ConnFate, ExchangeFailure, RunningExchange};
 
-/// Bodies up to this size, in bytes, are copied behind their head, so that one piece is written.
+/// Bodies up to this size, in bytes, are copied after their head, so that both are written at once.
 const COPIED: usize = 16 * 1024;
 
-/// A response whose head, and what came with it, was written to the client.
+/// A response whose head, and the body bytes that came with it, were written to the client.
 struct Reply {
-    /// What is still to come.
+    /// The rest of the body.
     left: BodyReader,
     /// Whether the upstream's connection can carry another exchange after the body.
     is_upstream_free: bool,
-    /// Whether the client's connection ends with it.
+    /// Whether the client's connection closes after it.
     closes: bool,
-    /// What the client's connection did not take.
+    /// What the client's connection did not accept yet.
     unwritten: Vec<u8>,
-    /// Whether the upstream asks for credentials that are for the connection.
+    /// Whether the upstream asks for credentials that authenticate the connection.
     authenticates_connection: bool,
-    /// What the upstream sent behind a response that switched to another protocol; `None`: it did
-    /// not.
+    /// What the upstream sent after a response that switched protocols; `None`: it did not switch.
     switched: Option<Vec<u8>>,
 }
 
 impl Proxy {
-    /// Carries out an exchange. `ahead` has what the client sent behind the request's head, and
-    /// afterwards what it sent behind the request. `bound` is the upstream's connection that belongs
-    /// to this client's. `closing` is asked when the response goes out:
-    /// whether the connection ends with it.
+    /// Carries out an exchange. `ahead` holds what the client sent after the request's head, and
+    /// afterwards what it sent after the request. `bound` is the upstream connection that belongs
+    /// to this client's connection. `closing` is called when the response is written, and returns
+    /// whether the connection closes after it.
     ///
-    /// No `async fn`, which would hold its arguments twice: the future is allocated for each request.
+    /// Not an `async fn`, which would store its arguments twice: the future is allocated for each
+    /// request.
     pub fn carry_out<'c, C: ClientStream>(
         &'c self,
         exchange: &'c Exchange,
@@ -97,7 +97,7 @@ impl Proxy {
         }
     }
 
-    /// Takes back what an exchange took along.
+    /// Takes back the resources that an exchange borrowed.
     pub fn take_back(&self, exchange: Exchange) {
         self.buffers.give_back(exchange.head_buf);
     }
@@ -107,7 +107,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     async fn run(&mut self) -> Result<ConnFate, ExchangeFailure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
         let client = self.exchange.client;
-        // Boxed, as all that is rare: a request's future is allocated for each request.
+        // Boxed, like everything rare: the future is allocated for each request.
         let mut tries = None;
         let new_tries = || Box::new(Tries::of(client));
         let ready = self.take_bound();
@@ -129,12 +129,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     }
                     break reply;
                 }
-                // The upstream closed a kept-alive connection at the moment that it was used
-                // again: once more, on a new one (RFC 9112 §9.3.1).
+                // The upstream closed a kept-alive connection just as it was used again: one more
+                // try, on a new connection (RFC 9112 §9.3.1).
                 Err(failure) if failure.allows_another_try(self.exchange) => {
                     let tries = tries.get_or_insert_with(new_tries);
                     tries.stale.push(in_flight.upstream().id);
-                    // It has a place that the new one may need.
+                    // Its place may be needed for the new one.
                     drop(conn);
                     let again = Box::pin(pool.checkout_http1(upstreams, tries));
                     (in_flight, conn) = again.await.map_err(ExchangeFailure::Final)?;
@@ -161,24 +161,24 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             return Ok(Box::pin(self.tunnel(conn, unwritten, first)).await);
         }
         let limit = in_flight.upstream().settings.timeouts.body_idle;
-        // Until the client has all of it.
+        // Until the client has everything.
         self.cut = Some(BodyCut::Client);
         if !left.is_ended() || !unwritten.is_empty() {
             let moved = self.download(left, unwritten, &mut conn, limit);
             if let Err(broken) = Box::pin(moved).await {
                 self.cut = Some(broken.cut());
                 self.note_broken_body(&in_flight, &broken);
-                // Cut: the client must not take what it has for the whole.
+                // Cut, so that the client does not treat the part as the whole.
                 return Ok(self.cut());
             }
             self.now = Instant::now();
         }
         if self.client.tcp().is_none() {
-            // What is between us and the socket (TLS) may hold something back.
+            // TLS may hold data back above the socket.
             self.deadline.set(due(limit));
             let flushed = Box::pin(write_all(self.client, b"", self.deadline, None)).await;
             flushed.map_err(|_| ExchangeFailure::ClientLeft)?;
-            // The client may have taken its time.
+            // The client may have been slow.
             self.now = Instant::now();
         }
         self.cut = None;
@@ -189,12 +189,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         }
         Ok(match closes {
             false => ConnFate::On(self.now),
-            // Whether the client is still sending is not known.
+            // The client may still be sending.
             true => ConnFate::Refused,
         })
     }
 
-    /// The connection that belongs to this client's, if the request goes to its upstream.
+    /// The upstream connection that belongs to this client's connection, if it leads to one of the
+    /// route's upstreams.
     fn take_bound(&mut self) -> Option<(InFlight, Box<Http1Conn>)> {
         let bound = self.bound.as_deref_mut()?;
         let in_flight = bound.in_flight_for(&self.route.upstreams, self.exchange.client)?;
@@ -203,14 +204,14 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         Some((in_flight, conn))
     }
 
-    /// Ends the connection of a client in the middle of a response's body. Where the end of the
-    /// connection would be the body's, it is reset.
+    /// Closes a client's connection in the middle of a response's body. If the end of the
+    /// connection would also end the body, the connection is reset instead.
     fn cut(&self) -> ConnFate {
         if self.exchange.coding() == Coding::Chunks {
             return ConnFate::Ends;
         }
         if let Some(tcp) = self.client.tcp() {
-            // What fails here fails because the client is gone.
+            // A failure here means that the client is gone.
             let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
         }
         ConnFate::Cut
@@ -222,7 +223,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         conn: &mut Http1Conn,
     ) -> Result<Reply, ExchangeFailure> {
         let mut received = PartialResponse::nothing(self.exchange.interim());
-        // What an earlier try left of an interim response goes first.
+        // The rest of an earlier try's interim response goes first.
         received.passed_on = std::mem::take(&mut self.untaken);
         let answered = self.ask(in_flight, conn, &mut received).await;
         self.untaken = received.passed_on;
@@ -240,7 +241,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut is_sent = true;
         let limit = self.now + response_head;
         self.deadline.set(limit.into());
-        // What may be sent but once goes the careful way.
+        // A request that must not be repeated takes the careful path.
         if exchange.is_repeatable() {
             let head = exchange.head_for(in_flight.upstream());
             let sent = conn.send(&head, self.deadline).await;
@@ -269,7 +270,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         Ok(reply)
     }
 
-    /// Reads a response's head, writes it for the client with what came of the body.
+    /// Reads a response's head and writes it for the client, with the body bytes that came with it.
     fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -284,7 +285,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,
             may_repeat: conn.is_reused && exchange.is_repeatable(),
-            // Before the request's end, what comes next is not of the other protocol.
+            // Before the end of the request, the next bytes do not belong to the other protocol.
             may_switch: exchange.upgrades && !must_close,
         };
         let closes = must_close || exchange.closes || (self.closing)();
@@ -306,7 +307,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     switched: Some(rest.to_vec()),
                 });
             }
-            // The end of the connection is the body's.
+            // The end of the connection ends the body.
             let closes = closes || is_unsized(head) && exchange.is_http10;
             let client_head = exchange.client_head(self.route, closes);
             write_for_client(head, &client_head, out);
@@ -331,7 +332,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             };
             Ok(Reply {
                 left,
-                // What comes behind a response is no response to anything.
+                // Bytes after a response belong to no request.
                 is_upstream_free: !head.closes && rest.is_empty(),
                 closes,
                 unwritten: unwritten.map_err(|_| ExchangeFailure::ClientLeft)?,
@@ -342,8 +343,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         answered.map(|answered| answered.map_err(|no_reply| failure(no_reply, in_flight, conn))?)
     }
 
-    /// Reads what the client sends before it was answered, up to a bound. Ready when it sends no
-    /// more, though it may still read (RFC 9112 §9.6), or with an error when it has left.
+    /// Reads what the client sends before its request is answered, up to a limit. Ready when the
+    /// client sends no more, although it may still read (RFC 9112 §9.6), or with an error when it
+    /// has left.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ahead.len() < READ_AHEAD {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
@@ -358,7 +360,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         Poll::Pending
     }
 
-    /// Gives the client what it takes of interim responses.
+    /// Writes as much of the interim responses to the client as it accepts.
     pub(crate) fn pass_on(
         &mut self,
         cx: &mut Context<'_>,

@@ -12,11 +12,11 @@ use super::received::ReceivedRequest;
 pub(crate) enum Question<'r> {
     /// Nothing: it is not a CORS request.
     NotCors,
-    /// A preflight as browsers send it.
+    /// A preflight in the form that browsers send.
     Preflight(CorsRequest<'r>),
-    /// Any other CORS request whose fields are each there once.
+    /// Any other CORS request with at most one line for each CORS field.
     Actual(CorsRequest<'r>),
-    /// A question that browsers do not ask: these fields decide it.
+    /// A request that browsers do not send; these fields decide it.
     Unusual(HeaderMap),
 }
 
@@ -32,7 +32,7 @@ impl<'r> Question<'r> {
         let (Ok(origin), Ok(method), Ok(headers)) = once else {
             return Self::unusual(request);
         };
-        // An empty origin is none.
+        // An empty origin counts as none.
         let origin = origin.filter(|origin| !origin.is_empty());
         let asks_as_s3 = is_options && semantics == Semantics::S3Exact;
         let Some(origin) = origin else {
@@ -69,7 +69,7 @@ impl<'r> Question<'r> {
             ACCESS_CONTROL_REQUEST_HEADERS,
         ] {
             for value in request.head.fields.field_values(&name) {
-                // What the parser lets through is a field value.
+                // The parser lets only valid values through.
                 if let Ok(value) = HeaderValue::from_bytes(value) {
                     fields.append(name.clone(), value);
                 }

@@ -1,4 +1,4 @@
-//! What is counted and logged of a request, on the request path: kept handles, no look-ups.
+//! Counts and logs requests on the request path: with handles, without lookups.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::telemetry::live::LiveNote;
 use super::state::FoundRoute;
 use super::{Proxy, header_map};
 
-/// What counts and logs say of a request whose head is a map of fields.
+/// The description of a denied request with a header map, for counts and logs.
 pub(crate) fn denied_request_of<'r>(
     kind: Kind,
     request: &'r request::Parts,
@@ -46,16 +46,16 @@ pub(crate) fn denied_request_of<'r>(
     }
 }
 
-/// What is made of a refusal.
+/// What a refusal adds to the response and the console.
 pub(crate) struct DenialNotes {
-    /// `X-S3Cors-Reason`, where the route wants it.
+    /// `X-S3Cors-Reason`, if the route enables it.
     pub(crate) reason: Option<HeaderValue>,
     /// For the console.
     pub(crate) live: Option<Box<LiveNote>>,
 }
 
 impl DenialNotes {
-    /// Adds the field to a head of bytes.
+    /// Appends the field to a head.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         if let Some(reason) = &self.reason {
             write_line(REASON_FIELD.as_bytes(), reason.as_bytes(), out);
@@ -94,7 +94,7 @@ impl Proxy {
         }
     }
 
-    /// What the console shows of an allowed request, if somebody watches.
+    /// What the console shows about an allowed request, if anyone watches.
     pub(crate) fn note_allowed<'r>(
         &self,
         found: &FoundRoute<'_>,
@@ -109,8 +109,8 @@ impl Proxy {
         })
     }
 
-    /// Counts a refusal and logs it, a few a second. `request_id` is empty where the client does not
-    /// get one. Returns what the client and the console get of it.
+    /// Counts a refusal, and logs it at a limited rate. `request_id` is empty if the client gets
+    /// none. Returns what the client and the console get.
     pub(crate) fn count_denied(
         &self,
         found: &FoundRoute<'_>,
@@ -144,7 +144,7 @@ impl Proxy {
         }
     }
 
-    /// Counts a preflight's refusal where no route serves its host, and logs it like others.
+    /// Counts and logs the refusal of a preflight for a host without a route.
     #[cold]
     pub(crate) fn count_unrouted(
         &self,

@@ -1,13 +1,13 @@
-//! The `Date` line of responses that are made here.
+//! The `Date` line of the proxy's own responses.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// `Date` as the last field of a head, and the head's end; formatted once a second.
+/// `Date` as the last field of a head, with the head's end; formatted once a second.
 #[derive(Debug, Default)]
 pub(crate) struct DateLine(RefCell<Option<Second>>);
 
-/// A second as text, and when it is over.
+/// A second as text, and when it ends.
 #[derive(Debug)]
 pub(crate) struct Second {
     text: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Dispatches an HTTP/1.1 request by its head: it is answered, forwarded on bytes, or handed to
+//! Dispatches an HTTP/1.1 request by its head: it is answered, forwarded as bytes, or handed to
 //! `server::http1_server`.
 
 use std::rc::Rc;
@@ -31,8 +31,9 @@ use super::verdict_basis::{AnyOrigin, VerdictBasis};
 use super::{Proxy, bucket_cors, verdict_basis};
 
 impl Proxy {
-    /// Reads the request that `bytes` begin with and does what can be done at once; `out` is
-    /// written to. With `closing`, the connection ends with the next response.
+    /// Reads the request that `bytes` begin with, and does everything that needs no waiting;
+    /// responses are written to `out`. With `closing`, the connection closes after the next
+    /// response.
     pub fn handle_head(
         &self,
         bytes: &[u8],
@@ -75,7 +76,7 @@ impl Proxy {
         }
     }
 
-    /// Finds the route and the policy of a request, decides, and says what to do with it.
+    /// Finds the route and policy of a request, and decides what to do with it.
     fn dispatch(
         &self,
         head: &RequestHead<'_, '_>,
@@ -105,7 +106,7 @@ impl Proxy {
         let Some(policy) = found.policy else {
             return Ok(self.forward_bytes(&request, &found, &held, marking, out));
         };
-        // Rare, and with a body that is read here: on a map of fields.
+        // Rare, and reads the request's body: handled as a header map.
         if request.method != Method::OPTIONS
             && request.target.path().len() < request.target.origin_form.len()
             && bucket_cors::is_asked_for(
@@ -188,13 +189,13 @@ impl Proxy {
         };
         marking.marks = Some(Marks { vary, replaced });
         if request.target.origin_form == "*" {
-            // `OPTIONS *` is about the proxy, not about a resource.
+            // `OPTIONS *` addresses the proxy, not a resource.
             return Ok(self.answer_own_options(&request, &found, marking, out));
         }
         Ok(self.forward_bytes(&request, &found, &held, marking, out))
     }
 
-    /// Writes the fields beyond CORS of a response that no rule matched; says which.
+    /// Writes the fields beyond CORS of a response without a matching rule; returns which they are.
     fn write_unmatched(&self, policy: &RoutePolicy, head_buf: &mut Vec<u8>) -> ReplacedFields {
         if !policy.policy.extends_unmatched() {
             return ReplacedFields::default();
@@ -203,7 +204,7 @@ impl Proxy {
         policy.policy.write_unmatched(head_buf)
     }
 
-    /// Writes the reason of a refusal, where the route wants it.
+    /// Writes the reason of a refusal, if the route enables it.
     fn write_reason(&self, notes: &DenialNotes, head_buf: &mut Vec<u8>) {
         if notes.reason.is_some() {
             if head_buf.capacity() == 0 {
@@ -314,8 +315,8 @@ fn single(request: &ReceivedRequest<'_, '_>) -> Action {
     })
 }
 
-/// Writes the fields that a policy sets on a response, `Vary` apart; says which of them are beyond
-/// CORS.
+/// Writes the fields that a policy sets on a response, except for `Vary`; returns which of them are
+/// beyond CORS.
 fn write_marks(policy: &RoutePolicy, decision: Decision<'_>, out: &mut Vec<u8>) -> ReplacedFields {
     let mut fields = HeaderMap::new();
     policy.policy.mark(decision, &mut fields);
@@ -327,23 +328,23 @@ fn write_marks(policy: &RoutePolicy, decision: Decision<'_>, out: &mut Vec<u8>) 
 }
 
 impl Route {
-    /// Whether HTTP/1.1 is spoken to whichever of its upstreams.
+    /// Whether all of its upstreams use HTTP/1.1.
     fn speaks_only_http1(&self) -> bool {
         let mut upstreams = self.upstreams.iter();
         upstreams.all(|upstream| !upstream.settings.http2)
     }
 }
 
-/// What becomes of `Host` on its way.
+/// What `Host` becomes.
 #[derive(Clone, Copy, Debug)]
 enum HostLine<'b> {
     Stays,
     Is(&'b [u8]),
-    /// The authority of the upstream that is chosen.
+    /// The authority of the chosen upstream.
     OfUpstream,
 }
 
-/// Writes the head that the upstream gets. Gives the place where `Host` is still to be put.
+/// Writes the head for the upstream. Returns the place where `Host` must still be inserted.
 fn write_for_upstream(
     request: &ReceivedRequest<'_, '_>,
     edit: &RequestEdit<'_>,
@@ -376,7 +377,7 @@ fn write_for_upstream(
 }
 
 impl Proxy {
-    /// Counts a response at its head, which came `now`.
+    /// Counts a response when its head arrives, at `now`.
     pub(crate) fn count_exchange(
         &self,
         exchange: &Exchange,

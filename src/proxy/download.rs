@@ -1,4 +1,4 @@
-//! A response's body on its way to the client: moved as it comes, and never held whole.
+//! Streams a response's body to the client, without ever holding all of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,30 +19,30 @@ use crate::upstream::http1_conn::Http1Conn;
 
 use super::running_exchange::RunningExchange;
 
-/// As much as is read at once for somebody who did not take all that was there, in bytes.
+/// How much is read at once for a client that did not accept everything, in bytes.
 pub(crate) const SMALLEST_PIECE: usize = 16 * 1024;
 
-/// How long a response may be silent before a client that sends no more is taken to have left.
+/// How long a response may be silent before a client that sends no more is presumed gone.
 const LEFT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Why a response's body breaks off. The client sees it cut.
+/// Why a response's body ends early. The client notices it.
 #[derive(Debug)]
 pub(crate) enum Broken {
-    /// The upstream's connection failed or ended in the middle of it.
+    /// The upstream's connection failed or ended during the body.
     Upstream(io::Error),
-    /// What the upstream sends is no chunk.
+    /// The upstream sent an invalid chunk.
     Chunk,
     /// The upstream stopped sending.
     Idle {
-        /// Whether it had said how much it would send: then it owes the rest.
+        /// Whether the body's length is known, so that data is missing.
         owes: bool,
     },
-    /// The client left, or stopped taking.
+    /// The client left, or stopped reading.
     Client,
 }
 
 impl Broken {
-    /// As the access log says it.
+    /// The access log's name for it.
     pub(crate) fn cut(&self) -> BodyCut {
         match self {
             Self::Upstream(_) | Self::Chunk => BodyCut::Upstream,
@@ -53,7 +53,7 @@ impl Broken {
 }
 
 impl<C: ClientStream> RunningExchange<'_, C> {
-    /// Moves the rest of a response's body to the client; `unwritten` goes first.
+    /// Streams the rest of a response's body to the client, after `unwritten`.
     pub(crate) async fn download(
         &mut self,
         mut left: BodyReader,
@@ -65,7 +65,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         loop {
             self.deadline.set(due(limit));
             if !unwritten.is_empty() {
-                // A client may be slow, as long as it takes something.
+                // A client may be slow as long as it accepts something.
                 let renewed = Some(limit);
                 let _held = self.proxy.untaken.hold(unwritten.len());
                 let written = write_all(self.client, &unwritten, self.deadline, renewed).await;
@@ -92,7 +92,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             piece = self.proxy.untaken.piece(piece, SMALLEST_PIECE);
             let mut has_left = false;
             let moved = poll_fn(|cx| {
-                // While the upstream is waited for, the client may take what it did not at once.
+                // While waiting for the upstream, the client may accept what it did not before.
                 if flush(cx, self.client).is_err() {
                     return Poll::Ready(Err(Broken::Client));
                 }
@@ -104,7 +104,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     if ended.is_err() {
                         return Poll::Ready(Err(Broken::Client));
                     }
-                    // It may still read, but nothing shows it before something is sent.
+                    // It may still read; only writing to it shows that.
                     has_left = true;
                     self.deadline.set(due(limit.min(LEFT_PATIENCE)));
                 }
@@ -118,7 +118,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 })
             });
             unwritten = moved.await?;
-            // Who takes all at once gets more at once; who does not is not waited for with much.
+            // A client that accepts everything gets larger pieces; for others, little data is kept
+            // waiting.
             piece = if unwritten.is_empty() {
                 piece.saturating_mul(2)
             } else {
@@ -127,7 +128,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         }
     }
 
-    /// Reads one piece and writes it; gives what was not taken.
+    /// Reads one piece and writes it; returns what was not accepted.
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
@@ -146,7 +147,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 let now = part(bytes, *length);
                 *length -= now.len() as u64;
                 self.bytes += now.len() as u64;
-                // What comes behind the body is no response to anything: the connection is spent.
+                // Bytes after the body belong to no request: the connection cannot be used again.
                 conn.is_spent |= now.len() < bytes.len();
                 write_at_once(cx, self.client, now)
             }
@@ -169,8 +170,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     }
 }
 
-/// Moves the rest of a body of known length from one TCP connection to another; gives the pipe
-/// back.
+/// Splices the rest of a body of known length from one TCP connection to another; returns the pipe.
 async fn download_spliced(
     source: &TcpStream,
     sink: &TcpStream,

@@ -1,4 +1,4 @@
-//! A request that was decided on, as it goes to the upstream.
+//! A request that a policy has decided, on its way to the upstream.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -20,27 +20,27 @@ use super::access_note::AccessNote;
 use super::state::Held;
 use super::verdict_basis::VerdictBasis;
 
-/// A request that was decided on, as it goes to the upstream.
+/// A request that a policy has decided, on its way to the upstream.
 pub struct Exchange {
-    /// The CORS fields that the response gets, then the head that the upstream gets, then what the
-    /// verdict and the access log need of the request.
+    /// The CORS fields for the response, then the head for the upstream, then what the verdict and
+    /// the access log need of the request.
     pub(crate) head_buf: Vec<u8>,
     /// Where the CORS fields end.
     pub(crate) cors: usize,
     /// Where the head ends.
     pub(crate) head: usize,
-    /// Where in it the chosen upstream's `Host` goes; `None`: it has one.
+    /// Where in it the chosen upstream's `Host` goes; `None`: it already has one.
     pub(crate) host_at: Option<usize>,
     /// `None`: there is no log.
     pub(crate) note: Option<Box<AccessNote>>,
-    /// `None`: CORS is the upstream's business.
+    /// `None`: the upstream decides about CORS.
     pub(crate) marks: Option<Marks>,
     pub(crate) verdict_basis: VerdictBasis,
     pub(crate) held: Rc<Held>,
-    /// Which of the snapshot's routes.
+    /// The route's index in the snapshot.
     pub(crate) route: usize,
     pub(crate) method: Method,
-    /// Whose it is; `None`: a client that is not counted.
+    /// The client's address; `None`: the client is not counted.
     pub(crate) client: Option<IpAddr>,
     /// How the request's body is framed.
     pub(crate) framing: Framing,
@@ -50,28 +50,28 @@ pub struct Exchange {
     pub(crate) announces_trailers: bool,
     /// Whether the client takes trailers (`TE: trailers`).
     pub(crate) accepts_trailers: bool,
-    /// Whether it asks to leave HTTP.
+    /// Whether it asks to switch protocols.
     pub(crate) upgrades: bool,
-    /// Whether its credentials are for the connection (NTLM, Negotiate).
+    /// Whether its credentials authenticate the connection (NTLM, Negotiate).
     pub(crate) authenticates_connection: bool,
     /// Whether the client speaks HTTP/1.0.
     pub(crate) is_http10: bool,
-    /// Whether the client's connection ends with the response.
+    /// Whether the client's connection closes after the response.
     pub(crate) closes: bool,
     pub(crate) start: Instant,
 }
 
-/// What the policy has on the response, besides the fields that allow it.
+/// What the policy sets on the response, besides the fields that grant access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Marks {
-    /// What `Vary` has to name.
+    /// The field names that `Vary` must list.
     pub(crate) vary: Option<&'static HeaderValue>,
     /// Which of those fields are beyond CORS.
     pub(crate) replaced: ReplacedFields,
 }
 
 impl Exchange {
-    /// The head that `upstream` gets.
+    /// The complete head for `upstream`.
     pub(crate) fn head_for(&self, upstream: &Upstream) -> Cow<'_, [u8]> {
         let part = |from, to| self.head_buf.get(from..to).unwrap_or_default();
         match self.host_at {
@@ -91,7 +91,7 @@ impl Exchange {
         }
     }
 
-    /// The head that the upstream gets, but for `Host` where it depends on the upstream.
+    /// The head for the upstream, without `Host` if it depends on the upstream.
     pub(crate) fn upstream_head(&self) -> &[u8] {
         self.head_buf.get(self.cors..self.head).unwrap_or_default()
     }
@@ -113,7 +113,7 @@ impl Exchange {
         }
     }
 
-    /// How a body whose length is not known goes to the client.
+    /// How a body of unknown length is sent to the client.
     pub(crate) fn coding(&self) -> Coding {
         match self.is_http10 {
             true => Coding::Identity,
@@ -121,7 +121,7 @@ impl Exchange {
         }
     }
 
-    /// What becomes of the response's trailers.
+    /// What happens to the response's trailers.
     pub(crate) fn trailers(&self) -> TrailerPolicy {
         match self.accepts_trailers {
             true => TrailerPolicy::Filter,
@@ -143,7 +143,7 @@ impl Exchange {
         self.framing == Framing::Length(0)
     }
 
-    /// Whether it may be sent twice (RFC 9110 §9.2.2): nothing of a body is gone.
+    /// Whether it may be sent twice (RFC 9110 §9.2.2); none of its body may have been read.
     pub(crate) fn is_repeatable(&self) -> bool {
         self.is_bodiless() && self.method.is_idempotent()
     }

@@ -1,4 +1,4 @@
-//! What a client gets, and the log, when an exchange has no response or not the whole.
+//! Answers and logs an exchange without a complete response.
 
 use std::time::Instant;
 
@@ -22,20 +22,18 @@ use super::request_id::REQUEST_ID;
 use super::running_exchange::{ConnFate, RunningExchange};
 
 impl<C: ClientStream> RunningExchange<'_, C> {
-    /// Counts and logs a response's body that broke off.
+    /// Counts and logs a response's body that ended early.
     pub(super) fn note_broken_body(&self, in_flight: &InFlight, broken: &Broken) {
         let cause = match broken {
             Broken::Client => {
-                return tracing::debug!(
-                    "a client left in the middle of a response, or took no more of it"
-                );
+                return tracing::debug!("client left or stopped reading during a response");
             }
             Broken::Upstream(error) => error.to_string(),
-            Broken::Chunk => "a chunk is none".to_owned(),
+            Broken::Chunk => "invalid chunk".to_owned(),
             Broken::Idle { .. } => BodyError::Idle.to_string(),
         };
         let (route, worker) = (self.route, self.proxy.worker);
-        // A stream without a length may be silent for as long as it likes: that is our limit.
+        // A stream without a length may be silent; the limit is the proxy's.
         if !matches!(broken, Broken::Idle { owes: false }) {
             route
                 .metrics
@@ -43,20 +41,20 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         }
         let upstream = in_flight.upstream();
         upstream_log::log(UpstreamFailure::Body, || {
-            tracing::warn!(route = &*route.name, %upstream, cause, "a response's body broke off");
+            tracing::warn!(route = &*route.name, %upstream, cause, "response body interrupted");
         });
     }
 
-    /// Answers for an upstream that did not.
+    /// Answers in place of an upstream that failed.
     pub(super) async fn answer_failure(&mut self, error: &Error) -> ConnFate {
         let (proxy, exchange, route) = (self.proxy, self.exchange, self.route);
         let failed = error.failed_upstream().filter(|_| exchange.note.is_some());
         self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
         let mut response = proxy.failure(route, error, exchange.marks.is_some());
-        // A request whose body was not read to its end has bytes behind it that are no request.
+        // An unread request body would be misread as the next request.
         let is_unread = !exchange.is_bodiless();
         let closes = exchange.closes || is_unread || error.answer().close || (self.closing)();
-        // Our own line says it.
+        // `ends` has its own line.
         response.headers_mut().remove(CONNECTION);
         let client_head = exchange.client_head(route, closes);
         let mut lines = client_head.cors.unwrap_or_default().to_vec();

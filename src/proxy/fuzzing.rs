@@ -10,11 +10,11 @@ use crate::upstream::error::Error;
 
 use super::header_map;
 
-/// Makes a request what its upstream gets, as far as that does not depend on the upstream.
+/// Edits a request for its upstream, as far as that does not depend on the upstream.
 ///
 /// # Errors
 ///
-/// As for any request: its host or its target is none.
+/// The request's host or target is invalid.
 pub fn to_upstream(
     request: &mut request::Parts,
     client: Client,
@@ -33,7 +33,7 @@ pub fn to_upstream(
     Ok(())
 }
 
-/// Makes a response what its client gets, the policy's fields apart.
+/// Edits a response for its client, except for the policy's fields.
 pub fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
     header_map::to_client(response, forwarding);
 }

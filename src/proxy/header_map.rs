@@ -21,7 +21,7 @@ use crate::upstream::error::Error;
 
 use super::request_edit::RequestEdit;
 
-/// How a request names its host.
+/// The host of a request.
 pub(crate) fn authority(request: &request::Parts) -> Result<Option<&[u8]>, Error> {
     let mut hosts = request.headers.field_values(&HOST);
     let host = hosts.next();
@@ -32,8 +32,8 @@ pub(crate) fn authority(request: &request::Parts) -> Result<Option<&[u8]>, Error
     host::authority(request.version, of_target.map(str::as_bytes), host)
 }
 
-/// Checks that the target is one that a reverse proxy serves: origin-form, absolute-form of
-/// http or https, or `*`, which is for OPTIONS alone ([RFC 9112 §3.2.4]).
+/// Checks that the target has a form that a reverse proxy serves: origin-form, absolute-form of
+/// http or https, or `*`, which is only for OPTIONS ([RFC 9112 §3.2.4]).
 ///
 /// [RFC 9112 §3.2.4]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.4
 pub(crate) fn check_target(request: &request::Parts) -> Result<(), Error> {
@@ -42,7 +42,7 @@ pub(crate) fn check_target(request: &request::Parts) -> Result<(), Error> {
         None => request.uri.authority().is_none(),
     };
     let method_is_served = match request.method {
-        // An extended CONNECT (RFC 8441) is for a resource, a plain one for a forward proxy.
+        // An extended CONNECT (RFC 8441) names a resource; a plain one is for forward proxies.
         Method::CONNECT => request.extensions.get::<Protocol>().is_some(),
         Method::OPTIONS => true,
         _ => request.uri.path() != "*",
@@ -54,8 +54,8 @@ pub(crate) fn check_target(request: &request::Parts) -> Result<(), Error> {
     }
 }
 
-/// Holds a request of HTTP/2 to what HTTP/1.1 has, where the library does not: the upstream might
-/// read anything else in its own way. HTTP/1.1's heads were held to it when they were read.
+/// Holds an HTTP/2 request to the rules of HTTP/1.1 where the library does not, because the
+/// upstream might misread it otherwise. HTTP/1.1 heads were checked when they were parsed.
 pub(crate) fn check_http2(request: &request::Parts) -> Result<(), Error> {
     let target = request.uri.path_and_query();
     let target = target.map_or("", |target| target.as_str());
@@ -82,11 +82,13 @@ pub(crate) fn check_http2(request: &request::Parts) -> Result<(), Error> {
     match (lengths.next(), lengths.next()) {
         (None, _) => Ok(()),
         (Some(length), None) if parse_length(length.as_bytes()).is_some() => Ok(()),
-        (Some(_), _) => Err(Error::MalformedRequest("Content-Length is not one number")),
+        (Some(_), _) => Err(Error::MalformedRequest(
+            "Content-Length must be a single number",
+        )),
     }
 }
 
-/// Makes `request` what the upstream gets.
+/// Edits `request` for the upstream.
 pub(crate) fn to_upstream(
     request: &mut request::Parts,
     client: Client,
@@ -95,7 +97,7 @@ pub(crate) fn to_upstream(
     upgrade: bool,
 ) {
     if let Some(authority) = request.uri.authority() {
-        // What an authority has, a field value may have.
+        // An authority is always a valid field value.
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
             request.headers.insert(HOST, host);
         }
@@ -122,7 +124,7 @@ pub(crate) fn to_upstream(
     request.version = Version::HTTP_11;
 }
 
-/// Gives a request that HTTP/2 framed as one without a body the length that HTTP/1.1 expects of these
+/// Adds `Content-Length: 0` to an HTTP/2 request without a body, as HTTP/1.1 expects for these
 /// methods ([RFC 9110 §8.6]); some servers answer 411 without it.
 ///
 /// [RFC 9110 §8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
@@ -134,14 +136,14 @@ pub(crate) fn say_empty(request: &mut request::Parts) {
     }
 }
 
-/// Makes `request` one to an HTTP/2 upstream.
+/// Converts `request` for an HTTP/2 upstream.
 pub(crate) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream, host: HostHeader) {
     request.headers_mut().remove(CONNECTION);
     request.headers_mut().remove(TRANSFER_ENCODING);
     let sent = request.headers_mut().remove(HOST);
     let host = match host {
         HostHeader::Upstream => Some(upstream.authority.clone()),
-        // HTTP/1.0 may name none.
+        // HTTP/1.0 requests may have no host.
         HostHeader::Preserve => sent.or_else(|| Some(upstream.authority.clone())),
     };
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
@@ -163,23 +165,23 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream, host: H
 
 fn origin_form(uri: &Uri) -> Uri {
     let target = uri.path_and_query();
-    // A target in absolute form may have a query and no path.
+    // A target in absolute form may have a query without a path.
     if let Some(query) = target.filter(|target| target.as_str().starts_with('?')) {
-        // `Display` would write the path that is missing, too.
+        // `Display` would also write the missing path.
         let target = PathAndQuery::try_from(format!("/{}", query.as_str()));
         return target.map_or_else(|_| uri.clone(), Uri::from);
     }
     target
-        // Of a fragment alone, the library makes a target that it writes as nothing.
+        // The library writes a target that is only a fragment as an empty one.
         .filter(|target| target.as_str() != "/")
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"))
         .into()
 }
 
-/// Makes `response` what the client gets, the policy's fields apart.
+/// Edits `response` for the client, except for the policy's fields.
 pub(crate) fn to_client(response: &mut response::Parts, forwarding: Forwarding) {
-    // Ours, whatever the upstream speaks (RFC 9112 §2.3).
+    // The proxy's own version, whatever the upstream's (RFC 9112 §2.3).
     let received = mem::replace(&mut response.version, Version::HTTP_11);
     let edit = ResponseEdit {
         status: response.status,
@@ -193,7 +195,7 @@ pub(crate) fn to_client(response: &mut response::Parts, forwarding: Forwarding) 
     edit.apply(&mut response.headers);
 }
 
-/// Makes one `Cookie` of those that HTTP/2 may have split it into: HTTP/1.1 has one ([RFC 9113
+/// Joins the `Cookie` fields that HTTP/2 may have split, because HTTP/1.1 has only one ([RFC 9113
 /// §8.2.3]).
 ///
 /// [RFC 9113 §8.2.3]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3
@@ -208,7 +210,7 @@ pub(crate) fn join_cookies(fields: &mut HeaderMap) {
     }
 }
 
-/// The size of a field section of HTTP/2 in bytes, as its limit counts it ([RFC 9113 §6.5.2]).
+/// The size of an HTTP/2 field section in bytes, as its limit is defined ([RFC 9113 §6.5.2]).
 ///
 /// [RFC 9113 §6.5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
 #[must_use]
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_came_in_crumbs_is_one() {
+    fn a_cookie_that_http2_split_is_joined() {
         for (crumbs, joined) in [
             (&["a=1"][..], "a=1"),
             (&["a=1", "b=2"], "a=1; b=2"),
@@ -270,7 +272,7 @@ mod tests {
         let doubled = fields(&[("host", "a"), ("host", "a")]);
         assert!(authority(&parts("/x", Version::HTTP_11, doubled)).is_err());
         assert!(authority(&parts("/x", Version::HTTP_11, HeaderMap::new())).is_err());
-        // Only before HTTP/1.1 and behind it, a target is enough.
+        // A target alone is enough in HTTP/1.0 and HTTP/2, but not in HTTP/1.1.
         for (version, is_enough) in [
             (Version::HTTP_10, true),
             (Version::HTTP_11, false),

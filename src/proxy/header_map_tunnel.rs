@@ -1,4 +1,5 @@
-//! Requests that leave HTTP: WebSocket and other upgrades, carried byte for byte ([RFC 9110 §7.8]).
+//! Requests that switch protocols: WebSocket and other upgrades, carried byte for byte ([RFC 9110
+//! §7.8]).
 //!
 //! [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
 
@@ -25,8 +26,8 @@ use super::tunnel::{Tunnel, TunnelEnd};
 use super::{Proxy, header_map, http2_client};
 
 impl Proxy {
-    /// Sends a WebSocket handshake to an HTTP/2 upstream, as the extended CONNECT that it came as
-    /// ([RFC 8441 §4]). If the upstream agrees, the response's body is a [`Tunnel`].
+    /// Sends a WebSocket handshake to an HTTP/2 upstream, as an extended CONNECT, the form it
+    /// arrived in ([RFC 8441 §4]). If the upstream agrees, the response's body is a [`Tunnel`].
     ///
     /// [RFC 8441 §4]: https://www.rfc-editor.org/rfc/rfc8441#section-4
     pub(crate) async fn send_extended_connect(
@@ -49,7 +50,7 @@ impl Proxy {
         let mut connection = match ready {
             Ready::Http2 { connection, .. } if connection.connect.is_made().await => connection,
             Ready::Http1(_) | Ready::Http2 { .. } => {
-                let what = "no offer of extended CONNECT, without which HTTP/2 has no WebSocket";
+                let what = "SETTINGS without extended CONNECT, which WebSocket over HTTP/2 needs";
                 return Err(unacceptable(what));
             }
         };
@@ -95,7 +96,7 @@ impl Proxy {
         Ok(response.map(Body::from_http2))
     }
 
-    /// Sends a request that asks to leave HTTP, on a connection of its own. If the upstream
+    /// Sends a request that asks to switch protocols, on a dedicated connection. If the upstream
     /// agrees, the response's body is a [`Tunnel`].
     pub(crate) async fn send_upgrade(
         &self,
@@ -106,8 +107,7 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         let opened = self.pool.open(&route.upstreams, client.counted());
         let (in_flight, stream, permit) = opened.await?;
-        // A tunnel may be idle for long. Clients' sockets have TCP keep-alive since they were
-        // accepted.
+        // A tunnel may be idle for long. Client sockets inherit keep-alive from the listener.
         stream.keep_alive().map_err(|source| Error::Connect {
             upstream: in_flight.upstream().to_string(),
             source,

@@ -1,5 +1,5 @@
-//! Heads of HTTP/1.1 between bytes and maps of fields: the request that a client sent, and the
-//! response that it gets.
+//! Converts HTTP/1.1 heads between bytes and header maps: the request from a client, and the
+//! response to it.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ use super::response_body::Body;
 #[derive(Clone, Debug)]
 pub(super) struct ReasonPhrase(pub(super) Bytes);
 
-/// What a client's request says of its connection and of what it understands.
+/// What a client's request says about its connection and its capabilities.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientRequest {
     /// Whether the request is HTTP/1.0.
@@ -34,18 +34,17 @@ pub struct ClientRequest {
     pub expects_continue: bool,
 }
 
-/// How a response goes out.
+/// How a response is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseForm {
     /// How its body is framed.
     pub framing: BodyFraming,
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after it.
     pub closes: bool,
 }
 
 impl Proxy {
-    /// The request whose head `bytes` begin with. `None`: it has a part that a map of fields cannot
-    /// have.
+    /// The request whose head `bytes` begin with. `None`: a part of it does not fit a header map.
     #[must_use]
     pub fn read_head(&self, bytes: &[u8]) -> Option<(Request<()>, ClientRequest)> {
         let read = read_request(bytes, &self.limits, |head| {
@@ -56,7 +55,7 @@ impl Proxy {
                 true => Version::HTTP_10,
                 false => Version::HTTP_11,
             };
-            // One piece of memory for all values.
+            // One buffer for all values.
             let bytes = Bytes::copy_from_slice(head.bytes);
             let fields = request.headers_mut();
             for field in head.fields {
@@ -85,8 +84,8 @@ impl Proxy {
 }
 
 impl ClientRequest {
-    /// How a response with this head and body goes out, given that the connection `closes` with it
-    /// anyway.
+    /// How a response with this head and body is sent; with `closes`, the connection closes in any
+    /// case.
     #[must_use]
     pub fn form_of(&self, head: &response::Parts, body: &Body, closes: bool) -> ResponseForm {
         let closes = closes || !self.keeps_alive || head.headers.lists(&CONNECTION, b"close");
@@ -100,7 +99,7 @@ impl ClientRequest {
         ResponseForm { framing, closes }
     }
 
-    /// Whether a response with this status has no body, whatever its fields say ([RFC 9112 §6.3]).
+    /// Whether a response with this status has no body, regardless of its fields ([RFC 9112 §6.3]).
     ///
     /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
     fn has_no_body(&self, status: StatusCode) -> bool {
@@ -116,7 +115,7 @@ impl ClientRequest {
         proxy: &Proxy,
         out: &mut Vec<u8>,
     ) {
-        // Our own version, whatever the client's is (RFC 9112 §2.3).
+        // The proxy's own version, whatever the client's (RFC 9112 §2.3).
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(head.status.as_str().as_bytes());
         out.push(b' ');
@@ -130,7 +129,7 @@ impl ClientRequest {
         out.extend_from_slice(b"\r\n");
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         for (name, value) in &head.headers {
-            // What the connection does is said below.
+            // `Connection` is written below.
             if switches || *name != CONNECTION {
                 write_line(name.as_str().as_bytes(), value.as_bytes(), out);
             }
@@ -153,7 +152,7 @@ impl ClientRequest {
     }
 }
 
-/// How long a response's body is, if that is known.
+/// The length of a response's body, if known.
 fn length_of(head: &response::Parts, body: &Body) -> Option<u64> {
     match head.headers.get(CONTENT_LENGTH) {
         Some(length) => parse_length(length.as_bytes()),

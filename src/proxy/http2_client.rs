@@ -1,8 +1,8 @@
-//! HTTP/2 to an upstream: one request over a connection that many share, and what its failures mean:
-//! whether the upstream did anything with it. hyper implements the protocol.
+//! HTTP/2 to an upstream: one request over a shared connection, and whether the upstream processed
+//! a request that failed. hyper implements the protocol.
 //!
-//! Interim responses (1xx) are not passed on: h2 skips them (`Recv::poll_response`), and the wait for
-//! the response is no longer for them. The connection limits their number (`pool::frame_check`).
+//! Interim responses (1xx) are not passed on, because h2 skips them (`Recv::poll_response`). The
+//! connection limits their number (`pool::frame_check`).
 
 use std::error::Error as _;
 use std::future::poll_fn;
@@ -33,7 +33,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Why there is no response, and what the upstream did with the request.
+    /// Why there is no response, and whether the upstream processed the request.
     pub(super) async fn http2_exchange(
         &self,
         route: &Route,
@@ -99,8 +99,8 @@ impl Proxy {
 
 fn fate(error: &hyper::Error) -> Fate {
     match said(error) {
-        // The stream was refused, or is one of those that a GOAWAY leaves out (RFC 9113 §8.7); h2
-        // fails with a GOAWAY those streams alone that are beyond the last that it names.
+        // The stream was refused, or a GOAWAY excludes it (RFC 9113 §8.7); with a GOAWAY, h2 fails
+        // only the streams beyond the last one that it names.
         Some(said) if said.is_remote() && said.is_go_away() => Fate::Refused { ends: true },
         Some(said) if said.is_remote() && said.reason() == Some(Reason::REFUSED_STREAM) => {
             Fate::Refused { ends: false }
@@ -110,15 +110,15 @@ fn fate(error: &hyper::Error) -> Fate {
     }
 }
 
-/// Whether the system ended it. That nobody answered a PING is another thing: that took its time.
+/// Whether the system closed it. An unanswered PING does not count, because it took its time.
 fn is_io(error: &hyper::Error) -> bool {
     error
         .source()
         .is_some_and(|source| source.is::<io::Error>())
 }
 
-/// That it is about to end (NO_ERROR), or has enough to do, is no fault of an upstream's. That it
-/// ends for an error is.
+/// An upstream that shuts down (NO_ERROR) or is overloaded is not at fault; one that closes the
+/// connection with an error is.
 fn refused(source: hyper::Error, upstream: &Upstream) -> Error {
     let ends = said(&source).is_some_and(h2::Error::is_go_away);
     let reason = said(&source).and_then(h2::Error::reason);
@@ -133,10 +133,10 @@ fn said(error: &hyper::Error) -> Option<&h2::Error> {
     error.source()?.downcast_ref()
 }
 
-/// Refuses a response that cannot be passed on as what it is.
+/// Refuses a response that must not be passed on.
 ///
-/// If a response gives its length twice, the client may use the other one ([RFC 9112
-/// §6.3]). We decode no transfer coding but `chunked`. Another protocol has to be asked for.
+/// If a response gives its length twice, the client may use the other one ([RFC 9112 §6.3]). We
+/// decode no transfer coding but `chunked`. Another protocol has to be asked for.
 ///
 /// [RFC 9112 §6.3]: https://www.rfc-editor.org/rfc/rfc9112#section-6.3
 pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Result<(), Error> {
@@ -147,14 +147,14 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
     let what = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         "101 to a request that did not ask for another protocol"
     } else if lengths + fields.get_all(TRANSFER_ENCODING).iter().count() > 1 {
-        "a response that says its length twice"
+        "a response with more than one Content-Length"
     } else if fields
         .get(CONTENT_LENGTH)
         .is_some_and(|length| parse_length(length.as_bytes()).is_none())
     {
         "an invalid Content-Length"
     } else if !is_chunked {
-        "a response in a transfer coding that is not chunked"
+        "a response with a transfer coding other than chunked"
     } else {
         return Ok(());
     };
@@ -164,7 +164,7 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
     })
 }
 
-/// Completes when waiting for a response is pointless, and returns why.
+/// Completes when waiting for a response has become pointless, and returns why.
 async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
     let timeouts = &upstream.settings.timeouts;
     let too_slow = || Error::ResponseHeadTimeout {
@@ -187,7 +187,7 @@ async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
                 Stage::WaitsForUpstream | Stage::Done => too_slow(),
             };
         }
-        // The stage may change meanwhile, and the limit with it.
+        // The stage may change in the meantime, and with it the limit.
         tokio::time::sleep(left.min(timeouts.response_head)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A request as a map of fields: it is logged, and its span ends, when its response has ended.
+//! Logs a request with a header map, and ends its span, when its response has ended.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -24,14 +24,14 @@ use crate::upstream::error::Error;
 use super::request_id::REQUEST_ID;
 use super::{Proxy, header_map, verdict_basis};
 
-/// What is known of a request at its head. Written when dropped: at the end of the response's
-/// body, however that came about.
+/// What is known of a request from its head. Written when dropped: at the end of the response's
+/// body, for whatever reason it ended.
 pub(crate) struct LogGuard {
     logger: Option<Rc<AccessLogger>>,
     span: Option<OpenSpan>,
     time: SystemTime,
     start: Instant,
-    /// Whose request it is; `None` on a Unix socket.
+    /// The client's address; `None` on a Unix socket.
     address: Option<IpAddr>,
     method: Method,
     target: Uri,
@@ -50,11 +50,11 @@ pub(crate) struct LogGuard {
     bytes: u64,
     cut: Option<BodyCut>,
     verdict: Option<AnswerVerdict>,
-    /// The method and the headers that a preflight asks for.
+    /// The method and headers that a preflight asks for.
     asked: Option<(HeaderValue, Option<HeaderValue>)>,
     tls: bool,
     live: Option<Rc<LiveWriter>>,
-    /// What the console shows of the decision.
+    /// What the console shows about the decision.
     live_note: Option<Box<LiveNote>>,
 }
 
@@ -127,7 +127,7 @@ impl LogGuard {
         self.failed = failed.map(|(upstream, failure)| (upstream.into(), failure));
     }
 
-    /// Notes the response; `upstream` is who gave it, `None`: we did.
+    /// Notes the response; `upstream` answered it, or `None`: the proxy itself.
     pub(crate) fn set_response<B>(
         &mut self,
         response: &Response<B>,
@@ -149,7 +149,7 @@ impl LogGuard {
     }
 }
 
-/// What the log says where the client left before there was a response: nginx's 499.
+/// The logged status if the client left before there was a response: nginx's 499.
 pub(crate) fn client_left() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }

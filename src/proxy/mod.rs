@@ -1,12 +1,12 @@
-//! One request: which route, what decision, where to, and what comes back.
+//! One request: its route, the decision, forwarding, and the response.
 //!
-//! HTTP/1.1 requests on bytes: `dispatch` decides what to do (`action`), `preflight` and
-//! `own_answer` answer here, `carry_out` forwards an `Exchange` with `upload`, `download`
-//! and `upgrade`. Requests whose head is a map of fields (HTTP/2 clients, HTTP/2 upstreams):
-//! `respond` decides and forwards, with `retry`, `http1_client` and `http2_client`.
-//! `counting`, `access_record` and `log_guard` record both.
+//! Byte-level HTTP/1.1 requests: `dispatch` decides what to do (`action`), `preflight` and
+//! `own_answer` answer directly, and `carry_out` forwards an `Exchange` with `upload`, `download`
+//! and `upgrade`. Requests with a header map (HTTP/2 clients, HTTP/2 upstreams): `respond` decides
+//! and forwards, with `retry`, `http1_client` and `http2_client`. `counting`, `access_record` and
+//! `log_guard` record both.
 //!
-//! It knows nothing of files and threads.
+//! This module does not depend on files or threads.
 
 pub(crate) mod access_note;
 pub(crate) mod access_record;

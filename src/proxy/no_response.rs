@@ -1,4 +1,4 @@
-//! Why an upstream gave no response, and whether the request may be sent again.
+//! Why an upstream gave no response, and whether the request may be repeated.
 
 use crate::upstream::balance::InFlight;
 use crate::upstream::error::Error;
@@ -8,24 +8,24 @@ use crate::upstream::request_body::RequestBody;
 pub(crate) struct NoResponse {
     pub(crate) fate: Fate,
     pub(crate) error: Error,
-    /// The body from its beginning; `None`: some of it is gone.
+    /// The body from its beginning; `None`: part of it is gone.
     pub(crate) body: Option<RequestBody>,
-    /// Whether the connection had carried a request before.
+    /// Whether the connection had already carried a request.
     pub(crate) was_reused: bool,
     pub(crate) in_flight: InFlight,
 }
 
-/// What is known of a request that got no response.
+/// How much of a failed request the upstream may have processed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// Nothing of it left us.
+    /// Nothing of it was sent.
     Unsent,
-    /// The upstream did nothing with it, and said so (HTTP/2).
+    /// The upstream refused it without processing it (HTTP/2).
     Refused {
-        /// Whether the connection takes no more requests.
+        /// Whether the connection accepts no more requests.
         ends: bool,
     },
-    /// The connection ended; whether the upstream did anything with it is not known.
+    /// The connection ended; the upstream may have processed the request.
     Cut,
     /// It failed in another way, and another try would not help.
     Unknown,

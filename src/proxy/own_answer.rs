@@ -18,7 +18,7 @@ use super::state::FoundRoute;
 use super::{Proxy, own_response, verdict_basis};
 
 impl Proxy {
-    /// Answers an OPTIONS that is about the proxy itself.
+    /// Answers an OPTIONS request for the proxy itself.
     pub(super) fn answer_own_options(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -29,7 +29,7 @@ impl Proxy {
         self.answer_own(request, found, marking, own_response::own_options(), out)
     }
 
-    /// Writes a response that is made here, and counts and logs it.
+    /// Writes one of the proxy's own responses, and counts and logs it.
     pub(super) fn answer_own(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -69,7 +69,7 @@ impl Proxy {
         }
     }
 
-    /// Answers a preflight whose fields are not each there once.
+    /// Answers a preflight with missing or repeated CORS fields.
     pub(super) fn answer_unusual_preflight(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -102,7 +102,7 @@ impl Proxy {
             notes.insert_into(response.headers_mut());
             live = notes.live.take();
         }
-        // S3 ends the connection with some denial_log; our own line says so for all reasons at once.
+        // S3 closes the connection after some denials. One line states it for all reasons.
         let ends = response
             .headers_mut()
             .remove(http::header::CONNECTION)
@@ -123,16 +123,16 @@ impl Proxy {
     }
 }
 
-/// What the policy has on a response.
+/// What the policy sets on a response.
 #[derive(Default)]
 pub(crate) struct Marking {
-    /// `None`: CORS is the upstream's business.
+    /// `None`: the upstream decides about CORS.
     pub(crate) marks: Option<Marks>,
-    /// The CORS fields that allow it, as lines.
+    /// The CORS fields that grant access, as lines.
     pub(crate) head_buf: Vec<u8>,
     pub(crate) decision: Option<(Kind, Result<(), Reason>)>,
-    /// What browsers make of it.
+    /// What browsers will do with it.
     pub(crate) verdict: Option<AnswerVerdict>,
-    /// What the console shows of the decision.
+    /// What the console shows about the decision.
     pub(crate) live: Option<Box<LiveNote>>,
 }

@@ -1,4 +1,4 @@
-//! The responses we make ourselves: an allowed preflight's, a refusal, a failure.
+//! The proxy's own responses: to an allowed preflight, a refusal, a failure.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::response_body::Body;
 
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 
-/// An allowed preflight's response: the policy's fields are all it says.
+/// The response to an allowed preflight; the policy adds its fields.
 pub(crate) fn preflight() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     response
@@ -23,18 +23,18 @@ pub(crate) fn preflight() -> Response<Body> {
     response
 }
 
-/// A refused preflight's response: S3's status and document.
+/// The response to a refused preflight: S3's status and document.
 pub(crate) fn denial(denial: &Denial, resource: ResourceType, id: RequestId) -> Response<Body> {
     let mut response = document(denial.status(), &S3Error::of(denial, resource), id);
     if denial.status() == StatusCode::BAD_REQUEST {
-        // So does S3.
+        // S3 does so, too.
         close(&mut response);
     }
     response
 }
 
-/// A failure's response: S3's error document where S3's clients are expected, else a line of
-/// text. It says no more than the client may know.
+/// The response to a failure: S3's error document for S3 clients, otherwise a line of text. It
+/// reveals nothing that the client must not know.
 pub(crate) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> {
     let answer = error.answer();
     let mut response = if s3 {
@@ -66,7 +66,7 @@ pub(crate) fn failure(error: &Error, s3: bool, id: RequestId) -> Response<Body> 
     response
 }
 
-/// The answer to a request for a bucket's CORS configuration.
+/// The response to a request for a bucket's CORS configuration.
 pub(super) fn of_api(status: StatusCode, xml: Option<String>, id: RequestId) -> Response<Body> {
     let mut response = match xml {
         Some(xml) => xml_document(status, xml, id),
@@ -87,7 +87,7 @@ pub(super) fn of_api(status: StatusCode, xml: Option<String>, id: RequestId) -> 
     response
 }
 
-/// The refusal of all methods that S3 has for a sub-resource.
+/// Refuses every method that S3 has for a subresource.
 pub(super) fn not_allowed(error: &S3Error<'_>, id: RequestId) -> Response<Body> {
     let mut response = document(StatusCode::METHOD_NOT_ALLOWED, error, id);
     let methods = HeaderValue::from_static("OPTIONS");
@@ -95,8 +95,8 @@ pub(super) fn not_allowed(error: &S3Error<'_>, id: RequestId) -> Response<Body> 
     response
 }
 
-/// The answer to an `OPTIONS` that asks about the proxy itself: `*` ([RFC 9110 §9.3.7]), and what
-/// is to go no further.
+/// The response to an `OPTIONS` request for the proxy itself: for `*` ([RFC 9110 §9.3.7]), or with
+/// `Max-Forwards: 0`.
 ///
 /// [RFC 9110 §9.3.7]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.7
 pub(crate) fn own_options() -> Response<Body> {
@@ -105,44 +105,44 @@ pub(crate) fn own_options() -> Response<Body> {
     response
 }
 
-/// Says which methods we know.
+/// Lists the supported methods.
 fn allow(response: &mut Response<Body>) {
     let methods = HeaderValue::from_static("GET, HEAD, PUT, POST, DELETE, OPTIONS, PATCH");
     response.headers_mut().insert(ALLOW, methods);
 }
 
-/// What a client may know: not where upstreams listen.
+/// The message for clients, which does not reveal the upstreams' addresses.
 fn public_message(error: &Error) -> &'static str {
     match error {
         Error::MalformedRequest(what) => what,
         Error::Loop => "The request came back to the proxy that forwarded it.",
-        Error::RequestHeadTimeout => "The request's line and fields stopped coming.",
-        Error::InvalidHost => "The request's host is missing, doubled or invalid.",
-        Error::InvalidTarget => "The request's target is not one that a reverse proxy serves.",
+        Error::RequestHeadTimeout => "The request head did not arrive in time.",
+        Error::InvalidHost => "The request's host is missing, repeated or invalid.",
+        Error::InvalidTarget => "The request target is invalid for a reverse proxy.",
         Error::TraceEnds => "The specified method is not allowed against this resource.",
-        Error::UnknownProtocol => "The protocol that the request asks for is not supported.",
+        Error::UnknownProtocol => "The requested protocol is not supported.",
         Error::UnknownHost => "No route serves this host.",
-        Error::HeadTooLarge => "The request's line and fields are too large.",
-        Error::UriTooLong => "The request's target is too long.",
-        Error::RequestBodyTimeout => "The request's body stopped coming.",
-        Error::RequestBody(_) => "The request's body broke off.",
+        Error::HeadTooLarge => "The request head is too large.",
+        Error::UriTooLong => "The request target is too long.",
+        Error::RequestBodyTimeout => "The request body stopped arriving.",
+        Error::RequestBody(_) => "The request body was interrupted.",
         Error::Busy { .. } | Error::NoDescriptor { .. } => {
-            "Too many requests are under way: please reduce your request rate."
+            "Too many requests are in progress. Please reduce your request rate."
         }
-        Error::Refused { .. } => "The upstream did nothing with the request: please try again.",
+        Error::Refused { .. } => "The upstream refused the request. Please try again.",
         Error::Dns { .. } | Error::Connect { .. } | Error::Tls { .. } => {
             "The upstream could not be reached."
         }
         Error::ConnectTimeout { .. } => "The upstream could not be reached in time.",
         Error::ResponseHeadTimeout { .. } => "The upstream did not answer in time.",
-        Error::Closed { .. } => "The upstream closed the connection without an answer.",
+        Error::Closed { .. } => "The upstream closed the connection without a response.",
         Error::InvalidResponse { .. } | Error::Unacceptable { .. } => {
-            "The upstream's answer is not valid HTTP."
+            "The upstream's response is not valid HTTP."
         }
         Error::UnfinishedHead => {
-            "Too many requests have begun and not ended. Please send the whole head at once."
+            "Too many request heads are incomplete. Please send the whole head at once."
         }
-        Error::OverLimit { .. } => "The upstream's answer has a larger head than is let through.",
+        Error::OverLimit { .. } => "The head of the upstream's response is too large.",
     }
 }
 
@@ -170,9 +170,8 @@ fn identify(response: &mut Response<Body>, id: RequestId) {
     }
 }
 
-/// Writes a response that was made here. `fields` are lines that are added to its own; `to_head`:
-/// the request was a `HEAD`, whose response has no body ([RFC 9110 §9.3.2]). Gives the length of the
-/// body.
+/// Writes one of the proxy's own responses, with `fields` added as lines. `to_head`: the request
+/// was a `HEAD`, whose response has no body ([RFC 9110 §9.3.2]). Returns the length of the body.
 ///
 /// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
 pub(crate) fn write(

@@ -1,4 +1,4 @@
-//! A preflight is answered here, from the bytes that it came in: it is never forwarded.
+//! Answers a preflight directly from its bytes; it is never forwarded.
 
 use http::StatusCode;
 
@@ -16,7 +16,7 @@ use super::verdict_basis;
 use super::verdict_basis::AnyOrigin;
 
 impl Proxy {
-    /// Answers a preflight as browsers send it. The answer is added to `out`.
+    /// Answers a preflight in the form that browsers send, by appending to `out`.
     pub(crate) fn answer_preflight(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -44,7 +44,7 @@ impl Proxy {
                 let id = *id.insert(self.ids.next());
                 let asking = request.asking(Kind::Preflight);
                 let notes = self.count_denied(found, policy, denial, asking, id.as_str());
-                // So does S3.
+                // S3 does so, too.
                 let close = close || denial.status() == StatusCode::BAD_REQUEST;
                 let body = write_denial(denial, found.resource, id, out);
                 notes.write(out);
@@ -76,7 +76,7 @@ impl Proxy {
     }
 }
 
-/// Writes the fields that come last but for `Date`.
+/// Writes the last fields before `Date`.
 fn write_end(ends: &[u8], vary: bool, out: &mut Vec<u8>) {
     if vary {
         for part in ["vary: ", VARY, "\r\n"] {
@@ -86,7 +86,7 @@ fn write_end(ends: &[u8], vary: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(ends);
 }
 
-/// Writes the head of a refusal but for its last fields, and gives its body.
+/// Writes the head of a refusal without its last fields, and returns its body.
 fn write_denial(
     denial: &Denial,
     resource: ResourceType,

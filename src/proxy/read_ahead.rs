@@ -1,10 +1,9 @@
-//! What is read of an early response before its head is sent to an HTTP/2 client.
+//! Reads part of an early response before its head is sent to an HTTP/2 client.
 //!
-//! A client that sees the head of a response may end its upload at once, short of the length that it
-//! declared, as curl 7.88 does. Its request is malformed then, and h2 answers with RST_STREAM
-//! (PROTOCOL_ERROR), which discards what is still to be sent. If the whole response goes out with its
-//! head, the client has it by then. So the head of an early response waits for a short body, but not
-//! for long.
+//! A client that sees the head of a response may end its upload at once, short of the declared
+//! length, as curl 7.88 does. That makes its request malformed, and h2 answers with RST_STREAM
+//! (PROTOCOL_ERROR), which discards unsent data. If the whole response is sent with its head, the
+//! client already has it. So the head of an early response waits briefly for a short body.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -26,18 +25,18 @@ const LARGEST_BODY: usize = 16 * 1024;
 #[derive(Default)]
 pub(super) struct ReadAhead {
     frames: VecDeque<Frame<Bytes>>,
-    /// How many bytes of data `frames` have.
+    /// How many bytes of data `frames` hold.
     bytes: usize,
-    /// What the body ended with after `frames`.
+    /// The error that follows `frames`.
     error: Option<BodyError>,
-    /// Whether the error comes next. It comes one turn after the last frame: h2 discards what it has
-    /// not written when a body fails.
+    /// Whether the error is returned next. It comes one poll after the last frame, because h2
+    /// discards unwritten data when a body fails.
     is_error_due: bool,
 }
 
 impl ReadAhead {
-    /// Whether a body is waited for: a short one, or one without a length that comes with an error or
-    /// a redirect. A stream of messages may begin with its head long before the first of them.
+    /// Whether to wait for a body: a short one, or one without a length on an error or a redirect.
+    /// A stream of messages may send its head long before the first message.
     pub(super) fn is_worth_waiting(status: StatusCode, size: &SizeHint) -> bool {
         match size.exact() {
             Some(length) => length <= LARGEST_BODY as u64,
@@ -45,7 +44,7 @@ impl ReadAhead {
         }
     }
 
-    /// Adds what was read; ready when no more is to be read.
+    /// Adds what was read; ready when no more should be read.
     pub(super) fn add(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> Poll<()> {
         match frame {
             None => return Poll::Ready(()),
@@ -64,7 +63,7 @@ impl ReadAhead {
         }
     }
 
-    /// The next frame, or the error at the end; `None`: nothing is left of what was read.
+    /// The next frame, or the error at the end; `None`: everything read ahead was taken.
     pub(super) fn poll_take(
         &mut self,
         cx: &Context<'_>,
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_one_turn_after_the_last_frame() {
+    fn an_error_comes_one_poll_after_the_last_frame() {
         let mut ahead = ReadAhead::default();
         let _ = ahead.add(data(10));
         let broken = BodyError::Upstream(io::ErrorKind::UnexpectedEof.into());

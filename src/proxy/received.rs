@@ -1,4 +1,4 @@
-//! An HTTP/1.1 request whose head was read.
+//! An HTTP/1.1 request whose head was parsed.
 
 use std::time::Instant;
 
@@ -15,12 +15,12 @@ use crate::telemetry::denial::DeniedRequest;
 pub(crate) struct ReceivedRequest<'h, 'b> {
     pub(crate) head: &'h RequestHead<'h, 'b>,
     pub(crate) target: Target<'b>,
-    /// How it names its host; empty where it does not (HTTP/1.0).
+    /// The host it names; empty if none (HTTP/1.0).
     pub(crate) authority: &'b [u8],
     pub(crate) method: Method,
     pub(crate) client: Client,
     pub(crate) start: Instant,
-    /// Whether the connection ends with the response.
+    /// Whether the connection closes after the response.
     pub(crate) closes: bool,
 }
 
@@ -30,7 +30,7 @@ impl ReceivedRequest<'_, '_> {
         (self.authority, self.target.path())
     }
 
-    /// Who asks for what, as counts and logs tell it.
+    /// The description of the request for counts and logs.
     pub(crate) fn asking(&self, kind: Kind) -> DeniedRequest<'_> {
         let first = |name| self.head.field(name);
         DeniedRequest {
@@ -47,8 +47,8 @@ impl ReceivedRequest<'_, '_> {
         }
     }
 
-    /// Whether the connection ends with a response that was made without a look at the body: what
-    /// comes of the body would be read as the next request.
+    /// Whether the connection must close after a response that ignores the body: the rest of the
+    /// body would be misread as the next request.
     pub(crate) fn closes_unread(&self) -> bool {
         self.closes || self.head.framing != Framing::Length(0)
     }

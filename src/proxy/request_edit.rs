@@ -1,9 +1,9 @@
-//! What changes in a request on its way to the upstream, each rule written once: for heads that are
-//! bytes (HTTP/1.1) and for heads that are maps of fields (HTTP/2).
+//! What changes in a request on its way to the upstream, each rule written once: for heads as bytes
+//! (HTTP/1.1) and as header maps (HTTP/2).
 //!
-//! An edit says of each field whether it stays (`keeps`), and then adds fields of ours (`add`) to a
-//! [`FieldSink`]. Everything else stays as it came, byte for byte: path, query and `Host` are what
-//! SigV4 signs.
+//! An edit decides for each field whether it stays (`keeps`), then adds fields to a [`FieldSink`]
+//! (`add`). Everything else stays as it came, byte for byte, because SigV4 signs path, query and
+//! `Host`.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -25,16 +25,16 @@ use crate::routing::snapshot::Forwarding;
 use crate::telemetry::trace_context::TRACEPARENT;
 use crate::telemetry::traces::OpenSpan;
 
-/// What an upstream's request loses and gains.
+/// The changes to an upstream's request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestEdit<'r> {
     pub(super) client: Client,
     pub(super) forwarding: Forwarding,
-    /// The listed proxies, for `X-Real-IP`.
+    /// The trusted proxies, for `X-Real-IP`.
     pub(super) proxies: &'r TrustedProxies,
     /// The version in which the request was received.
     pub(super) received: Version,
-    /// The host that the request names, for `Forwarded` and `X-Forwarded-Host`.
+    /// The host of the request, for `Forwarded` and `X-Forwarded-Host`.
     pub(super) host: &'r [u8],
     /// Whether `Host` is replaced.
     pub(super) replaces_host: bool,
@@ -42,18 +42,18 @@ pub(super) struct RequestEdit<'r> {
     pub(super) has_lists: bool,
     /// Whether the client takes trailers (`TE: trailers`).
     pub(super) accepts_trailers: bool,
-    /// The protocol that the connection is to switch to.
+    /// The protocol to switch to.
     pub(super) upgrade: Option<&'r [u8]>,
-    /// What is left of `Max-Forwards`.
+    /// The remaining `Max-Forwards`.
     pub(super) max_forwards: Option<u64>,
     /// Whether the body is sent in chunks.
     pub(super) is_chunked: bool,
-    /// The span that stands between the client's and the upstream's.
+    /// The proxy's span, between the client's and the upstream's.
     pub(super) span: Option<&'r OpenSpan>,
 }
 
 impl RequestEdit<'_> {
-    /// Makes the fields of a map what the upstream gets.
+    /// Applies the edit to a header map.
     pub(super) fn apply(&self, fields: &mut HeaderMap) {
         let mut added = Added::default();
         self.add(fields, &mut added);
@@ -75,7 +75,7 @@ impl RequestEdit<'_> {
             || self.span.is_some_and(|span| span.replaces(name)))
     }
 
-    /// Adds the fields of ours; `fields` are those that the request came with.
+    /// Adds the proxy's fields; `fields` are those that the request arrived with.
     pub(super) fn add(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
         if self.is_chunked {
             out.constant(&TRANSFER_ENCODING, "chunked");
@@ -88,7 +88,7 @@ impl RequestEdit<'_> {
             out.constant(&CONNECTION, "te");
         }
         if let Some(hops) = self.max_forwards {
-            // Writing to memory does not fail.
+            // Writing to memory cannot fail.
             out.field(&MAX_FORWARDS, |out| drop(write!(out, "{hops}")));
         }
         if let Some(span) = self.span.filter(|span| span.replaces(TRACEPARENT.as_str())) {
@@ -108,7 +108,7 @@ impl RequestEdit<'_> {
         }
     }
 
-    /// Adds `Forwarded` ([RFC 7239]): an IPv6 address stands in brackets and quotes (§6).
+    /// Adds `Forwarded` ([RFC 7239]): with IPv6 addresses in brackets and quotes (§6).
     ///
     /// [RFC 7239]: https://www.rfc-editor.org/rfc/rfc7239
     fn add_forwarded(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
@@ -134,7 +134,7 @@ impl RequestEdit<'_> {
         });
     }
 
-    /// Adds `X-Forwarded-For`, and the others unless a listed proxy says them.
+    /// Adds `X-Forwarded-For`, and the others unless a trusted proxy sent them.
     fn add_x_forwarded(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
         let said =
             |name: &HeaderName| self.client.trusted && fields.field_values(name).next().is_some();
@@ -152,7 +152,7 @@ impl RequestEdit<'_> {
         }
     }
 
-    /// Adds `X-Real-IP` unless a listed proxy says it: the address that the request comes from.
+    /// Adds `X-Real-IP`, the client's address, unless a trusted proxy sent it.
     fn add_x_real_ip(&self, fields: &(impl Fields + ?Sized), out: &mut impl FieldSink) {
         if self.client.trusted && fields.field_values(&X_REAL_IP).next().is_some() {
             return;
@@ -163,7 +163,7 @@ impl RequestEdit<'_> {
         }
     }
 
-    /// Writes what a listed proxy says before our own element.
+    /// Writes what a trusted proxy sent, followed by this proxy's own element.
     fn write_list<'f>(&self, lines: impl Iterator<Item = &'f [u8]>, out: &mut Vec<u8>) {
         for line in lines.filter(|_| self.client.trusted) {
             out.extend_from_slice(line);
@@ -179,7 +179,7 @@ impl RequestEdit<'_> {
     }
 }
 
-/// Whether a request came back too often: its `Via` names us as often as no chain of proxies would.
+/// Whether a request loops: its `Via` lists this proxy more often than any chain of proxies would.
 pub(crate) fn has_looped(fields: &(impl Fields + ?Sized)) -> bool {
     const MAX_HOPS: usize = 8;
     let elements = fields
@@ -194,10 +194,10 @@ pub(crate) fn has_looped(fields: &(impl Fields + ?Sized)) -> bool {
     ours.count() >= MAX_HOPS
 }
 
-/// Writes an address. Those of IPv4 are nearly all there are, and `fmt` takes its time.
+/// Writes an address. IPv4, the usual case, avoids the cost of `fmt`.
 fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     let IpAddr::V4(address) = address else {
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         return drop(write!(out, "{address}"));
     };
     for (index, octet) in address.octets().into_iter().enumerate() {
@@ -214,7 +214,7 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// Makes a span the parent of the upstream's.
+/// Makes a span the parent of the upstream's span.
 pub(super) fn insert_span(fields: &mut HeaderMap, span: &OpenSpan) {
     let mut added = Added::default();
     if span.replaces(TRACEPARENT.as_str()) {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_loops_after_eight_of_our_hops() {
+    fn a_request_loops_after_eight_hops_through_this_proxy() {
         let seven = "1.1 s3cors,1.1 nginx, 2.0 s3cors , 1.0\ts3cors,1.1 s3cors, 1.1 s3cors";
         for (lines, expected) in [
             (vec![("via", seven)], false),
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_listed_proxy_may_say_goes_otherwise_and_is_added_to_from_one() {
+    fn claims_are_kept_only_from_trusted_proxies() {
         let said = [
             ("host", "a.example"),
             ("x-forwarded-for", "192.0.2.1"),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_address_is_named_as_far_as_there_is_a_name() {
+    fn a_client_without_an_address_is_described_as_far_as_known() {
         let mut fields = HeaderMap::new();
         let forwarding = Forwarding {
             via: false,
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(fields[FORWARDED], "for=unknown;proto=https");
         assert!(!fields.contains_key(&X_FORWARDED_FOR));
         assert!(!fields.contains_key(&X_REAL_IP));
-        // What a listed proxy on a Unix socket says stays.
+        // What a trusted proxy on a Unix socket sends stays.
         let mut fields = HeaderMap::new();
         fields.append(&X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.9"));
         edit(client(None, true), forwarding, b"", &proxies).apply(&mut fields);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn x_real_ip_is_the_client_behind_the_listed_proxies_unless_one_of_them_says_it() {
+    fn x_real_ip_is_the_client_of_the_trusted_proxies_unless_one_sends_it() {
         let proxies = ["10.0.0.0/8".parse().unwrap()].into_iter().collect();
         let forwarding = Forwarding {
             via: false,
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_connection_lists_go_but_not_those_that_decide() {
+    fn fields_listed_in_connection_are_removed_except_deciding_ones() {
         let mut fields = fields(&[
             ("connection", "close, X-Private, Origin, host"),
             ("connection", "Authorization"),
@@ -439,7 +439,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_address_is_written_as_it_is_displayed(address: IpAddr) {
+        fn an_address_is_written_like_its_display(address: IpAddr) {
             let mut written = Vec::new();
             write_address(address, &mut written);
             prop_assert_eq!(written, address.to_string().into_bytes());

@@ -1,4 +1,4 @@
-//! The ids of responses that are made here, in the form of S3.
+//! IDs of the proxy's own responses, in S3's format.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};
@@ -7,20 +7,20 @@ use http::HeaderName;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 
-/// Gives out the ids under which log and client know one request: 16 letters and digits, as
-/// S3's, from one worker's counter and a seed that no other worker has.
+/// Generates the IDs that identify a request in the log and to the client: 16 letters and digits
+/// like S3's, from a worker's counter and a seed unique to that worker.
 #[derive(Debug)]
 pub(crate) struct RequestIds {
     seed: RandomState,
     next: Cell<u64>,
 }
 
-/// One request's id.
+/// One request's ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestId([u8; 16]);
 
 impl RequestId {
-    /// The id as text.
+    /// The ID as text.
     pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl RequestIds {
     }
 }
 
-/// `HostId`: S3's second id, of which nobody asks more than that it is there.
+/// `HostId`, S3's second ID; clients only need it to exist.
 pub(crate) fn host_id(id: RequestId) -> String {
     format!("{}s3cors", id.as_str())
 }

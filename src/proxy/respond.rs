@@ -1,4 +1,4 @@
-//! Answers a request whose head is a map of fields, from its route to its response.
+//! Answers a request with a header map, from its route to its response.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use super::websocket::WebSocketHandshake;
 use super::{bucket_cors, header_map, own_response, request_edit, websocket};
 
 impl Proxy {
-    /// Answers a request, and has it logged and traced at the end of its response.
+    /// Answers a request; it is logged and traced at the end of its response.
     pub async fn respond(&self, request: Request<RequestBody>, client: Client) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         if parts.version == Version::HTTP_2 {
@@ -56,7 +56,7 @@ impl Proxy {
         response.map(|body| body.logged(logged))
     }
 
-    /// A request's whole way, top to bottom.
+    /// Handles a request from beginning to end.
     async fn answer(
         &self,
         mut parts: request::Parts,
@@ -154,7 +154,7 @@ impl Proxy {
         }
         let mut response = match answered {
             Some(response) => response,
-            // Boxed, as all that is rare: a request's future is moved about.
+            // Boxed, like everything rare, because a request's future is moved.
             None if is_bucket_cors => {
                 Box::pin(self.answer_bucket_cors(&found, &parts, body, client)).await
             }
@@ -183,7 +183,7 @@ impl Proxy {
         response
     }
 
-    /// Has a CORS request recorded that may turn out to be refused, where only the console wants it.
+    /// Records a CORS request that may turn out to be refused, if only the console needs it.
     fn keep_for_console(
         &self,
         (is_cors, may_be_refused): (bool, bool),
@@ -201,7 +201,7 @@ impl Proxy {
         }
     }
 
-    /// Counts and notes what browsers make of a response.
+    /// Counts and notes what browsers will do with a response.
     fn judge(
         &self,
         request: Option<&JudgedRequest>,
@@ -231,7 +231,7 @@ impl Proxy {
         FoundRoute::find(snapshot, authority, request.uri.path(), client.listener)
     }
 
-    /// Checks how long a head of HTTP/2 is.
+    /// Checks the size of an HTTP/2 head.
     fn check_size(&self, request: &request::Parts) -> Result<(), Error> {
         let target = request.uri.path().len() + request.uri.query().map_or(0, str::len);
         if target > self.limits.uri_bytes {
@@ -245,9 +245,9 @@ impl Proxy {
         }
     }
 
-    /// The answer to a request that no route serves. A preflight gets S3's refusal; where the host
-    /// has a policy, whom it allows can read why. Where no host can be made out, caches are told
-    /// that the answer to others may be another one.
+    /// Answers a request that no route serves. A preflight gets S3's refusal. If the host has a
+    /// policy, allowed pages can read the reason. If the host is unknown, `Vary` keeps caches from
+    /// reusing the response.
     pub(crate) fn refuse_head(
         &self,
         error: &Error,
@@ -256,7 +256,7 @@ impl Proxy {
         client: Client,
     ) -> Response<Body> {
         let id = self.ids.next();
-        tracing::debug!(%error, id = id.as_str(), "a request was refused");
+        tracing::debug!(%error, id = id.as_str(), "request refused");
         if matches!(error, Error::UnknownHost) {
             if cors::is_preflight(&request.method, &request.headers) {
                 let denial = Denial::bucket_not_found();
@@ -328,7 +328,7 @@ impl Proxy {
         if expects_continue && !body.is_empty() {
             body.hold(CONTINUE_PATIENCE);
         }
-        // Boxed, as all that is rare: a request's future is moved about.
+        // Boxed, like everything rare, because a request's future is moved.
         let response = match (wants_upgrade, &handshake) {
             (false, None) => self.send(route, &parts, client, body).await?,
             (false, Some(_)) => Box::pin(self.send_extended_connect(route, &parts, client)).await?,
@@ -356,12 +356,12 @@ impl Proxy {
         let cause = cause.as_deref();
         match error.answer().blame {
             Blame::Client => {
-                tracing::debug!(route = &*route.name, id = id.as_str(), %error, cause, "a request failed");
+                tracing::debug!(route = &*route.name, id = id.as_str(), %error, cause, "request failed");
             }
             Blame::Upstream(failure) => {
                 route.metrics.upstream_failure(self.worker, failure);
                 upstream_log::log(failure, || {
-                    tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "an upstream failed");
+                    tracing::warn!(route = &*route.name, id = id.as_str(), %error, cause, "upstream failed");
                 });
             }
         }
@@ -376,7 +376,7 @@ async fn settle(body: &mut RequestBody, limit: Duration) -> Result<(), Error> {
     }
 }
 
-/// `OPTIONS *` asks about the proxy, not about a resource.
+/// `OPTIONS *` addresses the proxy, not a resource.
 fn is_own_options(request: &request::Parts) -> bool {
     request.method == Method::OPTIONS && request.uri.path() == "*"
 }

@@ -1,4 +1,4 @@
-//! The response's body: one that comes from the upstream, or one made here.
+//! A response's body, from the upstream or from the proxy itself.
 
 use std::fmt::Display;
 use std::future::poll_fn;
@@ -31,9 +31,9 @@ use super::tunnel::Tunnel;
 /// A response's body.
 pub struct Body {
     kind: Kind,
-    /// Where there is an access log: what it will say of the request at the body's end.
+    /// With an access log: the request's record, written at the end of the body.
     logged: Option<Box<LogGuard>>,
-    /// If the response came before the request's end: what of it was read before its head was sent.
+    /// If the response came before the end of the request: the part read before its head was sent.
     ahead: Option<Box<ReadAhead>>,
 }
 
@@ -45,7 +45,7 @@ enum Kind {
 }
 
 impl Body {
-    /// No body.
+    /// An empty body.
     #[must_use]
     pub fn empty() -> Self {
         Self::fixed(Bytes::new())
@@ -55,17 +55,17 @@ impl Body {
         Self::new(Kind::Fixed(bytes.into()))
     }
 
-    /// One that an HTTP/1.1 upstream sends.
+    /// The body of an HTTP/1.1 upstream's response.
     pub(crate) fn from_http1(body: Http1Body) -> Self {
         Self::new(Kind::Http1(Box::new(body)))
     }
 
-    /// One that an HTTP/2 upstream sends.
+    /// The body of an HTTP/2 upstream's response.
     pub(crate) fn from_http2(body: UpstreamBody) -> Self {
         Self::new(Kind::Http2(Box::new(body)))
     }
 
-    /// What comes instead of a body once the upstream has left HTTP.
+    /// The tunnel that replaces the body after the upstream switched protocols.
     pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
         Self::new(Kind::Tunnel(Box::new(tunnel)))
     }
@@ -85,7 +85,7 @@ impl Body {
     }
 
     /// Reads the body of an [early response](super::read_ahead) before its head is sent, if it is
-    /// short and comes soon; `None`: it is sent as it comes.
+    /// short and arrives soon; `None`: it is sent as it arrives.
     pub fn read_ahead(&mut self, status: StatusCode) -> Option<impl Future<Output = ()>> {
         let size = self.size_hint();
         let Self { kind, ahead, .. } = self;
@@ -99,17 +99,17 @@ impl Body {
                 }
                 Poll::Ready(())
             });
-            // What was read until then is sent with the head.
+            // What was read by then is sent with the head.
             let _ = tokio::time::timeout(LONGEST_WAIT, read).await;
         })
     }
 
-    /// Whether a tunnel comes instead of the body.
+    /// Whether a tunnel replaces the body.
     pub(crate) fn is_tunnel(&self) -> bool {
         matches!(self.kind, Kind::Tunnel(_))
     }
 
-    /// The tunnel that comes instead of the body, if one does.
+    /// The tunnel that replaces the body, if any.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, Kind::Fixed(Bytes::new())) {
             Kind::Tunnel(tunnel) => Some(*tunnel),
@@ -120,7 +120,7 @@ impl Body {
         }
     }
 
-    /// The bytes of a body that was made here.
+    /// The bytes of the proxy's own body.
     pub(crate) fn into_fixed(self) -> Bytes {
         match self.kind {
             Kind::Fixed(bytes) => bytes,
@@ -128,7 +128,7 @@ impl Body {
         }
     }
 
-    /// Has the request logged when the body ends, whichever way.
+    /// Logs the request when the body ends, for whatever reason.
     pub(crate) fn logged(mut self, mut logged: Box<LogGuard>) -> Self {
         // Until it has ended.
         logged.set_cut((!self.is_end_stream()).then_some(BodyCut::Client));
@@ -136,14 +136,14 @@ impl Body {
         self
     }
 
-    /// Reads only a small piece next: much waits for its client already.
+    /// Reads only a small piece next, because much data already waits for clients.
     pub fn read_small(&mut self) {
         if let Kind::Http1(body) = &mut self.kind {
             body.read_small();
         }
     }
 
-    /// How long its receiver may leave a piece of it.
+    /// How long its receiver may leave a piece untaken.
     pub fn patience(&self) -> Duration {
         match &self.kind {
             Kind::Fixed(_) | Kind::Tunnel(_) => Timeouts::default().body_idle,
@@ -152,7 +152,7 @@ impl Body {
         }
     }
 
-    /// The upstream that it comes from; `None`: it was made here.
+    /// The upstream it comes from; `None`: the proxy itself.
     #[must_use]
     pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
@@ -164,8 +164,8 @@ impl Body {
     }
 }
 
-/// Leaves out of a response to HEAD what was made here, and says how long it is ([RFC 9110 §9.3.2]);
-/// what an upstream answers to HEAD has no content.
+/// Removes the proxy's own content from a response to HEAD, and sets its length ([RFC 9110
+/// §9.3.2]). An upstream's response to HEAD has no content anyway.
 ///
 /// [RFC 9110 §9.3.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.2
 #[must_use]
@@ -267,7 +267,7 @@ impl Kind {
 pub(crate) struct UpstreamBody {
     inner: Incoming,
     in_flight: InFlight,
-    /// The error that it ends with, while what came before is still being written.
+    /// The final error, held back while earlier data is still being written.
     broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
     failures: UpstreamFailures,
@@ -298,19 +298,19 @@ impl UpstreamBody {
                 return Poll::Ready(Some(Ok(without_head_fields(frame))));
             }
             Poll::Ready(None) if self.inner.is_end_stream() => return Poll::Ready(None),
-            // hyper ends a body that was reset with NO_ERROR or CANCEL as if it were whole.
+            // hyper reports a body that was reset with NO_ERROR or CANCEL as complete.
             Poll::Ready(None) => io::ErrorKind::ConnectionReset.into(),
             Poll::Ready(Some(Err(error))) => io::Error::other(body_cause(&error)),
         };
         self.failed(&error);
-        // The library throws away what it has not written yet when a body fails. If the error comes
-        // one turn later, the client gets the head and all that came, and then the cut.
+        // The library discards unwritten data when a body fails. With the error one poll later, the
+        // client gets the head and all data, and then the error.
         self.broken = Some(BodyError::Upstream(error));
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Armed only when a piece is waited for, so that a body that is there already costs none.
+    /// Armed only while waiting for data, so that data that is already there needs no timer.
     fn poll_patience<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, BodyError>>> {
         let limit = self.limit();
         let patience = self
@@ -319,7 +319,7 @@ impl UpstreamBody {
         match patience.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                // A stream without a length may be silent for as long as it likes.
+                // A stream without a length may be silent as long as it likes.
                 let owes = self.inner.size_hint().exact().is_some();
                 let failures = owes.then_some(&self.failures);
                 note_cut(&self.in_flight, failures, &BodyError::Idle);

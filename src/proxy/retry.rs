@@ -1,10 +1,10 @@
-//! Sends a request with a header map to one of a route's upstreams until there is a response: the
-//! only place that decides whether such a request may be sent again. `proxy::carry_out` decides for
-//! requests on bytes.
+//! Sends a request with a header map to a route's upstreams until one responds. This is the only
+//! place that decides whether such a request may be sent again; `proxy::carry_out` decides for
+//! byte-level exchanges.
 //!
-//! An upstream may close a kept-alive connection at the moment that it is used again. A request of
-//! which nothing was sent, or one without a body that is idempotent, then goes out once more on
-//! another connection ([RFC 9110 §9.2.2], [RFC 9112 §9.3.1]).
+//! An upstream may close a kept-alive connection just as it is used again. If nothing of the
+//! request was sent, or it is idempotent and has no body, it is sent once more on another
+//! connection ([RFC 9110 §9.2.2], [RFC 9112 §9.3.1]).
 //!
 //! [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
 //! [RFC 9112 §9.3.1]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3.1
@@ -25,8 +25,8 @@ use super::no_response::{Fate, NoResponse};
 use super::response_body::Body;
 
 impl Proxy {
-    /// Sends a request to the upstream that `UpstreamState::rank` puts first, and to the next one as long
-    /// as none can be connected to. The error is the last one's.
+    /// Sends a request to the upstream that `UpstreamState::rank` puts first, and if connecting
+    /// fails, to the next one. Returns the last error.
     pub(super) async fn send(
         &self,
         route: &Route,
@@ -43,8 +43,8 @@ impl Proxy {
         loop {
             let (in_flight, ready) = match idle.take() {
                 Some(ready) => ready,
-                // Boxed, as all that is rare here: a request's future is moved about and kept for
-                // each connection, so what it seldom needs should not be part of it.
+                // Boxed, like everything rare here: a request's future is moved and kept for each
+                // connection, so rarely needed state should not be part of it.
                 None => Box::pin(pool.checkout(upstreams, &mut tries)).await?,
             };
             let (failed, shared) = match ready {
@@ -80,12 +80,13 @@ impl Proxy {
             let upstream = Arc::clone(in_flight.upstream());
             let may_repeat = match fate {
                 Fate::Unsent => was_reused,
-                // On a shared connection once only: the request may be what ends them.
+                // Only once on a shared connection, because the request itself may be what ends
+                // them.
                 Fate::Cut => was_reused && is_repeatable && !(shared.is_some() && tries.was_stale),
                 Fate::Refused { .. } => !tries.was_refused,
                 Fate::Unknown => false,
             };
-            // That a reused connection was closed is not the upstream's fault.
+            // A reused connection that was closed is not the upstream's fault.
             if !(was_reused && matches!(fate, Fate::Unsent | Fate::Cut)) {
                 in_flight.failed(&error);
             }
@@ -101,7 +102,7 @@ impl Proxy {
             }
             match (fate, shared) {
                 (Fate::Refused { .. }, _) => tries.was_refused = true,
-                // All requests that shared it share the next one.
+                // All requests on the closed connection share the next one.
                 (_, Some(_)) if !tries.was_stale => tries.was_stale = true,
                 (_, _) => tries.stale.push(upstream.id),
             }

@@ -1,4 +1,4 @@
-//! An exchange under way.
+//! An exchange in progress.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,27 +18,27 @@ use super::access_note::ExchangeEnd;
 use super::exchange::Exchange;
 use super::state::Proxy;
 
-/// How an exchange left the client's connection.
+/// The state in which an exchange leaves the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnFate {
-    /// The next request may come. The exchange ended then, or a little later.
+    /// Ready for the next request. The exchange ended then, or slightly later.
     On(Instant),
-    /// It ends, with nothing left to be read.
+    /// To be closed; nothing is left to read.
     Ends,
-    /// It ends while the client may still be sending.
+    /// To be closed, while the client may still be sending.
     Refused,
-    /// It ends without a word: its end must not be taken for a body's.
+    /// To be closed abruptly: its end must not look like the end of a body.
     Cut,
 }
 
-/// Why an exchange has no response, or not the whole.
+/// Why an exchange has no complete response.
 pub(crate) enum ExchangeFailure {
     /// The connection was closed before anything was sent on it again.
     Unsent(Error),
-    /// The connection was closed at the moment that it was used again: what became of the request
-    /// is not known, and that the connection was old is no fault of the upstream's.
+    /// The connection was closed just as it was used again. The upstream may have processed the
+    /// request, and is not at fault for closing an old connection.
     Stale(Error),
-    /// There is no use in another try.
+    /// Another try would not help.
     Final(Error),
     /// The client has left.
     ClientLeft,
@@ -54,38 +54,38 @@ impl ExchangeFailure {
     }
 }
 
-/// An exchange under way, with all that takes part in it but the upstream.
+/// An exchange in progress, with everything it uses except the upstream's connection.
 pub(crate) struct RunningExchange<'c, C> {
     pub(crate) proxy: &'c Proxy,
     pub(crate) exchange: &'c Exchange,
     pub(crate) route: &'c Route,
     pub(crate) client: &'c mut C,
     pub(crate) ahead: &'c mut Vec<u8>,
-    /// An upstream's connection that is authenticated for this client's.
+    /// The upstream connection that is authenticated for this client connection.
     pub(crate) bound: &'c mut Option<Box<Http1Conn>>,
     pub(crate) deadline: &'c mut Deadline,
     pub(crate) closing: &'c dyn Fn() -> bool,
-    /// The clock as it was last read: near enough for limits of seconds.
+    /// The time when the clock was last read: precise enough for limits of seconds.
     pub(crate) now: Instant,
-    /// What the client has not taken of interim responses.
+    /// Interim responses that the client has not accepted yet.
     pub(crate) untaken: Vec<u8>,
-    /// The response's.
+    /// The status of the response.
     pub(crate) status: StatusCode,
-    /// Of its body, moved to the client so far.
+    /// Body bytes sent to the client so far.
     pub(crate) bytes: u64,
-    /// Who cut it short.
+    /// Which side cut the response short.
     pub(crate) cut: Option<BodyCut>,
-    /// Who answered, where the log wants to know it.
+    /// The upstream that answered, if the log needs it.
     pub(crate) upstream: Option<Arc<Upstream>>,
-    /// Who did not, and why.
+    /// The upstream that failed, and why.
     pub(crate) failed: Option<(Box<str>, UpstreamFailure)>,
     pub(crate) request_id: Option<HeaderValue>,
-    /// What browsers make of the response.
+    /// What browsers will do with the response.
     pub(crate) verdict: Option<AnswerVerdict>,
 }
 
 impl<C> Drop for RunningExchange<'_, C> {
-    /// The exchange has ended, however that came about.
+    /// Runs at the end of the exchange, whatever the reason.
     fn drop(&mut self) {
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
         let failed = self.failed.as_ref();

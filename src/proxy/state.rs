@@ -1,4 +1,4 @@
-//! What all requests of one worker share, and the route that one request finds.
+//! What all requests of one worker share, and how a request finds its route.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -30,10 +30,10 @@ pub struct Proxy {
     pub(crate) worker: Worker,
     pub(crate) limits: HeadLimits,
     pub(crate) current: Arc<Current>,
-    /// The snapshot in force when last looked.
+    /// The snapshot in force when it was last checked.
     pub(crate) held: RefCell<Rc<Held>>,
     pub(crate) pool: Pool,
-    /// The generation whose upstreams are checked.
+    /// The generation whose upstreams are being checked.
     pub(crate) checked: Cell<u64>,
     pub(crate) ids: RequestIds,
     pub(crate) date: DateLine,
@@ -41,7 +41,7 @@ pub struct Proxy {
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: Pipes,
     pub(crate) untaken: Untaken,
-    /// Counts what no route serves.
+    /// Counts requests without a route.
     pub(crate) unrouted: Arc<RouteMetrics>,
     pub(crate) denial_log: DenialLog,
     pub(crate) access_log: Option<Rc<AccessLogger>>,
@@ -51,7 +51,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy with no connections yet.
+    /// A proxy without connections.
     #[must_use]
     pub fn new(
         worker: Worker,
@@ -82,20 +82,20 @@ impl Proxy {
         }
     }
 
-    /// The same proxy, whose CORS requests the console shows.
+    /// Makes the console show the proxy's CORS requests.
     #[must_use]
     pub fn with_live(mut self, feed: Option<&LiveFeed>) -> Self {
         self.live = feed.map(|feed| Rc::new(feed.writer(self.worker)));
         self
     }
 
-    /// Whether somebody is a listed proxy; `None` connects over a Unix socket.
+    /// Whether an address is a trusted proxy's; `None`: a peer on a Unix socket.
     #[must_use]
     pub fn trusts(&self, address: Option<IpAddr>) -> bool {
         self.snapshot().0.trusted_proxies.contains(address)
     }
 
-    /// This worker's buffers, for as long as nobody waits.
+    /// Borrows this worker's buffers; the borrow must not outlive a wait.
     pub fn scratch(&self) -> std::cell::RefMut<'_, Scratch> {
         self.scratch.borrow_mut()
     }
@@ -109,26 +109,26 @@ impl Proxy {
     }
 }
 
-/// A snapshot as one worker holds it: its requests count themselves in and out without atomics,
-/// so that no two cores write to one counter.
+/// A worker's own handle to a snapshot. Its requests hold the handle with a plain counter, not an
+/// atomic one, so that no two cores write to the same counter.
 pub(crate) struct Held(pub(crate) Arc<Snapshot>);
 
-/// The route of a request, and what of it the request addresses.
+/// The route of a request, and what the request addresses on it.
 pub(crate) struct FoundRoute<'s> {
     pub(crate) snapshot: &'s Snapshot,
-    /// Which of the snapshot's routes it is.
+    /// The route's index in the snapshot.
     pub(crate) index: usize,
     pub(crate) route: &'s Route,
     /// `None`: the route is transparent.
     pub(crate) policy: Option<&'s RoutePolicy>,
     pub(crate) resource: ResourceType,
     pub(crate) scope: Scope,
-    /// Whether a wildcard of the route matched the host: a bucket may be named there.
+    /// Whether a wildcard of the route matched the host, which may then name a bucket.
     pub(crate) is_below: bool,
 }
 
 impl<'s> FoundRoute<'s> {
-    /// The route of a request. One that names no host (HTTP/1.0) gets the route that serves every
+    /// Finds the route of a request. Without a host (HTTP/1.0), it is the route that serves every
     /// host.
     pub(crate) fn find(
         snapshot: &'s Snapshot,

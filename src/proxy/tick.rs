@@ -1,4 +1,4 @@
-//! What a worker does once a second, apart from any request.
+//! A worker's periodic work, independent of requests.
 use std::time::Instant;
 
 use crate::metrics::Worker;
@@ -9,7 +9,7 @@ use super::bad_request;
 use super::state::Proxy;
 
 impl Proxy {
-    /// What is to be done now and then, apart from any request: once a second.
+    /// Does the periodic work. Call it once a second.
     pub fn tick(&self) {
         self.pool.evict();
         self.pipes.shrink();
@@ -23,7 +23,7 @@ impl Proxy {
         }
     }
 
-    /// Has upstreams checked that a snapshot brought: one worker does it for all.
+    /// Starts checking the upstreams of a new snapshot; one worker does it for all.
     pub(super) fn check_upstreams(&self) {
         let snapshot = self.snapshot();
         let generation = snapshot.0.generation;

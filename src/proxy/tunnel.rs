@@ -20,9 +20,9 @@ pub struct Tunnel {
     pub(crate) in_flight: InFlight,
 }
 
-/// What carries a tunnel's bytes to the upstream and back.
+/// The upstream's end of a tunnel.
 pub(crate) enum TunnelEnd {
-    /// An HTTP/1.1 connection that has left HTTP.
+    /// An HTTP/1.1 connection that has switched protocols.
     Connection(Box<Http1Conn>),
     /// An HTTP/2 stream.
     Stream(TokioIo<Upgraded>),
@@ -47,7 +47,7 @@ impl Tunnel {
         self.in_flight.upstream().settings.timeouts.body_idle
     }
 
-    /// Carries bytes both ways until both ends have ended, or one fails.
+    /// Carries bytes both ways until both ends have closed, or one fails.
     pub async fn carry<C: AsyncRead + AsyncWrite + Unpin>(self, mut client: C) {
         let Self {
             end,
@@ -65,7 +65,7 @@ impl Tunnel {
             }
         };
         if let Err(error) = carried.await {
-            tracing::debug!(%error, "a tunnel broke off");
+            tracing::debug!(%error, "tunnel interrupted");
         }
         drop(in_flight);
     }

@@ -1,23 +1,24 @@
-//! How much of all responses waits for clients that do not take it: one worker's budget.
+//! A worker's budget for response data that waits for slow clients.
 //!
-//! Bodies that flow are read in large pieces. A client that stops reading leaves one of them here,
-//! so large pieces are read only while few bytes wait.
+//! Streaming bodies are read in large pieces. A client that stops reading leaves one of them in
+//! memory, so large pieces are read only while few bytes wait.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// With more bytes than this waiting, only small pieces are read.
+/// Above this many waiting bytes, only small pieces are read.
 const BUDGET: usize = 8 * 1024 * 1024;
 
-/// The same for what comes with the heads of responses to HTTP/2 streams, of which a client has many.
+/// The same for data that arrives with the heads of responses to HTTP/2 streams, of which a client
+/// may have many.
 const HEAD_BUDGET: usize = 1024 * 1024;
 
-/// The bytes that wait.
+/// Counts the waiting bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Untaken(Rc<Cell<usize>>);
 
 impl Untaken {
-    /// Counts bytes that wait, until it is dropped.
+    /// Counts bytes as waiting until the returned value is dropped.
     pub(crate) fn hold(&self, bytes: usize) -> Held {
         self.0.set(self.0.get() + bytes);
         Held {
@@ -26,7 +27,7 @@ impl Untaken {
         }
     }
 
-    /// How much is read at once where `wanted` bytes are worth it, and `least` always are.
+    /// How much to read at once: `wanted` bytes within the budget, else `least`.
     pub(crate) fn piece(&self, wanted: usize, least: usize) -> usize {
         match self.0.get() > BUDGET {
             true => wanted.min(least),
@@ -34,7 +35,7 @@ impl Untaken {
         }
     }
 
-    /// The same for what is read with the head of a response.
+    /// The same for data that is read with the head of a response.
     pub(crate) fn head_piece(&self, wanted: usize, least: usize) -> usize {
         match self.0.get() > HEAD_BUDGET {
             true => wanted.min(least),
@@ -43,7 +44,7 @@ impl Untaken {
     }
 }
 
-/// Bytes that wait.
+/// Waiting bytes.
 #[derive(Debug)]
 pub(crate) struct Held {
     untaken: Untaken,
@@ -51,7 +52,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Only so many of them wait now.
+    /// Changes how many bytes wait.
     pub(crate) fn set(&mut self, bytes: usize) {
         let left = &self.untaken.0;
         left.set(left.get() - self.bytes + bytes);
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_small_while_much_waits() {
+    fn pieces_are_small_while_many_bytes_wait() {
         let untaken = Untaken::default();
         let held = untaken.hold(BUDGET);
         assert_eq!(untaken.piece(256, 16), 256);

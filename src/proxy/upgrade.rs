@@ -17,16 +17,16 @@ use crate::upstream::http1_conn::Http1Conn;
 
 use super::running_exchange::{ConnFate, RunningExchange};
 
-/// As much as is read at once, in bytes.
+/// How much is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
 /// One direction of a tunnel.
 struct Direction {
-    /// What was read and is not written yet.
+    /// What was read and not written yet.
     unwritten: Vec<u8>,
     /// Whether the source has ended.
     is_ended: bool,
-    /// Whether the sink knows of it.
+    /// Whether the sink was shut down.
     is_shut: bool,
     moved: u64,
 }
@@ -41,7 +41,7 @@ impl Direction {
         }
     }
 
-    /// Moves what can be moved now; ready when the source has ended and the sink knows of it.
+    /// Moves as much as possible now; ready when the source has ended and the sink was shut down.
     fn poll_move<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl Direction {
                 self.is_shut = true;
                 continue;
             }
-            // What is held back above the socket (TLS) goes as the socket has room.
+            // TLS flushes data that it holds back as the socket accepts it.
             if let Poll::Ready(flushed) = Pin::new(&mut *sink).poll_flush(cx) {
                 flushed.map_err(Side::Sink)?;
             }
@@ -79,18 +79,18 @@ impl Direction {
 }
 
 impl<C: ClientStream> RunningExchange<'_, C> {
-    /// Carries bytes both ways. `unwritten` is what the client has not taken of the response, and
-    /// `first` what the upstream sent behind it.
+    /// Carries bytes both ways. `unwritten` is the part of the response that the client has not
+    /// accepted, and `first` what the upstream sent after it.
     pub(crate) async fn tunnel(
         &mut self,
         mut conn: Box<Http1Conn>,
         mut unwritten: Vec<u8>,
         mut first: Vec<u8>,
     ) -> ConnFate {
-        // TCP keep-alive ends the tunnel if a peer has vanished. Clients' sockets have it since
-        // they were accepted.
+        // TCP keep-alive ends the tunnel if a peer has vanished. Client sockets inherit it from the
+        // listener.
         if let Err(error) = conn.stream.keep_alive() {
-            tracing::debug!(%error, "keep-alive cannot be set for a tunnel");
+            tracing::debug!(%error, "cannot enable TCP keep-alive for a tunnel");
         }
         unwritten.append(&mut first);
         let mut down = Direction::new(unwritten);
@@ -98,7 +98,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let carried = poll_fn(|cx| {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
             let went_up = match up.poll_move(cx, self.client, &mut conn.stream, scratch) {
-                // An upstream that takes nothing more may have said its last words.
+                // An upstream that accepts no more data may still have sent some.
                 Poll::Ready(Err(Side::Sink(_))) => Poll::Ready(Ok(())),
                 went => went,
             }?;
@@ -109,7 +109,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             }
         });
         if let Err(side) = carried.await {
-            tracing::debug!(?side, "a tunnel broke off");
+            tracing::debug!(?side, "tunnel interrupted");
         }
         self.bytes += down.moved;
         ConnFate::Ends

@@ -1,4 +1,4 @@
-//! A request and its body on their way to the upstream, which may answer before it has all of it.
+//! Forwards a request and its body to the upstream, which may answer before it has all of it.
 
 use std::future::poll_fn;
 use std::io;
@@ -25,16 +25,16 @@ use super::download::SMALLEST_PIECE;
 use super::exchange::Exchange;
 use super::running_exchange::{ExchangeFailure, RunningExchange};
 
-/// What we say to a client whose body is held for too long ([RFC 9110 §10.1.1]).
+/// The proxy's answer to a client whose body is held for too long ([RFC 9110 §10.1.1]).
 ///
 /// [RFC 9110 §10.1.1]: https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A request's body, as far as it is still to come from the client.
+/// The rest of a request's body.
 enum Left {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// Chunks, which are read and written again: extensions stay behind.
+    /// Chunked; decoded and encoded again, without extensions.
     Chunks(Chunked),
 }
 
@@ -57,7 +57,7 @@ impl Left {
         }
     }
 
-    /// Writes what `bytes` have of the body; what is behind it stays.
+    /// Writes the part of the body that `bytes` begin with; bytes after the body stay.
     fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> Result<(), InvalidChunk> {
         match self {
             Self::Length(left) => {
@@ -71,7 +71,7 @@ impl Left {
         }
     }
 
-    /// How many bytes may be moved without a look at them.
+    /// How many bytes may be moved without inspecting them.
     fn opaque(&mut self) -> Option<&mut u64> {
         match self {
             Self::Length(left) => Some(left),
@@ -81,8 +81,8 @@ impl Left {
 }
 
 impl<C: ClientStream> RunningExchange<'_, C> {
-    /// Sends a request with its body. False: the upstream answered before it had all of it, so
-    /// that the rest stays where it is.
+    /// Sends a request with its body. False: the upstream answered before it had all of it, and the
+    /// rest stays unread.
     pub(crate) async fn upload(
         &mut self,
         in_flight: &InFlight,
@@ -100,7 +100,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         left.pass(&mut ahead, &mut unwritten)
             .map_err(|InvalidChunk| invalid())?;
         let first = self.ahead.len() - ahead.len();
-        // A client that sends its body at once waits for nothing.
+        // A client that sends its body at once does not wait for `100 Continue`.
         let mut hold = (self.exchange.expects_continue && first == 0)
             .then(|| Deadline::after(CONTINUE_PATIENCE));
         let (mut piece, mut written) = (SMALLEST_PIECE, 0);
@@ -109,15 +109,15 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             && self.client.tcp().is_some();
         let mut pipe = is_worth_it.then(|| self.proxy.pipes.take()).flatten();
         let mut has_begun = false;
-        // What the client sent behind the body.
+        // What the client sent after the body.
         let mut behind = Vec::new();
-        // What came of the last write. An upstream that answers early may close at once, and then
-        // it is the write that fails first.
+        // The error of a failed write. An upstream that answers early may close at once, and then
+        // the write fails before the response is read.
         let mut refused = None;
         self.deadline.set(due(limit));
         let sent = poll_fn(|cx| {
             loop {
-                // A response that comes now is the answer to what the upstream has seen so far.
+                // A response at this point answers what the upstream has seen so far.
                 match self.poll_early(cx, in_flight, conn, received) {
                     Poll::Ready(Ok(true)) => return Poll::Ready(Ok(false)),
                     Poll::Ready(Ok(false)) => continue,
@@ -153,7 +153,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                         received.passed_on.extend_from_slice(CONTINUE);
                     }
                     hold = None;
-                    // The client's time begins now.
+                    // From now on, the client's time counts.
                     self.deadline.set(Instant::now() + limit);
                     continue;
                 }
@@ -198,7 +198,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 match moved {
                     Poll::Ready(Ok(())) => self.deadline.set(due(limit)),
                     Poll::Ready(Err(Side::Sink(error))) => refused = Some(error),
-                    // It may still read, and learns that its request was not whole.
+                    // It may still read, and gets an error for its incomplete request.
                     Poll::Ready(Err(Side::Ended)) => {
                         let error = Error::RequestBody(io::ErrorKind::UnexpectedEof.into());
                         return Poll::Ready(Err(ExchangeFailure::Final(error)));
@@ -229,8 +229,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         sent
     }
 
-    /// Reads what the upstream says in the middle of an upload; true: there is something to look
-    /// at that is not an interim response.
+    /// Reads from the upstream during an upload; true: something other than an interim response
+    /// arrived.
     fn poll_early(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,8 +251,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         Poll::Ready(Ok(is_final))
     }
 
-    /// Reads a piece of the client's body and writes it to the upstream; what is not taken is left
-    /// in `unwritten`, and what does not belong to the body is added to `behind`.
+    /// Reads a piece of the client's body and writes it to the upstream. What is not accepted stays
+    /// in `unwritten`, and what follows the body is added to `behind`.
     fn poll_forward(
         &mut self,
         cx: &mut Context<'_>,
@@ -290,7 +290,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
     }
 }
 
-/// The client sent an invalid body: the upstream must not take it for complete.
+/// The client sent an invalid body: the upstream must not treat it as complete.
 fn invalid() -> ExchangeFailure {
     ExchangeFailure::Final(Error::RequestBody(io::ErrorKind::InvalidData.into()))
 }

@@ -1,5 +1,5 @@
-//! Judges each response to a CORS request as browsers will: counted under `s3cors_cors_verdicts_total`,
-//! and logged.
+//! Judges each response to a CORS request as browsers will; counts the verdict
+//! (`s3cors_cors_verdicts_total`) and logs it.
 
 use http::header::{COOKIE, LOCATION, ORIGIN};
 use http::{HeaderName, HeaderValue, Response, StatusCode, request};
@@ -56,7 +56,8 @@ impl Proxy {
         verdict
     }
 
-    /// Counts the event of an upstream's response that found no room at the request's head.
+    /// Counts the event for an upstream's response as dropped if the queue had no room when the
+    /// request arrived.
     fn drop_unnoted(&self, exchange: &Exchange, verdict: Option<AnswerVerdict>) {
         let is_upstreams = matches!(exchange.verdict_basis, VerdictBasis::Upstream(_));
         let is_watched = || self.live.as_ref().is_some_and(|live| live.is_watched());
@@ -67,7 +68,7 @@ impl Proxy {
         }
     }
 
-    /// Counts the verdict on a response that was made here instead of an upstream's.
+    /// Counts the verdict on an error response in place of an upstream's.
     pub(crate) fn judge_failure(
         &self,
         exchange: &Exchange,
@@ -83,7 +84,7 @@ impl Proxy {
         verdict
     }
 
-    /// Counts the verdict on an answer of our own to a request that would have been forwarded.
+    /// Counts the verdict on the proxy's own answer to a request that would otherwise be forwarded.
     pub(crate) fn judge_own_answer(
         &self,
         request: &ReceivedRequest<'_, '_>,
@@ -101,7 +102,7 @@ impl Proxy {
     }
 }
 
-/// The verdict on an upstream's response that gets the fields of a decision.
+/// The verdict on an upstream's response, given the verdict of a decision.
 fn with_status(verdict: AnswerVerdict, head: &ResponseHead<'_, '_>) -> Option<AnswerVerdict> {
     if head.status.is_informational() {
         return None;
@@ -110,7 +111,7 @@ fn with_status(verdict: AnswerVerdict, head: &ResponseHead<'_, '_>) -> Option<An
         is_redirect_status(head.status) && head.fields.field_values(&LOCATION).next().is_some();
     match verdict {
         AnswerVerdict::Readable if is_redirect => Some(AnswerVerdict::Passed),
-        // The browser's cache has the fields of a 304.
+        // The browser's cache has the CORS fields for a 304.
         AnswerVerdict::Blocked(BlockedReason::MissingAllowOriginHeader)
             if head.status == StatusCode::NOT_MODIFIED =>
         {
@@ -120,7 +121,7 @@ fn with_status(verdict: AnswerVerdict, head: &ResponseHead<'_, '_>) -> Option<An
     }
 }
 
-/// A request whose head is a map of fields, as far as the answer to it is judged by it.
+/// What the verdict on a response needs of a request with a header map.
 pub(crate) struct JudgedRequest {
     origin: HeaderValue,
     has_credentials: bool,

@@ -1,8 +1,8 @@
-//! What a browser will do with the response to a CORS request, as far as the request says.
+//! What a browser will do with the response to a CORS request, as far as the request shows.
 //!
-//! Where a policy decides, the verdict follows from the decision; on a transparent route the upstream's own
-//! CORS fields are judged. A server does not see the credentials mode: a request with a `Cookie` is taken
-//! for one with credentials, any other for one without.
+//! If a policy decides, the verdict follows from the decision; on a transparent route, the
+//! upstream's own CORS fields are judged. A server does not see the credentials mode, so a request
+//! with a `Cookie` counts as one with credentials, any other as one without.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ use crate::http1::fields::Field;
 use super::received::ReceivedRequest;
 use super::state::FoundRoute;
 
-/// What the verdict on an exchange's response rests on.
+/// What the verdict on an exchange's response is based on.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum VerdictBasis {
     /// The request is not subject to CORS.
@@ -30,7 +30,7 @@ pub(crate) enum VerdictBasis {
     Upstream(UpstreamVerdict),
 }
 
-/// A request that the upstream's CORS fields are held against.
+/// A request, for comparison with the upstream's CORS fields.
 #[derive(Clone, Debug)]
 pub(crate) struct UpstreamVerdict {
     /// Where `Origin` is in the exchange's buffer.
@@ -40,7 +40,7 @@ pub(crate) struct UpstreamVerdict {
 }
 
 impl VerdictBasis {
-    /// The basis for a request that the upstream gets; `Origin` is added to `head_buf` where it is needed.
+    /// The basis for a forwarded request; if `Origin` is needed, it is added to `head_buf`.
     pub(crate) fn of(
         request: &ReceivedRequest<'_, '_>,
         found: &FoundRoute<'_>,
@@ -63,7 +63,7 @@ impl VerdictBasis {
     }
 }
 
-/// The verdict on an answer to a request that a policy decided on.
+/// The verdict on the response to a request that a policy decided.
 pub(crate) fn decided(
     request: &ReceivedRequest<'_, '_>,
     kind: Kind,
@@ -80,7 +80,7 @@ pub(crate) fn decided(
     })
 }
 
-/// As [`decided`], of a decision on a map of fields.
+/// Like [`decided`], for a decision on a header map.
 pub(crate) fn of_decision(
     request: &ReceivedRequest<'_, '_>,
     decision: &Decision<'_>,
@@ -94,7 +94,7 @@ pub(crate) fn of_decision(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnyOrigin(pub(crate) bool);
 
-/// The verdict on an answer that no CORS field allows.
+/// The verdict on a response without CORS fields.
 pub(crate) fn without_cors_fields(is_preflight: bool) -> AnswerVerdict {
     AnswerVerdict::Blocked(match is_preflight {
         true => BlockedReason::PreflightMissingAllowOriginHeader,
@@ -134,7 +134,7 @@ impl UpstreamVerdict {
         without_cors_fields(self.is_preflight)
     }
 
-    /// The verdict on the upstream's response; `sent` is the head that it got.
+    /// The verdict on the upstream's response; `sent` is the head that was sent to it.
     pub(crate) fn judge<'f, I>(
         &self,
         sent: &[u8],
@@ -158,7 +158,7 @@ impl UpstreamVerdict {
     }
 }
 
-/// The value of the first line of a field in a head.
+/// The value of a field's first line in a head.
 fn line<'h>(head: &'h [u8], name: &HeaderName) -> Option<&'h [u8]> {
     head.split(|&byte| byte == b'\n').skip(1).find_map(|line| {
         let (start, value) = line.split_at_checked(name.as_str().len())?;
@@ -168,7 +168,7 @@ fn line<'h>(head: &'h [u8], name: &HeaderName) -> Option<&'h [u8]> {
     })
 }
 
-/// The method and the headers that a preflight asks for; `None`: the request is not a preflight.
+/// The method and headers that a preflight asks for; `None`: the request is not a preflight.
 pub(crate) fn asked_permission(
     method: &Method,
     fields: &HeaderMap,

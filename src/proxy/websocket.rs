@@ -1,5 +1,5 @@
-//! WebSocket over HTTP/2: a client's extended CONNECT ([RFC 8441]) becomes the upgrade of HTTP/1.1
-//! that the upstream knows ([RFC 6455 §4]).
+//! WebSocket over HTTP/2: a client's extended CONNECT ([RFC 8441]) becomes an HTTP/1.1 upgrade for
+//! the upstream ([RFC 6455 §4]).
 //!
 //! [RFC 8441]: https://www.rfc-editor.org/rfc/rfc8441
 //! [RFC 6455 §4]: https://www.rfc-editor.org/rfc/rfc6455#section-4
@@ -15,7 +15,7 @@ use hyper::ext::Protocol;
 
 use crate::upstream::error::Error;
 
-/// What an upstream adds to the key before it hashes it ([RFC 6455 §1.3]).
+/// What an upstream appends to the key before hashing it ([RFC 6455 §1.3]).
 ///
 /// [RFC 6455 §1.3]: https://www.rfc-editor.org/rfc/rfc6455#section-1.3
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -25,11 +25,10 @@ pub(super) struct WebSocketHandshake {
     key: String,
 }
 
-/// The handshake that a request asks for, if it is an extended CONNECT.
+/// The handshake of a request, if it is an extended CONNECT.
 ///
 /// # Errors
-///
-/// [`Error::UnknownProtocol`]: it asks for another protocol than WebSocket.
+/// [`Error::UnknownProtocol`]: it asks for a protocol other than WebSocket.
 pub(super) fn asked_for(request: &request::Parts) -> Result<Option<WebSocketHandshake>, Error> {
     match request.extensions.get::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => Ok(Some(WebSocketHandshake::new())),
@@ -40,7 +39,7 @@ pub(super) fn asked_for(request: &request::Parts) -> Result<Option<WebSocketHand
 
 impl WebSocketHandshake {
     fn new() -> Self {
-        // The key only has to differ from one handshake to the next: it keeps caches from answering.
+        // The key only has to differ between handshakes, so that caches do not answer them.
         let random = RandomState::new();
         let halves = [random.hash_one(0), random.hash_one(1)].map(u64::to_be_bytes);
         Self {
@@ -48,7 +47,7 @@ impl WebSocketHandshake {
         }
     }
 
-    /// Makes `request` one for an upgrade. `Sec-WebSocket-Version` and what the client asks of the
+    /// Converts `request` to an upgrade. `Sec-WebSocket-Version` and the other fields of the
     /// protocol stay as they came.
     pub(super) fn ask(&self, request: &mut request::Parts) {
         request.method = Method::GET;
@@ -61,12 +60,12 @@ impl WebSocketHandshake {
         }
     }
 
-    /// Makes the upstream's answer one to the extended CONNECT: 200 where it was 101.
+    /// Converts the upstream's response for the extended CONNECT: 101 becomes 200.
     ///
     /// # Errors
     ///
-    /// What is wrong with it. A success that does not begin a tunnel would be taken for one that
-    /// does.
+    /// What is wrong with the response. Another success must not reach the client, because it would
+    /// look like a tunnel.
     pub(super) fn answer(&self, response: &mut response::Parts) -> Result<(), &'static str> {
         if response.status != StatusCode::SWITCHING_PROTOCOLS {
             return match response.status.is_success() {
@@ -76,20 +75,18 @@ impl WebSocketHandshake {
         }
         let fields = &mut response.headers;
         if !is_websocket(fields) {
-            return Err("101 to a WebSocket handshake, but for another protocol");
+            return Err("101 to a WebSocket handshake, but with another protocol");
         }
         let accept = fields.remove(SEC_WEBSOCKET_ACCEPT);
         if accept.is_none_or(|accept| accept.as_bytes() != self.accept().as_bytes()) {
-            return Err(
-                "101 to a WebSocket handshake, but not the Sec-WebSocket-Accept to its key",
-            );
+            return Err("101 to a WebSocket handshake, but with a wrong Sec-WebSocket-Accept");
         }
         fields.remove(CONTENT_LENGTH);
         response.status = StatusCode::OK;
         Ok(())
     }
 
-    /// What an upstream that understood the handshake answers.
+    /// What a server that understood the handshake responds with.
     fn accept(&self) -> String {
         let text = [self.key.as_bytes(), GUID].concat();
         STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &text))
@@ -111,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_accept_is_the_one_of_the_standards_example() {
+    fn the_accept_value_matches_the_example_of_rfc_6455() {
         // RFC 6455 §1.3.
         let handshake = WebSocketHandshake {
             key: "dGhlIHNhbXBsZSBub25jZQ==".to_owned(),
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_101_begins_a_tunnel() {
+    fn only_a_valid_101_begins_a_tunnel() {
         let handshake = WebSocketHandshake::new();
         let right = handshake.accept();
         let cases = [
@@ -156,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_is_not_known() {
+    fn another_protocol_is_not_supported() {
         for (protocol, is_known) in [
             ("websocket", true),
             ("WebSocket", false),

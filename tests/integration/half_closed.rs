@@ -107,7 +107,7 @@ fn a_client_that_ends_within_its_body_is_told_and_the_upstream_gets_no_end() {
             client.stream().shutdown(Shutdown::Write).unwrap();
             let answer = client.receive("PUT");
             assert_eq!(answer.status, 400, "{connection} {length}");
-            assert_eq!(answer.text(), "The request's body broke off.\n");
+            assert_eq!(answer.text(), "The request body was interrupted.\n");
             assert!(client.is_closed());
             assert!(cut.recv_timeout(PATIENCE).unwrap() < length);
         }

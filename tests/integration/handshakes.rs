@@ -300,7 +300,7 @@ fn another_protocol_on_a_plain_listener_is_logged_with_a_hint() {
         // A reset is an end too.
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
-        let line = proxy.logged("a request head was refused");
+        let line = proxy.logged("request head refused");
         assert!(line.contains(expected), "{expected} in {line}");
     }
 }

@@ -200,7 +200,7 @@ fn an_expired_certificate_is_refused_readably_and_the_log_says_so() {
     let (_, address) = listening.rsplit_once("address=").unwrap();
     let origin = [("Origin", "https://app.example")];
     let answer = ask(address.trim().parse().unwrap(), "GET", "/k", &origin);
-    let failed = line_with("an upstream failed");
+    let failed = line_with("upstream failed");
     process.kill().unwrap();
     process.wait().unwrap();
 

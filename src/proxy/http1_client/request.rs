@@ -1,4 +1,4 @@
-//! The head that an HTTP/1.1 upstream gets, written from a map of fields.
+//! Writes a request's head for an HTTP/1.1 upstream from a header map.
 
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -13,7 +13,7 @@ use crate::upstream::request_body::RequestBody;
 use super::send::Http1Request;
 
 impl Http1Request<'_> {
-    /// How the body is framed: by the length that the request says it has, or in chunks.
+    /// How the body is framed: by its declared length, or in chunks.
     pub(super) fn framing(&self, body: &RequestBody) -> BodyFraming {
         let length = self.parts.headers.get(CONTENT_LENGTH);
         match length.and_then(|length| parse_length(length.as_bytes())) {

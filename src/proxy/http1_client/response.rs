@@ -1,4 +1,4 @@
-//! A response's head as a map of fields, cut out of the bytes that were read.
+//! A response's head as a header map whose values share one buffer.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
@@ -12,7 +12,7 @@ use crate::upstream::http1_response::NoReply;
 
 use super::response_body::Unread;
 
-/// How many fields a response is given besides the upstream's, about: `Via`, `Date`, CORS.
+/// About how many fields are added to the upstream's: `Via`, `Date`, CORS.
 const OUR_FIELDS: usize = 9;
 
 /// A response's head, and what came after it.
@@ -22,9 +22,9 @@ pub(super) struct ReadResponse {
 }
 
 impl ReadResponse {
-    /// The response with this head, of whose body `rest` has come.
+    /// The response with this head; `rest` is the beginning of its body.
     pub(super) fn new(head: &ResponseHead<'_, '_>, rest: &[u8]) -> Result<Self, NoReply> {
-        // One piece of memory for all values and what came of the body.
+        // One buffer for all values and the beginning of the body.
         let mut bytes = BytesMut::with_capacity(head.bytes.len() + rest.len());
         bytes.extend_from_slice(head.bytes);
         bytes.extend_from_slice(rest);
@@ -56,7 +56,7 @@ impl ReadResponse {
             rest: Unread {
                 left: BodyReader::of(head.body, TrailerPolicy::Filter),
                 bytes: bytes.slice(head.bytes.len()..),
-                // An authenticated connection is for nobody else.
+                // An authenticated connection must not be shared.
                 closes: head.closes || head.authenticates_connection,
             },
         })

@@ -1,4 +1,4 @@
-//! The body of an HTTP/1.1 response, read from the upstream's connection as it is asked for.
+//! The body of an HTTP/1.1 response, read from the upstream's connection on demand.
 
 use std::io;
 use std::pin::pin;
@@ -20,40 +20,40 @@ use crate::upstream::http1_conn::Http1Conn;
 
 use super::upload::Upload;
 
-/// As much as is read at first, in bytes; twice as much after each piece that did not have to be
-/// waited for.
+/// How much is read at first, in bytes. Doubled after each piece that was ready without waiting.
 pub(super) const FIRST_PIECE: usize = 16 * 1024;
 
-/// As much as is read at once, in bytes.
+/// How much is read at once at most, in bytes.
 pub(super) const LARGEST_PIECE: usize = 64 * 1024;
 
-/// What is to come of a body whose head was read.
+/// The rest of a body whose head was read.
 pub(super) struct Unread {
     pub(super) left: BodyReader,
-    /// What came of it with the head.
+    /// The part that came with the head.
     pub(super) bytes: Bytes,
-    /// Whether the upstream's connection ends with it.
+    /// Whether the upstream's connection closes after it.
     pub(super) closes: bool,
 }
 
-/// A body that reads the connection it comes from, and gives it back at the end.
+/// A body that reads from its connection and returns it to the pool at the end.
 pub(crate) struct Http1Body {
-    /// `None`: it was given back, or broke.
+    /// `None`: it was returned, or failed.
     conn: Option<Box<Http1Conn>>,
-    /// What is to come, and what of it was read but not given yet.
+    /// The rest of the body, and the part of it that was read but not yet returned.
     unread: Unread,
     piece: usize,
     pub(crate) in_flight: InFlight,
-    /// What of the request is still to be sent: the upstream answered before it had all of it.
+    /// The unsent rest of the request: the upstream answered before it had everything.
     upload: Option<Box<Upload>>,
     deadline: Deadline,
-    /// Whether the deadline is of a wait that goes on.
+    /// Whether the deadline belongs to the current wait.
     is_waiting: bool,
     has_given_trailers: bool,
-    /// The error that it ends with, given one turn later so that the client gets all that came before.
+    /// The final error, reported one poll later so that the client first gets all data that
+    /// arrived.
     broken: Option<BodyError>,
     failures: UpstreamFailures,
-    /// How much of `unread` waits to be taken.
+    /// Counts how much of `unread` waits to be taken.
     held: Held,
 }
 
@@ -67,7 +67,7 @@ impl Http1Body {
         failures: UpstreamFailures,
         held: Held,
     ) -> Self {
-        // An answer that came instead of `100 Continue` says that the body is not wanted.
+        // A final response instead of `100 Continue` means that the body is not wanted.
         let is_refused = upload.as_ref().is_some_and(|upload| upload.is_held());
         let mut unread = unread;
         unread.closes |= is_refused;
@@ -106,7 +106,7 @@ impl Http1Body {
             Err(error) => {
                 self.conn = None;
                 if !matches!(error, BodyError::Request(_)) {
-                    // A stream without a length may be silent for as long as it likes.
+                    // A stream without a length may be silent as long as it likes.
                     let owes = !matches!(error, BodyError::Idle)
                         || matches!(self.unread.left, BodyReader::Length(_));
                     note_cut(&self.in_flight, owes.then_some(&self.failures), &error);
@@ -127,7 +127,7 @@ impl Http1Body {
         }
     }
 
-    /// The fields that came after the body, once.
+    /// The trailers, once.
     fn take_trailers(&mut self) -> Option<HeaderMap> {
         if !self.has_trailers_to_give() {
             return None;
@@ -139,7 +139,7 @@ impl Http1Body {
         }
     }
 
-    /// The next piece; an empty one: the body has ended.
+    /// The next piece; empty at the end of the body.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BodyError>> {
         loop {
             if !self.unread.bytes.is_empty() {
@@ -165,8 +165,8 @@ impl Http1Body {
         let Some(conn) = &mut self.conn else {
             return Poll::Ready(Err(ended()));
         };
-        // Taken before anything is known to be there, and given back at once where nothing is: what
-        // is read into the worker's own buffer would all have to be copied.
+        // Allocated before it is known that data is there, and freed at once if not: data read into
+        // the worker's own buffer would have to be copied.
         let mut bytes = BytesMut::with_capacity(self.piece);
         let Poll::Ready(read) = pin!(conn.stream.read_buf(&mut bytes)).poll(cx) else {
             self.piece = FIRST_PIECE;
@@ -183,7 +183,7 @@ impl Http1Body {
             0 => return Poll::Ready(Err(ended())),
             _ => {
                 self.piece = LARGEST_PIECE.min(self.piece * 2);
-                // A few bytes are not to keep the memory of many.
+                // A few bytes should not keep a large buffer alive.
                 self.unread.bytes = match bytes.len() < bytes.capacity() / 2 {
                     true => Bytes::copy_from_slice(&bytes),
                     false => bytes.freeze(),
@@ -194,7 +194,7 @@ impl Http1Body {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends on what is left of the request; whether anything moved.
+    /// Sends more of the request; returns whether any data moved.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
         let (Some(upload), Some(conn)) = (&mut self.upload, &mut self.conn) else {
             return Ok(false);
@@ -209,7 +209,8 @@ impl Http1Body {
         }
     }
 
-    /// Gives the connection back where all of the body is there, though nobody has it yet.
+    /// Returns the connection to the pool once the whole body was read, even if the client does not
+    /// have it yet.
     fn give_back_early(&mut self) {
         if let BodyReader::Length(left) = self.unread.left
             && left == self.unread.bytes.len() as u64
@@ -238,12 +239,12 @@ impl Http1Body {
         }
     }
 
-    /// Reads only a small piece next: much waits for its client already.
+    /// Reads only a small piece next, because much data already waits for clients.
     pub(crate) fn read_small(&mut self) {
         self.piece = FIRST_PIECE;
     }
 
-    /// How long it may stand still.
+    /// How long it may make no progress.
     pub(crate) fn limit(&self) -> Duration {
         self.in_flight.upstream().settings.timeouts.body_idle
     }
@@ -251,7 +252,7 @@ impl Http1Body {
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        // What comes behind a response is no response to anything: the connection is spent.
+        // Bytes after a response belong to no request: the connection cannot be used again.
         if self.unread.left.is_ended() && self.unread.bytes.is_empty() {
             self.give_back();
         }

@@ -29,17 +29,17 @@ use super::response::ReadResponse;
 use super::response_body::{FIRST_PIECE, Http1Body, LARGEST_PIECE};
 use super::upload::Upload;
 
-/// A request as it goes to an HTTP/1.1 upstream.
+/// A request for an HTTP/1.1 upstream.
 #[derive(Clone, Copy)]
 pub(crate) struct Http1Request<'r> {
     pub(crate) parts: &'r Parts,
     pub(crate) route: &'r Route,
-    /// Whether it asks to leave HTTP.
+    /// Whether it asks to switch protocols.
     pub(crate) wants_upgrade: bool,
 }
 
 impl Http1Request<'_> {
-    /// Whether it may be sent twice ([RFC 9110 §9.2.2]): nothing of a body is gone.
+    /// Whether it may be sent twice ([RFC 9110 §9.2.2]); none of its body may have been read.
     ///
     /// [RFC 9110 §9.2.2]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
     fn is_repeatable(&self, body: &RequestBody) -> bool {
@@ -52,7 +52,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Why there is no response, and whether the request may be sent again.
+    /// Why there is no response, and whether the request may be repeated.
     pub(crate) async fn http1_exchange(
         &self,
         request: Http1Request<'_>,
@@ -71,7 +71,7 @@ impl Proxy {
                 .map(|read| (read, None))
                 .map_err(|no_reply| Failed::Unanswered { no_reply, body })
         } else {
-            // Boxed, as all that is rare: a request's future is moved about.
+            // Boxed, like everything rare, because a request's future is moved.
             Box::pin(self.ask_with_body(request, body, &in_flight, &mut conn, &mut deadline)).await
         };
         let (read, upload) = match answered {
@@ -102,7 +102,7 @@ impl Proxy {
         Ok(head.map(|()| Body::from_http1(body).early(is_early)))
     }
 
-    /// Sends a head that may be sent twice, and reads the response's head.
+    /// Sends the head of a repeatable request, and reads the response's head.
     async fn ask(
         &self,
         request: Http1Request<'_>,
@@ -142,8 +142,9 @@ impl Proxy {
         .await
     }
 
-    /// Sends a request that may be sent but once, and reads the response's head. That may come
-    /// before the upstream has the whole body: then the rest is sent while the response is read.
+    /// Sends a request that must not be repeated, and reads the response's head. The response may
+    /// arrive before the upstream has the whole body; the rest is then sent while the response is
+    /// read.
     async fn ask_with_body(
         &self,
         request: Http1Request<'_>,
@@ -152,8 +153,8 @@ impl Proxy {
         conn: &mut Http1Conn,
         deadline: &mut Deadline,
     ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
-        // A request that may be lost with an old connection is not sent on one that is known to be
-        // closed, or on which bytes came that would be taken for its response.
+        // A request that must not be lost is not sent on an old connection that is closed, or that
+        // received bytes that would be misread as its response.
         if conn.is_reused && conn.is_readable() {
             let no_reply = NoReply::Closed(io::ErrorKind::UnexpectedEof.into());
             return Err(Failed::Unsent { no_reply, body });
@@ -169,7 +170,7 @@ impl Proxy {
         deadline.set(due(timeouts.body_idle));
         let mut is_sent = false;
         let read = poll_fn(|cx| {
-            // A response that comes now is the answer to what the upstream has seen so far.
+            // A response at this point answers what the upstream has seen so far.
             {
                 let scratch = &mut *self.scratch.borrow_mut();
                 let then = |_: &mut Context<'_>,
@@ -238,14 +239,14 @@ fn passed(interim: Option<&InterimResponses>) -> Interim {
     }
 }
 
-/// Hands interim responses on.
+/// Passes interim responses on.
 fn pass_on(interim: Option<&InterimResponses>, bytes: &mut Vec<u8>) {
     if let Some(interim) = interim {
         interim.add(bytes);
     }
 }
 
-/// What ends the wait for a response.
+/// Why waiting for a response ended.
 enum Halt {
     NoReply(NoReply),
     /// The client's body failed.
@@ -263,13 +264,13 @@ enum Failed {
     },
     Unanswered {
         no_reply: NoReply,
-        /// `None`: some of it was sent.
+        /// `None`: part of it was sent.
         body: Option<RequestBody>,
     },
 }
 
 impl Failed {
-    /// What it means for the request, which went over `raw`.
+    /// Converts it for the request, which was sent over `raw`.
     fn of(self, in_flight: InFlight, conn: &Http1Conn) -> Box<NoResponse> {
         let (fate, error, body) = match self {
             Self::Final(error) => (Fate::Unknown, error, None),

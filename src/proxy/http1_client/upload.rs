@@ -1,4 +1,4 @@
-//! A request on its way to an HTTP/1.1 upstream, with its body as the client sends it.
+//! Sends a request to an HTTP/1.1 upstream, with its body as the client sends it.
 
 use std::io;
 use std::pin::Pin;
@@ -20,16 +20,16 @@ use crate::upstream::request_body::RequestBody;
 pub(super) struct Upload {
     body: RequestBody,
     writer: BodyWriter,
-    /// The lines that say which trailers come.
+    /// The lines that announce trailers.
     declared: HeaderMap,
-    /// The body's data that was taken, as long as nothing was written: another try may need it.
+    /// Body data that was read while nothing has been written: another try may need it.
     unsent: Vec<Bytes>,
     has_begun: bool,
     has_moved: bool,
     is_done: bool,
     waits_for_client: bool,
-    /// Why the upstream takes no more. It may have answered before it closed, so this alone is not a
-    /// failure.
+    /// Why the upstream accepts no more. It may have answered before it closed, so this alone is
+    /// not a failure.
     refused: Option<io::Error>,
 }
 
@@ -54,12 +54,12 @@ impl Upload {
         }
     }
 
-    /// Whether it waits for the client to send more, and not for the upstream to take more.
+    /// Whether it waits for the client to send more, not for the upstream to accept more.
     pub(super) fn waits_for_client(&self) -> bool {
         self.waits_for_client
     }
 
-    /// Whether anything moved since this was last asked.
+    /// Whether any data moved since the last call.
     pub(super) fn has_moved(&mut self) -> bool {
         std::mem::take(&mut self.has_moved)
     }
@@ -69,23 +69,23 @@ impl Upload {
         self.body.is_held()
     }
 
-    /// Lets a held body go.
+    /// Releases a held body.
     pub(super) fn release(&mut self) {
         self.body.release();
     }
 
-    /// Why the upstream's connection took no more, if it did not.
+    /// Why the upstream's connection accepted no more, if it failed.
     pub(super) fn take_refusal(&mut self) -> Option<io::Error> {
         self.refused.take()
     }
 
-    /// The body as it was, if nothing was written yet.
+    /// The unchanged body, if nothing was written yet.
     pub(super) fn into_body(self) -> Option<RequestBody> {
         (!self.has_begun).then(|| self.body.again(self.unsent.concat().into()))
     }
 
-    /// Sends as much as it can; ready when all was sent. After a write that failed, it stays
-    /// pending: only the upstream's answer counts then.
+    /// Sends as much as possible; ready when everything was sent. After a failed write it stays
+    /// pending, because then only the upstream's response counts.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Upload {
             let has_all = self.writer.is_empty();
             let moved = match has_all {
                 false => self.writer.poll_write(cx, stream),
-                // TLS may hold something back, also while the client is waited for.
+                // TLS may hold data back, even while waiting for the client.
                 true => Pin::new(&mut *stream).poll_flush(cx),
             };
             match moved {
@@ -116,14 +116,14 @@ impl Upload {
                 Poll::Ready(Err(error)) => {
                     self.refused = Some(error);
                     self.waits_for_client = false;
-                    // The answer may be there already.
+                    // The response may already be there.
                     cx.waker().wake_by_ref();
                 }
             }
         }
     }
 
-    /// Something was written.
+    /// Notes that something was written.
     fn begun(&mut self) {
         self.has_moved = true;
         self.waits_for_client = false;
@@ -132,9 +132,9 @@ impl Upload {
         }
     }
 
-    /// Takes from the body what is there, up to a bound.
+    /// Takes data from the body, up to a limit.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), RequestBodyError> {
-        // The head goes out at once if the body waits for an answer to it.
+        // If the body waits for `100 Continue`, the head is sent at once.
         if !self.writer.is_empty() && self.body.is_held() {
             return Ok(());
         }
