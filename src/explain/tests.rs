@@ -681,7 +681,7 @@ fn a_request_from_which_stores_read_different_buckets_is_refused_with_the_reason
         ),
         (
             "http://photos.example/raw%2fa",
-            "the path's first segment has a character that no bucket's name has, such as an \
+            "the path's first segment has a character that no bucket name has, such as an \
              encoded slash",
             "begin the path with the bucket's name as it is, followed by a slash that is not encoded",
         ),
@@ -692,8 +692,8 @@ fn a_request_from_which_stores_read_different_buckets_is_refused_with_the_reason
         ),
         (
             "http://photos.example./raw/a",
-            "the host is not in lower case, ends with a dot, has an empty label, or its port is \
-             written in an unusual way",
+            "the host is not in lower case, ends with a dot, has an empty label, or has a port \
+             in an unusual form",
             "write the host in lower case, without a trailing dot, and its port, if any, without \
              leading zeros",
         ),

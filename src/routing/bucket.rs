@@ -10,20 +10,20 @@ use crate::cors::ResourceType;
 /// [S3, «Virtual hosting of buckets»]: https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Addressing {
-    /// The first segment of the path.
+    /// In the first segment of the path.
     Path,
-    /// What the wildcard of the route's host stands for.
+    /// In the host: what the wildcard of the route's host matched.
     Host,
-    /// By host where the host was matched by a wildcard, else by path.
+    /// In the host if a wildcard matched it, otherwise in the path.
     Both,
 }
 
-/// What a request's host says of its bucket.
+/// The part of a request's host that may name its bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatchedHost<'r> {
-    /// What the wildcard of the route's host stands for; `None`: the host has no wildcard.
+    /// What the wildcard of the route's host matched; `None`: the host has no wildcard.
     pub below: Option<&'r str>,
-    /// Whether the host is written as browsers write it: [`Host::is_canonical`].
+    /// Whether the host is in the form that browsers send: [`Host::is_canonical`].
     ///
     /// [`Host::is_canonical`]: super::host::Host::is_canonical
     pub is_canonical: bool,
@@ -32,28 +32,28 @@ pub struct MatchedHost<'r> {
 /// The bucket that a request addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addressed<'r> {
-    /// Its name; `None` where the request is for the service (a list of buckets).
+    /// Its name; `None` if the request addresses the service (a list of buckets).
     pub bucket: Option<Cow<'r, str>>,
-    /// Under [`Addressing::Host`], where the host names no bucket: the bucket that a store finds
-    /// which reads paths, too.
+    /// Under [`Addressing::Host`], if the host names no bucket: the bucket that a store finds if it
+    /// also reads paths.
     pub in_path: Option<Cow<'r, str>>,
-    /// Whether the path names a key in it.
+    /// Whether the path names a key in the bucket.
     pub resource: ResourceType,
 }
 
-/// Why two stores could read different buckets from one request. No policy applies to it.
+/// Why two stores could find different buckets in one request. No policy applies to it.
 ///
 /// `Display` completes the sentence «stores can read it differently: …».
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ambiguity {
-    /// A store that compares hosts byte by byte does not find the bucket in this one, and reads
+    /// A store that compares hosts byte by byte does not find the bucket in this host, and reads
     /// the path instead.
     Host,
     /// The path begins with `//`: some stores merge slashes.
     EmptySegment,
     /// The first segment is or decodes to `.` or `..`: some stores resolve them.
     DotSegment,
-    /// The first segment decodes to a separator or to something else that ends or changes a
+    /// The first segment decodes to a separator or another character that ends or changes a
     /// bucket's name in some stores.
     BucketName,
     /// A segment is or decodes to `..`, which leads out of the bucket in some stores.
@@ -68,13 +68,13 @@ impl Ambiguity {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => {
-                "the host is not in lower case, ends with a dot, has an empty label, or its port \
-                 is written in an unusual way"
+                "the host is not in lower case, ends with a dot, has an empty label, or has a port \
+                 in an unusual form"
             }
             Self::EmptySegment => "the path begins with an empty segment (`//`)",
             Self::DotSegment => "the path's first segment is `.` or `..`",
             Self::BucketName => {
-                "the path's first segment has a character that no bucket's name has, such as an \
+                "the path's first segment has a character that no bucket name has, such as an \
                  encoded slash"
             }
             Self::ParentSegment => "the path has a `..` segment",
@@ -94,12 +94,12 @@ impl fmt::Display for Ambiguity {
 impl Addressing {
     /// Finds the bucket of a request for `path`.
     ///
-    /// The bucket is the one that every store finds, whether it splits the path before or after
-    /// decoding it, merges slashes, or resolves dot segments.
+    /// It must be the bucket that every store finds, whether a store splits the path before or
+    /// after decoding it, merges slashes, or resolves dot segments.
     ///
     /// # Errors
     ///
-    /// Why stores could find different ones.
+    /// Why stores could find different buckets.
     pub fn find<'r>(
         self,
         path: &'r str,
@@ -122,13 +122,14 @@ impl Addressing {
 fn in_host<'r>(path: &str, bucket: &'r str) -> Result<Addressed<'r>, Ambiguity> {
     let rest = path.strip_prefix('/').unwrap_or(path);
     let first = rest.split('/').next().unwrap_or_default();
-    // Nothing else begins with a separator or is a dot segment, however often it is decoded.
+    // Only such a segment can begin with a separator or be a dot segment, however often it is
+    // decoded.
     let decoded = match first.starts_with(['%', '.', '\\']) {
         true => fully_decoded(first),
         false => Vec::new(),
     };
     match decoded.as_slice() {
-        // A URL parser takes what follows `//` or `/\` for a host (RFC 3986 §4.2).
+        // A URL parser reads a host after `//` or `/\` (RFC 3986 §4.2).
         [] if first.is_empty() && !rest.is_empty() => return Err(Ambiguity::EmptySegment),
         [b'/' | b'\\', ..] => return Err(Ambiguity::EmptySegment),
         b"." | b".." => return Err(Ambiguity::DotSegment),
@@ -144,7 +145,7 @@ fn in_host<'r>(path: &str, bucket: &'r str) -> Result<Addressed<'r>, Ambiguity> 
     })
 }
 
-/// What a path names where the host is the bucket: `/` is the bucket, anything else a key.
+/// What a path names if the host names the bucket: `/` is the bucket, anything else a key.
 #[must_use]
 pub fn resource_in_host(path: &str) -> ResourceType {
     if matches!(path, "" | "/" | "*") {
@@ -182,11 +183,11 @@ fn in_path(path: &str) -> Result<Addressed<'_>, Ambiguity> {
     })
 }
 
-/// Whether every store takes a decoded first segment for the same name.
+/// Whether every store reads the same name from a decoded first segment.
 ///
-/// `%` is what is left of a segment that was encoded twice, or not at all, or not in UTF-8; what
-/// follows `;` is a parameter to servlet containers (`/..;/` in CVE-2020-5902); Windows drops dots and
-/// spaces at the end.
+/// A remaining `%` means that it was encoded twice, not at all, or not as UTF-8. After `;`, servlet
+/// containers expect a parameter (`/..;/` in CVE-2020-5902). Windows removes dots and spaces at the
+/// end.
 fn may_name_bucket(name: &str) -> bool {
     let is_plain = |byte: u8| {
         !(byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'%' | b';' | b'?' | b'#'))
@@ -194,9 +195,9 @@ fn may_name_bucket(name: &str) -> bool {
     name.bytes().all(is_plain) && !name.ends_with(['.', ' '])
 }
 
-/// Whether a segment is `..` to some store, however often that store decodes the path.
+/// Whether a segment is `..` for some store, however often that store decodes the path.
 fn has_parent_segment(path: &str) -> bool {
-    // Hardly any path has two dots, and most of those with two have them apart and no escapes.
+    // Hardly any path has two dots, and most that do have them apart and no escapes.
     let (mut dots, mut has_escape, mut is_nested) = (0_u32, false, false);
     let mut rest = path.as_bytes();
     while let [first, after @ ..] = rest {
@@ -221,8 +222,8 @@ fn has_parent_segment(path: &str) -> bool {
     any_parent_segment(&fully_decoded(path))
 }
 
-/// Decodes a path until no escape is left, in one pass: what an escape decodes to may complete
-/// another one.
+/// Decodes a path until no escape is left, in one pass: a decoded character may complete another
+/// escape.
 fn fully_decoded(path: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     for &byte in path.as_bytes() {
@@ -237,10 +238,10 @@ fn fully_decoded(path: &str) -> Vec<u8> {
     decoded
 }
 
-/// Whether a decoded path has a `..` segment, for stores that split at backslashes, that leave
-/// out control characters and spaces, and that end a segment at a parameter or at NUL.
+/// Whether a decoded path has a `..` segment for stores that split at backslashes, ignore control
+/// characters and spaces, or end a segment at a parameter or NUL.
 fn any_parent_segment(decoded: &[u8]) -> bool {
-    // The dots of the segment so far; `None`: it has something else in it.
+    // The dots in the segment so far; `None`: it has other characters.
     let mut dots = Some(0);
     for byte in decoded {
         match byte {
@@ -254,8 +255,8 @@ fn any_parent_segment(decoded: &[u8]) -> bool {
     dots == Some(2)
 }
 
-/// Whether some store reads no key from this one: it has only separators, `.` segments, path
-/// parameters, and bytes that end or vanish from a key.
+/// Whether some store reads this key as empty: it has only separators, `.` segments, path
+/// parameters, and bytes that end a key or are dropped from it.
 pub(crate) fn may_be_no_key(key: &str) -> bool {
     let decoded = fully_decoded(key);
     let mut segments = decoded.split(|byte| matches!(byte, b'/' | b'\\'));
@@ -268,7 +269,7 @@ pub(crate) fn may_be_no_key(key: &str) -> bool {
             match byte {
                 // The rest is a parameter of this segment.
                 b';' => break,
-                // A C string ends here, or a URL's path.
+                // Ends a C string or a URL's path.
                 0 | b'?' | b'#' => return true,
                 b'.' if dots == 0 => dots = 1,
                 0..=b' ' | 0x7f => {}
@@ -278,8 +279,8 @@ pub(crate) fn may_be_no_key(key: &str) -> bool {
     }
 }
 
-/// The upstream reads `%2D` as `-`, so we do too. A segment that does not decode to UTF-8 stays as
-/// it came.
+/// Decodes `%2D` as `-`, like the upstream does. A segment that is not UTF-8 after decoding stays
+/// unchanged.
 pub(crate) fn percent_decoded(segment: &str) -> Cow<'_, str> {
     let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
     decoded.unwrap_or(Cow::Borrowed(segment))
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bucket_is_in_the_path_or_in_the_host() {
+    fn the_bucket_is_found_in_the_path_or_the_host() {
         use Addressing::{Both, Host, Path};
         use ResourceType::{Bucket, Object};
         let cases = [
@@ -324,13 +325,13 @@ mod tests {
             assert_eq!(found.bucket.as_deref(), bucket, "{addressing:?} {path}");
             assert_eq!(found.resource, resource, "{addressing:?} {path}");
         }
-        // Where the host names none, the path may.
+        // If the host names no bucket, the path may.
         let found = Host.find("/photos/a", canonical(None)).unwrap();
         assert_eq!(found.in_path.as_deref(), Some("photos"));
     }
 
     #[test]
-    fn keys_keep_their_slashes_escapes_and_dots() {
+    fn keys_may_contain_slashes_escapes_and_dots() {
         let keys = [
             "a%2Fb",
             "a//b",
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_stores_read_differently_names_no_bucket() {
+    fn an_ambiguous_path_names_no_bucket() {
         use Ambiguity::{BucketName, DotSegment, EmptySegment, ParentSegment};
         let cases = [
             ("//secret/a", EmptySegment),
@@ -431,10 +432,10 @@ mod tests {
         }
     }
 
-    /// Where the host names the bucket, the path may not lead out of it, nor begin as a URL does
-    /// that names another host.
+    /// If the host names the bucket, the path must not lead out of it, nor begin like a URL with
+    /// another host.
     #[test]
-    fn a_path_below_a_bucket_in_the_host_does_not_lead_out_of_it() {
+    fn a_path_cannot_lead_out_of_the_bucket_in_the_host() {
         use Ambiguity::{DotSegment, EmptySegment, ParentSegment};
         let cases = [
             ("//secret.s3.example/a", EmptySegment),
@@ -457,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_some_store_drops_is_known() {
+    fn a_key_that_some_store_drops_is_recognised() {
         for key in [
             "", "/", "//", "./", "/.", "%2f", "%252F", "%5c", "\\", ";x", ";x/;y", "%00a", "%3fa",
             "%23", "%20", "%09/", "%2e", "/%2e/",
@@ -472,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_host_as_browsers_write_it_names_a_bucket() {
+    fn only_a_canonical_host_names_a_bucket() {
         for below in [Some("open"), None] {
             let host = MatchedHost {
                 below,
@@ -487,7 +488,7 @@ mod tests {
         }
     }
 
-    /// How stores may find the bucket in a path.
+    /// The ways in which stores may find the bucket in a path.
     mod stores {
         /// A step between the target and its segments.
         pub(crate) type Step = fn(Vec<u8>) -> Vec<u8>;
@@ -572,7 +573,7 @@ mod tests {
             up_to_nul,
         ];
 
-        /// The bucket in a path after `steps`; nothing is resolved in what is left.
+        /// The bucket in a path after `steps`.
         pub(crate) fn bucket(path: &str, steps: &[Step]) -> Vec<u8> {
             let path = steps
                 .iter()
@@ -600,8 +601,8 @@ mod tests {
     }
 
     proptest! {
-        /// The bucket that is found is the one that every store finds, whatever it does to the
-        /// path and in whatever order. `PROPTEST_CASES=1000000` tries so many paths.
+        /// `find` returns the bucket that every store finds, whatever it does to the path and in
+        /// whatever order. `PROPTEST_CASES=1000000` tries that many paths.
         #[test]
         fn every_store_finds_the_same_bucket(
             path in path(),
@@ -627,9 +628,10 @@ mod tests {
             }
         }
 
-        /// Decoding once more changes nothing, and decoding again and again comes to the same.
+        /// Decoding the result again changes nothing, and decoding repeatedly gives the same
+        /// result.
         #[test]
-        fn one_pass_decodes_as_often_as_it_takes(path in "/[%25eEfF./a\\x80]{0,40}") {
+        fn one_pass_decodes_every_level(path in "/[%25eEfF./a\\x80]{0,40}") {
             let mut again = path.clone().into_bytes();
             loop {
                 let next = stores::decoded(again.clone());
@@ -641,13 +643,13 @@ mod tests {
             prop_assert_eq!(fully_decoded(&path), again);
         }
 
-        /// What the quick look lets through has no `..` segment to the slow one.
+        /// If the fast check passes a path, the slow one finds no `..` segment either.
         #[test]
-        fn the_quick_look_misses_no_parent_segment(path in path()) {
+        fn the_fast_check_misses_no_parent_segment(path in path()) {
             prop_assert_eq!(has_parent_segment(&path), any_parent_segment(&fully_decoded(&path)));
         }
 
-        /// A bucket's own name before a key without `..` is found.
+        /// A bucket's plain name before a key without `..` is found.
         #[test]
         fn ordinary_paths_keep_their_policy(
             bucket in "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",

@@ -1,7 +1,7 @@
 //! The client of a request: its address, and which peers may forward it.
 //!
-//! Anybody can send `X-Forwarded-For`. What a request says of where it comes from is kept only
-//! from listed proxies, and taken out otherwise, so that an upstream may believe what it gets.
+//! Anyone can send `X-Forwarded-For`. What a request says about its origin is kept only from
+//! trusted proxies and removed otherwise, so that an upstream can rely on it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -22,23 +22,23 @@ pub(crate) static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub struct Client {
     /// Its address; `None` over a Unix socket.
     pub address: Option<IpAddr>,
-    /// Whether it speaks TLS to us.
+    /// Whether it uses TLS.
     pub tls: bool,
-    /// Whether it is a listed proxy, which is believed whom it speaks for.
+    /// Whether it is a trusted proxy, whose forwarded client address is believed.
     pub trusted: bool,
-    /// The listener that it connected to.
+    /// The listener that accepted the connection.
     pub listener: ListenerId,
 }
 
-/// How much of an IPv6 address tells clients apart: the rest, each chooses for itself
+/// The part of an IPv6 address that identifies a client; the client itself can choose the rest
 /// ([RFC 4291 §2.5.4]).
 ///
 /// [RFC 4291 §2.5.4]: https://www.rfc-editor.org/rfc/rfc4291#section-2.5.4
 const NETWORK_BITS: u32 = 64;
 
 impl Client {
-    /// What limits count it by: its address, of IPv6 the network. `None`: a listed proxy or a Unix
-    /// socket, which speak for many.
+    /// The address that limits count it by; for IPv6, the network. `None`: a trusted proxy or a
+    /// Unix socket, which speak for many clients.
     #[must_use]
     pub fn counted(&self) -> Option<IpAddr> {
         let address = self.address.filter(|_| !self.trusted)?;
@@ -52,29 +52,29 @@ impl Client {
     }
 }
 
-/// The proxies that are believed whom they speak for.
+/// The peers whose forwarded client address is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<TrustedProxy>);
 
-/// Who is believed.
+/// A trusted peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustedProxy {
-    /// Who has an address of this network.
+    /// Any address in this network.
     Network(IpNet),
-    /// Who connects over a Unix socket.
+    /// Peers on a Unix socket.
     Unix,
 }
 
-/// What is written names no proxy.
+/// The text is not a trusted proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidProxy {
-    /// It has another form.
-    #[error("`{0}` is no address, no network and not \"unix\"")]
+    /// It has an invalid form.
+    #[error("`{0}` is not an address, a network or \"unix\"")]
     Form(String),
-    /// Behind the prefix, an address has bits that are passed over.
+    /// An address has bits set after the network's prefix.
     #[error("`{written}` is an address within a network")]
     Within {
-        /// As it is written.
+        /// The text.
         written: String,
         /// The network.
         network: IpNet,
@@ -84,7 +84,7 @@ pub enum InvalidProxy {
 impl FromStr for TrustedProxy {
     type Err = InvalidProxy;
 
-    /// Reads `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/32` or `unix`.
+    /// Parses `192.0.2.1`, `192.0.2.0/24`, `2001:db8::/32` or `unix`.
     fn from_str(text: &str) -> Result<Self, InvalidProxy> {
         if text == "unix" {
             return Ok(Self::Unix);
@@ -104,7 +104,7 @@ impl FromStr for TrustedProxy {
 }
 
 impl TrustedProxy {
-    /// Whether this is everybody.
+    /// Whether this includes every address.
     #[must_use]
     pub fn is_everybody(&self) -> bool {
         matches!(self, Self::Network(network) if network.prefix_len() == 0)
@@ -112,13 +112,13 @@ impl TrustedProxy {
 }
 
 impl TrustedProxies {
-    /// Whether nobody is listed.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether somebody is listed; `None` connects over a Unix socket.
+    /// Whether a peer is trusted; `None`: a peer on a Unix socket.
     #[must_use]
     pub fn contains(&self, address: Option<IpAddr>) -> bool {
         self.0.iter().any(|proxy| match (proxy, address) {
@@ -135,8 +135,8 @@ impl FromIterator<TrustedProxy> for TrustedProxies {
     }
 }
 
-/// The address that a request comes from: of those in the `lines` of `X-Forwarded-For` the last that
-/// no listed proxy has, because each proxy adds the address that it was connected to.
+/// The address that a request comes from: the last one in the `lines` of `X-Forwarded-For` that is
+/// not a trusted proxy's, because each proxy adds the address of its peer.
 pub(crate) fn address_behind<'f>(
     lines: impl DoubleEndedIterator<Item = &'f [u8]>,
     client: Client,
@@ -159,7 +159,7 @@ pub(crate) fn address_behind<'f>(
     nearest
 }
 
-/// An address, with or without a port; in brackets or not if it is of IPv6.
+/// Parses an address with or without a port; an IPv6 address may be in brackets.
 fn address(node: &[u8]) -> Option<IpAddr> {
     let node = std::str::from_utf8(node.trim_ascii()).ok()?;
     let unbracketed = node
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_a_network_and_unix_are_listed_and_nothing_else() {
+    fn only_addresses_networks_and_unix_are_accepted() {
         let listed = proxies(&["192.0.2.1", "198.51.100.0/24", "2001:db8::/32"]);
         for (address, is_listed) in [
             ("192.0.2.1", true),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_last_who_is_no_listed_proxy() {
+    fn the_client_is_the_last_address_that_is_not_trusted() {
         let listed = proxies(&["10.0.0.0/8"]);
         for (lines, expected) in [
             (&["6.6.6.6, 192.0.2.1"][..], "192.0.2.1"),

@@ -1,4 +1,4 @@
-//! What answers requests for the CORS configurations of a route's buckets, and what it is asked.
+//! The interface to the API for CORS configurations of a route's buckets.
 
 use std::fmt;
 use std::future::Future;
@@ -11,34 +11,34 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::tls::digest::ContentHash;
 use crate::upstream::request_body::RequestBody;
 
-/// What answers requests for the CORS configurations of a route's buckets.
+/// The API for CORS configurations of a route's buckets.
 #[derive(Clone, Debug)]
 pub struct CorsApi {
-    /// Answers them.
+    /// Handles its requests.
     pub handler: Arc<dyn BucketCorsApi>,
-    /// Differs whenever the answers could differ.
+    /// Changes whenever the responses could change.
     pub version: ContentHash,
 }
 
-/// Answers requests for the CORS configurations of a route's buckets.
+/// Handles requests for CORS configurations of a route's buckets.
 pub trait BucketCorsApi: fmt::Debug + Send + Sync {
-    /// Answers one.
+    /// Responds to a request.
     fn respond<'r>(
         &'r self,
         request: ApiRequest<'r>,
     ) -> Pin<Box<dyn Future<Output = ApiResponse> + 'r>>;
 
-    /// Background work; dropped when the snapshot no longer has this API.
+    /// Background work, dropped when no snapshot has this API any more.
     fn run(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()>>>;
 
-    /// What it does before anything is served; `None`: nothing. `Err`: why nothing can be.
+    /// Work to do before requests are served, if any. `Err`: why none can be served.
     fn prepare(&self) -> Option<Preparing<'_>>;
 
     /// Its state, for `/status`.
     fn status(&self) -> ApiStatus;
 }
 
-/// What an API does before anything is served.
+/// Work to do before requests are served.
 pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
 /// The state of an API.
@@ -46,59 +46,60 @@ pub type Preparing<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 pub struct ApiStatus {
     /// `authorize` of the config.
     pub authorize: &'static str,
-    /// What is known of each upstream that is asked.
+    /// The state of each upstream that authorizes changes.
     pub upstreams: Vec<AskedUpstream>,
-    /// Where policies are, if that is a bucket.
+    /// The bucket that stores policies, if there is one.
     pub store: Option<StoreStatus>,
 }
 
-/// How a bucket of policies fares.
+/// The state of a bucket of policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
     /// The bucket.
     pub bucket: String,
-    /// How many policies the copy has.
+    /// The number of policies in the copy.
     pub policies: usize,
-    /// When the copy was last known to be the same.
+    /// When the copy was last known to be up to date.
     pub polled_at: Option<SystemTime>,
-    /// Since when that has not been known.
+    /// When the copy went out of date, if it is.
     pub out_of_date_since: Option<SystemTime>,
-    /// Why not.
+    /// Why it is out of date.
     pub error: Option<String>,
-    /// Objects that are not valid, so that an older copy is in force: bucket and error.
+    /// Invalid objects, for which an older copy is in force: bucket and error.
     pub invalid: Vec<(String, String)>,
 }
 
-/// An upstream that is asked who may change a configuration.
+/// The state of an upstream that authorizes changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AskedUpstream {
     /// Its URL.
     pub upstream: String,
-    /// `None`: not known yet.
+    /// Whether the API works with it; `None`: unknown so far.
     pub is_on: Option<bool>,
-    /// Why the API is off with it.
+    /// Why the API does not work with it.
     pub reason: Option<String>,
     /// Since when.
     pub since: Option<SystemTime>,
 }
 
-/// A request for a bucket's CORS configuration, as it was received.
+/// A request for a bucket's CORS configuration.
 pub struct ApiRequest<'r> {
     /// GET, PUT or DELETE.
     pub method: &'r Method,
-    /// Encoded.
+    /// The path, still encoded.
     pub path: &'r str,
-    /// Without its question mark.
+    /// The query, without its question mark.
     pub query: &'r str,
-    /// How the request names its host.
+    /// The host of the request.
     pub host: &'r [u8],
     /// All other fields.
     pub headers: &'r HeaderMap,
-    /// The fields as an upstream would get them, `Host` included.
+    /// The fields that an upstream would get, including `Host`.
     pub forwarded: &'r HeaderMap,
-    /// `None`: the request is for the service. `Err`: why stores could read different buckets from it.
+    /// `None`: the request addresses the service. `Err`: why stores could find different buckets in
+    /// it.
     pub bucket: Result<Option<String>, &'static str>,
-    /// Not read yet.
+    /// The unread body.
     pub body: &'r mut RequestBody,
     /// `RequestId` of an error document.
     pub request_id: &'r str,
@@ -106,7 +107,7 @@ pub struct ApiRequest<'r> {
     pub host_id: &'r str,
 }
 
-/// The answer to it.
+/// The response.
 #[derive(Debug)]
 pub struct ApiResponse {
     /// The status.

@@ -14,37 +14,37 @@ use crate::upstream::error::Error;
 
 use super::bucket::MatchedHost;
 
-/// The longest host name that is looked at, in bytes (RFC 1035 §2.3.4, with a trailing dot).
+/// The longest host name that is looked up, in bytes (RFC 1035 §2.3.4, plus a trailing dot).
 const MAX_HOST: usize = 254;
 
-/// A host as a config names it.
+/// A host in the config.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// One host, in lower case, without port or trailing dot.
     Exact(Box<str>),
-    /// `*.suffix`: every host below the suffix, at any depth; holds `.suffix`.
+    /// `*.suffix`: every host below the suffix, at any depth. Holds `.suffix`.
     Below(Box<str>),
     /// `*`: every host.
     Any,
 }
 
-/// The text is no host pattern.
+/// The text is not a host pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum InvalidHostPattern {
-    /// A scheme, port or path is there, or white space.
-    #[error("a host has no scheme, port or path")]
+    /// It has a scheme, port, path or white space.
+    #[error("a host must not have a scheme, port or path")]
     NotAHost,
-    /// Letters beyond ASCII, which no client sends.
-    #[error("a host beyond ASCII stands in punycode, as clients send it")]
+    /// It has letters beyond ASCII, which no client sends.
+    #[error("a host with letters beyond ASCII must be in punycode, the form that clients send")]
     NotAscii,
-    /// A `*` elsewhere than as the whole first label.
-    #[error("`*` stands for whole labels at the start: `*.example.com`, or alone for every host")]
+    /// It has a `*` that is not the whole first label.
+    #[error("`*` must be the whole first label: `*.example.com`, or `*` alone for every host")]
     Wildcard,
-    /// A dot at the start or behind another.
-    #[error("a host has no empty label; every host below one is `*.example.com`")]
+    /// It has a dot at the start or after another dot.
+    #[error("a host must not have an empty label; for every host below one, use `*.example.com`")]
     EmptyLabel,
-    /// Nothing, or more than a host name may have.
-    #[error("a host has 1 to 253 characters")]
+    /// It is empty, or too long for a host name.
+    #[error("a host must have 1 to 253 characters")]
     Length,
 }
 
@@ -92,7 +92,7 @@ impl FromStr for HostPattern {
 }
 
 impl HostPattern {
-    /// Whether every host of this pattern is also one of `wildcard`, another pattern.
+    /// Whether every host of this pattern also matches `wildcard`, another pattern.
     #[must_use]
     pub fn is_below(&self, wildcard: &Self) -> bool {
         let (Self::Exact(name) | Self::Below(name), Self::Below(suffix)) = (self, wildcard) else {
@@ -115,10 +115,10 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// What is found by host. Knows nothing of routes.
+/// A map from host patterns to values.
 #[derive(Debug)]
 pub struct HostMap<T> {
-    // Requests look names up and add none, so the hash need not withstand chosen keys.
+    // Requests only look names up, so the hash need not resist chosen keys.
     exact: HashMap<Box<[u8]>, T, RandomState>,
     below: HashMap<Box<[u8]>, T, RandomState>,
     any: Option<T>,
@@ -134,20 +134,20 @@ impl<T> Default for HostMap<T> {
     }
 }
 
-/// A host that was found.
+/// The result of a lookup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found<'m, 'h, T> {
-    /// What the map holds for it.
+    /// The value in the map.
     pub value: &'m T,
-    /// What the wildcard of the pattern stood for, without the dot: `photos` for
-    /// `photos.s3.example.com` under `*.s3.example.com`.
+    /// What the wildcard matched, without the dot: `photos` for `photos.s3.example.com` under
+    /// `*.s3.example.com`.
     pub below: Option<&'h str>,
-    /// Whether the host was written in its canonical form.
+    /// Whether the host was in canonical form.
     pub is_canonical: bool,
 }
 
 impl<'h, T> Found<'_, 'h, T> {
-    /// What the host says of a bucket.
+    /// The part of the host that may name a bucket.
     #[must_use]
     pub fn host(&self) -> MatchedHost<'h> {
         MatchedHost {
@@ -158,7 +158,7 @@ impl<'h, T> Found<'_, 'h, T> {
 }
 
 impl<T> HostMap<T> {
-    /// What serves every host.
+    /// The value for every host, if any.
     #[must_use]
     pub fn catch_all(&self) -> Option<&T> {
         self.any.as_ref()
@@ -168,7 +168,7 @@ impl<T> HostMap<T> {
     ///
     /// # Errors
     ///
-    /// Gives `value` back where the pattern is there already.
+    /// Returns `value` if the pattern already exists.
     pub fn insert(&mut self, pattern: HostPattern, value: T) -> Result<(), T> {
         let place = match pattern {
             HostPattern::Exact(name) => self.exact.entry(name.into_boxed_bytes()),
@@ -188,7 +188,7 @@ impl<T> HostMap<T> {
         }
     }
 
-    /// Finds a host.
+    /// Looks a host up.
     #[must_use]
     pub fn get<'m, 'h>(&'m self, host: &'h Host<'_>) -> Option<Found<'m, 'h, T>> {
         let name = &*host.name;
@@ -201,7 +201,7 @@ impl<T> HostMap<T> {
             return Some(found(value, None));
         }
         if !self.below.is_empty() {
-            // The first dot has the longest suffix behind it.
+            // The suffix after the first dot is the longest.
             let dots = name.iter().enumerate().skip(1);
             for (dot, _) in dots.filter(|(_, byte)| **byte == b'.') {
                 let (below, suffix) = name.split_at(dot);
@@ -215,8 +215,8 @@ impl<T> HostMap<T> {
     }
 }
 
-/// The host of a request in the form that maps are asked for: lower case, no port, no trailing
-/// dot. Borrowed where it came like that.
+/// The host of a request, normalized for lookup: lower case, no port, no trailing dot. Borrowed if
+/// it was already normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host<'r> {
     /// ASCII.
@@ -224,23 +224,23 @@ pub struct Host<'r> {
     is_canonical: bool,
 }
 
-/// The request names no host that could be served.
+/// The request's host is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the request's host is not a valid one")]
+#[error("the request's host is invalid")]
 pub struct InvalidHost;
 
 impl<'r> Host<'r> {
-    /// Reads `uri-host [":" port]` ([RFC 9110 §7.2]).
+    /// Parses `uri-host [":" port]` ([RFC 9110 §7.2]).
     ///
     /// # Errors
     ///
     /// [`InvalidHost`] for user information, a path, white space, control bytes, a port beyond
-    /// 65535, and anything else that is no host.
+    /// 65535, and anything else that is not a host.
     ///
     /// [RFC 9110 §7.2]: https://www.rfc-editor.org/rfc/rfc9110#section-7.2
     pub fn parse(authority: &'r [u8]) -> Result<Self, InvalidHost> {
         let is_address = authority.starts_with(b"[");
-        // What any byte of the name is, and whether two dots stand side by side.
+        // The classes of all bytes in the name, and whether two dots follow each other.
         let (mut any, mut dots, mut before) = (0, 0, 0);
         let end = authority.iter().position(|&byte| {
             let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
@@ -254,7 +254,7 @@ impl<'r> Host<'r> {
         });
         let end = end.map_or(authority.len(), |end| end + usize::from(is_address));
         let (name, port) = authority.split_at_checked(end).ok_or(InvalidHost)?;
-        // Refuses a byte that a name may not have, unless it is the colon before a port.
+        // Refuses a byte that a name must not contain, unless it is the colon before a port.
         check_port(port)?;
         let rooted = name.strip_suffix(b".");
         let name = rooted.unwrap_or(name);
@@ -262,7 +262,7 @@ impl<'r> Host<'r> {
             return Err(InvalidHost);
         }
         let upper = any & UPPER != 0;
-        // Of the name as it came: one dot at its end is the root's.
+        // In the unnormalized name: a single dot at its end is the root.
         let has_empty_label = dots != 0;
         if is_address {
             let name = std::str::from_utf8(name).map_err(|_| InvalidHost)?;
@@ -284,25 +284,25 @@ impl<'r> Host<'r> {
         std::str::from_utf8(&self.name).unwrap_or_default()
     }
 
-    /// Whether it came as every server reads it: in lower case, without a trailing dot or an empty
-    /// label, and with a plain port number, if any.
+    /// Whether it came in the form that every server reads alike: in lower case, without a trailing
+    /// dot or an empty label, and with a plain port number, if any.
     ///
-    /// Servers that find buckets in hosts compare these byte by byte, most of them in lower case
-    /// only: any other spelling is another host to them.
+    /// Servers that find buckets in hosts compare hosts byte by byte, most of them only in lower
+    /// case, so that any other spelling is another host to them.
     #[must_use]
     pub fn is_canonical(&self) -> bool {
         self.is_canonical
     }
 }
 
-/// A byte that a host name may have.
+/// A byte that a host name may contain.
 const NAME: u8 = 1;
 /// A letter in upper case.
 const UPPER: u8 = 2;
 /// A dot.
 const DOT: u8 = 4;
 
-/// What each byte is in a host name: the request path looks at every byte of every host.
+/// The class of each byte in a host name: the request path checks every byte of every host.
 static CLASSES: [u8; 256] = classes();
 
 const fn classes() -> [u8; 256] {
@@ -328,7 +328,7 @@ const fn classes() -> [u8; 256] {
     classes
 }
 
-/// What stands in brackets, as an IPv6 address does.
+/// The text in brackets, such as an IPv6 address.
 fn bracketed(name: &str) -> Option<&str> {
     name.strip_prefix('[')?.strip_suffix(']')
 }
@@ -350,18 +350,19 @@ fn check_port(port: &[u8]) -> Result<(), InvalidHost> {
     }
 }
 
-/// Whether a port is written as a number is, or not at all.
+/// Whether a port is written as a plain number, or absent.
 fn is_usual_port(port: &[u8]) -> bool {
     !matches!(port, [b':'] | [b':', b'0', ..])
 }
 
-/// How a request names its host: an absolute-form target, or HTTP/2's `:authority`, wins over `Host`
-/// ([RFC 9112 §3.2.2]). `None`: an HTTP/1.0 request that names none.
+/// The host of a request: an absolute-form target, or HTTP/2's `:authority`, takes precedence over
+/// `Host` ([RFC 9112 §3.2.2]). `None`: an HTTP/1.0 request without a host.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidHost`] if HTTP/1.1 or HTTP/2 names no host, if HTTP/1.1 has no valid `Host` beside
-/// its target, and if HTTP/2's two ways to name it differ ([RFC 9113 §8.3.1]).
+/// [`Error::InvalidHost`] if an HTTP/1.1 or HTTP/2 request has no host, if an HTTP/1.1 request has
+/// no valid `Host` in addition to its target, and if an HTTP/2 request's `:authority` and `Host`
+/// differ ([RFC 9113 §8.3.1]).
 ///
 /// [RFC 9112 §3.2.2]: https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
 /// [RFC 9113 §8.3.1]: https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_before_the_longest_suffix_before_any() {
+    fn an_exact_host_wins_over_suffixes_and_the_longest_suffix_over_others() {
         let map = map(&["s3.example.com", "*.example.com", "*.s3.example.com", "*"]);
         let cases = [
             ("s3.example.com", "s3.example.com", None),
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_hosts_are_refused() {
+    fn invalid_hosts_are_refused() {
         let long = "a".repeat(255);
         let odd = [
             "",
@@ -482,7 +483,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(host) = Host::parse(&bytes) {
                 prop_assert!(!host.as_str().is_empty());
                 let again = Host::parse(host.as_str().as_bytes()).unwrap();

@@ -1,6 +1,6 @@
 //! Which route and bucket a request addresses, and which policy decides it.
 //!
-//! `snapshot` is everything that a config says, compiled: requests read it without a lock.
+//! `snapshot` is the whole config in compiled form: requests read it without a lock.
 
 pub mod bucket;
 pub mod client;

@@ -1,4 +1,4 @@
-//! All that requests need to be answered, immutable; and the one cell that publishes it.
+//! The immutable state that requests are answered from, and the one cell that publishes it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,22 +21,22 @@ use super::client::TrustedProxies;
 use super::cors_api::CorsApi;
 use super::host::{Host, HostMap, HostPattern};
 
-/// What every request of one moment is answered from.
+/// Everything that requests are answered from at one time.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Rises by one with every applied reload; 1 at the start.
+    /// 1 at the start; each applied reload adds one.
     pub generation: u64,
-    /// Which of the routes serves a host.
+    /// Maps hosts to routes.
     pub hosts: HostMap<usize>,
     /// The routes in config order.
     pub routes: Vec<Arc<Route>>,
-    /// Who is believed whom they speak for.
+    /// The peers whose forwarded client address is trusted.
     pub trusted_proxies: TrustedProxies,
 }
 
 impl Snapshot {
-    /// The bucket that a request addresses, or why stores could find different ones. For the log:
-    /// it is looked up again.
+    /// The bucket that a request addresses, or why stores could find different ones. Only for the
+    /// log: it is looked up again.
     pub(crate) fn bucket(&self, authority: &[u8], path: &str) -> Result<Option<String>, Ambiguity> {
         let host = Host::parse(authority).ok();
         let found = host.as_ref().and_then(|host| self.hosts.get(host));
@@ -52,33 +52,33 @@ impl Snapshot {
     }
 }
 
-/// Where the requests for some hosts go, and what CORS policy they are under.
+/// Where requests for some hosts go, and which CORS policy applies to them.
 #[derive(Debug)]
 pub struct Route {
     /// The `route` label of metrics.
     pub name: Box<str>,
     /// The hosts it serves, in config order.
     pub hosts: Box<[HostPattern]>,
-    /// The policies of its buckets and of the rest.
+    /// The policies of its buckets and of all other requests.
     pub policies: Policies,
-    /// One or more; several: least outstanding requests.
+    /// At least one. Several are balanced by least outstanding requests.
     pub upstreams: Box<[Arc<Upstream>]>,
-    /// The listeners that it is reachable over; `None`: all.
+    /// The listeners that it is reachable on; `None`: all.
     pub listeners: Option<Box<[ListenerId]>>,
-    /// What `Host` the upstream gets.
+    /// Which `Host` the upstream gets.
     pub host_header: HostHeader,
     /// What is added to forwarded messages.
     pub forwarding: Forwarding,
-    /// Whether refused requests are answered with the reason, in `X-S3Cors-Reason`.
+    /// Whether refused requests get the reason in `X-S3Cors-Reason`.
     pub explain_header: bool,
-    /// Answers requests for its buckets' CORS configurations; `None`: they are refused.
+    /// Handles requests for its buckets' CORS configurations; `None`: they are refused.
     pub cors_api: Option<CorsApi>,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
 }
 
 impl Route {
-    /// Whether it is reachable over a listener.
+    /// Whether it is reachable on a listener.
     #[must_use]
     pub fn is_bound_to(&self, listener: ListenerId) -> bool {
         let listeners = self.listeners.as_ref();
@@ -89,23 +89,23 @@ impl Route {
 /// The CORS policies of a route.
 #[derive(Debug, Default)]
 pub struct Policies {
-    /// The route's own, also for buckets that have none.
+    /// The route's own policy, which also applies to buckets without one.
     pub route: Option<Arc<RoutePolicy>>,
-    /// Per bucket.
+    /// The policies of buckets.
     pub buckets: Option<Buckets>,
-    /// Answers where neither the bucket nor the route has a policy; `None`: the route is
-    /// transparent, CORS is the upstream's business.
+    /// Applies if neither the bucket nor the route has a policy; `None`: the route is transparent
+    /// and the upstream decides about CORS.
     pub not_enabled: Option<Arc<RoutePolicy>>,
 }
 
-/// The policy that decides a request, and what the request addresses.
+/// The policy that decides about a request, and what the request addresses.
 #[derive(Clone, Debug)]
 pub struct FoundPolicy<'p, 'r> {
-    /// Which one it is.
+    /// Which policy it is.
     pub scope: Scope,
     /// `None`: the route is transparent.
     pub policy: Option<&'p Arc<RoutePolicy>>,
-    /// The bucket's name, on a route with buckets; `None` for a request to the service, too.
+    /// The bucket's name, on a route with buckets; `None` also for a request to the service.
     pub bucket: Option<Cow<'r, str>>,
     /// What the path names.
     pub resource: ResourceType,
@@ -118,17 +118,18 @@ pub enum Scope {
     Bucket,
     /// The route's.
     Route,
-    /// There is none, so CORS is not enabled.
+    /// None applies, so CORS is not enabled.
     NotEnabled,
-    /// There is none, so the upstream decides.
+    /// None applies, so the upstream decides.
     Transparent,
-    /// None: stores could read different buckets from the request, so CORS is not enabled for it.
+    /// None applies: stores could find different buckets in the request, so CORS is not enabled for
+    /// it.
     Ambiguous(Ambiguity),
 }
 
 impl Policies {
-    /// Finds the policy of a request for `path`: the bucket's own, else the route's. Neither applies
-    /// where stores could read different buckets from the request.
+    /// Finds the policy of a request for `path`: the bucket's own, otherwise the route's. Neither
+    /// applies if stores could find different buckets in the request.
     #[must_use]
     pub fn find<'r>(&self, path: &'r str, host: MatchedHost<'r>) -> FoundPolicy<'_, 'r> {
         let Some(buckets) = &self.buckets else {
@@ -151,7 +152,7 @@ impl Policies {
         }
     }
 
-    /// The policy of what has none of its own.
+    /// The policy of requests whose bucket has none.
     fn elsewhere<'r>(
         &self,
         bucket: Option<Cow<'r, str>>,
@@ -176,19 +177,20 @@ impl Policies {
 pub struct Buckets {
     /// How a request names its bucket.
     pub addressing: Addressing,
-    /// The folder of their files; `None`: they are in none.
+    /// The folder of their files; `None`: they are not in files.
     pub directory: Option<Box<Path>>,
-    /// By bucket name; the service root's, where the list of buckets is, under [`SERVICE_ROOT`].
+    /// By bucket name. The policy of the service root, where buckets are listed, is under
+    /// [`SERVICE_ROOT`].
     pub policies: HashMap<Box<str>, Arc<RoutePolicy>, RandomState>,
-    /// Answers requests from which stores could read different buckets: CORS is not enabled.
+    /// Decides about requests in which stores could find different buckets: CORS is not enabled.
     pub ambiguous: Arc<RoutePolicy>,
 }
 
-/// The name under which the policy of the service root stands: no bucket has an empty one.
+/// The key for the policy of the service root: no bucket's name is empty.
 pub const SERVICE_ROOT: &str = "";
 
 impl Buckets {
-    /// The bucket that a request addresses, and its own policy, if it has one.
+    /// The bucket that a request addresses, and its own policy, if any.
     fn find<'r>(
         &self,
         path: &'r str,
@@ -196,7 +198,7 @@ impl Buckets {
     ) -> Result<(Option<&Arc<RoutePolicy>>, Addressed<'r>), Ambiguity> {
         let addressed = self.addressing.find(path, host)?;
         let own = |name: &Option<Cow<'_, str>>| self.policies.get(name.as_deref()?);
-        // A store reads the path of a host that names no bucket, though the route does not.
+        // If the host names no bucket, a store reads the path, although the route does not.
         if own(&addressed.in_path).is_some() {
             return Err(Ambiguity::PathOrHost);
         }
@@ -209,19 +211,19 @@ impl Buckets {
     }
 }
 
-/// A policy as a route holds it: with its counters and where it came from.
+/// A policy on a route, with its counters and its source.
 #[derive(Debug)]
 pub struct RoutePolicy {
-    /// What decides; routes whose policy is in the same file share it.
+    /// The policy; routes with the same file share it.
     pub policy: Arc<Policy>,
     /// One counter for each of [`Policy::origin_patterns`].
     pub allowed: Box<[Counter]>,
-    /// Where it came from.
+    /// Its source.
     pub source: Arc<Source>,
 }
 
 impl RoutePolicy {
-    /// The policy of what has no CORS configuration.
+    /// The policy for buckets without a CORS configuration.
     #[must_use]
     pub fn not_enabled(options: Options, source: Source) -> Self {
         Self {
@@ -232,23 +234,23 @@ impl RoutePolicy {
     }
 }
 
-/// The file that a policy was read from.
+/// The file that a policy was loaded from.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// The file; `None` where the policy has none (a bucket without CORS).
+    /// The file; `None` if there is none (a bucket without CORS).
     pub file: Option<Arc<Path>>,
-    /// A hash of its bytes; `None` where they could not be read.
+    /// A hash of its bytes; `None` if they could not be read.
     pub content_hash: Option<ContentHash>,
-    /// When these bytes were read.
+    /// When these bytes were loaded.
     pub loaded_at: Option<SystemTime>,
     /// Why a newer version of the file is not in force.
     pub last_error: Option<String>,
 }
 
-/// What `Host` field an upstream gets.
+/// Which `Host` field an upstream gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostHeader {
-    /// The client's: what SigV4 signs.
+    /// The client's, which SigV4 signs.
     #[default]
     Preserve,
     /// The upstream's own authority.
@@ -260,11 +262,11 @@ pub enum HostHeader {
 pub struct Forwarding {
     /// `Via`, on requests and responses (RFC 9110 §7.6.3).
     pub via: bool,
-    /// `X-Forwarded-For`, and `-Host` and `-Proto` unless a listed proxy says them.
+    /// `X-Forwarded-For`, and `-Host` and `-Proto` unless a trusted proxy sent them.
     pub x_forwarded: bool,
     /// `Forwarded` (RFC 7239).
     pub forwarded: bool,
-    /// `X-Real-IP`, unless a listed proxy says it.
+    /// `X-Real-IP`, unless a trusted proxy sent it.
     pub x_real_ip: bool,
 }
 
@@ -290,8 +292,7 @@ impl Current {
         Self(ArcSwap::from_pointee(snapshot))
     }
 
-    /// Makes `snapshot` what new requests are answered from; those under way finish on the one
-    /// they began with.
+    /// Makes new requests use `snapshot`; those in progress finish on the one they began with.
     pub fn publish(&self, snapshot: Snapshot) {
         self.0.store(Arc::new(snapshot));
     }
@@ -302,7 +303,7 @@ impl Current {
         self.0.load_full()
     }
 
-    /// Whether `snapshot` is still the one in force. Costs one load, shared with nobody.
+    /// Whether `snapshot` is still in force. Costs one load.
     #[must_use]
     pub fn is(&self, snapshot: &Arc<Snapshot>) -> bool {
         std::ptr::eq(Arc::as_ptr(&self.0.load()), Arc::as_ptr(snapshot))
