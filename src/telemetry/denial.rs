@@ -1,4 +1,4 @@
-//! A CORS request that was refused, as the log shows it.
+//! A CORS request that was refused, for the log.
 
 use crate::cors::{Denial, Kind, RequestedHeaders};
 use crate::routing::client::Client;
@@ -9,19 +9,19 @@ use crate::routing::snapshot::{RoutePolicy, Snapshot};
 pub(crate) struct DenialRecord<'r> {
     /// The route's name.
     pub(crate) route: &'r str,
-    /// What its bucket can be found in; `None` where no route serves the host.
+    /// Used to find the bucket; `None`: no route serves the host.
     pub(crate) snapshot: Option<&'r Snapshot>,
-    /// What was refused.
+    /// The refused request.
     pub(crate) asking: DeniedRequest<'r>,
-    /// Why.
+    /// Why it was refused.
     pub(crate) denial: &'r Denial,
-    /// Who says so; `None` where no route serves the host.
+    /// The policy that refused it; `None`: no route serves the host.
     pub(crate) policy: Option<&'r RoutePolicy>,
-    /// Under which the client knows the request; empty where it does not.
+    /// The ID that the client knows for the request; empty if it has none.
     pub(crate) request_id: &'r str,
 }
 
-/// Who asks for what, as counts and logs tell it.
+/// A refused request, as counts and logs describe it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeniedRequest<'r> {
     pub(crate) kind: Kind,
@@ -29,12 +29,12 @@ pub(crate) struct DeniedRequest<'r> {
     pub(crate) host: &'r [u8],
     /// `Origin`, as it came.
     pub(crate) origin: &'r [u8],
-    /// The method that rules were asked for.
+    /// The method that was checked against the rules.
     pub(crate) method: &'r [u8],
     pub(crate) path: &'r str,
     /// `Access-Control-Request-Headers`.
     pub(crate) headers: RequestedHeaders<'r>,
-    /// Whose connection it is.
+    /// The client's connection.
     pub(crate) client: Client,
     /// The last line of `X-Forwarded-For`, as it came.
     pub(crate) forwarded_for: Option<&'r [u8]>,

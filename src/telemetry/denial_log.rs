@@ -1,5 +1,5 @@
-//! The log of refused CORS requests: enough lines to see why a page does not work, and never
-//! more than a few a second.
+//! The log of refused CORS requests: enough lines to see why a page does not work, at a limited
+//! rate.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use super::LogLimiter;
 use super::denial::{DenialRecord, DeniedRequest};
 use super::denial_text::{Why, command};
 
-/// The most that is shown of an origin or a path, in bytes.
+/// The most bytes shown of an origin or a path.
 const MAX_SHOWN: usize = 200;
 
-/// One worker's log of refusals.
+/// One worker's log of refused requests.
 #[derive(Debug, Default)]
 pub(crate) struct DenialLog {
     by_reason: LogLimiter<{ Reason::ALL.len() }>,
@@ -22,7 +22,7 @@ pub(crate) struct DenialLog {
 }
 
 impl DenialLog {
-    /// Shows a refusal, unless its reason had its lines already.
+    /// Logs a refusal, at a limited rate for each reason.
     pub(crate) fn log(&self, refusal: &DenialRecord<'_>, now: Instant) {
         let reason = refusal.denial.reason();
         let index = Reason::ALL.iter().position(|one| *one == reason);
@@ -32,7 +32,7 @@ impl DenialLog {
         }
     }
 
-    /// Shows a request to a host that no route serves, unless there were enough lines of those.
+    /// Logs a request to a host that no route serves, at a limited rate.
     pub(crate) fn log_unknown_host(
         &self,
         asking: DeniedRequest<'_>,
@@ -48,13 +48,13 @@ impl DenialLog {
                 method = shown(asking.method, 32),
                 path = shown(asking.path.as_bytes(), MAX_SHOWN),
                 id = request_id,
-                "no route serves a request's host"
+                "no route serves the request's host"
             );
         }
     }
 
-    /// Says what was suppressed in periods that are over. To be called now and then, so that it
-    /// is said even where no further refusal comes.
+    /// Logs how many lines were suppressed in past periods. Call it regularly, so that they are
+    /// reported even if no more refusals come.
     pub(crate) fn summarise(&self, now: Instant) {
         self.unknown_hosts
             .summarise(now, |_, suppressed| tell_unknown_hosts(suppressed));
@@ -68,15 +68,15 @@ impl DenialLog {
 
 fn tell(reason: Reason, suppressed: u64) {
     let reason = reason.as_str();
-    tracing::info!(reason, suppressed, "more CORS requests were refused");
+    tracing::info!(reason, suppressed, "more CORS requests refused");
 }
 
 fn tell_unknown_hosts(suppressed: u64) {
-    tracing::info!(suppressed, "more requests had a host that no route serves");
+    tracing::info!(suppressed, "more requests for hosts without a route");
 }
 
-/// What came from outside, as a string: the log puts quotation marks around it and a backslash
-/// before those in it, so that nothing in it passes for another field.
+/// Input from clients, as a string. The log quotes it and escapes quotation marks in it, so that it
+/// cannot imitate another field.
 fn shown(bytes: &[u8], max: usize) -> String {
     Percent::new(bytes, max).to_string()
 }
@@ -116,12 +116,12 @@ impl DenialRecord<'_> {
             origin = shown(asking.origin, MAX_SHOWN),
             method = shown(asking.method, 32),
             path = shown(asking.path.as_bytes(), MAX_SHOWN),
-            // People count from 1, as `explain` does.
+            // Counted from 1, like in `explain`.
             nearest_rule = nearest.map(|index| index + 1),
             rule_id,
             explain = command(self),
             id = Some(self.request_id).filter(|id| !id.is_empty()),
-            "a CORS request was refused"
+            "CORS request refused"
         );
     }
 }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_what_an_operator_looks_for_and_nothing_breaks_it() {
+    fn a_line_has_every_detail_and_cannot_be_broken() {
         let policy = policy();
         let denial = denial(&policy, &Method::PUT, "https://app.example");
         let lines = logged(|| {
@@ -253,7 +253,7 @@ mod tests {
         assert!(lines[0].len() < 900);
     }
 
-    /// What a refusal's line says of a preflight under a policy with this rule.
+    /// The log line of a preflight that a policy with this rule refuses.
     fn line(rule: CorsRule, origin: &str, method: &str, headers: &str) -> String {
         let configuration = CorsConfiguration { rules: vec![rule] };
         let policy = RoutePolicy {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_which_value_fails_which_rule_of_which_file_and_how_to_see_it() {
+    fn a_line_names_the_failing_value_rule_file_and_command() {
         let app = "https://app.example";
         let cases = [
             (
@@ -329,7 +329,7 @@ mod tests {
             ),
             (
                 (app, "PATCH", ""),
-                "method PATCH is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
+                "method PATCH is neither an S3 method (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
                 "reason=\"method\"",
             ),
             (
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_values_are_escaped_and_never_in_a_command() {
+    fn hostile_values_are_escaped_and_not_put_into_a_command() {
         for origin in [
             "https://a'; rm -rf ~ #",
             "https://a\"b",
@@ -367,7 +367,7 @@ mod tests {
             assert!(!line.contains("s3cors explain"), "{line}");
             assert!(line.len() < 900, "{line}");
         }
-        // No flag can be made of a value.
+        // A value cannot become a flag.
         let line = line(rule(), "--help", "GET", "");
         assert!(line.contains("--origin='--help'"), "{line}");
     }
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_has_a_few_lines_a_second_and_the_rest_is_summed_up() {
+    fn each_reason_gets_a_few_lines_a_second_and_a_summary() {
         let policy = Arc::new(policy());
         let refusals = DenialLog::default();
         let by_origin = denial(&policy, &Method::GET, "https://evil.example");

@@ -1,4 +1,5 @@
-//! Why a CORS request was refused, in a sentence of the log; and the command that shows it.
+//! Explains why a CORS request was refused, in one sentence for the log, with the command that
+//! shows it.
 
 use std::fmt;
 
@@ -10,16 +11,16 @@ use crate::text::escape::Percent;
 
 use super::denial::{DenialRecord, DeniedRequest};
 
-/// The most that is shown of one value, in bytes.
+/// The most bytes shown of one value.
 const MAX_VALUE: usize = 100;
 
-/// The most that a field's value has, in bytes.
+/// The most bytes of a field value.
 const MAX_HEADER: usize = 500;
 
-/// The most values that are shown of a list.
+/// The most values shown of a list.
 const MAX_VALUES: usize = 8;
 
-/// Why a request was refused: which of its values does not match what, and in which file.
+/// Why a request was refused: which value fails which rule, in which file.
 pub(crate) struct Why<'r>(pub(crate) &'r DenialRecord<'r>);
 
 impl fmt::Display for Why<'_> {
@@ -31,7 +32,7 @@ impl fmt::Display for Why<'_> {
     }
 }
 
-/// The same for the client that was refused, as the value of a field: without the folders of the file.
+/// The same for the refused client, as a field value: without the folders of the file.
 pub(crate) fn header_value(refusal: &DenialRecord<'_>) -> Option<HeaderValue> {
     let text = format!(
         "{}; {}",
@@ -53,7 +54,7 @@ impl fmt::Display for PublicWhy<'_> {
     }
 }
 
-/// Writes why a request was refused; `file` is the policy's, as it is shown.
+/// Writes why a request was refused; `file` is the policy's file, as displayed.
 fn write_why(
     f: &mut fmt::Formatter<'_>,
     refusal: &DenialRecord<'_>,
@@ -67,7 +68,7 @@ fn write_why(
     } = refusal;
     match denial.cause() {
         Cause::MissingOrigin => f.write_str("the preflight has no Origin"),
-        Cause::MalformedOrigin => f.write_str("the Origin is not one that browsers send"),
+        Cause::MalformedOrigin => f.write_str("the Origin is not in the form that browsers send"),
         Cause::BucketNotFound => f.write_str("no route serves the host"),
         Cause::NotEnabled => f.write_str("no CORS configuration applies to the request"),
         Cause::InvalidMethod if asking.method.is_empty() => {
@@ -75,7 +76,7 @@ fn write_why(
         }
         Cause::InvalidMethod => write!(
             f,
-            "method {} is neither one of S3's (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
+            "method {} is neither an S3 method (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
             value(asking.method)
         ),
         Cause::InvalidHeaders(Some(name)) => write!(
@@ -93,7 +94,7 @@ fn write_why(
     }
 }
 
-/// The rule that comes nearest, counted from 0, and what it misses.
+/// The nearest rule, counted from 0, and what it lacks.
 pub(crate) fn nearest(
     policy: &RoutePolicy,
     asking: &DeniedRequest<'_>,
@@ -107,8 +108,8 @@ pub(crate) fn nearest(
     policy.policy.nearest_rule(&request)
 }
 
-/// `header x-amz-date is not in AllowedHeader (content-type) of rule 1, cors/photos.xml`; an origin is
-/// in no rule, so that one names the closest.
+/// `header x-amz-date is not in AllowedHeader (content-type) of rule 1, cors/photos.xml`. An origin
+/// that no rule has is reported with the closest one.
 fn write_failures(
     f: &mut fmt::Formatter<'_>,
     rule: usize,
@@ -205,12 +206,13 @@ fn value(bytes: &[u8]) -> Percent<'_> {
 
 /// The command that explains a refusal by its policy's file.
 ///
-/// `None` unless every value stands for itself in a shell *and* in the log, which would put
-/// backslashes before quotation marks and so change what a shell reads: origins are hostile input.
+/// `None` unless every value is literal in a shell *and* in the log, because origins are hostile
+/// input: the log escapes quotation marks with backslashes, which would change how a shell reads
+/// them.
 pub(crate) fn command(refusal: &DenialRecord<'_>) -> Option<String> {
     let asking = &refusal.asking;
     let file = refusal.policy?.source.file.as_ref()?.to_str()?;
-    // A policy of flags is in no file.
+    // A policy from flags has no file.
     if file.starts_with('-') {
         return None;
     }

@@ -8,15 +8,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// Writes whole lines and knows which of them were lost.
+/// Writes whole lines, and counts those that are lost.
 ///
-/// It may block for as long as the reader likes, so it belongs to a thread of its own. It writes to
-/// a duplicate of standard output or standard error and takes none of std's locks: a thread that is
-/// stuck in a write keeps neither another writer nor the end of the process waiting.
+/// It may block for as long as the reader does not read, so it belongs to its own thread. It writes
+/// to a duplicate of standard output or standard error and takes none of std's locks: a blocked
+/// write delays neither another writer nor the end of the process.
 #[derive(Debug)]
 pub struct LineWriter {
     file: File,
-    /// Whether the last write ended inside a line.
+    /// Whether the last write ended within a line.
     is_torn: bool,
 }
 
@@ -24,14 +24,14 @@ pub struct LineWriter {
 #[derive(Debug, Error)]
 #[error("{lines} lines were lost")]
 pub struct LostLines {
-    /// How many; a line that was written in part counts.
+    /// How many; a partly written line counts.
     pub lines: u64,
     /// Why.
     pub source: io::Error,
 }
 
 impl LineWriter {
-    /// Writes to a file that is open for writing.
+    /// A writer to a file that is open for writing.
     #[must_use]
     pub fn new(file: File) -> Self {
         Self {
@@ -40,25 +40,25 @@ impl LineWriter {
         }
     }
 
-    /// Writes to what `stream` writes to.
+    /// A writer to the file behind `stream`.
     ///
     /// # Errors
     ///
-    /// When the descriptor cannot be duplicated.
+    /// If the descriptor cannot be duplicated.
     pub fn duplicate(stream: &impl AsFd) -> io::Result<Self> {
         let descriptor = stream.as_fd().try_clone_to_owned()?;
         Ok(Self::new(descriptor.into()))
     }
 
-    /// Writes `text`, which ends with a line break.
+    /// Writes `text`, which must end with a line break.
     ///
-    /// A full pipe or socket is waited for, in non-blocking mode too.
+    /// Waits while a pipe or socket is full, even in non-blocking mode.
     ///
     /// # Errors
     ///
     /// [`LostLines`] for any other failure.
     pub fn write(&mut self, text: &[u8]) -> Result<(), LostLines> {
-        // The rest of a line that an earlier failure cut is gone: keep the next line apart from it.
+        // An earlier failure cut a line: end it before the next one.
         if self.is_torn {
             self.write_bytes(b"\n", text)?;
             self.is_torn = false;
@@ -66,7 +66,7 @@ impl LineWriter {
         self.write_bytes(text, b"")
     }
 
-    /// Writes `bytes`; `after` is lost with them.
+    /// Writes `bytes`; on failure, `after` is lost too.
     fn write_bytes(&mut self, bytes: &[u8], after: &[u8]) -> Result<(), LostLines> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -93,7 +93,7 @@ impl LineWriter {
         Ok(())
     }
 
-    /// Waits until the descriptor takes bytes again, or fails.
+    /// Waits until the descriptor accepts bytes again, or fails.
     fn wait(&self) -> io::Result<()> {
         let mut descriptors = [PollFd::new(&self.file, PollFlags::OUT)];
         match poll(&mut descriptors, None) {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_does_not_run_into_the_next() {
+    fn a_cut_line_does_not_run_into_the_next_one() {
         let (mut writer, mut reading) = socket_pair();
         writer.write_bytes(b"cu", b"").unwrap();
         writer.write(b"whole\n").unwrap();

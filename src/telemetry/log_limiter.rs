@@ -1,4 +1,5 @@
-//! A few lines a second for each reason: what a flood of one kind of event may add to the log.
+//! Limits log lines to a few a second for each reason, so that a flood of one kind of event cannot
+//! fill the log.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -6,15 +7,15 @@ use std::time::{Duration, Instant};
 /// How many lines each reason may have in each [`PERIOD`], per worker.
 pub const LINES: u32 = 5;
 
-/// How long they have to last.
+/// The length of a period.
 pub const PERIOD: Duration = Duration::from_secs(1);
 
-/// One worker's limits. An event that is not shown costs a reading of the clock: no
-/// formatting, no lock.
+/// One worker's limits. A suppressed event costs only a reading of the clock: no formatting, no
+/// lock.
 #[derive(Debug)]
 pub struct LogLimiter<const REASONS: usize>([Cell<Period>; REASONS]);
 
-/// What was shown of one reason since `start`.
+/// What was logged for one reason since `start`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Period {
     start: Option<Instant>,

@@ -1,7 +1,7 @@
 //! The process log: a bounded queue of lines and the thread that writes them.
 //!
-//! Logging never waits for standard error. A line that finds the queue full, or that cannot be
-//! written, is dropped and counted.
+//! Logging never waits for standard error. A line is dropped and counted if the queue is full or
+//! the line cannot be written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,19 +21,19 @@ const MAX_LINES: usize = 4096;
 /// The most bytes that wait for the writer.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Lines that wait are written together, up to this many bytes and one line.
+/// Waiting lines are written together, up to this many bytes plus one line.
 const BATCH: usize = 64 * 1024;
 
-/// How long the end of the process waits for the last lines.
+/// How long the process waits at its end for the last lines.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// How often the log itself reports dropped lines, at most.
+/// The minimum time between the log's own reports of dropped lines.
 const REPORT: Duration = Duration::from_secs(10);
 
 /// Where log lines go; clones share the queue.
 #[derive(Clone, Debug)]
 pub struct LogQueue {
-    /// `None` wakes the writer up.
+    /// `None` wakes the writer.
     lines: SyncSender<Option<Box<[u8]>>>,
     state: Arc<State>,
 }
@@ -45,12 +45,12 @@ struct State {
     dropped: DroppedLines,
 }
 
-/// Writes the last lines when dropped, but waits for one second at most: a writer that is stuck does
-/// not keep the process from ending.
+/// Writes the last lines when dropped, but waits at most one second: a blocked writer must not keep
+/// the process from ending.
 #[derive(Debug)]
 pub struct LogGuard {
     queue: LogQueue,
-    /// Closed by the end of the writer.
+    /// Closed when the writer ends.
     finished: Receiver<()>,
 }
 
@@ -59,7 +59,7 @@ impl LogQueue {
     ///
     /// # Errors
     ///
-    /// When the system has no thread for it.
+    /// If the system cannot create a thread.
     pub fn start(output: LineWriter, dropped: DroppedLines) -> io::Result<(Self, LogGuard)> {
         let (sender, lines) = sync_channel(MAX_LINES);
         let (alive, finished) = sync_channel(0);
@@ -110,7 +110,7 @@ impl<'q> MakeWriter<'q> for LogQueue {
     }
 }
 
-/// Each write is a line. Never fails, so that the subscriber has no error to report on standard
+/// Each write is one line. Never fails, so that the subscriber has no error to report on standard
 /// error.
 impl io::Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -124,10 +124,10 @@ impl io::Write for &LogQueue {
 }
 
 impl LogGuard {
-    /// Ends the writer once it has written what waits. Returns whether it has.
+    /// Ends the writer once it has written the waiting lines; returns whether it has.
     fn finish(&self, patience: Duration) -> bool {
         self.queue.state.is_ending.store(true, Ordering::Release);
-        // Full: the writer is awake, or stuck.
+        // If the queue is full, the writer is either awake or blocked.
         let _ = self.queue.lines.try_send(None);
         self.finished.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
@@ -143,7 +143,7 @@ struct Writer {
     lines: Receiver<Option<Box<[u8]>>>,
     output: LineWriter,
     state: Arc<State>,
-    /// How many dropped lines the log has reported.
+    /// How many dropped lines were already reported.
     reported: u64,
     reported_at: Option<Instant>,
 }
@@ -170,7 +170,7 @@ impl Writer {
         }
     }
 
-    /// Waits for the next line. `None`: the process ends, and no line waits.
+    /// Waits for the next line. `None`: the process is ending, and no lines wait.
     fn next(&self) -> Option<Option<Box<[u8]>>> {
         if self.state.is_ending.load(Ordering::Acquire) {
             self.lines.try_recv().ok()
@@ -179,7 +179,7 @@ impl Writer {
         }
     }
 
-    /// Logs how many lines were dropped, now that lines can be written again.
+    /// Reports dropped lines, now that lines can be written again.
     fn report_dropped(&mut self) {
         let dropped = self.state.dropped.get();
         let lines = dropped - self.reported;
@@ -189,7 +189,7 @@ impl Writer {
             self.reported_at = Some(Instant::now());
             tracing::warn!(
                 lines,
-                "log lines were dropped: standard error was full, closed or too slow"
+                "log lines dropped: standard error was full, closed or too slow"
             );
         }
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_writer_drops_lines_within_bounds_and_does_not_hold_up_the_end() {
+    fn a_blocked_writer_drops_lines_and_does_not_delay_the_end() {
         for line in ["x\n".to_owned(), format!("{}\n", "x".repeat(4000))] {
             let (queue, guard, mut reading, dropped) = start();
             let lines = 10 * MAX_LINES;
@@ -240,7 +240,7 @@ mod tests {
             if line.len() > 1000 {
                 assert!(!guard.finish(Duration::ZERO), "the socket is full");
             }
-            // Once somebody reads, all that was not dropped arrives.
+            // Once the socket is read, everything that was not dropped arrives.
             let kept = (lines as u64 - lost) as usize * line.len();
             let mut text = vec![0; kept];
             reading.read_exact(&mut text).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_counted_and_writing_goes_on() {
+    fn failed_writes_are_counted_and_writing_continues() {
         let (queue, guard, reading, dropped) = start();
         drop(reading);
         for _ in 0..3 {
@@ -266,7 +266,7 @@ mod tests {
             .with_ansi(false)
             .with_writer(queue.clone())
             .finish();
-        // The writer logs with the process' subscriber; here, its line is this thread's.
+        // The writer logs through the process's subscriber; in this test, through this thread's.
         tracing::subscriber::with_default(subscriber, || {
             let (_sender, lines) = sync_channel(1);
             let mut writer = Writer {
@@ -282,7 +282,7 @@ mod tests {
         });
         let mut lines = BufReader::new(reading).lines();
         let line = lines.next().unwrap().unwrap();
-        assert!(line.contains("log lines were dropped"), "{line}");
+        assert!(line.contains("log lines dropped"), "{line}");
         assert!(line.contains("lines=7"), "{line}");
     }
 }

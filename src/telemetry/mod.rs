@@ -1,9 +1,9 @@
-//! What the process reports about itself and its requests, kept off the request path: nothing here
+//! What the process reports about itself and its requests, off the request path: nothing here
 //! blocks its caller.
 //!
 //! The process log goes through `log_queue`; `access_log` and `traces` record requests;
-//! `denial_log` shows refused CORS requests and `upstream_log` failed upstreams, both rate-limited; `live`
-//! has the events of the CORS console.
+//! `denial_log` logs refused CORS requests and `upstream_log` failed upstreams, both rate-limited;
+//! `live` provides the events of the CORS console.
 
 pub mod access_log;
 pub(crate) mod denial;

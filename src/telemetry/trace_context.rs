@@ -1,6 +1,6 @@
-//! Where a request stands in a trace: the `traceparent` field of [W3C Trace Context].
+//! Trace context: the `traceparent` field of [W3C Trace Context].
 //!
-//! The field is forwarded as it came, unless a span of ours is to stand in between.
+//! The field is forwarded unchanged unless the proxy inserts its own span.
 //!
 //! [W3C Trace Context]: https://www.w3.org/TR/trace-context/
 
@@ -14,14 +14,14 @@ use crate::http1::fields::Fields;
 /// The field's name.
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What all spans of one trace have in common; never 0.
+/// The ID that all spans of a trace share; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(pub u128);
 
-/// What a client says of the trace that its request belongs to.
+/// The trace that a client's request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// Its trace.
+    /// The trace.
     pub trace_id: TraceId,
     /// The client's span; never 0.
     pub parent_id: u64,
@@ -30,11 +30,10 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// The flag of a trace that the client records.
+    /// The flag that the client records the trace.
     pub const SAMPLED: u8 = 1;
 
-    /// What a request's fields say. Several of them, or one that is not well formed, say nothing
-    /// ([§3.2.2.5]).
+    /// Reads a request's field. Several fields, or a malformed one, are ignored ([§3.2.2.5]).
     ///
     /// [§3.2.2.5]: https://www.w3.org/TR/trace-context/#versioning-of-traceparent
     pub(crate) fn of(fields: &(impl Fields + ?Sized)) -> Option<Self> {
@@ -43,7 +42,7 @@ impl TraceParent {
         Self::parse(std::str::from_utf8(value).ok()?)
     }
 
-    /// What one field's value says.
+    /// Parses one field value.
     fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split('-');
         let version = hex(&mut parts, 2)?;
@@ -52,7 +51,7 @@ impl TraceParent {
             parent_id: u64::try_from(hex(&mut parts, 16)?).ok()?,
             flags: u8::try_from(hex(&mut parts, 2)?).ok()?,
         };
-        // Version 0 ends here; what later ones add is theirs. 255 is none.
+        // Version 0 has no more parts; later versions may add some. 255 is invalid.
         let is_whole = version != 0 || parts.next().is_none();
         let is_valid = is_whole && version != 0xff;
         (is_valid && parent.trace_id.0 != 0 && parent.parent_id != 0).then_some(parent)
@@ -65,7 +64,7 @@ impl TraceParent {
     }
 }
 
-/// So many lower-case digits and no other.
+/// Parses exactly this many lower-case hexadecimal digits.
 fn hex(parts: &mut Split<'_, char>, digits: usize) -> Option<u128> {
     let part = parts.next().filter(|part| part.len() == digits)?;
     let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -88,8 +87,8 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
     #[test]
-    fn a_traceparent_is_what_the_specification_says_or_nothing() {
-        // The first is the specification's own, §3.2.3.
+    fn a_malformed_traceparent_is_ignored() {
+        // The first is the example of §3.2.3 of the specification.
         let cases = [
             (format!("00-{TRACE}-00f067aa0ba902b7-01"), Some(true)),
             (format!("00-{TRACE}-00f067aa0ba902b7-00"), Some(false)),
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn two_traceparents_are_none() {
+    fn two_traceparents_are_ignored() {
         let mut headers = HeaderMap::new();
         let value = || format!("00-{TRACE}-00f067aa0ba902b7-01").parse().unwrap();
         headers.append(&TRACEPARENT, value());

@@ -1,5 +1,5 @@
-//! The log of upstreams that fail: enough lines to see what is wrong, and never more than a few a
-//! second, however many requests meet it.
+//! The log of failing upstreams: enough lines to see what is wrong, at a limited rate, however many
+//! requests are affected.
 
 use std::time::Instant;
 
@@ -8,11 +8,12 @@ use crate::metrics::UpstreamFailure;
 use super::LogLimiter;
 
 thread_local! {
-    /// A worker is a thread, and a response's body outlives whoever could lend it this.
+    /// One per worker, because a worker is a thread. A response's body outlives any owner that it
+    /// could borrow this from.
     static QUOTA: LogLimiter<{ UpstreamFailure::ALL.len() }> = LogLimiter::default();
 }
 
-/// Has `write` write a line, unless the failure had its lines already.
+/// Calls `write` to log a line, at a limited rate for each failure.
 pub(crate) fn log(failure: UpstreamFailure, write: impl FnOnce()) {
     let index = UpstreamFailure::ALL.iter().position(|one| *one == failure);
     let shows = QUOTA.with(|quota| {
@@ -25,7 +26,7 @@ pub(crate) fn log(failure: UpstreamFailure, write: impl FnOnce()) {
     }
 }
 
-/// Logs how many failures had no line. Call it regularly.
+/// Logs how many failures were not logged. Call it regularly.
 pub(crate) fn summarise(now: Instant) {
     QUOTA.with(|quota| {
         quota.summarise(now, |index, suppressed| {
@@ -38,7 +39,7 @@ pub(crate) fn summarise(now: Instant) {
 
 fn tell(failure: UpstreamFailure, suppressed: u64) {
     let reason = failure.as_str();
-    tracing::warn!(reason, suppressed, "upstreams failed more often");
+    tracing::warn!(reason, suppressed, "more upstream failures");
 }
 
 #[cfg(test)]
@@ -47,8 +48,8 @@ mod tests {
     use crate::telemetry::{LINES, PERIOD};
 
     #[test]
-    fn a_flood_has_a_few_lines_for_each_reason() {
-        // The quota is the thread's, and the tests of one binary share threads.
+    fn a_flood_is_limited_to_a_few_lines_for_each_reason() {
+        // The quota belongs to the thread, and tests of one binary share threads.
         std::thread::spawn(|| {
             let mut shown = 0;
             for _ in 0..1000 {

@@ -79,7 +79,7 @@ fn what_is_refused_says_why() {
         let refused = ask(process.address, "GET", "/a", &[host, app, evil]);
         assert_eq!(
             reasons(&refused),
-            ["malformed; the Origin is not one that browsers send"]
+            ["malformed; the Origin is not in the form that browsers send"]
         );
         let refused = ask(
             process.address,
@@ -89,7 +89,7 @@ fn what_is_refused_says_why() {
         );
         assert_eq!(
             reasons(&refused),
-            ["malformed; the Origin is not one that browsers send"]
+            ["malformed; the Origin is not in the form that browsers send"]
         );
         // What is allowed, or not asked, has no reason; the upstream's is about its own CORS fields, which are
         // replaced.

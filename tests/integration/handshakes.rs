@@ -286,7 +286,7 @@ fn another_protocol_on_a_plain_listener_is_logged_with_a_hint() {
     let mut version_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
     version_2.extend([127, 0, 0, 1, 127, 0, 0, 1, 0, 80, 0, 80]);
     let cases: [(&[u8], &str); 4] = [
-        (&weak_hello(), "speaks TLS"),
+        (&weak_hello(), "uses TLS"),
         (
             b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n\r\n",
             "proxy_protocol = true",

@@ -93,9 +93,9 @@ fn a_refusal_says_of_which_host_and_bucket_and_one_of_an_unknown_host_is_counted
     assert_eq!(preflight("s3.example", "OPTIONS"), 403);
     assert_eq!(preflight("elsewhere.example", "OPTIONS"), 403);
     assert_eq!(preflight("elsewhere.example", "GET"), 421);
-    let known = proxy.logged("a CORS request was refused");
-    let unknown = proxy.logged("a CORS request was refused");
-    let misdirected = proxy.logged("no route serves a request's host");
+    let known = proxy.logged("CORS request refused");
+    let unknown = proxy.logged("CORS request refused");
+    let misdirected = proxy.logged("no route serves the request's host");
     let origin = "origin=\"https://a reason=forged\"";
     for (line, parts) in [
         (

@@ -1,18 +1,18 @@
-//! Why a client did not get all of a response's body, as the access log says it.
+//! Why a client did not get all of a response's body, as the access log reports it.
 
-/// Who cut a response's body short.
+/// Which side cut a response's body short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyCut {
     /// The client left or stopped reading, or a drain ended before the response did.
     Client,
-    /// The upstream's connection or stream ended too early, or what it sent is no body.
+    /// The upstream's connection or stream ended too early, or its body was invalid.
     Upstream,
     /// The upstream sent nothing for `route.timeouts.body_idle_seconds`.
     Idle,
 }
 
 impl BodyCut {
-    /// As it stands in the log.
+    /// Its value in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

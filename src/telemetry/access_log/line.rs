@@ -1,4 +1,4 @@
-//! How a request looks in the access log.
+//! Formats the access log's lines.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -19,20 +19,20 @@ use super::body_cut::BodyCut;
 
 /// A request that was answered, or whose client left before.
 ///
-/// Whatever comes from the client is escaped and cut here; nobody need do it before.
+/// Values from the client are escaped and cut here, so callers pass them unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'r> {
     /// When the request's head was read.
     pub time: SystemTime,
-    /// The route's name; `None` where no route serves the host.
+    /// The route's name; `None`: no route serves the host.
     pub route: Option<&'r str>,
-    /// Whose request it is; `None` on a Unix socket.
+    /// The client's address; `None` on a Unix socket.
     pub client: Option<IpAddr>,
     /// Its method.
     pub method: &'r Method,
     /// Its host as it came.
     pub host: &'r [u8],
-    /// Its path and query as they came; what signs it is left out.
+    /// Its path and query as they came; secrets are redacted when they are written.
     pub target: &'r str,
     /// Its version.
     pub version: Version,
@@ -40,23 +40,23 @@ pub struct Record<'r> {
     pub status: StatusCode,
     /// How many bytes of the response's body were sent.
     pub bytes: u64,
-    /// Who cut that body short; `None`: it is whole, or there is none.
+    /// Which side cut that body short; `None`: it is complete, or there is none.
     pub cut: Option<BodyCut>,
     /// From the request's head to the end of the response's body.
     pub duration: Duration,
-    /// Who answered; `None`: we did.
+    /// The upstream that answered; `None`: the proxy itself.
     pub upstream: Option<&'r Upstream>,
-    /// Who should have answered and did not, and the reason that it is counted under.
+    /// The upstream that failed to answer, and the reason it is counted under.
     pub failed: Option<(&'r str, UpstreamFailure)>,
-    /// Under which the client knows the request; empty where it does not.
+    /// The ID that the client knows for the request; empty if it has none.
     pub request_id: &'r str,
     /// The trace that it belongs to, by its `traceparent`.
     pub trace_id: Option<TraceId>,
     /// The value of `Origin`.
     pub origin: Option<&'r [u8]>,
-    /// The CORS decision; `None` for what is no CORS request.
+    /// The CORS decision; `None` if it is not a CORS request.
     pub decision: Option<(Kind, Result<(), Reason>)>,
-    /// What browsers make of the response; `None`: they do not apply CORS to the request.
+    /// What browsers do with the response; `None`: they do not apply CORS to the request.
     pub verdict: Option<AnswerVerdict>,
     /// What a preflight asks for.
     pub asked: Option<AskedPermission<'r>>,
@@ -68,13 +68,13 @@ pub struct Record<'r> {
     pub user_agent: Option<&'r [u8]>,
 }
 
-/// The most that is written of a target, in bytes.
+/// The most bytes written of a target.
 const MAX_TARGET: usize = 4096;
 
-/// The most that is written of a field's value, in bytes.
+/// The most bytes written of a field value.
 const MAX_VALUE: usize = 512;
 
-/// The last second as text: there are many lines a second.
+/// The current second as text, cached because there are many lines a second.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     second: Option<u64>,
@@ -82,7 +82,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// `time`'s second as `write` writes it, and what is left in milliseconds.
+    /// The second of `time` as `write` formats it, and its milliseconds.
     fn at(&mut self, time: SystemTime, write: fn(Timestamp) -> String) -> (&str, u32) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         if self.second != Some(since.as_secs()) {
@@ -94,7 +94,7 @@ impl Clock {
 }
 
 impl Record<'_> {
-    /// The target without what signs it, cut.
+    /// The target without its secrets, cut.
     #[must_use]
     pub fn unsigned_target(&self) -> String {
         unsigned(self.target, MAX_TARGET).collect()
@@ -145,7 +145,7 @@ impl Record<'_> {
             string(out, "upstream", upstream.shown_address().as_bytes());
         }
         if let Some((upstream, failure)) = self.failed {
-            // Of the config, and no longer than a host name may be.
+            // From the config, so no longer than a host name.
             out.extend_from_slice(b",\"failed\":{\"upstream\":\"");
             Json(upstream.as_bytes()).write(out);
             out.extend_from_slice(b"\",\"reason\":\"");
@@ -184,7 +184,7 @@ impl Record<'_> {
         }
     }
 
-    /// Adds what is known of a CORS request.
+    /// Adds the members about CORS.
     fn write_cors(&self, out: &mut Vec<u8>) {
         if self.decision.is_none() && self.verdict.is_none() {
             return;
@@ -258,22 +258,23 @@ impl Record<'_> {
     }
 }
 
-/// Query parameters that let whoever reads them repeat a presigned request, in lower case
-/// ([S3, «Authenticating requests: using query parameters»], and version 2 of it).
+/// Query parameters with which a reader could repeat a presigned request, in lower case ([S3,
+/// «Authenticating requests: using query parameters»], and version 2 of it).
 ///
 /// [S3, «Authenticating requests: using query parameters»]: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 const SECRETS: [&str; 3] = ["x-amz-signature", "x-amz-security-token", "signature"];
 
-/// The value of a field that has a URL: a page's own may be presigned.
+/// The value of a field that holds a URL, which may itself be presigned.
 fn unsigned_value(value: &[u8]) -> impl Iterator<Item = &str> {
     unsigned(std::str::from_utf8(value).unwrap_or("-"), MAX_VALUE)
 }
 
-/// A target cut to `most` bytes, piece by piece, with `-` for what signs it.
+/// A target cut to `most` bytes, in pieces, with `-` in place of secrets.
 fn unsigned(target: &str, most: usize) -> impl Iterator<Item = &str> {
     let target = match target.get(..most) {
         Some(target) => target,
-        // A target is ASCII; were it not, it would be left out rather than split in a character.
+        // A target is always ASCII. If it were not, it would be left out, because a cut could split
+        // a character.
         None if target.len() > most => "",
         None => target,
     };
@@ -316,7 +317,7 @@ fn string(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(b'"');
 }
 
-/// Writes a number with `width` digits at least.
+/// Writes a number with at least `width` digits.
 fn number(out: &mut Vec<u8>, mut number: u64, width: usize) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -424,7 +425,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_json_line_says_it_all() {
+    fn a_json_line_has_every_member() {
         assert_eq!(
             json(&record()),
             serde_json::json!({
@@ -448,7 +449,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_there_is_nothing_to_say_of_is_left_out() {
+    fn unknown_members_are_left_out() {
         let line = json(&Record {
             host: b"",
             origin: Some(b""),
@@ -470,7 +471,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_that_a_client_sends_breaks_a_line_or_makes_it_endless() {
+    fn client_input_cannot_break_a_line_or_exceed_its_limit() {
         let hostile = [
             &b"\" 200 0 \"-\" \"\r\n{\"forged\":1}\x1b]0;\xff"[..],
             &[b'"'; 100_000],
@@ -499,7 +500,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_signs_a_request_is_not_written() {
+    fn signatures_are_not_written() {
         let cases = [
             (
                 "/a?X-Amz-Signature=5ec2e7&x-amz-security-token=5ec2e7&X-Amz-Date=1",
@@ -532,7 +533,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_clock_that_stood_still_is_read_anew() {
+    fn the_cached_second_is_refreshed() {
         let mut clock = Clock::default();
         let mut out = Vec::new();
         for milliseconds in [1, 999, 1000, 999] {

@@ -1,5 +1,5 @@
-//! The worker's side of the access log: it fills a buffer with lines and hands it over. And the thread
-//! that writes them.
+//! The access log's writer thread, and each worker's end, which fills a buffer with lines and hands
+//! it over.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,19 +15,20 @@ use super::line::{Clock, Record};
 use super::settings::{AccessLogSettings, Destination, Format};
 use super::writer::{Lines, Message, Writer};
 
-/// A worker's buffer is handed over when it has this many bytes.
+/// A worker hands its buffer over at this many bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// How many buffers may wait for the writer: with those that fill, all the memory there is to it.
+/// How many buffers may wait for the writer. Together with the buffers being filled, this bounds
+/// the log's memory.
 const WAITING: usize = 64;
 
-/// Why the access log cannot be written.
+/// Why the access log cannot be started.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// Its file cannot be opened.
     #[error("cannot open the access log {destination} (`access_log.path`)")]
     Open {
-        /// Where lines were to go.
+        /// Where the lines should go.
         destination: Destination,
         /// What the operating system said.
         source: io::Error,
@@ -37,7 +38,7 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// The access log of the process: the thread that writes.
+/// The access log of the process, with its writer thread.
 #[derive(Debug)]
 pub struct AccessLog {
     format: Format,
@@ -63,7 +64,7 @@ struct Buffer {
 }
 
 impl AccessLog {
-    /// Opens the destination and starts the thread that writes to it.
+    /// Opens the destination and starts the writer thread.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl AccessLog {
         })
     }
 
-    /// A worker's end of it.
+    /// A worker's end.
     #[must_use]
     pub fn logger(&self) -> AccessLogger {
         AccessLogger {
@@ -103,15 +104,15 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file anew: it was moved away, as logrotate does before SIGHUP.
+    /// Reopens the file after it was moved, as logrotate does before SIGHUP.
     pub fn reopen(&self) {
         if self.sender.try_send(Message::Reopen).is_err() {
-            tracing::warn!("the access log is not opened anew: its writer is stuck");
+            tracing::warn!("access log not reopened: its writer is blocked");
         }
     }
 
-    /// Waits until all is written, at most for `patience`; says whether it is. The workers' ends
-    /// must be gone, or it waits in vain.
+    /// Waits at most `patience` until everything is written; returns whether it was. The workers'
+    /// ends must have been dropped, or the wait times out.
     #[must_use]
     pub fn finish(self, patience: Duration) -> bool {
         drop(self.sender);
@@ -134,7 +135,7 @@ impl AccessLogger {
         }
     }
 
-    /// Hands over what there is. To be called each second, so that a quiet log is no stale one.
+    /// Hands over the current lines. Call it every second, so that a quiet log stays up to date.
     pub fn flush(&self) {
         let lines = &mut self.buffer.borrow_mut().lines;
         if lines.count > 0 {
@@ -187,7 +188,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn every_workers_lines_are_written_whole() {
+    fn every_workers_lines_are_written_completely() {
         let path = path("whole");
         let log = start(&path, &Metrics::new(4)).unwrap();
         std::thread::scope(|scope| {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_moved_away_is_opened_anew() {
+    fn a_moved_file_is_reopened() {
         let (path, moved) = (path("reopen"), path("moved"));
         let log = start(&path, &Metrics::new(1)).unwrap();
         let logger = log.logger();
@@ -233,8 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_writer_costs_lines_that_are_counted_and_no_time() {
-        // A pipe takes 64 KiB from a writer that nobody reads, then it is stuck.
+    fn a_blocked_writer_drops_and_counts_lines_without_delay() {
+        // An unread pipe accepts 64 KiB and then blocks its writer.
         let path = path("stuck");
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
@@ -253,7 +254,7 @@ mod tests {
             target: &target,
             ..super::super::line::tests::record()
         };
-        // Twice what the buffers hold.
+        // Twice what the buffers can hold.
         let lines = 2 * BUFFER * WAITING / 4000;
         (0..lines).for_each(|_| logger.log(&record));
 
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_try_finds_what_a_start_would_and_creates_nothing() {
+    fn a_check_reports_what_a_start_would_and_creates_nothing() {
         let folder = path("try");
         std::fs::create_dir(&folder).unwrap();
         let new = folder.join("access.log");

@@ -1,8 +1,8 @@
 //! The access log: a line for each request, written off the request path.
 //!
-//! Each worker formats into a buffer of its own ([`AccessLogger`]) and hands it over when it is
-//! full or a second old; one thread writes ([`AccessLog`]). A writer that is stuck (a full disk, a
-//! pipe that nobody reads) costs lines, which are counted, and never makes a request wait.
+//! Each worker formats lines into its own buffer ([`AccessLogger`]) and hands it over when it is
+//! full or a second old; one thread writes ([`AccessLog`]). If the writer is blocked (a full disk,
+//! an unread pipe), lines are dropped and counted, and requests never wait.
 
 mod body_cut;
 mod line;

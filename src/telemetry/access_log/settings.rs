@@ -1,18 +1,18 @@
-//! What the config says of the access log.
+//! Settings of the access log.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// What the config says of the access log.
+/// Settings of the access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogSettings {
-    /// How lines look.
+    /// The format of lines.
     pub format: Format,
     /// Where they go.
     pub path: Destination,
 }
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A JSON object a line.
@@ -26,7 +26,7 @@ pub enum Format {
 pub enum Destination {
     /// Standard output.
     StandardOutput,
-    /// The end of a file; opened anew by `AccessLog::reopen`.
+    /// A file, appended to; reopened by `AccessLog::reopen`.
     File(PathBuf),
 }
 

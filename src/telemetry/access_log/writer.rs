@@ -1,4 +1,4 @@
-//! The thread that writes the access log.
+//! The writer thread of the access log.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -35,7 +35,7 @@ pub(crate) struct Writer {
     destination: Destination,
     output: LineWriter,
     metrics: Arc<Metrics>,
-    /// Whether the last lines could not be written, so that this is said once and not for each.
+    /// Whether the last write failed, so that a failure is reported once and not for each line.
     is_failing: bool,
 }
 
@@ -53,7 +53,7 @@ impl Writer {
         })
     }
 
-    /// Writes until nobody is left who could send.
+    /// Writes until all senders are gone.
     pub(crate) fn run(mut self, messages: &Receiver<Message>) {
         for message in messages {
             match message {
@@ -70,7 +70,7 @@ impl Writer {
             if !self.is_failing {
                 let error = &lost.source;
                 let path = &self.destination;
-                tracing::error!(%error, %path, "cannot write the access log: lines are lost");
+                tracing::error!(%error, %path, "cannot write the access log: dropping lines");
             }
         }
         self.is_failing = written.is_err();
@@ -84,16 +84,16 @@ impl Writer {
             Ok(file) => self.output = LineWriter::new(file),
             Err(error) => {
                 let path = path.display();
-                tracing::error!(%error, %path, "cannot reopen the access log (`access_log.path`): the old file stays");
+                tracing::error!(%error, %path, "cannot reopen the access log (`access_log.path`): still writing to the old file");
             }
         }
     }
 }
 
-/// Opens the file for the user and the group: clients' addresses are private.
+/// Opens the file with access for user and group only, because client addresses are private.
 ///
-/// Nothing is waited for. A named pipe that no process reads is an error ([fifo(7)]): its lines
-/// would be lost.
+/// Never blocks. A named pipe without a reader is an error ([fifo(7)]), because its lines would be
+/// lost.
 ///
 /// [fifo(7)]: https://man7.org/linux/man-pages/man7/fifo.7.html
 fn open(path: &Path) -> io::Result<File> {
@@ -101,18 +101,18 @@ fn open(path: &Path) -> io::Result<File> {
     opened.map_err(|error| explained(path, error))
 }
 
-/// Says why a file could not be opened. It is not created or changed.
+/// Checks whether a file could be opened, without creating or changing it.
 ///
 /// # Errors
 ///
-/// What a start would meet.
+/// The error that a start would report.
 pub fn try_to_open(path: &Path) -> io::Result<()> {
     match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(explained(path, error)),
         Ok(_) => return Ok(()),
     }
-    // It would be created.
+    // The file would be created.
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
     Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
@@ -128,7 +128,7 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Says what to do where the system only says "no such device or address".
+/// Adds what to do where the system only reports "no such device or address".
 fn explained(path: &Path, error: io::Error) -> io::Error {
     if error.raw_os_error() != Some(Errno::NXIO.raw_os_error()) {
         return error;
@@ -150,7 +150,7 @@ fn is_pipe(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }
 
-/// What the writer is told.
+/// A message to the writer.
 #[derive(Debug)]
 pub(crate) enum Message {
     Write(Lines),

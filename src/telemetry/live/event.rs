@@ -1,4 +1,4 @@
-//! One CORS request, as viewers see it; deploy/observability describes its JSON.
+//! One CORS request, as viewers see it; deploy/observability describes the JSON.
 
 use std::io::Write as _;
 use std::time::SystemTime;
@@ -13,10 +13,10 @@ use crate::text::escape::{Json, Percent, cut};
 use super::note::LiveNote;
 use super::redact;
 
-/// The most bytes of an origin, a host or a browser's name that are shown.
+/// The most bytes shown of an origin, a host or a browser's name.
 const MAX_VALUE: usize = 256;
 
-/// The most headers that the explanation's link names.
+/// The most headers in the link to the explanation.
 const MAX_HEADERS: usize = 16;
 
 /// A CORS request that ended.
@@ -26,11 +26,11 @@ pub struct LiveEvent {
     pub json: Vec<u8>,
     /// When the request's head was read.
     pub time: SystemTime,
-    /// The group that it belongs to; `None`: it was not refused.
+    /// The group it belongs to; `None`: it was not refused.
     pub group: Option<GroupKey>,
 }
 
-/// What refused requests are grouped by.
+/// The properties that refused requests are grouped by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupKey {
     /// The origin, escaped as in a log.
@@ -41,14 +41,14 @@ pub struct GroupKey {
     pub bucket: Option<Box<str>>,
     /// `preflight` or `actual`.
     pub request: &'static str,
-    /// Who refuses it: `policy`, `upstream` or `no_route`.
+    /// What refuses it: `policy`, `upstream` or `no_route`.
     pub by: &'static str,
     /// Why.
     pub reason: &'static str,
 }
 
 impl LiveEvent {
-    /// The event of a CORS request; what could be secret in it is left out.
+    /// The event of a CORS request, with secrets redacted.
     pub(super) fn new(record: &Record<'_>, note: Option<&LiveNote>) -> Self {
         let target = redact::target(record.target);
         let referer = record.referer.map(redact::referer);
@@ -119,7 +119,7 @@ fn write_note(note: &LiveNote, json: &mut Vec<u8>) {
     }
     number("generation", note.generation, json);
     if let Some(rule) = note.rule {
-        // People count from 1.
+        // Counted from 1 for people.
         number("rule", rule as u64 + 1, json);
     }
     let texts = [
@@ -144,7 +144,7 @@ fn write_note(note: &LiveNote, json: &mut Vec<u8>) {
     }
 }
 
-/// The path of the explanation of exactly this request.
+/// The path of the page that explains exactly this request.
 fn explain(record: &Record<'_>) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let scheme = if record.tls { "https" } else { "http" };
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_what_the_log_has_and_the_decision() {
+    fn an_event_has_the_log_members_and_the_decision() {
         let note = LiveNote {
             bucket: Some("cats".to_owned()),
             generation: 3,
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_client_sends_makes_an_event_large_or_breaks_it() {
+    fn client_input_cannot_enlarge_or_break_an_event() {
         let hostile = [
             &b"\"}\r\n\r\nevent: snapshot\ndata: {\x1b[31m\xff</script>"[..],
             &[b'"'; 70_000],

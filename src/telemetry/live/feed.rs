@@ -1,4 +1,4 @@
-//! The rings of events, one pair for each worker.
+//! Ring buffers of events, one pair for each worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +42,7 @@ pub struct LiveWriter {
 }
 
 impl LiveFeed {
-    /// Empty rings for as many workers as `metrics` counts for.
+    /// Empty rings for each of the workers of `metrics`.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         let ring = |_| Ring {
@@ -65,7 +65,7 @@ impl LiveFeed {
         }
     }
 
-    /// How many watch.
+    /// Sets the number of viewers.
     pub fn set_viewers(&self, viewers: usize) {
         self.0.viewers.store(viewers, Ordering::Relaxed);
     }
@@ -76,8 +76,8 @@ impl LiveFeed {
         self.0.dropped.get()
     }
 
-    /// Takes the events that are there, at most one ring's length of each worker, so that a flood
-    /// does not keep the reader.
+    /// Takes the waiting events, at most one ring's length from each worker, so that a flood cannot
+    /// keep the reader busy.
     pub fn drain(&self) -> impl Iterator<Item = LiveEvent> + '_ {
         let rings = self.0.rings.iter();
         rings.flat_map(|ring| {
@@ -88,22 +88,22 @@ impl LiveFeed {
 }
 
 impl LiveWriter {
-    /// Whether somebody watches.
+    /// Whether there are viewers.
     pub(crate) fn is_watched(&self) -> bool {
         self.feed.0.viewers.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether somebody watches, and a request that is not refused would find room.
+    /// Whether there are viewers, and room for a request that is not refused.
     pub(crate) fn has_room_for_others(&self) -> bool {
         self.is_watched() && self.ring().is_some_and(|ring| !ring.others.is_full())
     }
 
-    /// Whether a refused request would find room.
+    /// Whether there is room for a refused request.
     pub(crate) fn has_room(&self) -> bool {
         self.ring().is_some_and(|ring| !ring.refused.is_full())
     }
 
-    /// Counts a request that found no room.
+    /// Counts a request without room.
     pub(crate) fn drop_event(&self) {
         self.feed.0.dropped.inc(self.worker);
     }
@@ -127,7 +127,7 @@ impl LiveWriter {
         } else {
             &ring.others
         };
-        // Looked at first: an event is not made where it has no room.
+        // Checked first, so that an event is created only if it has room.
         if ring.is_full() || ring.push(LiveEvent::new(record, note)).is_err() {
             self.drop_event();
         }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_requests_are_kept_without_a_viewer_and_others_are_not() {
+    fn only_refused_requests_are_kept_without_a_viewer() {
         let metrics = Metrics::new(2);
         let feed = LiveFeed::new(&metrics);
         let writer = feed.writer(Worker(1));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_dropped_and_counted_and_the_memory_stays() {
+    fn events_without_room_are_dropped_and_counted() {
         let metrics = Metrics::new(1);
         let feed = LiveFeed::new(&metrics);
         feed.set_viewers(1);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_write_and_one_thread_reads_at_the_same_time() {
+    fn workers_write_while_one_thread_reads() {
         let metrics = Metrics::new(4);
         let feed = LiveFeed::new(&metrics);
         let mut read = 0;

@@ -1,9 +1,9 @@
-//! What the CORS console shows as it happens: events of CORS requests, from the workers to the control
-//! thread.
+//! Live events of CORS requests for the CORS console, sent from the workers to the control thread.
 //!
-//! Each worker writes to rings of its own, which have a fixed size and no lock (`feed`). Refused requests
-//! are always kept until they are read; others only while somebody watches. What does not fit is dropped and
-//! counted. Secrets are left out before an event enters the ring (`redact`).
+//! Each worker writes to its own ring buffers, which have a fixed size and no lock (`feed`).
+//! Refused requests are always kept until they are read; others only while there are viewers.
+//! Events without room are dropped and counted. Secrets are removed before an event enters the ring
+//! (`redact`).
 
 mod event;
 mod feed;

@@ -1,16 +1,16 @@
-//! What an event says of the decision, beyond the access log.
+//! What an event says about the decision, beyond the access log.
 
 use crate::cors::Condition;
 use crate::routing::snapshot::{RoutePolicy, Snapshot};
 use crate::telemetry::denial::DenialRecord;
 use crate::telemetry::denial_text::{Why, nearest};
 
-/// The decision on a request, for its event: made where a viewer or a ring takes it.
+/// The decision on a request, for its event. Created only if a viewer or a ring takes it.
 #[derive(Debug, Default)]
 pub(crate) struct LiveNote {
     pub(crate) bucket: Option<String>,
     pub(crate) generation: u64,
-    /// The rule that matched or comes nearest, counted from 0.
+    /// The rule that matched or is nearest, counted from 0.
     pub(crate) rule: Option<usize>,
     pub(crate) rule_id: Option<String>,
     /// The `AllowedOrigin` that matched.
@@ -22,7 +22,7 @@ pub(crate) struct LiveNote {
 }
 
 impl LiveNote {
-    /// The note on a refused request.
+    /// The note for a refused request.
     pub(crate) fn denied(refusal: &DenialRecord<'_>) -> Box<Self> {
         let rule = refusal.denial.nearest_rule();
         let missing = refusal
@@ -46,7 +46,7 @@ impl LiveNote {
         Box::new(note)
     }
 
-    /// The note on an allowed request; `pattern` is the index of the pattern that matched.
+    /// The note for an allowed request; `pattern` is the index of the pattern that matched.
     pub(crate) fn allowed(
         snapshot: &Snapshot,
         policy: &RoutePolicy,
@@ -84,5 +84,5 @@ impl LiveNote {
     }
 }
 
-/// The most headers that are listed.
+/// The most headers listed.
 const MAX_MISSING: usize = 16;

@@ -1,14 +1,14 @@
-//! What a target and a `Referer` may show in an event: nothing that lets its reader repeat a request.
+//! Redacts targets and `Referer` values in events, so that a reader cannot repeat a request.
 //!
-//! Lists of what is secret are never complete: tokens have as many names as there are programs. So what is
-//! known to be harmless is shown, and everything else is `-`.
+//! No list of secrets is complete, because every program has its own names for tokens. So only
+//! values known to be harmless are shown, and everything else becomes `-`.
 
 use crate::routing::bucket::percent_decoded;
 
-/// The most bytes of a target that are shown.
+/// The most bytes shown of a target.
 const MAX_TARGET: usize = 512;
 
-/// Parameters of S3 whose values say nothing secret, in lower case.
+/// S3's query parameters whose values are harmless, in lower case.
 const HARMLESS: [&str; 14] = [
     "delimiter",
     "encoding-type",
@@ -26,7 +26,7 @@ const HARMLESS: [&str; 14] = [
     "x-id",
 ];
 
-/// Sub-resources of S3, which have no value.
+/// S3's subresources, which have no value.
 const SUBRESOURCES: [&str; 22] = [
     "accelerate",
     "acl",
@@ -52,7 +52,7 @@ const SUBRESOURCES: [&str; 22] = [
     "versions",
 ];
 
-/// A target with `-` for what could be secret, cut.
+/// A target with `-` in place of possible secrets, cut.
 pub(crate) fn target(target: &str) -> String {
     let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -70,15 +70,15 @@ pub(crate) fn target(target: &str) -> String {
             break;
         }
     }
-    // A target is ASCII; were it not, a character could be split.
+    // A target is always ASCII. If it were not, a character could be split.
     while shown.len() > MAX_TARGET || !shown.is_char_boundary(shown.len()) {
         shown.pop();
     }
     shown
 }
 
-/// A path up to a question mark in it, in any encoding: behind it stands what was meant for a query.
-/// Parameters of a segment (`;name=value`) go, too.
+/// A path up to its first question mark in any encoding, because what follows was meant as a query.
+/// Parameters of a segment (`;name=value`) are removed, too.
 pub(crate) fn path(path: &str) -> &str {
     let mut encoded = path.char_indices().filter(|(_, char)| *char == '%');
     let is_mark = |at: usize| {
@@ -111,13 +111,13 @@ fn parameter(parameter: &str) -> String {
             format!("{name}={}", if is_harmless { value } else { "-" })
         }
         None if parameter.is_empty() || SUBRESOURCES.contains(&parameter) => parameter.to_owned(),
-        // A name alone may be the secret itself.
+        // A name without a value may itself be the secret.
         None => "-".to_owned(),
     }
 }
 
-/// Whether a text is short, and has nothing encoded in it. Names of parameters are: a secret that stands
-/// in one, behind an encoded `=`, is not.
+/// Whether a text is short and has no escapes. Parameter names are plain; a secret that follows an
+/// encoded `=` in one is not.
 fn is_plain(text: &str) -> bool {
     text.len() <= 40
         && text
@@ -125,7 +125,7 @@ fn is_plain(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// A `Referer` without its query, its fragment and a password.
+/// A `Referer` without query, fragment and password.
 pub(crate) fn referer(value: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(value) else {
         return "-".to_owned();
@@ -151,7 +151,7 @@ mod tests {
     const SECRET: &str = "5ec2e7";
 
     #[test]
-    fn what_is_harmless_is_shown_and_nothing_else() {
+    fn only_harmless_values_are_shown() {
         let cases = [
             ("/a/b.jpg", "/a/b.jpg"),
             (
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_referer_is_shown_without_what_may_be_secret() {
+    fn a_referer_is_shown_without_possible_secrets() {
         let cases = [
             (
                 "https://app.example/album?token=5ec2e7#5ec2e7",
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(referer(b"\xff5ec2e7"), "-");
     }
 
-    /// Spells a text with some of its bytes percent-encoded, once or twice, in either case.
+    /// Percent-encodes some bytes of a text, once or twice, in either case.
     fn spelt(text: &str, encoded: &[u8]) -> String {
         let mut spelt = String::new();
         for (byte, how) in text.bytes().zip(encoded.iter().cycle()) {
@@ -224,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_secret_is_never_shown_however_its_parameter_is_spelt(
+        fn a_secret_is_redacted_in_every_spelling_of_its_parameter(
             name in proptest::sample::select(&[
                 "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-Credential", "Signature", "AWSAccessKeyId",
                 "access_token", "token", "sig", "X-Goog-Signature", "key", "jwt", "password", "code",

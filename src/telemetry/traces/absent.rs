@@ -1,4 +1,4 @@
-//! What stands for traces in a program without the feature `otlp`: types that have no value.
+//! Replaces traces in a program without the feature `otlp`: types without values.
 
 use std::io;
 use std::rc::Rc;
@@ -12,20 +12,20 @@ use crate::telemetry::access_log::Record;
 
 use super::settings::TracesSettings;
 
-/// The traces of the process: none.
+/// The traces of the process; has no value.
 #[derive(Debug)]
 pub enum Traces {}
 
-/// One worker's end of the traces: none.
+/// One worker's end of the traces; has no value.
 #[derive(Debug)]
 pub enum Tracer {}
 
-/// A span that has begun: none.
+/// An open span; has no value.
 #[derive(Debug)]
 pub(crate) enum OpenSpan {}
 
 impl Traces {
-    /// Starts nothing.
+    /// Always fails.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Traces {
         match *self {}
     }
 
-    /// Waits until all is sent.
+    /// Waits until everything is sent.
     #[must_use]
     pub fn finish(self, _: Duration) -> bool {
         match self {}

@@ -27,16 +27,16 @@ use crate::upstream::stream::Stream;
 
 use super::settings::TracesSettings;
 
-/// How many spans are sent together.
+/// How many spans are sent at once.
 const BATCH: usize = 512;
 
 /// How long a span waits for others.
 const BATCH_AGE: Duration = Duration::from_secs(1);
 
-/// How long the collector may take over a batch.
+/// How long the collector may take for a batch.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The most that is read of the collector's answer, in bytes.
+/// The most bytes read of the collector's response.
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(crate) struct Exporter {
@@ -44,7 +44,7 @@ pub(crate) struct Exporter {
     collector: Upstream,
     resource: Resource,
     metrics: Arc<Metrics>,
-    /// Whether the last batch was lost, so that this is said once and not for each.
+    /// Whether the last batch was lost, so that a failure is reported once and not for each batch.
     is_failing: bool,
 }
 
@@ -76,7 +76,7 @@ impl Exporter {
         })
     }
 
-    /// Sends until nobody is left who could hand over a span.
+    /// Sends until all senders are gone.
     pub(crate) fn run(mut self, spans: &Receiver<Span>) {
         while let Ok(first) = spans.recv() {
             let mut batch = vec![first];
@@ -127,13 +127,13 @@ impl Exporter {
         {
             let collector = self.collector.to_string();
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(%error, cause, collector, "cannot send traces: spans are lost");
+            tracing::warn!(%error, cause, collector, "cannot send traces: dropping spans");
         }
         self.is_failing = sent.is_err();
     }
 }
 
-/// Sends a batch, on a connection of its own: there is one a second, unless there is much to send.
+/// Sends a batch on a new connection: under low load there is only one batch a second.
 async fn send(
     collector: &Upstream,
     body: Bytes,
@@ -150,6 +150,6 @@ async fn send(
     let (status, answer) = asked.map_err(|no_reply| no_reply.error_of(collector))?;
     match status {
         StatusCode::OK => Ok(ExportTraceServiceResponse::decode(&*answer)?),
-        _ => Err(format!("the collector answered {status}").into()),
+        _ => Err(format!("the collector responded with status {status}").into()),
     }
 }

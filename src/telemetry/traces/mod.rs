@@ -1,11 +1,11 @@
-//! Traces: a span for each request that is sampled, sent to a collector over OTLP.
+//! Traces: a span for each sampled request, sent to a collector over OTLP.
 //!
-//! A span is made at the end of its response, by the worker, and handed to one thread through a
-//! bounded queue. A collector that is slow or gone costs spans, which are counted, and never makes
-//! a request wait. Who sampled is asked first: a client's `traceparent` decides where there is one.
+//! A worker creates the span at the end of the response and hands it to one thread through a
+//! bounded queue. If the collector is slow or unreachable, spans are dropped and counted, and
+//! requests never wait. If a client sends a `traceparent`, its sampling decision applies.
 //!
-//! Only with the feature `otlp`; without it the same types are there and none can be made, so that
-//! nobody else has to know.
+//! Needs the feature `otlp`. Without it, the same types exist but have no values, so that no other
+//! code depends on the feature.
 
 #[cfg(not(feature = "otlp"))]
 mod absent;

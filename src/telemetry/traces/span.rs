@@ -1,4 +1,4 @@
-//! How a request looks as a span: [OpenTelemetry's semantic conventions for HTTP servers].
+//! Converts a request to a span: [OpenTelemetry's semantic conventions for HTTP servers].
 //!
 //! [OpenTelemetry's semantic conventions for HTTP servers]: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 
@@ -16,15 +16,15 @@ use crate::telemetry::access_log::Record;
 use crate::telemetry::trace_context::{TraceId, TraceParent};
 use crate::text::escape::cut;
 
-/// The most that is kept of a value, in bytes.
+/// The most bytes kept of a value.
 const MAX_VALUE: usize = 512;
 
-/// What a span needs beside its request's record.
+/// What a span needs in addition to its request's record.
 #[derive(Debug)]
 pub(crate) struct SpanContext {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: u64,
-    /// The client's span; `None` where the trace begins here.
+    /// The client's span; `None`: the trace begins here.
     pub(crate) parent_id: Option<u64>,
     pub(crate) trace_state: Vec<Vec<u8>>,
     pub(crate) is_tls: bool,
@@ -37,7 +37,7 @@ pub(crate) fn of(open: &SpanContext, record: &Record<'_>) -> Span {
         .iter()
         .filter_map(|value| std::str::from_utf8(value).ok());
     let state = state.collect::<Vec<_>>().join(",");
-    // Whose id `parent_span_id` is: another process's.
+    // `parent_span_id` is the ID of another process's span.
     let parent_flags =
         SpanFlags::ContextHasIsRemoteMask as u32 | SpanFlags::ContextIsRemoteMask as u32;
     let parent_flags = open.parent_id.map_or(0, |_| parent_flags);
@@ -53,7 +53,7 @@ pub(crate) fn of(open: &SpanContext, record: &Record<'_>) -> Span {
             String::new()
         },
         flags: u32::from(TraceParent::SAMPLED) | parent_flags,
-        // There is no template of paths here, so the method is all (§ Name).
+        // Without a route template, the name is only the method (§ Name).
         name: method.unwrap_or("HTTP").to_owned(),
         kind: SpanKind::Server.into(),
         start_time_unix_nano: nanoseconds(record.time),
@@ -125,7 +125,7 @@ fn attributes(open: &SpanContext, record: &Record<'_>, method: Option<&str>) -> 
     attributes
 }
 
-/// A method of RFC 9110 or RFC 5789; others could be anything, and are `_OTHER`.
+/// A method of RFC 9110 or RFC 5789; others are unbounded and become `_OTHER`.
 fn known(method: &Method) -> Option<&str> {
     const KNOWN: [Method; 9] = [
         Method::CONNECT,
@@ -154,7 +154,7 @@ fn host(authority: &[u8]) -> &[u8] {
 fn port(authority: &[u8]) -> Option<&str> {
     let colon = authority.iter().rposition(|byte| *byte == b':')?;
     let port = std::str::from_utf8(authority.get(colon + 1..)?).ok()?;
-    // In an IPv6 address the last colon is before its bracket.
+    // The last colon of an IPv6 address comes before its bracket.
     port.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then_some(port)
@@ -169,7 +169,7 @@ fn text(name: &str, value: impl AsRef<[u8]>) -> KeyValue {
     }
 }
 
-/// A value cut to [`MAX_VALUE`]; what is no UTF-8 becomes U+FFFD.
+/// A value cut to [`MAX_VALUE`], with U+FFFD in place of invalid UTF-8.
 fn string(value: &[u8]) -> AnyValue {
     let (value, _) = cut(value, MAX_VALUE);
     let text = String::from_utf8_lossy(value).into_owned();

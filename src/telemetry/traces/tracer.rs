@@ -1,4 +1,4 @@
-//! Which requests get a span, and the `traceparent` that their upstream gets.
+//! Decides which requests get a span, and writes the `traceparent` for the upstream.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -22,25 +22,26 @@ use super::exporter::Exporter;
 use super::settings::TracesSettings;
 use super::span::{self, SpanContext};
 
-/// How many spans may wait for the exporter. Each is a few kilobytes at most, whatever clients send.
+/// How many spans may wait for the exporter. Each is at most a few kilobytes, whatever clients
+/// send.
 const WAITING: usize = 2048;
 
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The traces of the process: the thread that sends.
+/// The traces of the process, with the thread that sends them.
 #[derive(Debug)]
 pub struct Traces {
     sampled_below: u128,
     metrics: Arc<Metrics>,
     sender: SyncSender<Span>,
-    /// Closed by the thread's end.
+    /// Closed when the thread ends.
     finished: Receiver<()>,
 }
 
 /// One worker's end of the traces.
 #[derive(Debug)]
 pub struct Tracer {
-    /// A random number below this one is a request that is recorded.
+    /// A request is recorded if a random number is below this one.
     sampled_below: u128,
     metrics: Arc<Metrics>,
     sender: SyncSender<Span>,
@@ -58,11 +59,12 @@ pub(crate) struct OpenSpan {
 }
 
 impl Traces {
-    /// Starts the thread that sends. Whether the collector is there is seen with the first spans.
+    /// Starts the thread that sends spans. An unreachable collector is noticed with the first
+    /// spans.
     ///
     /// # Errors
     ///
-    /// What the system says where the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn start(settings: &TracesSettings, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let exporter = Exporter::new(settings, Arc::clone(metrics))?;
         let (sender, receiver) = sync_channel(WAITING);
@@ -94,8 +96,8 @@ impl Traces {
         }
     }
 
-    /// Waits until all is sent, at most for `patience`; says whether it is. The workers' ends must
-    /// be gone, or it waits in vain.
+    /// Waits at most `patience` until everything is sent; returns whether it was. The workers' ends
+    /// must have been dropped, or the wait times out.
     #[must_use]
     pub fn finish(self, patience: Duration) -> bool {
         drop(self.sender);
@@ -104,9 +106,9 @@ impl Traces {
 }
 
 impl Tracer {
-    /// Begins a span where the request is recorded: where its client records the trace, and of
-    /// those without one a part. The upstream gets our span as its parent
-    /// ([`OpenSpan::write_parent`]), so that its spans are below it. `target` is the request's.
+    /// Begins a span if the request is recorded: if its client records the trace, and for a
+    /// fraction of requests without one. The span becomes the parent of the upstream's spans
+    /// ([`OpenSpan::write_parent`]). `target` is the request's target.
     pub(crate) fn begin(
         self: &Rc<Self>,
         fields: &(impl Fields + ?Sized),
@@ -128,7 +130,7 @@ impl Tracer {
             },
             |parent| parent.trace_id,
         );
-        // Without a parent, it is of a trace that was not understood (§3.3.1.2).
+        // Without a valid parent, `tracestate` belongs to an unknown trace (§3.3.1.2).
         let state = fields
             .field_values(&TRACESTATE)
             .filter(|_| parent.is_some());
@@ -145,7 +147,7 @@ impl Tracer {
         })
     }
 
-    /// A number that nobody had before; never 0.
+    /// A random number, never 0.
     fn random(&self) -> u64 {
         let count = self.next.get();
         self.next.set(count.wrapping_add(1));
@@ -154,13 +156,13 @@ impl Tracer {
 }
 
 impl OpenSpan {
-    /// Whether a field of the request is not passed on because of this span.
+    /// Whether this span replaces a field of the request.
     pub(crate) fn replaces(&self, name: &str) -> bool {
         let is = |other: &HeaderName| name.eq_ignore_ascii_case(other.as_str());
         !self.is_signed && is(&TRACEPARENT) || self.context.parent_id.is_none() && is(&TRACESTATE)
     }
 
-    /// Writes the `traceparent` that the upstream gets; nothing where the client's stays.
+    /// Writes the upstream's `traceparent`; nothing if the client's stays.
     pub(crate) fn write_parent(&self, out: &mut Vec<u8>) {
         if !self.is_signed {
             let (trace_id, parent_id, flags) = (
@@ -168,12 +170,12 @@ impl OpenSpan {
                 self.context.span_id,
                 TraceParent::SAMPLED,
             );
-            // Writing to memory does not fail.
+            // Writing to memory cannot fail.
             let _ = write!(out, "00-{trace_id}-{parent_id:016x}-{flags:02x}");
         }
     }
 
-    /// Hands the span over; it ends now.
+    /// Ends the span now, and hands it over.
     pub(crate) fn end(&self, record: &Record<'_>) {
         let tracer = &self.tracer;
         if tracer
@@ -186,8 +188,8 @@ impl OpenSpan {
     }
 }
 
-/// Whether the client's signature covers `traceparent`, which then has to stay as it is: S3's
-/// version 4 names what is signed in `Authorization`, or in the query of a presigned URL.
+/// Whether the client's signature covers `traceparent`, which then must stay unchanged. Signature
+/// V4 names the signed fields in `Authorization`, or in the query of a presigned URL.
 fn is_signed(fields: &(impl Fields + ?Sized), target: &str) -> bool {
     let names = |text: &str| text.contains(TRACEPARENT.as_str());
     let query = target.split_once('?').map(|(_, query)| query);
