@@ -46,7 +46,7 @@ fn every_command_of_the_page_prints_what_the_page_shows() {
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(path, expected).unwrap();
     } else {
-        assert_eq!(page, expected, "UPDATE_README=1 writes it anew");
+        assert_eq!(page, expected, "UPDATE_README=1 rewrites it");
     }
 }
 
