@@ -72,7 +72,7 @@
 //! - The route may use HTTP/2 upstreams (`upstream_http2`): `server::http1_server` reads the request
 //!   as a header map and a body.
 //!
-//! hyper serves HTTP/2 clients, in `server::http2`, also with header maps. Both servers of header
+//! h2, hyper's HTTP/2 engine, serves HTTP/2 clients, in `server::http2`, also with header maps. Both servers of header
 //! maps call `Proxy::respond`, which finds the route and the policy, decides, and forwards.
 //! `proxy::retry` takes a connection from `upstream::pool`, sends the request over HTTP/1.1
 //! (`proxy::http1_client`) or HTTP/2 (`proxy::http2_client`, over hyper), and is the only place
@@ -80,8 +80,10 @@
 //! response; on bytes, `Policy::answer` and `Policy::vary` do. `proxy::request_edit` and
 //! `http1::response_edit` hold the rules for all other fields of both paths.
 //!
-//! hyper is the HTTP/2 engine on both sides, serves the admin listener and the demo's store and page, and asks
-//! servers for `s3cors probe`. The data plane's HTTP/1.1 is our own, because of what the proxy needs of it: one strict meaning of each head, names and order
+//! hyper speaks HTTP/2 to upstreams, serves the admin listener and the demo's store and page, and
+//! asks servers for `s3cors probe`. Its HTTP/2 engine, h2, serves clients without hyper's server,
+//! which passes on no interim responses and has windows of a fixed size. The data plane's HTTP/1.1 is
+//! our own, because of what the proxy needs of it: one strict meaning of each head, names and order
 //! of fields as they came, idle connections without a buffer, splice, and the cost per request.
 //!
 //! # A reload

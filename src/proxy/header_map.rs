@@ -3,10 +3,10 @@
 
 use std::mem;
 
+use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request, response};
-use hyper::ext::Protocol;
 
 use crate::cors::ReplacedFields;
 use crate::http1::claims::{IMITATED_FRAMING, imitates_framing};

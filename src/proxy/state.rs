@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
 
 use crate::cors::ResourceType;
 use crate::http1::buffers::{BufferPool, Scratch};
@@ -87,6 +90,11 @@ impl Proxy {
     pub fn with_live(mut self, feed: Option<&LiveFeed>) -> Self {
         self.live = feed.map(|feed| Rc::new(feed.writer(self.worker)));
         self
+    }
+
+    /// The value of `Date` for a response that has none.
+    pub fn date(&self, now: Instant) -> HeaderValue {
+        self.date.value(now)
     }
 
     /// Whether an address is a trusted proxy's; `None`: a peer on a Unix socket.

@@ -10,10 +10,7 @@ pub enum RequestBodyError {
     Http1(#[source] io::Error),
     /// The client's HTTP/2 stream failed.
     #[error("the client's stream failed")]
-    Http2(#[source] hyper::Error),
-    /// The client's HTTP/2 stream ended without END_STREAM.
-    #[error("the client's stream was reset before the end of the body")]
-    Reset,
+    Http2(#[source] h2::Error),
     /// The body is longer or shorter than `Content-Length`.
     #[error("the length of the body differs from Content-Length")]
     WrongLength,
@@ -24,7 +21,6 @@ impl From<RequestBodyError> for io::Error {
         match error {
             RequestBodyError::Http1(error) => error,
             RequestBodyError::Http2(error) => Self::other(error),
-            RequestBodyError::Reset => Self::new(io::ErrorKind::ConnectionReset, error),
             RequestBodyError::WrongLength => Self::new(io::ErrorKind::InvalidData, error),
         }
     }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::body_error::RequestBodyError;
+use super::request_stream::RequestStream;
 use super::unread_bodies::{StreamBody, UnreadBodies};
 
 /// Reads a client's stream.
@@ -23,7 +23,7 @@ pub(crate) struct Http2Body {
 }
 
 impl Http2Body {
-    pub(crate) fn new(stream: Incoming, unread: Rc<UnreadBodies>) -> Self {
+    pub(crate) fn new(stream: RequestStream, unread: Rc<UnreadBodies>) -> Self {
         Self {
             stream: StreamBody::new(stream, unread),
             withheld: None,
@@ -48,8 +48,6 @@ impl Http2Body {
             let frame = frame.transpose().map_err(RequestBodyError::Http2)?;
             let has_ended = self.stream.is_end_stream();
             match frame.map(Frame::into_data) {
-                // hyper reports RST_STREAM with NO_ERROR as a normal end of the body.
-                None if !has_ended => return Poll::Ready(Some(Err(RequestBodyError::Reset))),
                 None => return Poll::Ready(self.withheld.take().map(|data| Ok(Frame::data(data)))),
                 Some(Ok(data)) => {
                     let data = match self.withheld.take() {

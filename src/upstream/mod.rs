@@ -25,6 +25,7 @@ pub(crate) mod pool;
 pub(crate) mod reinstate;
 pub(crate) mod replay_body;
 pub mod request_body;
+pub mod request_stream;
 pub mod resolver;
 pub mod start_check;
 pub(crate) mod stream;

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::http1::request_head::Framing;
@@ -20,6 +19,7 @@ use crate::http1::trailers::without_head_fields;
 use super::body_error::RequestBodyError;
 use super::client_body::{BodyFeed, ClientBody};
 use super::http2_body::Http2Body;
+use super::request_stream::RequestStream;
 use super::unread_bodies::UnreadBodies;
 
 /// A request's body.
@@ -32,7 +32,7 @@ pub struct RequestBody {
     interim: Option<InterimResponses>,
 }
 
-/// Interim responses (1xx) still to be sent to an HTTP/1.1 client, as bytes. `100 Continue` is not
+/// Interim responses (1xx) still to be sent to a client, in HTTP/1.1's form. `100 Continue` is not
 /// among them: the client gets it when its body is read.
 #[derive(Clone, Debug, Default)]
 pub struct InterimResponses(Rc<RefCell<Vec<u8>>>);
@@ -46,6 +46,18 @@ impl InterimResponses {
     /// Moves them to `out`.
     pub fn move_to(&self, out: &mut Vec<u8>) {
         out.append(&mut self.0.borrow_mut());
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Takes them all.
+    #[must_use]
+    pub fn take(&self) -> Vec<u8> {
+        self.0.take()
     }
 }
 
@@ -133,7 +145,7 @@ impl RequestBody {
 
     /// The body of a client's HTTP/2 stream. If it is not read to its end, `unread` gets the rest.
     #[must_use]
-    pub fn from_http2(body: Incoming, unread: &Rc<UnreadBodies>) -> Self {
+    pub fn from_http2(body: RequestStream, unread: &Rc<UnreadBodies>) -> Self {
         match body.is_end_stream() {
             true => Self::EMPTY,
             false => {

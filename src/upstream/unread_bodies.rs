@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::net::deadline::Deadline;
+
+use super::request_stream::RequestStream;
 
 /// How much of the rest of a request is read after its response, so that the client sees the response
 /// before the reset.
@@ -41,7 +42,7 @@ impl Default for Linger {
 }
 
 /// The unread bodies of one HTTP/2 connection.
-pub struct UnreadBodies<B = Incoming> {
+pub struct UnreadBodies<B = RequestStream> {
     limits: Linger,
     list: RefCell<List<B>>,
 }
@@ -148,12 +149,12 @@ impl<B: Body<Data = Bytes> + Unpin> Unread<B> {
 /// A stream's body, which is handed to [`UnreadBodies`] if it is dropped before its end.
 pub(super) struct StreamBody {
     /// `None` only while it is dropped.
-    stream: Option<Incoming>,
+    stream: Option<RequestStream>,
     unread: Rc<UnreadBodies>,
 }
 
 impl StreamBody {
-    pub(super) fn new(stream: Incoming, unread: Rc<UnreadBodies>) -> Self {
+    pub(super) fn new(stream: RequestStream, unread: Rc<UnreadBodies>) -> Self {
         Self {
             stream: Some(stream),
             unread,
@@ -163,12 +164,12 @@ impl StreamBody {
 
 impl Body for StreamBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let stream = self.stream.as_mut();
         stream.map_or(Poll::Ready(None), |stream| Pin::new(stream).poll_frame(cx))
     }

@@ -45,6 +45,7 @@ mod http1_to_http2;
 mod http2;
 mod http2_answers;
 mod http2_bodies;
+mod http2_interim;
 mod http2_to_http1;
 mod http2_trailers;
 mod import;

@@ -125,6 +125,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         ready!(Pin::new(&mut this.inner).poll_read(cx, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
         let passed_on = this.meter.count(read);
+        this.streams
+            .count_received(std::mem::take(&mut this.meter.data));
         buffer.set_filled(before + passed_on);
         match this.meter.block {
             0 => this.unfinished.finish(),
@@ -192,6 +194,8 @@ struct Meter {
     /// What has come of a frame's head, its bytes from the highest to the lowest.
     head: u128,
     head_bytes: usize,
+    /// How many bytes the frames DATA have that came since they were last asked for.
+    data: usize,
     /// What is to come of the preface, or of a frame's payload.
     payload: usize,
     /// How many bytes the frames of a head have that is not whole.
@@ -216,6 +220,7 @@ impl Meter {
             written: 0,
             head: 0,
             head_bytes: 0,
+            data: 0,
             payload: PREFACE_BYTES,
             block: 0,
             ends_block: false,
@@ -285,7 +290,7 @@ impl Meter {
                 self.last_stream = self.last_stream.max(stream);
                 self.add(PER_REQUEST);
             }
-            DATA if length > 0 => {}
+            DATA if length > 0 => self.data += self.payload,
             _ => self.spend(),
         }
     }

@@ -1,12 +1,16 @@
 //! HTTP/2 from a client: one connection, until it ends, is of no use any more, or we drain.
 //!
-//! hyper implements the protocol. What it leaves to us is time and abuse: a connection on which nobody
-//! asks anything, a stream whose client takes nothing of its response, and a client that
-//! keeps us busy for nothing.
+//! h2, hyper's HTTP/2 engine, implements the protocol. It is used without hyper's server, which sends
+//! no interim responses and has windows of a fixed size. What h2 leaves to us is time and abuse: an
+//! unused connection, a stream whose client takes nothing of its response, and a client that keeps
+//! us busy for nothing.
 
 mod control_frame_limit;
+mod protocol;
 mod receive_window;
+mod stream;
 mod streams;
+mod tunnel_stream;
 mod write_coalescing;
 
 use std::future::poll_fn;
@@ -17,26 +21,22 @@ use std::task::Context;
 use std::time::Duration;
 
 use h2::Reason;
-use http::{Method, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::server::SendResponse;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::proxy::response_body::without_content;
 use crate::routing::client::Client;
-use crate::upstream::request_body::RequestBody;
 use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::Limits;
 use super::end_signal::EndSignal;
 use super::head_budget::HeadBudget;
 use control_frame_limit::{ControlFrameLimit, goaway};
+use protocol::Protocol;
 use receive_window::ReceiveBudget;
-use streams::{Streams, Tasks};
+use stream::ClientStream;
+use streams::{Piece, Streams};
 use write_coalescing::{Spare, WriteCoalescing};
 
 /// How long a connection without a request may go on once its client was told that it ends.
@@ -74,45 +74,7 @@ impl Http2 {
     {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
         let unread = Rc::new(UnreadBodies::default());
-        let service = service_fn(|mut request: Request<Incoming>| {
-            let (proxy, exchange) = (Rc::clone(&proxy), streams.begin(&request));
-            let unread = Rc::clone(&unread);
-            let is_head = request.method() == Method::HEAD;
-            // Only an extended CONNECT is ever answered with a tunnel (RFC 8441).
-            let on_upgrade =
-                (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
-            // Boxed: the library moves the future of a request several times.
-            Box::pin(async move {
-                // Of a stream that is refused nothing was done: its client may ask again (RFC 9113
-                // §8.7).
-                let exchange = exchange.ok_or(h2::Error::from(Reason::REFUSED_STREAM))?;
-                exchange.still_stands().await;
-                let request = request.map(|body| RequestBody::from_http2(body, &unread));
-                let mut response = proxy.respond(request, client).await;
-                if is_head {
-                    response = without_content(response);
-                }
-                let status = response.status();
-                // Boxed, as all that is rare: a request's future is moved about.
-                if let Some(reading) = response.body_mut().read_ahead(status) {
-                    Box::pin(reading).await;
-                }
-                let tunnel = response.body_mut().take_tunnel();
-                if let (Some(tunnel), Some(on_upgrade)) = (tunnel, on_upgrade) {
-                    let exchange = exchange.share();
-                    tokio::task::spawn_local(async move {
-                        match on_upgrade.await {
-                            Ok(client) => tunnel.carry(TokioIo::new(client)).await,
-                            Err(error) => tracing::debug!(%error, "a tunnel did not begin"),
-                        }
-                        drop(exchange);
-                    });
-                }
-                Ok::<_, h2::Error>(response.map(|body| exchange.answer_with(body)))
-            })
-        });
         let window = self.receive_budget.reserve();
-        let connection = self.protocol(Tasks(Rc::clone(&streams)), window.bytes());
         let stream = WriteCoalescing::new(stream, Rc::clone(&self.spare));
         let sender = stream.sender();
         let stream = ControlFrameLimit::new(
@@ -122,10 +84,29 @@ impl Http2 {
             client.counted(),
             &self.limits,
         );
-        let connection = connection.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let turn = |connection: Pin<&mut _>, cx: &mut Context<'_>| {
+        let handshake = self.protocol(window.bytes()).handshake(stream);
+        let begin = |request, mut respond: SendResponse<Piece>| {
+            // Of a stream that is refused nothing was done: its client may ask again (RFC 9113 §8.7).
+            let Some(exchange) = streams.begin(&request) else {
+                return respond.send_reset(Reason::REFUSED_STREAM);
+            };
+            let stream = ClientStream {
+                request,
+                respond,
+                exchange,
+                client,
+            };
+            let served = stream.serve(Rc::clone(&proxy), Rc::clone(&unread));
+            tokio::task::spawn_local(async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "a stream ended early");
+                }
+            });
+        };
+        let mut connection = pin!(Protocol::new(handshake, window, begin));
+        let turn = |mut connection: Pin<&mut Protocol<_, _>>, cx: &mut Context<'_>| {
             unread.poll_discard(cx);
+            connection.grow_window(streams.received());
             let ended = sender.poll_turn(connection, cx);
             end.set_busy(streams.is_busy());
             ended
@@ -154,7 +135,7 @@ impl Http2 {
         let ended = match ended {
             Some(ended) => ended,
             None => {
-                connection.as_mut().graceful_shutdown();
+                connection.shut_down();
                 let quiet = async {
                     tokio::time::sleep(GOODBYE).await;
                     streams.quiet_for(|_| GOODBYE).await;
@@ -175,19 +156,18 @@ impl Http2 {
         }
     }
 
-    fn protocol(&self, tasks: Tasks, window: u32) -> http2::Builder<Tasks> {
+    fn protocol(&self, window: u32) -> h2::server::Builder {
         let limits = &self.limits;
         let resets = usize::try_from(limits.http2_resets).unwrap_or(usize::MAX);
-        // Twice our own limit: what the library refuses itself, an allowed page cannot read.
+        // Twice our own limit: a client cannot read the answer to what h2 itself refuses.
         let head = limits.request_head_bytes.saturating_mul(2);
-        let mut protocol = http2::Builder::new(tasks);
+        let mut protocol = h2::server::Builder::new();
         protocol
-            .timer(TokioTimer::new())
             .max_concurrent_streams(limits.http2_streams)
             .enable_connect_protocol()
-            .initial_stream_window_size(window)
+            .initial_window_size(window)
             .initial_connection_window_size(window)
-            .max_local_error_reset_streams(resets)
+            .max_local_error_reset_streams(Some(resets))
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         protocol
     }

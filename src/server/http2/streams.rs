@@ -1,17 +1,13 @@
-//! The streams of one connection: how many there are, how much of their responses waits for their
-//! client, and an end for those of which it takes nothing.
+//! The streams of one connection: how many there are, and how much of their responses waits for
+//! their client.
 //!
-//! hyper spawns a task for each stream, and says nothing of it afterwards. So the task is wrapped
-//! ([`Tasks`]), and so is the response's body ([`StreamBody`]): a body that has given a piece and is
-//! not asked for the next one waits for its client, who has no room for it (flow control, [RFC
-//! 9113 §5.2]). A piece ([`Piece`]) is counted for as long as anybody has it.
-//!
-//! [RFC 9113 §5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-5.2
+//! A piece of a response ([`Piece`]) is counted until h2 has written or discarded it. While too much
+//! waits, a response that already has a piece waiting is not read further.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::IoSlice;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -19,14 +15,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::Request;
-use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::proxy::body_error::BodyError;
 use crate::proxy::header_map::field_section_size;
 use crate::proxy::response_body;
 use crate::server::Limits;
+use crate::upstream::request_body::InterimResponses;
 
 /// As much of heads as this many of the largest may be under way at once.
 const LARGEST_HEADS: usize = 16;
@@ -47,8 +44,10 @@ pub(super) struct Streams {
     abandoned: Cell<u32>,
     /// The last stream before a malformed request that ends the connection.
     malformed: Cell<Option<u32>>,
-    /// Of the stream that is being polled: until when its client may leave what it was given.
-    untaken_until: Cell<Option<Instant>>,
+    /// What the request that has its turn has got of interim responses.
+    interim: InterimResponses,
+    /// How many bytes of request bodies have come.
+    received: Cell<u64>,
     /// How much of all responses waits for the client, in bytes, and how much may.
     waiting: Cell<usize>,
     most_waiting: usize,
@@ -67,7 +66,8 @@ impl Streams {
             begun: Cell::new(0),
             abandoned: Cell::new(0),
             malformed: Cell::new(None),
-            untaken_until: Cell::new(None),
+            interim: InterimResponses::default(),
+            received: Cell::new(0),
             waiting: Cell::new(0),
             most_waiting: limits.http2_send_buffer_bytes,
             held: RefCell::default(),
@@ -110,6 +110,23 @@ impl Streams {
     /// The last stream, if a malformed request ends the connection.
     pub(super) fn malformed(&self) -> Option<u32> {
         self.malformed.get()
+    }
+
+    /// Where interim responses go. All streams share it: each sends what it has got at the end of its
+    /// turn.
+    fn interim(&self) -> &InterimResponses {
+        &self.interim
+    }
+
+    /// Counts bytes of a request's body.
+    pub(super) fn count_received(&self, bytes: usize) {
+        let received = self.received.get();
+        self.received.set(received.saturating_add(bytes as u64));
+    }
+
+    /// How many bytes of request bodies have come.
+    pub(super) fn received(&self) -> u64 {
+        self.received.get()
     }
 
     /// Whether more waits for the client than may, beyond one piece of each response.
@@ -159,6 +176,11 @@ pub(super) struct StreamExchange {
 }
 
 impl StreamExchange {
+    /// Where the request's interim responses go.
+    pub(super) fn interim(&self) -> &InterimResponses {
+        self.streams.interim()
+    }
+
     /// Has a request of a client that takes back what it asks for wait for a turn: the library
     /// begins what was reset already, and looks for that only when a request waits.
     pub(super) async fn still_stands(&self) {
@@ -167,13 +189,13 @@ impl StreamExchange {
         }
     }
 
-    /// One more for the same stream, which goes on as a tunnel after its response.
-    pub(super) fn share(&self) -> Self {
-        self.streams.open.set(self.streams.open.get() + 1);
-        Self {
-            streams: Rc::clone(&self.streams),
-            head: 0,
-            is_whole: true,
+    /// The bytes of a tunnel, which comes instead of a body.
+    pub(super) fn into_tunnel(mut self) -> TunnelBytes {
+        self.is_whole = true;
+        self.forget_head();
+        TunnelBytes {
+            exchange: self,
+            waiting: Rc::default(),
         }
     }
 
@@ -184,7 +206,6 @@ impl StreamExchange {
             body,
             exchange: self,
             waiting: Rc::default(),
-            untaken_until: None,
         }
     }
 
@@ -214,76 +235,75 @@ impl Drop for StreamExchange {
     }
 }
 
-/// The body of a response, which tells whether its client takes it.
+/// What a tunnel sends to its client.
+pub(super) struct TunnelBytes {
+    exchange: StreamExchange,
+    /// How much of it waits for the client, in bytes.
+    waiting: Rc<Cell<usize>>,
+}
+
+impl TunnelBytes {
+    pub(super) fn piece(&self, bytes: Bytes) -> Piece {
+        Piece::new(bytes, &self.exchange.streams, &self.waiting)
+    }
+}
+
+/// The body of a response, cut into counted pieces.
 pub(super) struct StreamBody {
     body: response_body::Body,
     exchange: StreamExchange,
     /// How much of it waits for the client, in bytes.
     waiting: Rc<Cell<usize>>,
-    /// Until when the client may leave what it was given last.
-    untaken_until: Option<Instant>,
 }
 
 impl StreamBody {
-    /// Whether it is not its turn: something of it waits already, and too much of all.
-    fn is_held(&self) -> bool {
+    /// Whether it is held back: some of it waits already, and too much of all responses does.
+    pub(super) fn is_held(&self) -> bool {
         let streams = &self.exchange.streams;
         self.waiting.get() > 0 && streams.has_much_waiting()
     }
 
-    fn piece(&self, bytes: Bytes) -> Piece {
-        let piece = Piece {
-            length: bytes.len(),
-            bytes,
-            streams: Rc::clone(&self.exchange.streams),
-            waiting: Rc::clone(&self.waiting),
-        };
-        piece.count(usize::saturating_add);
-        piece
+    /// The end of what was written of it.
+    pub(super) fn last_piece(&self) -> Piece {
+        self.piece(Bytes::new())
     }
-}
 
-impl Body for StreamBody {
-    type Data = Piece;
-    type Error = BodyError;
+    /// How long its client may leave a piece of it.
+    pub(super) fn patience(&self) -> Duration {
+        self.body.patience()
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+    fn piece(&self, bytes: Bytes) -> Piece {
+        Piece::new(bytes, &self.exchange.streams, &self.waiting)
+    }
+
+    /// What comes next; pending while it is held back.
+    pub(super) fn poll_frame(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
-        let this = &mut *self;
-        let frame = if this.is_held() {
-            let mut held = this.exchange.streams.held.borrow_mut();
+        if self.is_held() {
+            let mut held = self.exchange.streams.held.borrow_mut();
             held.push(cx.waker().clone());
-            Poll::Pending
-        } else {
-            if this.exchange.streams.has_much_waiting() {
-                this.body.read_small();
-            }
-            let frame = Pin::new(&mut this.body).poll_frame(cx);
-            this.untaken_until = match &frame {
-                Poll::Ready(Some(Ok(_))) => {
-                    this.exchange.is_whole = this.body.is_end_stream();
-                    Some(Instant::now() + this.body.patience())
-                }
-                Poll::Ready(Some(Err(_)) | None) => {
-                    this.exchange.is_whole = true;
-                    None
-                }
-                Poll::Pending => None,
-            };
-            frame
-        };
-        let streams = &this.exchange.streams;
-        streams.untaken_until.set(this.untaken_until);
-        frame.map_ok(|frame| frame.map_data(|bytes| this.piece(bytes)))
+            return Poll::Pending;
+        }
+        if self.exchange.streams.has_much_waiting() {
+            self.body.read_small();
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(_))) => self.exchange.is_whole = self.body.is_end_stream(),
+            Poll::Ready(Some(Err(_)) | None) => self.exchange.is_whole = true,
+            Poll::Pending => {}
+        }
+        frame.map_ok(|frame| frame.map_data(|bytes| self.piece(bytes)))
     }
 
-    fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 }
@@ -298,6 +318,17 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    fn new(bytes: Bytes, streams: &Rc<Streams>, waiting: &Rc<Cell<usize>>) -> Self {
+        let piece = Self {
+            length: bytes.len(),
+            bytes,
+            streams: Rc::clone(streams),
+            waiting: Rc::clone(waiting),
+        };
+        piece.count(usize::saturating_add);
+        piece
+    }
+
     fn count(&self, add: impl Fn(usize, usize) -> usize) {
         for waiting in [&self.streams.waiting, &*self.waiting] {
             waiting.set(add(waiting.get(), self.length));
@@ -332,57 +363,5 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-    }
-}
-
-/// Runs a connection's streams on the worker's own thread.
-#[derive(Clone)]
-pub(super) struct Tasks(pub(super) Rc<Streams>);
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, stream: F) {
-        let streams = Rc::clone(&self.0);
-        tokio::task::spawn_local(async move {
-            let mut stream = pin!(stream);
-            let mut untaken = Untaken::default();
-            // Dropped when its time is over, it is reset (CANCEL).
-            poll_fn(|cx| {
-                streams.untaken_until.set(untaken.until);
-                let ended = stream.as_mut().poll(cx).is_ready();
-                untaken.until = streams.untaken_until.take();
-                if ended {
-                    return Poll::Ready(());
-                }
-                untaken.poll_over(cx)
-            })
-            .await;
-        });
-    }
-}
-
-/// How long a piece of a response may wait for its client.
-#[derive(Default)]
-struct Untaken {
-    until: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Untaken {
-    /// Armed only when a client leaves a piece, and moved only when it rings: a response that is
-    /// taken as it comes costs no timer.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(until) = self.until else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        while timer.as_mut().poll(cx).is_ready() {
-            if until <= Instant::now() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(until);
-        }
-        Poll::Pending
     }
 }
