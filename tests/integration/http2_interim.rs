@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{HeaderMap, Method, Request, StatusCode};
 
+use crate::http2::on_one_thread;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
 
@@ -24,7 +25,7 @@ struct Answer {
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::task::spawn_local(async move { drop(connection.await) });
     client.ready().await.unwrap()
 }
 
@@ -69,8 +70,12 @@ fn statuses(answer: &Answer) -> Vec<u16> {
     statuses.map(|(status, _)| status.as_u16()).collect()
 }
 
-#[tokio::test]
-async fn hints_reach_the_client_before_the_response() {
+#[test]
+fn hints_reach_the_client_before_the_response() {
+    on_one_thread(hints_reach_the_client());
+}
+
+async fn hints_reach_the_client() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\
          Link: </b.css>; rel=preload\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n\
@@ -96,8 +101,12 @@ async fn hints_reach_the_client_before_the_response() {
     }
 }
 
-#[tokio::test]
-async fn streams_of_one_connection_get_their_own_hints() {
+#[test]
+fn streams_of_one_connection_get_their_own_hints() {
+    on_one_thread(streams_get_their_own_hints());
+}
+
+async fn streams_get_their_own_hints() {
     let upstream = MockUpstream::scripted(true, |exchange| {
         let target = exchange.request.target().to_owned();
         exchange.send(format!(
