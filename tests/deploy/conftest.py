@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+import dockerfile
+
 # `programs` and `proxy`, which start the binary and wait for what it says.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
 
@@ -15,3 +17,9 @@ def folder():
     """A folder of this test's own, gone when it ends, whether it passed or not."""
     with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
         yield pathlib.Path(path)
+
+
+@pytest.fixture(scope="session")
+def image():
+    """The folder that the image's last stage copies: the static binary and the certificates."""
+    return dockerfile.build_image()

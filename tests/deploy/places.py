@@ -5,9 +5,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+# What the release workflow publishes; everything that is copied names it.
+REPOSITORY = "ghcr.io/s3cors/s3cors"
+IMAGE = f"{REPOSITORY}:{VERSION}"
 
 
 def binary():

@@ -1,65 +1,19 @@
 """The image: its stages built by hand, and its program run where there is nothing else."""
 
 import os
-import pathlib
 import re
 import shlex
 import shutil
 import subprocess
 
 import pytest
-import yaml
 
-from places import DEPLOY, ROOT, passes, run
+from dockerfile import CONTAINER, DOCKERFILE, stages
+from places import passes, run
 from programs import Program
 from proxy import environment, policy, rule
 
-CONTAINER = DEPLOY / "container"
-DOCKERFILE = CONTAINER / "Dockerfile"
 MEBIBYTE = 1024 * 1024
-
-
-def instructions():
-    """The Dockerfile's instructions, continued lines joined, comments left out."""
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
-    text = "\n".join(lines).replace("\\\n", " ")
-    return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
-
-
-def stages():
-    """The instructions of each stage, FROM first."""
-    found = []
-    for instruction in instructions():
-        if instruction[0] == "FROM":
-            found.append([])
-        found[-1].append(instruction)
-    return found
-
-
-@pytest.fixture(scope="session")
-def image():
-    """The folder that the last stage copies: built by the very commands of the first one."""
-    work = ROOT / "target/container"
-    image, source = work / "image", work / "src"
-    for folder in (image, source):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    variables = dict(os.environ, CARGO_TARGET_DIR=str(work / "target"))
-    build, _ = stages()
-    for word, rest in build:
-        if word == "COPY":
-            *files, _ = shlex.split(rest)
-            for name in files:
-                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-                copy(ROOT / name, source / name)
-        elif word == "ENV":
-            variables |= dict(each.split("=", 1) for each in shlex.split(rest))
-        elif word == "RUN":
-            # The caches of a builder; here the folder itself is kept.
-            rest = re.sub(r"--mount=\S+\s+", "", rest)
-            command = rest.replace(" /image/", f" {image}/").replace('"target/', f'"{work}/target/')
-            subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=source, env=variables, check=True)
-    return image
 
 
 def empty_root(image, folder):
@@ -126,19 +80,6 @@ def test_the_ports_are_those_of_the_readme():
     assert all(f'"0.0.0.0:{port}"' in readme for port in ports), ports
 
 
-def test_compose_names_files_and_variables_that_there_are():
-    compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text())
-    service = compose["services"]["s3cors"]
-    build = service["build"]
-    assert (CONTAINER / build["context"] / build["dockerfile"]).resolve() == DOCKERFILE
-    source, target, _ = service["volumes"][0].split(":")
-    policy_file = pathlib.PurePath(service["environment"]["S3CORS_CORS"])
-    assert str(policy_file.parent) == target
-    assert (CONTAINER / source / policy_file.name).is_file()
-    flags = "".join(file.read_text() for file in (ROOT / "src/cli").glob("*.rs"))
-    assert all(f'"{name}"' in flags for name in service["environment"])
-
-
 def test_it_is_one_small_program_without_libraries(image):
     files = [path for path in image.rglob("*") if path.is_file()]
     names = sorted(str(path.relative_to(image)) for path in files)
@@ -165,6 +106,16 @@ def test_it_serves_in_an_empty_root_and_takes_little_memory(image, folder):
         assert "access-control-allow-origin: https://a.example" in preflight.lower()
         assert served.memory() < 12 * MEBIBYTE, served.memory() / MEBIBYTE
         assert served.stop() == 0, served.output
+
+
+def test_the_demo_runs_there(image, folder):
+    command = [*empty_root(image, folder), "/s3cors", "demo"]
+    command += [f"--{each}=127.0.0.1:0" for each in ("page", "listen", "store", "admin")]
+    with Program("s3cors demo", command, env=environment()) as demo:
+        demo.wait_for("DELETE")
+        first = next(line for line in demo.lines if " INFO " not in line)
+        assert "Straight to the storage" in passes("curl", "--silent", "--show-error", "--noproxy", "*", first)
+        assert demo.stop() == 0, demo.output
 
 
 def test_its_version_is_told_there_too(image, folder):

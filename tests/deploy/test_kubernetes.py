@@ -18,7 +18,7 @@ import yaml
 import proxy
 import values_schema
 from charts import CHART, EXAMPLE, EXAMPLE_VALUES, HELM, VALUES, documents, plain, render, values_of
-from places import DEPLOY, binary, passes, run, tool
+from places import DEPLOY, REPOSITORY, ROOT, VERSION, binary, passes, run, tool
 from programs import Program, free_ports
 from proxy import policy, rule
 from random_values import Values
@@ -661,8 +661,9 @@ def test_a_misspelt_key_would_be_noticed(folder):
 def test_the_sources_are_tidy_yaml():
     rules = "{extends: relaxed, rules: {line-length: {max: 120}, comments-indentation: disable, "
     rules += "indentation: {indent-sequences: whatever}}}"
-    files = [path for path in DEPLOY.rglob("*.yaml") if "templates" not in path.parts]
-    assert len(files) > 5
+    files = [path for path in DEPLOY.rglob("*.y*ml") if "templates" not in path.parts]
+    files += (ROOT / ".github").rglob("*.y*ml")
+    assert len(files) > 20
     passes("yamllint", "--strict", "--config-data", rules, *files)
 
 
@@ -671,8 +672,13 @@ def test_the_schema_is_a_schema():
 
 
 def test_versions_are_the_crates():
-    manifest = (pathlib.Path(DEPLOY).parent / "Cargo.toml").read_text()
-    version = re.search(r'^version = "(.+)"', manifest, re.MULTILINE)[1]
-    assert values_of(CHART / "Chart.yaml")["appVersion"] == version
+    for chart in (CHART, EXAMPLE):
+        described = values_of(chart / "Chart.yaml")
+        assert (described["version"], described["appVersion"]) == (VERSION, VERSION)
+        for dependency in described.get("dependencies", []):
+            assert dependency["version"] == VERSION
+    assert values_of(CHART / "values.yaml")["image"] | {"pullPolicy": ""} == {
+        "repository": REPOSITORY, "tag": "", "digest": "", "pullPolicy": "",
+    }
     for where in PLAIN:
-        assert values_of(where / "kustomization.yaml")["images"] == [{"name": "s3cors", "newTag": version}]
+        assert values_of(where / "kustomization.yaml")["images"] == [{"name": REPOSITORY, "newTag": VERSION}]

@@ -1,0 +1,54 @@
+"""The Dockerfile, read by a machine, and its first stage carried out by hand."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+
+from places import DEPLOY, ROOT
+
+CONTAINER = DEPLOY / "container"
+DOCKERFILE = CONTAINER / "Dockerfile"
+
+
+def instructions():
+    """The Dockerfile's instructions, continued lines joined, comments left out."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+    text = "\n".join(lines).replace("\\\n", " ")
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
+
+
+def stages():
+    """The instructions of each stage, FROM first."""
+    found = []
+    for instruction in instructions():
+        if instruction[0] == "FROM":
+            found.append([])
+        found[-1].append(instruction)
+    return found
+
+
+def build_image():
+    """The folder that the last stage copies: built by the very commands of the first one."""
+    work = ROOT / "target/container"
+    image, source = work / "image", work / "src"
+    for folder in (image, source):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    variables = dict(os.environ, CARGO_TARGET_DIR=str(work / "target"))
+    build, _ = stages()
+    for word, rest in build:
+        if word == "COPY":
+            *files, _ = shlex.split(rest)
+            for name in files:
+                copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
+                copy(ROOT / name, source / name)
+        elif word == "ENV":
+            variables |= dict(each.split("=", 1) for each in shlex.split(rest))
+        elif word == "RUN":
+            # The caches of a builder; here the folder itself is kept.
+            rest = re.sub(r"--mount=\S+\s+", "", rest)
+            command = rest.replace(" /image/", f" {image}/").replace('"target/', f'"{work}/target/')
+            subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=source, env=variables, check=True)
+    return image
