@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::config;
+
 use super::manual::Manual;
 use super::output::{Failure, YES, print};
 
@@ -21,6 +23,14 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
+pub(super) const SCHEMA_MANUAL: Manual = Manual {
+    examples: &[(
+        "Have editors complete and check keys",
+        "s3cors config schema > s3cors.schema.json",
+    )],
+    ..MANUAL
+};
+
 /// Show the config keys.
 #[derive(Debug, Args)]
 pub(super) struct Config {
@@ -35,12 +45,18 @@ enum Command {
     /// All keys but `host` and `upstream` of a route may be left out. The policies that it names
     /// are examples: `s3cors check` lists the files that do not exist yet.
     Defaults,
+    /// Print the JSON Schema of the config, for editors.
+    ///
+    /// Editors with a TOML language server (Even Better TOML, taplo) complete, explain and check keys
+    /// with it once the first line of the config names it: `#:schema ./s3cors.schema.json`.
+    Schema,
 }
 
 impl Config {
     pub(super) fn execute(self) -> Result<u8, Failure> {
         match self.command {
             Command::Defaults => print(DEFAULTS)?,
+            Command::Schema => print(&format!("{:#}\n", config::schema()))?,
         }
         Ok(YES)
     }

@@ -83,7 +83,7 @@ const MANUAL: Manual = Manual {
 };
 
 /// What each command's help says beside its flags, by the command's words.
-static MANUALS: [(&str, Manual); 16] = [
+static MANUALS: [(&str, Manual); 17] = [
     ("", MANUAL),
     ("run", run::MANUAL),
     ("check", check::MANUAL),
@@ -98,6 +98,7 @@ static MANUALS: [(&str, Manual); 16] = [
     ("top", top::MANUAL),
     ("config", config::MANUAL),
     ("config defaults", config::MANUAL),
+    ("config schema", config::SCHEMA_MANUAL),
     ("completions", completions::MANUAL),
     ("man", man::MANUAL),
 ];

@@ -55,10 +55,9 @@ pub(super) fn read(
 ) -> Bindings {
     let place = table.key_span("listen").unwrap_or_else(|| table.span());
     let written = table.strings("listen", reader);
-    if let Some(written) = written.as_ref().filter(|names| names.get_ref().is_empty()) {
-        let message = "a route is reachable over at least one listener";
-        reader.error("missing-listener", written.span(), message);
-    }
+    let message = "a route is reachable over at least one listener";
+    let problem = Diagnostic::error("missing-listener", message);
+    table.fill("listen", written.as_ref(), problem, reader);
     let bindings: Bindings = written.map(|written| {
         let names = written.into_inner().into_iter();
         names

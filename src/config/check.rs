@@ -20,9 +20,10 @@ use super::file::Reader;
 use super::listener::{Taken, TlsFiles};
 use super::report::Report;
 use super::route::RouteConfig;
+use super::shape::Shape;
 use super::source::SourceFile;
 use super::table::{Table, usize_of};
-use super::{address, file, limits, listener, route, traces};
+use super::{address, file, limits, listener, route, traces, version};
 
 /// Where clients connect to, unless the config says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -69,14 +70,40 @@ pub(super) fn check(
     overrides: &Overrides,
     report: &mut Report,
 ) -> (Config, bool) {
+    check_and_record(file, base, overrides, report, None)
+}
+
+/// The keys of the config and what each accepts.
+///
+/// A key that accepts a table and something else is asked for either, so it takes two configs.
+pub(super) fn shape() -> Shape {
+    let mut shape = Shape::default();
+    for text in ["", "[[route]]\n[route.cors_api.store]\n"] {
+        let file = SourceFile::new(Path::new("s3cors.toml"), text.as_bytes());
+        let (overrides, report) = (Overrides::default(), &mut Report::default());
+        check_and_record(&file, Path::new(""), &overrides, report, Some(&mut shape));
+    }
+    shape
+}
+
+fn check_and_record(
+    file: &Arc<SourceFile>,
+    base: &Path,
+    overrides: &Overrides,
+    report: &mut Report,
+    shape: Option<&mut Shape>,
+) -> (Config, bool) {
     let mut found = Report::default();
     let mut reader = Reader {
         file,
         report: &mut found,
+        shape,
+        newer: None,
     };
     let document = file::parse(file.text(), &mut reader);
     let mut root = Table::new(document.get_ref(), 0..0);
 
+    version::read(&mut root, &mut reader);
     let workers = root.integer("workers", 1, 1024, &mut reader);
     let trusted_proxies = listener::trusted_proxies(&mut root, &mut reader);
     let listeners = listener::listeners(&mut root, base, &trusted_proxies, &mut reader);

@@ -85,12 +85,14 @@ pub(super) fn read(
         ("upstream", AuthorizeBy::Upstream),
     ];
     let authorize = table.choice("authorize", &forms, reader);
-    if authorize.is_none() && table.key_span("authorize").is_none() {
-        let diagnostic = Diagnostic::error("missing-key", "`cors_api` has an `authorize`");
-        let help = "authorize = \"keys\": Signature V4 is checked with the keys of the file `keys`; \
-                    authorize = \"upstream\" with upstream_kind = \"minio\": MinIO is asked";
-        reader.push(diagnostic.help(help), place.clone());
-    }
+    let help = "authorize = \"keys\": Signature V4 is checked with the keys of the file `keys`; \
+                authorize = \"upstream\" with upstream_kind = \"minio\": MinIO is asked";
+    table.require(
+        "authorize",
+        "`cors_api` has an `authorize`",
+        Some(help),
+        reader,
+    );
     let kind = table.choice("upstream_kind", &[("minio", ())], reader);
     let asks_upstream = authorize
         .as_ref()

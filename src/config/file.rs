@@ -11,14 +11,20 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
 use super::report::{Report, SYNTAX};
+use super::shape::Shape;
 use super::source::SourceFile;
 use super::unclosed;
+use super::version::Newer;
 
 /// A file that is read, and what was found wrong with it so far.
 #[derive(Debug)]
 pub(super) struct Reader<'r> {
     pub(super) file: &'r Arc<SourceFile>,
     pub(super) report: &'r mut Report,
+    /// Records what the parser asks for; `None` where a config is only read.
+    pub(super) shape: Option<&'r mut Shape>,
+    /// Says that the config is for a newer s3cors, if it is.
+    pub(super) newer: Option<Newer>,
 }
 
 impl Reader<'_> {

@@ -92,11 +92,8 @@ pub(super) fn listeners(
             reader.push(diagnostic.help(help), asked.span());
         }
         let tls = tls(&mut table, base, reader);
-        if address.is_none() && table.key_span("address").is_none() {
-            let diagnostic = Diagnostic::error("missing-key", "a listener has an `address`");
-            let help = "add address = \"0.0.0.0:8080\"";
-            reader.push(diagnostic.help(help), table.span());
-        }
+        let help = "add address = \"0.0.0.0:8080\"";
+        table.require("address", "a listener has an `address`", Some(help), reader);
         let bind = address
             .as_ref()
             .and_then(|text| bind(text, base, reader).map(|bind| (bind, text.span())));
@@ -230,10 +227,8 @@ fn tls(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<Tl
 fn pair_files(mut table: Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<PairFiles> {
     let [certificate, key] = ["certificate", "key"].map(|key| {
         let value = table.string(key, reader);
-        if value.is_none() && table.key_span(key).is_none() {
-            let message = format!("a certificate has a `{key}`, the path of its file");
-            reader.error("missing-key", table.span(), message);
-        }
+        let message = format!("a certificate has a `{key}`, the path of its file");
+        table.require(key, message, None, reader);
         value
     });
     table.finish(reader);

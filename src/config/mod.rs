@@ -32,12 +32,15 @@ pub mod reload;
 mod reload_log;
 mod report;
 mod route;
+mod schema;
+mod shape;
 mod source;
 mod start_check;
 mod table;
 mod traces;
 mod unclosed;
 mod upstream;
+mod version;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +58,7 @@ pub use named_path::NamedPath;
 pub use policies::{check_policy, check_policy_file};
 pub use report::Report;
 pub use route::{BucketsConfig, RouteConfig};
+pub use schema::schema;
 pub use source::{Position, SourceFile};
 pub use watch::watch;
 

@@ -50,7 +50,6 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
 ) -> Option<PolicyStoreConfig> {
     let mut table = table.table("store", reader)?;
-    let place = table.span();
     let bucket = table.string("bucket", reader);
     let prefix = table.string("prefix", reader);
     let key = table.string("key", reader);
@@ -70,11 +69,7 @@ pub(super) fn read(
             "cache = \"/var/lib/s3cors/cors\", a directory for the last good copy",
         ),
     ] {
-        if table.key_span(name).is_none() {
-            let message = format!("`store` has a `{name}`");
-            let diagnostic = Diagnostic::error("missing-key", message);
-            reader.push(diagnostic.help(help), place.clone());
-        }
+        table.require(name, format!("`store` has a `{name}`"), Some(help), reader);
     }
     table.finish(reader);
     let is_name = |name: &str| {

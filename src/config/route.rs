@@ -204,23 +204,14 @@ fn hosts(
     seen: &mut Seen,
     reader: &mut Reader<'_>,
 ) -> Vec<(HostPattern, Range<usize>)> {
-    let Some(written) = table.strings("host", reader) else {
-        if table.key_span("host").is_none() {
-            let diagnostic = Diagnostic::error("missing-key", "a route has a `host`");
-            reader.push(
-                diagnostic.help("add host = [\"photos.example.com\"], or [\"*\"] for every host"),
-                table.span(),
-            );
-        }
+    let written = table.strings("host", reader);
+    let help = "add host = [\"photos.example.com\"], or [\"*\"] for every host";
+    table.require("host", "a route has a `host`", Some(help), reader);
+    let problem = Diagnostic::error("missing-host", "a route has at least one host");
+    table.fill("host", written.as_ref(), problem, reader);
+    let Some(written) = written else {
         return Vec::new();
     };
-    if written.get_ref().is_empty() {
-        reader.error(
-            "missing-host",
-            written.span(),
-            "a route has at least one host",
-        );
-    }
     let mut hosts = Vec::with_capacity(written.get_ref().len());
     for text in written.into_inner() {
         let host: HostPattern = match text.get_ref().parse() {

@@ -1,6 +1,7 @@
 //! A table of the config: each key is taken once, and what is left over is an error.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -8,8 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::cors;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
+use super::shape::{Kind, ROOT};
 
 /// A table whose keys are asked for one by one.
 #[derive(Debug)]
@@ -18,7 +20,12 @@ pub(crate) struct Table<'t> {
     /// Where the table begins.
     span: Range<usize>,
     known: Vec<&'static str>,
+    /// Its number in the recorded shape, if one is recorded.
+    shape: usize,
 }
+
+/// Stands for a table that is not there while the shape of the config is recorded.
+static EMPTY: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
 
 impl<'t> Table<'t> {
     pub(crate) fn new(table: &'t DeTable<'t>, span: Range<usize>) -> Self {
@@ -26,6 +33,14 @@ impl<'t> Table<'t> {
             table,
             span,
             known: Vec::with_capacity(16),
+            shape: ROOT,
+        }
+    }
+
+    fn below(table: &'t DeTable<'t>, span: Range<usize>, shape: usize) -> Self {
+        Self {
+            shape,
+            ..Self::new(table, span)
         }
     }
 
@@ -47,9 +62,51 @@ impl<'t> Table<'t> {
             .is_some_and(|value| value.get_ref().is_table())
     }
 
-    fn value(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
+    fn value(
+        &mut self,
+        key: &'static str,
+        kind: impl FnOnce() -> Kind,
+        reader: &mut Reader<'_>,
+    ) -> Option<&'t Spanned<DeValue<'t>>> {
         self.known.push(key);
+        if let Some(shape) = &mut reader.shape {
+            shape.note(self.shape, key, kind());
+        }
         self.table.get(key)
+    }
+
+    /// Reports a key that has to be there and is not.
+    pub(crate) fn require(
+        &self,
+        key: &'static str,
+        message: impl Into<String>,
+        help: Option<&str>,
+        reader: &mut Reader<'_>,
+    ) {
+        if let Some(shape) = &mut reader.shape {
+            shape.require(self.shape, key);
+        }
+        if self.key_span(key).is_none() {
+            let diagnostic = Diagnostic::error("missing-key", message);
+            let diagnostic = with_help(diagnostic, help.map(str::to_owned));
+            reader.push(diagnostic, self.span());
+        }
+    }
+
+    /// Reports a list of values that is empty and may not be.
+    pub(crate) fn fill(
+        &self,
+        key: &'static str,
+        values: Option<&Spanned<Vec<Spanned<&str>>>>,
+        problem: Diagnostic,
+        reader: &mut Reader<'_>,
+    ) {
+        if let Some(shape) = &mut reader.shape {
+            shape.fill(self.shape, key);
+        }
+        if let Some(values) = values.filter(|values| values.get_ref().is_empty()) {
+            reader.push(problem, values.span());
+        }
     }
 
     /// A string.
@@ -58,7 +115,18 @@ impl<'t> Table<'t> {
         key: &'static str,
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<&'t str>> {
-        let value = self.value(key)?;
+        let value = self.value(key, || Kind::Text, reader)?;
+        string(key, "a string", value, reader)
+    }
+
+    /// A string that matches a regular expression, which the caller checks.
+    pub(crate) fn pattern(
+        &mut self,
+        key: &'static str,
+        pattern: &'static str,
+        reader: &mut Reader<'_>,
+    ) -> Option<Spanned<&'t str>> {
+        let value = self.value(key, || Kind::Pattern(pattern), reader)?;
         string(key, "a string", value, reader)
     }
 
@@ -69,7 +137,8 @@ impl<'t> Table<'t> {
         choices: &[(&str, T)],
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<T>> {
-        let value = self.string(key, reader)?;
+        let value = self.value(key, || Kind::Choice(names(choices)), reader)?;
+        let value = string(key, "a string", value, reader)?;
         chosen(key, &value, choices, reader)
     }
 
@@ -80,7 +149,8 @@ impl<'t> Table<'t> {
         choices: &[(&str, T)],
         reader: &mut Reader<'_>,
     ) -> Option<Vec<Spanned<T>>> {
-        let values = self.strings(key, reader)?.into_inner();
+        let value = self.value(key, || Kind::Choices(names(choices)), reader)?;
+        let values = strings(key, value, reader)?.into_inner();
         let chosen = values
             .iter()
             .filter_map(|value| chosen(key, value, choices, reader));
@@ -93,7 +163,7 @@ impl<'t> Table<'t> {
         key: &'static str,
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<bool>> {
-        let value = self.value(key)?;
+        let value = self.value(key, || Kind::Boolean, reader)?;
         let Some(boolean) = value.get_ref().as_bool() else {
             reader.wrong_type(key, "true or false", value);
             return None;
@@ -109,7 +179,7 @@ impl<'t> Table<'t> {
         most: u64,
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<u64>> {
-        let value = self.value(key)?;
+        let value = self.value(key, || Kind::Integer { least, most }, reader)?;
         let Some(written) = value.get_ref().as_integer() else {
             reader.wrong_type(key, "an integer", value);
             return None;
@@ -129,7 +199,7 @@ impl<'t> Table<'t> {
         key: &'static str,
         reader: &mut Reader<'_>,
     ) -> Option<Vec<Spanned<String>>> {
-        let value = self.value(key)?;
+        let value = self.value(key, || Kind::TextsOrIntegers, reader)?;
         let one = std::slice::from_ref(value);
         let several = value.get_ref().as_array().map(|array| &**array);
         let mut texts = Vec::new();
@@ -160,7 +230,11 @@ impl<'t> Table<'t> {
         reader: &mut Reader<'_>,
     ) -> Option<Duration> {
         const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-        let value = self.value(key)?;
+        let kind = || Kind::Number {
+            least: least.as_secs_f64(),
+            most: YEAR.as_secs_f64(),
+        };
+        let value = self.value(key, kind, reader)?;
         let duration = match value.get_ref() {
             DeValue::Integer(written) => u64::from_str_radix(written.as_str(), written.radix())
                 .ok()
@@ -190,7 +264,11 @@ impl<'t> Table<'t> {
         key: &'static str,
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<f64>> {
-        let value = self.value(key)?;
+        let kind = || Kind::Number {
+            least: 0.0,
+            most: 1.0,
+        };
+        let value = self.value(key, kind, reader)?;
         let written = match value.get_ref() {
             DeValue::Integer(written) => written.as_str(),
             DeValue::Float(written) => written.as_str(),
@@ -214,24 +292,23 @@ impl<'t> Table<'t> {
         key: &'static str,
         reader: &mut Reader<'_>,
     ) -> Option<Spanned<Vec<Spanned<&'t str>>>> {
-        const EXPECTED: &str = "a string or an array of strings";
-        let value = self.value(key)?;
-        let strings = match value.get_ref() {
-            DeValue::Array(array) => array
-                .iter()
-                .filter_map(|value| string(key, EXPECTED, value, reader))
-                .collect(),
-            _ => vec![string(key, EXPECTED, value, reader)?],
-        };
-        Some(Spanned::new(value.span(), strings))
+        let value = self.value(key, || Kind::Texts, reader)?;
+        strings(key, value, reader)
     }
 
     /// A table of its own.
     pub(crate) fn table(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Option<Self> {
-        let value = self.value(key)?;
+        self.known.push(key);
+        let shape = &mut reader.shape;
+        let below = shape
+            .as_mut()
+            .map(|shape| shape.below(self.shape, key, false));
+        let Some(value) = self.table.get(key) else {
+            return Some(Self::below(&EMPTY, 0..0, below?));
+        };
         let span = self.key_span(key).unwrap_or_else(|| value.span());
         match value.get_ref() {
-            DeValue::Table(table) => Some(Self::new(table, span)),
+            DeValue::Table(table) => Some(Self::below(table, span, below.unwrap_or(ROOT))),
             DeValue::Array(array) if array.iter().all(|value| value.get_ref().is_table()) => {
                 let diagnostic =
                     Diagnostic::error("wrong-type", format!("there is one `{key}`, not several"));
@@ -247,14 +324,23 @@ impl<'t> Table<'t> {
 
     /// Tables, as `[[key]]` writes them.
     pub(crate) fn tables(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Vec<Self> {
-        let Some(value) = self.value(key) else {
-            return Vec::new();
+        self.known.push(key);
+        let shape = &mut reader.shape;
+        let below = shape
+            .as_mut()
+            .map(|shape| shape.below(self.shape, key, true));
+        let Some(value) = self.table.get(key) else {
+            let empty = below.map(|below| Self::below(&EMPTY, 0..0, below));
+            return empty.into_iter().collect();
         };
         match value.get_ref() {
             DeValue::Array(array) => array
                 .iter()
                 .filter_map(|value| match value.get_ref() {
-                    DeValue::Table(table) => Some(Self::new(table, value.span())),
+                    DeValue::Table(table) => {
+                        let shape = below.unwrap_or(ROOT);
+                        Some(Self::below(table, value.span(), shape))
+                    }
                     _ => {
                         reader.wrong_type(key, "an array of tables", value);
                         None
@@ -282,11 +368,16 @@ impl<'t> Table<'t> {
             if self.known.contains(&name) {
                 continue;
             }
-            let diagnostic = Diagnostic::error("unknown-key", format!("unknown key `{name}`"));
-            let help = match cors::nearest(name, &self.known) {
+            let mut message = format!("unknown key `{name}`");
+            let mut help = match cors::nearest(name, &self.known) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
+            if let Some(newer) = &reader.newer {
+                message = format!("{message}: {newer}");
+                help = format!("upgrade s3cors, or remove `{name}`; {help}");
+            }
+            let diagnostic = Diagnostic::error("unknown-key", message);
             reader.push(diagnostic.help(help), key.span());
         }
     }
@@ -303,7 +394,10 @@ pub(crate) fn chosen<T: Copy>(
         return Some(Spanned::new(value.span(), *choice));
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let message = format!("`{key}` cannot be \"{}\"", value.get_ref());
+    let mut message = format!("`{key}` cannot be \"{}\"", value.get_ref());
+    if let Some(newer) = &reader.newer {
+        message = format!("{message}: {newer}");
+    }
     let mut diagnostic =
         Diagnostic::error("invalid-value", message).detail(format!("one of {}", quoted(&names)));
     if let Some(name) = cors::nearest(value.get_ref(), &names) {
@@ -324,6 +418,26 @@ pub(crate) fn string<'t>(
         return None;
     };
     Some(Spanned::new(value.span(), text))
+}
+
+fn strings<'t>(
+    key: &str,
+    value: &'t Spanned<DeValue<'t>>,
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<Vec<Spanned<&'t str>>>> {
+    const EXPECTED: &str = "a string or an array of strings";
+    let strings = match value.get_ref() {
+        DeValue::Array(array) => array
+            .iter()
+            .filter_map(|value| string(key, EXPECTED, value, reader))
+            .collect(),
+        _ => vec![string(key, EXPECTED, value, reader)?],
+    };
+    Some(Spanned::new(value.span(), strings))
+}
+
+fn names<T>(choices: &[(&str, T)]) -> Vec<Box<str>> {
+    choices.iter().map(|(name, _)| (*name).into()).collect()
 }
 
 pub(crate) fn quoted(names: &[&str]) -> String {

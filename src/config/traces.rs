@@ -46,11 +46,8 @@ fn endpoint(
     reader: &mut Reader<'_>,
 ) -> Option<UpstreamSettings> {
     let Some(written) = table.string("endpoint", reader) else {
-        if table.key_span("endpoint").is_none() {
-            let diagnostic = Diagnostic::error("missing-key", "traces have an `endpoint`");
-            let help = "add endpoint = \"http://127.0.0.1:4318\"";
-            reader.push(diagnostic.help(help), table.span());
-        }
+        let help = "add endpoint = \"http://127.0.0.1:4318\"";
+        table.require("endpoint", "traces have an `endpoint`", Some(help), reader);
         return None;
     };
     match upstream::upstream(written.get_ref(), base) {

@@ -71,26 +71,17 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
         timeouts: timeouts(table, reader),
         limits: limits(table, reader),
     };
-    let Some(written) = table.strings("upstream", reader) else {
-        if table.key_span("upstream").is_none() {
-            let diagnostic = Diagnostic::error("missing-key", "a route has an `upstream`");
-            reader.push(
-                diagnostic.help("add upstream = [\"http://127.0.0.1:9000\"]"),
-                table.span(),
-            );
-        }
+    let written = table.strings("upstream", reader);
+    let help = "add upstream = [\"http://127.0.0.1:9000\"]";
+    table.require("upstream", "a route has an `upstream`", Some(help), reader);
+    let problem = Diagnostic::error("missing-upstream", "a route has at least one upstream");
+    table.fill("upstream", written.as_ref(), problem, reader);
+    let Some(written) = written else {
         return Upstreams {
             tls: files,
             ..Upstreams::default()
         };
     };
-    if written.get_ref().is_empty() {
-        reader.error(
-            "missing-upstream",
-            written.span(),
-            "a route has at least one upstream",
-        );
-    }
     let mut upstreams: Vec<UpstreamSettings> = Vec::with_capacity(written.get_ref().len());
     let mut spans = Vec::with_capacity(written.get_ref().len());
     for text in written.into_inner() {
@@ -160,17 +151,14 @@ fn tls(
 }
 
 fn pins(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Arc<[Pin]> {
-    let Some(written) = table.strings("pin", reader) else {
+    let written = table.strings("pin", reader);
+    // Without a pin, more would be trusted than was meant.
+    let problem = Diagnostic::error("invalid-value", "`pin` lists at least one key");
+    let problem = problem.help("leave `pin` out to accept any key");
+    table.fill("pin", written.as_ref(), problem, reader);
+    let Some(written) = written else {
         return Arc::default();
     };
-    if written.get_ref().is_empty() {
-        // Without a pin, more would be trusted than was meant.
-        let diagnostic = Diagnostic::error("invalid-value", "`pin` lists at least one key");
-        reader.push(
-            diagnostic.help("leave `pin` out to accept any key"),
-            written.span(),
-        );
-    }
     let pins = written.into_inner().into_iter().filter_map(|text| {
         let pin = text.get_ref().parse();
         if let Err(error) = &pin {
