@@ -18,11 +18,12 @@ use super::bindings::Known;
 use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 use super::listener::{Taken, TlsFiles};
+use super::numbers::usize_of;
 use super::report::Report;
 use super::route::RouteConfig;
 use super::shape::Shape;
 use super::source::SourceFile;
-use super::table::{Table, usize_of};
+use super::table::Table;
 use super::{address, file, limits, listener, route, traces, version};
 
 /// Where clients connect to, unless the config says otherwise.

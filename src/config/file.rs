@@ -14,7 +14,6 @@ use super::report::{Report, SYNTAX};
 use super::shape::Shape;
 use super::source::SourceFile;
 use super::unclosed;
-use super::version::Newer;
 
 /// A file that is read, and what was found wrong with it so far.
 #[derive(Debug)]
@@ -23,8 +22,8 @@ pub(super) struct Reader<'r> {
     pub(super) report: &'r mut Report,
     /// Records what the parser asks for; `None` where a config is only read.
     pub(super) shape: Option<&'r mut Shape>,
-    /// Says that the config is for a newer s3cors, if it is.
-    pub(super) newer: Option<Newer>,
+    /// What errors about unknown keys and choices add: that the config is for a newer s3cors.
+    pub(super) newer: Option<Box<str>>,
 }
 
 impl Reader<'_> {

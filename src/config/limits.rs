@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::server::{DrainSettings, Limits};
 
 use super::file::Reader;
-use super::table::{Table, usize_of};
+use super::numbers::usize_of;
+use super::table::Table;
 
 /// Reads `[limits]`.
 pub(super) fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {

@@ -11,6 +11,7 @@ mod build;
 mod build_api;
 mod certificates;
 mod check;
+mod config_text;
 mod cors_api;
 mod diagnostic;
 mod file;
@@ -22,6 +23,7 @@ mod limits;
 mod listener;
 mod loops;
 mod named_path;
+mod numbers;
 mod policies;
 mod policy_file;
 mod policy_reader;
@@ -40,6 +42,7 @@ mod table;
 mod traces;
 mod unclosed;
 mod upstream;
+mod values;
 mod version;
 mod watch;
 
@@ -48,9 +51,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certificates::TlsLoaded;
+use config_text::{decode, read_config};
 use files::{Before, Files};
 use policies::RoutePolicies;
-use read::readable;
 
 pub use check::{Config, Overrides};
 pub use diagnostic::Diagnostic;
@@ -63,9 +66,6 @@ pub use source::{Position, SourceFile};
 pub use watch::watch;
 
 pub(crate) use source::visible;
-
-/// The largest config that is read, in bytes.
-const MAX_CONFIG: u64 = 16 * 1024 * 1024;
 
 /// How often a load begins anew because files changed under it.
 const ATTEMPTS: u32 = 20;
@@ -305,70 +305,6 @@ fn check_file(
 ) -> (Config, bool) {
     let base = path.parent().unwrap_or(Path::new(""));
     check::check(text, base, &input.overrides, report)
-}
-
-fn read_config(path: &Path, files: &mut Files, report: &mut Report) -> Option<Arc<SourceFile>> {
-    let bytes = match files.read(path, MAX_CONFIG) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let message = format!("the config {error}");
-            let diagnostic = Diagnostic::error("unreadable-file", message);
-            let diagnostic = diagnostic.of(&SourceFile::unread(path));
-            report.push(if error.is_not_found() {
-                diagnostic.help("`s3cors config defaults` prints one to begin with")
-            } else {
-                readable(diagnostic, &error)
-            });
-            return None;
-        }
-    };
-    decode(path, &bytes, report)
-}
-
-fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<Arc<SourceFile>> {
-    let file = SourceFile::new(path, bytes);
-    if let Some(form) = utf16(bytes) {
-        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is UTF-16, not UTF-8");
-        let help = format!("save it as UTF-8: `iconv -f {form} -t UTF-8` makes it so");
-        report.push(diagnostic.help(help).at(&file, 0..0));
-        return None;
-    }
-    if let Err(error) = std::str::from_utf8(bytes) {
-        let at = error.valid_up_to();
-        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is not UTF-8");
-        let byte = bytes.get(at).map(|byte| format!("byte 0x{byte:02x}"));
-        report.push(
-            diagnostic
-                .detail(byte.unwrap_or_default())
-                .at(&file, at..at),
-        );
-        return None;
-    }
-    if let Some(at) = text_begins(bytes).filter(|at| bytes.get(*at) == Some(&b'<')) {
-        let diagnostic = Diagnostic::error(report::SYNTAX, "the config is XML, not TOML");
-        let help = "a policy by itself is checked by `s3cors check FILE`, and served by a route \
-                    that names it as its `cors`";
-        report.push(diagnostic.help(help).at(&file, at..at + 1));
-        return None;
-    }
-    Some(file)
-}
-
-fn text_begins(bytes: &[u8]) -> Option<usize> {
-    let mark = bytes.strip_prefix(b"\xef\xbb\xbf").map_or(0, |_| 3);
-    let rest = bytes.get(mark..)?;
-    let spaces = rest.iter().position(|byte| !byte.is_ascii_whitespace())?;
-    Some(mark + spaces)
-}
-
-/// Which kind of UTF-16 some text is, by its mark or by the zeros in its ASCII.
-fn utf16(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        [first, 0, ..] if *first != 0 => Some("UTF-16LE"),
-        [0, second, ..] if *second != 0 => Some("UTF-16BE"),
-        _ => None,
-    }
 }
 
 /// Checks the text of a config, and reads none of the files that it names.

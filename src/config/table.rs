@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,6 +11,7 @@ use crate::cors;
 use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 use super::shape::{Kind, ROOT};
+use super::values::{chosen, names, string, strings};
 
 /// A table whose keys are asked for one by one.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl<'t> Table<'t> {
             .is_some_and(|value| value.get_ref().is_table())
     }
 
-    fn value(
+    pub(super) fn value(
         &mut self,
         key: &'static str,
         kind: impl FnOnce() -> Kind,
@@ -171,28 +171,6 @@ impl<'t> Table<'t> {
         Some(Spanned::new(value.span(), boolean))
     }
 
-    /// An integer between two others, both included.
-    pub(crate) fn integer(
-        &mut self,
-        key: &'static str,
-        least: u64,
-        most: u64,
-        reader: &mut Reader<'_>,
-    ) -> Option<Spanned<u64>> {
-        let value = self.value(key, || Kind::Integer { least, most }, reader)?;
-        let Some(written) = value.get_ref().as_integer() else {
-            reader.wrong_type(key, "an integer", value);
-            return None;
-        };
-        let integer = u64::from_str_radix(written.as_str(), written.radix()).ok();
-        let integer = integer.filter(|integer| (least..=most).contains(integer));
-        if integer.is_none() {
-            let message = format!("`{key}` is an integer from {least} to {most}");
-            reader.error("out-of-range", value.span(), message);
-        }
-        Some(Spanned::new(value.span(), integer?))
-    }
-
     /// One text or integer, or several, as they are written.
     pub(crate) fn texts(
         &mut self,
@@ -220,70 +198,6 @@ impl<'t> Table<'t> {
             return None;
         }
         Some(texts)
-    }
-
-    /// A number of seconds, whole or not, of at least `least` and at most a year.
-    pub(crate) fn seconds(
-        &mut self,
-        key: &'static str,
-        least: Duration,
-        reader: &mut Reader<'_>,
-    ) -> Option<Duration> {
-        const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-        let kind = || Kind::Number {
-            least: least.as_secs_f64(),
-            most: YEAR.as_secs_f64(),
-        };
-        let value = self.value(key, kind, reader)?;
-        let duration = match value.get_ref() {
-            DeValue::Integer(written) => u64::from_str_radix(written.as_str(), written.radix())
-                .ok()
-                .map(Duration::from_secs),
-            DeValue::Float(written) => written
-                .as_str()
-                .parse()
-                .ok()
-                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-            _ => {
-                reader.wrong_type(key, "a number of seconds", value);
-                return None;
-            }
-        };
-        let duration = duration.filter(|duration| (least..=YEAR).contains(duration));
-        if duration.is_none() {
-            let (least, most) = (least.as_secs_f64(), YEAR.as_secs());
-            let message = format!("`{key}` is a number of seconds from {least} to {most}");
-            reader.error("out-of-range", value.span(), message);
-        }
-        duration
-    }
-
-    /// A number from 0 to 1, both included.
-    pub(crate) fn ratio(
-        &mut self,
-        key: &'static str,
-        reader: &mut Reader<'_>,
-    ) -> Option<Spanned<f64>> {
-        let kind = || Kind::Number {
-            least: 0.0,
-            most: 1.0,
-        };
-        let value = self.value(key, kind, reader)?;
-        let written = match value.get_ref() {
-            DeValue::Integer(written) => written.as_str(),
-            DeValue::Float(written) => written.as_str(),
-            _ => {
-                reader.wrong_type(key, "a number from 0 to 1", value);
-                return None;
-            }
-        };
-        let ratio = written.parse().ok();
-        let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
-        if ratio.is_none() {
-            let message = format!("`{key}` is a number from 0 to 1");
-            reader.error("out-of-range", value.span(), message);
-        }
-        Some(Spanned::new(value.span(), ratio?))
     }
 
     /// Strings; one alone may stand without brackets.
@@ -381,70 +295,4 @@ impl<'t> Table<'t> {
             reader.push(diagnostic.help(help), key.span());
         }
     }
-}
-
-pub(crate) fn chosen<T: Copy>(
-    key: &str,
-    value: &Spanned<&str>,
-    choices: &[(&str, T)],
-    reader: &mut Reader<'_>,
-) -> Option<Spanned<T>> {
-    let chosen = choices.iter().find(|(name, _)| name == value.get_ref());
-    if let Some((_, choice)) = chosen {
-        return Some(Spanned::new(value.span(), *choice));
-    }
-    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let mut message = format!("`{key}` cannot be \"{}\"", value.get_ref());
-    if let Some(newer) = &reader.newer {
-        message = format!("{message}: {newer}");
-    }
-    let mut diagnostic =
-        Diagnostic::error("invalid-value", message).detail(format!("one of {}", quoted(&names)));
-    if let Some(name) = cors::nearest(value.get_ref(), &names) {
-        diagnostic = diagnostic.help(format!("did you mean \"{name}\"?"));
-    }
-    reader.push(diagnostic, value.span());
-    None
-}
-
-pub(crate) fn string<'t>(
-    key: &str,
-    expected: &str,
-    value: &'t Spanned<DeValue<'t>>,
-    reader: &mut Reader<'_>,
-) -> Option<Spanned<&'t str>> {
-    let Some(text) = value.get_ref().as_str() else {
-        reader.wrong_type(key, expected, value);
-        return None;
-    };
-    Some(Spanned::new(value.span(), text))
-}
-
-fn strings<'t>(
-    key: &str,
-    value: &'t Spanned<DeValue<'t>>,
-    reader: &mut Reader<'_>,
-) -> Option<Spanned<Vec<Spanned<&'t str>>>> {
-    const EXPECTED: &str = "a string or an array of strings";
-    let strings = match value.get_ref() {
-        DeValue::Array(array) => array
-            .iter()
-            .filter_map(|value| string(key, EXPECTED, value, reader))
-            .collect(),
-        _ => vec![string(key, EXPECTED, value, reader)?],
-    };
-    Some(Spanned::new(value.span(), strings))
-}
-
-fn names<T>(choices: &[(&str, T)]) -> Vec<Box<str>> {
-    choices.iter().map(|(name, _)| (*name).into()).collect()
-}
-
-pub(crate) fn quoted(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    quoted.join(", ")
-}
-
-pub(crate) fn usize_of(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }

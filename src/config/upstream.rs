@@ -20,7 +20,8 @@ use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 use super::listener::PairFiles;
 use super::named_path::NamedPath;
-use super::table::{Table, usize_of};
+use super::numbers::usize_of;
+use super::table::Table;
 
 /// The least time that may be waited for something.
 const LEAST: Duration = Duration::from_millis(1);

@@ -5,8 +5,6 @@
 //! right and the program too old. A config for a newer version without such keys is accepted, so that a
 //! downgrade needs no edit.
 
-use std::fmt;
-
 use super::diagnostic::Diagnostic;
 use super::file::Reader;
 use super::table::Table;
@@ -16,16 +14,6 @@ const PATTERN: &str = "^[0-9]{1,9}\\.[0-9]{1,9}(\\.[0-9]{1,9})?$";
 
 /// The version of this program.
 const OWN: &str = env!("CARGO_PKG_VERSION");
-
-/// The version of a config that is for a newer s3cors than this one.
-#[derive(Debug)]
-pub(super) struct Newer(Box<str>);
-
-impl fmt::Display for Newer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the config is for s3cors {}, this is {OWN}", self.0)
-    }
-}
 
 /// Reads `version`, and has the reader mention it in errors if it is newer than this program.
 pub(super) fn read(root: &mut Table<'_>, reader: &mut Reader<'_>) {
@@ -40,7 +28,8 @@ pub(super) fn read(root: &mut Table<'_>, reader: &mut Reader<'_>) {
         return;
     };
     if parse(OWN).is_some_and(|own| version > own) {
-        reader.newer = Some(Newer((*written.get_ref()).into()));
+        let version = written.get_ref();
+        reader.newer = Some(format!("the config is for s3cors {version}, this is {OWN}").into());
     }
 }
 
