@@ -62,7 +62,7 @@ fn open_to_registrants(origin: &str) -> Option<(String, String)> {
         Some((scheme, "")) if rest.is_empty() => {
             format!("name the site too, as in `{scheme}://app.{suffix}`")
         }
-        _ => "name each origin in an AllowedOrigin of its own".to_owned(),
+        _ => "list each origin in its own AllowedOrigin".to_owned(),
     };
     Some((message, hint))
 }

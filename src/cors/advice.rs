@@ -1,5 +1,5 @@
-//! What would let a refused request in: another configuration, another setting of the route, or
-//! another request.
+//! What would allow a refused request: a change of the configuration, of the route's settings, or
+//! of the request.
 
 use std::fmt;
 
@@ -15,52 +15,52 @@ use super::request::{
 };
 use super::validation::S3_METHODS;
 
-/// What would let a refused request in.
+/// What would allow a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// A change of the configuration, or where there is none, a whole one.
+    /// A change of the configuration, or a new one if there is none.
     Change(SuggestedChange),
-    /// S3 has no rules for the method: the route has to allow it in its `extra_methods`, then
-    /// the configuration.
+    /// S3 has no rules for the method. The route must allow it in `extra_methods`, and then the
+    /// configuration must.
     ExtraMethod {
         /// The method.
         method: String,
-        /// The change of the configuration.
+        /// The change of the configuration, if one is needed.
         change: Option<SuggestedChange>,
     },
-    /// The request is not one that a browser would send.
+    /// A browser would not send this request.
     Request(RequestFix),
-    /// Nothing that a configuration could say.
+    /// No configuration could allow it.
     Nothing,
 }
 
-/// How a request has to be sent.
+/// How a request must be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestFix {
     /// With an `Origin`.
     AddOrigin,
-    /// With one `Origin` that is an origin.
+    /// With a single, valid `Origin`.
     OneOrigin,
-    /// With the origin written like this.
+    /// With this spelling of the origin.
     Origin(String),
     /// With an `Access-Control-Request-Method`.
     AddRequestMethod,
-    /// With the method written like this.
+    /// With this spelling of the method.
     Method(String),
-    /// With a method that browsers let scripts use.
+    /// With a method that browsers allow in scripts.
     ForbiddenMethod,
     /// Without this name in `Access-Control-Request-Headers`.
     HeaderName(String),
-    /// Without this field, which only responses have.
+    /// Without this field, which belongs in responses.
     ResponseHeader(String),
     /// With fewer names in `Access-Control-Request-Headers`.
     FewerHeaders,
 }
 
 impl Advice {
-    /// What would let a request in that `policy` refused.
+    /// What would allow a request that `policy` refused.
     pub(super) fn on(
         policy: &Policy,
         denial: &Denial,
@@ -101,7 +101,7 @@ impl Advice {
 }
 
 impl RequestFix {
-    /// What keeps a request from being one that a browser would send.
+    /// Why a browser would not send this request.
     fn of(method: &Method, fields: &HeaderMap) -> Option<Self> {
         let origin = match OriginField::of(fields) {
             OriginField::Missing => return Some(Self::AddOrigin),
@@ -146,7 +146,7 @@ impl RequestFix {
             .map(|name| Self::ResponseHeader(text(name)))
     }
 
-    /// Sends `fields` as they should have been; `None` where that is not known.
+    /// Corrects `fields`; `None` if the correction is unknown.
     #[must_use]
     pub fn apply(&self, method: &Method, fields: &HeaderMap) -> Option<(Method, HeaderMap)> {
         let mut fields = fields.clone();
@@ -186,28 +186,27 @@ impl fmt::Display for RequestFix {
                 "the request has no Origin: a browser sends one with every preflight and every \
                  request that needs CORS",
             ),
-            Self::OneOrigin => f.write_str("the request has to have one Origin that is an origin"),
-            Self::Origin(origin) => write!(f, "a browser sends this origin as {origin}"),
+            Self::OneOrigin => f.write_str("the request must have a single, valid Origin"),
+            Self::Origin(origin) => write!(f, "browsers send this origin as {origin}"),
             Self::AddRequestMethod => f.write_str(
-                "a preflight names the method that it asks for: Access-Control-Request-Method",
+                "a preflight must name the requested method in Access-Control-Request-Method",
             ),
             Self::Method(method) => {
                 write!(
                     f,
-                    "methods are case-sensitive: the script has to say {method}"
+                    "methods are case-sensitive: the script must use {method}"
                 )
             }
-            Self::ForbiddenMethod => f.write_str("no browser lets a script use this method"),
+            Self::ForbiddenMethod => f.write_str("browsers do not allow this method in scripts"),
             Self::HeaderName(name) => {
                 write!(
                     f,
-                    "`{name}` in Access-Control-Request-Headers is no field name"
+                    "`{name}` in Access-Control-Request-Headers is not a valid field name"
                 )
             }
-            Self::ResponseHeader(name) => write!(
-                f,
-                "{name} is a field of responses: the script must not send it"
-            ),
+            Self::ResponseHeader(name) => {
+                write!(f, "{name} is a response field: the script must not send it")
+            }
             Self::FewerHeaders => write!(
                 f,
                 "Access-Control-Request-Headers has more than {MAX_REQUESTED_HEADERS} names"
@@ -216,7 +215,7 @@ impl fmt::Display for RequestFix {
     }
 }
 
-/// Scripts like to set the fields that they miss in the response.
+/// Scripts often set the fields that they miss in the response.
 fn is_response_header(name: &&[u8]) -> bool {
     let prefix = b"access-control-allow-";
     name.get(..prefix.len())

@@ -1,19 +1,19 @@
-//! A change of a configuration that lets a refused request in, and how much more it lets in.
+//! A change of a configuration that allows a refused request, and what else it allows.
 
 use std::fmt;
 
 use super::configuration::{CorsConfiguration, CorsRule, Element};
 use super::xml::{rule_snippet, value_snippet};
 
-/// What stands before a request that a policy allows and no other.
+/// Introduces a request that becomes allowed while no other does.
 const ONLY_THIS: &str = "nothing but this: ";
 
-/// A change of a configuration that lets a request in.
+/// A change of a configuration that allows a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuggestedChange {
-    /// What to do, all of it.
+    /// All edits to make.
     pub edits: Vec<Edit>,
-    /// What becomes possible that was not.
+    /// What becomes possible.
     pub lets_in: Vec<LetsIn>,
 }
 
@@ -36,12 +36,12 @@ pub enum Edit {
         rule: usize,
         /// Which of its origins, counted from 0.
         index: usize,
-        /// What is there.
+        /// The current text.
         from: String,
-        /// What should be.
+        /// The new text.
         to: String,
     },
-    /// Add a rule, after all others.
+    /// Add a rule at the end.
     AddRule(CorsRule),
 }
 
@@ -49,7 +49,7 @@ pub enum Edit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LetsIn {
-    /// An origin, or all that match a pattern, may do what the rule allows; with credentials.
+    /// An origin, or all origins that match a pattern, may use the rule, with credentials.
     Origin {
         /// The origin or the pattern.
         pattern: String,
@@ -62,17 +62,17 @@ pub enum LetsIn {
     Method {
         /// The method.
         method: String,
-        /// Who may.
+        /// The rule's origins.
         origins: Origins,
     },
     /// A rule's origins may send a header.
     Header {
         /// The field's name.
         name: String,
-        /// Who may.
+        /// The rule's origins.
         origins: Origins,
     },
-    /// An origin may send this request and no other; with credentials.
+    /// An origin may send only this request, with credentials.
     Request {
         /// The origin.
         origin: String,
@@ -83,7 +83,7 @@ pub enum LetsIn {
     },
 }
 
-/// Whom a rule speaks for.
+/// The origins that a rule allows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Origins {
@@ -93,7 +93,7 @@ pub enum Origins {
     Listed(usize),
     /// All that match these patterns, or more.
     Matching(Vec<String>),
-    /// Everybody, without credentials.
+    /// Every origin, without credentials.
     Any,
 }
 
@@ -108,14 +108,14 @@ impl SuggestedChange {
         changed
     }
 
-    /// The elements to write, one a line.
+    /// The elements to write, one per line.
     #[must_use]
     pub fn xml(&self) -> String {
         let lines: Vec<String> = self.edits.iter().map(Edit::xml).collect();
         lines.join("\n")
     }
 
-    /// The rule that is changed, counted from 0; `None`: one is added.
+    /// The rule that is changed, counted from 0; `None`: a rule is added.
     #[must_use]
     pub fn rule(&self) -> Option<usize> {
         self.edits.iter().find_map(|edit| match edit {
@@ -191,7 +191,7 @@ impl Origins {
 }
 
 impl LetsIn {
-    /// How many others gain something: none, some, all that match, all.
+    /// How many other origins gain something: 0 none, 1 some, 2 all that match a pattern, 3 all.
     pub(super) fn others(&self) -> u8 {
         match self {
             Self::Request { .. } => 0,
@@ -207,7 +207,7 @@ impl LetsIn {
 }
 
 impl LetsIn {
-    /// The same where the change applies to more than what was asked about.
+    /// The same text, for a change that affects more requests than the one in question.
     #[must_use]
     pub fn in_many_places(&self) -> String {
         let text = self.to_string();

@@ -1,4 +1,4 @@
-//! Checks a whole document and tells everything that is wrong with it, each with its place.
+//! Checks a whole document and reports every problem with its place.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,50 +12,50 @@ use super::validation::{RuleError, RuleErrorKind};
 use super::xml;
 use super::xml::XmlError;
 
-/// A document that was checked: what it holds, and what there is to say of it.
+/// The result of checking a document: its contents and its problems.
 #[derive(Debug)]
 pub struct CheckedDocument {
-    /// What it compiles to, where S3 would accept it.
+    /// The compiled policy, if S3 would accept the document.
     pub policy: Option<Policy>,
-    /// Its rules, where S3 would accept it.
+    /// Its rules, if S3 would accept it.
     pub configuration: Option<CorsConfiguration>,
-    /// Errors first, the one that S3 answers with before all others.
+    /// Errors come before warnings; the error that S3 reports comes first.
     pub problems: Vec<Problem>,
 }
 
-/// Something to say of a document.
+/// A problem with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether the document is refused for it.
+    /// Whether the document is refused because of it.
     pub severity: Severity,
-    /// An error's code is S3's; a warning's is this crate's own and stable.
+    /// S3's code for an error; this crate's own, stable code for a warning.
     pub code: &'static str,
-    /// An error's message is S3's, word for word.
+    /// S3's exact message for an error.
     pub message: String,
-    /// What precisely is wrong, in our words.
+    /// The exact cause, in this crate's words.
     pub detail: Option<String>,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: Option<String>,
-    /// Where, in bytes of the document.
+    /// The place, in bytes of the document.
     pub span: Option<Range<usize>>,
 }
 
-/// Whether a [`Problem`] keeps a document from being used.
+/// Whether a [`Problem`] prevents using a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Severity {
     /// S3 refuses the document.
     Error,
-    /// S3 accepts it, but it probably does not do what is meant.
+    /// S3 accepts the document, but it probably does not do what was intended.
     Warning,
 }
 
-/// Reads, checks and compiles a document.
+/// Parses, checks and compiles a document.
 #[must_use]
 pub fn check_document(bytes: &[u8], options: Options) -> CheckedDocument {
     check_document_sharing(bytes, options, &mut Grants::default())
 }
 
-/// As [`check_document`]; what `grants` has of other policies is shared with them.
+/// Like [`check_document`]; rules share their equal parts with other policies through `grants`.
 pub(crate) fn check_document_sharing(
     bytes: &[u8],
     options: Options,
@@ -64,7 +64,7 @@ pub(crate) fn check_document_sharing(
     let document = xml::read(bytes);
     let mut problems: Vec<Problem> = document.errors.into_iter().map(Problem::from).collect();
     let unreadable = !problems.is_empty();
-    // Made only where there is something to point at.
+    // Built only if there is a problem to locate.
     let mut places: Option<HashMap<ElementPath, Range<usize>>> = None;
     let mut place = |path: &ElementPath| {
         let known = places.get_or_insert_with(|| document.places.iter().cloned().collect());
@@ -74,7 +74,7 @@ pub(crate) fn check_document_sharing(
     let policy = match Policy::compile_sharing(&document.configuration, options, grants) {
         Ok(policy) => Some(policy),
         Err(invalid) => {
-            // What is missing may be what could not be read.
+            // An element that seems to be missing may just be unreadable.
             let certain = invalid.errors().filter(|error| match error.kind {
                 RuleErrorKind::NoRules => !unreadable,
                 RuleErrorKind::Missing(_) => !matches!(
@@ -91,7 +91,7 @@ pub(crate) fn check_document_sharing(
             None
         }
     };
-    // S3 looks at the structure first.
+    // S3 checks the structure first.
     problems.sort_by_key(|problem| problem.code != XmlError::CODE);
     if !problems.is_empty() {
         return CheckedDocument {
@@ -161,7 +161,7 @@ mod tests {
         format!("<CORSConfiguration>{}</CORSConfiguration>", rules.concat())
     }
 
-    /// What is wrong with a rule that is right but for `inner`.
+    /// The only problem of a rule that contains `inner` and is otherwise valid.
     fn only_problem(inner: &str) -> (String, Problem) {
         let rest = if inner.contains("<AllowedMethod") {
             "<AllowedOrigin>o</AllowedOrigin>"
@@ -177,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn each_error_comes_with_its_place_and_a_way_out() {
-        // What is in the rule, the bytes that are pointed at, a part of the hint.
+    fn each_error_has_a_place_and_a_hint() {
+        // The rule's content, the bytes that are located, and a part of the hint.
         let cases = [
             (
                 "<AllowedMethod>get</AllowedMethod>",
@@ -200,7 +200,7 @@ mod tests {
             (
                 "<AllowedMethod>GET, PUT</AllowedMethod>",
                 "GET, PUT",
-                "of its own",
+                "its own AllowedMethod",
             ),
             (
                 "<AllowedMethod>PATCH</AllowedMethod>",
@@ -215,7 +215,7 @@ mod tests {
             (
                 "<AllowedMethod>DELET</AllowedMethod>",
                 "DELET",
-                "DELETE is meant",
+                "did you mean DELETE?",
             ),
             (
                 "<AllowedOrigin>https://*.a.example:*</AllowedOrigin>",
@@ -230,7 +230,7 @@ mod tests {
             (
                 "<AllowedOrigin>**</AllowedOrigin>",
                 "**",
-                "any origin is `*`",
+                "use a single `*` for any origin",
             ),
             (
                 "<AllowedHeader>*-amz-*</AllowedHeader>",
@@ -240,7 +240,7 @@ mod tests {
             (
                 "<AllowedHeader>Range, ETag</AllowedHeader>",
                 "Range, ETag",
-                "of its own",
+                "its own AllowedHeader",
             ),
             (
                 "<AllowedHeader>Range:</AllowedHeader>",
@@ -255,7 +255,7 @@ mod tests {
             (
                 "<ExposeHeader>x-amz-*</ExposeHeader>",
                 "x-amz-*",
-                "name every field",
+                "list every field",
             ),
             (
                 "<ExposeHeader>ETag: a</ExposeHeader>",
@@ -274,19 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn the_character_that_no_field_name_has_is_named() {
+    fn the_invalid_character_in_a_field_name_is_shown() {
         for (name, detail) in [
             (
                 "a b",
-                "a space in the ExposeHeader `a b` cannot stand in a field name",
+                "a space in the ExposeHeader `a b` is not allowed in a field name",
             ),
             (
                 "a/b",
-                "`/` in the ExposeHeader `a/b` cannot stand in a field name",
+                "`/` in the ExposeHeader `a/b` is not allowed in a field name",
             ),
             (
                 "é",
-                "`é` in the ExposeHeader `é` cannot stand in a field name",
+                "`é` in the ExposeHeader `é` is not allowed in a field name",
             ),
         ] {
             let (_, problem) = only_problem(&format!("<ExposeHeader>{name}</ExposeHeader>"));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_said_at_once_and_what_s3_says_comes_first() {
+    fn all_problems_are_reported_and_s3s_error_comes_first() {
         let document = rules(&[
             "<AllowedOrigin>a**</AllowedOrigin><AllowedMethod>get</AllowedMethod>",
             "<AllowedOrigin>b</AllowedOrigin>",
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_with_warnings_is_a_policy_all_the_same() {
+    fn a_document_with_warnings_still_becomes_a_policy() {
         let document = rules(&[
             "<AllowedOrigin>https://a.example/</AllowedOrigin><AllowedMethod>GET</AllowedMethod>",
         ]);
@@ -343,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_breaks_off_is_not_blamed_for_what_it_may_lack() {
+    fn a_truncated_document_reports_no_missing_elements() {
         let checked = check("<CORSConfiguration><CORSRule><AllowedOrigin>a</AllowedOrigin>");
         assert_eq!(checked.problems.len(), 1, "{:#?}", checked.problems);
     }
 
     #[test]
-    fn the_hundred_and_first_rule_is_pointed_at() {
+    fn the_hundred_and_first_rule_is_located() {
         let rule = "<AllowedOrigin>a</AllowedOrigin><AllowedMethod>GET</AllowedMethod>";
         assert!(check(&rules(&[rule; 100])).policy.is_some());
         let document = rules(&[rule; 101]);

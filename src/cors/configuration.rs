@@ -1,4 +1,4 @@
-//! S3's document as it was written: rules of strings, unchecked.
+//! S3's document as written: rules of strings, unchecked.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct CorsConfiguration {
     pub rules: Vec<CorsRule>,
 }
 
-/// One `CORSRule`, its values as they stand in the document.
+/// One `CORSRule`, with its values as they are in the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
@@ -56,8 +56,7 @@ pub struct CorsRule {
     pub cross_origin_resource_policy: Option<String>,
 }
 
-/// Where a value stands in a document, so that it can be found again when there is something to
-/// say of it ([`locate`](super::locate)).
+/// The path of a value in a document, to locate it for a message ([`locate`](super::locate)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementPath {
     /// The root, `CORSConfiguration`.
@@ -68,14 +67,14 @@ pub enum ElementPath {
     Value {
         /// The rule, counted from 0.
         rule: usize,
-        /// Which of its elements.
+        /// The element.
         element: Element,
-        /// Which of the elements of that name, counted from 0.
+        /// The index among the elements of that name, from 0.
         index: usize,
     },
 }
 
-/// As people count: `rule 1, AllowedOrigin 2`.
+/// Counts from 1, for people: `rule 1, AllowedOrigin 2`.
 impl fmt::Display for ElementPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,7 +112,7 @@ pub enum Element {
 }
 
 impl Element {
-    /// Every element that S3 gives a rule.
+    /// Every element that S3 defines for a rule.
     pub const ALL: [Self; 6] = [
         Self::Id,
         Self::AllowedOrigin,
@@ -126,7 +125,7 @@ impl Element {
     /// The elements of the namespace [`EXTENSION_NAMESPACE`](super::EXTENSION_NAMESPACE).
     pub const EXTENSIONS: [Self; 2] = [Self::TimingAllowOrigin, Self::CrossOriginResourcePolicy];
 
-    /// Whether it is an extension of s3cors, which S3 does not have.
+    /// Whether it is an extension of s3cors that S3 does not have.
     #[must_use]
     pub fn is_extension(self) -> bool {
         Self::EXTENSIONS.contains(&self)
@@ -159,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_written_as_people_count() {
+    fn a_path_is_displayed_counting_from_1() {
         let value = ElementPath::Value {
             rule: 0,
             element: Element::AllowedOrigin,
@@ -174,7 +173,7 @@ mod tests {
         }
     }
 
-    /// The example of `aws s3api put-bucket-cors`, and what is left out of a shorter one
+    /// The example of `aws s3api put-bucket-cors`, and a shorter one without the optional members
     /// (<https://docs.aws.amazon.com/cli/latest/reference/s3api/put-bucket-cors.html>).
     #[cfg(feature = "proxy")]
     #[test]

@@ -1,4 +1,4 @@
-//! What was decided of a request, and the response fields that say so to the browser.
+//! The decision on a request, and the response fields that tell the browser about it.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -10,29 +10,29 @@ use super::grant::TRUE;
 use super::request::{Kind, RequestedHeaders};
 use super::rule::{Condition, Rule};
 
-/// The value of `Vary` on everything that a rule allowed, as S3 writes it.
+/// The value of `Vary` on responses that a rule allowed; S3 sends the same.
 pub const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method";
 
-/// [`VARY`] as a field's value: made once, not at each response.
+/// [`VARY`] as a field value, built once.
 pub(super) static VARY_BY_ALL: HeaderValue = HeaderValue::from_static(VARY);
 
-/// The value of `Vary` on what no rule allowed, under safe semantics.
+/// The value of `Vary` on responses that no rule allowed, under safe semantics.
 pub(super) static VARY_BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
-/// What a policy says of a request.
+/// A policy's decision on a request.
 #[derive(Debug)]
 pub enum Decision<'p> {
     /// Not a CORS request: forward it.
     NotCors,
-    /// A preflight: answer it, whatever the answer; it is never forwarded.
+    /// A preflight: answer it, allowed or denied; it is never forwarded.
     Preflight(Result<Allowance<'p>, Denial>),
-    /// A CORS request itself: forward it, whatever was decided; the decision is about the
-    /// response's fields only.
+    /// An actual CORS request: forward it in any case; the decision only affects the response's
+    /// fields.
     Actual(Result<Allowance<'p>, Denial>),
 }
 
 impl<'p> Decision<'p> {
-    /// The allowance, where a rule allowed the request.
+    /// The allowance, if a rule allowed the request.
     #[must_use]
     pub fn allowance(&self) -> Option<&Allowance<'p>> {
         match self {
@@ -41,7 +41,7 @@ impl<'p> Decision<'p> {
         }
     }
 
-    /// The denial, where the request was refused.
+    /// The denial, if the request was refused.
     #[must_use]
     pub fn denial(&self) -> Option<&Denial> {
         match self {
@@ -50,7 +50,7 @@ impl<'p> Decision<'p> {
         }
     }
 
-    /// What metrics and logs say of it; `None` for what is no CORS request.
+    /// The outcome for metrics and logs; `None` if it is not a CORS request.
     #[must_use]
     pub fn outcome(&self) -> Option<(Kind, Result<(), Reason>)> {
         let (kind, outcome) = match self {
@@ -62,7 +62,7 @@ impl<'p> Decision<'p> {
     }
 }
 
-/// A rule allowed the request: the fields to put on the response.
+/// A rule allowed the request: holds the fields for the response.
 #[derive(Debug)]
 pub struct Allowance<'p> {
     pub(super) rule: &'p Rule,
@@ -70,7 +70,7 @@ pub struct Allowance<'p> {
     pub(super) allow_origin: HeaderValue,
     /// Whether the lone `*` matched, which excludes credentials.
     pub(super) any_origin: bool,
-    /// The requested names, where there were any.
+    /// The requested names, if any.
     pub(super) allow_headers: Option<HeaderValue>,
     /// Which of the policy's patterns matched.
     pub(super) pattern: usize,
@@ -90,8 +90,8 @@ impl Allowance<'_> {
         self.any_origin
     }
 
-    /// Adds the fields in the order in which S3 sends them, `Vary` apart.
-    /// Responses to actual requests get the fields of the rule's extension elements, too.
+    /// Adds the fields in S3's order, without `Vary`. Responses to actual requests also get the
+    /// fields of the rule's extension elements.
     pub(super) fn insert_into(self, kind: Kind, fields: &mut HeaderMap) {
         let extension = self.rule.grant.extension.as_ref();
         let extension = extension
@@ -123,49 +123,50 @@ impl Allowance<'_> {
 /// Why a CORS request is refused.
 ///
 /// A refused preflight is answered with [`status`](Self::status) and S3's error document
-/// ([`s3_error`](super::S3Error)); a refused actual request only goes without CORS fields.
+/// ([`s3_error`](super::S3Error)); the response to a refused actual request just has no CORS
+/// fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     pub(super) cause: Cause,
-    /// `Access-Control-Request-Method`, where the request has one.
+    /// `Access-Control-Request-Method`, if the request has one.
     pub(super) requested_method: Option<HeaderValue>,
-    /// The rule that came nearest, counted from 0.
+    /// The nearest rule, counted from 0.
     pub(super) nearest: Option<usize>,
 }
 
-/// What a [`Denial`] rests on.
+/// The cause of a [`Denial`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
     /// `OPTIONS` without `Origin`.
     MissingOrigin,
-    /// No bucket behind this host.
+    /// No bucket is served under this host.
     BucketNotFound,
     /// The bucket has no CORS configuration.
     NotEnabled,
-    /// `Access-Control-Request-Method` is missing or not a method that a rule could allow.
+    /// `Access-Control-Request-Method` is missing, or not a method that a rule could allow.
     InvalidMethod,
-    /// `Access-Control-Request-Headers` names what is no field name, or too many.
+    /// `Access-Control-Request-Headers` has an invalid field name, or too many names.
     InvalidHeaders(Option<HeaderValue>),
-    /// `Origin` is there more than once, or is no origin.
+    /// `Origin` is repeated or invalid.
     MalformedOrigin,
-    /// No rule allows it; how far the nearest one went.
+    /// No rule allows it; the condition at which the nearest rule failed.
     NoRule(Condition),
 }
 
-/// Why a request was refused, as metrics and logs name it: a fixed set.
+/// Why a request was refused, for metrics and logs: a fixed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// No rule names the origin.
+    /// No rule has the origin.
     Origin,
-    /// A rule names the origin, but not the method; or no rule could list the method.
+    /// A rule has the origin but not the method, or no rule could list the method.
     Method,
-    /// A rule names origin and method, but not every header.
+    /// A rule has the origin and the method, but not every header.
     Header,
     /// The bucket or host has no CORS configuration.
     NoCors,
-    /// The request's CORS fields say nothing that a rule could be asked for.
+    /// The request's CORS fields are invalid, so no rule can be checked.
     Malformed,
 }
 
@@ -203,26 +204,26 @@ impl Denial {
         }
     }
 
-    /// What the refusal rests on.
+    /// The cause of the refusal.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// The rule that came nearest to allowing the request, counted from 0.
+    /// The rule nearest to allowing the request, counted from 0.
     #[must_use]
     pub fn nearest_rule(&self) -> Option<usize> {
         self.nearest
     }
 
-    /// The reason as metrics and logs name it.
+    /// The reason, for metrics and logs.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match &self.cause {
             Cause::BucketNotFound | Cause::NotEnabled => Reason::NoCors,
             Cause::NoRule(Condition::Origin) => Reason::Origin,
             Cause::NoRule(Condition::Method) => Reason::Method,
-            // `PATCH`: a method, though none that a rule of this policy could list.
+            // `PATCH` is a method, although no rule of this policy could list it.
             Cause::InvalidMethod if self.requests_a_method() => Reason::Method,
             Cause::NoRule(Condition::Header) => Reason::Header,
             Cause::MissingOrigin
@@ -232,7 +233,7 @@ impl Denial {
         }
     }
 
-    /// Whether the requested method is a token, as all methods are ([RFC 9110 §9.1]).
+    /// Whether the requested method is a valid token ([RFC 9110 §9.1]).
     ///
     /// [RFC 9110 §9.1]: https://www.rfc-editor.org/rfc/rfc9110#section-9.1
     fn requests_a_method(&self) -> bool {
@@ -240,7 +241,7 @@ impl Denial {
         method.is_some_and(|method| Method::from_bytes(method.as_bytes()).is_ok())
     }
 
-    /// The status of a preflight refused for this.
+    /// The status of a preflight that is refused for this reason.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match &self.cause {
@@ -255,20 +256,20 @@ impl Denial {
     }
 }
 
-/// Removes the response's CORS fields, which are the policy's to set and not the upstream's.
+/// Removes the response's CORS fields, because the policy sets them instead of the upstream.
 pub(super) fn remove_cors_fields(fields: &mut HeaderMap) {
     let is_cors = |name: &&HeaderName| is_cors_field(name.as_str());
-    // Upstreams seldom send any: the list is empty, and takes no memory.
+    // Upstreams rarely send any; the list is then empty and allocates nothing.
     let names: Vec<HeaderName> = fields.keys().filter(is_cors).cloned().collect();
     for name in names {
         fields.remove(name);
     }
 }
 
-/// The field that says why a request was refused.
+/// The response field that explains why a request was refused.
 pub(crate) const REASON_FIELD: &str = "x-s3cors-reason";
 
-/// Whether a response field says what CORS allows or why it does not, in any letter case.
+/// Whether a response field is about CORS, ignoring letter case.
 pub(crate) fn is_cors_field(name: &str) -> bool {
     if name.len() == REASON_FIELD.len() && name.eq_ignore_ascii_case(REASON_FIELD) {
         return true;
@@ -278,8 +279,8 @@ pub(crate) fn is_cors_field(name: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// Adds `names` to `Vary`: what is there stays, nothing is listed twice, and a `*` says it all
-/// ([RFC 9110 §12.5.5]).
+/// Adds `names` to `Vary`: existing names stay, none is listed twice, and a `*` covers all ([RFC
+/// 9110 §12.5.5]).
 ///
 /// [RFC 9110 §12.5.5]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.5
 pub(super) fn merge_vary(fields: &mut HeaderMap, names: &HeaderValue) {
@@ -290,11 +291,11 @@ pub(super) fn merge_vary(fields: &mut HeaderMap, names: &HeaderValue) {
     }
     let lines = fields.get_all(VARY).iter().chain([names]);
     let merged = HeaderValue::try_from(merged_vary(lines.map(HeaderValue::as_bytes)))
-        .expect("a list of parts of field values is a field value");
+        .expect("parts of valid field values form a valid field value");
     fields.insert(VARY, merged);
 }
 
-/// Several values of `Vary` as one.
+/// Merges several values of `Vary`.
 pub(crate) fn merged_vary<'v>(lines: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
     let mut listed: Vec<&[u8]> = Vec::new();
     for name in lines.flat_map(|line| RequestedHeaders::from_value(line).names()) {
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn vary_is_added_to_and_never_doubled() {
+    fn names_are_added_to_vary_once() {
         assert_eq!(merged(&[], "Origin"), ["Origin"]);
         assert_eq!(
             merged(&["Accept-Encoding"], "Origin"),
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cors_field_of_the_upstream_goes() {
+    fn every_cors_field_of_the_upstream_is_removed() {
         let mut fields = HeaderMap::new();
         for name in [
             "access-control-allow-origin",

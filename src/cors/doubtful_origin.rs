@@ -1,12 +1,12 @@
-//! Origins that S3 accepts in a rule and that hardly do what is meant: no browser sends them, they match
-//! more than their site, or they should not be trusted.
+//! Origins that S3 accepts in a rule but that are probably mistakes: no browser sends them, they
+//! match more than one site, or they should not be trusted.
 
 use super::impossible_origin::impossible;
 use super::origin::{OriginDifference, mended};
 use super::origin_form::{Found, is_plain_http};
 use super::origin_repair::right_or_how;
 
-/// An origin that no browser sends like this.
+/// An origin in a form that no browser sends.
 pub(super) fn written_wrongly(origin: &str) -> Option<Found> {
     if origin.is_empty() {
         let message = "an empty AllowedOrigin matches no origin";
@@ -18,28 +18,30 @@ pub(super) fn written_wrongly(origin: &str) -> Option<Found> {
     let (code, why) = if origin.trim().contains(char::is_whitespace) {
         (
             "origin-white-space",
-            "a browser sends none with white space in it",
+            "browsers send origins without white space",
         )
     } else if has_broken_scheme(origin) {
-        ("origin-no-scheme", "behind a scheme stands `://`")
+        ("origin-no-scheme", "a scheme is followed by `://`")
     } else {
         let (right, slips) = mended(origin);
         match slips.first()? {
             OriginDifference::WhiteSpace => (
                 "origin-white-space",
-                "a browser sends none with white space around it",
+                "browsers send origins without white space",
             ),
             OriginDifference::Path if origin.ends_with('/') && right.len() + 1 == origin.len() => (
                 "origin-trailing-slash",
-                "a browser sends none with a slash at its end",
+                "browsers send origins without a trailing slash",
             ),
-            OriginDifference::Path => ("origin-path", "a browser sends none with a path"),
-            OriginDifference::Case => ("origin-upper-case", "a browser sends none with capitals"),
+            OriginDifference::Path => ("origin-path", "browsers send origins without a path"),
+            OriginDifference::Case => ("origin-upper-case", "browsers send origins in lower case"),
             OriginDifference::DefaultPort => (
                 "origin-default-port",
-                "a browser sends none with the scheme's own port",
+                "browsers omit the scheme's default port",
             ),
-            OriginDifference::NoScheme => ("origin-no-scheme", "a browser's begins with a scheme"),
+            OriginDifference::NoScheme => {
+                ("origin-no-scheme", "browsers send origins with a scheme")
+            }
             _ => return None,
         }
     };
@@ -50,23 +52,23 @@ pub(super) fn written_wrongly(origin: &str) -> Option<Found> {
 /// An origin that should not be trusted with credentials.
 pub(super) fn trusting(origin: &str) -> Option<Found> {
     if origin == "null" {
-        let message = "`null` is the origin of sandboxed frames, data: and file: URLs: any site \
-                       can make such a page, and it gets credentials";
-        let hint = "serve the page from an origin of its own";
+        let message = "`null` is the origin of sandboxed frames and of data: and file: URLs: any \
+                       site can create such a page, which then gets credentials";
+        let hint = "serve the page from its own origin";
         return Some(("origin-null", message.into(), hint.into()));
     }
     if is_plain_http(origin) {
         let message = format!(
-            "`{origin}` lets in plain HTTP: whoever controls the network speaks for the site, with \
+            "`{origin}` allows plain HTTP: anyone who controls the network can act as the site, with \
              credentials"
         );
-        let hint = "write https:// once the site has it";
+        let hint = "use https:// as soon as the site supports it";
         return Some(("origin-plain-http", message, hint.into()));
     }
     None
 }
 
-/// Whether `https:/` or `https//` stands for `https://`.
+/// Whether `https:/` or `https//` was written instead of `https://`.
 fn has_broken_scheme(origin: &str) -> bool {
     ["https", "http"].into_iter().any(|scheme| {
         let rest = origin.strip_prefix(scheme).unwrap_or_default();
@@ -81,7 +83,7 @@ mod tests {
     use crate::cors::wide_origin::wide;
 
     #[test]
-    fn a_scheme_that_is_not_whole_is_made_whole() {
+    fn an_incomplete_scheme_is_completed() {
         for (origin, right) in [
             ("https:/app.example.com", "https://app.example.com"),
             ("https//app.example.com", "https://app.example.com"),

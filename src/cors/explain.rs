@@ -12,23 +12,23 @@ use super::policy::{Asked, Policy};
 use super::request::{CorsRequest, Kind};
 use super::rule::{Condition, Mismatch, Rule};
 
-/// What a policy decided of a request, and why.
+/// A policy's decision on a request, with its reasons.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// A preflight or an actual request; `None`: no CORS request.
+    /// A preflight or an actual request; `None`: not a CORS request.
     pub kind: Option<Kind>,
     /// What was decided.
     pub outcome: Outcome,
-    /// What each rule says; empty where no rule was asked.
+    /// The result of each rule; empty if no rule was checked.
     pub rules: Vec<RuleAnswer>,
-    /// The fields that the policy puts on a response without any.
+    /// The fields that the policy adds to a response without any.
     pub fields: HeaderMap,
-    /// What is worth knowing besides.
+    /// Further remarks.
     pub notes: Vec<Note>,
 }
 
 impl Policy {
-    /// Explains what [`decide`](Self::decide) decides: it asks the same predicate.
+    /// Explains the decision that [`decide`](Self::decide) makes, using the same predicate.
     #[must_use]
     pub fn explain(&self, method: &Method, fields: &HeaderMap) -> Explanation {
         let asked = self.ask(method, fields);
@@ -67,8 +67,8 @@ impl Policy {
         }
     }
 
-    /// The rule that comes nearest to allowing a request, counted from 0, and the conditions that it
-    /// fails; `None`: no rule is asked, or one allows it.
+    /// The rule nearest to allowing a request, counted from 0, and the conditions that it fails;
+    /// `None`: no rule was checked, or one allows the request.
     #[cfg(feature = "proxy")]
     pub(crate) fn nearest_rule(&self, request: &CorsRequest<'_>) -> Option<(usize, Vec<Failure>)> {
         let mut rules = self.answers(request);
@@ -104,7 +104,7 @@ impl Policy {
     }
 }
 
-/// Every condition of a rule that fails; the first is the rule's mismatch.
+/// Every failed condition of a rule; the first one is the rule's mismatch.
 fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<Failure> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let Some(mismatch) = rule.mismatch(request) else {
@@ -146,7 +146,7 @@ fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<F
     failures
 }
 
-/// The rule that a person would say comes nearest.
+/// The rule that a person would call the nearest.
 fn nearest(asked: &Asked<'_>, rules: &[RuleAnswer]) -> Option<usize> {
     let Asked::Rules(origin, _) = asked else {
         return None;
@@ -154,8 +154,8 @@ fn nearest(asked: &Asked<'_>, rules: &[RuleAnswer]) -> Option<usize> {
     nearest_to(origin.as_bytes(), rules)
 }
 
-/// The rule that a person would say comes nearest: of those whose conditions hold the longest,
-/// the one with the closest origin, then the one that misses least.
+/// The rule that a person would call the nearest: among those whose first failure comes last, the
+/// one with the closest origin, then the one with the fewest failures.
 fn nearest_to(origin: &[u8], rules: &[RuleAnswer]) -> Option<usize> {
     let origin = String::from_utf8_lossy(origin);
     let reached = |rule: &RuleAnswer| rule.failures.first().map(|failure| failure.condition);
@@ -261,7 +261,7 @@ mod tests {
         fields
     }
 
-    /// Every preflight there is over these origins, methods and headers.
+    /// Every possible preflight with these origins, methods and headers.
     fn every_preflight() -> Vec<HeaderMap> {
         let mut all = Vec::new();
         for origin in ORIGINS {
@@ -332,10 +332,9 @@ mod tests {
             }
         }
 
-        /// The change lets the request in, takes nothing from anybody, and lets in no more than
-        /// it says.
+        /// The change allows the request, takes nothing away, and allows no more than it claims.
         #[test]
-        fn a_suggested_change_works_and_keeps_to_its_word(
+        fn a_suggested_change_allows_exactly_what_it_claims(
             configuration in any_configuration(),
             origin in select(&ORIGINS[..]),
             method in select(&METHODS[..]),
@@ -375,7 +374,7 @@ mod tests {
         }
     }
 
-    /// Whether a verdict speaks of a request.
+    /// Whether the claim covers a request.
     fn covers(lets_in: &LetsIn, fields: &HeaderMap) -> bool {
         let field = |name| {
             fields

@@ -1,9 +1,9 @@
-//! What a rule may say beyond S3, in elements of the namespace `urn:s3cors`: the response fields
+//! Extensions of S3's rules, as elements of the namespace `urn:s3cors`: the response fields
 //! `Timing-Allow-Origin` and `Cross-Origin-Resource-Policy`.
 //!
-//! Both fields also matter for requests without `Origin`: a page that embeds an image or a script
-//! sends none. Such a response takes each field from the first rule that lists GET, the method of
-//! embedding, and has a value that does not depend on the origin.
+//! Both fields also matter for requests without `Origin`, which browsers send for embedded images
+//! and scripts. Such a response gets each field from the first rule that lists GET, the method of
+//! embedding, and that has a value independent of the origin.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -38,13 +38,13 @@ pub(super) struct Extension {
 pub(super) enum Timing {
     /// The same for every request.
     Fixed(HeaderValue),
-    /// The origin that matched the rule.
+    /// The origin that matched.
     MatchedOrigin,
 }
 
 impl Extension {
-    /// Compiles the elements of a rule that was checked; `None`: it has none. With `any_origin`,
-    /// the rule allows the lone `*`.
+    /// Compiles the elements of a checked rule; `None`: it has none. With `any_origin`, the rule
+    /// allows the lone `*`.
     pub(super) fn compile(rule: &CorsRule, any_origin: bool) -> Option<Box<Self>> {
         const CHECKED: &str = "the configuration was checked";
         let value = |text: &str| HeaderValue::from_str(text).expect(CHECKED);
@@ -86,7 +86,7 @@ impl Extension {
         insert(&RESOURCE_POLICY, self.resource_policy.as_ref(), fields);
     }
 
-    /// As [`insert_into`](Self::insert_into), as lines; says which fields were written.
+    /// Like [`insert_into`](Self::insert_into), as lines; returns which fields were written.
     #[cfg(feature = "proxy")]
     pub(super) fn write(&self, allow_origin: &[u8], out: &mut Vec<u8>) -> ReplacedFields {
         let timing = self.timing.as_ref().map(|timing| match timing {
@@ -104,7 +104,7 @@ impl Extension {
     }
 }
 
-/// The fields beyond CORS that the policy sets on a response, instead of the upstream.
+/// The fields beyond CORS that the policy sets in place of the upstream's.
 #[cfg(feature = "proxy")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplacedFields {
@@ -114,13 +114,13 @@ pub(crate) struct ReplacedFields {
 
 #[cfg(feature = "proxy")]
 impl ReplacedFields {
-    /// Whether the upstream's field `name`, in any letter case, is replaced.
+    /// Whether the upstream's field `name` is replaced, ignoring letter case.
     pub(crate) fn includes(self, name: &str) -> bool {
         self.timing && name.eq_ignore_ascii_case(TIMING_ALLOW_ORIGIN.as_str())
             || self.resource_policy && name.eq_ignore_ascii_case(RESOURCE_POLICY.as_str())
     }
 
-    /// Which of them a map of fields has.
+    /// Which of them a header map has.
     pub(crate) fn among(fields: &HeaderMap) -> Self {
         Self {
             timing: fields.contains_key(&TIMING_ALLOW_ORIGIN),
@@ -129,14 +129,14 @@ impl ReplacedFields {
     }
 }
 
-/// What is wrong with the `TimingAllowOrigin` at `index`, and what to do; `None`: nothing.
+/// What is wrong with the `TimingAllowOrigin` at `index`, and what to do; `None`: it is valid.
 pub(super) fn timing_fault(origins: &[String], index: usize) -> Option<(String, String)> {
     let origin = origins.get(index)?;
     if origin.is_empty() {
         return (origins.len() > 1).then(|| {
             (
-                "an empty TimingAllowOrigin stands beside others".into(),
-                "leave it alone in its rule, or remove it: empty means the origin that matched"
+                "an empty TimingAllowOrigin is combined with others".into(),
+                "make it the only one in its rule, or remove it: empty means the origin that matched"
                     .into(),
             )
         });
@@ -148,11 +148,11 @@ pub(super) fn timing_fault(origins: &[String], index: usize) -> Option<(String, 
     let hint = match origin.as_str() {
         "true" | "yes" => "leave the element empty for the origin that matched the rule",
         _ if !is_exact => {
-            "the field has no patterns: leave the element empty for the origin that matched the \
+            "the field does not support patterns: leave the element empty for the origin that matched the \
              rule, or write `*`"
         }
         _ => {
-            "write an origin as a browser sends it (`https://app.example.com`), `*`, or leave the \
+            "write an origin in the form that browsers send (`https://app.example.com`) or `*`, or leave the \
              element empty for the origin that matched the rule"
         }
     };
@@ -160,15 +160,15 @@ pub(super) fn timing_fault(origins: &[String], index: usize) -> Option<(String, 
     Some((detail, hint.into()))
 }
 
-/// What to say of a `CrossOriginResourcePolicy` that no browser looks at: browsers check the field
-/// on responses that a page embeds, and those requests have no `Origin`.
+/// Warns about a `CrossOriginResourcePolicy` that browsers never check: they check the field on
+/// embedded responses, and those requests have no `Origin`.
 pub(super) fn unused_resource_policy(rules: &[CorsRule], index: usize) -> Option<Found> {
     let lists_get = |rule: &CorsRule| rule.allowed_methods.iter().any(|method| method == "GET");
     let rule = rules.get(index)?;
     let policy = rule.cross_origin_resource_policy.as_deref()?;
     let (message, hint) = if !lists_get(rule) {
         (
-            "browsers check this field where a page embeds a response, with GET, and this rule \
+            "browsers check this field when a page embeds a response, with GET, but this rule \
              does not allow GET"
                 .to_owned(),
             "move it to a rule that allows GET".to_owned(),
@@ -186,10 +186,10 @@ pub(super) fn unused_resource_policy(rules: &[CorsRule], index: usize) -> Option
         }
         (
             format!(
-                "a page that embeds a response sends no Origin, and then rule {number} answers \
+                "requests for embedded content have no Origin, so that rule {number} answers with \
                  `{other}`: browsers never check this value"
             ),
-            format!("write one value in both rules, or remove it here (rule {number} has it)"),
+            format!("use the same value in both rules, or remove it here (rule {number} has it)"),
         )
     };
     Some(("resource-policy-unused", message, hint))
@@ -201,7 +201,7 @@ pub(crate) fn insert(name: &HeaderName, value: Option<&HeaderValue>, fields: &mu
     }
 }
 
-/// Writes a field that has a value, and says whether it has.
+/// Writes a field if it has a value; returns whether it has.
 #[cfg(feature = "proxy")]
 pub(super) fn write(name: &HeaderName, value: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
     if let Some(value) = value {
@@ -250,7 +250,7 @@ mod tests {
         format!("<s:CrossOriginResourcePolicy>{value}</s:CrossOriginResourcePolicy>")
     }
 
-    /// Both fields of a response to a request; an upstream set them too.
+    /// Both fields of a response to a request, if the upstream set them too.
     fn marked(policy: &Policy, method: &str, origin: Option<&str>) -> [String; 2] {
         let mut request = HeaderMap::new();
         if let Some(origin) = origin {
@@ -291,10 +291,11 @@ mod tests {
             ),
             ("PUT", Some("https://b.test"), ["upstream", "same-site"]),
             ("DELETE", Some("https://b.test"), ["*", "cross-origin"]),
-            // No rule matches: the first that lists GET and has a value for every origin.
+            // No rule matches: the value of the first rule that lists GET and has a value for every
+            // origin.
             ("PUT", Some("https://c.test"), ["*", "cross-origin"]),
             ("GET", None, ["*", "cross-origin"]),
-            // Nobody embeds a preflight's answer.
+            // The response to a preflight is never embedded.
             ("OPTIONS", Some("https://b.test"), ["upstream", "upstream"]),
             ("OPTIONS", None, ["*", "cross-origin"]),
         ];
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rule_for_get_responses_that_no_rule_matched_stay_as_they_are() {
+    fn without_a_rule_for_get_unmatched_responses_stay_unchanged() {
         let put = rule(
             "*",
             &["PUT"],
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn several_origins_are_one_list() {
+    fn several_origins_become_one_list() {
         let inner = timing("https://rum.test") + &timing("https://b.test:8443");
         let policy = policy(&[rule("https://a.test", &["GET"], &inner)]);
         let list = "https://rum.test, https://b.test:8443";
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_with_extensions_is_written_so_that_it_reads_back_the_same() {
+    fn a_document_with_extensions_survives_a_round_trip() {
         let inner = timing("") + &resource_policy("same-origin");
         let rules = [
             rule("*", &["GET"], &inner),
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_the_field_cannot_have_is_refused_with_its_place() {
+    fn an_invalid_extension_value_is_refused_with_its_place() {
         let cases = [
             (
                 timing("https://a.test/"),
@@ -357,19 +358,19 @@ mod tests {
             (
                 timing("https://*.a.test"),
                 "https://*.a.test",
-                "has no patterns",
+                "does not support patterns",
             ),
-            (timing("a.test"), "a.test", "as a browser sends it"),
+            (timing("a.test"), "a.test", "in the form that browsers send"),
             (
                 timing("HTTPS://A.test"),
                 "HTTPS://A.test",
-                "as a browser sends it",
+                "in the form that browsers send",
             ),
             (timing("true"), "true", "leave the element empty"),
             (
                 timing("*") + &timing(""),
                 "<s:TimingAllowOrigin>",
-                "leave it alone",
+                "the only one in its rule",
             ),
             (resource_policy("same-orgin"), "same-orgin", "`same-origin`"),
             (
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resource_policy_that_no_browser_checks_is_warned_of() {
+    fn a_resource_policy_that_no_browser_checks_causes_a_warning() {
         let same = || resource_policy("same-site");
         let cases = [
             (
@@ -432,7 +433,7 @@ mod tests {
                     rule("https://a.test", &["GET"], &same()),
                     rule("https://b.test", &["GET"], &resource_policy("cross-origin")),
                 ],
-                Some("rule 1 answers `same-site`"),
+                Some("rule 1 answers with `same-site`"),
             ),
             (
                 vec![

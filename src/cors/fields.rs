@@ -1,5 +1,5 @@
-//! Decisions without a map of fields: a request's CORS fields in, the response's CORS fields out as
-//! bytes.
+//! Decisions without a header map: takes a request's CORS fields and writes the response's CORS
+//! fields as bytes.
 
 use http::HeaderValue;
 
@@ -20,8 +20,8 @@ pub(crate) struct AllowedFields<'p> {
 }
 
 impl Policy {
-    /// As [`decide`](Self::decide), for a CORS request whose fields are not in a map: each of them has
-    /// one value, and the origin is not empty.
+    /// Like [`decide`](Self::decide), for a CORS request whose fields are not in a map: each occurs
+    /// once, and the origin is not empty.
     pub(crate) fn answer<'p, 'r: 'p>(
         &'p self,
         request: &CorsRequest<'r>,
@@ -51,12 +51,12 @@ impl Policy {
         })
     }
 
-    /// Whether responses that no rule matched get fields beyond CORS.
+    /// Whether responses without a matching rule get fields beyond CORS.
     pub(crate) fn extends_unmatched(&self) -> bool {
         self.unmatched.is_some()
     }
 
-    /// Writes the fields beyond CORS of a response that no rule matched; says which.
+    /// Writes the fields beyond CORS of a response without a matching rule; returns which they are.
     pub(crate) fn write_unmatched(&self, out: &mut Vec<u8>) -> ReplacedFields {
         let unmatched = self.unmatched.as_ref();
         unmatched.map_or_else(ReplacedFields::default, |fields| fields.write(out))
@@ -75,7 +75,7 @@ impl AllowedFields<'_> {
         self.origin == b"*"
     }
 
-    /// Writes the fields in the order in which S3 sends them, `Vary` apart: the same that
+    /// Writes the fields in S3's order, without `Vary`: the same fields that
     /// [`Policy::mark`](super::Policy::mark) sets.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"access-control-allow-origin: ");
@@ -89,8 +89,8 @@ impl AllowedFields<'_> {
         out.extend_from_slice(&self.rule.grant.wire.rest);
     }
 
-    /// Writes the fields of the rule's extension elements, which responses to actual requests have;
-    /// says which.
+    /// Writes the fields of the rule's extension elements, for responses to actual requests;
+    /// returns which they are.
     pub(crate) fn write_extension(&self, out: &mut Vec<u8>) -> ReplacedFields {
         let extension = self.rule.grant.extension.as_ref();
         extension.map_or_else(ReplacedFields::default, |extension| {

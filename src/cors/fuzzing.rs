@@ -6,22 +6,22 @@ use super::decision::Denial;
 use super::policy::Policy;
 use super::request::{CorsRequest, Kind, RequestedHeaders};
 
-/// An allowed request's response fields, from the path that builds no map of the request's fields.
+/// The response fields of an allowed request, from the code path without a header map.
 #[derive(Debug)]
 pub struct Allowed {
-    /// The pattern that matched, as [`Allowance::pattern`](super::Allowance::pattern).
+    /// The pattern that matched, like [`Allowance::pattern`](super::Allowance::pattern).
     pub pattern: usize,
     /// The field lines, without `Vary`.
     pub lines: Vec<u8>,
-    /// What the response's `Vary` has to name.
+    /// The field names that the response's `Vary` must list.
     pub vary: Option<&'static HeaderValue>,
 }
 
-/// Decides on a request whose `Origin` and `Access-Control-Request-Method` stand once.
+/// Decides about a request with a single `Origin` and `Access-Control-Request-Method`.
 ///
 /// # Errors
 ///
-/// As [`Policy::decide`].
+/// The denial, like [`Policy::decide`].
 pub fn answer(
     policy: &Policy,
     kind: Kind,

@@ -1,4 +1,4 @@
-//! What a rule allows the origins that it names, with the response values that follow from it.
+//! What a rule allows its origins, with the resulting response values.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::configuration::CorsRule;
 use super::extension::Extension;
 use super::pattern::Wildcard;
 
-/// What a rule says besides its name and its origins.
+/// The contents of a rule besides its name and its origins.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Grant {
     methods: Box<[Box<str>]>,
@@ -28,16 +28,16 @@ pub(super) struct Grant {
     pub(super) extension: Option<Box<Extension>>,
 }
 
-/// What a rule's allowances say, whoever asks: whole field lines, `Vary` apart.
+/// The response fields that a rule's allowances share, as whole lines without `Vary`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Wire {
-    /// The end of `Access-Control-Allow-Origin`'s line, and `Access-Control-Allow-Methods`.
+    /// The end of the `Access-Control-Allow-Origin` line, and `Access-Control-Allow-Methods`.
     pub(super) methods: Box<[u8]>,
-    /// What comes after `Access-Control-Allow-Headers`.
+    /// The fields after `Access-Control-Allow-Headers`.
     pub(super) rest: Box<[u8]>,
 }
 
-/// What rules allow, each once: those of many policies differ in little but their origins.
+/// Deduplicated grants: many policies differ only in their origins.
 #[derive(Debug, Default)]
 pub(crate) struct Grants(HashSet<Arc<Grant>>);
 
@@ -53,7 +53,7 @@ impl Grants {
 }
 
 impl Grant {
-    /// Compiles what a rule that was checked grants; with `credentials`, to one origin at a time.
+    /// Compiles the grant of a checked rule; with `credentials` unless it allows any origin.
     pub(super) fn compile(rule: &CorsRule, credentials: bool) -> Self {
         let names = rule.expose_headers.iter().map(String::as_str);
         let named: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
@@ -87,7 +87,7 @@ impl Grant {
         }
     }
 
-    /// What it was compiled from.
+    /// The rule that it was compiled from.
     pub(super) fn written(&self) -> CorsRule {
         let mut rule = CorsRule {
             allowed_methods: self.methods.iter().map(ToString::to_string).collect(),
@@ -102,7 +102,7 @@ impl Grant {
         rule
     }
 
-    /// Whether some method is listed by both this and `other`.
+    /// Whether this and `other` have a method in common.
     pub(super) fn shares_a_method(&self, other: &Self) -> bool {
         self.methods
             .iter()
@@ -124,7 +124,7 @@ impl Grant {
 
 const CHECKED: &str = "the configuration was checked";
 
-/// The patterns of a configuration that was checked.
+/// The patterns of a checked configuration.
 pub(super) fn patterns(texts: &[String]) -> Box<[Wildcard]> {
     texts
         .iter()
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_gives_back_what_it_was_compiled_from() {
+    fn a_policy_returns_the_configuration_it_was_compiled_from() {
         let plain = CorsRule {
             allowed_origins: vec!["*".to_owned()],
             allowed_methods: vec!["PUT".to_owned()],
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_differ_in_their_origins_alone_hold_the_rest_once() {
+    fn rules_that_differ_only_in_origins_share_the_rest() {
         let mut grants = Grants::default();
         let mut compile = |rule: &CorsRule, credentials| {
             let grant = Grant::compile(rule, credentials);
@@ -209,7 +209,7 @@ mod tests {
         let one = compile(&rule("https://one.example"), true);
         let other = compile(&rule("https://other.example"), true);
         assert!(Arc::ptr_eq(&one, &other));
-        // One that never allows credentials says something else.
+        // A rule that never allows credentials has other fields.
         let any = compile(&rule("*"), false);
         assert!(!Arc::ptr_eq(&one, &any));
         let max_age_seconds = Some(601);

@@ -1,10 +1,10 @@
-//! Origins in which something stands that no browser's has: what S3 accepts, and what never matches.
+//! Origins in a form that S3 accepts but that no browser sends, so that they never match.
 
 use super::origin_form::{AS_BROWSERS_DO, Found, OriginParts, is_canonical, is_invisible};
 use super::origin_repair::{QUOTES, is_expression, listed, right, scheme_meant};
 use super::punycode::ascii_host;
 
-/// Why no browser could send an origin.
+/// Why no browser sends an origin like this.
 enum Fault {
     Invisible(char),
     List,
@@ -17,7 +17,7 @@ enum Fault {
     Host,
 }
 
-/// An origin that no browser could send.
+/// An origin that no browser sends.
 pub(super) fn impossible(origin: &str) -> Option<Found> {
     let fault = Fault::of(origin)?;
     let shown = match fault {
@@ -27,39 +27,43 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
     let (code, why, otherwise) = match fault {
         Fault::Invisible(one) => (
             "origin-invisible-character",
-            format!("it has the invisible character U+{:04X}", u32::from(one)),
+            format!(
+                "it contains the invisible character U+{:04X}",
+                u32::from(one)
+            ),
             "remove it".to_owned(),
         ),
         Fault::List => {
-            let hint = "give each origin an AllowedOrigin of its own".to_owned();
-            let message = format!("`{shown}` matches no origin: one element holds one origin");
+            let hint = "give each origin its own AllowedOrigin".to_owned();
+            let message =
+                format!("`{shown}` matches no origin: an element can hold only one origin");
             return Some(("origin-list", message, hint));
         }
         Fault::Quotes => (
             "origin-quotes",
-            "a browser sends none with quotation marks".to_owned(),
+            "browsers send origins without quotation marks".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
         Fault::Expression => (
             "origin-expression",
-            "it is compared as it stands, and only `*` stands for anything else".to_owned(),
+            "it is compared literally, and only `*` is a wildcard".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
         Fault::Scheme => (
             "origin-scheme",
-            "browsers know no scheme like this".to_owned(),
+            "browsers do not know this scheme".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
         Fault::User => (
             "origin-user",
-            "a browser sends none with a user's name".to_owned(),
+            "browsers send origins without a user name".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
         Fault::Port(why) => {
             let OriginParts { scheme, host, .. } = OriginParts::of(origin);
             let any = format!("{}://{host}:*", scheme.unwrap_or("https"));
             let hint = match is_canonical(&any) {
-                true => format!("write the page's own port; `{any}` is any"),
+                true => format!("write the page's own port; `{any}` matches any port"),
                 false => "write the page's own port".to_owned(),
             };
             ("origin-port", why.to_owned(), hint)
@@ -67,14 +71,16 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
         Fault::NotAscii => {
             let hint = match ascii_host(OriginParts::of(origin).host) {
                 Some(_) => AS_BROWSERS_DO.to_owned(),
-                None => "`new URL(…).origin` in a browser's console shows how".to_owned(),
+                None => {
+                    "`new URL(…).origin` in a browser's console shows the right form".to_owned()
+                }
             };
-            let why = "a browser sends a name beyond ASCII in punycode".to_owned();
+            let why = "browsers send names with letters beyond ASCII in punycode".to_owned();
             ("origin-not-ascii", why, hint)
         }
         Fault::Host => (
             "origin-host",
-            "no browser writes a host like this".to_owned(),
+            "browsers do not send a host like this".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
     };
@@ -117,7 +123,7 @@ impl Fault {
             return Some(Self::NotAscii);
         }
         let is_web = scheme.is_some_and(|scheme| scheme.starts_with("http"));
-        // Other slips have a message of their own.
+        // Other mistakes have their own messages.
         let is_plain = origin == authority || origin.ends_with(&format!("://{authority}"));
         let is_lower = !origin.bytes().any(|byte| byte.is_ascii_uppercase());
         (is_web && is_plain && is_lower && !is_canonical(&format!("x://{host}")))
@@ -125,18 +131,18 @@ impl Fault {
     }
 }
 
-/// Why no browser sends a port.
+/// Why browsers never send a port like this.
 fn bad_port(port: &str) -> Option<&'static str> {
     if port.is_empty() {
-        return Some("a browser sends no colon without a port");
+        return Some("browsers send no colon without a port");
     }
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     match port.parse::<u16>() {
-        Err(_) => Some("65535 is the highest port"),
+        Err(_) => Some("the highest port is 65535"),
         Ok(number) if number.to_string() != port => {
-            Some("a browser sends a port without leading zeros")
+            Some("browsers send ports without leading zeros")
         }
         Ok(_) => None,
     }
@@ -151,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_is_put_as_a_browser_would() {
+    fn impossible_origins_are_corrected_to_what_browsers_send() {
         for (origin, code, right) in [
             (
                 r"https://.*\.app\.example",
@@ -235,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_is_not_guessed() {
+    fn unclear_origins_are_not_guessed() {
         for (origin, code) in [
             ("^https", "origin-expression"),
             // Sandboxed frames have this origin; another lint warns about it.
             ("'null'", "origin-quotes"),
-            // The scheme that is meant is as near to `https` as to `http`.
+            // The intended scheme could be `https` or `http`.
             ("htp://app.example", "origin-scheme"),
             ("https://a.example;https://b.example", "origin-list"),
             ("https://a.examplehttps://b.example", "origin-list"),
@@ -251,7 +257,7 @@ mod tests {
             (r"https://(a|b)\.example", "origin-expression"),
             (r".*\.a\..*", "origin-expression"),
             ("https://app.example:70000", "origin-port"),
-            // Composed of a letter and its accent: a browser would make one of them.
+            // A letter with a separate accent: browsers compose them into one character.
             ("https://mu\u{308}nchen.example", "origin-not-ascii"),
             ("https://app\u{2013}one.example", "origin-not-ascii"),
         ] {
@@ -262,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_may_send_is_left_alone() {
+    fn origins_that_browsers_send_are_accepted() {
         for origin in [
             "https://app.example",
             "https://app.example:65535",

@@ -1,4 +1,4 @@
-//! What S3 accepts, but hardly anybody means.
+//! Rules that S3 accepts but that are probably mistakes.
 
 use std::collections::HashMap;
 
@@ -9,17 +9,17 @@ use super::origin_form::is_invisible;
 use super::pattern::Wildcard;
 use super::wide_origin::wide;
 
-/// How long Chromium keeps a preflight's answer at most, in seconds.
+/// How long Chromium caches the response to a preflight at most, in seconds.
 const CHROMIUM_MAX_AGE: u32 = 7_200;
-/// How long Firefox does.
+/// The same for Firefox.
 const FIREFOX_MAX_AGE: u32 = 86_400;
 
-/// A place in a configuration that probably does not do what is meant.
+/// A part of a configuration that probably does not do what was intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lint {
     /// Its stable name.
     pub code: &'static str,
-    /// Where.
+    /// The place.
     pub path: ElementPath,
     /// What happens.
     pub message: String,
@@ -27,7 +27,7 @@ pub struct Lint {
     pub hint: String,
 }
 
-/// Every code that [`lint`] may give.
+/// Every code that [`lint`] can return.
 pub const LINTS: [&str; 35] = [
     "any-origin-beside-others",
     "any-origin-writes",
@@ -66,11 +66,11 @@ pub const LINTS: [&str; 35] = [
     "upload-without-headers",
 ];
 
-/// Looks for what hardly anybody means, in document order.
+/// Finds probable mistakes, in document order.
 #[must_use]
 pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
     let mut lints = Vec::new();
-    // A rule by itself comes after none.
+    // A single rule has no earlier rules to compare with.
     let several = configuration
         .rules
         .iter()
@@ -87,13 +87,13 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
         linting.answers();
         if let Some(id) = rule.id.as_deref().filter(|id| !id.is_empty()) {
             if let Some(first) = ids.get(id) {
-                let message = format!("rule {} has the ID `{id}` too", first + 1);
+                let message = format!("rule {} has the same ID `{id}`", first + 1);
                 linting.say(
                     Element::Id,
                     0,
                     "duplicate-id",
                     message,
-                    "give each rule its own",
+                    "give each rule its own ID",
                 );
             } else {
                 ids.insert(id, index);
@@ -109,11 +109,11 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
                 code: "rule-never-matches",
                 path: ElementPath::Rule(index),
                 message: format!(
-                    "this rule never answers: {} all that it allows, and the first rule that \
-                     matches is taken",
+                    "this rule never applies: {} everything that it allows, and the first rule that \
+                     matches applies",
                     allowed_by(&covering)
                 ),
-                hint: "remove it, or move it to the front".into(),
+                hint: "remove it, or make it the first rule".into(),
             });
         } else if let Some(rule) = rules.get(index)
             && let Some((earlier, method)) = rule.takes_turns_with(before)
@@ -122,9 +122,9 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
                 code: "rules-answer-in-turn",
                 path: ElementPath::Rule(index),
                 message: format!(
-                    "this rule answers preflights for {method} with headers that rule {number} does \
-                     not allow, and rule {number} answers the {method} itself: the two answer \
-                     differently",
+                    "this rule applies to preflights for {method} with headers that rule {number} does \
+                     not allow, but rule {number} applies to the actual {method}: their responses \
+                     differ",
                     number = earlier + 1
                 ),
                 hint: format!(
@@ -137,7 +137,7 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
     lints
 }
 
-/// One rule while it is looked at.
+/// Collects the lints of one rule.
 struct Linting<'a> {
     index: usize,
     rule: &'a CorsRule,
@@ -171,7 +171,7 @@ impl Linting<'_> {
         for (index, origin) in origins.iter().enumerate() {
             let found = written_wrongly(origin)
                 .or_else(|| wide(origin))
-                // The lone `*` takes the credentials from all of its rule.
+                // With the lone `*`, the whole rule excludes credentials.
                 .or_else(|| any.is_none().then(|| trusting(origin)).flatten());
             if let Some((code, message, hint)) = found {
                 self.say(Element::AllowedOrigin, index, code, message, hint);
@@ -179,9 +179,9 @@ impl Linting<'_> {
         }
         let Some(any) = any else { return };
         if origins.iter().any(|origin| origin != "*") {
-            let message = "the whole rule answers `*`, without credentials: the other origins \
-                           beside it change nothing";
-            let hint = "give the origins that need credentials a rule of their own before this one";
+            let message = "the whole rule answers with `*`, without credentials: the other origins \
+                           have no effect";
+            let hint = "give the origins that need credentials their own rule before this one";
             let code = "any-origin-beside-others";
             self.say(Element::AllowedOrigin, any, code, message, hint);
         }
@@ -194,8 +194,8 @@ impl Linting<'_> {
             .map(String::as_str)
             .collect();
         if !writes.is_empty() {
-            let message = format!("pages of every site may use {}", writes.join(", "));
-            let hint = "name the origins that may write; leave `*` to GET and HEAD";
+            let message = format!("pages of every site can use {}", writes.join(", "));
+            let hint = "list the origins that may write; use `*` only for GET and HEAD";
             self.say(
                 Element::AllowedOrigin,
                 any,
@@ -206,7 +206,7 @@ impl Linting<'_> {
         }
     }
 
-    /// Headers that no script sends, and uploads whose headers are not allowed.
+    /// Headers that no script sends, and uploads without allowed headers.
     fn headers(&mut self) {
         for (index, name) in self.rule.allowed_headers.iter().enumerate() {
             let lower = name.to_ascii_lowercase();
@@ -217,7 +217,7 @@ impl Linting<'_> {
                 || lower == "access-control-max-age";
             if methods.contains(&&*lower) {
                 let message =
-                    format!("`{name}` is a method, and AllowedHeader lists header fields");
+                    format!("`{name}` is a method, but AllowedHeader lists header fields");
                 let hint = format!(
                     "remove it, or write <AllowedMethod>{}</AllowedMethod>",
                     lower.to_ascii_uppercase()
@@ -230,14 +230,14 @@ impl Linting<'_> {
                     hint,
                 );
             } else if is_response {
-                let message = format!("`{name}` is a field of responses: no script has to send it");
-                let hint = "remove it; AllowedHeader lists what scripts send";
+                let message = format!("`{name}` is a response field, which scripts do not send");
+                let hint = "remove it; AllowedHeader lists the fields that scripts send";
                 let code = "header-of-responses";
                 self.say(Element::AllowedHeader, index, code, message, hint);
             }
         }
         if let Some(index) = self.rule.id.iter().position(|id| id.contains(is_invisible)) {
-            let message = "the ID has an invisible character";
+            let message = "the ID contains an invisible character";
             let code = "id-invisible-character";
             self.say(Element::Id, index, code, message, "remove it");
         }
@@ -245,24 +245,24 @@ impl Linting<'_> {
         if self.rule.allowed_headers.is_empty()
             && let Some(index) = methods.position(|method| method == "PUT")
         {
-            let message = "no AllowedHeader: a browser asks for Content-Type before it uploads a file \
-                           that has a type, and is refused";
-            let hint = "add <AllowedHeader>content-type</AllowedHeader>, and x-amz-* for an SDK";
+            let message = "no AllowedHeader: browsers ask for Content-Type before they upload a file \
+                           with a type, and are refused";
+            let hint = "add <AllowedHeader>content-type</AllowedHeader>, and x-amz-* for SDKs";
             let code = "upload-without-headers";
             self.say(Element::AllowedMethod, index, code, message, hint);
         }
     }
 
     fn answers(&mut self) {
-        // The parts of an upload are PUT; a rule for POST alone is for forms.
+        // Parts of an upload use PUT; a rule only for POST is for forms.
         let mut methods = self.rule.allowed_methods.iter();
         let upload = methods.position(|method| method == "PUT");
         let mut exposed = self.rule.expose_headers.iter();
         if let Some(index) = upload
             && !exposed.any(|name| name.eq_ignore_ascii_case("etag"))
         {
-            let message = "ETag is not exposed: scripts that upload in parts cannot read it, and \
-                           the upload fails at its end";
+            let message = "ETag is not exposed: scripts that upload in parts cannot read it, so that \
+                           completing the upload fails";
             let hint = "add <ExposeHeader>ETag</ExposeHeader>";
             self.say(
                 Element::AllowedMethod,
@@ -277,20 +277,22 @@ impl Linting<'_> {
         {
             let browsers = if seconds > FIREFOX_MAX_AGE {
                 format!(
-                    "Chromium keeps an answer for {CHROMIUM_MAX_AGE} seconds at most, Firefox \
-                     for {FIREFOX_MAX_AGE}"
+                    "Chromium caches preflight responses for at most {CHROMIUM_MAX_AGE} seconds, Firefox \
+                     for at most {FIREFOX_MAX_AGE}"
                 )
             } else {
-                format!("Chromium keeps an answer for {CHROMIUM_MAX_AGE} seconds at most")
+                format!(
+                    "Chromium caches preflight responses for at most {CHROMIUM_MAX_AGE} seconds"
+                )
             };
             let code = "max-age-above-browsers";
-            let hint = format!("{CHROMIUM_MAX_AGE} is the most that every browser honours");
+            let hint = format!("use at most {CHROMIUM_MAX_AGE}, which every browser honours");
             self.say(Element::MaxAgeSeconds, 0, code, browsers, hint);
         }
     }
 }
 
-/// A rule's patterns, to compare rules by.
+/// A rule's compiled patterns, to compare rules.
 struct Compiled<'a> {
     rule: &'a CorsRule,
     origins: Vec<Wildcard>,
@@ -316,8 +318,8 @@ impl<'a> Compiled<'a> {
         }
     }
 
-    /// The earlier rules that together leave this one nothing: for each of its origins and
-    /// methods, one of them allows both, with all of its headers.
+    /// The earlier rules that together cover this one: for each of its origins and methods, one of
+    /// them allows both, with all of its headers.
     fn covered_by(&self, earlier: &[Self]) -> Option<Vec<usize>> {
         if self.origins.is_empty() {
             return None;
@@ -348,11 +350,11 @@ impl<'a> Compiled<'a> {
 }
 
 impl Compiled<'_> {
-    /// The earlier rule that answers a request itself where this one answers its preflight, and
-    /// says something else; with the method.
+    /// The earlier rule that applies to an actual request whose preflight this rule answers, if its
+    /// response differs; with the method.
     ///
-    /// A preflight asks for headers, the request itself does not: it goes to the first rule with
-    /// its origin and method.
+    /// A preflight names headers; the actual request does not, so the first rule with its origin
+    /// and method applies.
     fn takes_turns_with(&self, earlier: &[Self]) -> Option<(usize, &str)> {
         let any = |rule: &CorsRule| rule.allowed_origins.iter().any(|origin| origin == "*");
         let exposed = |rule: &CorsRule| {
@@ -377,7 +379,7 @@ impl Compiled<'_> {
     }
 }
 
-/// `rule 1 allows`, with rules as people count them.
+/// `rule 1 allows`, counting rules from 1.
 fn allowed_by(rules: &[usize]) -> String {
     let numbers: Vec<String> = rules.iter().map(|index| (index + 1).to_string()).collect();
     match numbers.as_slice() {
@@ -410,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lint_fires_on_its_example_alone() {
+    fn each_lint_fires_only_on_its_example() {
         let get = "<AllowedMethod>GET</AllowedMethod>";
         let put = "<AllowedMethod>PUT</AllowedMethod>";
         let app = "<AllowedOrigin>https://app.example</AllowedOrigin>";
@@ -568,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_left_alone() {
+    fn correct_rules_cause_no_lints() {
         let clean = [
             origin("*"),
             origin("https://app.example"),
@@ -586,10 +588,10 @@ mod tests {
             origin("http://127.0.0.1:5173"),
             origin("capacitor://localhost"),
             origin("https://a.example") + &origin("https://b.example"),
-            // Not the same methods, and the wider rule is the later one.
+            // Not the same methods, and the wider rule comes later.
             origin("https://a.example") + &origin("https://*.example").replace("GET", "HEAD"),
             origin("https://a.example") + &origin("*"),
-            // The first rule takes no headers, so the second has something to do.
+            // The first rule allows no headers, so the second has an effect.
             origin("https://a.example")
                 + &origin("https://a.example")
                     .replace("</CORSRule>", "<AllowedHeader>a</AllowedHeader></CORSRule>"),
@@ -598,7 +600,7 @@ mod tests {
                  <AllowedMethod>PUT</AllowedMethod><AllowedHeader>*</AllowedHeader>\
                  <ExposeHeader>ETag</ExposeHeader><MaxAgeSeconds>7200</MaxAgeSeconds>",
             ),
-            // A form sends no header that it would have to ask for, and reads no ETag.
+            // A form sends no headers that need a preflight, and reads no ETag.
             rule(
                 "<AllowedOrigin>https://a.example</AllowedOrigin>\
                  <AllowedMethod>POST</AllowedMethod>",
@@ -610,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lint_names_its_place_and_what_to_write() {
+    fn each_lint_has_a_place_and_a_hint() {
         let found = lints(&(origin("https://a.example") + &origin("B.example:443/x")));
         let expected = ElementPath::Value {
             rule: 1,

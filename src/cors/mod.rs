@@ -1,7 +1,7 @@
 //! The S3 CORS engine: a bucket's CORS configuration in, a decision out.
 //!
-//! Pure: it reads no clock, file or socket, and knows nothing of routes or upstreams. It may use
-//! `http`, `quick-xml` and `strsim`; nothing else in this crate.
+//! Pure: it reads no clock, file or socket, and does not depend on routes or upstreams. It may use
+//! `http`, `quick-xml` and `strsim`, and nothing else in this crate.
 //!
 //! ```
 //! use http::{HeaderMap, Method, header};
@@ -15,9 +15,9 @@
 //!   </CORSRule>
 //! </CORSConfiguration>"#;
 //! let checked = check_document(document, Options::default());
-//! let policy = checked.policy.expect("S3 takes this document");
+//! let policy = checked.policy.expect("S3 accepts this document");
 //!
-//! // A script's GET: forwarded, and the response marked.
+//! // A script's GET is forwarded, and its response gets CORS fields.
 //! let mut request = HeaderMap::new();
 //! request.insert(header::ORIGIN, "https://app.example.com".parse()?);
 //! let decision = policy.decide(&Method::GET, &request);
@@ -27,7 +27,7 @@
 //! assert_eq!(response[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.com");
 //! assert_eq!(response[header::ACCESS_CONTROL_EXPOSE_HEADERS], "ETag");
 //!
-//! // A preflight for more than the rule allows: refused, as S3 refuses it.
+//! // A preflight for more than the rule allows is refused, like S3 does.
 //! request.insert(header::ACCESS_CONTROL_REQUEST_METHOD, "PUT".parse()?);
 //! let decision = policy.decide(&Method::OPTIONS, &request);
 //! let denial = decision.denial().expect("no rule allows PUT");

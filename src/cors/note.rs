@@ -1,4 +1,4 @@
-//! What is worth knowing about a decision besides.
+//! Further remarks about a decision.
 
 use std::fmt;
 
@@ -13,27 +13,27 @@ use super::policy::Policy;
 use super::request::Kind;
 use super::rule::Rule;
 
-/// Something worth knowing about a decision.
+/// A remark about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Note {
-    /// The answer is `*`.
+    /// The response allows any origin with `*`.
     NoCredentials,
     /// The origin is `null`.
     NullOrigin,
     /// A page over plain HTTP gets credentials.
     PlainHttp,
-    /// Uploads, but no `ETag` to read.
+    /// Allows uploads, but does not expose `ETag`.
     ETagNotExposed,
     /// No `MaxAgeSeconds`.
     NoMaxAge,
-    /// The origin is written otherwise than browsers do.
+    /// The origin is not in the form that browsers send.
     OriginNotAsSent,
-    /// `Access-Control-Request-Method` on an actual request.
+    /// An actual request has `Access-Control-Request-Method`.
     JudgedByRequestMethod,
-    /// `OPTIONS`, but no preflight.
+    /// `OPTIONS`, but not a preflight.
     NoPreflight,
-    /// The request goes on to the upstream although it is refused.
+    /// The request is forwarded to the upstream although it is refused.
     ForwardedAllTheSame,
 }
 
@@ -59,35 +59,35 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoCredentials => {
-                "the answer is `*`: a browser keeps it from scripts that asked with credentials \
+                "the response allows any origin with `*`: browsers hide it from scripts that use credentials \
                  (cookies, HTTP authentication)"
             }
             Self::NullOrigin => {
-                "`null` is the origin of sandboxed frames, data: and file: URLs: any site can \
-                 make such a page"
+                "`null` is the origin of sandboxed frames and of data: and file: URLs: any site can \
+                 create such a page"
             }
             Self::PlainHttp => {
-                "the origin is plain HTTP: whoever controls the network can speak for it, with \
+                "the origin uses plain HTTP: anyone who controls the network can act as it, with \
                  credentials"
             }
             Self::ETagNotExposed => {
                 "ETag is not in ExposeHeader: scripts that upload in parts cannot read it"
             }
             Self::NoMaxAge => {
-                "the rule has no MaxAgeSeconds: a browser forgets this answer after 5 seconds"
+                "the rule has no MaxAgeSeconds: browsers cache this response for only 5 seconds"
             }
             Self::OriginNotAsSent => {
-                "no browser sends an origin like this: scheme, host and port in lower case, with \
-                 nothing behind them"
+                "browsers do not send an origin like this: they send scheme, host and port in lower case, \
+                 and nothing after them"
             }
             Self::JudgedByRequestMethod => {
-                "the request carries Access-Control-Request-Method, so S3 judges it by that method"
+                "the request has Access-Control-Request-Method, so S3 checks that method"
             }
             Self::NoPreflight => {
-                "OPTIONS without Access-Control-Request-Method is no preflight: it is forwarded"
+                "OPTIONS without Access-Control-Request-Method is not a preflight: it is forwarded"
             }
             Self::ForwardedAllTheSame => {
-                "the request itself is forwarded all the same; only the script does not see the \
+                "the request is still forwarded; only the script cannot read the \
                  response"
             }
         })
@@ -95,7 +95,7 @@ impl fmt::Display for Note {
 }
 
 impl Policy {
-    /// What is worth knowing about the `outcome` of a request.
+    /// The remarks about the `outcome` of a request.
     pub(super) fn notes(
         &self,
         kind: Option<Kind>,
@@ -122,7 +122,7 @@ impl Policy {
         let matched = match outcome {
             Outcome::NotCors => return notes,
             Outcome::Refused(_) => {
-                // What the advice puts right need not be said twice.
+                // The advice already covers it.
                 if is_odd && as_sent.is_none() {
                     notes.push(Note::OriginNotAsSent);
                 }

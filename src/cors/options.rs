@@ -1,23 +1,24 @@
-//! What a route says of its policies, beside the document.
+//! A route's settings for its policies.
 
 use http::Method;
 
-/// Where S3's own behaviour is a trap for whoever stands behind a cache or is no bucket.
+/// How to handle S3 behaviours that cause problems with caches, or with hosts that are not buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Semantics {
-    /// `Vary: Origin` on every response, so that no cache keeps one without CORS fields for a
-    /// page that needs them; `OPTIONS` that is no preflight is forwarded.
+    /// `Vary: Origin` on every response, so that no cache serves a response without CORS fields to
+    /// a page that needs them; `OPTIONS` requests that are not preflights are forwarded.
     #[default]
     Safe,
-    /// As Amazon S3: no `Vary` where no rule matched, and every `OPTIONS` is a preflight.
+    /// Like Amazon S3: no `Vary` without a matching rule, and every `OPTIONS` counts as a
+    /// preflight.
     S3Exact,
 }
 
 /// What a policy is compiled with, besides the document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Options {
-    /// Safe, or exactly as S3.
+    /// Safe, or exactly like S3.
     pub semantics: Semantics,
     /// Methods beyond [`S3_METHODS`](super::S3_METHODS) that rules may allow, for upstreams that are not S3.
     pub extra_methods: Vec<Method>,

@@ -1,5 +1,5 @@
-//! How an origin differs from the pattern that was probably meant for it: what a person sees at
-//! a glance and a comparison of strings does not say.
+//! How an origin differs from the pattern that was probably meant for it, in terms that a person
+//! would use.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::origin_repair::{as_sent, repaired};
 use super::pattern::Wildcard;
 use super::spelling::distance;
 
-/// One way in which a pattern misses an origin.
+/// A reason why a pattern does not match an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum OriginDifference {
@@ -15,49 +15,49 @@ pub enum OriginDifference {
     WhiteSpace,
     /// The pattern ends with a slash or a path; an origin never does.
     Path,
-    /// The pattern has capitals; browsers send origins in lower case.
+    /// The pattern has upper-case letters; browsers send origins in lower case.
     Case,
-    /// The pattern names its scheme's own port; browsers leave that out.
+    /// The pattern has the scheme's default port, which browsers omit.
     DefaultPort,
-    /// The pattern has no scheme; a browser's origin begins with one.
+    /// The pattern has no scheme; origins always begin with one.
     NoScheme,
-    /// The pattern is written in another way in which no browser writes an origin: with quotation
-    /// marks, as a regular expression, with characters that nobody sees.
+    /// The pattern is in another form that no browser sends: with quotation marks, as a regular
+    /// expression, or with invisible characters.
     Form,
     /// The schemes differ.
     Scheme,
     /// The ports differ, or only one has a port.
     Port,
-    /// One says `localhost`, the other gives its address.
+    /// One has `localhost`, the other its address.
     Loopback,
     /// One begins with `www.`, the other does not.
     Www,
-    /// The pattern asks for a sub-domain of the origin's host.
+    /// The pattern requires a subdomain of the origin's host.
     Apex,
-    /// The origin's host is a sub-domain of the pattern's.
+    /// The origin's host is a subdomain of the pattern's.
     SubDomain,
     /// The hosts differ by a letter or two.
     Spelling,
-    /// The hosts differ, but lie in the same domain.
+    /// The hosts differ, but belong to the same domain.
     SameDomain,
-    /// The hosts differ altogether.
+    /// The hosts have nothing in common.
     Host,
 }
 
 impl OriginDifference {
-    /// Whether the pattern is written so that no browser's origin can match it.
+    /// Whether the pattern cannot match any browser's origin in this form.
     #[must_use]
     pub fn is_slip(self) -> bool {
         self < Self::Scheme
     }
 
-    /// Whether the pattern was in all likelihood meant for the site that the origin belongs to.
+    /// Whether the pattern was most probably meant for the origin's site.
     #[must_use]
     pub fn is_close(self) -> bool {
         self < Self::Spelling
     }
 
-    /// How far apart this sets the two.
+    /// The weight of this difference.
     fn cost(self) -> usize {
         match self {
             Self::WhiteSpace
@@ -80,38 +80,40 @@ impl OriginDifference {
 impl fmt::Display for OriginDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::WhiteSpace => "the rule's has white space around it",
-            Self::Path => "the rule's ends with a slash or a path, which no origin does",
-            Self::Case => "the rule's has capitals, which no browser sends",
-            Self::DefaultPort => "the rule's names the scheme's own port, which no browser sends",
-            Self::NoScheme => "the rule's has no scheme",
-            Self::Form => "the rule's is not written as browsers write origins",
+            Self::WhiteSpace => "the rule's origin has white space around it",
+            Self::Path => "the rule's origin ends with a slash or a path, which no origin has",
+            Self::Case => "the rule's origin has upper-case letters, which browsers do not send",
+            Self::DefaultPort => {
+                "the rule's origin has the scheme's default port, which browsers omit"
+            }
+            Self::NoScheme => "the rule's origin has no scheme",
+            Self::Form => "the rule's origin is not in the form that browsers send",
             Self::Scheme => "the schemes differ",
             Self::Port => "the ports differ",
-            Self::Loopback => "`localhost` and its address are two origins",
+            Self::Loopback => "`localhost` and its address are different origins",
             Self::Www => "one begins with `www.`, the other does not",
-            Self::Apex => "the rule's asks for a sub-domain",
-            Self::SubDomain => "the request's is a sub-domain",
-            Self::Spelling => "the hosts are spelt differently",
-            Self::SameDomain => "the hosts differ, though in one domain",
+            Self::Apex => "the rule requires a subdomain",
+            Self::SubDomain => "the request's origin is a subdomain",
+            Self::Spelling => "the hosts are spelled differently",
+            Self::SameDomain => "the hosts differ, but belong to the same domain",
             Self::Host => "the hosts differ",
         })
     }
 }
 
-/// The pattern of a rule that comes closest to an origin, and how it misses it.
+/// The pattern of a rule closest to an origin, and why it does not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosestOrigin {
-    /// Which of the rule's origins, counted from 0.
+    /// The index among the rule's origins, from 0.
     pub index: usize,
     /// The pattern.
     pub pattern: String,
-    /// How it misses the origin.
+    /// The differences.
     pub differences: Vec<OriginDifference>,
 }
 
 impl ClosestOrigin {
-    /// The closest of a rule's origins, none of which matches `origin`.
+    /// The closest of a rule's origins, if none of them matches `origin`.
     pub(super) fn among(patterns: &[String], origin: &str) -> Option<Self> {
         patterns
             .iter()
@@ -124,11 +126,11 @@ impl ClosestOrigin {
             .min_by_key(|closest| closest.cost(origin))
     }
 
-    /// How far apart the two are; what is close is below that of any other host.
+    /// The distance between the two. Close ones have a smaller distance than unrelated hosts.
     pub(super) fn cost(&self, origin: &str) -> usize {
         let differences = self.differences.iter().map(|difference| difference.cost());
         let sum: usize = differences.sum();
-        // Among strangers, spelling decides.
+        // Between unrelated hosts, spelling decides.
         if sum >= OriginDifference::SameDomain.cost() {
             sum * 1000 + distance(&self.pattern, origin)
         } else {
@@ -136,7 +138,7 @@ impl ClosestOrigin {
         }
     }
 
-    /// Whether the pattern was in all likelihood meant for the origin's site.
+    /// Whether the pattern was most probably meant for the origin's site.
     #[must_use]
     pub fn is_close(&self) -> bool {
         self.differences
@@ -144,7 +146,7 @@ impl ClosestOrigin {
             .all(|difference| difference.is_close())
     }
 
-    /// The pattern as it should have been written, where it is only written wrongly.
+    /// The corrected pattern, if only its form is wrong.
     #[must_use]
     pub fn mended(&self, origin: &str) -> Option<String> {
         let written_wrongly = self
@@ -159,12 +161,12 @@ impl ClosestOrigin {
     }
 }
 
-/// An origin as a browser would send it, where `origin` is written otherwise.
+/// The origin in the form that browsers send, if `origin` is in another form.
 pub(crate) fn as_browsers_write(origin: &str) -> Option<String> {
     as_sent(origin).filter(|written| !written.contains('*'))
 }
 
-/// A pattern without what keeps it from matching any browser's origin, and what that was.
+/// Corrects a pattern that cannot match any browser's origin; also returns what was wrong.
 pub(super) fn mended(pattern: &str) -> (String, Vec<OriginDifference>) {
     let local = ["localhost", "127."]
         .iter()
@@ -173,7 +175,7 @@ pub(super) fn mended(pattern: &str) -> (String, Vec<OriginDifference>) {
     (text, slips)
 }
 
-/// How `pattern` misses `origin`.
+/// The differences between `pattern` and `origin`.
 fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
     let Mended { text, mut slips } = Mended::of(pattern, origin);
     if matches(&text, origin) {
@@ -194,12 +196,12 @@ fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
         slips.push(OriginDifference::Port);
     }
     match host_difference(rule.host, request.host) {
-        // Between strangers, the rest does not matter.
+        // Between unrelated hosts, other differences do not matter.
         Some(OriginDifference::Host) => return vec![OriginDifference::Host],
         difference => slips.extend(difference),
     }
     if slips.is_empty() {
-        // Some split between the parts that is none of theirs.
+        // No split between scheme, host and port explains the difference.
         slips.push(OriginDifference::Host);
     }
     slips
@@ -251,7 +253,7 @@ fn matches(pattern: &str, value: &str) -> bool {
     Wildcard::parse(pattern).is_ok_and(|pattern| pattern.matches(value.as_bytes()))
 }
 
-/// A pattern without the slips that keep it from matching any browser's origin.
+/// A pattern, corrected so that it can match a browser's origin.
 struct Mended {
     text: String,
     slips: Vec<OriginDifference>,
@@ -335,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_person_sees_is_said() {
+    fn differences_are_described_in_a_persons_terms() {
         let cases: &[(&str, &str, &[OriginDifference])] = &[
             ("https://a.example/", "https://a.example", &[Path]),
             ("https://a.example/app?b", "https://a.example", &[Path]),
@@ -388,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_picks_the_same_pattern() {
+    fn the_closest_pattern_is_the_one_a_person_would_pick() {
         let cases: &[(&[&str], &str, usize)] = &[
             (
                 &["https://b.example", "http://a.example"],
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_written_wrongly_is_mended() {
+    fn only_malformed_patterns_are_corrected() {
         let mended = |pattern: &str, origin: &str| {
             ClosestOrigin::among(&[pattern.into()], origin)
                 .unwrap()
@@ -444,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_write_a_scheme_and_neither_path_nor_capitals_nor_the_schemes_own_port() {
+    fn browsers_send_a_scheme_but_no_path_capitals_or_default_port() {
         for (origin, expected) in [
             ("a.example", Some("https://a.example")),
             ("//a.example/", Some("https://a.example")),

@@ -9,28 +9,28 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// A lint's code, message and hint.
 pub(super) type Found = (&'static str, String, String);
 
-/// The hint where it is not known which origin was meant.
-pub(super) const AS_BROWSERS_DO: &str = "write it as a browser does: `https://app.example.com`, or \
-                                         `https://*.example.com` for all sub-domains";
+/// The hint if it is unknown which origin was meant.
+pub(super) const AS_BROWSERS_DO: &str = "use the form that browsers send: `https://app.example.com`, or \
+                                         `https://*.example.com` for all subdomains";
 
 /// The parts of an origin, or of a pattern of origins.
 #[derive(Clone, Copy)]
 pub(super) struct OriginParts<'o> {
-    /// What stands before `://`.
+    /// The text before `://`.
     pub(super) scheme: Option<&'o str>,
     pub(super) host: &'o str,
-    /// What follows the host's colon.
+    /// The text after the host's colon.
     pub(super) port: Option<&'o str>,
 }
 
 impl<'o> OriginParts<'o> {
-    /// `origin` has no path.
+    /// Splits `origin`, which has no path.
     pub(super) fn of(origin: &'o str) -> Self {
         let (scheme, authority) = match origin.split_once("://") {
             Some((scheme, authority)) => (Some(scheme), authority),
             None => (None, origin),
         };
-        // The colons of an IPv6 address stand in brackets.
+        // The colons of an IPv6 address are in brackets.
         let after_address = authority.rfind(']').map_or(0, |at| at + 1);
         let colon = authority
             .get(after_address..)
@@ -43,9 +43,9 @@ impl<'o> OriginParts<'o> {
     }
 }
 
-/// Whether a browser could send an origin that `pattern` matches, and the pattern says which.
+/// Whether a browser could send an origin that `pattern` matches, and the pattern is in that form.
 ///
-/// It may have one `*`, which stands for whole parts or for a part of a label.
+/// It may contain one `*` for whole components or for a part of a label.
 pub(super) fn is_canonical(pattern: &str) -> bool {
     if matches!(pattern, "null" | "*") {
         return true;
@@ -73,7 +73,7 @@ fn is_host(host: &str) -> bool {
     }
     let labels = host.strip_suffix('.').unwrap_or(host);
     let last = labels.rsplit('.').next().unwrap_or_default();
-    // What ends in a number is an address to a browser.
+    // Browsers parse a host that ends in a number as an address.
     if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
         return host.parse::<Ipv4Addr>().is_ok();
     }
@@ -90,7 +90,7 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// A port as browsers write it: without leading zeros, and not the scheme's own.
+/// A port in the form that browsers send: without leading zeros, and not the scheme's default.
 fn is_port(scheme: &str, port: &str) -> bool {
     if port == "*" {
         return true;
@@ -100,8 +100,8 @@ fn is_port(scheme: &str, port: &str) -> bool {
     number.is_some_and(|number| number.to_string() == port) && !is_own
 }
 
-/// Whether requests to it never leave the machine: loopback addresses, and `localhost` with all
-/// below it ([Secure Contexts, «Is origin potentially trustworthy?»]).
+/// Whether requests to it never leave the machine: loopback addresses, `localhost` and its
+/// subdomains ([Secure Contexts, «Is origin potentially trustworthy?»]).
 ///
 /// [Secure Contexts, «Is origin potentially trustworthy?»]: https://w3c.github.io/webappsec-secure-contexts/#is-origin-trustworthy
 pub(super) fn is_local(origin: &str) -> bool {
@@ -114,14 +114,14 @@ pub(super) fn is_local(origin: &str) -> bool {
         || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether an origin, or some that a pattern matches, comes over the network without TLS.
+/// Whether the origin, or one that the pattern matches, uses the network without TLS.
 pub(super) fn is_plain_http(origin: &str) -> bool {
     (origin.starts_with("http://") || origin.starts_with("http*://")) && !is_local(origin)
 }
 
-/// Characters that nobody sees, or that change in which order others are shown: zero width,
-/// byte order mark, soft hyphen, and the controls of writing direction
-/// ([Unicode, `Default_Ignorable_Code_Point` and `Bidi_Control`]).
+/// Characters that are invisible, or that change the display order of others: zero width, byte
+/// order mark, soft hyphen, and the controls of writing direction ([Unicode,
+/// `Default_Ignorable_Code_Point` and `Bidi_Control`]).
 ///
 /// [Unicode, `Default_Ignorable_Code_Point` and `Bidi_Control`]: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
 pub(super) fn is_invisible(character: char) -> bool {
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_has_one_way_to_write_an_origin() {
+    fn browsers_send_origins_in_one_form() {
         for origin in [
             "https://app.example",
             "https://app.example:8443",

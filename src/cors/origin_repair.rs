@@ -1,7 +1,7 @@
-//! What an author most probably meant by an origin that no browser sends.
+//! Finds out what the author most probably meant by an origin that no browser sends.
 //!
-//! A repair is offered only where it is an origin as browsers write it, and where nothing is to be
-//! warned of in it either.
+//! A repair is offered only if the result is in the form that browsers send and causes no warning
+//! itself.
 
 use super::origin_form::{
     AS_BROWSERS_DO, OriginParts, is_canonical, is_invisible, is_local, is_plain_http,
@@ -10,19 +10,19 @@ use super::punycode::ascii_host;
 use super::spelling::distance;
 use super::wide_origin::is_wide;
 
-/// Quotation marks, as people and their word processors set them, and other brackets around a URL.
+/// Quotation marks, also typographic ones, and other brackets around a URL.
 pub(super) const QUOTES: [char; 9] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»'];
 
-/// What stands between the origins of a list.
+/// Separators between the origins of a list.
 pub(super) const SEPARATORS: [char; 5] = [',', ';', '|', '，', '、'];
 
-/// What to write instead of `origin`; `None`: it is right, or nobody can say, or that would be
-/// warned of, too.
+/// What to write instead of `origin`; `None`: it is correct, or the intention is unclear, or the
+/// result would also cause a warning.
 pub(super) fn repaired(origin: &str) -> Option<String> {
     as_sent(origin).filter(|right| !is_plain_http(right))
 }
 
-/// As a browser sends `origin`, where it is written otherwise.
+/// The form in which browsers send `origin`, if it is in another form.
 pub(super) fn as_sent(origin: &str) -> Option<String> {
     let visible: String = origin.chars().filter(|one| !is_invisible(*one)).collect();
     if listed(&visible).is_some() {
@@ -37,27 +37,27 @@ pub(super) fn as_sent(origin: &str) -> Option<String> {
         && is_canonical(&text)
         && scheme_meant(parts.scheme.unwrap_or_default()).is_none()
         && !is_wide(&text)
-        // The end of a sentence, perhaps.
+        // Perhaps the end of a sentence.
         && !parts.host.ends_with('.')
-        // Whether the scheme or the port is wrong, nobody can say.
+        // Either the scheme or the port is wrong; which one is unclear.
         && !matches!((parts.scheme, parts.port), (Some("https"), Some("80")) | (Some("http"), Some("443")))
-        // A scheme that is made up must not send credentials over plain HTTP.
+        // A guessed scheme must not send credentials over plain HTTP.
         && (is_site || is_local(&text) || !repair.needs_site)
         && (!repair.is_guess || parts.scheme == Some("https") || is_local(&text));
     is_good.then_some(text)
 }
 
-/// The hint that names the origin which was meant, where that is certain.
+/// The hint that names the intended origin, if it is certain.
 pub(super) fn right(origin: &str) -> Option<String> {
     repaired(origin).map(|right| format!("write `{right}`"))
 }
 
-/// As [`right`], or else how origins are written.
+/// Like [`right`], or else the form of origins.
 pub(super) fn right_or_how(origin: &str) -> String {
     right(origin).unwrap_or_else(|| AS_BROWSERS_DO.into())
 }
 
-/// The origins that a list in one element has; `None`: it is no list.
+/// The origins in a list; `None`: it is not a list.
 pub(super) fn listed(origin: &str) -> Option<Vec<&str>> {
     let is_between = |one: char| SEPARATORS.contains(&one) || one.is_whitespace();
     let parts: Vec<&str> = origin
@@ -74,12 +74,12 @@ pub(super) fn listed(origin: &str) -> Option<Vec<&str>> {
     (several || glued).then_some(parts)
 }
 
-/// An origin while it is repaired.
+/// An origin under repair.
 struct Repair {
     text: String,
-    /// Whether its scheme is made up.
+    /// Whether its scheme is a guess.
     is_guess: bool,
-    /// Whether it has to name a site: not every word behind `http:` is a host.
+    /// Whether it must name a site, because not every word after `http:` is a host.
     needs_site: bool,
 }
 
@@ -92,7 +92,7 @@ impl Repair {
                 || matches!(one, '<' | '>')
         };
         let mut text = origin.trim_matches(around).to_owned();
-        // As globs have it, any number of labels.
+        // Globs use `**` for any number of labels.
         text = text.replace("**.", "*.");
         let mut is_guess = false;
         if is_expression(&text) {
@@ -105,7 +105,7 @@ impl Repair {
         let host = ascii_host(authority)?.to_ascii_lowercase();
         let scheme = match scheme.map(str::to_ascii_lowercase) {
             Some(scheme) => match scheme_meant(&scheme) {
-                // `httpp` is as near to either, and on this machine either is used.
+                // `httpp` is as close to both schemes, and both are used on the local machine.
                 Some("https") if is_local(&host) && distance(&scheme, "http") <= 1 => return None,
                 Some(meant) => {
                     is_guess = true;
@@ -127,7 +127,7 @@ impl Repair {
     }
 }
 
-/// What stands before `://`, or before what somebody wrote for it, and what stands behind.
+/// The text before `://` or a misspelling of it, and the text after.
 fn split_scheme(text: &str) -> (Option<&str>, &str) {
     if let Some((scheme, rest)) = text.split_once("://") {
         return (Some(scheme), rest.trim_start_matches('/'));
@@ -144,7 +144,7 @@ fn split_scheme(text: &str) -> (Option<&str>, &str) {
     (None, text.trim_start_matches('/'))
 }
 
-/// What stands before a path, a query or a fragment; `None`: it may be another thing, as in
+/// The text before a path, a query or a fragment; `None`: it may mean something else, as in
 /// `app?.example.com`.
 fn authority(rest: &str) -> Option<&str> {
     let Some(end) = rest.find(['/', '?', '#']) else {
@@ -160,7 +160,7 @@ fn authority(rest: &str) -> Option<&str> {
     is_query.then_some(authority)
 }
 
-/// Without the scheme's own port, an empty one, and leading zeros.
+/// Removes the scheme's default port, an empty port, and leading zeros.
 fn with_canonical_port(origin: &str) -> String {
     let OriginParts { scheme, host, port } = OriginParts::of(origin);
     let scheme = scheme.unwrap_or_default();
@@ -170,7 +170,7 @@ fn with_canonical_port(origin: &str) -> String {
     let digits = port.trim_start_matches('0');
     match (scheme, digits) {
         ("https", "443") | ("http", "80") => format!("{scheme}://{host}"),
-        // Another origin follows it, with a scheme of its own.
+        // Another origin with its own scheme follows.
         (_, "") if host.ends_with("http") || host.ends_with("https") => origin.to_owned(),
         (_, "") if port.is_empty() => format!("{scheme}://{host}"),
         _ if port.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -180,7 +180,7 @@ fn with_canonical_port(origin: &str) -> String {
     }
 }
 
-/// Whether it is a regular expression: they have signs that neither a scheme nor a host has.
+/// Whether it is a regular expression, which has characters that neither a scheme nor a host has.
 pub(super) fn is_expression(origin: &str) -> bool {
     let signs = ['\\', '^', '$', '(', ')', '{', '}', '|', '+', '[', ']'];
     let (scheme, rest) = match origin.split_once("://") {
@@ -197,7 +197,7 @@ pub(super) fn is_expression(origin: &str) -> bool {
         && origin.starts_with('/')
         && !origin.starts_with("//")
         && origin.get(1..).is_some_and(|rest| rest.contains('/'));
-    // Schemes may have a plus.
+    // Schemes may contain a plus.
     scheme.contains(['?', '\\', '^', '(', '[', '|'])
         || host.contains(signs)
         || host.starts_with(".*")
@@ -210,11 +210,11 @@ fn is_address(address: &str) -> bool {
         .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
-/// What a regular expression's author wanted to match, as a pattern; `None`: one pattern cannot say
-/// it.
+/// The pattern that matches what a regular expression's author intended; `None`: one pattern cannot
+/// express it.
 fn without_expression(origin: &str) -> Option<String> {
     let mut text = origin.to_owned();
-    // JavaScript's literals, with their flags.
+    // JavaScript literals, with their flags.
     if let Some(inner) = text.strip_prefix('/').filter(|rest| !rest.starts_with('/'))
         && let Some((inner, flags)) = inner.rsplit_once('/')
         && flags.bytes().all(|flag| flag.is_ascii_lowercase())
@@ -231,7 +231,7 @@ fn without_expression(origin: &str) -> Option<String> {
         let address = text.trim_start_matches('^');
         if let Some(rest) = address.strip_prefix(scheme) {
             let host = rest.replace('\\', "");
-            // Over the network, plain HTTP is not suggested.
+            // Plain HTTP is not suggested for the network.
             let scheme = if is_local(&host) { "http*" } else { "https" };
             text = format!("{scheme}://{rest}");
         }
@@ -242,11 +242,11 @@ fn without_expression(origin: &str) -> Option<String> {
         .trim_start_matches('^')
         .trim_end_matches('$')
         .to_owned();
-    // `.*` before the whole is what a search without anchors would do anyway.
+    // A leading `.*` has no effect, because a search without anchors would do the same.
     (text.matches('*').count() <= 1).then_some(text)
 }
 
-/// With `*` for `.*`, `[^.]+`, `\w+` and their like.
+/// Replaces `.*`, `[^.]+`, `\w+` and similar expressions with `*`.
 fn with_stars(text: &str) -> String {
     let mut written = String::with_capacity(text.len());
     let mut rest = text;
@@ -256,7 +256,7 @@ fn with_stars(text: &str) -> String {
         match after {
             Some(after) => {
                 let tail = after.trim_start_matches(['+', '*', '?']);
-                // A dot by itself is the dot of a name.
+                // A lone dot is the dot of a name.
                 let is_dot = first == '.' && tail.len() == after.len();
                 written.push(if is_dot { '.' } else { '*' });
                 rest = tail;
@@ -270,7 +270,7 @@ fn with_stars(text: &str) -> String {
     written
 }
 
-/// The length of an expression for any of several characters, at the beginning of `text`.
+/// The length of an expression that matches any of several characters, at the beginning of `text`.
 fn any_of(text: &str) -> Option<usize> {
     if text.starts_with('.') {
         return Some(1);
@@ -286,7 +286,7 @@ fn any_of(text: &str) -> Option<usize> {
     Some(end + 2)
 }
 
-/// The scheme that was meant by one that differs from it by a slip of the pen.
+/// The scheme that was meant by a misspelled one.
 pub(super) fn scheme_meant(written: &str) -> Option<&'static str> {
     let written = written.to_ascii_lowercase();
     if written.contains('*') || written.is_empty() || ["https", "http"].contains(&&*written) {
@@ -302,7 +302,7 @@ pub(super) fn scheme_meant(written: &str) -> Option<&'static str> {
     };
     let near = |scheme: &&str| {
         let apart = distance(&written, scheme);
-        // Two letters that changed places are two apart.
+        // Two swapped letters have a distance of two.
         apart == 1 || (apart == 2 && letters(&written) == letters(scheme))
     };
     ["https", "http"].into_iter().find(near)

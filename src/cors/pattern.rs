@@ -1,4 +1,4 @@
-//! Text with at most one `*`: how S3 writes allowed origins and allowed headers.
+//! Text with at most one `*`: S3's format for allowed origins and allowed headers.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wildcard {
     text: Box<str>,
-    /// Where what follows the `*` begins; `None`: there is no `*`.
+    /// Where the suffix after the `*` begins; `None`: there is no `*`.
     suffix: Option<NonZeroUsize>,
 }
 
@@ -25,11 +25,11 @@ impl fmt::Display for TooManyWildcards {
 }
 
 impl Wildcard {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     ///
-    /// [`TooManyWildcards`] where `text` has two `*` or more.
+    /// [`TooManyWildcards`] if `text` has more than one `*`.
     pub fn parse(text: &str) -> Result<Self, TooManyWildcards> {
         Self::check(text)?;
         let suffix = text.find('*').and_then(|star| NonZeroUsize::new(star + 1));
@@ -37,7 +37,7 @@ impl Wildcard {
         Ok(Self { text, suffix })
     }
 
-    /// Whether `text` is a pattern.
+    /// Whether `text` is a valid pattern.
     pub(super) fn check(text: &str) -> Result<(), TooManyWildcards> {
         let stars = text.bytes().filter(|byte| *byte == b'*').take(2).count();
         if stars > 1 {
@@ -46,13 +46,13 @@ impl Wildcard {
         Ok(())
     }
 
-    /// As it was written.
+    /// The original text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What stands before the `*` and behind it; where there is none, the whole.
+    /// The text before and after the `*`; without one, the whole text.
     fn ends(&self) -> (&[u8], Option<&[u8]>) {
         let text = self.text.as_bytes();
         let Some(suffix) = self.suffix else {
@@ -63,7 +63,7 @@ impl Wildcard {
         (prefix, Some(suffix))
     }
 
-    /// Whether the pattern is `*` alone.
+    /// Whether the pattern is a lone `*`.
     #[must_use]
     pub fn is_any(&self) -> bool {
         &*self.text == "*"
@@ -74,8 +74,8 @@ impl Wildcard {
     pub fn matches(&self, value: &[u8]) -> bool {
         match self.ends() {
             (whole, None) => value == whole,
-            // What the prefix takes is not there for the suffix: the ends never overlap. Origins
-            // differ at their ends sooner than at their beginnings.
+            // The prefix and the suffix must not overlap. The suffix is checked first, because
+            // origins usually differ at the end.
             (prefix, Some(suffix)) => {
                 value.len() >= prefix.len() + suffix.len()
                     && value.ends_with(suffix)
@@ -84,7 +84,7 @@ impl Wildcard {
         }
     }
 
-    /// As [`matches`](Self::matches), but the letters A to Z match either case.
+    /// Like [`matches`](Self::matches), but ignores the case of A to Z.
     #[must_use]
     pub fn matches_ignore_ascii_case(&self, value: &[u8]) -> bool {
         match self.ends() {
@@ -103,20 +103,20 @@ impl Wildcard {
         }
     }
 
-    /// Whether everything that `other` matches, this matches too.
+    /// Whether this matches everything that `other` matches.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self.ends(), other.ends()) {
             (_, (whole, None)) => self.matches(whole),
             ((_, None), (_, Some(_))) => false,
-            // Whatever stands for the other's `*`, only its ends are certain.
+            // Only the ends of the other pattern are certain, whatever its `*` matches.
             ((prefix, Some(suffix)), (other_prefix, Some(other_suffix))) => {
                 other_prefix.starts_with(prefix) && other_suffix.ends_with(suffix)
             }
         }
     }
 
-    /// Whether there is anything that both match.
+    /// Whether any text matches both.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let agree = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
@@ -143,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_star_may_match_nothing_but_its_ends_never_overlap() {
+    fn a_star_may_match_nothing_but_prefix_and_suffix_never_overlap() {
         let cases = [
             ("start*end", "startend", true), // ceph/s3-tests, test_cors_origin_response
             ("start*end", "start1end", true),
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(Wildcard::parse("**"), Err(TooManyWildcards));
     }
 
-    /// The obvious matcher: some split of `value` puts the pattern's ends at its ends.
+    /// The obvious matcher: tries every split of `value` into prefix and suffix.
     fn matches_by_trying_every_split(pattern: &str, value: &str) -> bool {
         match pattern.split_once('*') {
             None => pattern == value,
@@ -193,7 +193,7 @@ mod tests {
         }
 
         #[test]
-        fn ignoring_case_is_matching_in_lower_case(
+        fn ignoring_case_equals_matching_in_lower_case(
             pattern in "[aAbB]{0,3}\\*?[aAbB]{0,3}", value in "[aAbB]{0,8}",
         ) {
             let lower = Wildcard::parse(&pattern.to_lowercase()).unwrap();
@@ -203,9 +203,10 @@ mod tests {
             );
         }
 
-        /// Words of up to five letters, one of which no pattern has, decide for short patterns.
+        /// Words of up to five letters, one of which occurs in no pattern, are enough for short
+        /// patterns.
         #[test]
-        fn covering_and_overlapping_are_about_all_words(
+        fn covering_and_overlapping_agree_with_matching_all_words(
             one in "[ab]{0,2}\\*?[ab]{0,2}", other in "[ab]{0,2}\\*?[ab]{0,2}",
         ) {
             let (one, other) = (Wildcard::parse(&one).unwrap(), Wildcard::parse(&other).unwrap());
@@ -230,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn display_writes_what_parse_read(pattern in "[a-c]{0,3}\\*?[a-c]{0,3}") {
+        fn display_writes_the_parsed_text(pattern in "[a-c]{0,3}\\*?[a-c]{0,3}") {
             prop_assert_eq!(Wildcard::parse(&pattern).unwrap().to_string(), pattern);
         }
     }

@@ -15,29 +15,29 @@ use super::unmatched::UnmatchedFields;
 use super::validation;
 use super::validation::{InvalidConfiguration, is_known_method};
 
-/// A CORS configuration that S3 would accept, compiled: it answers for a bucket.
+/// A valid CORS configuration, compiled: decides about requests to a bucket.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `None`: the bucket has no CORS configuration.
     rules: Option<Box<[Rule]>>,
-    /// The fields beyond CORS of responses that no rule matched.
+    /// The fields beyond CORS for responses without a matching rule.
     pub(super) unmatched: Option<Box<UnmatchedFields>>,
     options: Options,
 }
 
-/// What a request asks of a policy.
+/// What a request asks a policy.
 #[derive(Debug)]
 pub(super) enum Asked<'r> {
-    /// Nothing: it is no CORS request.
+    /// Nothing: it is not a CORS request.
     NotCors,
-    /// Nothing that a rule could answer, for this cause.
+    /// Nothing that a rule could decide; with the cause.
     Nothing(Kind, Cause),
-    /// The rules; the origin is the field that the request borrows its origin from.
+    /// To be decided by the rules; with the field that holds the request's origin.
     Rules(&'r HeaderValue, CorsRequest<'r>),
 }
 
 impl Policy {
-    /// Checks a configuration as S3 does and compiles it.
+    /// Checks a configuration with S3's rules and compiles it.
     ///
     /// # Errors
     ///
@@ -49,11 +49,12 @@ impl Policy {
         Self::compile_sharing(configuration, options, &mut Grants::default())
     }
 
-    /// As [`compile`](Self::compile); what `grants` has of other policies is shared with them.
+    /// Like [`compile`](Self::compile); rules share their equal parts with other policies through
+    /// `grants`.
     ///
     /// # Errors
     ///
-    /// As [`compile`](Self::compile).
+    /// Like [`compile`](Self::compile).
     pub(crate) fn compile_sharing(
         configuration: &CorsConfiguration,
         options: Options,
@@ -77,7 +78,7 @@ impl Policy {
         })
     }
 
-    /// The policy of a bucket without a CORS configuration: every preflight is refused, no
+    /// The policy of a bucket without a CORS configuration: every preflight is refused, and no
     /// response gets CORS fields.
     #[must_use]
     pub fn not_enabled(options: Options) -> Self {
@@ -88,26 +89,26 @@ impl Policy {
         }
     }
 
-    /// Safe, or exactly as S3.
+    /// Safe, or exactly like S3.
     #[must_use]
     pub fn semantics(&self) -> Semantics {
         self.options.semantics
     }
 
-    /// What it was compiled with.
+    /// The options that it was compiled with.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// Whether there is a CORS configuration at all.
+    /// Whether there is a CORS configuration.
     #[must_use]
     pub fn is_enabled(&self) -> bool {
         self.rules.is_some()
     }
 
-    /// The document that it was compiled from, for people: made anew at each call. `None` where
-    /// there is no CORS configuration.
+    /// The configuration that it was compiled from, rebuilt at each call. `None` without a CORS
+    /// configuration.
     #[must_use]
     pub fn configuration(&self) -> Option<CorsConfiguration> {
         let rules = self.rules.as_ref()?;
@@ -116,19 +117,19 @@ impl Policy {
         })
     }
 
-    /// How many rules it has; `None` where there is no CORS configuration.
+    /// The number of rules; `None` without a CORS configuration.
     #[must_use]
     pub fn rule_count(&self) -> Option<usize> {
         self.rules.as_ref().map(|rules| rules.len())
     }
 
-    /// The `ID` of a rule, counted from 0, where it has one.
+    /// The `ID` of a rule, counted from 0, if it has one.
     #[must_use]
     pub fn rule_id(&self, index: usize) -> Option<&str> {
         self.rules().get(index)?.id()
     }
 
-    /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] counts them.
+    /// Every `AllowedOrigin`, in document order; [`Allowance::pattern`] is an index into this list.
     pub fn origin_patterns(&self) -> impl Iterator<Item = &str> {
         self.rules().iter().flat_map(Rule::origins)
     }
@@ -147,8 +148,8 @@ impl Policy {
         self.rules.as_deref().unwrap_or_default()
     }
 
-    /// Decides on a request by its head. The order of the checks is S3's
-    /// (Origin, configuration, method, rules).
+    /// Decides about a request by its head. The checks follow S3's order: Origin, configuration,
+    /// method, rules.
     #[must_use]
     pub fn decide(&self, method: &Method, fields: &HeaderMap) -> Decision<'_> {
         let (kind, decision) = match self.ask(method, fields) {
@@ -167,7 +168,7 @@ impl Policy {
         }
     }
 
-    /// What a request asks the rules, if it asks them anything.
+    /// What a request asks the rules.
     pub(super) fn ask<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> Asked<'r> {
         let origin = OriginField::of(fields);
         let missing = matches!(origin, OriginField::Missing);
@@ -204,7 +205,7 @@ impl Policy {
         Asked::Rules(origin, request)
     }
 
-    /// What is refused before any rule is asked.
+    /// Refuses a request before any rule is checked.
     pub(super) fn refuses_to_ask(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
         if !self.is_enabled() {
             Some(Cause::NotEnabled)
@@ -238,7 +239,7 @@ impl Policy {
         })
     }
 
-    /// The first rule without a mismatch, or how far the nearest one went.
+    /// The first matching rule, or the condition at which the nearest rule failed.
     pub(super) fn first_match(
         &self,
         request: &CorsRequest<'_>,
@@ -247,7 +248,7 @@ impl Policy {
         for (index, rule) in self.rules().iter().enumerate() {
             match rule.judge(request) {
                 Ok(matched) => return Ok((rule, matched)),
-                // No later rule could be asked for it either.
+                // The same name would be malformed for every later rule.
                 Err(Mismatch::MalformedHeader(name)) => {
                     let name = name.and_then(|name| HeaderValue::from_bytes(name).ok());
                     return Err((Cause::InvalidHeaders(name), index));
@@ -266,11 +267,11 @@ impl Policy {
         is_known_method(method, &self.options.extra_methods)
     }
 
-    /// Marks a response: the upstream's CORS fields go, the decision's come, `Vary` is merged. The
-    /// fields of a policy's extension elements replace the upstream's.
+    /// Marks a response: removes the upstream's CORS fields, adds the decision's, and merges
+    /// `Vary`. The fields of a policy's extension elements replace the upstream's.
     ///
-    /// Every response to a request that this policy decided on goes through here, whatever its
-    /// status and whoever made it; interim responses (1xx) do not.
+    /// Every response to a request that this policy decided must pass through here, whatever its
+    /// status and origin, except interim responses (1xx).
     pub fn mark(&self, decision: Decision<'_>, fields: &mut HeaderMap) {
         remove_cors_fields(fields);
         let (kind, allowance) = match decision {
@@ -293,8 +294,8 @@ impl Policy {
         }
     }
 
-    /// What the response to a request has to name in `Vary`; what is no CORS request is an actual
-    /// one that no rule allowed.
+    /// The field names that the response's `Vary` must list. A request that is not a CORS request
+    /// counts as an actual one that no rule allowed.
     pub(crate) fn vary(&self, kind: Kind, is_allowed: bool) -> Option<&'static HeaderValue> {
         match (is_allowed, self.options.semantics, kind) {
             (true, _, _) | (false, Semantics::Safe, Kind::Preflight) => Some(&VARY_BY_ALL),
@@ -309,7 +310,7 @@ fn allow_headers(requested: RequestedHeaders<'_>) -> Option<HeaderValue> {
     if requested.is_empty() {
         return None;
     }
-    // Exactly as long as it will be: a field value takes over such a buffer as it is.
+    // Has the exact length, so that the field value can reuse the buffer.
     let length: usize = requested.names().map(|name| name.len() + ", ".len()).sum();
     let mut list = Vec::with_capacity(length - ", ".len());
     write_allow_headers(requested, &mut list);

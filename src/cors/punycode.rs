@@ -1,7 +1,8 @@
-//! How a browser writes a host name that is not ASCII: each label in punycode ([RFC 3492]).
+//! Converts a host name beyond ASCII to the form that browsers send: each label in punycode ([RFC
+//! 3492]).
 //!
-//! For hints only: of the mapping that goes before ([UTS #46]) it knows lower case, and says
-//! nothing of names that need more of it.
+//! Only for hints: of the mapping that precedes punycode ([UTS #46]), it supports lower-casing, and
+//! returns nothing for names that need more.
 //!
 //! [RFC 3492]: https://www.rfc-editor.org/rfc/rfc3492
 //! [UTS #46]: https://www.unicode.org/reports/tr46/
@@ -14,18 +15,18 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 0x80;
 
-/// The longest label that there is (RFC 1035 §2.3.4).
+/// The longest label (RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// A host in ASCII; what is ASCII in it stays as it is, a port and `*` too. `None`: it is not known
-/// how a browser would write it.
+/// A host in ASCII; ASCII parts, ports and `*` stay unchanged. `None`: it is unknown what a browser
+/// would send.
 pub(crate) fn ascii_host(host: &str) -> Option<String> {
     let labels: Option<Vec<String>> = host.split('.').map(label).collect();
     Some(labels?.join("."))
 }
 
 fn label(label: &str) -> Option<String> {
-    // Only the last one has a port.
+    // Only the last label can have a port.
     let (name, port) = label.split_at(label.find(':').unwrap_or(label.len()));
     if name.is_ascii() {
         return Some(label.to_owned());
@@ -38,7 +39,7 @@ fn label(label: &str) -> Option<String> {
     (encoded.len() <= MAX_LABEL).then(|| encoded + port)
 }
 
-/// Whether a browser leaves a letter as it is: of many others it makes some that are like them.
+/// Whether a browser keeps a letter unchanged; many others are mapped to similar ones.
 fn is_plain(letter: char) -> bool {
     match letter {
         '0'..='9' | 'a'..='z' | '-' => true,
@@ -124,9 +125,9 @@ fn digit(value: u32) -> Option<char> {
 mod tests {
     use super::*;
 
-    /// Each as `new URL("https://…").host` has it.
+    /// Each result is from `new URL("https://…").host`.
     #[test]
-    fn hosts_are_written_as_browsers_write_them() {
+    fn hosts_are_converted_like_in_browsers() {
         for (written, expected) in [
             ("münchen.example", Some("xn--mnchen-3ya.example")),
             ("MÜNCHEN.example:8080", Some("xn--mnchen-3ya.example:8080")),
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_never_too_long() {
+    fn labels_that_become_too_long_are_refused() {
         assert_eq!(ascii_host(&"ü".repeat(63)), None);
     }
 }

@@ -1,31 +1,31 @@
-//! What a CORS request asks for, read from its head.
+//! What a CORS request asks for, parsed from its head.
 
 use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, ValueIter,
 };
 use http::{HeaderMap, HeaderValue, Method};
 
-/// The longest `Origin` that is looked at, in bytes. A serialised origin has a scheme, a host of
-/// at most 253 and a port; what is longer is no origin and matches no rule.
+/// The longest accepted `Origin`, in bytes. An origin has a scheme, a host of at most 253 bytes and
+/// a port; anything longer is not an origin and matches no rule.
 pub(crate) const MAX_ORIGIN: usize = 2048;
 
-/// The most requested headers that are looked at. What asks for more is malformed, so that no
-/// request costs more than this many names times the policy's patterns.
+/// The most requested headers that are checked. A request with more is malformed, which bounds its
+/// cost by this number times the policy's patterns.
 pub(crate) const MAX_REQUESTED_HEADERS: usize = 512;
 
-/// A CORS request: what a browser asks a server to let a page do.
+/// A CORS request: what a page asks to be allowed to do.
 ///
-/// It borrows the request's head. Which requests are CORS requests at all depends on the
+/// It borrows from the request's head. Which requests are CORS requests at all depends on the
 /// policy's semantics: [`Policy::decide`](super::Policy::decide) has the order of the checks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CorsRequest<'r> {
     /// A preflight, or the request itself.
     pub(crate) kind: Kind,
-    /// The value of `Origin`, as it came.
+    /// The value of `Origin`, unchanged.
     pub(crate) origin: &'r [u8],
-    /// The method that rules are asked for: the one requested, or the request's own.
+    /// The method to check: the requested one, or the request's own.
     pub(crate) method: &'r [u8],
-    /// The field names that rules are asked for.
+    /// The field names to check.
     pub(crate) headers: RequestedHeaders<'r>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct CorsRequest<'r> {
 /// [Fetch, «HTTP requests»]: https://fetch.spec.whatwg.org/#http-requests
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// `OPTIONS`, asking whether another request may be made.
+    /// `OPTIONS` that asks whether another request may be made.
     Preflight,
     /// The request itself.
     Actual,
@@ -89,7 +89,7 @@ impl<'r> RequestedHeaders<'r> {
         }
     }
 
-    /// Whether any name is asked for.
+    /// Whether there are no names.
     pub(crate) fn is_empty(self) -> bool {
         match self.0 {
             Lines::One(b"") => true,
@@ -98,12 +98,12 @@ impl<'r> RequestedHeaders<'r> {
     }
 }
 
-/// The names of a list, one after the other.
+/// Iterates over the names of a list.
 #[derive(Debug)]
 pub(crate) struct Names<'r> {
-    /// Of the line that is being read.
+    /// The rest of the current line.
     rest: &'r [u8],
-    /// Those after it.
+    /// The lines after it.
     lines: Option<ValueIter<'r, HeaderValue>>,
 }
 
@@ -133,11 +133,11 @@ impl<'r> Iterator for Names<'r> {
 /// The `Origin` field of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OriginField<'r> {
-    /// None, or an empty one.
+    /// Absent or empty.
     Missing,
-    /// Several, or one that no browser sends: it matches nothing and is never echoed.
+    /// Repeated, or in a form that no browser sends: it matches nothing and is never echoed.
     Malformed,
-    /// One.
+    /// A single value.
     One(&'r HeaderValue),
 }
 
@@ -156,12 +156,12 @@ impl<'r> OriginField<'r> {
     }
 }
 
-/// Whether `bytes` may be an origin, or the `null` of an opaque one: visible ASCII without a
-/// comma ([Fetch, «Origin header»]; S3 itself asks for no URL syntax).
+/// Whether `bytes` may be an origin, or the `null` of an opaque one: visible ASCII without a comma
+/// ([Fetch, «Origin header»]; S3 itself does not require URL syntax).
 ///
 /// [Fetch, «Origin header»]: https://fetch.spec.whatwg.org/#origin-header
 pub(crate) fn is_origin(bytes: &[u8]) -> bool {
-    // All of them, without a way out at the first: that is what a vector unit does at once.
+    // Checks all bytes without an early exit, so that it is vectorized.
     let visible = |every, byte: &u8| every & byte.is_ascii_graphic() & (*byte != b',');
     bytes.len() <= MAX_ORIGIN && bytes.iter().fold(true, visible)
 }
@@ -177,7 +177,7 @@ pub fn is_preflight(method: &Method, fields: &HeaderMap) -> bool {
         && !matches!(OriginField::of(fields), OriginField::Missing)
 }
 
-/// Whether `bytes` is a token, as methods and field names are ([RFC 9110 §5.6.2]).
+/// Whether `bytes` is a token, the form of methods and field names ([RFC 9110 §5.6.2]).
 ///
 /// [RFC 9110 §5.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
@@ -187,10 +187,10 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
             .all(|&byte| TOKEN.get(usize::from(byte)).copied().unwrap_or_default())
 }
 
-/// Which bytes a token may have.
+/// Which bytes a token may contain.
 #[expect(
     clippy::indexing_slicing,
-    reason = "what is out of bounds here does not compile"
+    reason = "an index out of bounds would not compile"
 )]
 static TOKEN: [bool; 256] = {
     let mut token = [false; 256];
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_visible_origin_is_an_origin() {
+    fn only_a_single_visible_ascii_origin_is_accepted() {
         for origin in [
             "https://a.example",
             "null",

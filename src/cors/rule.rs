@@ -7,14 +7,14 @@ use super::grant::{Grant, Grants, patterns};
 use super::pattern::Wildcard;
 use super::request::{CorsRequest, MAX_REQUESTED_HEADERS, is_token};
 
-/// One rule: whom it allows, and what.
+/// A rule: its origins, and what they may do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     id: Option<Box<str>>,
     origins: Box<[Wildcard]>,
-    /// Where the lone `*` stands among `origins`.
+    /// The index of the lone `*` among `origins`.
     any_origin: Option<usize>,
-    /// How many patterns the rules before this one have.
+    /// The number of patterns in the rules before this one.
     pub(super) first_pattern: usize,
     pub(super) grant: Arc<Grant>,
 }
@@ -22,13 +22,13 @@ pub(super) struct Rule {
 /// The origin pattern of a rule that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OriginMatch {
-    /// Which of the policy's patterns.
+    /// The index among the policy's patterns.
     pub(super) pattern: usize,
     /// Whether it is the lone `*`.
     pub(super) any: bool,
 }
 
-/// Why a rule does not match a request: the first of its conditions that fails.
+/// Why a rule does not match a request: its first condition that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mismatch<'r> {
     /// No `AllowedOrigin` matches.
@@ -37,8 +37,8 @@ pub(super) enum Mismatch<'r> {
     Method,
     /// This requested header matches no `AllowedHeader`.
     Header(&'r [u8]),
-    /// This requested header is no field name, so that no rule can be asked for it; `None`:
-    /// there are too many.
+    /// This requested header is not a valid field name, so no rule can be checked; `None`: there
+    /// are too many.
     MalformedHeader(Option<&'r [u8]>),
 }
 
@@ -54,7 +54,7 @@ impl Mismatch<'_> {
 }
 
 impl Rule {
-    /// Compiles a rule of a configuration that was checked.
+    /// Compiles a rule of a checked configuration.
     pub(super) fn compile(rule: &CorsRule, first_pattern: usize, grants: &mut Grants) -> Self {
         let origins = patterns(&rule.allowed_origins);
         let any_origin = origins.iter().position(Wildcard::is_any);
@@ -67,7 +67,7 @@ impl Rule {
         }
     }
 
-    /// The rule as its document says it.
+    /// The rule in its document form.
     pub(super) fn written(&self) -> CorsRule {
         CorsRule {
             id: self.id.as_deref().map(Into::into),
@@ -76,7 +76,7 @@ impl Rule {
         }
     }
 
-    /// Its name for people.
+    /// Its `ID`.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
@@ -86,15 +86,15 @@ impl Rule {
         self.origins.iter().map(Wildcard::as_str)
     }
 
-    /// Why this rule does not match; `None` where it does.
+    /// Why this rule does not match; `None` if it does.
     ///
-    /// The one predicate: the decision takes the first rule without a mismatch, the explanation
-    /// lists them all.
+    /// The one predicate for all uses: a decision takes the first rule without a mismatch, and an
+    /// explanation lists the mismatches of all rules.
     pub(super) fn mismatch<'r>(&self, request: &CorsRequest<'r>) -> Option<Mismatch<'r>> {
         self.judge(request).err()
     }
 
-    /// As [`mismatch`](Self::mismatch), and where the rule matches, by which origin.
+    /// Like [`mismatch`](Self::mismatch); if the rule matches, returns the matching origin.
     pub(super) fn judge<'r>(&self, request: &CorsRequest<'r>) -> Result<OriginMatch, Mismatch<'r>> {
         let origin = self.origin(request.origin).ok_or(Mismatch::Origin)?;
         if !self.grant.allows_method(request.method) {
@@ -115,7 +115,7 @@ impl Rule {
         refused.map_or(Ok(origin), |name| Err(Mismatch::Header(name)))
     }
 
-    /// A rule that lists the lone `*` beside others answers `*`: it grants less.
+    /// A rule that lists the lone `*` among others answers with `*`, which grants less.
     fn origin(&self, origin: &[u8]) -> Option<OriginMatch> {
         let (index, any) = match self.any_origin {
             Some(index) => (index, true),
@@ -137,14 +137,14 @@ impl Rule {
         self.origin(origin).is_some()
     }
 
-    /// Whether some origin matches both this rule and `other`.
+    /// Whether any origin matches both this rule and `other`.
     pub(super) fn shares_an_origin(&self, other: &Self) -> bool {
         let mut origins = self.origins.iter();
         origins.any(|left| other.origins.iter().any(|right| left.overlaps(right)))
     }
 }
 
-/// The three conditions of a rule, in the order in which they are asked.
+/// The three conditions of a rule, in checking order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
     /// Some `AllowedOrigin` matches the origin.

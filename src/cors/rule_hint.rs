@@ -1,4 +1,4 @@
-//! What S3's errors leave open: what precisely is wrong with a rule, and how to mend it.
+//! What S3's errors leave open: what exactly is wrong with a rule, and how to fix it.
 
 use super::configuration::Element;
 use super::origin_repair::right;
@@ -7,7 +7,7 @@ use super::spelling::nearest;
 use super::validation::{RuleErrorKind, S3_METHODS};
 
 impl RuleErrorKind {
-    /// What precisely is wrong, where S3's message leaves it open.
+    /// What exactly is wrong, if S3's message does not say.
     #[must_use]
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -33,18 +33,18 @@ impl RuleErrorKind {
                     !character.is_ascii() || !is_token(character.to_string().as_bytes())
                 })?;
                 Some(format!(
-                    "{} in the {element} `{name}` cannot stand in a field name",
+                    "{} in the {element} `{name}` is not allowed in a field name",
                     Quoted(bad)
                 ))
             }
         }
     }
 
-    /// How to mend it, where that is known.
+    /// How to fix it, if known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoRules => "a bucket without rules needs no file".into(),
+            Self::NoRules => "remove the file: a bucket without rules does not need one".into(),
             Self::Missing(Element::AllowedMethod) => {
                 "add one AllowedMethod for each of the methods GET, PUT, HEAD, POST and DELETE \
                  that pages may use"
@@ -52,14 +52,14 @@ impl RuleErrorKind {
             }
             Self::Missing(element) => format!("add at least one {element}"),
             Self::TooManyRules => {
-                "rules with the same methods and headers can be one rule with several origins"
+                "merge rules that have the same methods and headers into one with several origins"
                     .into()
             }
-            Self::IdTooLong => "shorten it; it is a name for people".into(),
+            Self::IdTooLong => "shorten it; it is only a label".into(),
             Self::UnsupportedMethod(method) => return method_hint(method),
             Self::TooManyWildcards(element, value) => wildcards_hint(*element, value),
             Self::ExposeWildcard(_) => {
-                "name every field that scripts may read, each in an ExposeHeader of its own".into()
+                "list every field that scripts may read, each in its own ExposeHeader".into()
             }
             Self::InvalidCharacter(element, name) => return name_hint(*element, name),
             Self::ExtensionRefused(_) => {
@@ -77,31 +77,30 @@ fn method_hint(method: &str) -> Option<String> {
         .filter(|part| !part.is_empty())
         .collect();
     Some(match upper.as_str() {
-        "" => "remove it, or name one of GET, PUT, HEAD, POST and DELETE".into(),
-        "OPTIONS" => "remove it: preflights need no rule, they are answered wherever a rule \
-                      allows the method that they ask for"
+        "" => "remove it, or use one of GET, PUT, HEAD, POST and DELETE".into(),
+        "OPTIONS" => "remove it: preflights need no rule, because they are answered if a rule \
+                      allows the requested method"
             .into(),
         "*" | "ALL" | "ANY" => {
-            "list the methods, each in an AllowedMethod of its own: GET, PUT, HEAD, POST, DELETE"
-                .into()
+            "list the methods, each in its own AllowedMethod: GET, PUT, HEAD, POST, DELETE".into()
         }
         known if S3_METHODS.contains(&known) && method.trim() != known => {
-            format!("methods are written in upper case: {known}")
+            format!("write methods in upper case: {known}")
         }
         known if S3_METHODS.contains(&known) => {
             format!("remove the white space around {known}")
         }
         _ if listed.len() > 1 && listed.iter().all(|part| S3_METHODS.contains(part)) => {
-            "give each method an AllowedMethod of its own".into()
+            "give each method its own AllowedMethod".into()
         }
         other if is_token(other.as_bytes()) => match nearest(other, &S3_METHODS) {
-            // PATCH is a method of its own, not a slip.
+            // PATCH is a different method, not a misspelling.
             Some(known) if !["PATCH", "CONNECT", "TRACE"].contains(&other) => {
-                format!("probably {known} is meant")
+                format!("did you mean {known}?")
             }
             _ => format!(
-                "S3 has no rules for {other}; for an upstream that is not S3, the route can allow \
-                 them: extra_methods = [\"{other}\"]"
+                "S3 does not support {other} in rules; for an upstream that is not S3, the route can allow \
+                 it: extra_methods = [\"{other}\"]"
             ),
         },
         _ => return None,
@@ -113,23 +112,25 @@ fn wildcards_hint(element: Element, value: &str) -> String {
         && let Some(right) = right(value)
     {
         return match value.ends_with("/*") {
-            true => format!("an origin has no path: {right}"),
+            true => format!("remove the path: {right}"),
             false => right,
         };
     }
     match element {
-        Element::AllowedOrigin if value.trim_matches('*').is_empty() => "any origin is `*`".into(),
+        Element::AllowedOrigin if value.trim_matches('*').is_empty() => {
+            "use a single `*` for any origin".into()
+        }
         // https://*.example.com:*
         Element::AllowedOrigin if value.ends_with(":*") => {
-            "name the port, or give each port an AllowedOrigin of its own".into()
+            "write the port, or give each port its own AllowedOrigin".into()
         }
         Element::AllowedOrigin => {
-            "one `*` matches any run of characters, dots and colons too; what needs two is \
+            "one `*` matches any characters, including dots and colons; instead of two, use \
              several AllowedOrigin elements"
                 .into()
         }
-        _ if value.trim_matches('*').is_empty() => "any header is `*`".into(),
-        _ => "one `*` matches any run of characters; what needs two is several AllowedHeader \
+        _ if value.trim_matches('*').is_empty() => "use a single `*` for any header".into(),
+        _ => "one `*` matches any characters; instead of two, use several AllowedHeader \
               elements"
             .into(),
     }
@@ -138,17 +139,17 @@ fn wildcards_hint(element: Element, value: &str) -> String {
 fn name_hint(element: Element, name: &str) -> Option<String> {
     let trimmed = name.trim().trim_end_matches(':');
     if name.contains(',') {
-        Some(format!("give each name an {element} of its own"))
+        Some(format!("give each name its own {element}"))
     } else if is_token(trimmed.as_bytes()) {
         Some(format!("write `{trimmed}`"))
     } else if name.contains(':') {
-        Some("write the field's name alone, without a value".into())
+        Some("write only the field's name, without a value".into())
     } else {
         None
     }
 }
 
-/// A character as a sentence can show it.
+/// A character in a form that can be shown in a sentence.
 struct Quoted(char);
 
 impl std::fmt::Display for Quoted {

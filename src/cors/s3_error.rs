@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use super::decision::{Cause, Denial};
 use super::xml::is_xml_character;
 
-/// An error as S3 writes it: root `Error`, no namespace, elements in S3's order.
+/// An error in S3's format: root `Error`, no namespace, elements in S3's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Error<'a> {
     /// `Code`, for programs.
     pub code: &'a str,
     /// `Message`, for people.
     pub message: Cow<'a, str>,
-    /// `Method` and `ResourceType`, of a refused preflight.
+    /// `Method` and `ResourceType` of a refused preflight.
     pub resource: Option<(Cow<'a, str>, ResourceType)>,
 }
 
@@ -25,7 +25,7 @@ pub enum ResourceType {
     Object,
 }
 
-/// S3's message for a preflight that no rule allows, with S3's own spelling.
+/// S3's message for a preflight that no rule allows, including S3's typo.
 pub const NOT_ALLOWED: &str = "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, request method / Access-Control-Request-Method or Access-Control-Request-Headers are not whitelisted by the resource's CORS spec.";
 const NOT_ENABLED: &str = "CORSResponse: CORS is not enabled for this bucket.";
 const BUCKET_NOT_FOUND: &str = "CORSResponse: Bucket not found";
@@ -73,7 +73,7 @@ impl<'a> S3Error<'a> {
         }
     }
 
-    /// The document, with the ids under which the log knows the request.
+    /// The document, with the IDs that the log has for the request.
     #[must_use]
     pub fn to_xml(&self, request_id: &str, host_id: &str) -> String {
         let details = self.resource.as_ref().map(|(method, resource)| {
@@ -89,7 +89,7 @@ impl<'a> S3Error<'a> {
 }
 
 /// S3's error document; `details` are the elements between `Message` and `RequestId`. They and the
-/// message may hold what a client sent.
+/// message may contain client input.
 pub(crate) fn error_document<'d>(
     code: &str,
     message: &str,
@@ -110,10 +110,10 @@ pub(crate) fn error_document<'d>(
     xml
 }
 
-/// The text with U+FFFD for each character that XML forbids: no parser accepts one, escaped or not.
+/// Replaces characters that XML forbids with U+FFFD, because no parser accepts them, even escaped.
 fn allowed(text: &str) -> Cow<'_, str> {
-    // Forbidden are control characters, and U+FFFE and U+FFFF, whose first byte is 0xEF.
-    // Looks at all bytes, so that it is vectorized.
+    // XML forbids control characters, and U+FFFE and U+FFFF, whose first byte is 0xEF. Checks all
+    // bytes, so that it is vectorized.
     let may_be_forbidden = |found, byte| found | (byte < b' ') | (byte == 0xef);
     if !text.bytes().fold(false, may_be_forbidden) {
         return Cow::Borrowed(text);
@@ -172,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_document_has_only_characters_of_xml(text in any::<String>()) {
+        fn every_document_has_only_valid_xml_characters(text in any::<String>()) {
             prop_assert!(document(&text).chars().all(is_xml_character));
         }
     }

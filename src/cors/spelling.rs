@@ -1,9 +1,9 @@
-//! What somebody probably meant by a name that is not one of those there are.
+//! Finds the known name that a misspelled one probably means.
 
-/// The longest text that is compared letter by letter: what is longer is no slip of the pen.
+/// The longest text that is compared letter by letter; anything longer is not a misspelling.
 const LONGEST: usize = 64;
 
-/// The one of `known` that `written` is probably a misspelling of.
+/// The name in `known` that `written` probably misspells.
 pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     if written.is_empty() || written.len() > LONGEST {
         return None;
@@ -21,8 +21,8 @@ pub(crate) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// The edit distance of two texts (Levenshtein). Texts longer than [`LONGEST`] are compared by their
-/// common prefix and suffix, which takes linear time.
+/// The edit distance of two texts (Levenshtein). Texts longer than [`LONGEST`] are compared only by
+/// their common prefix and suffix, in linear time.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     if a.len() <= LONGEST && b.len() <= LONGEST {
         return strsim::levenshtein(a, b);
@@ -43,7 +43,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_slip_is_recognised_and_a_different_word_is_not() {
+    fn a_misspelling_is_recognised_but_not_a_different_word() {
         let known = [
             "AllowedOrigin",
             "AllowedHeader",

@@ -1,4 +1,4 @@
-//! Fields beyond CORS on responses that no rule matched.
+//! Fields beyond CORS on responses without a matching rule.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -8,7 +8,7 @@ use super::rule::Rule;
 #[cfg(feature = "proxy")]
 use super::extension::{ReplacedFields, write};
 
-/// The fields of a response to a request that no rule matched.
+/// The fields of a response to a request without a matching rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct UnmatchedFields {
     timing: Option<HeaderValue>,
@@ -39,7 +39,7 @@ impl UnmatchedFields {
         insert(&RESOURCE_POLICY, self.resource_policy.as_ref(), fields);
     }
 
-    /// As [`insert_into`](Self::insert_into), as lines; says which fields were written.
+    /// Like [`insert_into`](Self::insert_into), as lines; returns which fields were written.
     #[cfg(feature = "proxy")]
     pub(super) fn write(&self, out: &mut Vec<u8>) -> ReplacedFields {
         let bytes = HeaderValue::as_bytes;

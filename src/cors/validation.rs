@@ -12,10 +12,10 @@ use super::pattern::Wildcard;
 use super::request::is_token;
 use super::spelling::nearest;
 
-/// The methods that S3 knows rules for.
+/// The methods that S3 supports in rules.
 pub const S3_METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
 
-/// The most rules that S3 takes.
+/// The most rules that S3 accepts.
 pub const MAX_RULES: usize = 100;
 
 /// The longest `ID`, in characters.
@@ -31,7 +31,7 @@ pub struct InvalidConfiguration {
 }
 
 impl InvalidConfiguration {
-    /// `None` where there are no errors.
+    /// `None` if there are no errors.
     pub(super) fn new(errors: Vec<RuleError>) -> Option<Self> {
         let mut errors = errors.into_iter();
         let first = errors.next()?;
@@ -39,8 +39,8 @@ impl InvalidConfiguration {
         Some(Self { first, rest })
     }
 
-    /// Everything that S3 refuses, in the order in which S3 looks: structure, number of rules, then
-    /// rule by rule.
+    /// Everything that S3 refuses, in S3's checking order: structure, number of rules, then rule by
+    /// rule.
     pub fn errors(&self) -> impl Iterator<Item = &RuleError> {
         std::iter::once(&self.first).chain(&self.rest)
     }
@@ -61,10 +61,10 @@ impl fmt::Display for InvalidConfiguration {
     }
 }
 
-/// A value that S3 refuses, and where it stands. `Display` has both.
+/// A value that S3 refuses, and its place. `Display` shows both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleError {
-    /// Where.
+    /// The place.
     pub path: ElementPath,
     /// What is wrong.
     pub kind: RuleErrorKind,
@@ -82,26 +82,26 @@ impl fmt::Display for RuleError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RuleErrorKind {
-    /// No rule at all.
+    /// There are no rules.
     NoRules,
-    /// A rule lacks an element that each must have.
+    /// A rule lacks a required element.
     Missing(Element),
     /// More than [`MAX_RULES`].
     TooManyRules,
     /// An `ID` above [`MAX_ID`] characters.
     IdTooLong,
-    /// A method that rules cannot name.
+    /// A method that rules cannot list.
     UnsupportedMethod(String),
     /// More than one `*`.
     TooManyWildcards(Element, String),
     /// A `*` in `ExposeHeader`.
     ExposeWildcard(String),
-    /// A field name with a character that no field name has. S3 says `AllowedHeader` for
-    /// `ExposeHeader` too.
+    /// A field name with an invalid character. S3's message says `AllowedHeader` for `ExposeHeader`
+    /// too.
     InvalidCharacter(Element, String),
-    /// An extension element under [`Semantics::S3Exact`], where the document has S3's elements only.
+    /// An extension element under [`Semantics::S3Exact`], which accepts only S3's elements.
     ExtensionRefused(Element),
-    /// A value that an extension element cannot have.
+    /// An invalid value of an extension element.
     ExtensionValue {
         /// What is wrong.
         detail: String,
@@ -146,7 +146,7 @@ impl fmt::Display for RuleErrorKind {
 
 impl Error for RuleErrorKind {}
 
-/// S3's message for a document that is no CORS configuration.
+/// S3's message for a document that is not a CORS configuration.
 pub const MALFORMED_XML: &str =
     "The XML you provided was not well-formed or did not validate against our published schema";
 
@@ -274,15 +274,15 @@ fn extension_errors(
         let kind = RuleErrorKind::ExtensionValue {
             detail: format!("`{policy}` is not a cross-origin resource policy"),
             hint: match nearest(policy.trim(), &RESOURCE_POLICIES) {
-                Some(known) => format!("probably `{known}` is meant"),
-                None => format!("write one of {}", RESOURCE_POLICIES.join(", ")),
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("use one of {}", RESOURCE_POLICIES.join(", ")),
             },
         };
         error(Element::CrossOriginResourcePolicy, 0, kind);
     }
 }
 
-/// Whether a rule may name `method`: one of S3's, or one that the options add.
+/// Whether a rule may list `method`: one of S3's, or one added by the options.
 pub(super) fn is_known_method(method: &[u8], extra_methods: &[Method]) -> bool {
     S3_METHODS.iter().any(|known| known.as_bytes() == method)
         || extra_methods

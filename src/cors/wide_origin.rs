@@ -1,20 +1,20 @@
-//! Patterns that match other sites than the one they were written for.
+//! Patterns that match sites other than the intended one.
 
 use super::origin_form::{AS_BROWSERS_DO, Found, is_canonical, is_local, is_plain_http};
 
 /// Why a pattern matches more than one site.
 enum Wide<'o> {
-    /// Every site; with the port, where it has one.
+    /// Every site; with the port, if it has one.
     AnySite,
-    /// Every host of a scheme that is not the web's.
+    /// Every host of a scheme other than HTTP and HTTPS.
     AnyOfScheme(&'o str),
-    /// Every site below a top-level domain; with the domain.
+    /// Every site under a top-level domain; with the domain.
     TopLevelDomain(&'o str),
     /// Every longer name.
     OpenEnd,
-    /// The `*` stands for a part of the name that is registered.
+    /// The `*` is within the registered part of the name.
     InsideLabel,
-    /// Plain HTTP too.
+    /// Plain HTTP, too.
     AnyScheme,
 }
 
@@ -45,7 +45,7 @@ impl<'o> Wide<'o> {
         if after.is_empty() && !before.ends_with(':') {
             return Some(Self::OpenEnd);
         }
-        // Behind part of a name, two whole labels say which site it is.
+        // After part of a name, two whole labels identify the site.
         let anchored = !host_before.is_empty() && after.matches('.').count() >= 2;
         if after.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-')
             && after.contains('.')
@@ -57,44 +57,44 @@ impl<'o> Wide<'o> {
     }
 }
 
-/// Whether a pattern matches other sites than the one it was written for.
+/// Whether a pattern matches sites other than the intended one.
 pub(super) fn is_wide(origin: &str) -> bool {
     Wide::of(origin).is_some()
 }
 
-/// A pattern that matches other sites than the one it was written for.
+/// A pattern that matches sites other than the intended one.
 pub(super) fn wide(origin: &str) -> Option<Found> {
     let (before, after) = origin.split_once('*')?;
     Some(match Wide::of(origin)? {
         Wide::AnySite => {
-            let message = format!("`{origin}` lets in pages of every site, with credentials");
-            let hint = "name the origins; or write `*`, which excludes credentials";
+            let message = format!("`{origin}` allows pages of every site, with credentials");
+            let hint = "list the origins, or use `*`, which excludes credentials";
             ("origin-any-with-credentials", message, hint.into())
         }
         Wide::AnyOfScheme(scheme) => any_of_scheme(origin, scheme),
         Wide::TopLevelDomain(domain) => {
             let message = format!(
-                "`{origin}` lets in pages of every site below `.{domain}`, with credentials"
+                "`{origin}` allows pages of every site under `.{domain}`, with credentials"
             );
             let hint = match before.split_once("://") {
                 Some((_, part)) if !part.is_empty() => {
-                    "name each origin in an AllowedOrigin of its own".into()
+                    "list each origin in its own AllowedOrigin".into()
                 }
                 scheme => {
                     let scheme = scheme.map_or("https", |(scheme, _)| scheme);
-                    format!("name the site's own domain too, as in `{scheme}://*.example.{domain}`")
+                    format!("include the site's own domain, as in `{scheme}://*.example.{domain}`")
                 }
             };
             ("origin-top-level-domain", message, hint)
         }
         Wide::OpenEnd => {
             let example = format!("{before}.evil.example").replace("..", ".");
-            let message = format!("`{origin}` matches every longer name, `{example}` too");
-            let hint = "write the host name to its end; a port may be `:*`";
+            let message = format!("`{origin}` matches every longer name, such as `{example}`");
+            let hint = "write the complete host name; the port may be `:*`";
             ("origin-open-end", message, hint.into())
         }
         Wide::InsideLabel => {
-            let message = format!("`{origin}` matches `{before}evil{after}` too, another site");
+            let message = format!("`{origin}` also matches another site, `{before}evil{after}`");
             let scheme = if before.is_empty() {
                 "https://"
             } else {
@@ -102,15 +102,15 @@ pub(super) fn wide(origin: &str) -> Option<Found> {
             };
             let (site, below) = (format!("{scheme}{after}"), format!("{scheme}*.{after}"));
             let hint = if is_good(&site) && is_good(&below) && scheme.ends_with("://") {
-                format!("write `{site}` for the site itself, and `{below}` for its sub-domains")
+                format!("use `{site}` for the site itself, and `{below}` for its subdomains")
             } else {
-                "name each origin in an AllowedOrigin of its own".into()
+                "list each origin in its own AllowedOrigin".into()
             };
             ("origin-wildcard-inside-label", message, hint)
         }
         Wide::AnyScheme => {
-            let message = format!("`{origin}` matches plain HTTP too, with credentials");
-            // The `*` stood for the scheme alone, or for the beginning of the host, too.
+            let message = format!("`{origin}` also matches plain HTTP, with credentials");
+            // The `*` was either the scheme, or also the beginning of the host.
             let host = after.strip_prefix("://").unwrap_or(origin);
             let scheme = if is_local(host) { "http" } else { "https" };
             let right = format!("{scheme}://{host}");
@@ -123,43 +123,43 @@ pub(super) fn wide(origin: &str) -> Option<Found> {
     })
 }
 
-/// Whether nothing is to be warned of in a pattern.
+/// Whether a pattern causes no warning.
 fn is_good(pattern: &str) -> bool {
     is_canonical(pattern) && !is_wide(pattern) && !is_plain_http(pattern)
 }
 
-/// A pattern for every host of a scheme that is not the web's.
+/// A pattern for every host of a scheme other than HTTP and HTTPS.
 fn any_of_scheme(origin: &str, scheme: &str) -> Found {
-    // Chromium and Safari give an extension one id, Firefox one for each installation
+    // In Chromium and Safari an extension has one ID, in Firefox one for each installation
     // (https://developer.mozilla.org/docs/Mozilla/Add-ons/WebExtensions/manifest.json/web_accessible_resources).
     let (who, hint) = match scheme {
         "moz-extension" => (
             "every extension of Firefox",
-            "Firefox gives an extension another id in each installation: have it ask for the host \
+            "in Firefox, an extension has a different ID in each installation: let it request the host \
              in its permissions, so that it needs no CORS",
         ),
         "chrome-extension" => (
             "every extension of Chromium",
-            "name the extension's id: `chrome-extension://` and its 32 letters",
+            "use the extension's ID: `chrome-extension://` and its 32 letters",
         ),
         _ if scheme.ends_with("-extension") => {
-            ("every extension of that browser", "name the extension's id")
+            ("every extension of that browser", "use the extension's ID")
         }
         _ => (
-            "every page that an app serves under that scheme",
-            "name the host that the app uses, as in `capacitor://localhost`",
+            "every page that an app serves with that scheme",
+            "include the host that the app uses, as in `capacitor://localhost`",
         ),
     };
-    let message = format!("`{origin}` lets in {who}, with credentials");
+    let message = format!("`{origin}` allows {who}, with credentials");
     ("origin-any-of-scheme", message, hint.into())
 }
 
-/// The top-level domain below which a pattern's `*` stands for every site, as in `https://*.com`
-/// and `https://app.*.com`.
+/// The top-level domain below which a pattern's `*` matches every site, as in `https://*.com` and
+/// `https://app.*.com`.
 ///
-/// What else is a public suffix (`co.uk`, `github.io`) changes by the week, and is not known here.
+/// Other public suffixes (`co.uk`, `github.io`) change weekly and are not known here.
 fn top_level_domain<'o>(before: &str, after: &'o str) -> Option<&'o str> {
-    /// Names that nobody can register a site below (RFC 6761, RFC 6762, and ICANN's `internal`).
+    /// Names under which nobody can register a site (RFC 6761, RFC 6762, and ICANN's `internal`).
     const PRIVATE: [&str; 7] = [
         "example",
         "internal",
@@ -178,7 +178,7 @@ fn top_level_domain<'o>(before: &str, after: &'o str) -> Option<&'o str> {
     };
     let is_label = domain.len() >= 2 && domain.bytes().all(|byte| byte.is_ascii_lowercase());
     let is_domain = is_label || (domain.starts_with("xn--") && !domain.contains('.'));
-    // The `*` may stand for a scheme alone.
+    // The `*` may match only a scheme.
     let has_host = before.contains("://") || before.is_empty();
     (has_host && is_domain && !PRIVATE.contains(&domain)).then_some(domain)
 }

@@ -101,7 +101,7 @@ pub(crate) fn why(
         Cause::NotEnabled => "there is no CORS configuration".to_owned(),
         Cause::InvalidMethod => "no rule could allow its method".to_owned(),
         Cause::InvalidHeaders(Some(name)) => format!(
-            "`{}` in Access-Control-Request-Headers is no field name",
+            "`{}` in Access-Control-Request-Headers is not a valid field name",
             String::from_utf8_lossy(name.as_bytes())
         ),
         Cause::InvalidHeaders(None) => {

@@ -1,9 +1,9 @@
-//! What browsers do with one answer, as far as a server knows: for every answer that a proxy sends, and
-//! without an allocation unless a preflight names many headers.
+//! What browsers do with a response, as far as a server can tell. Runs for every response that a
+//! proxy sends, without an allocation unless a preflight names many headers.
 //!
-//! The checks are those of [`judge`](super::judge), which proptest holds them to. A server does not know the
-//! credentials mode of a request: the caller assumes one. It does not know either which fields the
-//! script reads, so [`AnswerVerdict::Readable`] is about the status and the body.
+//! The checks are those of [`judge`](super::judge); a property test compares them. A server does
+//! not know a request's credentials mode, so the caller assumes one. It does not know which fields
+//! the script reads either, so [`AnswerVerdict::Readable`] is about the status and the body.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use super::field::is_token;
 use super::preflight::is_redirect_status;
 use super::request_headers::is_safelisted_method;
 
-/// What a browser does with an answer.
+/// What a browser does with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnswerVerdict {
     /// The script may read the response.
     Readable,
-    /// The browser goes on: it sends the request that a preflight asked for, or follows a redirect.
+    /// The browser continues: it sends the request after a preflight, or follows a redirect.
     Passed,
     /// The script gets a network error.
     Blocked(BlockedReason),
@@ -27,7 +27,7 @@ pub enum AnswerVerdict {
 
 macro_rules! blocked_reasons {
     ($($name:ident: $doc:literal,)*) => {
-        /// Why a browser blocks an answer, under Chrome's name: a fixed set.
+        /// Why a browser blocks a response, with Chrome's names: a fixed set.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum BlockedReason {
             $(#[doc = $doc] $name,)*
@@ -54,8 +54,8 @@ blocked_reasons! {
     MultipleAllowOriginValues: "The response has several `Access-Control-Allow-Origin` values.",
     InvalidAllowOriginValue: "Its `Access-Control-Allow-Origin` is not an origin.",
     AllowOriginMismatch: "Its `Access-Control-Allow-Origin` is another origin.",
-    WildcardOriginNotAllowed: "Its `Access-Control-Allow-Origin` is `*` although the request has credentials.",
-    InvalidAllowCredentials: "It lacks `Access-Control-Allow-Credentials: true` although the request has credentials.",
+    WildcardOriginNotAllowed: "Its `Access-Control-Allow-Origin` is `*`, but the request has credentials.",
+    InvalidAllowCredentials: "It lacks `Access-Control-Allow-Credentials: true`, but the request has credentials.",
     PreflightDisallowedRedirect: "A preflight is redirected.",
     PreflightInvalidStatus: "A preflight's status is not 200 to 299.",
     PreflightMissingAllowOriginHeader: "A preflight's answer has no `Access-Control-Allow-Origin`.",
@@ -69,7 +69,7 @@ blocked_reasons! {
 }
 
 impl AnswerVerdict {
-    /// How many verdicts there are.
+    /// The number of verdicts.
     pub const COUNT: usize = 2 + BlockedReason::ALL.len();
 
     /// Every verdict, in the order of [`index`](Self::index).
@@ -78,7 +78,7 @@ impl AnswerVerdict {
         [Self::Readable, Self::Passed].into_iter().chain(blocked)
     }
 
-    /// Its place in a list of all verdicts.
+    /// Its index in a list of all verdicts.
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -98,7 +98,7 @@ impl AnswerVerdict {
         }
     }
 
-    /// Why it is blocked.
+    /// Why the response is blocked, if it is.
     #[must_use]
     pub fn blocked(self) -> Option<BlockedReason> {
         match self {
@@ -108,14 +108,14 @@ impl AnswerVerdict {
     }
 }
 
-/// A request as far as the answer to it is judged by it.
+/// The parts of a request that the verdict on its response depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct AnsweredRequest<'r> {
     /// `Origin`.
     pub origin: &'r [u8],
-    /// Whether credentials are included.
+    /// Whether the request has credentials.
     pub has_credentials: bool,
-    /// What a preflight asks for; `None`: it is not a preflight.
+    /// What a preflight asks for; `None`: the request is not a preflight.
     pub preflight: Option<AskedPermission<'r>>,
 }
 
@@ -124,14 +124,14 @@ pub struct AnsweredRequest<'r> {
 pub struct AskedPermission<'r> {
     /// `Access-Control-Request-Method`.
     pub method: &'r [u8],
-    /// `Access-Control-Request-Headers`; empty where there is none.
+    /// `Access-Control-Request-Headers`; empty if absent.
     pub headers: &'r [u8],
 }
 
 impl AnsweredRequest<'_> {
-    /// The verdict on an answer to this request; `fields` are the answer's, in order. `None`: the answer
-    /// is not judged by itself. Of a 304 without CORS fields, the browser's cache has them; 101 is the
-    /// start of another protocol.
+    /// The verdict on a response to this request; `fields` are the response's, in order. `None`: it
+    /// depends on more than this response. For a 304 without CORS fields, the browser uses the
+    /// cached ones; a 101 begins another protocol.
     #[must_use]
     pub fn judge<'f, I>(&self, status: StatusCode, fields: impl Fn() -> I) -> Option<AnswerVerdict>
     where
@@ -174,7 +174,8 @@ impl AnsweredRequest<'_> {
         Some(verdict.map_or_else(AnswerVerdict::Blocked, |()| AnswerVerdict::Passed))
     }
 
-    /// Browsers send preflights without credentials, and do not tell in them what follows.
+    /// Browsers send preflights without credentials, and do not announce whether the actual request
+    /// has some.
     fn includes_credentials(&self) -> bool {
         self.has_credentials && self.preflight.is_none()
     }
@@ -238,8 +239,8 @@ impl AskedPermission<'_> {
         }
     }
 
-    /// Whether each requested header is listed. Many are looked up in a sorted list: to compare each with
-    /// each would take a worker for seconds where the upstream repeats what a client asks for.
+    /// Whether each requested header is listed. Many headers are looked up in a sorted list:
+    /// comparing each with each could take seconds if the upstream repeats what a client asks for.
     fn allows_headers<'f, I>(&self, listed: impl Fn() -> I) -> bool
     where
         I: Iterator<Item = &'f [u8]>,
@@ -256,7 +257,7 @@ impl AskedPermission<'_> {
     }
 }
 
-/// The most requested headers that are compared without an allocation.
+/// Up to this many requested headers are compared without an allocation.
 const FEW_HEADERS: usize = 16;
 
 /// How the CORS check fails.
@@ -282,7 +283,7 @@ impl CheckFailure {
         }
     }
 
-    /// Of a preflight, which is judged without credentials.
+    /// For a preflight, which is judged without credentials.
     fn of_preflight(self) -> BlockedReason {
         match self {
             Self::Missing => BlockedReason::PreflightMissingAllowOriginHeader,
@@ -342,11 +343,12 @@ fn is_token_bytes(element: &[u8]) -> bool {
     std::str::from_utf8(element).is_ok_and(is_token)
 }
 
-/// Whether a browser applies CORS to a request with an `Origin`, as far as its head says so. Pages send
-/// `Origin` with other requests too: forms, WebSockets, `no-cors`, and what is not a GET to their own origin.
+/// Whether a browser applies CORS to a request with an `Origin`, judging by its head. Pages also
+/// send `Origin` with other requests: from forms, for WebSockets, with `no-cors`, and with anything
+/// but GET to their own origin.
 ///
 /// `mode` and `site` are `Sec-Fetch-Mode` and `Sec-Fetch-Site`, which browsers send to https and
-/// localhost; `authority` is the host and port that the request names.
+/// localhost; `authority` is the host and port of the request.
 #[must_use]
 pub fn applies_cors(
     origin: &[u8],
@@ -361,7 +363,8 @@ pub fn applies_cors(
     }
 }
 
-/// Whether an origin is that of a host, whatever the scheme: a proxy may stand behind TLS.
+/// Whether an origin has this host, regardless of the scheme, because TLS may end at another proxy
+/// in front.
 fn names_host(origin: &[u8], authority: &[u8]) -> bool {
     let Some(start) = origin.windows(3).position(|part| part == b"://") else {
         return false;
@@ -400,7 +403,8 @@ mod tests {
         request.judge(response.status, fields)
     }
 
-    /// What [`judge`] makes of the same; `None`: Chromium does otherwise than the other engines.
+    /// What [`judge`] says about the same response; `None`: Chromium differs from the other
+    /// engines.
     fn expected(
         method: &str,
         headers: &[&str],
@@ -524,7 +528,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn a_response_is_judged_as_browsers_do(response in response(), includes: bool) {
+        fn responses_are_judged_like_in_browsers(response in response(), includes: bool) {
             let request = AnsweredRequest {
                 origin: ORIGIN.as_bytes(),
                 has_credentials: includes,
@@ -544,7 +548,7 @@ mod tests {
         }
 
         #[test]
-        fn an_answer_to_a_preflight_is_judged_as_browsers_do(
+        fn preflight_responses_are_judged_like_in_browsers(
             response in response(),
             method in proptest::sample::select(&["GET", "POST", "PUT", "DELETE"][..]),
             headers in proptest::sample::subsequence(vec!["authorization", "x-a", "x-b"], 1..3),
@@ -568,7 +572,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn many_requested_headers_are_judged_as_few_are(
+        fn many_requested_headers_are_judged_like_few(
             names in proptest::collection::vec("[xX]-[ab]{1,2}|\\*", 1..(3 * FEW_HEADERS)),
             listed in proptest::collection::vec("[xX]-[ab]{1,2}|\\*", 0..6),
         ) {
@@ -583,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_are_read_a_few_times_however_many_headers_are_requested() {
+    fn the_number_of_reads_does_not_depend_on_requested_headers() {
         for count in [1, FEW_HEADERS, FEW_HEADERS + 1, 15_000] {
             let names: Vec<String> = (0..count).map(|number| format!("x{number}")).collect();
             let names = names.join(",");
@@ -612,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verdict_has_its_own_place_and_name() {
+    fn every_verdict_has_its_own_index_and_name() {
         let all: Vec<_> = AnswerVerdict::all().collect();
         assert_eq!(all.len(), AnswerVerdict::COUNT);
         for (place, verdict) in all.iter().enumerate() {
@@ -628,7 +632,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_judged_by_itself_has_no_verdict() {
+    fn responses_that_depend_on_more_have_no_verdict() {
         let request = AnsweredRequest {
             origin: ORIGIN.as_bytes(),
             has_credentials: false,
@@ -646,9 +650,9 @@ mod tests {
     }
 
     #[test]
-    fn cors_does_not_apply_to_every_request_with_an_origin() {
+    fn some_requests_with_an_origin_are_not_cors_requests() {
         let cases = [
-            // A page of the same host, whatever its port's spelling and its scheme.
+            // A page of the same host, regardless of the port's spelling and the scheme.
             (
                 "https://photos.example",
                 "photos.example",
@@ -685,7 +689,7 @@ mod tests {
                 true,
             ),
             ("null", "photos.example", None, None, true),
-            // What the browser says of itself counts more.
+            // The browser's own statement takes precedence.
             (
                 "https://photos.example",
                 "photos.example",

@@ -1,4 +1,4 @@
-//! Chromium's names for failures, and the sentences of its console.
+//! Chromium's names for failures, and its console messages.
 
 use super::chromium_url::is_valid_url;
 use super::course::Course;
@@ -53,7 +53,7 @@ pub(super) fn cors_error(failure: &Failure) -> Option<CorsError> {
         Reason::InvalidHeaders(_) => only("InvalidAllowHeadersPreflightResponse", ""),
         Reason::Method(method) => only("MethodDisallowedByPreflightResponse", method),
         Reason::Header(name) => only("HeaderDisallowedByPreflightResponse", name),
-        // To such a URL the network layer does not go.
+        // The network layer does not load such a URL.
         Reason::RedirectScheme(url) if url.starts_with("data:") => None,
         Reason::RedirectScheme(_) => only("CorsDisabledScheme", ""),
         Reason::RedirectCredentials(_) => only("RedirectContainsCredentials", ""),
@@ -142,7 +142,7 @@ fn why(error: &CorsError, parameter: &str) -> String {
     }
 }
 
-/// A value as the console prints it: characters outside printable ASCII as `\uXXXX`.
+/// A value in the console's format: characters outside printable ASCII as `\uXXXX`.
 fn encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for unit in value.encode_utf16() {

@@ -1,13 +1,13 @@
-//! The order in which Chromium looks at a request's fields, which decides the one that it reports.
+//! The order in which Chromium checks a request's fields, which decides which one it reports.
 //!
-//! It keeps the fields in a hash table, so the order is that of the table's slots. The hash is
+//! Chromium keeps the fields in a hash table and checks them in slot order. The hash is
 //! [rapidhash](https://github.com/Nicoshev/rapidhash) over the name in UTF-16
 //! (`platform/wtf/text/case_folding_hash.h`), the table that of `platform/wtf/hash_table.h`.
 
 /// Fields that Chromium adds before it sends a request.
 const ALWAYS: &str = "user-agent";
 
-/// Fields that it adds where the URL is potentially trustworthy.
+/// Fields that it adds if the URL is potentially trustworthy.
 const HINTS: [&str; 3] = ["sec-ch-ua-platform", "sec-ch-ua", "sec-ch-ua-mobile"];
 
 const SEED: u64 = 0xbdd8_9aa9_8270_4029;
@@ -20,7 +20,7 @@ const SECRET: [u64; 3] = [
 /// The slots of a new table.
 const SLOTS: usize = 8;
 
-/// `asked` in the order in which Chromium looks at them; `names` are all fields that the script sets.
+/// Sorts `asked` into Chromium's order; `names` are all fields that the script sets.
 pub(super) fn in_order<'n>(
     names: impl Iterator<Item = &'n str>,
     asked: &[&'n str],
@@ -41,7 +41,7 @@ pub(super) fn in_order<'n>(
     let mut slots = vec![None; SLOTS];
     for (count, name) in (1..).zip(inserted) {
         place(&mut slots, name);
-        // At half its slots a table doubles.
+        // A table doubles when half of its slots are used.
         if count * 2 >= slots.len() {
             let old = std::mem::take(&mut slots);
             slots = vec![None; old.len() * 2];
@@ -58,7 +58,7 @@ pub(super) fn in_order<'n>(
 }
 
 fn place<'n>(slots: &mut [Option<&'n str>], name: &'n str) {
-    // The lowest 24 bits are kept.
+    // Only the lowest 24 bits are kept.
     let mask = slots.len() - 1;
     let mut at = usize::try_from(hash(name) & 0x00ff_ffff).unwrap_or_default() & mask;
     for step in 1..=slots.len() {
@@ -122,7 +122,7 @@ fn short(bytes: &[u8]) -> (u64, u64) {
     }
 }
 
-/// Up to eight bytes from `at` on, least significant first.
+/// Up to eight bytes starting at `at`, least significant first.
 fn read64(bytes: &[u8], at: usize) -> u64 {
     let eight = bytes.iter().skip(at).take(8);
     eight
@@ -137,10 +137,7 @@ fn read32(bytes: &[u8], at: usize) -> u64 {
 /// Low and high half of a product.
 fn multiplied(a: u64, b: u64) -> (u64, u64) {
     let product = u128::from(a) * u128::from(b);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the halves are what is wanted"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
     let halves = (product as u64, (product >> 64) as u64);
     halves
 }
@@ -154,9 +151,9 @@ fn mix(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// What Chromium 156 reported first, of fields that an answer did not allow.
+    /// The field that Chromium 156 reported first, among fields that a response did not allow.
     #[test]
-    fn fields_are_looked_at_in_the_order_of_chromiums_hash_table() {
+    fn fields_are_checked_in_the_order_of_chromiums_hash_table() {
         let cases = [
             (&["content-language", "x-amz-date"][..], "x-amz-date"),
             (&["authorization", "if-none-match", "x-a"], "if-none-match"),

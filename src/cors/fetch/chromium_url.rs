@@ -1,5 +1,6 @@
-//! Whether Chromium takes a text for a URL: it tells an origin that does not match from a value that is
-//! none ([URL Standard](https://url.spec.whatwg.org/#concept-basic-url-parser)).
+//! Whether Chromium accepts a text as a URL: it reports an origin that does not match differently
+//! from a value that is not an origin ([URL
+//! Standard](https://url.spec.whatwg.org/#concept-basic-url-parser)).
 
 /// Schemes whose URLs have a host ([«special scheme»](https://url.spec.whatwg.org/#special-scheme)).
 const SPECIAL: [&str; 5] = ["ftp", "http", "https", "ws", "wss"];
@@ -54,7 +55,7 @@ fn is_host(host: &str, is_special: bool) -> bool {
         let address = address.strip_suffix(']').unwrap_or_default();
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    // Forbidden host code points, and those that are forbidden in domains only.
+    // Forbidden host code points, and those that are only forbidden in domains.
     let forbidden = |byte: u8| b"\0\t\n\r #/:<>?@[\\]^|".contains(&byte);
     let in_domains = |byte: u8| byte < b' ' || byte == b'%' || byte == 0x7f;
     if host
@@ -66,7 +67,8 @@ fn is_host(host: &str, is_special: bool) -> bool {
     !host.is_empty() && (!is_special || !ends_in_number(host) || is_ipv4(host))
 }
 
-/// Whether a host is to be read as an IPv4 address ([«ends in a number»](https://url.spec.whatwg.org/#ends-in-a-number-checker)).
+/// Whether a host is parsed as an IPv4 address ([«ends in a
+/// number»](https://url.spec.whatwg.org/#ends-in-a-number-checker)).
 fn ends_in_number(host: &str) -> bool {
     let last = host
         .strip_suffix('.')
@@ -93,7 +95,7 @@ fn is_ipv4(host: &str) -> bool {
         && room.is_some_and(|room| *last < room)
 }
 
-/// A number as it may stand in an IPv4 address: decimal, octal or hexadecimal.
+/// A number in an IPv4 address: decimal, octal or hexadecimal.
 fn number(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     match (lower.strip_prefix("0x"), lower.strip_prefix('0')) {

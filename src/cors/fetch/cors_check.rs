@@ -1,4 +1,5 @@
-//! The [CORS check](https://fetch.spec.whatwg.org/#concept-cors-check), which every answer has to pass.
+//! The [CORS check](https://fetch.spec.whatwg.org/#concept-cors-check), which every response must
+//! pass.
 
 use http::header::{ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN};
 
@@ -6,7 +7,7 @@ use super::exchange::{Credentials, Response};
 use super::failure::{OriginValue, Reason};
 use super::field::combined;
 
-/// Checks that `response` lets a page of `origin` read it.
+/// Checks that `response` allows a page of `origin` to read it.
 pub(super) fn cors_check(
     response: &Response,
     origin: &str,

@@ -1,23 +1,23 @@
-//! What happened to one exchange in a browser, up to where it ended.
+//! The course of an exchange in a browser, up to where it ended.
 
 use super::failure::{Failure, Reason, Step};
 use super::redirect::Travelling;
 
-/// The way of a request under one set of rules.
+/// The course of a request under one engine's rules.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
     pub(super) preflight_sent: bool,
-    /// How long the preflights that passed are cached, the shortest of them.
+    /// How long the passed preflights are cached: the shortest time among them.
     pub(super) cache_seconds: Option<u64>,
     pub(super) outcome: Outcome,
     pub(super) readable: Vec<String>,
     pub(super) failure: Option<Failure>,
-    /// The request as it was at the end.
+    /// The request in its final state.
     pub(super) request: Travelling,
 }
 
 impl Course {
-    /// What can be seen of it from the page and the server.
+    /// What the page and the server can observe.
     pub(super) fn result(&self) -> (bool, Outcome, &[String]) {
         (self.preflight_sent, self.outcome, &self.readable)
     }
@@ -34,7 +34,7 @@ impl Course {
 pub enum Outcome {
     /// The response.
     Readable,
-    /// A response of which it may read nothing.
+    /// A response that the script cannot inspect.
     Opaque,
     /// An error.
     Blocked,

@@ -14,7 +14,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// All of them, in the order in which they are listed.
+    /// All engines, in display order.
     pub const ALL: [Self; 3] = [Self::Chromium, Self::Firefox, Self::Webkit];
 
     /// Its name in JSON.

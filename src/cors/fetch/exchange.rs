@@ -1,17 +1,17 @@
-//! What a verdict is about: a script's request, and what a server answers.
+//! The input of a verdict: a script's request, and the servers' responses.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-/// A request as a script makes it with `fetch()`.
+/// A request that a script makes with `fetch()`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptRequest {
-    /// The origin of the script's page, as its browser writes it; `null` for a sandboxed page.
+    /// The origin of the script's page in the form that browsers send; `null` for a sandboxed page.
     pub origin: String,
-    /// The URL, absolute, as the browser resolves it.
+    /// The absolute URL after the browser resolved it.
     pub url: String,
-    /// The method, as the script writes it.
+    /// The method as written in the script.
     pub method: String,
-    /// The fields that the script sets, in its order; a repeated name is appended to the earlier one.
+    /// The fields that the script sets, in order. A repeated name is appended to the earlier one.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The credentials mode.
     pub credentials: Credentials,
@@ -19,13 +19,13 @@ pub struct ScriptRequest {
     pub mode: Mode,
 }
 
-/// When cookies, HTTP authentication and client certificates travel with a request
-/// ([credentials mode](https://fetch.spec.whatwg.org/#concept-request-credentials-mode)).
+/// When a request carries cookies, HTTP authentication and client certificates ([credentials
+/// mode](https://fetch.spec.whatwg.org/#concept-request-credentials-mode)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Credentials {
     /// Never.
     Omit,
-    /// To the page's own origin only; the default of `fetch()`.
+    /// Only to the page's own origin; the default of `fetch()`.
     #[default]
     SameOrigin,
     /// Always.
@@ -43,37 +43,37 @@ pub enum Mode {
     NoCors,
 }
 
-/// The head of a server's answer.
+/// The head of a server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// The fields, repeated ones in their order.
+    /// The fields; repeated ones in order.
     pub headers: HeaderMap,
 }
 
-/// What a server answers at one URL; `None`: nothing, the connection fails.
+/// A server's responses at one URL; `None`: the connection fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// The answer to a preflight, should one be sent.
+    /// The response to a preflight, if one is sent.
     pub preflight: Option<Response>,
-    /// The answer to the request itself.
+    /// The response to the request itself.
     pub response: Option<Response>,
 }
 
-/// A request and everything that servers answer to it.
+/// A request and all responses to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// The request.
     pub request: ScriptRequest,
-    /// The answers at the request's URL.
+    /// The responses at the request's URL.
     pub answers: Answers,
-    /// The answers at the URLs that redirects lead to, in their order.
+    /// The responses at the URLs that redirects lead to, in order.
     pub redirected: Vec<Answers>,
 }
 
 impl Credentials {
-    /// The mode by its name in Fetch.
+    /// Parses Fetch's name of a mode.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -86,7 +86,7 @@ impl Credentials {
 }
 
 impl Mode {
-    /// The mode by its name in Fetch.
+    /// Parses Fetch's name of a mode.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {

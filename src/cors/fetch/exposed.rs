@@ -21,17 +21,17 @@ const SAFELISTED: [&str; 7] = [
 /// ([«forbidden response-header name»](https://fetch.spec.whatwg.org/#forbidden-response-header-name)).
 const FORBIDDEN: [&str; 2] = ["set-cookie", "set-cookie2"];
 
-/// The fields of a response of the page's own origin
-/// ([«basic filtered response»](https://fetch.spec.whatwg.org/#concept-filtered-response-basic)), sorted.
+/// The readable fields of a response from the page's own origin ([«basic filtered
+/// response»](https://fetch.spec.whatwg.org/#concept-filtered-response-basic)), sorted.
 pub(super) fn basic(headers: &HeaderMap) -> Vec<String> {
     readable(headers, |_| true)
 }
 
-/// The fields that a response of another origin exposes
-/// ([«CORS filtered response»](https://fetch.spec.whatwg.org/#concept-filtered-response-cors)), sorted.
+/// The readable fields of a response from another origin ([«CORS filtered
+/// response»](https://fetch.spec.whatwg.org/#concept-filtered-response-cors)), sorted.
 pub(super) fn exposed(headers: &HeaderMap, credentials: Credentials) -> Vec<String> {
     let list = combined(headers, &ACCESS_CONTROL_EXPOSE_HEADERS);
-    // A list that does not parse exposes nothing.
+    // An invalid list exposes nothing.
     let names = tokens(list.as_deref()).unwrap_or_default();
     // Main fetch, step 13.1: with credentials, `*` is an ordinary name.
     let all = credentials != Credentials::Include && names.contains(&"*");

@@ -2,21 +2,21 @@
 
 use http::StatusCode;
 
-/// Why a browser blocks a request, and when it notices.
+/// Why a browser blocks a request, and at which step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The answer that does not pass.
+    /// The response that fails the check.
     pub step: Step,
     /// What is wrong with it.
     pub reason: Reason,
 }
 
-/// An answer that a browser checks.
+/// A step at which a browser checks something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// Before anything is sent.
+    /// Before the request is sent.
     Request,
-    /// The preflight's answer.
+    /// The response to the preflight.
     Preflight,
     /// The response, or a redirect.
     Response,
@@ -25,11 +25,11 @@ pub enum Step {
 /// What is wrong with a request or an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// No script can use the method.
+    /// Scripts cannot use the method.
     ForbiddenMethod,
     /// A `no-cors` request has a method that is not safelisted.
     NoCorsMethod,
-    /// The server does not answer, or redirects to where nothing is known.
+    /// The server does not answer, or redirects to a URL without known responses.
     NoAnswer,
     /// A preflight's status is not 200 to 299.
     Status(StatusCode),
@@ -37,9 +37,10 @@ pub enum Reason {
     PreflightRedirect(StatusCode),
     /// There is no `Access-Control-Allow-Origin`.
     MissingAllowOrigin(StatusCode),
-    /// `Access-Control-Allow-Origin` is `*` although credentials are included.
+    /// `Access-Control-Allow-Origin` is `*`, but credentials are included.
     WildcardWithCredentials,
-    /// `Access-Control-Allow-Origin` is not the origin; its value, and how many fields make it up.
+    /// `Access-Control-Allow-Origin` is not the origin; its value, and how many fields it is made
+    /// of.
     Origin(OriginValue),
     /// `Access-Control-Allow-Credentials` is not `true`; its value.
     Credentials(String),
@@ -53,11 +54,11 @@ pub enum Reason {
     Header(String),
     /// A redirect leads to a URL with a user name or a password; the URL.
     RedirectCredentials(String),
-    /// The same of a `no-cors` request.
+    /// The same for a `no-cors` request.
     UrlCredentials,
-    /// A redirect leads to what is not a URL.
+    /// A redirect leads to an invalid URL.
     RedirectUrl(String),
-    /// A redirect leads to a URL of another scheme than HTTP.
+    /// A redirect leads to a URL whose scheme is not HTTP or HTTPS.
     RedirectScheme(String),
     /// There are more than twenty redirects.
     TooManyRedirects,
@@ -70,11 +71,11 @@ pub struct OriginValue {
     pub value: String,
     /// How many fields there are.
     pub fields: usize,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: StatusCode,
 }
 
-/// A list field that does not parse.
+/// A list field that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidList {
     /// The whole value.
@@ -89,6 +90,6 @@ pub struct InvalidList {
 pub struct CorsError {
     /// The name.
     pub name: &'static str,
-    /// The value that is at fault; empty where the name says it all.
+    /// The offending value; empty if the name is enough.
     pub parameter: String,
 }

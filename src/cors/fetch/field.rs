@@ -1,9 +1,9 @@
-//! Reads fields as Fetch does: combined values, lists, tokens.
+//! Reads fields by Fetch's rules: combined values, lists, tokens.
 
 use http::{HeaderMap, HeaderName};
 
-/// All values of a field, joined as [«get»](https://fetch.spec.whatwg.org/#concept-header-list-get) does;
-/// `None`: there is no such field.
+/// All values of a field, joined as [«get»](https://fetch.spec.whatwg.org/#concept-header-list-get)
+/// does; `None`: the field is absent.
 pub(super) fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let mut values = headers
         .get_all(name)
@@ -14,8 +14,8 @@ pub(super) fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<String>
 }
 
 /// A value without surrounding whitespace
-/// ([«normalize»](https://fetch.spec.whatwg.org/#concept-header-value-normalize)). Bytes that are not UTF-8
-/// are replaced: none of the values that CORS compares has any.
+/// ([«normalize»](https://fetch.spec.whatwg.org/#concept-header-value-normalize)). Bytes that are
+/// not UTF-8 are replaced; the values that CORS compares never have any.
 pub(super) fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value)
         .trim_matches([' ', '\t'])

@@ -1,12 +1,12 @@
-//! The sentences of Firefox's console.
+//! Firefox's console messages.
 
 use super::course::Course;
 use super::exchange::Mode;
 use super::failure::{Failure, OriginValue, Reason, Step};
 
-/// What the console prints first; often «CORS request did not succeed» follows.
+/// The first message in the console; «CORS request did not succeed» often follows.
 pub(super) fn message(course: &Course, failure: &Failure) -> Option<String> {
-    // Without CORS nothing is printed.
+    // Without CORS, nothing is printed.
     if course.request.mode == Mode::NoCors {
         return None;
     }
@@ -69,10 +69,10 @@ pub(super) fn message(course: &Course, failure: &Failure) -> Option<String> {
     };
     debug_assert!(
         failure.step != Step::Request,
-        "nothing is printed before a request is sent"
+        "Firefox prints nothing before it sends a request"
     );
     let status = status.map(|status| format!(" Status code: {status}."));
-    // The full stop after the reason is left out where a status follows it inside the sentence.
+    // The full stop after the reason is omitted if a status follows it within the sentence.
     Some(format!(
         "Cross-Origin Request Blocked: The Same Origin Policy disallows reading the remote resource at {place}. (Reason: \
          {reason}).{}",

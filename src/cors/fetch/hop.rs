@@ -1,4 +1,4 @@
-//! What a browser sends at each URL, for a client that asks a live server in its place.
+//! What a browser sends at each URL, for a client that queries a live server instead.
 
 use http::{HeaderName, HeaderValue};
 
@@ -24,10 +24,10 @@ pub struct Hop {
 }
 
 impl Exchange {
-    /// What a browser sends after `answered` URLs, whose answers are known; `None`: nothing more.
+    /// What a browser sends after the responses of `answered` URLs; `None`: nothing more.
     ///
-    /// Engines differ in a few cases. A preflight is sent if one of them sends it, and a redirect is
-    /// followed if one of them follows it, so that [`judge`](super::judge) knows enough for all.
+    /// Engines differ in a few cases. If any engine sends a preflight or follows a redirect, this
+    /// does so too, so that [`judge`](super::judge) has enough data for all engines.
     #[must_use]
     pub fn hop(&self, answered: usize) -> Option<Hop> {
         let hops = Engine::ALL.map(|engine| self.hop_of(engine, answered));
@@ -39,8 +39,8 @@ impl Exchange {
         Some(hop)
     }
 
-    /// Whether a browser sends the request at the URL after `answered` others, given the answer to the
-    /// preflight.
+    /// Whether a browser sends the request to the URL after `answered` others, given the response
+    /// to the preflight.
     #[must_use]
     pub fn passes_preflight(&self, answered: usize) -> bool {
         Engine::ALL.into_iter().any(|engine| {
@@ -63,7 +63,7 @@ impl Exchange {
         }
     }
 
-    /// A request on its way, after `answered` URLs; `None`: it has ended.
+    /// The state of a request after `answered` URLs; `None`: it has ended.
     fn course_of(&self, engine: Engine, answered: usize) -> Option<super::course::Course> {
         let mut course = start(&self.request);
         if course.failure.is_some() {

@@ -1,13 +1,14 @@
-//! The browser's side of CORS: what a browser makes of a script's request and of a server's answers.
+//! The browser's side of CORS: what a browser does with a script's request and a server's
+//! responses.
 //!
 //! [`judge`] runs the [Fetch standard]'s CORS protocol over an [`Exchange`] and returns a
 //! [`Verdict`]: whether the script may read the response, which fields, and otherwise the reason, under
-//! the name that the Chrome DevTools Protocol has for it and in the sentence that each browser prints.
-//! Where Chromium, Firefox or WebKit deviates from the standard, the verdict says so.
+//! the name that the Chrome DevTools Protocol has for it and in the sentence that each browser
+//! prints. Where Chromium, Firefox or WebKit deviates from the standard, the verdict says so.
 //!
-//! Pure, as the rest of [`cors`](super): no clock, file or socket. The behaviour of the three engines was
-//! measured against Chromium 156, Firefox ESR 153 and WebKitGTK 2.50; `tests/clients/browser` compares
-//! them with this module again.
+//! Pure, like the rest of [`cors`](super): no clock, file or socket. The behaviour of the three
+//! engines was measured against Chromium 156, Firefox ESR 153 and WebKitGTK 2.50;
+//! `tests/clients/browser` compares them with this module again.
 //!
 //! [Fetch standard]: https://fetch.spec.whatwg.org/
 

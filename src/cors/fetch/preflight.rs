@@ -1,5 +1,5 @@
-//! The checks of a preflight's answer
-//! ([«CORS-preflight fetch»](https://fetch.spec.whatwg.org/#cors-preflight-fetch), steps 6 and 7).
+//! The checks of the response to a preflight ([«CORS-preflight
+//! fetch»](https://fetch.spec.whatwg.org/#cors-preflight-fetch), steps 6 and 7).
 
 use http::StatusCode;
 use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, LOCATION};
@@ -16,12 +16,12 @@ pub(super) struct Asked<'r> {
     pub(super) origin: &'r str,
     pub(super) credentials: Credentials,
     pub(super) method: &'r str,
-    /// The names in `Access-Control-Request-Headers`, in the order in which an engine looks at them.
+    /// The names in `Access-Control-Request-Headers`, in the engine's checking order.
     pub(super) headers: Vec<&'r str>,
 }
 
 impl Asked<'_> {
-    /// Checks the answer, in the order of an engine; the standard's is that of Chromium.
+    /// Checks the response in an engine's order; the standard's order is Chromium's.
     pub(super) fn check(
         &self,
         engine: Option<Engine>,
@@ -49,7 +49,7 @@ impl Asked<'_> {
         self.check_lists(engine, answer)
     }
 
-    /// Step 7, from its first substep on.
+    /// Step 7, including its first substep.
     fn check_lists(&self, engine: Option<Engine>, answer: &Response) -> Result<(), Reason> {
         let methods = combined(&answer.headers, &ACCESS_CONTROL_ALLOW_METHODS);
         let headers = combined(&answer.headers, &ACCESS_CONTROL_ALLOW_HEADERS);
@@ -57,7 +57,7 @@ impl Asked<'_> {
             .map_err(|token| Reason::InvalidMethods(InvalidList::new(methods.as_deref(), token)))?;
         let allowed_headers = tokens(headers.as_deref())
             .map_err(|token| Reason::InvalidHeaders(InvalidList::new(headers.as_deref(), token)));
-        // Firefox looks at the method before it parses the other list.
+        // Firefox checks the method before it parses the other list.
         if engine == Some(Engine::Firefox) {
             self.check_method(&allowed_methods)?;
         }
@@ -87,7 +87,7 @@ impl Asked<'_> {
             let is_named = allowed
                 .iter()
                 .any(|allowed| allowed.eq_ignore_ascii_case(name));
-            // `Authorization` has to be named
+            // `Authorization` must be named explicitly
             // (https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name).
             let needs_name = *name == "authorization" && engine.is_none();
             if !(is_named || (wildcard && !needs_name)) {
@@ -107,12 +107,12 @@ impl InvalidList {
     }
 }
 
-/// Whether a browser follows an answer to another URL.
+/// Whether a browser follows a response to another URL.
 pub(super) fn is_redirect(response: &Response) -> bool {
     is_redirect_status(response.status) && response.headers.contains_key(LOCATION)
 }
 
-/// Whether a status with a `Location` is a redirect: a [redirect status] of Fetch.
+/// Whether a status with a `Location` is a redirect: a [redirect status] in Fetch.
 ///
 /// [redirect status]: https://fetch.spec.whatwg.org/#redirect-status
 pub(crate) fn is_redirect_status(status: StatusCode) -> bool {

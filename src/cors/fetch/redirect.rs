@@ -1,5 +1,5 @@
-//! Where a redirect leads, and what the request becomes
-//! ([«HTTP-redirect fetch»](https://fetch.spec.whatwg.org/#concept-http-redirect-fetch)).
+//! Where a redirect leads, and how it changes the request ([«HTTP-redirect
+//! fetch»](https://fetch.spec.whatwg.org/#concept-http-redirect-fetch)).
 
 use http::header::LOCATION;
 
@@ -15,8 +15,8 @@ use super::url::{Url, is_cross_origin, normalized_userinfo, resolve};
 /// The most redirects that a browser follows (step 7).
 const MAX_REDIRECTS: usize = 20;
 
-/// Fields that describe a body, which a request loses with it
-/// ([«request-body-header name»](https://fetch.spec.whatwg.org/#request-body-header-name)).
+/// Fields that describe a body; they are removed together with it ([«request-body-header
+/// name»](https://fetch.spec.whatwg.org/#request-body-header-name)).
 const BODY_FIELDS: [&str; 4] = [
     "content-encoding",
     "content-language",
@@ -24,7 +24,7 @@ const BODY_FIELDS: [&str; 4] = [
     "content-type",
 ];
 
-/// A request on its way from one URL to the next.
+/// A request as it moves from one URL to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Travelling {
     /// The origin of the page.
@@ -33,13 +33,13 @@ pub(super) struct Travelling {
     pub(super) url: String,
     pub(super) method: String,
     pub(super) headers: SentHeaders,
-    /// Whether it has been to another origin than the page's: the response tainting is «cors».
+    /// Whether it has visited an origin other than the page's: the response tainting is «cors».
     pub(super) has_been_cross_origin: bool,
     /// Whether its origin is tainted by redirects and sent as `null`
     /// ([«redirect-tainted origin»](https://fetch.spec.whatwg.org/#concept-request-tainted-origin)).
     pub(super) is_tainted: bool,
     pub(super) redirects: usize,
-    /// Where the response at hand leads, if it is a redirect.
+    /// Where the current response leads, if it is a redirect.
     pub(super) leads_to: Option<String>,
 }
 
@@ -49,7 +49,7 @@ impl Travelling {
         if self.is_tainted { "null" } else { &self.page }
     }
 
-    /// Where a response leads, as the URL that the browser makes of it; `None`: it is not a redirect.
+    /// Where a response leads, as the URL that the browser computes; `None`: it is not a redirect.
     pub(super) fn location(&self, response: &Response) -> Option<Location> {
         if !is_redirect(response) {
             return None;
@@ -107,7 +107,7 @@ impl Travelling {
             let leaves_page = self.has_been_cross_origin || is_cross_origin(&self.page, &next);
             match self.mode {
                 Mode::Cors if leaves_page => return Err(Reason::RedirectCredentials(next)),
-                // Chromium does not load what is inside a page from such a URL at all.
+                // Chromium does not load subresources from such a URL at all.
                 Mode::NoCors if engine == Some(Engine::Chromium) => {
                     return Err(Reason::UrlCredentials);
                 }
@@ -124,7 +124,7 @@ impl Travelling {
         }
         // Step 13.
         if is_cross_origin(&self.url, &next) {
-            // WebKit leaves it in, and asks for it.
+            // WebKit keeps the field, and its preflight asks for it.
             if engine != Some(Engine::Webkit) {
                 self.headers.remove(&["authorization"]);
             }
@@ -138,7 +138,7 @@ impl Travelling {
 }
 
 impl Location {
-    /// Why no browser goes there.
+    /// Why browsers do not follow it.
     pub(super) fn refusal(&self) -> Option<Reason> {
         match (self.is_valid, self.is_http) {
             (false, _) => Some(Reason::RedirectUrl(self.url.clone())),
@@ -151,7 +151,7 @@ impl Location {
 /// Where a redirect leads.
 #[derive(Clone, Debug)]
 pub(super) struct Location {
-    /// The URL, or what is written where it is none.
+    /// The URL, or the original text if it is invalid.
     pub(super) url: String,
     pub(super) is_http: bool,
     pub(super) is_valid: bool,

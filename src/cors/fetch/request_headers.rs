@@ -1,4 +1,4 @@
-//! What becomes of the method and the fields that a script sets.
+//! What happens to the method and the fields that a script sets.
 
 use http::{HeaderName, HeaderValue};
 
@@ -7,22 +7,22 @@ use super::exchange::{Mode, ScriptRequest};
 use super::field::{elements, text};
 use super::safelist::is_safelisted;
 
-/// The most bytes in all safelisted values together
-/// ([«CORS-unsafe request-header names»](https://fetch.spec.whatwg.org/#cors-unsafe-request-header-names), step 5).
+/// The total limit of all safelisted values in bytes ([«CORS-unsafe request-header
+/// names»](https://fetch.spec.whatwg.org/#cors-unsafe-request-header-names), step 5).
 const MAX_SAFELISTED: usize = 1024;
 
-/// A field that a script sets, as far as CORS is concerned.
+/// A field that a script sets, classified for CORS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestHeader {
-    /// The preflight asks for it, by this name.
+    /// The preflight asks for this name.
     Unsafe(String),
-    /// It goes along without a preflight.
+    /// It is sent without a preflight.
     Safelisted(String),
     /// The browser drops it: scripts cannot set it.
     Forbidden(String),
 }
 
-/// A method as browsers send it: six of them in capitals, others as the script writes them
+/// Converts a method to the form that browsers send: six of them in upper case, others unchanged
 /// ([«normalize a method»](https://fetch.spec.whatwg.org/#concept-method-normalize)).
 #[must_use]
 pub fn normalized_method(method: &str) -> String {
@@ -35,15 +35,15 @@ pub fn normalized_method(method: &str) -> String {
     }
 }
 
-/// Whether a method, normalized, needs no preflight
-/// ([«CORS-safelisted method»](https://fetch.spec.whatwg.org/#cors-safelisted-method)).
+/// Whether a normalized method needs no preflight ([«CORS-safelisted
+/// method»](https://fetch.spec.whatwg.org/#cors-safelisted-method)).
 #[must_use]
 pub fn is_safelisted_method(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "POST")
 }
 
-/// Whether no script can use a method
-/// ([«forbidden method»](https://fetch.spec.whatwg.org/#forbidden-method)).
+/// Whether scripts cannot use a method ([«forbidden
+/// method»](https://fetch.spec.whatwg.org/#forbidden-method)).
 #[must_use]
 pub fn is_forbidden_method(method: &str) -> bool {
     ["CONNECT", "TRACE", "TRACK"]
@@ -52,10 +52,10 @@ pub fn is_forbidden_method(method: &str) -> bool {
 }
 
 impl RequestHeader {
-    /// What becomes of a field by itself; `None` as the value: it is not known.
+    /// Classifies a single field; `None` as the value: unknown.
     ///
-    /// Without a value, `Accept` and the languages count as safelisted, `Content-Type` and `Range` do not:
-    /// a script that sets those seldom sets one of the values that pass.
+    /// Without a value, `Accept` and the languages count as safelisted, but `Content-Type` and
+    /// `Range` do not: scripts that set them rarely use a safelisted value.
     #[must_use]
     pub fn of(name: &HeaderName, value: Option<&str>) -> Self {
         let name = name.as_str();
@@ -110,15 +110,15 @@ fn is_forbidden(name: &str, value: &str) -> bool {
         || (METHOD_OVERRIDES.contains(&name) && elements(value).any(is_forbidden_method))
 }
 
-/// The fields that a request carries: forbidden ones dropped, repeated ones combined, names in the order
-/// in which the script sets them first.
+/// The fields that a request carries: without forbidden ones, repeated ones combined, in the order
+/// in which the script first sets each name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SentHeaders(Vec<SentHeader>);
 
 #[derive(Clone, Debug)]
 struct SentHeader {
     name: String,
-    /// The values, one for each time that the script appends.
+    /// The values, one for each append.
     values: Vec<String>,
 }
 
@@ -127,7 +127,8 @@ impl SentHeader {
         self.values.join(", ")
     }
 
-    /// Whether an engine sends it without a preflight. Firefox looks at each appended value by itself.
+    /// Whether an engine sends it without a preflight. Firefox checks each appended value
+    /// separately.
     fn is_safelisted(&self, engine: Option<Engine>) -> bool {
         match engine {
             Some(Engine::Firefox) => self
@@ -162,7 +163,7 @@ impl SentHeaders {
                 .and_then(|at| self.0.get(at))
                 .map(SentHeader::combined);
             let whole = earlier.map_or_else(|| value.clone(), |earlier| earlier + ", " + &value);
-            // `Range` is for the browser's own requests only.
+            // `Range` is reserved for the browser's own requests.
             if name == "range" || !is_safelisted(None, name, &whole) {
                 return;
             }
@@ -210,7 +211,7 @@ impl SentHeaders {
             .map(|header| (&*header.name, header.combined()))
     }
 
-    /// Drops the fields of a name.
+    /// Removes fields by name.
     pub(super) fn remove(&mut self, removed: &[&str]) {
         self.0.retain(|header| !removed.contains(&&*header.name));
     }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_asks_for_what_no_form_could_send() {
+    fn fields_that_no_form_could_send_need_a_preflight() {
         let asked = |name: &str| RequestHeader::Unsafe(name.to_owned());
         let safelisted = |name: &str| RequestHeader::Safelisted(name.to_owned());
         let forbidden = |name: &str| RequestHeader::Forbidden(name.to_owned());
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn six_methods_are_written_in_capitals_and_three_need_no_preflight() {
+    fn six_methods_are_normalized_and_three_need_no_preflight() {
         assert_eq!(normalized_method("put"), "PUT");
         assert_eq!(normalized_method("patch"), "patch");
         assert!(is_safelisted_method("POST") && !is_safelisted_method("PUT"));

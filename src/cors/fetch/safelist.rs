@@ -7,7 +7,7 @@ use super::field::is_token;
 /// The longest value of a safelisted field, in bytes.
 const MAX_VALUE: usize = 128;
 
-/// Whether a field with this value goes without a preflight; `name` is lower case.
+/// Whether a field with this value needs no preflight; `name` must be in lower case.
 pub(super) fn is_safelisted(engine: Option<Engine>, name: &str, value: &str) -> bool {
     // Step 1.
     if value.len() > MAX_VALUE {
@@ -23,8 +23,8 @@ pub(super) fn is_safelisted(engine: Option<Engine>, name: &str, value: &str) -> 
     }
 }
 
-/// Fields that Chromium sends without a preflight beyond the standard: client hints with a value of
-/// their form, and `User-Agent`.
+/// Fields that Chromium sends without a preflight in addition to the standard: client hints with a
+/// valid value, and `User-Agent`.
 fn is_client_hint(name: &str, value: &str) -> bool {
     match name {
         "dpr" | "device-memory" | "downlink" => is_decimal(value),
@@ -56,8 +56,8 @@ fn is_language(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" *,-.;=".contains(&byte)
 }
 
-/// A media type that a form could send; the value is parsed as a
-/// [MIME type](https://mimesniff.spec.whatwg.org/#parse-a-mime-type), of which the essence counts.
+/// Whether a form could send this media type. The value is parsed as a [MIME
+/// type](https://mimesniff.spec.whatwg.org/#parse-a-mime-type), and only the essence matters.
 fn is_form(value: &str) -> bool {
     const FORMS: [&str; 3] = [
         "application/x-www-form-urlencoded",
@@ -89,7 +89,7 @@ fn is_simple_range(engine: Option<Engine>, value: &str) -> bool {
     if !is_bytes || !is_number(first) || !(last.is_empty() || is_number(last)) {
         return false;
     }
-    // Numbers of equal length compare as text; leading zeros do not count.
+    // Numbers of equal length compare as text; leading zeros are ignored.
     let (from, to) = (first.trim_start_matches('0'), last.trim_start_matches('0'));
     last.is_empty() || (from.len(), from) <= (to.len(), to)
 }

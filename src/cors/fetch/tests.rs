@@ -1,4 +1,4 @@
-//! Verdicts, row by row; `tests/clients/browser` compares thousands with the browsers themselves.
+//! Verdicts, case by case; `tests/clients/browser` compares thousands with the browsers themselves.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ fn answer(status: u16, lines: &[&str]) -> Option<Response> {
     })
 }
 
-/// A request of [`PAGE`]; each test changes what it is about.
+/// A request of [`PAGE`]; each test changes the parts that it is about.
 fn put(headers: &[&str]) -> Exchange {
     Exchange {
         request: ScriptRequest {
@@ -90,13 +90,13 @@ fn a_response_shows_what_is_safelisted_and_what_it_exposes() {
                 "etag",
             ],
         ),
-        // With credentials, `*` is a name as any other.
+        // With credentials, `*` is an ordinary name.
         (
             &["Access-Control-Expose-Headers: *"],
             Credentials::Include,
             &["content-type"],
         ),
-        // A list that does not parse exposes nothing.
+        // An invalid list exposes nothing.
         (
             &["Access-Control-Expose-Headers: etag, bad name"],
             Credentials::Omit,
@@ -283,7 +283,7 @@ fn every_console_has_its_own_sentence() {
 }
 
 #[test]
-fn engines_look_at_a_failed_preflight_in_different_orders() {
+fn engines_check_a_failed_preflight_in_different_orders() {
     let mut exchange = put(&[]);
     exchange.answers.preflight = answer(403, &[]);
     let verdict = judge(&exchange);
@@ -296,7 +296,7 @@ fn engines_look_at_a_failed_preflight_in_different_orders() {
 }
 
 #[test]
-fn where_all_engines_agree_against_the_standard_the_verdict_is_theirs() {
+fn the_verdict_follows_all_engines_against_the_standard() {
     // A `*` covers `Authorization` everywhere, although the standard says otherwise.
     let verdict = judge(&put(&["Authorization: x"]));
     assert_eq!(verdict.outcome, Outcome::Readable);
@@ -304,7 +304,7 @@ fn where_all_engines_agree_against_the_standard_the_verdict_is_theirs() {
     let standard = verdict.standard.expect("the standard blocks it");
     assert_eq!(standard.outcome, Outcome::Blocked);
 
-    // Not with credentials, where it is a name.
+    // Not with credentials, where `*` is a name.
     let mut exchange = put(&["Authorization: x"]);
     exchange.request.credentials = Credentials::Include;
     let allow = "Access-Control-Allow-Origin: https://app.example";
@@ -322,7 +322,7 @@ fn where_all_engines_agree_against_the_standard_the_verdict_is_theirs() {
 }
 
 #[test]
-fn an_engine_that_deviates_is_named() {
+fn a_deviating_engine_is_listed() {
     // Chromium sends client hints without a preflight.
     let mut exchange = put(&["DPR: 2.0"]);
     exchange.request.method = "GET".to_owned();
@@ -336,7 +336,7 @@ fn an_engine_that_deviates_is_named() {
         .collect();
     assert_eq!(engines, [(Engine::Chromium, Outcome::Readable)]);
 
-    // WebKit takes the unit of a range in any case.
+    // WebKit accepts the unit of a range in any letter case.
     let mut exchange = put(&["Range: BYTES=0-1"]);
     exchange.request.method = "GET".to_owned();
     exchange.answers.preflight = None;
@@ -441,7 +441,7 @@ fn a_redirect_with_an_empty_user_name_and_password_is_followed() {
 }
 
 #[test]
-fn chromium_takes_a_407_for_a_failed_connection() {
+fn chromium_treats_a_407_as_a_failed_connection() {
     let refused = put(&[]);
     let mut exchange = refused.clone();
     exchange.answers.preflight = answer(407, &["Access-Control-Allow-Origin: *"]);
@@ -484,7 +484,7 @@ fn no_browser_follows_more_than_twenty_redirects() {
 }
 
 #[test]
-fn each_engine_remembers_a_preflight_for_its_own_time() {
+fn each_engine_caches_a_preflight_for_its_own_time() {
     let seconds = |value: Option<&'static str>| {
         let headers: HeaderMap = value
             .map(|value| {
@@ -512,9 +512,9 @@ fn each_engine_remembers_a_preflight_for_its_own_time() {
     }
 }
 
-/// As the browsers do: `tests/clients/browser/verdict.test.js` counts their preflights.
+/// Like in browsers: `tests/clients/browser/verdict.test.js` counts their preflights.
 #[test]
-fn after_a_redirect_the_preflight_that_is_forgotten_first_decides() {
+fn after_a_redirect_the_preflight_that_expires_first_decides() {
     let preflight = |age: &str| {
         answer(
             200,
@@ -543,22 +543,22 @@ fn after_a_redirect_the_preflight_that_is_forgotten_first_decides() {
     };
     assert_eq!(seconds(&redirected("/b/l", "60", "30")), [30, 30, 30]);
     assert_eq!(seconds(&redirected("/b/l", "0", "30")), [0, 0, 0]);
-    // To another origin, Chromium and WebKit ask as `null`, and forget the answer.
+    // To another origin, Chromium and WebKit send `null` and do not cache the response.
     let elsewhere = redirected("https://other.example/", "60", "30");
     assert_eq!(seconds(&elsewhere), [0, 30, 0]);
-    // Where the page's own server redirects, nothing is asked before.
+    // A redirect by the page's own server has no preflight before it.
     let mut home = redirected("https://s3.example/b/k", "60", "30");
     home.request.url = format!("{PAGE}/k");
     home.answers.preflight = None;
     assert_eq!(seconds(&home), [30, 30, 30]);
-    // A preflight that fails is not cached, and the next request asks again.
+    // A failed preflight is not cached, and the next request sends another.
     let mut failed = redirected("/b/l", "60", "30");
     failed.redirected[0].preflight = answer(403, &[]);
     assert_eq!(seconds(&failed), [0_u64; 0]);
 }
 
 #[test]
-fn firefox_forgets_the_preflights_of_a_server_without_a_name() {
+fn firefox_does_not_cache_preflights_of_ip_addresses() {
     let mut exchange = put(&[]);
     let seconds = |exchange: &Exchange| judge(exchange).cache_seconds;
     let all = |firefox| {
@@ -573,13 +573,13 @@ fn firefox_forgets_the_preflights_of_a_server_without_a_name() {
     assert_eq!(seconds(&exchange), all(0));
     exchange.request.url = "https://[2001:db8::7]/b/k".to_owned();
     assert_eq!(seconds(&exchange), all(0));
-    // Nothing is remembered of a preflight that fails.
+    // A failed preflight is not cached.
     exchange.answers.preflight = answer(403, &[]);
     assert_eq!(seconds(&exchange), []);
 }
 
 proptest! {
-    /// Whatever servers answer: a verdict, and one that is not both readable and explained as blocked.
+    /// Any responses give a verdict, and never one that is both readable and explained as blocked.
     #[test]
     fn every_exchange_has_one_verdict(
         origin in "(\\*|null|https://app\\.example|[ -~]{0,12})",

@@ -1,9 +1,9 @@
-//! As much of URLs as CORS needs: their origins, and where a redirect leads.
+//! The parts of URLs that CORS needs: their origins, and where a redirect leads.
 
 /// A URL's parts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Url<'u> {
-    /// As it is written.
+    /// Unchanged.
     pub(super) scheme: &'u str,
     /// User name and password, without the `@`.
     pub(super) userinfo: Option<&'u str>,
@@ -44,7 +44,7 @@ impl<'u> Url<'u> {
         })
     }
 
-    /// The serialised origin: scheme and host in lower case, the scheme's own port left out.
+    /// The serialised origin: scheme and host in lower case, without the scheme's default port.
     fn origin(&self) -> String {
         let (scheme, host) = (
             self.scheme.to_ascii_lowercase(),
@@ -69,7 +69,7 @@ impl<'u> Url<'u> {
     }
 }
 
-/// The origin of an absolute URL, as a browser writes it; `None`: it has none.
+/// The origin of an absolute URL in the form that browsers send; `None`: it has none.
 #[must_use]
 pub fn origin_of(url: &str) -> Option<String> {
     Url::parse(url).map(|url| url.origin())
@@ -84,8 +84,8 @@ pub fn is_cross_origin(origin: &str, url: &str) -> bool {
     }
 }
 
-/// Whether what a server at `url` says cannot be altered on its way
-/// ([«potentially trustworthy»](https://w3c.github.io/webappsec-secure-contexts/#is-url-trustworthy)).
+/// Whether responses from `url` cannot be altered on their way ([«potentially
+/// trustworthy»](https://w3c.github.io/webappsec-secure-contexts/#is-url-trustworthy)).
 pub(super) fn is_trustworthy(url: &str) -> bool {
     Url::parse(url).is_some_and(|url| {
         let host = url.host.to_ascii_lowercase();
@@ -101,8 +101,8 @@ pub(super) fn is_address(url: &str) -> bool {
     })
 }
 
-/// A URL as browsers write it: without an empty password, and without an empty user name and password
-/// ([URL serializing](https://url.spec.whatwg.org/#url-serializing), step 2).
+/// A URL in the form that browsers send: without an empty password, and without an empty user name
+/// and password ([URL serializing](https://url.spec.whatwg.org/#url-serializing), step 2).
 pub(super) fn normalized_userinfo(url: String) -> String {
     let Some(userinfo) = Url::parse(&url).and_then(|url| url.userinfo) else {
         return url;
@@ -116,8 +116,8 @@ pub(super) fn normalized_userinfo(url: String) -> String {
     }
 }
 
-/// Where `location` leads from `base` ([URL Standard](https://url.spec.whatwg.org/#url-parsing), as far as
-/// HTTP needs it); `None`: `base` is not a URL of a server.
+/// Where `location` leads from `base` ([URL Standard](https://url.spec.whatwg.org/#url-parsing),
+/// limited to what HTTP needs); `None`: `base` is not a URL of a server.
 pub(super) fn resolve(base: &str, location: &str) -> Option<String> {
     let from = Url::parse(base)?;
     let location = location.trim_matches([' ', '\t']);

@@ -19,7 +19,8 @@ use super::{chromium, chromium_order, firefox, webkit};
 
 /// What browsers do with an exchange.
 ///
-/// The standard decides, unless all three engines agree on something else: then the verdict is theirs.
+/// The verdict follows the standard, unless all three engines agree on something else: then it
+/// follows the engines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the browser sends a preflight.
@@ -28,29 +29,29 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Why it is blocked.
     pub failure: Option<Failure>,
-    /// The reason as Chrome names it; `None`: it is not about CORS.
+    /// The reason with Chrome's name; `None`: it is not about CORS.
     pub error: Option<CorsError>,
     /// The fields that the script may read, lower case, sorted.
     pub readable_headers: Vec<String>,
-    /// How many seconds each engine sends no preflight for the same request again, once its preflights
-    /// passed. After redirects, the answer that is forgotten first decides.
+    /// For how many seconds each engine sends no preflight for the same request again, after its
+    /// preflights passed. After redirects, the cached response that expires first decides.
     pub cache_seconds: Vec<(Engine, u64)>,
-    /// What each engine prints to its console, where it prints anything.
+    /// What each engine prints to its console, if anything.
     pub messages: Vec<(Engine, String)>,
-    /// What an engine does otherwise.
+    /// The engines that differ, and how.
     pub differs: Vec<(Engine, Difference)>,
-    /// What the standard has, where no engine does so.
+    /// The standard's result, if no engine follows it.
     pub standard: Option<Difference>,
 }
 
-/// Another outcome than the verdict's.
+/// An outcome other than the verdict's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// What the script gets.
     pub outcome: Outcome,
     /// Whether a preflight is sent.
     pub preflight_sent: bool,
-    /// Why it is blocked, as Chrome names it.
+    /// Why it is blocked, with Chrome's name.
     pub error: Option<CorsError>,
 }
 
@@ -64,7 +65,7 @@ pub fn judge(exchange: &Exchange) -> Verdict {
         .iter()
         .all(|(_, other)| other.result() == first.result());
     let base = if agreed { first } else { &standard };
-    // Chrome's own reason, where it blocks too: it may look at things in another order.
+    // Chrome's own reason, if it blocks too, because it may check in another order.
     let reason = if base.outcome == first.outcome {
         first
     } else {
@@ -127,20 +128,21 @@ impl Course {
     }
 }
 
-/// Whether an engine's network layer drops an answer, so that nobody checks its fields. Chromium takes a 407
-/// from a server that is not a proxy for a failed connection (`ERR_UNEXPECTED_PROXY_AUTH`).
+/// Whether an engine's network layer drops a response before its fields are checked. Chromium
+/// treats a 407 from a server that is not a proxy as a failed connection
+/// (`ERR_UNEXPECTED_PROXY_AUTH`).
 fn is_lost(engine: Option<Engine>, answer: Option<&Response>) -> bool {
     let is_unexpected =
         |answer: &Response| answer.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED;
     engine == Some(Engine::Chromium) && answer.is_some_and(is_unexpected)
 }
 
-/// How long an engine caches the answer to a preflight.
+/// How long an engine caches the response to a preflight.
 fn cache_seconds(engine: Engine, request: &Travelling, answer: &Response) -> u64 {
     let is_cached = match engine {
-        // Not the answers of servers that are named by their IP address.
+        // Not for servers that are addressed by IP.
         Engine::Firefox => !is_address(&request.url),
-        // Not the answers to `Origin: null`, which a redirect to a third origin leads to.
+        // Not for `Origin: null`, which a redirect to a third origin causes.
         Engine::Chromium | Engine::Webkit => !request.is_tainted,
     };
     if is_cached {
@@ -150,7 +152,7 @@ fn cache_seconds(engine: Engine, request: &Travelling, answer: &Response) -> u64
     }
 }
 
-/// The way of an exchange in an engine, or as the standard has it.
+/// The course of an exchange in an engine, or by the standard.
 fn course(engine: Option<Engine>, exchange: &Exchange) -> Course {
     let mut course = start(&exchange.request);
     if course.failure.is_some() {
@@ -168,7 +170,7 @@ fn course(engine: Option<Engine>, exchange: &Exchange) -> Course {
     }
 }
 
-/// A request as it leaves the script; blocked where no script can make it.
+/// The request that leaves the script; blocked if scripts cannot make it.
 pub(super) fn start(script: &ScriptRequest) -> Course {
     let course = Course {
         preflight_sent: false,
@@ -198,8 +200,10 @@ pub(super) fn start(script: &ScriptRequest) -> Course {
     course
 }
 
-/// One URL: preflight, request, check ([«main fetch»](https://fetch.spec.whatwg.org/#concept-main-fetch), step
-/// 12, and [«HTTP fetch»](https://fetch.spec.whatwg.org/#concept-http-fetch)). Whether a redirect leads on.
+/// One URL: preflight, request, check ([«main
+/// fetch»](https://fetch.spec.whatwg.org/#concept-main-fetch), step 12, and [«HTTP
+/// fetch»](https://fetch.spec.whatwg.org/#concept-http-fetch)). Returns whether a redirect must be
+/// followed.
 pub(super) fn step(
     engine: Option<Engine>,
     exchange: &Exchange,
@@ -212,7 +216,8 @@ pub(super) fn step(
     let is_cors = request.has_been_cross_origin && request.mode == Mode::Cors;
     if is_cors {
         let asked = request.headers.unsafe_names(engine);
-        // After a redirect, Firefox and WebKit go on asking although the method may have become GET.
+        // After a redirect, Firefox and WebKit still send a preflight although the method may have
+        // become GET.
         let goes_on = matches!(engine, Some(Engine::Firefox | Engine::Webkit));
         let has_asked = goes_on && course.preflight_sent;
         if has_asked || !is_safelisted_method(&request.method) || !asked.is_empty() {
@@ -260,7 +265,7 @@ pub(super) fn step(
     let location = request.location(response);
     request.leads_to = location.as_ref().map(|location| location.url.clone());
     if let Some(location) = &location {
-        // Where the network layer refuses to follow, nobody checks the redirect.
+        // If the network layer refuses to follow, the redirect is not checked.
         let refuses = match engine {
             Some(Engine::Chromium) => !location.is_valid,
             Some(Engine::Firefox) => !location.is_valid || location.url.starts_with("data:"),

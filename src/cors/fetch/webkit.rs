@@ -1,11 +1,11 @@
-//! The sentences of WebKit's console, and the order in which it looks at fields.
+//! WebKit's console messages, and the order in which it checks fields.
 
 use super::course::Course;
 use super::exchange::Mode;
 use super::failure::{Failure, OriginValue, Reason, Step};
 use super::url::Url;
 
-/// Names that WebKit knows and prints in this spelling, as far as a script may set them
+/// Names that WebKit knows and prints in this spelling, limited to those that a script may set
 /// (`Source/WebCore/platform/network/HTTPHeaderNames.in`).
 const KNOWN: [&str; 30] = [
     "Accept",
@@ -40,7 +40,7 @@ const KNOWN: [&str; 30] = [
     "X-Frame-Options",
 ];
 
-/// The order in which a preflight's answer is checked for these names: known ones first.
+/// The order in which the response to a preflight is checked for these names: known ones first.
 pub(super) fn in_order<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     let (mut known, unknown): (Vec<&str>, Vec<&str>) =
         names.partition(|name| spelling(name).is_some());
@@ -54,7 +54,8 @@ fn spelling(name: &str) -> Option<&'static str> {
         .find(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// What the console prints first; «Fetch API cannot load … due to access control checks.» follows.
+/// The first message in the console; «Fetch API cannot load … due to access control checks.»
+/// follows.
 pub(super) fn message(course: &Course, failure: &Failure) -> Option<String> {
     let is_cors = course.request.mode == Mode::Cors;
     let why = why(course, failure)?;
@@ -81,7 +82,7 @@ fn why(course: &Course, failure: &Failure) -> Option<String> {
         Reason::RedirectScheme(url) if url.starts_with("ftp:") => {
             "FTP URLs are disabled".to_owned()
         }
-        // An address that is not a URL ends such a load without a word.
+        // An invalid URL ends such a load without a message.
         Reason::RedirectUrl(_) if !is_cors => return None,
         Reason::RedirectScheme(_) if !is_cors => {
             "Redirection to URL with a scheme that is not HTTP(S).".to_owned()
@@ -132,7 +133,7 @@ fn why(course: &Course, failure: &Failure) -> Option<String> {
     })
 }
 
-/// A URL as WebKit prints it where it follows a redirect.
+/// A URL in the form that WebKit prints after following a redirect.
 fn without_userinfo(url: &str) -> String {
     let userinfo = Url::parse(url).and_then(|url| url.userinfo);
     match userinfo {

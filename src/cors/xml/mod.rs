@@ -1,7 +1,7 @@
-//! S3's XML: reads a `CORSConfiguration`, writes one, and finds a value's bytes again.
+//! S3's XML: parses a `CORSConfiguration`, writes one, and locates values in it.
 //!
-//! quick-xml takes the text apart into events; what a document may be is checked here, since
-//! it takes two roots, an open one, stray text and any entity without a word.
+//! quick-xml splits the text into events. The structure is checked here, because quick-xml silently
+//! accepts two roots, unclosed elements, stray text and unknown entities.
 
 mod characters;
 mod hints;
@@ -25,17 +25,17 @@ pub(super) use read::read;
 pub use write::NAMESPACE;
 pub(super) use write::{rule_snippet, value_snippet};
 
-/// The largest document that S3 takes, in bytes.
+/// The largest document that S3 accepts, in bytes.
 pub const MAX_DOCUMENT: usize = 65_536;
 
-/// A document is no `CORSConfiguration`. `Display` is [`detail`](Self::detail).
+/// A document is not a valid `CORSConfiguration`. `Display` is [`detail`](Self::detail).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XmlError {
-    /// Where, in bytes of the document.
+    /// The place, in bytes of the document.
     pub span: Range<usize>,
-    /// What is wrong, in our words.
+    /// What is wrong, in this crate's words.
     pub detail: String,
-    /// How to mend it, where that is known.
+    /// How to fix it, if known.
     pub hint: Option<String>,
 }
 
@@ -55,15 +55,15 @@ impl XmlError {
 }
 
 impl CorsConfiguration {
-    /// Reads S3's XML.
+    /// Parses S3's XML.
     ///
-    /// The namespace, attributes, comments, processing instructions and the order of elements
-    /// do not matter. What S3 takes is taken; a document type, any entity but XML's five and a
-    /// name with a prefix are refused. It takes linear time for any bytes.
+    /// The namespace, attributes, comments, processing instructions and the order of elements do
+    /// not matter. Everything that S3 accepts is accepted. A document type, entities other than
+    /// XML's five, and names with a prefix are refused. Takes linear time for any input.
     ///
     /// # Errors
     ///
-    /// The first thing in it that is wrong; [`check_document`](super::check_document) has all.
+    /// The first error; [`check_document`](super::check_document) returns all of them.
     pub fn from_xml(bytes: &[u8]) -> Result<Self, XmlError> {
         let document = read(bytes);
         match document.errors.into_iter().next() {
@@ -72,19 +72,19 @@ impl CorsConfiguration {
         }
     }
 
-    /// Writes S3's XML, indented as S3's own samples are.
+    /// Writes S3's XML, indented like S3's own samples.
     ///
-    /// What [`from_xml`](Self::from_xml) read is written so that it reads back the same.
+    /// The output of a parsed document parses to the same configuration.
     #[must_use]
     pub fn to_xml(&self) -> String {
         write::document(self)
     }
 }
 
-/// Where a value stands in a document: the bytes of its text, or of its element's start tag
-/// where there is no text; for a rule and for the root, the start tag.
+/// Locates a value in a document: the bytes of its text, or of its element's start tag if there is
+/// no text; for a rule and for the root, the start tag.
 ///
-/// `None`: it is not there, or stands behind the place where the document stops being XML.
+/// `None`: it does not exist, or comes after the place where the document stops being XML.
 #[must_use]
 pub fn locate(text: &str, path: ElementPath) -> Option<Range<usize>> {
     let places = read(text.as_bytes()).places;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_s3_takes_is_taken() {
+    fn everything_that_s3_accepts_is_accepted() {
         let plain = CorsConfiguration {
             rules: vec![CorsRule {
                 allowed_origins: vec!["https://a.example".into()],
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_kept_as_they_stand() {
+    fn values_are_kept_unchanged() {
         let document = rule(
             "<ID/><AllowedOrigin> a\t</AllowedOrigin><AllowedOrigin></AllowedOrigin>\
              <AllowedHeader>X-&amp;\r\n</AllowedHeader><MaxAgeSeconds>0600</MaxAgeSeconds>",
@@ -155,20 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_configuration_is_refused_where_it_goes_wrong() {
+    fn invalid_documents_are_refused_at_the_right_place() {
         let max_age = |text: &str| rule(&format!("<MaxAgeSeconds>{text}</MaxAgeSeconds>"));
-        // The document, the bytes that are pointed at, a part of what is said.
+        // The document, the bytes that are located, and a part of the message.
         let cases: &[(&str, &str, &str)] = &[
             ("", "", "is empty"),
             (" \n", "", "is empty"),
             (
                 "allow everything, please",
                 "allow everything, please",
-                "should be",
+                "instead of",
             ),
             (" {\"CORSRules\": []}", "{", "JSON"),
             ("<a/>", "<a/>", "root element is `a`"),
-            ("<!-- a -->", "", "no element `CORSConfiguration`"),
+            ("<!-- a -->", "", "`CORSConfiguration` is missing"),
             ("<CORSConfiguration>", "<CORSConfiguration>", "never closed"),
             (
                 "<CORSConfiguration><CORSRule>",
@@ -183,8 +183,8 @@ mod tests {
             ("<CORSConfiguration/> x ", "x", "after"),
             ("<CORSConfiguration/>&amp;", "&amp;", "after"),
             ("<CORSConfiguration/><![CDATA[]]>", "<![CDATA[]]>", "CDATA"),
-            ("<CORSConfiguration></CORSRule>", "</CORSRule>", "should be"),
-            ("</CORSRule>", "</CORSRule>", "closes nothing"),
+            ("<CORSConfiguration></CORSRule>", "</CORSRule>", "instead of"),
+            ("</CORSRule>", "</CORSRule>", "has no start tag"),
             (
                 " <?xml version='1.0'?><CORSConfiguration/>",
                 "<?xml version='1.0'?>",
@@ -274,17 +274,17 @@ mod tests {
             (
                 &rule("<AllowedOrigin>a&b;</AllowedOrigin>"),
                 "&b;",
-                "no entity",
+                "unknown entity",
             ),
             (
                 &rule("<AllowedOrigin>a&#0;</AllowedOrigin>"),
                 "&#0;",
-                "no character",
+                "not a valid XML character",
             ),
             (
                 &rule("<AllowedOrigin>a&#x110000;</AllowedOrigin>"),
                 "&#x110000;",
-                "no character",
+                "not a valid XML character",
             ),
             (&rule("<AllowedOrigin>a]]></AllowedOrigin>"), "]]>", "CDATA"),
             (&max_age("a"), "a", "whole number"),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_do_not_nest_without_end() {
+    fn the_nesting_of_elements_is_limited() {
         let deep = format!("<CORSConfiguration>{}", "<a>".repeat(100));
         let errors = read(deep.as_bytes()).errors;
         assert_eq!(errors.len(), 2);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_twice_is_said_twice() {
+    fn every_error_is_reported() {
         let document = rule("<ID/>a<ID/><Foo/><MaxAgeSeconds>b</MaxAgeSeconds><Bar></Bar>");
         let errors = read(document.as_bytes()).errors;
         let places: Vec<&str> = errors
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(places, ["a", "<ID/>", "<Foo/>", "b", "<Bar>"]);
     }
 
-    /// Documents that would take a naive reader quadratic time.
+    /// Documents that take a naive parser quadratic time.
     #[test]
     fn hostile_documents_take_linear_time() {
         let fill = |head: &str, part: &dyn Fn(usize) -> String, tail: &str| {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_the_text_or_else_the_start_tag() {
+    fn a_value_is_located_at_its_text_or_start_tag() {
         let document = "\u{feff}<CORSConfiguration x='1'><CORSRule><ID/><AllowedOrigin>a</AllowedOrigin>\
              <AllowedMethod>GET</AllowedMethod><AllowedOrigin>b&amp;</AllowedOrigin></CORSRule>\
              <CORSRule ><AllowedOrigin></AllowedOrigin></CORSRule></CORSConfiguration>";
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn extension_elements_are_known_by_their_namespace() {
+    fn extension_elements_are_recognised_by_their_namespace() {
         const OURS: &str = "xmlns=\"urn:s3cors\"";
         let timing = |start: &str, end: &str| format!("<{start}>*</{end}>");
         let plain = timing(&format!("TimingAllowOrigin {OURS}"), "TimingAllowOrigin");
@@ -445,7 +445,7 @@ mod tests {
                 "",
                 &prefixed.replacen('>', " xmlns:x=\"urn:s3&#99;ors\">", 1),
             ),
-            // The whole document in it, as S3 takes any default namespace.
+            // The whole document is in the namespace, because S3 accepts any default namespace.
             root(OURS, &timing("TimingAllowOrigin", "TimingAllowOrigin")),
             root(
                 OURS,
@@ -471,7 +471,7 @@ mod tests {
                 root("xmlns:x='urn:other'", &prefixed),
                 "xmlns=\"urn:s3cors\"",
             ),
-            // The declaration ends with its element.
+            // A declaration's scope ends with its element.
             (root("", &format!("{plain}{bare}")), "xmlns=\"urn:s3cors\""),
             (
                 root(OURS, &bare.replace("n>", "n xmlns='y'>")),
@@ -480,11 +480,11 @@ mod tests {
             (root(prefix, "<x:AllowedOrigin/>"), "without a prefix"),
             (
                 root(prefix, "<x:TimingAllowOrigins/>"),
-                "probably `TimingAllowOrigin`",
+                "did you mean `TimingAllowOrigin`?",
             ),
             (
                 format!("<CORSConfiguration {prefix}>{prefixed}</CORSConfiguration>"),
-                "inside a `CORSRule`",
+                "into a `CORSRule`",
             ),
         ];
         for (document, hint) in others {
@@ -520,14 +520,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back_the_same(rules in vec(any_rule(), 0..4)) {
+        fn written_documents_parse_to_the_same_configuration(rules in vec(any_rule(), 0..4)) {
             let configuration = CorsConfiguration { rules };
             let xml = configuration.to_xml();
             prop_assert_eq!(CorsConfiguration::from_xml(xml.as_bytes()), Ok(configuration));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_at_a_place_of_theirs(
+        fn any_bytes_are_parsed_or_refused_at_a_valid_place(
             rules in vec(any_rule(), 0..3),
             changes in vec((any::<prop::sample::Index>(), "[<>&/!\\[\\]?;#x\\-'\"= a\r\u{0}\u{feff}]{0,3}"), 0..6),
         ) {

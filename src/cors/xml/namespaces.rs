@@ -1,4 +1,4 @@
-//! Which names belong to the namespace of s3cors; all other namespaces mean nothing here.
+//! Tracks which names belong to the namespace of s3cors; all other namespaces are ignored.
 
 use crate::cors::extension::EXTENSION_NAMESPACE;
 
@@ -8,15 +8,15 @@ pub(super) struct Namespaces(Vec<Declaration>);
 
 #[derive(Debug)]
 struct Declaration {
-    /// How many elements are open around the one that declares it.
+    /// The number of elements open around the declaring one.
     depth: usize,
-    /// Empty: the default namespace.
+    /// Empty for the default namespace.
     prefix: Box<str>,
     is_ours: bool,
 }
 
 impl Namespaces {
-    /// Notes an attribute of an element around which `depth` elements are open.
+    /// Handles an attribute of an element with `depth` elements open around it.
     pub(super) fn attribute(&mut self, name: &str, value: &str, depth: usize) {
         let prefix = match name.strip_prefix("xmlns") {
             Some("") => "",
@@ -24,7 +24,7 @@ impl Namespaces {
             _ => return,
         };
         let is_ours = value == EXTENSION_NAMESPACE;
-        // Those of others matter only where they end one of ours.
+        // Other declarations matter only if they override one of ours.
         if is_ours || !self.0.is_empty() {
             self.0.push(Declaration {
                 depth,
@@ -34,14 +34,14 @@ impl Namespaces {
         }
     }
 
-    /// Ends the scope of what an element declared; `depth` elements are still open.
+    /// Ends the scope of an element's declarations; `depth` elements are still open.
     pub(super) fn end(&mut self, depth: usize) {
         while self.0.last().is_some_and(|last| last.depth >= depth) {
             self.0.pop();
         }
     }
 
-    /// The name without its prefix, where it belongs to the namespace of s3cors.
+    /// The name without its prefix, if it belongs to the namespace of s3cors.
     pub(super) fn local_name<'n>(&self, name: &'n str) -> Option<&'n str> {
         if self.0.is_empty() {
             return None;

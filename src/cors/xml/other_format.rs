@@ -1,4 +1,4 @@
-//! Documents that are no XML at all, but something that another command takes.
+//! Recognises documents that are not XML but belong to another command.
 
 /// What a document is instead of XML.
 #[derive(Clone, Copy)]
@@ -6,14 +6,14 @@ pub(super) enum OtherFormat {
     Toml,
     Json,
     Html,
-    /// What S3 answers where it has no configuration to give.
+    /// S3's error for a bucket without a configuration, and other errors.
     S3Error,
-    /// XML with its `<` written as `&lt;`.
+    /// XML with `&lt;` instead of `<`.
     EscapedXml,
 }
 
 impl OtherFormat {
-    /// What a text begins as.
+    /// The format that a text begins with.
     pub(super) fn of(text: &str) -> Option<Self> {
         if is_toml(text) {
             return Some(Self::Toml);
@@ -45,28 +45,28 @@ impl OtherFormat {
             Self::Toml => "the document is TOML, not XML",
             Self::Json => "the document is JSON, not XML",
             Self::Html => "the document is an HTML page",
-            Self::S3Error => "the document is an error that S3 answered with",
-            Self::EscapedXml => "the document has `&lt;` where XML has `<`",
+            Self::S3Error => "the document is an error response from S3",
+            Self::EscapedXml => "the document has `&lt;` instead of `<`",
         }
     }
 
     pub(super) fn hint(self) -> &'static str {
         match self {
             Self::Toml => {
-                "this looks like a config of the proxy, which `s3cors check --config` checks; the \
-                 document has to be XML: `<CORSConfiguration><CORSRule>…`"
+                "this looks like the proxy's config, which `s3cors check --config` checks; the \
+                 document must be XML: `<CORSConfiguration><CORSRule>…`"
             }
             Self::Json => {
-                "this looks like the JSON of S3's console or of `aws s3api`, of which \
-                 `s3cors import` makes XML; the document has to be XML: \
+                "this looks like the JSON of S3's console or `aws s3api`, which \
+                 `s3cors import` converts to XML; the document must be XML: \
                  `<CORSConfiguration><CORSRule>…`"
             }
             Self::Html => {
-                "this may be a login page or an error: look at what the command fetched, and from \
+                "this may be a login page or an error page: check what the command fetched, and from \
                  where"
             }
             Self::S3Error => {
-                "its Code says why; NoSuchCORSConfiguration is a bucket without CORS, which needs no \
+                "its Code says why; NoSuchCORSConfiguration means a bucket without CORS, which needs no \
                  file"
             }
             Self::EscapedXml => "write `<` for `&lt;` and `>` for `&gt;`",
@@ -74,7 +74,7 @@ impl OtherFormat {
     }
 }
 
-/// Whether a text begins as TOML does, and neither XML nor JSON: with a table, or a key and `=`.
+/// Whether a text begins like TOML and unlike XML and JSON: with a table, or a key and `=`.
 fn is_toml(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));

@@ -1,4 +1,4 @@
-//! Reads S3's XML, remembers where everything stands, and notes all that is wrong.
+//! Parses S3's XML, records the place of every element, and collects all errors.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -15,28 +15,28 @@ use super::namespaces::Namespaces;
 use super::other_format::OtherFormat;
 use super::{MAX_DOCUMENT, XmlError};
 
-/// Elements inside one another; S3's document has three.
+/// The limit on nested elements; S3's document has three levels.
 const MAX_DEPTH: usize = 16;
 
 const ROOT: &str = "CORSConfiguration";
 pub(super) const RULE: &str = "CORSRule";
 
-/// What was read, as far as it could be.
+/// The parsed part of a document.
 #[derive(Debug, Default)]
 pub(in crate::cors) struct Document {
     pub(in crate::cors) configuration: CorsConfiguration,
-    /// Where each element stands, in document order.
+    /// The place of each element, in document order.
     pub(in crate::cors) places: Vec<(ElementPath, Range<usize>)>,
-    /// Everything that is wrong, in document order.
+    /// All errors, in document order.
     pub(in crate::cors) errors: Vec<XmlError>,
-    /// The rules that an error stands in: what they lack is not known.
+    /// Rules that contain an error, so that it is unknown what they lack.
     pub(in crate::cors) broken_rules: HashSet<usize>,
 }
 
-/// Reads a document to its end, or to where it stops being XML.
+/// Parses a document to its end, or to where it stops being XML.
 pub(in crate::cors) fn read(bytes: &[u8]) -> Document {
     let mut reading = Reading::default();
-    // What stopped the reading is the last of the errors.
+    // The error that stopped the parser is the last one.
     let _ = reading.bytes(bytes);
     if reading.inside_rule() {
         reading.break_rule();
@@ -44,19 +44,19 @@ pub(in crate::cors) fn read(bytes: &[u8]) -> Document {
     reading.document
 }
 
-/// The rest of the document means nothing; the error is noted.
+/// Parsing cannot continue; the error was recorded.
 pub(super) struct Stop;
 
 #[derive(Default)]
 pub(super) struct Reading {
     pub(super) document: Document,
-    /// How long the byte order mark is that was taken off.
+    /// The length of the byte order mark that was removed.
     base: usize,
-    /// The elements that are open, the root first.
+    /// The open elements, the root first.
     pub(super) open: Vec<Open>,
     pub(super) namespaces: Namespaces,
     root_seen: bool,
-    /// Whether the rule had its `MaxAgeSeconds`.
+    /// Whether the rule already had its `MaxAgeSeconds`.
     pub(super) max_age_seen: bool,
 }
 
@@ -73,7 +73,7 @@ pub(super) enum Inside {
         element: Element,
         text: String,
     },
-    /// An element that is not S3's, or not here: said once, then passed over.
+    /// An unknown or misplaced element: reported once, then skipped.
     Unknown,
 }
 
@@ -81,14 +81,14 @@ impl Reading {
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         if bytes.len() > MAX_DOCUMENT {
             let detail = format!(
-                "the document has {} bytes; S3 takes at most {MAX_DOCUMENT}",
+                "the document has {} bytes; S3 accepts at most {MAX_DOCUMENT}",
                 bytes.len()
             );
             return self.stop(0..0, detail, None);
         }
         if matches!(
             bytes,
-            // With a mark, or by its first sign.
+            // Recognised by the byte order mark or the first character.
             [0xff, 0xfe, ..]
                 | [0xfe, 0xff, ..]
                 | [b'<' | b'{' | b'[', 0, ..]
@@ -114,7 +114,10 @@ impl Reading {
 
     fn text(&mut self, text: &str) -> Result<(), Stop> {
         if let Some((at, bad)) = text.char_indices().find(|(_, c)| !is_xml_character(*c)) {
-            let detail = format!("XML has no character U+{:04X}", u32::from(bad));
+            let detail = format!(
+                "the character U+{:04X} is not allowed in XML",
+                u32::from(bad)
+            );
             return self.stop(at..at + bad.len_utf8(), detail, None);
         }
         let start = text.len() - text.trim_start().len();
@@ -166,11 +169,7 @@ impl Reading {
             }
             Event::CData(content) => {
                 if self.open.is_empty() {
-                    return self.stop(
-                        span,
-                        "a CDATA section stands outside the root element",
-                        None,
-                    );
+                    return self.stop(span, "a CDATA section is outside the root element", None);
                 }
                 self.characters(&content.xml10_content(), span, text);
                 Ok(())
@@ -178,8 +177,8 @@ impl Reading {
             Event::GeneralRef(reference) => self.reference(&reference, span, text),
             Event::Decl(declaration) => self.declaration(&declaration, span),
             Event::DocType(_) => {
-                let hint = "remove it; S3's document needs none".into();
-                self.stop(span, "a document type is refused", Some(hint))
+                let hint = "remove it; S3 documents do not need one".into();
+                self.stop(span, "a document type is not allowed", Some(hint))
             }
             Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
         }
@@ -203,7 +202,7 @@ impl Reading {
             Some(Inside::Root) => self.child_of_root(name, &span),
             Some(Inside::Rule) => self.child_of_rule(name, &span),
             Some(Inside::Value { element, .. }) => {
-                let detail = format!("{element} holds text, not elements");
+                let detail = format!("{element} must contain text, not elements");
                 self.error(span.clone(), detail, None);
                 Inside::Unknown
             }
@@ -220,7 +219,7 @@ impl Reading {
         }
         let detail = format!("the root element is `{name}`, not `{ROOT}`");
         let hint = match name {
-            RULE | "CORSRules" => Some(format!("put the rules into one `{ROOT}` element")),
+            RULE | "CORSRules" => Some(format!("put the rules into a single `{ROOT}` element")),
             _ => prefix_hint(name).or_else(|| meant(name, &[ROOT])),
         };
         self.error(span.clone(), detail, hint);
@@ -238,7 +237,7 @@ impl Reading {
         let local = self.namespaces.local_name(name).unwrap_or(name);
         let mut elements = Element::ALL.iter().chain(&Element::EXTENSIONS);
         let hint = if elements.any(|element| element.name() == local) {
-            Some(format!("it belongs inside a `{RULE}` element"))
+            Some(format!("move it into a `{RULE}` element"))
         } else {
             prefix_hint(name).or_else(|| meant(name, &[RULE]))
         };
@@ -263,7 +262,7 @@ impl Reading {
         }
     }
 
-    /// Text: part of a value, or nothing but white space.
+    /// Handles text: part of a value, or white space.
     fn characters(&mut self, content: &str, span: Range<usize>, text: &str) {
         match self.open.last_mut().map(|open| &mut open.inside) {
             Some(Inside::Value { text, .. }) => text.push_str(content),
@@ -294,13 +293,13 @@ impl Reading {
                 resolve_xml_entity(name).unwrap_or_default().to_owned()
             }
             Ok(None) => {
-                let hint = "XML knows `&amp;`, `&lt;`, `&gt;`, `&apos;` and `&quot;`; an `&` by \
-                            itself is `&amp;`";
-                let detail = format!("there is no entity `&{name};`");
+                let hint = "XML defines `&amp;`, `&lt;`, `&gt;`, `&apos;` and `&quot;`; write a plain `&` \
+                            as `&amp;`";
+                let detail = format!("unknown entity `&{name};`");
                 return self.stop(span, detail, Some(hint.into()));
             }
             Ok(Some(_)) | Err(_) => {
-                let detail = format!("`&{name};` is no character that XML has");
+                let detail = format!("`&{name};` is not a valid XML character");
                 return self.stop(span, detail, None);
             }
         };
@@ -313,16 +312,19 @@ impl Reading {
 
     fn stray(&mut self, span: Range<usize>) {
         let (detail, hint) = match self.open.last().map(|open| &open.inside) {
-            Some(Inside::Root) => (format!("there is text between the `{RULE}` elements"), None),
+            Some(Inside::Root) => (
+                format!("unexpected text between the `{RULE}` elements"),
+                None,
+            ),
             Some(_) => {
                 let hint = "put it into one of the rule's elements".into();
                 (
-                    format!("there is text between the elements of a `{RULE}`"),
+                    format!("unexpected text between the elements of a `{RULE}`"),
                     Some(hint),
                 )
             }
-            None if self.root_seen => (format!("there is text after `</{ROOT}>`"), None),
-            None => (format!("there is text where `<{ROOT}>` should be"), None),
+            None if self.root_seen => (format!("unexpected text after `</{ROOT}>`"), None),
+            None => (format!("unexpected text instead of `<{ROOT}>`"), None),
         };
         self.error(span, detail, hint);
     }
@@ -336,7 +338,7 @@ impl Reading {
         if !self.root_seen && self.document.errors.is_empty() {
             return self.stop(
                 length..length,
-                format!("there is no element `{ROOT}`"),
+                format!("the element `{ROOT}` is missing"),
                 None,
             );
         }
@@ -386,7 +388,7 @@ impl Reading {
     }
 }
 
-/// quick-xml counts in `u64`; the document has at most [`MAX_DOCUMENT`] bytes.
+/// quick-xml uses `u64`; the document has at most [`MAX_DOCUMENT`] bytes.
 fn position(position: u64) -> usize {
-    usize::try_from(position).expect("a document's length is a usize")
+    usize::try_from(position).expect("a document's length fits a usize")
 }

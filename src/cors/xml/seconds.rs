@@ -1,13 +1,13 @@
-//! `MaxAgeSeconds`, and what people write for it.
+//! Parses `MaxAgeSeconds`, and durations that people write instead.
 
-/// A number of seconds that S3 takes: an XML schema's `int`, not below 0.
+/// Parses a number of seconds that S3 accepts: an XML schema `int` that is not negative.
 pub(super) fn seconds(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let seconds = text.parse().ok()?;
     (digits && i32::try_from(seconds).is_ok()).then_some(seconds)
 }
 
-/// The seconds that a duration with a unit stands for; `None`: nobody can say.
+/// Converts a duration with a unit to seconds; `None`: it is unclear.
 pub(super) fn duration(text: &str) -> Option<u32> {
     let text = text.trim().to_ascii_lowercase();
     let grouped = text.replace(['\'', '_'], "");
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_with_its_unit_is_so_many_seconds() {
+    fn a_duration_with_a_unit_is_converted_to_seconds() {
         for (text, expected) in [
             ("1h", Some(3_600)),
             ("60 s", Some(60)),

@@ -35,15 +35,15 @@ impl Reading {
         Inside::Value { element, text }
     }
 
-    /// An element of S3's; a default namespace of any kind does not matter.
+    /// Finds one of S3's elements; default namespaces are ignored.
     fn s3_element(&mut self, name: &str, span: &Range<usize>) -> Option<Element> {
         let known = Element::ALL.map(Element::name);
         let found = Element::ALL.into_iter().find(|known| known.name() == name);
         if found.is_none() {
             let is_extension = |element: &Element| element.name() == local_name(name);
             let hint = if name.to_ascii_lowercase().contains("credentials") {
-                let hint = "remove it: S3 allows credentials by itself wherever the origin that \
-                            matched is not the lone `*`";
+                let hint = "remove it: S3 always allows credentials unless the origin that \
+                            matched is the lone `*`";
                 Some(hint.into())
             } else if let Some(extension) = Element::EXTENSIONS.iter().find(|one| is_extension(one))
             {
@@ -60,7 +60,7 @@ impl Reading {
         found
     }
 
-    /// An element whose name is in the namespace of s3cors.
+    /// Handles an element in the namespace of s3cors.
     fn extension(&mut self, name: &str, local: &str, span: &Range<usize>) -> Option<Element> {
         let known = Element::EXTENSIONS.map(Element::name);
         let mut extensions = Element::EXTENSIONS.into_iter();
@@ -69,7 +69,7 @@ impl Reading {
         let is_s3 = |element: &Element| element.name() == local;
         match (found, Element::ALL.into_iter().find(is_s3)) {
             (Some(extension), _) => Some(extension),
-            // S3 takes its elements in any default namespace.
+            // S3 accepts its elements in any default namespace.
             (None, Some(element)) if is_unprefixed => Some(element),
             (None, element) => {
                 let hint = match element {
@@ -110,15 +110,15 @@ impl Reading {
     }
 
     fn bad_max_age(&mut self, text: &str, place: Range<usize>) {
-        let detail = "MaxAgeSeconds is not a whole number from 0 to 2147483647";
+        let detail = "MaxAgeSeconds must be a whole number from 0 to 2147483647";
         let hint = if text.is_empty() {
             Some("remove the element, or give it a number of seconds".into())
         } else if seconds(text.trim()).is_some() {
             Some("remove the white space around it".into())
         } else if text.starts_with('-') {
-            Some("0 keeps browsers from caching a preflight's answer".into())
+            Some("use 0 to keep browsers from caching preflight responses".into())
         } else {
-            duration(text).map(|seconds| format!("write the number of seconds alone: {seconds}"))
+            duration(text).map(|seconds| format!("write only the number of seconds: {seconds}"))
         };
         self.error(place, detail, hint);
     }
@@ -133,7 +133,7 @@ impl Reading {
     }
 }
 
-/// Appends, and says where.
+/// Appends a value and returns its index.
 fn push(values: &mut Vec<String>, value: String) -> usize {
     values.push(value);
     values.len() - 1

@@ -1,4 +1,4 @@
-//! What XML itself asks of a document, where quick-xml does not ask it or says it in its own words.
+//! Checks XML's own rules where quick-xml does not, or where its messages are unclear.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,16 +16,12 @@ impl Reading {
         span: Range<usize>,
     ) -> Result<(), Stop> {
         if span.start != 0 {
-            let hint = "remove what stands before it, white space too".into();
+            let hint = "remove everything before it, including white space".into();
             let detail = "the XML declaration is not at the very beginning";
             return self.stop(span, detail, Some(hint));
         }
         if declaration.xml_version().is_err() {
-            return self.stop(
-                span,
-                "the XML declaration names no version that there is",
-                None,
-            );
+            return self.stop(span, "the XML declaration has an unknown version", None);
         }
         match declaration.encoding() {
             None => Ok(()),
@@ -35,16 +31,16 @@ impl Reading {
                 Ok(())
             }
             Some(Ok(name)) => {
-                let detail = format!("the XML declaration says the encoding is `{name}`");
-                let hint = "the document has to be UTF-8, and to say so or nothing".into();
+                let detail = format!("the XML declaration has the encoding `{name}`");
+                let hint = "the document must be UTF-8; declare UTF-8 or no encoding".into();
                 self.stop(span, detail, Some(hint))
             }
             Some(Err(_)) => self.stop(span, "the XML declaration is not well-formed", None),
         }
     }
 
-    /// Attributes have to be attributes; only namespace declarations mean something here.
-    /// quick-xml's own look for doubled ones is quadratic.
+    /// Checks that attributes are well-formed; only namespace declarations have a meaning here.
+    /// quick-xml's own check for duplicates takes quadratic time.
     pub(super) fn attributes(
         &mut self,
         tag: &BytesStart<'_>,
@@ -89,21 +85,21 @@ impl Reading {
         let detail = match error {
             Error::IllFormed(IllFormedError::MismatchedEndTag { expected, found }) => {
                 hint = Some(format!("close `<{expected}>` first"));
-                format!("`</{found}>` stands where `</{expected}>` should be")
+                format!("found `</{found}>` instead of `</{expected}>`")
             }
             Error::IllFormed(IllFormedError::UnmatchedEndTag(name)) => {
-                format!("`</{name}>` closes nothing")
+                format!("`</{name}>` has no start tag")
             }
             Error::IllFormed(IllFormedError::UnclosedReference) => {
-                hint = Some("an `&` by itself is written `&amp;`".into());
-                "an `&` begins a reference, but no `;` ends it".into()
+                hint = Some("write a plain `&` as `&amp;`".into());
+                "a reference begins with `&` but has no `;`".into()
             }
             Error::IllFormed(IllFormedError::DoubleHyphenInComment) => {
-                "a comment must not have `--` inside".into()
+                "a comment must not contain `--`".into()
             }
             Error::Syntax(SyntaxError::UnclosedDoctype)
             | Error::IllFormed(IllFormedError::MissingDoctypeName) => {
-                "a document type is refused".into()
+                "a document type is not allowed".into()
             }
             Error::Syntax(SyntaxError::UnclosedComment) => "this comment is never closed".into(),
             Error::Syntax(SyntaxError::UnclosedCData) => {
@@ -112,7 +108,7 @@ impl Reading {
             Error::Syntax(SyntaxError::UnclosedTag) => "this tag has no closing `>`".into(),
             other => format!("this is not well-formed XML: {other}"),
         };
-        // From there to the end of the tag, but not beyond the line.
+        // To the end of the tag, but not beyond the line.
         let rest = text.get(at..).unwrap_or_default();
         let length = rest
             .char_indices()

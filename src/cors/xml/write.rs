@@ -15,7 +15,7 @@ pub(super) fn document(configuration: &CorsConfiguration) -> String {
     xml
 }
 
-/// One `CORSRule`, as it stands in a document but not indented.
+/// One `CORSRule` for a document, without indentation.
 pub(in crate::cors) fn rule_snippet(rule: &CorsRule) -> String {
     let mut xml = String::new();
     push_rule(&mut xml, rule, "");
@@ -68,7 +68,7 @@ fn push_value(xml: &mut String, element: Element, value: &str) {
             '&' => xml.push_str("&amp;"),
             '<' => xml.push_str("&lt;"),
             '>' => xml.push_str("&gt;"),
-            // A reader turns a carriage return into a line feed (XML 1.0, 2.11).
+            // Parsers turn a carriage return into a line feed (XML 1.0, 2.11).
             '\r' => xml.push_str("&#13;"),
             _ => xml.push(character),
         }
