@@ -1,5 +1,5 @@
-//! The engine: decisions, hostile ones too, against few rules and many; and marked responses.
-//! Built without the proxy. See `counted/mod.rs` for how it is run.
+//! The engine: decisions, including hostile requests, with few and many rules; and marking
+//! responses. Built without the proxy. See `counted/mod.rs` for how it is run.
 
 mod counted;
 
@@ -13,7 +13,7 @@ use s3cors::cors::{CorsConfiguration, Options, Policy};
 
 use counted::Work;
 
-/// Three rules; what is allowed here is allowed by the last of them.
+/// Three rules; the last one allows the requests below.
 const POLICY: &str = "<CORSConfiguration>
   <CORSRule>
     <AllowedOrigin>https://admin.example</AllowedOrigin>
@@ -42,7 +42,7 @@ const POLICY: &str = "<CORSConfiguration>
   </CORSRule>
 </CORSConfiguration>";
 
-/// Name, method, fields besides those that every browser sends.
+/// Name, method, and fields in addition to those that every browser sends.
 type Scenario = (&'static str, Method, Vec<(HeaderName, String)>);
 
 fn scenarios() -> Vec<Scenario> {
@@ -73,7 +73,7 @@ fn scenarios() -> Vec<Scenario> {
             Method::OPTIONS,
             vec![app(), method(), headers("authorization,x-other")],
         ),
-        // Hostile: as many names as are looked at, none of which any rule allows.
+        // Hostile: the maximum number of names, none of which any rule allows.
         (
             "hostile-headers",
             Method::OPTIONS,
@@ -104,14 +104,15 @@ fn fields(extra: &[(HeaderName, String)]) -> HeaderMap {
         fields.insert(name, HeaderValue::from_static(value));
     }
     for (name, value) in extra {
-        // A shared buffer, as hyper's are: a clone counts a reference.
+        // A shared buffer, like hyper's: a clone only counts a reference.
         let value: &'static str = Box::leak(value.clone().into_boxed_str());
         fields.append(name.clone(), HeaderValue::from_static(value));
     }
     fields
 }
 
-/// A rule for each of `rules` other sites, with `origins` of theirs each, before the one for ours.
+/// A rule for each of `rules` other sites, each with `origins` origins, before the rule for this
+/// site.
 fn policy_of(rules: usize, origins: usize) -> Policy {
     let rule = |rule: usize| {
         let origins = (0..origins).map(|origin| {
@@ -140,7 +141,7 @@ fn decide(policy: Policy, method: Method, extra: &[(HeaderName, String)]) -> Wor
     })
 }
 
-/// As an S3 server answers a GET.
+/// An S3 server's response to a GET.
 fn response() -> HeaderMap {
     let fields = [
         ("server", "MinIO"),
@@ -161,7 +162,7 @@ fn response() -> HeaderMap {
     fields.into_iter().collect()
 }
 
-/// Copies a response and marks it for who asked from `origin`; without `origin`, only copies it.
+/// Copies a response and marks it for a request from `origin`; without `origin`, only copies it.
 fn mark(origin: Option<&str>) -> Work {
     let (policy, response) = (compile(POLICY), response());
     let request = origin.map(|origin| fields(&[(ORIGIN, origin.to_owned())]));

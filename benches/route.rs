@@ -1,5 +1,5 @@
-//! What stands before a decision: which route serves a host, which policy a bucket has; and whole
-//! answers of the edge lane, from bytes to bytes. See `counted/mod.rs` for how it is run.
+//! The lookups before a decision: a host's route and a bucket's policy; and whole preflight
+//! responses, from bytes to bytes. See `counted/mod.rs` for how it is run.
 
 mod counted;
 
@@ -29,7 +29,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule>
 
 const MANY: usize = 100_000;
 
-/// Finds the route of a host that is asked for as `asked`, among `hosts`.
+/// Finds the route of the host `asked` among `hosts`.
 fn find_host(hosts: usize, asked: &'static str) -> Work {
     let mut map = HostMap::default();
     for host in 0..hosts {
@@ -46,7 +46,7 @@ fn find_host(hosts: usize, asked: &'static str) -> Work {
     })
 }
 
-/// A snapshot of one route, as `s3cors run --upstream --cors` has it.
+/// A snapshot with one route, like that of `s3cors run --upstream --cors`.
 fn snapshot(metrics: &Metrics) -> Snapshot {
     let input = Input {
         source: Source::Inline {
@@ -62,7 +62,7 @@ fn snapshot(metrics: &Metrics) -> Snapshot {
         .expect("a good config")
 }
 
-/// The same policy for `hosts` and for `buckets` that are named in the path.
+/// The same policy for `hosts`, and for `buckets` that are named in the path.
 fn widened(mut snapshot: Snapshot, hosts: usize, buckets: usize) -> Snapshot {
     snapshot.hosts = HostMap::default();
     let mut route = snapshot.routes.pop().expect("a route");

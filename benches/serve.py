@@ -1,7 +1,7 @@
-"""Requests through the program, for their instructions: a client, an upstream, and s3cors under callgrind.
+"""Counts the instructions of whole requests: a client, an upstream, and s3cors under callgrind.
 
-Only what the program does between the first and the last counted request is counted: not its start, which
-gathers entropy for as long as it takes.
+Counts only what the program does between the first and the last counted request, not its start, which
+gathers entropy for an unpredictable time.
 """
 
 import pathlib
@@ -56,7 +56,8 @@ SCENARIOS = {
     "get1k": ({}, get()),
     "get1k-forwarded": (FORWARDED, get(BEHIND)),
     "get1k-edge": (LOGGED, get(BEHIND)),
-    # Without the console's ring; without a policy, where the upstream's CORS fields are judged.
+    # Without the console's ring; and without a policy, so that the upstream's CORS fields are
+    # judged.
     "get1k-no-console": (NO_CONSOLE, get()),
     "get1k-transparent": ({"cors": ""}, get()),
     "preflight": ({}, PREFLIGHT),
@@ -146,7 +147,7 @@ def instructions(program: str, scenario: str, folder: pathlib.Path, environment:
 
 
 def wait_until_quiet(pid: int) -> None:
-    """Until all threads have slept for a while: the start looks at the upstreams, and gathers entropy."""
+    """Waits until all threads have slept for a while: at its start, the program checks the upstreams and gathers entropy."""
     before, quiet = None, 0
     while quiet < 5:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""That a budget is a limit: what `benches/instructions` says of counts, without counting any."""
+"""Tests how `benches/instructions` compares counts with budgets, without counting."""
 
 import contextlib
 import importlib.machinery
@@ -20,7 +20,7 @@ BUDGET = "# What it is.\n\n" + ROW("decide", "preflight", 1000) + ROW("route", "
 
 class Budget(unittest.TestCase):
     def run_with(self, counts, *arguments):
-        """The exit code, what is printed, and the budget afterwards."""
+        """The exit code, the output, and the budget afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             budget = pathlib.Path(folder, "budget")
             budget.write_text(BUDGET)
@@ -37,19 +37,19 @@ class Budget(unittest.TestCase):
         self.assertIn("ABOVE", printed.splitlines()[0])
         self.assertNotIn("ABOVE", printed.splitlines()[1])
 
-    def test_what_a_compiler_may_change_is_let_pass(self):
+    def test_a_small_change_by_the_compiler_passes(self):
         code, printed, _ = self.run_with([1040, 440])
         self.assertEqual(code, 0)
         self.assertIn("lower the budget", printed.splitlines()[1])
 
-    def test_a_count_that_is_seldom_high_is_let_pass(self):
+    def test_a_count_that_is_rarely_high_passes(self):
         counts = iter([1100, 1041, 1002, 999])
         self.assertEqual(instructions.usual(lambda: next(counts), 1000), 1002)
 
     def test_a_count_that_is_always_high_fails(self):
         self.assertEqual(instructions.usual(lambda: 1041, 1000), 1041)
 
-    def test_a_new_budget_keeps_what_is_said_of_it(self):
+    def test_a_new_budget_keeps_the_comments(self):
         code, _, written = self.run_with([2000, 7], "--write")
         self.assertEqual(code, 0)
         self.assertEqual(written, BUDGET.replace("1000", "2000").replace("500", "  7"))

@@ -1,21 +1,21 @@
-//! Does one piece of work as often as it is told: `BENCH SCENARIO COUNT`.
+//! Repeats one piece of work a given number of times: `BENCH SCENARIO COUNT`.
 //!
-//! `benches/instructions` runs that under callgrind with two counts; the difference is what the
-//! work takes, whatever else the process does. Without arguments, as `cargo bench` runs it, wall-clock
-//! times are printed, which are ratios at best.
+//! `benches/instructions` runs that under callgrind with two counts. The difference is the cost of
+//! the work, whatever else the process does. Without arguments, as under `cargo bench`, it prints
+//! wall-clock times, which are only useful as ratios.
 
 use std::time::Instant;
 
-/// Does its work that many times.
+/// Does its work this many times.
 pub(crate) type Work = Box<dyn FnMut(u64)>;
 
-/// Makes ready what the work needs.
+/// Prepares what the work needs.
 pub(crate) type Prepare = Box<dyn FnOnce() -> Work>;
 
-/// How often each scenario is done for a wall-clock time.
+/// How often each scenario is repeated for a wall-clock time.
 const TIMES: u64 = 100_000;
 
-/// Runs the scenario that the command line names, or all of them.
+/// Runs the scenario on the command line, or all of them.
 pub(crate) fn main(scenarios: Vec<(&str, Prepare)>) {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [name, count] = arguments.as_slice()
@@ -23,7 +23,7 @@ pub(crate) fn main(scenarios: Vec<(&str, Prepare)>) {
     {
         let mut scenarios = scenarios.into_iter();
         let Some((_, prepare)) = scenarios.find(|scenario| scenario.0 == name) else {
-            eprintln!("there is no scenario {name}");
+            eprintln!("unknown scenario: {name}");
             std::process::exit(2);
         };
         prepare()(count);

@@ -26,7 +26,7 @@ class Client:
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
 
     def head(self):
-        """Status, fields by lower-case name, and what came of the body already."""
+        """Status, fields by lower-case name, and the part of the body that already arrived."""
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._receive()
@@ -69,11 +69,11 @@ def parse_head(head):
 
 
 def wait_until_served(port, path, process, limit):
-    """Returns at the first 2xx to a GET of `path`."""
+    """Waits for the first 2xx response to a GET of `path`."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         if process.poll() is not None:
-            raise RuntimeError(f"it ended with exit code {process.returncode}")
+            raise RuntimeError(f"the process ended with exit code {process.returncode}")
         try:
             with Client(port, timeout=2) as client:
                 client.send("GET", path, [("Connection", "close")])
@@ -82,4 +82,4 @@ def wait_until_served(port, path, process, limit):
         except OSError:
             pass
         time.sleep(0.002)
-    raise RuntimeError(f"it did not answer within {limit} s")
+    raise RuntimeError(f"no response within {limit} s")

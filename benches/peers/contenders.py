@@ -1,8 +1,8 @@
-"""Who is measured: how each is configured and started, and what it can do.
+"""The measured proxies: how each is configured and started, and what it supports.
 
-All do one job: rule `https://*.example.com` for five methods and two request headers; preflights
-answered at the edge, 403 where refused; anything else passed on over kept connections and marked;
-no access log unless the scenario is about it.
+All do the same job: rule `https://*.example.com` for five methods and two request headers; preflights
+answered by the proxy, with 403 if refused; anything else forwarded over kept-alive connections and marked;
+no access log unless the scenario needs it.
 """
 
 from dataclasses import dataclass, field
@@ -15,19 +15,20 @@ from client import wait_until_served
 from testbed import HERE, render
 
 CONFIGS = HERE / "configs"
-# What scenarios ask for: small requests, CORS, big bodies, TLS, HTTP/2, clients' certificates, an
-# access log, idle connections, and to be one process that valgrind can run.
+# What scenarios need: small requests, CORS, large bodies, TLS, HTTP/2, client certificates, an
+# access log, idle connections, and a single process that valgrind can run.
 EVERYTHING = frozenset({"small", "cors", "bulk", "tls", "http2", "client_ca", "log", "idle", "counted"})
 
 
 @dataclass(frozen=True)
 class Contender:
-    """`command` fills in configs and says how the program is started."""
+    """`command` fills in configs and returns the command line."""
 
     program: str
     command: Callable
     does: frozenset = EVERYTHING
-    # Whether it sends `/upload` to the sink by itself; else the sink is its only upstream then.
+    # Whether it can route `/upload` to the sink; otherwise the sink is its only upstream in that
+    # scenario.
     routes_uploads: bool = False
     binary: Path | None = None
 
@@ -35,7 +36,7 @@ class Contender:
         return self.binary or install.path(self.program)
 
 
-# What the edge of a network does: it says whom it speaks for, and logs in JSON.
+# The configuration of an edge proxy: it forwards the client's address and logs in JSON.
 NGINX_EDGE = """log_format edge escape=json '{"time":"$time_iso8601","client":"$remote_addr",'
         '"method":"$request_method","host":"$http_host","target":"$request_uri","status":$status,'
         '"bytes":$body_bytes_sent,"duration_seconds":$request_time,"upstream":"$upstream_addr",'
@@ -45,7 +46,7 @@ NGINX_EDGE = """log_format edge escape=json '{"time":"$time_iso8601","client":"$
     proxy_set_header X-Forwarded-Host $http_host;
     """
 HAPROXY_LOG = """log-format "{\\"time\\":\\"%T\\",\\"client\\":\\"%ci\\",\\"method\\":\\"%HM\\",\\"target\\":\\"%HU\\",\\"status\\":%ST,\\"bytes\\":%B,\\"ms\\":%Tr,\\"upstream\\":\\"%s\\"}\""""
-# Rules stand in the frontend: HAProxy refuses them in a `defaults` section without a name.
+# The rules are in the frontend, because HAProxy refuses them in an unnamed `defaults` section.
 HAPROXY_FORWARDED = """option forwardfor
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.fhdr(host)]"""
@@ -58,7 +59,7 @@ def nginx(place):
     log = f"access_log {place.folder}/access.log;" if place.has_log else "access_log off;"
     if place.is_edge:
         log = f"{NGINX_EDGE}access_log {place.folder}/access.log edge;"
-    # Valgrind counts one process.
+    # Valgrind counts only one process.
     alone = "master_process off;" if place.workers == 1 else ""
     verify = "ssl_verify_client on; ssl_client_certificate"
     client_ca = f"{verify} {place.testbed.certificate};" if place.has_client_ca else ""
@@ -133,19 +134,19 @@ CONTENDERS = {
     "raw-splice": Contender("raw-http", reference_splice, frozenset({"cors", "bulk"})),
     "raw-relay": Contender("raw-relay", reference, frozenset({"small", "bulk", "counted"})),
 }
-# The best of these is what is meant by «the best peer».
+# «The best peer» is the best of these.
 PEERS = ["nginx", "haproxy", "envoy", "caddy", "pingora"]
 
 
 def add_s3cors(name, binary):
     CONTENDERS[name] = Contender("s3cors", s3cors, binary=binary)
-    # Transparent, without a policy: what the proxy costs apart from CORS.
+    # Transparent, without a policy: the cost of the proxy without CORS.
     CONTENDERS[f"{name}-bare"] = Contender("s3cors", s3cors_bare, frozenset({"counted"}), binary=binary)
 
 
 @dataclass
 class Place:
-    """Where an instance runs: its folder, ports and upstream."""
+    """The environment of an instance: its folder, ports and upstream."""
 
     testbed: object
     folder: Path
@@ -159,7 +160,7 @@ class Place:
 
     @property
     def configs(self):
-        """Logs are not beside them: s3cors watches this folder, and would be told of each line."""
+        """Logs are elsewhere: s3cors watches this folder and would be notified of each line."""
         return self.folder / "configs"
 
     def write(self, template, **more):
@@ -173,7 +174,7 @@ class Place:
 
 
 class Instance:
-    """A contender that runs and has answered once."""
+    """A running contender that has answered once."""
 
     count = 0
 

@@ -1,5 +1,5 @@
-"""What other work on the machine does not change: instructions and system calls of a request.
-And where its CPU goes, for who wants to change that."""
+"""Figures that do not depend on load: instructions and system calls of a request.
+Also CPU profiles, to find what to optimise."""
 
 import re
 import shutil
@@ -23,12 +23,12 @@ REQUESTS = {
 }
 
 
-# Loads under which system calls are counted and CPU is profiled.
+# Loads for counting system calls and profiling CPU.
 LOADS = {kind: run for kind, (_, run) in REQUESTS.items()} | {"tls1k-h2": load.http2}
 
 
 def instructions(testbed, name):
-    """In user space, of one worker; two runs of different length, so that the start does not count."""
+    """In user space, with one worker. The difference of two runs excludes the start."""
     counts = {"errors": 0}
     kinds = [(kind, request, "plain") for kind, (request, _) in REQUESTS.items()]
     if "log" in CONTENDERS[name].does:
@@ -50,13 +50,13 @@ def _instructions(testbed, name, request, count, variant):
     with Client(instance.port) as client:
         for _ in range(count):
             client.ask(*request)
-    # The quick stop: valgrind reports at the end.
+    # A quick stop, after which valgrind reports.
     process.stop(instance.process, grace=20, first=signal.SIGINT)
     return int(re.search(r"I\s*refs:\s+([\d,]+)", log.read_text()).group(1).replace(",", ""))
 
 
 def system_calls(instance, kind, seconds):
-    """Calls of a request under 64 connections or streams, all threads, by strace."""
+    """System calls of a request with 64 connections or streams, over all threads, counted by strace."""
     run = LOADS[kind]
     run(instance, 1)
     table = instance.folder / "strace"
@@ -72,7 +72,7 @@ def system_calls(instance, kind, seconds):
 
 
 def _wait_for_attached(log):
-    """strace(1) says so of each process; its threads follow within the half second."""
+    """Waits until strace(1) has attached to each process; its threads follow within half a second."""
     end = time.monotonic() + 10
     while "attached" not in log.read_text() and time.monotonic() < end:
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def read_strace(table):
 
 
 def profile(instance, kind, seconds):
-    """Shares of its CPU by binary and by function, from perf's clock."""
+    """CPU time by binary and by function, from perf."""
     if not shutil.which("perf"):
         raise SystemExit("perf is not installed; Debian has it as linux-perf")
     run = LOADS[kind]

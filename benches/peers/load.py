@@ -1,4 +1,4 @@
-"""Loads and what a contender takes under them."""
+"""Loads, and the resources that a contender uses under them."""
 
 import os
 import re
@@ -19,7 +19,7 @@ IDLE_CONNECTIONS = 10_000
 
 
 class Window:
-    """What a contender takes between two moments, and what else the machine did meanwhile."""
+    """What a contender uses between two points in time, and what else the machine did in between."""
 
     def __init__(self, instance):
         self.pids = instance.pids()
@@ -54,7 +54,7 @@ class Window:
 
 
 def wrk(instance, seconds, path="/1k", method="GET", fields=(), tls=False, status="2xx"):
-    """As many requests as can be had, on 64 connections."""
+    """As many requests as possible, on 64 connections."""
     script = instance.testbed.wrk_script("request", method, fields)
     command = ["wrk", "-t1", "-c64", f"-d{seconds}s", "--latency", "-s", script,
                url(instance, path, tls)]
@@ -69,7 +69,7 @@ def wrk_requests(output):
 
 
 def read_wrk(output, status):
-    """Requests a second, latencies, and how many answers were not of `status`: 2xx or not."""
+    """Requests per second, latencies, and the number of responses that are not of the expected kind: `status` is 2xx or not."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     not_2xx = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     not_2xx = int(not_2xx.group(1)) if not_2xx else 0
@@ -85,7 +85,7 @@ def read_wrk(output, status):
 
 
 def h2load(instance, seconds, connections, streams=1, rate=0, tls=False):
-    """HTTP/2 over TLS, or HTTP/1.1 at so many requests a second and connection."""
+    """HTTP/2 over TLS, or HTTP/1.1 at a fixed rate per connection."""
     log = instance.folder / "h2load.log"
     log.unlink(missing_ok=True)
     command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"--log-file={log}",
@@ -155,7 +155,7 @@ def tls_connections(instance, seconds, resumed=False, authenticated=False):
 
 
 def tls_client(port, until, resumed, certificate):
-    """Connects again and again; microseconds of each connection, and how many went wrong."""
+    """Connects repeatedly; returns the microseconds of each connection and the number of failures."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -167,7 +167,8 @@ def tls_client(port, until, resumed, certificate):
         begun = time.monotonic()
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=20) as plain:
-                # As curl and browsers do: a server that sends no ticket has nothing to acknowledge with.
+                # curl and browsers do the same: with a server that sends no ticket, there is
+                # nothing to acknowledge.
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with context.wrap_socket(plain, session=session) as tls:
                     tls.sendall(request.encode())
@@ -186,7 +187,7 @@ def tls_client(port, until, resumed, certificate):
 
 
 def download(instance, _seconds):
-    """One GET of 1 GiB, whose bytes the client throws away inside the kernel."""
+    """One GET of 1 GiB; the client discards the bytes in the kernel."""
     instance.testbed.file_of("1g", GIB)
     process.forget_peak(instance.pids())
     buffer = bytearray(4 * MIB)
@@ -210,7 +211,7 @@ def upload(instance, _seconds):
     process.forget_peak(instance.pids())
     is_good = True
     with Client(instance.port) as client, open(file, "rb") as body:
-        # sendfile(2) wants a blocking socket; the kernel's own limits bound it.
+        # sendfile(2) needs a blocking socket; the kernel's limits bound each call.
         client.socket.settimeout(None)
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             client.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", 60, 0))
@@ -234,7 +235,7 @@ def bulk(instance, took, gib, is_good):
 
 
 def memory(testbed, name):
-    """A fresh process, and one that holds idle connections, each after one GET."""
+    """A fresh process, and one with idle connections, each after one GET."""
     instance = Instance(testbed, name)
     clients = []
     try:
@@ -264,7 +265,7 @@ def is_closed(client):
 
 
 def start(testbed, name):
-    """From the start of the program to its first answer; measured in steps of 2 ms."""
+    """Time from the start of the program to its first response, in steps of 2 ms."""
     before = time.monotonic()
     instance = Instance(testbed, name)
     took = time.monotonic() - before

@@ -1,4 +1,4 @@
-"""Processes of a run: started, measured from the kernel's accounting, stopped by their own id."""
+"""The processes of a run: starts them, reads their resource usage from the kernel, and stops them by ID."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-_started = []  # nothing else is ever signalled
+_started = []  # no other process is signalled
 
 
 def start(command, log, **options):
@@ -21,7 +21,7 @@ def start(command, log, **options):
 
 
 def stop(process, grace=3.0, first=signal.SIGTERM):
-    """Stops a process that was started here, and whatever it started."""
+    """Stops a process that was started here, and its descendants."""
     family = tree(process.pid)
     for name, targets in ((first, [process.pid]), (signal.SIGKILL, family)):
         if process.poll() is not None and not any(is_alive(pid) for pid in family):
@@ -73,11 +73,11 @@ def tree(pid):
 
 
 def cpu_seconds(pids):
-    """CPU time of whole processes, threads that ended included: the kernel's clock of each."""
+    """CPU time of whole processes, including ended threads, from the kernel's clock of each."""
     total = 0
     for pid in pids:
         try:
-            # The clock's number, as clock_getcpuclockid(3) makes it of a process id.
+            # The clock ID of a process, computed like clock_getcpuclockid(3) does.
             total += time.clock_gettime_ns((~pid << 3) | 2)
         except OSError:
             pass
@@ -114,7 +114,7 @@ def context_switches(pids):
 
 
 def memory_kib(pids, key):
-    """A line of /proc: `VmRSS`, `VmHWM` (its peak), or `Pss` (pages shared with others in parts)."""
+    """A line of /proc: `VmRSS`, `VmHWM` (its peak), or `Pss` (a proportional share of shared pages)."""
     file = "smaps_rollup" if key == "Pss" else "status"
     total = 0
     for pid in pids:
@@ -135,7 +135,7 @@ def forget_peak(pids):
 
 
 def machine_seconds():
-    """What the whole machine worked since it started, and what its host took from it."""
+    """CPU time of the whole machine since its start, and the time stolen by its host."""
     times = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     ticks = os.sysconf("SC_CLK_TCK")
     user, nice, system, _idle, _wait, irq, softirq, stolen = times[:8]
@@ -143,7 +143,7 @@ def machine_seconds():
 
 
 def own_seconds():
-    """What this program and the load generators that ended took."""
+    """CPU time of this program and the load generators that have ended."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -152,7 +152,7 @@ _last_port = int(os.environ.get("BENCH_PORT", "21000"))
 
 
 def free_port():
-    """A port of 127.0.0.1 below those that the kernel gives to outgoing connections."""
+    """A free port on 127.0.0.1 below the range for outgoing connections."""
     global _last_port
     for _ in range(4000):
         _last_port += 1

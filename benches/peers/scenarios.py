@@ -1,4 +1,4 @@
-"""What is measured: each scenario's load, who can take part, and which figures it has."""
+"""The scenarios: the load of each, who can take part, and its figures."""
 
 from dataclasses import dataclass
 from typing import Callable
@@ -12,13 +12,13 @@ BODIES = ["cpu_s_gib", "mib_s", "peak_mib", "kernel", "noise"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A load on a contender that runs; the first figure is the one to rank by."""
+    """A load on a running contender; the first figure is the one to rank by."""
 
     means: str
     run: Callable
     needs: frozenset = frozenset({"small"})
     figures: tuple = tuple(REQUESTS)
-    # What the instance is started as.
+    # The variant that the instance is started with.
     variant: str = "plain"
 
 

@@ -1,9 +1,9 @@
-"""Samples made into tables: medians, ratios to the best, spreads, and the ratios that s3cors claims."""
+"""Turns samples into tables: medians, ratios to the best, spreads, and the ratios that s3cors claims."""
 
 import statistics
 
 HIGHER_IS_BETTER = {"rps", "mib_s"}
-# Shown, but neither better nor worse.
+# Shown, but not ranked.
 NEUTRAL = {"kernel", "cores", "noise"}
 
 
@@ -15,7 +15,7 @@ def median(result, scenario, name, figure):
 
 
 def good(rows):
-    """Rounds without errors; where there is none, all of them."""
+    """Rounds without errors; if there are none, all rounds."""
     return [row for row in rows if not row.get("errors")] or rows
 
 
@@ -88,7 +88,7 @@ def calls_table(kind, by_name):
 
 
 def claims(result, ours, peers):
-    """What s3cors is held to: words, the figure, the most it may be. `None`: not measured."""
+    """The claims of s3cors: description, figure, limit. `None`: not measured."""
     def of(scenario, figure="cpu_us", name=ours):
         return median(result, scenario, name, figure)
 
@@ -148,7 +148,7 @@ def claims_table(result, ours, peers):
 
 
 def merge(results):
-    """Several runs' samples as one run's."""
+    """Merges the samples of several runs."""
     first, *others = results
     for other in others:
         for scenario, by_name in other["samples"].items():
@@ -162,7 +162,7 @@ def merge(results):
 
 
 def report(result, scenarios, peers):
-    """All of a run in Markdown."""
+    """A whole run in Markdown."""
     machine = result["machine"]
     lines = [f"{result['when']}; {machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}; "
              f"{result['rounds']} rounds of {result['seconds']} s, in turn. Medians, ×ratio to the best, "

@@ -1,4 +1,4 @@
-"""The parts of the bench that need no peer: what it reads, and the tables that it makes of it."""
+"""Tests the parts of the bench that need no peer: parsing output, and making tables."""
 
 import unittest
 

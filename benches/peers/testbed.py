@@ -1,4 +1,4 @@
-"""What every contender stands before: files, a certificate, and two upstreams on 127.0.0.1."""
+"""The common environment of all contenders: files, a certificate, and two upstreams on 127.0.0.1."""
 
 import os
 import shutil
@@ -30,14 +30,14 @@ def render(template, values):
 
 
 class Testbed:
-    """The folder of a run and its upstreams: nginx with files in memory, and a sink for uploads."""
+    """The folder of a run, and its upstreams: nginx with files in memory, and a sink for uploads."""
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="s3cors-peers-"))
         memory = Path("/dev/shm")
         self.files = Path(tempfile.mkdtemp(prefix="s3cors-peers-", dir=memory if memory.is_dir() else None))
         for folder in (self.folder, self.files):
-            folder.chmod(0o755)  # nginx' workers give root up
+            folder.chmod(0o755)  # nginx' workers drop root
         (self.files / "1k").write_bytes(os.urandom(KIB))
         (self.files / "100k").write_bytes(os.urandom(100 * KIB))
         self._certificate()
@@ -60,7 +60,7 @@ class Testbed:
                         "-keyout", self.key, "-out", self.certificate],
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.key.chmod(0o644)
-        # A client's, which that certificate vouches for.
+        # A client certificate, signed by that certificate.
         self.client_certificate, self.client_key = (
             self.folder / name for name in ("client.pem", "client.key"))
         subprocess.run(["openssl", "req", "-x509", "-CA", self.certificate, "-CAkey", self.key,
@@ -73,7 +73,7 @@ class Testbed:
         self.pem.write_bytes(self.certificate.read_bytes() + self.key.read_bytes())
 
     def file_of(self, name, size):
-        """A file that is made when it is first wanted."""
+        """A file that is created on first use."""
         file = self.files / name
         if not file.exists():
             block = os.urandom(8 * MIB)
@@ -83,7 +83,7 @@ class Testbed:
         return file
 
     def wrk_script(self, name, method, fields):
-        """A script that has wrk send one and the same request."""
+        """A script that makes wrk repeat the same request."""
         script = self.folder / f"{name}.lua"
         lines = [f'wrk.method = "{method}"']
         lines += [f'wrk.headers["{field}"] = "{value}"' for field, value in fields]

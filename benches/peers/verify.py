@@ -1,4 +1,4 @@
-"""Whether a contender gives the right answers, before its time is taken."""
+"""Checks a contender's responses before it is measured."""
 
 from client import Client
 from contenders import Instance
@@ -6,7 +6,7 @@ from testbed import OTHER_PAGE, PAGE, preflight
 
 
 def verify(testbed, name):
-    """What it gets wrong, in words; nothing: all is right."""
+    """The failed checks, as text; empty if all pass."""
     instance = Instance(testbed, name)
     try:
         with Client(instance.port) as client:
@@ -32,11 +32,11 @@ def allowed_preflight(client):
     status, fields, _ = client.ask("OPTIONS", "/1k", preflight(PAGE))
     cors = lambda name: fields.get(f"access-control-{name}", "")
     return {
-        "an allowed preflight is answered at the edge": status in (200, 204) and "x-upstream" not in fields,
+        "an allowed preflight is answered by the proxy": status in (200, 204) and "x-upstream" not in fields,
         "it names the origin": cors("allow-origin") == PAGE,
         "it names the method": "PUT" in cors("allow-methods"),
         "it names the headers": {"content-type", "x-amz-date"} <= words(cors("allow-headers")),
-        "it may be kept": cors("max-age") == "3000",
+        "it may be cached": cors("max-age") == "3000",
         "it allows credentials": cors("allow-credentials") == "true",
         "it varies by origin": "origin" in words(fields.get("vary", "")),
     }
@@ -45,7 +45,7 @@ def allowed_preflight(client):
 def refused_preflight(client):
     status, fields, _ = client.ask("OPTIONS", "/1k", preflight(OTHER_PAGE))
     return {
-        "a refused preflight is answered at the edge": status == 403 and "x-upstream" not in fields,
+        "a refused preflight is answered by the proxy": status == 403 and "x-upstream" not in fields,
         "it allows nothing": "access-control-allow-origin" not in fields,
     }
 
@@ -55,7 +55,7 @@ def marked(client):
     cors = lambda name: fields.get(f"access-control-{name}", "")
     return {
         "a response names the origin": status == 200 and cors("allow-origin") == PAGE,
-        "it may be had with credentials": cors("allow-credentials") == "true",
+        "it may be read with credentials": cors("allow-credentials") == "true",
         "its fields may be read": {"etag", "x-amz-request-id"} <= words(cors("expose-headers")),
         "a response varies by origin": "origin" in words(fields.get("vary", "")),
     }
@@ -64,7 +64,7 @@ def marked(client):
 def unmarked(client):
     status, fields, _ = client.ask("GET", "/1k", [("Origin", OTHER_PAGE)])
     return {
-        "another page's request is passed on": status == 200 and "x-upstream" in fields,
+        "another page's request is forwarded": status == 200 and "x-upstream" in fields,
         "and its response names no origin": "access-control-allow-origin" not in fields,
     }
 

@@ -1,4 +1,4 @@
-//! What the reference proxies share: their command line, the CORS rule, and a thread per core.
+//! Shared by the reference proxies: their command line, the CORS rule, and a thread per core.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ pub fn is_allowed(origin: &[u8]) -> bool {
     below.is_some_and(|label| !label.is_empty())
 }
 
-/// Runs `worker` on each of `--threads` threads, with a runtime of its own.
+/// Runs `worker` on each of `--threads` threads, each with its own runtime.
 pub fn on_each_core<F: Future>(worker: fn() -> F) {
     let threads = argument("--threads").map_or(2, |count| count.parse().expect("a number"));
     std::thread::scope(|scope| {
@@ -51,7 +51,8 @@ pub fn on_each_core<F: Future>(worker: fn() -> F) {
     });
 }
 
-/// Accepts connections at the address after `argument`, for ever; at none, if there is none.
+/// Accepts connections on the address after `argument`, forever; does nothing if the argument is
+/// missing.
 pub async fn accept_each(name: &str, serve: impl Fn(TcpStream)) {
     let Some(address) = argument(name) else {
         return;
@@ -65,7 +66,7 @@ pub async fn accept_each(name: &str, serve: impl Fn(TcpStream)) {
     }
 }
 
-/// A socket of this thread's own on an address that all threads share.
+/// This thread's own socket on an address that all threads share.
 fn listen(address: SocketAddr) -> TcpListener {
     use socket2::{Domain, Socket, Type};
     let bound = || {

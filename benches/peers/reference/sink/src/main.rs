@@ -1,5 +1,5 @@
-//! The upstream of uploads: throws bodies away inside the kernel, where that costs no copy, and
-//! answers 204. A thread for each connection, at most 512.
+//! The upstream for uploads: discards bodies in the kernel, where that avoids copies, and answers
+//! 204. One thread per connection, at most 512.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ const MAX_CONNECTIONS: usize = 512;
 const ANSWER: &[u8] =
     b"HTTP/1.1 204 No Content\r\nServer: sink\r\nETag: \"0\"\r\nX-Upstream: sink\r\n\r\n";
 
-/// A connection and what was read of it beyond the last message.
+/// A connection, and what was read beyond the last message.
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
@@ -25,7 +25,7 @@ struct Framing {
 }
 
 impl Connection {
-    /// `None`: the client has gone.
+    /// `None`: the client has left.
     fn serve_one(&mut self) -> io::Result<Option<()>> {
         let Some(head) = self.read_until(b"\r\n\r\n")? else {
             return Ok(None);
@@ -62,7 +62,8 @@ impl Connection {
         let mut left = length - known;
         while left > 0 {
             let wanted = left.min(1 << 20) as usize;
-            // SAFETY: with MSG_TRUNC, TCP drops the bytes and never writes to the buffer (tcp(7)).
+            // SAFETY: with MSG_TRUNC, TCP discards the bytes and never writes to the buffer
+            // (tcp(7)).
             let got = unsafe {
                 let null = std::ptr::null_mut();
                 libc::recv(self.stream.as_raw_fd(), null, wanted, libc::MSG_TRUNC)

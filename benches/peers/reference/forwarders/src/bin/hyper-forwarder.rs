@@ -1,6 +1,6 @@
-//! A bare hyper forwarder: HTTP/1.1 to the upstream, one runtime per core, a pool per thread, the
-//! upstream's connection polled in place by the request's own task. It has no time limits, no
-//! metrics, no config and one rule.
+//! A bare hyper forwarder: HTTP/1.1 to the upstream, one runtime per core, a pool per thread. The
+//! request's own task polls the upstream's connection. It has no time limits, no metrics, no config
+//! and one rule.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -33,7 +33,7 @@ struct Forwarder {
 }
 
 impl Connection {
-    /// Polls without asking to be woken: true while it can take another request.
+    /// Polls without registering a waker; true while it can take another request.
     fn is_usable(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.driver.as_mut().poll(&mut context).is_pending() && self.send.is_ready()
@@ -97,7 +97,7 @@ impl Forwarder {
         })
     }
 
-    /// The response, and its connection unless that ended.
+    /// The response, and its connection unless it ended.
     async fn send(
         &self,
         request: Request<Incoming>,
@@ -140,7 +140,7 @@ fn preflight(request: &Request<Incoming>, allowed: Option<HeaderValue>) -> Respo
     response
 }
 
-/// Makes of a request of either version one that HTTP/1.1 has.
+/// Converts a request of either version to HTTP/1.1.
 fn to_upstream(request: &mut Request<Incoming>) {
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority is a value");
@@ -164,7 +164,7 @@ fn empty(status: StatusCode) -> Response<UpstreamBody> {
     response
 }
 
-/// A body that drives the connection it comes from, and gives it back at its end.
+/// A body that drives its connection and returns it at the end.
 enum UpstreamBody {
     Empty,
     Live {

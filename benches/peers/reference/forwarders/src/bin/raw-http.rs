@@ -1,7 +1,7 @@
-//! What HTTP/1.1 and CORS cost at least on tokio: heads are parsed where they were read and copied
-//! into one write, and idle connections hold no buffers. No product: it trusts both sides, knows
-//! bodies with a `Content-Length` only, and has no time limits. `--splice` moves big bodies between
-//! plain sockets inside the kernel.
+//! The minimum cost of HTTP/1.1 and CORS on tokio: heads are parsed in the read buffer and copied
+//! into one write, and idle connections hold no buffers. Not a product: it trusts both sides,
+//! supports only bodies with a `Content-Length`, and has no time limits. `--splice` moves large
+//! bodies between plain sockets in the kernel.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 const MAX_HEAD: usize = 16 * 1024;
 const CHUNK: usize = 512 * 1024;
-/// From how many bytes on a body is spliced.
+/// Bodies of at least this many bytes are spliced.
 const BIG: u64 = 64 * 1024;
 
 struct Forwarder {
@@ -33,7 +33,7 @@ struct Buffers {
 }
 
 trait Client: AsyncRead + AsyncWrite + Unpin {
-    /// The socket, where bytes pass through it as they are.
+    /// The socket, if no TLS is in between.
     fn plain(&self) -> Option<&TcpStream>;
 }
 
@@ -49,10 +49,10 @@ impl Client for TlsStream<TcpStream> {
     }
 }
 
-/// A head that was read and written out again.
+/// A head that was read and rewritten.
 #[derive(Default)]
 struct Head {
-    /// How many bytes it took.
+    /// Its length in bytes.
     length: usize,
     body: u64,
     closes: bool,
@@ -141,7 +141,7 @@ impl Forwarder {
     }
 }
 
-/// Reads until there is a head, and writes it out to `written` without its last line.
+/// Reads a complete head and writes it to `written` without its last line.
 async fn receive(
     from: &mut (impl AsyncRead + Unpin),
     read: &mut Vec<u8>,
@@ -195,7 +195,7 @@ impl Head {
         let httparse::Status::Complete(length) = parsed.map_err(io::Error::other)? else {
             return Ok(None);
         };
-        // The status line as it came, but for the version.
+        // The status line, with only the version changed.
         let code = response.code.unwrap_or_default();
         let digits = [code / 100, code / 10 % 10, code % 10].map(|digit| b'0' + digit as u8);
         let reason = response.reason.unwrap_or_default().as_bytes();
@@ -267,7 +267,7 @@ fn number(value: &[u8]) -> io::Result<u64> {
     text.trim().parse().map_err(io::Error::other)
 }
 
-/// Adds what came of a body with its head, and says how much that is.
+/// Adds the part of a body that came with its head; returns its length.
 fn body_start(head: &Head, read: &[u8], written: &mut Vec<u8>) -> usize {
     let there = &read[head.length..];
     let length = there
@@ -299,16 +299,16 @@ async fn copy(
     Ok(())
 }
 
-/// Moves bytes through a pipe, inside the kernel (splice(2)).
+/// Moves bytes through a pipe in the kernel (splice(2)).
 async fn splice(from: &TcpStream, to: &TcpStream, length: u64) -> io::Result<()> {
     const PIPE: i32 = 1 << 20;
     let mut ends = [0; 2];
-    // SAFETY: there is room for two descriptors, which are then this function's own.
+    // SAFETY: there is room for two descriptors, which this function then owns.
     let (output, input) = unsafe {
         if libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) != 0 {
             return Err(io::Error::last_os_error());
         }
-        // Where the size is refused, the default stays.
+        // If the size is refused, the default remains.
         libc::fcntl(ends[1], libc::F_SETPIPE_SZ, PIPE);
         (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
     };

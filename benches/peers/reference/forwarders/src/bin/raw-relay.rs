@@ -1,5 +1,5 @@
-//! The floor: a TCP relay that reads and writes the same bytes without looking at them. It has one
-//! connection to the upstream for each client's, so it does less than any proxy: no product.
+//! The lower bound: a TCP relay that copies bytes without inspecting them. It opens one upstream
+//! connection for each client connection, so it does less than any proxy. Not a product.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 const BUFFER: usize = 512 * 1024;
 
 thread_local! {
-    /// Lent for a single poll, so that connections hold none.
+    /// Borrowed for a single poll, so that connections hold no buffers.
     static BUFFER_OF_THREAD: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
 }
 
@@ -35,7 +35,8 @@ async fn relay(mut client: TcpStream) -> io::Result<()> {
     .await
 }
 
-/// Moves what there is; ready when `from` has ended. `waiting` is what `to` did not take yet.
+/// Moves what is available; ready when `from` has ended. `waiting` is what `to` has not accepted
+/// yet.
 fn pump(
     from: &mut TcpStream,
     to: &mut TcpStream,
