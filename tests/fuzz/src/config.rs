@@ -1,12 +1,12 @@
-//! What has to hold of configs whatever bytes come.
+//! Properties of configs, for any input.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use s3cors::config::check_text;
 
-/// A config: reading it never panics, it is good or there are errors, every error has a place
-/// in it and can be shown on a terminal, and what is good has what a proxy cannot be without.
+/// A config: parsing never panics; it is either valid or has errors; every error has a place in it
+/// and can be shown on a terminal; and a valid config has everything that a proxy needs.
 pub fn config(bytes: &[u8]) {
     let (config, report) = check_text(Path::new("s3cors.toml"), bytes);
     assert_eq!(config.is_none(), report.errors() > 0);

@@ -1,4 +1,4 @@
-//! What has to hold of what is changed on the way, whatever bytes come.
+//! Properties of the changes to forwarded messages, for any input.
 
 use std::net::IpAddr;
 
@@ -8,11 +8,12 @@ use s3cors::proxy::fuzzing::{to_client, to_upstream};
 use s3cors::routing::client::Client;
 use s3cors::routing::snapshot::Forwarding;
 
-/// One field as a pair, its name in lower case.
+/// A field as a pair, with its name in lower case.
 type Field = (String, Vec<u8>);
 
-/// A message: a byte of choices, then `METHOD target` and fields, a line each. As a request it
-/// reaches the upstream as the obvious twin makes it; its fields as a response reach the client so.
+/// A message: a byte that selects options, then `METHOD target` and field lines. As a request, it
+/// reaches the upstream in the form that a simple reference implementation gives it; the same holds
+/// for its fields as a response to the client.
 pub fn forward(bytes: &[u8]) {
     let Some((choices, message)) = bytes.split_first() else {
         return;
@@ -70,7 +71,7 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
     if to_upstream(&mut request, client, forwarding).is_err() {
         return;
     }
-    // What was passed on had one host, and keeps its method and target.
+    // A forwarded request has a single host, and keeps its method and target.
     assert!(hosts.len() <= 1);
     let host = match before.uri.authority() {
         Some(authority) => authority.as_str().as_bytes().to_vec(),
@@ -79,7 +80,7 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
             .map_or_else(Vec::new, |host| host.as_bytes().to_vec()),
     };
     let has_host = before.uri.authority().is_some() || !hosts.is_empty();
-    // Only HTTP/1.0 may name none.
+    // Only HTTP/1.0 requests may have no host.
     assert!(has_host || before.version == Version::HTTP_10);
     assert_eq!(request.method, before.method);
     assert_eq!(request.uri, before.uri);
@@ -129,7 +130,7 @@ fn asked(mut request: request::Parts, client: Client, forwarding: Forwarding) {
     assert_eq!(pairs(&request.headers), fields);
 }
 
-/// Fields that only a listed proxy may send, as CGI's variables.
+/// Fields that only trusted proxies may send, as CGI variables.
 const CLAIMS: &[&str] = &[
     "CF_CONNECTING_IP",
     "CF_CONNECTING_IPV6",
@@ -169,7 +170,7 @@ const CLAIMS: &[&str] = &[
     "X_VERCEL_FORWARDED_FOR",
 ];
 
-/// The twin of what is known for a claim: by the variable that CGI makes of a field.
+/// Reference implementation of recognising a claim, by the CGI variable of the field.
 fn is_claim(name: &str) -> bool {
     let folded = |byte: char| match byte.is_ascii_alphanumeric() {
         true => byte.to_ascii_uppercase(),
@@ -186,7 +187,7 @@ fn is_claim(name: &str) -> bool {
             .any(|prefix| variable.starts_with(prefix))
 }
 
-/// The twin of what is said of where a request comes from.
+/// Reference implementation of the fields that say where a request comes from.
 fn tell(fields: &mut Vec<Field>, host: &[u8], client: Client, forwarding: Forwarding) {
     fields.retain(|(name, _)| client.trusted || !is_claim(name));
     let proto = if client.tls { "https" } else { "http" };
@@ -228,7 +229,8 @@ fn tell(fields: &mut Vec<Field>, host: &[u8], client: Client, forwarding: Forwar
     }
 }
 
-/// A response's fields: those of the connection go, CORS is the policy's, `Vary` is added to.
+/// A response's fields: connection fields are removed, the policy sets CORS, and `Vary` is added
+/// to.
 fn answered(fields: &HeaderMap, forwarding: Forwarding) {
     let mut response = Response::new(()).into_parts().0;
     response.headers = fields.clone();
@@ -262,7 +264,8 @@ fn answered(fields: &HeaderMap, forwarding: Forwarding) {
     assert_eq!(pairs(&response.headers), expected);
 }
 
-/// The twin of what every intermediary has to do (RFC 9110 §7.6.1), but for what decides.
+/// Reference implementation of what every intermediary must do (RFC 9110 §7.6.1), except for fields
+/// that affect decisions.
 fn hop_by_hop_removed(fields: &[Field]) -> Vec<Field> {
     let of_the_connection = [
         "connection",
@@ -297,7 +300,7 @@ fn hop_by_hop_removed(fields: &[Field]) -> Vec<Field> {
     left.cloned().collect()
 }
 
-/// Fields in an order that does not depend on how they are kept; the lines of one in theirs.
+/// Fields in an order independent of their storage; lines of the same field keep their order.
 fn pairs(fields: &HeaderMap) -> Vec<Field> {
     let pairs = fields.iter();
     let mut pairs: Vec<_> = pairs
@@ -311,7 +314,7 @@ fn by_name(one: &Field, other: &Field) -> std::cmp::Ordering {
     one.0.cmp(&other.0)
 }
 
-/// The elements of a list field over all its lines, in lower case.
+/// The elements of a list field, over all its lines, in lower case.
 fn listed(fields: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
     let lines = fields.get_all(name).iter();
     lines.flat_map(|line| elements(line.as_bytes())).collect()

@@ -1,11 +1,11 @@
-//! What has to hold of hosts whatever bytes come.
+//! Properties of hosts, for any input.
 
 use std::net::Ipv6Addr;
 
 use s3cors::routing::host::{Host, HostMap, HostPattern};
 
-/// A host, and below it the patterns of a map: both are read as the obvious reader reads them,
-/// and the map finds what asking every pattern finds.
+/// A host, followed by the patterns of a map: both are parsed like a simple reference
+/// implementation does, and the map finds the same as trying every pattern.
 pub fn host(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let written = lines.next().unwrap_or_default();
@@ -61,7 +61,7 @@ fn obvious(written: &[u8]) -> Option<String> {
     (is_port && name.len() < 254).then(|| name.to_ascii_lowercase())
 }
 
-/// The exact pattern, else the one with the longest suffix, else the one for everybody.
+/// The exact pattern, otherwise the one with the longest suffix, otherwise the one for every host.
 fn obviously_found<'p>(
     patterns: &'p [String],
     name: &'p str,

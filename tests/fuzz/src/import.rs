@@ -1,11 +1,10 @@
-//! What has to hold of other systems' settings whatever bytes come.
+//! Properties of importing other systems' settings, for any input.
 
 use s3cors::cors::{Options, check_document};
 use s3cors::import::{CODES, Dialect};
 
-/// Settings, read as each dialect and as whatever they are: reading them never panics, every
-/// place lies within them, every note is one of those that there are, and what comes out S3
-/// takes.
+/// Settings, imported as each dialect and with detection: parsing never panics, every place lies
+/// within them, every note is a known one, and S3 accepts the result.
 pub fn import(bytes: &[u8]) {
     let within = |span: &std::ops::Range<usize>| {
         assert!(bytes.get(span.clone()).is_some(), "{span:?}");

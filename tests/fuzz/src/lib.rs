@@ -1,4 +1,4 @@
-//! What has to hold whatever bytes come: one function for each fuzz target.
+//! Properties that hold for any input: one function for each fuzz target.
 //!
 //! The ordinary tests run the same functions on generated input (`fuzz_smoke`).
 
@@ -26,8 +26,8 @@ pub use import::import;
 pub use proxy_protocol::proxy_protocol;
 pub use wire::wire;
 
-/// A document: reading it never panics, what it is read as is written so that it reads back the
-/// same, every problem and every place lies within it, and checking it agrees with reading it.
+/// A document: parsing never panics, the parsed configuration survives a round trip, every problem
+/// and every place lies within the document, and checking agrees with parsing.
 pub fn xml(bytes: &[u8]) {
     let read = CorsConfiguration::from_xml(bytes);
     let checked = check_document(bytes, Options::default());
@@ -53,10 +53,10 @@ pub fn xml(bytes: &[u8]) {
             Ok(&configuration)
         );
     }
-    let text = std::str::from_utf8(bytes).expect("what is read is UTF-8");
+    let text = std::str::from_utf8(bytes).expect("a parsed document is UTF-8");
     for rule in 0..configuration.rules.len() {
         let path = s3cors::cors::ElementPath::Rule(rule);
-        let place = locate(text, path).expect("what is read has a place");
+        let place = locate(text, path).expect("a parsed value has a place");
         assert!(text[place].starts_with("<CORSRule"));
     }
     if let Some(policy) = &checked.policy {
@@ -64,7 +64,7 @@ pub fn xml(bytes: &[u8]) {
     }
 }
 
-/// A document, a NUL, and a request (method, then `name: value` lines): the decision keeps the
+/// A document, a NUL, and a request (method, then `name: value` lines): the decision follows the
 /// rules of CORS, and the explanation agrees with it.
 pub fn decide(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
@@ -99,7 +99,7 @@ pub fn decide(bytes: &[u8]) {
     }
 }
 
-/// What is decided without a map of fields is what is decided with one, byte for byte.
+/// Decisions without a header map equal those with one, byte for byte.
 fn short_cut(policy: &Policy, kind: Kind, fields: &HeaderMap) {
     let one = |name| {
         let mut lines = fields.get_all(name).iter();
@@ -135,7 +135,7 @@ fn short_cut(policy: &Policy, kind: Kind, fields: &HeaderMap) {
     }
 }
 
-/// What has to hold of a decision.
+/// Properties of a decision.
 pub fn decided(policy: &Policy, method: &Method, fields: &HeaderMap) {
     for kind in [Kind::Preflight, Kind::Actual] {
         short_cut(policy, kind, fields);
@@ -178,7 +178,7 @@ pub fn decided(policy: &Policy, method: &Method, fields: &HeaderMap) {
     };
 
     let mut marked = HeaderMap::new();
-    // What an upstream sends never gets through.
+    // The upstream's CORS fields never reach the client.
     marked.insert(
         ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("evil"),
@@ -197,7 +197,7 @@ pub fn decided(policy: &Policy, method: &Method, fields: &HeaderMap) {
         let any = origin == "*";
         assert!(
             any || Some(origin) == fields.get(ORIGIN),
-            "{origin:?} was never asked for"
+            "{origin:?} was never requested"
         );
         assert_eq!(
             credentials.is_some(),

@@ -1,11 +1,11 @@
-//! What has to hold of the PROXY protocol whatever bytes come.
+//! Properties of the PROXY protocol, for any input.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use s3cors::server::fuzzing;
 
-/// A connection's first bytes: what is read as a header, and how far, is what the obvious reader
-/// reads, and a header is whole or none.
+/// A connection's first bytes: the header and its length are those that a simple reference
+/// implementation finds, and a header is either complete or invalid.
 pub fn proxy_protocol(bytes: &[u8]) {
     let read = fuzzing::proxy_protocol(bytes);
     assert_eq!(read, obvious(bytes));
@@ -47,7 +47,7 @@ fn version_1(bytes: &[u8]) -> Option<(Option<IpAddr>, usize)> {
     Some((Some(address), end + 2))
 }
 
-/// What comes behind the signature.
+/// The part after the signature.
 fn version_2(rest: &[u8]) -> Option<(Option<IpAddr>, usize)> {
     let [command, family, high, low, block @ ..] = rest else {
         return None;

@@ -1,4 +1,4 @@
-//! What has to hold of HTTP/1.1's heads and chunks whatever bytes come.
+//! Properties of HTTP/1.1 heads and chunks, for any input.
 
 use s3cors::http1::chunked::Chunked;
 use s3cors::http1::request_head::HeadLimits;
@@ -10,11 +10,11 @@ const LIMITS: HeadLimits = HeadLimits {
     header_count: 32,
 };
 
-/// A request's head, and what comes behind it as a chunked body: a head that is read is what a
-/// reader of lines sees in it, and chunks are the same whatever pieces they come in.
+/// A request's head, followed by a chunked body: an accepted head has exactly the fields that a
+/// line-by-line reader finds, and chunks decode to the same data however they are split.
 pub fn wire(bytes: &[u8]) {
     let read = read_request(bytes, &LIMITS, |head| {
-        let lines = obvious(head.bytes).expect("a head that is read is lines of fields");
+        let lines = obvious(head.bytes).expect("an accepted head consists of field lines");
         assert!(bytes.starts_with(head.bytes));
         assert_eq!(
             lines.request,
@@ -51,7 +51,7 @@ pub fn wire(bytes: &[u8]) {
     assert_eq!(whole, chunks(behind, 7));
 }
 
-/// A head as somebody reads it who knows lines alone.
+/// A head, read line by line by a simple reference implementation.
 struct Lines<'b> {
     request: [&'b str; 3],
     fields: Vec<(&'b str, &'b [u8])>,
@@ -120,7 +120,7 @@ fn framing(fields: &[(&str, &[u8])]) -> Option<Framing> {
     }
 }
 
-/// The data, how much of the bytes was taken, and whether the body has ended; `None`: it is none.
+/// The data, how many bytes were taken, and whether the body has ended; `None`: it is invalid.
 fn chunks(bytes: &[u8], piece: usize) -> Option<(Vec<u8>, usize, bool)> {
     let (mut chunked, mut data, mut taken) = (Chunked::default(), Vec::new(), 0);
     while taken < bytes.len() && !chunked.is_ended() {
