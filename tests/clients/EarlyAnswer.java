@@ -1,4 +1,5 @@
-// Java's HttpClient: puts SIZE bytes to URL and prints the version, the status and the body.
+// Java's HttpClient: sends a PUT of SIZE bytes to URL and prints the version, the status and the
+// body.
 //
 //   java EarlyAnswer.java URL HTTP_1_1|HTTP_2 SIZE
 

@@ -1,6 +1,6 @@
-"""An upstream in a process of its own, for tests that kill it: `answering.py PORT NAME`.
+"""An upstream in its own process, for tests that kill it: `answering.py PORT NAME`.
 
-Answers each request with its name, a moment after the request's end.
+Answers each request with its name, shortly after the end of the request.
 """
 
 import asyncio

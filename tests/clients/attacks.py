@@ -1,7 +1,7 @@
-"""Attacks on a server of HTTP/2, as a program: `attacks.py PORT NAME`, until its input ends.
+"""Attacks on an HTTP/2 server, as a program: `attacks.py PORT NAME`. It runs until its input ends.
 
-Several connections do the same for as long as they are let, and connect again. Then it says how
-often they were stopped. It gives way to other programs, as if it ran on another machine.
+Several connections repeat the attack, and reconnect when they are closed. At the end it prints how
+often they were stopped. It has a low priority, as if it ran on another machine.
 """
 
 import sys
@@ -12,7 +12,7 @@ import hpack
 from frames import *
 from programs import give_way
 
-# Others come from 127.0.0.1.
+# All other clients use 127.0.0.1.
 ADDRESS = "127.0.0.2"
 ATTACKERS = 4
 MIB = 1024 * 1024
@@ -20,7 +20,7 @@ GET = request()
 
 
 class Attacker(Connection):
-    """Sends without looking, until it is stopped; what it is told is looked at afterwards."""
+    """Sends without reading until it is stopped; responses are read afterwards."""
 
     def __init__(self, port, ended):
         super().__init__(port, address=ADDRESS)
@@ -35,24 +35,24 @@ class Attacker(Connection):
             try:
                 view = view[self.socket.send(view) :]
             except TimeoutError:
-                # The proxy does not read any more, which is as good an answer as any.
+                # The proxy no longer reads, which also counts as stopped.
                 pass
             except OSError:
                 raise Closed from None
 
     def hold(self):
-        """Stays until the attack is over."""
+        """Keeps the connection open until the attack is over."""
         self.ended.wait()
         raise Closed
 
 
 def again(frames, times=1000):
-    """The same frames, many times at once."""
+    """Repeats the same frames many times."""
     return lambda client: client.flood(frames * times)
 
 
 def requests(*frames_of):
-    """Requests, each followed by what these make of its number."""
+    """Requests, each followed by the frames that these functions make of its stream number."""
 
     def attack(client):
         for stream in range(1, 2**20, 200):
@@ -81,7 +81,7 @@ def empty_continuation_flood(client):
 
 
 def hpack_bomb(client):
-    """One large field, kept in the table and then named by one byte as often as fits into a frame."""
+    """One large field, stored in the table and then referenced by one byte as often as fits into a frame."""
     encoder = hpack.Encoder()
     large = encoder.encode([("x-large", "x" * 4000)], huffman=False)
     index = integer(62, 7, 0x80)
@@ -91,7 +91,7 @@ def hpack_bomb(client):
 
 
 def large_heads(client):
-    """Heads as large as they may be, of requests whose bodies never come."""
+    """Heads of the maximum size, for requests whose bodies never arrive."""
     large = [(f"x-{number}", "x" * 600) for number in range(90)]
     for stream in range(1, 256, 2):
         fields = block(request("PUT") + large)
@@ -103,28 +103,28 @@ def large_heads(client):
 
 
 def zero_window(client):
-    """Large answers that are never taken."""
+    """Large responses that are never read."""
     client.flood(settings((INITIAL_WINDOW_SIZE, 0)))
     client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
     client.hold()
 
 
 def one_byte_windows(client):
-    """Large answers that are begun and not taken."""
+    """Large responses of which only the beginning is read."""
     client.flood(settings((INITIAL_WINDOW_SIZE, 1)))
     client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
     client.hold()
 
 
 def unread(client):
-    """Large answers, with all the windows they want, and nobody who reads the socket."""
+    """Large responses with open windows, on a socket that is never read."""
     client.flood(settings((INITIAL_WINDOW_SIZE, MAX_WINDOW)), window_update(0, MAX_WINDOW - 65535))
     client.flood(b"".join(headers(stream, request("GET", f"/{64 * MIB}")) for stream in range(1, 256, 2)))
     client.hold()
 
 
 def unread_answers(client):
-    """PINGs whose answers nobody reads."""
+    """PINGs whose acknowledgements are never read."""
     again(ping(), 100_000)(client)
 
 
@@ -144,7 +144,7 @@ def padding(client):
 
 
 def held_bodies(client):
-    """Bodies up to the window, of requests that an upstream does not read."""
+    """Bodies as large as the window, for requests that the upstream does not read."""
     for stream in range(1, 256, 2):
         client.flood(half(stream), data(stream, b"x" * FRAME_SIZE))
     client.hold()
@@ -189,7 +189,7 @@ ATTACKS = {
 
 
 def attack(port, way, ended, stopped):
-    """Attacks on one connection after the other; keeps count of how often it was stopped."""
+    """Attacks on one connection after another, and counts how often it was stopped."""
     while not ended.is_set():
         try:
             with Attacker(port, ended) as client:

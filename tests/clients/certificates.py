@@ -1,4 +1,4 @@
-"""Certificates, made for a test."""
+"""Creates certificates for a test."""
 
 import datetime
 import os
@@ -11,7 +11,7 @@ HOST = "photos.example"
 
 
 def write(folder):
-    """A certificate of its own and its key in one file, so that they are swapped together; gives its serial number."""
+    """Writes a new certificate and its key to one file, so that they are swapped together; returns its serial number."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.datetime.now(datetime.timezone.utc)

@@ -1,4 +1,4 @@
-"""What the tests share: one S3 server for all of them, and a folder for each proxy."""
+"""Shared fixtures: one S3 server for all tests, and a folder for each proxy."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import seaweedfs  # noqa: E402 (found by the path just set)
 
-# What the machine has set for its own clients: profiles, certificates, a way out to the network.
+# The machine's settings for its own clients: profiles, certificates, a proxy to the network.
 for variable in list(os.environ):
     if variable.startswith("AWS_") or variable.lower().endswith("_proxy"):
         del os.environ[variable]
@@ -20,19 +20,19 @@ for variable in list(os.environ):
 
 @pytest.fixture
 def folder():
-    """A folder of this test's own, gone when it ends, whether it passed or not."""
+    """A folder for this test, removed when it ends, whether it passed or not."""
     with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
         yield pathlib.Path(path)
 
 
 @pytest.fixture
 def descriptors():
-    """Lets this process, and those that it starts, have so many files open."""
+    """Allows this process and its children to open this many files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def allow(wanted):
         if hard != resource.RLIM_INFINITY and hard < wanted:
-            pytest.skip(f"{wanted} open files are more than the system allows ({hard})")
+            pytest.skip(f"the system allows {hard} open files, but {wanted} are needed")
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
     yield allow
@@ -44,7 +44,7 @@ FIGURES = []
 
 @pytest.fixture
 def figure(request):
-    """Keeps a figure that a test measured, to be shown at the end."""
+    """Records a figure that a test measured, to be shown at the end."""
     return lambda text: FIGURES.append(f"{request.node.name}: {text}")
 
 
@@ -57,7 +57,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session")
 def seaweed_port():
-    """The S3 port of a SeaweedFS that lives as long as the tests."""
+    """The S3 port of a SeaweedFS that runs as long as the tests."""
     with tempfile.TemporaryDirectory(prefix="s3cors-seaweedfs-") as path:
         with seaweedfs.start(pathlib.Path(path)) as server:
             yield server.port

@@ -1,8 +1,8 @@
-"""A crowd of connections, as a program: `crowds.py PORT TLS_PORT KIND COUNT`, until its input ends.
+"""Opens many connections, as a program: `crowds.py PORT TLS_PORT KIND COUNT`. It runs until its input ends.
 
-"idle" asks once, and is silent then; "idle, TLS" and "idle, HTTP/2" do it by other means. "slow
-heads" send a byte of a head each second until they are cut. It says when all are there and, of
-those that are cut, when all were. It gives way to other programs, as if it ran on another machine.
+"idle" sends one request and is then silent; "idle, TLS" and "idle, HTTP/2" do the same over those protocols. "slow
+heads" sends a byte of a head each second until it is cut. The program prints when all are connected and, for
+slow heads, when all were cut. It has a low priority, as if it ran on another machine.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ import sys
 from frames import END_STREAM, PREFACE, headers, request, settings
 from programs import give_way
 
-# How many are opened at a time.
+# The number of connections opened at a time.
 AT_ONCE = 100
 REQUEST = b"GET /2 HTTP/1.1\r\nHost: photos.example\r\n\r\n"
 KINDS = ["idle", "idle, TLS", "idle, HTTP/2", "slow heads"]
 
 
 class Client(asyncio.Protocol):
-    """One of them, that asks `request`."""
+    """One of the connections, which sends `request`."""
 
     request = REQUEST
 
@@ -43,7 +43,7 @@ class Client(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
         if not self.answered.done():
-            self.answered.set_exception(ConnectionError(f"no answer, but {self.received}"))
+            self.answered.set_exception(ConnectionError(f"no response, but {self.received}"))
 
 
 class Http2(Client):
@@ -71,7 +71,7 @@ class Slow(Client):
         if self.ended.done():
             return
         if at == len(REQUEST) - 2:
-            self.ended.set_exception(TimeoutError("it could send all of its head"))
+            self.ended.set_exception(TimeoutError("the whole head was accepted"))
         else:
             self.transport.write(REQUEST[at : at + 1])
             asyncio.get_running_loop().call_later(1, self.drip, at + 1)

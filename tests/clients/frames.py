@@ -1,4 +1,4 @@
-"""HTTP/2 frame by frame: a client that sends whatever a test wants, right or wrong (RFC 9113)."""
+"""HTTP/2 frame by frame: a client that sends any frames, valid or invalid (RFC 9113)."""
 
 import socket
 import ssl
@@ -11,7 +11,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
 
-# Flags; what 0x1 means depends on the frame.
+# Flags; the meaning of 0x1 depends on the frame.
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
@@ -51,12 +51,12 @@ def ping(payload=b"s3cors!!", flags=0):
 
 
 def dependency(on, weight=16):
-    """What PRIORITY carries, and HEADERS may begin with."""
+    """The payload of PRIORITY, with which HEADERS may begin."""
     return struct.pack(">IB", on, weight - 1)
 
 
 def block(fields):
-    """A field block, each field a literal that no table keeps: names and values may be any bytes."""
+    """A field block of literals without indexing: names and values may be any bytes."""
     encoded = b""
     for name, value in fields:
         encoded += b"\x00" + string(name) + string(value)
@@ -69,7 +69,7 @@ def string(text):
 
 
 def integer(value, bits, first=0):
-    """An integer behind the first bits of a byte (RFC 7541, 5.1)."""
+    """An integer after the first bits of a byte (RFC 7541, 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes([first | value])
@@ -82,7 +82,7 @@ def integer(value, bits, first=0):
 
 
 def request(method="GET", path="/k", authority="photos.example", *more):
-    """The fields of a request; a pseudo-field that is `None` is left out."""
+    """The fields of a request; a pseudo-field that is `None` is omitted."""
     pseudo = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)]
     return [field for field in pseudo if field[1] is not None] + list(more)
 
@@ -139,7 +139,7 @@ class Connection:
             self.send(PREFACE, settings(*our_settings))
 
     def send(self, *frames):
-        """Sends frames; a server that is gone already is for whoever reads next to notice."""
+        """Sends frames; if the server is gone, the next read notices."""
         try:
             self.socket.sendall(b"".join(frames))
         except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
@@ -179,7 +179,7 @@ class Connection:
                 return received
 
     def outcome(self, stream=1):
-        """What became of a request, or of the connection: `"200"`, `"reset ERROR"`, `"goaway ERROR"`, `"closed"`."""
+        """The result of a request or of the connection: `"200"`, `"reset ERROR"`, `"goaway ERROR"`, `"closed"`."""
         status = None
         try:
             while True:
@@ -198,11 +198,11 @@ class Connection:
             return "closed"
 
     def get(self, stream, *more):
-        """Asks for something, and says what became of it."""
+        """Sends a request and returns its result."""
         return self.send(headers(stream, request("GET", "/k", "photos.example", *more))).outcome(stream)
 
     def is_closed(self):
-        """Waits for the server to close it, whatever it sends before."""
+        """Waits for the server to close the connection, whatever it sends before."""
         try:
             while True:
                 self.next()

@@ -1,4 +1,4 @@
-"""Policies that say which version of a file they are, and the ways in which files are replaced."""
+"""Policies that carry the version of their file, and ways to replace files."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ FIRST = 1000
 
 
 def text(number):
-    """A policy that names its number in two fields, so that a mixture would show."""
+    """A policy with its number in two fields, so that a mixture would be noticed."""
     return proxy.policy(
         proxy.rule([ORIGIN], ["GET", "PUT"], expose=[f"x-generation-{number}"], max_age=number)
     )
 
 
 class Reader:
-    """Asks the proxy, on one connection that is kept, which version it answers from."""
+    """Finds out, on one kept-alive connection, which version the proxy uses."""
 
     def __init__(self, running, host="p.example"):
         self.connection = running.connect()
@@ -34,7 +34,7 @@ class Reader:
         return response
 
     def number(self):
-        """The version in force; `None` where the preflight is refused."""
+        """The version in force; `None` if the preflight is refused."""
         response = self.answer()
         if response.status != 200:
             return None
@@ -43,7 +43,7 @@ class Reader:
         return age
 
     def seconds_until(self, expected, patience=5.0):
-        """How long it took until `expected` is what the proxy answers from."""
+        """The time until the proxy uses `expected`."""
         start = time.monotonic()
         while (found := self.number()) != expected:
             passed = time.monotonic() - start
@@ -72,7 +72,7 @@ def delete_and_create(path, content):
 
 
 class ConfigMap:
-    """A folder as the kubelet fills it: files are links through `..data`, which is swapped."""
+    """A folder like the kubelet's: files are links through `..data`, which is swapped."""
 
     def __init__(self, folder, **files):
         self.folder = folder

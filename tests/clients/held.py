@@ -1,6 +1,6 @@
-"""An upstream that sends what is asked for and reads no body, as a program, until its input ends.
+"""An upstream that sends responses of any size and reads no bodies, as a program. It runs until its input ends.
 
-It gives way to other programs, as if it ran on another machine.
+It has a low priority, as if it ran on another machine.
 """
 
 import select
@@ -12,7 +12,7 @@ from programs import give_way
 
 
 class Held(upstreams.Bulk):
-    """`GET /SIZE` gives so many bytes, `GET /k` a few; a PUT is never answered."""
+    """`GET /SIZE` returns this many bytes, `GET /k` a few; a PUT is never answered."""
 
     def __init__(self):
         self.ended = threading.Event()
@@ -21,13 +21,13 @@ class Held(upstreams.Bulk):
     def answer(self, connection, method, target, fields):
         if method == "PUT":
             self._wait_for_close(connection.connection)
-            # What comes next on it is a body.
+            # From here on, only a body follows.
             raise ConnectionError
         else:
             super().answer(connection, method, target.replace("/k", "/2"), fields)
 
     def _wait_for_close(self, connection):
-        """A connection that the proxy has closed is given up, or thousands of them take all descriptors."""
+        """Connections that the proxy has closed are dropped, because thousands of them would use up all descriptors."""
         closed = select.poll()
         closed.register(connection, select.POLLRDHUP)
         while not closed.poll(500) and not self.ended.is_set():

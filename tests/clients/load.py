@@ -1,4 +1,4 @@
-"""wrk, asking others.example at a pace: preflights and actual requests in turn, and what it has counted of them."""
+"""Runs wrk against others.example at a fixed pace, alternating preflights and actual requests, and returns its counts."""
 
 import dataclasses
 import pathlib
@@ -7,23 +7,23 @@ import re
 from programs import Program
 
 SCRIPT = pathlib.Path(__file__).with_suffix(".lua")
-# As many as a site with few visitors has, so that it is the proxy's time that is seen and not wrk's.
+# Few connections, like those of a small site, so that the proxy's time is measured and not wrk's.
 CONNECTIONS = 8
 REST_MILLISECONDS = 10
 
 
 def start(url, connections=CONNECTIONS, rest=REST_MILLISECONDS, seconds=86400):
-    """wrk, each of its connections resting for `rest` milliseconds between two requests."""
+    """wrk, whose connections pause for `rest` milliseconds between requests."""
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", SCRIPT]
     return Program("wrk", ["wrk", *options, url, "--", rest])
 
 
 @dataclasses.dataclass
 class Counted:
-    """What wrk says in the end."""
+    """wrk's final report."""
 
     answers: int
-    # Answers other than 200, and what went wrong with connections.
+    # Responses other than 200, and errors of connections.
     failed: int
     p99_milliseconds: float
 
@@ -32,7 +32,7 @@ class Counted:
 
 
 def counted(load):
-    """What it has counted, once its time is over or it was told to stop."""
+    """Its counts, after its time is over or it was stopped."""
     assert load.wait() == 0, load.output
     figures = {name: int(value) for name, value in re.findall(r"^(\w+)=(\d+)$", load.output, re.MULTILINE)}
     failed = sum(value for name, value in figures.items() if name == "failed" or name.startswith("error_"))
@@ -40,13 +40,13 @@ def counted(load):
 
 
 def stopped(load):
-    """Tells it to stop; what it has counted."""
+    """Stops it and returns its counts."""
     load.signal(2)
     return counted(load)
 
 
 def for_a_while(url, seconds, connections=CONNECTIONS, rest=REST_MILLISECONDS):
-    """Some seconds of it, and what it has counted: each request was answered."""
+    """Runs it for some seconds and returns its counts; every request must have been answered."""
     with start(url, connections, rest, seconds) as load:
         found = counted(load)
     assert found.answers > 0 and found.failed == 0, load.output

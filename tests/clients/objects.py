@@ -1,7 +1,7 @@
-"""An upstream in a process of its own, so that it and those who ask it do not wait for each other.
+"""An upstream in its own process, so that it and its clients do not wait for each other.
 
-`GET /SIZE` gives an object of that size, with `?FAULT` it fails: "cut", "late", "garbage" or
-"close". A PUT is answered with the hash of its body, an upgrade with an echo of all that follows.
+`GET /SIZE` returns an object of that size; with `?FAULT`, it fails: "cut", "late", "garbage" or
+"close". A PUT is answered with the hash of its body, an upgrade with an echo.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ LATE_SECONDS = 8
 
 
 def content(size):
-    """An object of that size; each begins otherwise."""
+    """An object of that size; each begins differently."""
     block = hashlib.sha256(str(size).encode()).digest()
     return (block * (size // len(block) + 1))[:size]
 
 
 class Objects(Program):
-    """The upstream, running."""
+    """The running upstream."""
 
     def __init__(self):
         super().__init__("objects.py", [sys.executable, pathlib.Path(__file__)])
@@ -31,7 +31,7 @@ class Objects(Program):
 
 
 class Connection(asyncio.Protocol):
-    """One connection to it."""
+    """A connection to it."""
 
     def connection_made(self, transport):
         self.transport = transport

@@ -1,4 +1,4 @@
-"""A program that a test starts, waits for by what it says, and stops by its process id."""
+"""A program that a test starts, whose output it waits for, and that it stops by its process ID."""
 
 import os
 import pathlib
@@ -13,11 +13,11 @@ STOP_SECONDS = 60
 
 
 class Failed(AssertionError):
-    """A program did not do what the test waits for; its last words are in the message."""
+    """A program did not do what the test waits for; the message has its last output."""
 
 
 class Program:
-    """A running program whose output is kept, line by line."""
+    """A running program whose output is recorded line by line."""
 
     def __init__(self, name, command, **options):
         self.name = name
@@ -62,11 +62,11 @@ class Program:
                 seen = len(self.lines)
                 left = deadline - time.monotonic()
                 if self._closed or left <= 0 or not self._changed.wait(left):
-                    why = "ended" if self._closed else f"did not say so in {seconds} s"
+                    why = "ended" if self._closed else f"did not print it within {seconds} s"
                     raise Failed(f"{self.name} {why}; waited for {pattern!r}:\n{self.output}")
 
     def wait(self, seconds=STOP_SECONDS):
-        """Its exit code, once it has ended by itself and all of its output was read."""
+        """Waits for it to end by itself and for all of its output; returns its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(seconds)
         return code
@@ -75,7 +75,7 @@ class Program:
         self.process.send_signal(number)
 
     def stop(self):
-        """Asks it to stop and waits until it is gone; kills it where asking does not help."""
+        """Stops it and waits for its end; kills it if that does not help."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -85,11 +85,11 @@ class Program:
         return self.wait()
 
     def peak_memory(self):
-        """The most memory that it ever held, in bytes."""
+        """Its peak memory in bytes."""
         return self._memory("VmHWM")
 
     def memory(self):
-        """The memory that it holds now, in bytes."""
+        """Its current memory in bytes."""
         return self._memory("VmRSS")
 
     def _memory(self, field):
@@ -104,16 +104,16 @@ class Program:
 
 
 def give_way():
-    """From now on this program has what others leave it, as if it ran on another machine.
+    """Gives this process a low priority, as if it ran on another machine.
 
-    Where the tests run by `chrt --fifo 10`, nothing but they themselves says how long answers take.
+    If the tests run under `chrt --fifo 10`, only they themselves affect response times.
     """
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, 19)
 
 
 def free_ports(count):
-    """Ports that the system gave and that are free again, for programs that cannot ask for one."""
+    """Ports that were free a moment ago, for programs that cannot use port 0."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in sockets]

@@ -1,4 +1,4 @@
-"""The s3cors binary as a user runs it: a folder with a config, a process, its two listeners."""
+"""The s3cors binary as users run it: a folder with a config, a process, and its two listeners."""
 
 import http.client
 import json
@@ -33,7 +33,7 @@ def policy(*rules):
 def route(name, hosts, upstream, **keys):
     """A `[[route]]` of the config."""
     keys = {"name": name, "host": hosts, "upstream": [upstream], **keys}
-    # JSON's strings, lists, numbers and booleans are TOML's too.
+    # JSON strings, lists, numbers and booleans are also valid TOML.
     lines = [f"{key} = {_toml(value)}" for key, value in keys.items()]
     return "\n".join(["", "[[route]]", *lines, ""])
 
@@ -60,9 +60,9 @@ def config(*routes, listen="127.0.0.1:0", admin="127.0.0.1:0", workers=2, listen
 
 
 class S3cors(Program):
-    """`s3cors run` in a folder, with a config of these routes or with the one that is there.
+    """`s3cors run` in a folder, with a config of these routes or with an existing one.
 
-    Other settings are those of `config`.
+    Other arguments are those of `config`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class S3cors(Program):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def request(self, method, target, headers=None, body=None):
-        """One exchange on a connection of its own: status, fields, body."""
+        """One exchange on a new connection: status, fields, body."""
         connection = self.connect()
         try:
             connection.request(method, target, body=body, headers=headers or {})
@@ -103,7 +103,7 @@ class S3cors(Program):
             connection.close()
 
     def admin(self, target):
-        """What the operator's listener answers: status and text."""
+        """The admin listener's response: status and text."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         try:
             connection.request("GET", target)
@@ -129,7 +129,7 @@ class S3cors(Program):
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
     def metric(self, name, **labels):
-        """The sum of the series of that name that have these labels."""
+        """The sum of the series with this name and these labels."""
         total = 0.0
         for series, value in self.series().items():
             given = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', series))
@@ -139,7 +139,7 @@ class S3cors(Program):
 
 
 def environment():
-    """This process's, without what configures the proxy."""
+    """This process's environment, without variables that configure the proxy."""
     return {name: value for name, value in os.environ.items() if not name.startswith("S3CORS_")}
 
 

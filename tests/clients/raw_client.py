@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that sends any host and any target as they are, over one connection as long as it lasts."""
+"""An HTTP/1.1 client that sends any host and any target unchanged, and keeps its connection as long as possible."""
 
 import dataclasses
 import socket
@@ -6,7 +6,7 @@ import socket
 
 @dataclasses.dataclass
 class Answer:
-    """A response; fields by name in lower case, the last one where there are several."""
+    """A response; fields by lower-case name, the last one if there are several."""
 
     status: int
     fields: dict
@@ -14,7 +14,7 @@ class Answer:
 
 
 class Client:
-    """A connection to a port of this machine, made again where the server closes it."""
+    """A connection to a local port, opened again after the server closes it."""
 
     def __init__(self, port, timeout=30):
         self.port, self.timeout = port, timeout
@@ -33,7 +33,7 @@ class Client:
         self.socket, self.buffer = None, b""
 
     def request(self, method, host, target, **fields):
-        """One exchange; `origin="…"` is the field Origin, `_` stands for `-`."""
+        """One exchange; `origin="…"` is the field Origin, `_` becomes `-`."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
         message = "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -44,7 +44,7 @@ class Client:
             self.close()
             if not is_reused:
                 raise
-            # The server had closed it after the last answer.
+            # The server had closed it after the last response.
             return self._exchange(method, message)
 
     def _exchange(self, method, message):

@@ -10,12 +10,13 @@ from programs import Failed, Program, free_ports
 
 ACCESS_KEY = "AKIATEST"
 SECRET_KEY = "secrettest"
-# `BUCKET.s3.localhost` is BUCKET: addressing by host.
+# `BUCKET.s3.localhost` is the bucket BUCKET: addressing by host.
 DOMAIN = "s3.localhost"
 READY_SECONDS = 60
-# Each has a port, and one more for gRPC.
+# Each server has a port, and another one for gRPC.
 PARTS = ["master", "volume", "filer", "s3"]
-# It has to be told its ports, so somebody else may be faster: then once more, with others.
+# The ports must be chosen in advance, so another program may take one; then it is tried again with
+# others.
 ATTEMPTS = 3
 
 
@@ -29,17 +30,17 @@ class SeaweedFS(Program):
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
         for part, port, grpc in zip(PARTS, ports, ports[len(PARTS) :]):
             command += [f"-{part}.port={port}", f"-{part}.port.grpc={grpc}"]
-        # Each bucket takes several volumes: with the default few, the third bucket answers 500.
+        # Each bucket takes several volumes: with the default limit, the third bucket answers 500.
         command += ["-master.volumeSizeLimitMB=64", "-volume.max=100", "-master.telemetry=false"]
         command += ["-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += [f"-s3.config={folder / 's3.json'}", f"-s3.domainName={DOMAIN}"]
         super().__init__("SeaweedFS", command, cwd=folder)
 
     def stop(self):
-        """Ends it at once: asked politely it takes more than ten seconds, and nobody wants its data."""
+        """Kills it: a clean stop takes more than ten seconds, and its data is not needed."""
         self.process.kill()
         code = self.wait()
-        # It would have removed these itself.
+        # A clean stop would have removed these.
         for port in self.ports:
             for left in pathlib.Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink()
@@ -47,7 +48,7 @@ class SeaweedFS(Program):
 
 
 def start(folder: pathlib.Path, is_readable=False):
-    """A server over an empty folder that answers; `is_readable`: anybody may read its objects."""
+    """Starts a server with an empty folder and waits until it answers; `is_readable`: its objects are public."""
     (folder / "data").mkdir(parents=True)
     identities = {
         "identities": [
@@ -74,7 +75,7 @@ def start(folder: pathlib.Path, is_readable=False):
 
 
 def _wait_until_ready(server):
-    """Ready is when a signed-only answer comes: the S3 part is the last to be up."""
+    """It is ready when it refuses unsigned requests: the S3 part starts last."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if server.process.poll() is not None:

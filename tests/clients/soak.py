@@ -1,15 +1,15 @@
-"""A long run at half load, with a reload each second and an upstream that fails: `soak.py [--minutes 30]`.
+"""A long run at half load, with a reload every second and a failing upstream: `soak.py [--minutes 30]`.
 
-wrk keeps the proxy half as busy as it can. Beside it, clients ask over HTTP/1.1, HTTP/2 and TLS, on
-kept and on new connections, for small and large objects (large enough for splice(2)), send bodies,
-speak another protocol through it, leave in the middle, and ask the upstream for faults: a cut, late,
-garbled or missing answer. Each second the policy is swapped, and every ten a certificate. Memory is
-sampled, and descriptors are counted in the end.
+wrk keeps the proxy at half of its maximum load. In parallel, clients send requests over HTTP/1.1, HTTP/2 and TLS, on
+kept-alive and new connections, for small and large objects (large enough for splice(2)), send bodies,
+use another protocol through an upgrade, leave in the middle, and request faults from the upstream: a cut, late,
+garbled or missing response. The policy is swapped every second, and a certificate every ten. Memory is
+sampled, and descriptors are counted at the end.
 
-It fails when an answer is wrong that no fault was asked for, when memory leaves a band of 2 MiB in
-the last third of the time (ten minutes of thirty), or when descriptors are left in the end. The last
-line is a summary in JSON, the exit code 0 or 1. It is no test of pytest's: run it by hand, with wrk
-and what requirements.txt lists. S3CORS_BIN names the binary, which is otherwise the release build.
+It fails if a response is wrong without a requested fault, if memory leaves a band of 2 MiB in
+the last third of the time (ten minutes of thirty), or if descriptors are left at the end. The last
+line is a summary in JSON, the exit code 0 or 1. It is not part of pytest: run it by hand, with wrk
+and the packages of requirements.txt. S3CORS_BIN sets the binary; the default is the release build.
 """
 
 import argparse
@@ -44,9 +44,9 @@ REST_SECONDS = 0.05
 SIZES = [0, 2, 1000, 20_000, 300_000, 3_000_000]
 FAULTS = {"cut": "cut", "late": "504", "garbage": "502", "close": "502"}
 FAULT_SHARE = 0.1
-# What HTTP/2 lets be sent before it says more.
+# What HTTP/2 allows to send before a window update.
 WINDOW_BYTES = 60_000
-# Long enough for a machine that is busy with other things.
+# Long enough for a busy machine.
 RESPONSE_HEAD_SECONDS = 5
 
 SAMPLE_SECONDS = 2
@@ -56,11 +56,11 @@ DESCRIPTORS_SECONDS = 180
 MIB = 1024 * 1024
 
 
-# The clients: the first two give what became of a request, as its status or as "cut".
+# The clients: the first two return the result of a request, as its status or as "cut".
 
 
 class Http1:
-    """On a connection that is kept, or on new ones."""
+    """On a kept-alive connection, or on new ones."""
 
     most_bytes = SIZES[-1]
 
@@ -124,7 +124,7 @@ class Http2:
 
 
 def upgraded(port):
-    """Another protocol, spoken through the proxy: what is sent comes back."""
+    """Another protocol through the proxy: data is echoed."""
     lines = ["GET /0 HTTP/1.1", f"Host: {HOST}", "Connection: upgrade", "Upgrade: echo", "", ""]
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client, client.makefile("rb") as answer:
         client.sendall("\r\n".join(lines).encode())
@@ -134,11 +134,11 @@ def upgraded(port):
             pass
         for size in SIZES[:4]:
             client.sendall(content(size))
-            assert answer.read(size) == content(size), "the echo is another"
+            assert answer.read(size) == content(size), "the echo differs"
 
 
 def leaves(port):
-    """A download and an upload that are given up in the middle."""
+    """A download and an upload that are aborted in the middle."""
     size = SIZES[-1]
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(f"GET /{size} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
@@ -149,7 +149,7 @@ def leaves(port):
 
 
 class Soak:
-    """A run, and what it found."""
+    """A run and its findings."""
 
     def __init__(self, running, minutes):
         self.running = running
@@ -160,19 +160,19 @@ class Soak:
         self.samples = []
 
     def client(self, asker, seed):
-        """Asks until the end; what is not as it should be is kept."""
+        """Sends requests until the end, and records unexpected results."""
         chosen = random.Random(seed)
         while not self.ended.wait(REST_SECONDS):
             try:
                 self.ask(asker, chosen)
             except Exception as error:
-                # Whatever it was, nobody has asked for it.
+                # Whatever it was, no fault was requested.
                 self.wrong(f"{type(error).__name__}: {error}")
                 asker.close()
         asker.close()
 
     def visitor(self, visit, port):
-        """Comes again and again until the end."""
+        """Connects repeatedly until the end."""
         while not self.ended.wait(REST_SECONDS):
             try:
                 visit(port)
@@ -203,7 +203,7 @@ class Soak:
             print("wrong:", what, flush=True)
 
     def swap(self, folder, mounted):
-        """A policy each second, and a certificate every ten."""
+        """Swaps the policy every second, and a certificate every ten."""
         number = generations.FIRST
         while not self.ended.wait(1):
             number += 1
@@ -216,7 +216,7 @@ class Soak:
         self.samples.append((time.monotonic(), self.running.memory()))
 
     def band(self):
-        """How far memory went up and down in the last third."""
+        """The range of memory in the last third."""
         start, end = self.samples[0][0], self.samples[-1][0]
         last = [memory for at, memory in self.samples if at >= end - (end - start) / 3]
         return max(last) - min(last)
@@ -227,16 +227,16 @@ def descriptors(running):
 
 
 def calibrated(url):
-    """How long each connection has to rest between two requests for half the load, in milliseconds."""
+    """The pause between two requests of a connection that gives half the load, in milliseconds."""
     most = load.for_a_while(url, CALIBRATION_SECONDS, LOAD_CONNECTIONS, rest=0).answers / CALIBRATION_SECONDS
     busy = LOAD_CONNECTIONS / most
     rest = LOAD_CONNECTIONS / (LOAD * most) - busy
-    print(f"{most:.0f} answers a second at full load", flush=True)
+    print(f"{most:.0f} responses a second at full load", flush=True)
     return max(1, round(rest * 1000))
 
 
 def start(folder, upstream):
-    """The proxy, with a plain listener and one for TLS; gives it and the latter's port."""
+    """Starts the proxy with a plain and a TLS listener; returns it and the latter's port."""
     certificates.write(folder)
     mounted = generations.ConfigMap(folder / "mounted", cors=generations.text(generations.FIRST))
     timeouts = {"response_head_seconds": RESPONSE_HEAD_SECONDS}
@@ -249,7 +249,7 @@ def start(folder, upstream):
 
 
 def clients(running, secure):
-    """Those who look at every answer."""
+    """The clients that check every response."""
     trusting = ssl.create_default_context()
     trusting.check_hostname = False
     trusting.verify_mode = ssl.CERT_NONE
@@ -258,7 +258,7 @@ def clients(running, secure):
         return http.client.HTTPSConnection("127.0.0.1", secure, timeout=30, context=trusting)
 
     def http2(port, tls):
-        # Windows for all that is asked on one connection.
+        # Windows for all requests on one connection.
         connection = Connection(port, (INITIAL_WINDOW_SIZE, MAX_WINDOW), tls=tls)
         return connection.send(window_update(0, MAX_WINDOW - 65535))
 
@@ -282,7 +282,7 @@ def soak(minutes):
 
 def run(soak, folder, mounted, secure):
     running = soak.running
-    # Once a change has been seen, all is there that is kept.
+    # After the first reload, all memory that stays in use is allocated.
     mounted.swap(cors=generations.text(generations.FIRST - 1))
     running.wait_for("the config was reloaded")
     before = descriptors(running)

@@ -1,6 +1,6 @@
-"""Servers that find buckets in paths and hosts, each in its own way, over the same objects.
+"""Servers that find buckets in paths and hosts, each in its own way, with the same objects.
 
-Each has a bucket `open` and a bucket `secret`, with an object that anybody may read.
+Each has a bucket `open` and a bucket `secret`, each with a public object.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ OBJECTS = {"open": ("o.txt", OPEN), "secret": ("s.txt", SECRET)}
 
 
 class Store(Program):
-    """A server of files that was told its port."""
+    """A file server on a given port."""
 
     def __init__(self, name, folder, command, port):
         self.port = port
@@ -44,14 +44,14 @@ class Store(Program):
 
 
 def nginx(folder, *servers):
-    """Each of `servers` has a port of its own: the directives of its blocks."""
+    """Each of `servers` has its own port, and lists the directives of its blocks."""
     ports = free_ports(len(servers))
     blocks = [
         f"server {{ listen 127.0.0.1:{port}; {block.replace('DATA', str(_data(folder)))} }}"
         for port, blocks in zip(ports, servers)
         for block in blocks
     ]
-    # As root it would serve as a user who may not look into the folder.
+    # As root, it would serve as a user without access to the folder.
     user = "user root;" if os.geteuid() == 0 else ""
     temporary = "".join(f"{kind}_temp_path {folder}/{kind}; " for kind in NGINX_TEMPORARY)
     configuration = "\n".join(
@@ -64,7 +64,7 @@ def nginx(folder, *servers):
         ]
     )
     (folder / "nginx.conf").write_text(configuration)
-    # Debian has it where only root looks.
+    # On Debian, it is in a folder that is only in root's path.
     binary = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     command = [binary, "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"]
     return Store("nginx", folder, command, ports[0]), ports
@@ -98,7 +98,7 @@ def s3s_fs(binary, folder, domain):
 
 @contextlib.contextmanager
 def readable_seaweedfs(folder):
-    """A SeaweedFS that lets anybody read its objects."""
+    """A SeaweedFS with public objects."""
     with seaweedfs.start(folder, is_readable=True) as server:
         s3 = boto3.client(
             "s3",
@@ -115,7 +115,7 @@ def readable_seaweedfs(folder):
 
 
 def _data(folder):
-    """A folder for each bucket, made once."""
+    """A folder for each bucket, created once."""
     data = folder / "data"
     for bucket, (key, content) in OBJECTS.items():
         (data / bucket).mkdir(parents=True, exist_ok=True)
@@ -124,5 +124,5 @@ def _data(folder):
 
 
 def _packaged(name):
-    """A program that came with this Python's packages."""
+    """A program from this Python's packages."""
     return pathlib.Path(sys.executable).parent / name

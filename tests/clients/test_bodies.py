@@ -1,4 +1,4 @@
-"""Bodies far larger than the proxy's memory pass whole, in both directions."""
+"""Bodies far larger than the proxy's memory arrive complete, in both directions."""
 
 import hashlib
 
@@ -10,13 +10,13 @@ import upstreams
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 PEAK_BYTES = 32 * MIB
-# What sockets and the proxy may hold of an answer that nobody reads: buffers, not the body.
+# How much of an unread response sockets and the proxy may hold: buffers, not the body.
 UNREAD_BYTES = 64 * MIB
 
 
 @pytest.fixture
 def bulk(folder):
-    """A proxy of its own, so that its peak is this test's."""
+    """A separate proxy, so that its peak memory belongs to this test."""
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["*"], ["GET", "PUT"])))
     with upstreams.Bulk(block_timeout=1) as upstream:
         route = proxy.route("bulk", ["*"], upstream.url, cors="cors.xml")
@@ -27,7 +27,7 @@ def bulk(folder):
 
 @pytest.fixture
 def judge(figure):
-    """Holds the proxy's peak against the limit."""
+    """Compares the proxy's peak memory with the limit."""
 
     def judge(running):
         figure(f"peak {running.peak_memory() / MIB:.1f} MiB")
@@ -36,7 +36,7 @@ def judge(figure):
     return judge
 
 
-def test_a_gibibyte_down_is_whole_and_takes_little_memory(bulk, judge):
+def test_a_download_of_a_gibibyte_is_complete_and_takes_little_memory(bulk, judge):
     connection = bulk.connect()
     connection.request("GET", f"/{GIB}", headers={"Origin": "https://app.example"})
     response = connection.getresponse()
@@ -53,7 +53,7 @@ def test_a_gibibyte_down_is_whole_and_takes_little_memory(bulk, judge):
 
 
 @pytest.mark.parametrize("expect", [False, True], ids=["at once", "after 100 Continue"])
-def test_a_gibibyte_up_is_whole_and_takes_little_memory(bulk, judge, expect):
+def test_an_upload_of_a_gibibyte_is_complete_and_takes_little_memory(bulk, judge, expect):
     size = MIB * 64 if expect else GIB
     connection = bulk.connect()
     connection.putrequest("PUT", "/object")
@@ -75,10 +75,10 @@ def test_a_gibibyte_up_is_whole_and_takes_little_memory(bulk, judge, expect):
     judge(bulk)
 
 
-def test_an_answer_that_nobody_reads_stops_the_upstream_and_fills_no_memory(bulk, judge):
+def test_an_unread_response_stops_the_upstream_and_takes_little_memory(bulk, judge):
     connection = bulk.connect()
     connection.request("GET", f"/{GIB}")
-    assert bulk.upstream.stalled.wait(60), "the upstream could send without end"
+    assert bulk.upstream.stalled.wait(60), "the upstream was never slowed down"
     assert bulk.upstream.sent < UNREAD_BYTES
     judge(bulk)
     connection.close()

@@ -1,4 +1,4 @@
-"""PutBucketCors and its like by real clients, and Signature V4 against botocore's own signer."""
+"""PutBucketCors and related operations with real clients, and Signature V4 against botocore's signer."""
 
 import base64
 import datetime
@@ -20,7 +20,7 @@ from proxy import S3cors, policy, route, rule
 
 CASES = 10_000
 REGION = "us-east-1"
-# Slashes and plus signs: ids and secrets have them.
+# Slashes and plus signs, because IDs and secrets may have them.
 KEYS = {"AKIAPLAIN": "secret", "AK/I+A": "s/e+c=r/e+t", "minioadmin": "minio admin ü"}
 APP = "https://app.example"
 
@@ -36,7 +36,7 @@ def table_of_keys():
 def running(folder):
     (folder / "buckets").mkdir()
     (folder / "keys.toml").write_text(table_of_keys())
-    # The upstream is never asked.
+    # The upstream is never used.
     api = {"authorize": "keys", "keys": "keys.toml"}
     buckets = {"directory": "buckets", "address": "both"}
     hosts = ["127.0.0.1", "localhost", "*.localhost"]
@@ -66,7 +66,7 @@ def code_of(call, *arguments, **keys):
 
 def test_boto3_puts_reads_and_removes(running, folder):
     for key_id in KEYS:
-        # HTTP fields carry no letters beyond ASCII, and this secret is in none.
+        # HTTP fields have no letters beyond ASCII, and no field contains this secret.
         s3 = client(running, key_id)
         for algorithm in ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]:
             try:
@@ -90,7 +90,7 @@ def test_what_a_client_puts_is_in_force_within_a_second(running):
     assert running.metric("s3cors_cors_api_requests_total", operation="PutBucketCors", code="OK") == 1
 
 
-def test_a_client_that_may_not_is_refused_as_s3_refuses_it(running, folder):
+def test_an_unauthorized_client_is_refused_like_in_s3(running, folder):
     put = {"Bucket": "photos", "CORSConfiguration": RULES}
     cases = [
         (client(running, "AKIAPLAIN", "other"), put, ("SignatureDoesNotMatch", 403)),
@@ -116,7 +116,7 @@ def test_a_client_learns_the_region_from_the_refusal(running):
     assert refused >= 1
 
 
-def test_a_presigned_request_is_carried_out(running):
+def test_a_presigned_request_is_accepted(running):
     # Without it, botocore presigns with Signature V2.
     s3 = client(running, signature_version="s3v4")
     s3.put_bucket_cors(Bucket="photos", CORSConfiguration=RULES)
@@ -125,7 +125,8 @@ def test_a_presigned_request_is_carried_out(running):
     status, _, body = running.request("GET", target)
     assert status == 200 and APP.encode() in body
     assert running.request("GET", target.replace("photos", "other"))[0] == 403
-    # A document that nothing vouches for. botocore's client does not presign it, its signer does.
+    # The signature does not cover this document. botocore's client does not presign it, but its
+    # signer does.
     request = botocore.awsrequest.AWSRequest("PUT", f"{running.url}/photos?cors=")
     credentials = botocore.credentials.Credentials("AKIAPLAIN", KEYS["AKIAPLAIN"])
     botocore.auth.S3SigV4QueryAuth(credentials, "s3", REGION, expires=60).add_auth(request)
@@ -163,9 +164,9 @@ ORIGIN_ROWS = [
 ]
 
 
-def test_in_front_of_a_store_clients_see_one_s3(folder, seaweed_port):
-    """Buckets and objects are the store's, CORS is ours: `test_set_cors` and `test_cors_origin_response`
-    of ceph/s3-tests, whose rows these are."""
+def test_the_proxy_and_a_store_look_like_one_s3(folder, seaweed_port):
+    """Buckets and objects are in the store, CORS is in the proxy: `test_set_cors` and `test_cors_origin_response`
+    of ceph/s3-tests, which these rows come from."""
     (folder / "buckets").mkdir()
     keys = f'[[key]]\nid = "{seaweedfs.ACCESS_KEY}"\nsecret = "{seaweedfs.SECRET_KEY}"\nbuckets = ["*"]\n'
     (folder / "keys.toml").write_text(keys)
@@ -197,7 +198,7 @@ def test_in_front_of_a_store_clients_see_one_s3(folder, seaweed_port):
 
 
 class Signed:
-    """A request that botocore signed: what is sent, and what of it counts."""
+    """A request signed by botocore, and which of its parts matter."""
 
     def __init__(self, random, host):
         self.method = random.choice(["GET", "GET", "PUT", "DELETE"])
@@ -227,7 +228,7 @@ class Signed:
             # A presigned document needs a signed digest, and botocore signs only what it is given.
             headers = {"Content-MD5": headers["Content-MD5"]}
         request = botocore.awsrequest.AWSRequest(
-            # The signer of URLs would read the body as parameters.
+            # The signer of URLs would parse the body as parameters.
             self.method, f"http://{host}{self.path}?{encoded}", headers=headers, data=b"" if self.presigned else self.body
         )
         request.context["payload_signing_enabled"] = not self.presigned
@@ -245,7 +246,7 @@ class Signed:
         return value.decode() if isinstance(value, bytes) else str(value)
 
     def mutated(self, random):
-        """The same with one thing changed that the signature covers."""
+        """The same request with one signed part changed."""
         headers, target, method, body = list(self.headers), self.target, self.method, self.body
         names = [name.lower() for name, _ in headers]
         signed = self.signed_names()
@@ -298,7 +299,7 @@ class Signed:
 
 
 class Sender:
-    """Sends requests as they are, on one connection while it lasts."""
+    """Sends requests unchanged, on one connection as long as possible."""
 
     def __init__(self, port):
         self.port = port

@@ -67,7 +67,7 @@ def allows(running, bucket, name):
 
 
 def converge(replicas, bucket, name):
-    """Waits until the policy is in force on all, and returns for how long."""
+    """Waits until the policy is in force on all replicas; returns how long it took."""
     start = time.monotonic()
     for running in replicas:
         while not allows(running, bucket, name):
@@ -76,7 +76,7 @@ def converge(replicas, bucket, name):
 
 
 class Load:
-    """Preflights to each replica, as fast as one thread each sends them."""
+    """Sends preflights to each replica, as fast as one thread each can."""
 
     def __init__(self, replicas):
         self.stopping = False
@@ -132,7 +132,7 @@ def test_three_replicas_converge_under_load(folder, store, figure):
                     took.append(converge(replicas, "photos", f"app{number}"))
             assert not load.failures
             figure(f"worst of 15 changes: {max(took):.2f} s on all replicas, {load.requests} preflights meanwhile")
-            # Two writers at once: the last one's document, whole, on all.
+            # Two concurrent writers: all replicas get the last one's complete document.
             for number in range(10):
                 names = [f"x{number}", f"y{number}"]
                 threads = [
@@ -147,7 +147,7 @@ def test_three_replicas_converge_under_load(folder, store, figure):
                 converge(replicas, "photos", winner)
 
 
-def test_a_replica_killed_at_any_time_of_a_write_leaves_a_whole_policy(folder, store, figure):
+def test_a_replica_killed_during_a_write_leaves_a_complete_policy(folder, store, figure):
     server, s3 = store
     killed = 0
     with replica(folder, "b", server.port) as b:
@@ -212,7 +212,7 @@ def test_rclone_never_gets_a_request_for_a_configuration(folder):
         assert undeclared.wait() == 2
         checked = subprocess.run([BINARY, "check", "--config", "s3cors.toml"], cwd=folder, capture_output=True, text=True)
         assert checked.returncode == 1 and "upstream_kind" in checked.stdout + checked.stderr
-        # Declared, and not a MinIO: the API stays off.
+        # Declared, and not MinIO: the API stays off.
         api["upstream_kind"] = "minio"
         with S3cors(folder, route("s3", ["127.0.0.1"], upstream, buckets=buckets, cors_api=api)) as running:
             with pytest.raises(botocore.exceptions.ClientError) as refused:

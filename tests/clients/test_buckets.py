@@ -1,7 +1,7 @@
-"""No store serves an object of one bucket under another bucket's policy, however its path or host is written.
+"""No store serves an object of one bucket with another bucket's policy, in any spelling of its path or host.
 
-`S3CORS_S3S_FS` names the binary of s3s-fs, which takes minutes to build
-(`cargo install s3s-fs --features binary`); where it is set, that store is tried too.
+`S3CORS_S3S_FS` is the path of s3s-fs, which takes minutes to build
+(`cargo install s3s-fs --features binary`); if it is set, that store is tested, too.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import seaweedfs
 import stores
 
 APP = "https://app.example"
-# Bucket `open` allows it, and so does what has no policy of its own; `secret` does not.
+# Allowed by bucket `open` and by requests without their own policy, but not by `secret`.
 FOREIGN = "https://foreign.example"
 
 # `D` stands for the store's domain.
@@ -33,7 +33,7 @@ UP = ["/../", "/%2e%2e/", "/.%2E/", "/..%2f", "%2f..%2f", "/..\\", "%5c..%5c", "
 
 
 def paths():
-    """Ways to write the object of `secret`, many of which only some store takes for it."""
+    """Spellings of the object in `secret`, many of which only some stores accept."""
     for first, second in itertools.product(["/", "//", "/%2f", "/./", "/%2e/", "/\\", "/%5c", "///"], SLASHES):
         yield f"{first}secret{second}s.txt"
     for before, up in itertools.product(["/open", "/other", "//open", "/open/a", "/open%2fa", "/op%65n"], UP):
@@ -53,7 +53,7 @@ PLAIN = ["/open/o.txt", "/op%65n/o.txt", "/open/a%2Fb", "/open/a//b", "/open/..a
 
 @dataclasses.dataclass
 class Case:
-    """A store behind the proxy, and where both look for buckets."""
+    """A store behind the proxy, and where both find buckets."""
 
     name: str
     port: int
@@ -80,7 +80,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """Stores: SeaweedFS, nginx and Caddy over files, rclone; each in the ways in which it finds buckets."""
+    """Stores: SeaweedFS, nginx and Caddy with files, rclone; each in all of its ways to find buckets."""
     folder = tmp_path_factory.mktemp
     by_host = r"server_name ~^(?<bucket>.+)\.nginx\.localhost$; root DATA/$bucket;"
     with contextlib.ExitStack() as running:
@@ -115,7 +115,7 @@ def cases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def running(cases, tmp_path_factory):
-    """The proxy before all of them."""
+    """The proxy in front of all stores."""
     folder = tmp_path_factory.mktemp("s3cors")
     write_policies(folder)
     with proxy.S3cors(folder, *(case.route() for case in cases)) as running:
@@ -134,7 +134,7 @@ def write_policies(folder: pathlib.Path):
 
 
 def admits(client, host, path):
-    """Whether the proxy lets the foreign origin read the answer, by its preflight."""
+    """Whether the proxy's preflight response allows the foreign origin."""
     preflight = client.request(
         "OPTIONS", host, path, origin=FOREIGN, access_control_request_method="PUT"
     )
@@ -142,7 +142,7 @@ def admits(client, host, path):
 
 
 def test_no_object_is_served_under_another_buckets_policy(cases, running, figure):
-    """Every request for which a store serves an object of `secret`: the foreign origin reads none of them."""
+    """For every request to which a store returns an object of `secret`, the foreign origin cannot read the response."""
     asked = served = 0
     leaks = []
     for case in cases:
@@ -154,7 +154,7 @@ def test_no_object_is_served_under_another_buckets_policy(cases, running, figure
                     continue
                 found += 1
                 actual = through.request("GET", host, path, origin=FOREIGN)
-                # Nothing is changed on the way, so the store answers the same.
+                # The proxy changes nothing, so the store's response is the same.
                 if actual.status != 421:
                     assert actual.body == stores.SECRET, (case.name, host, path, actual)
                 if "access-control-allow-origin" in actual.fields or admits(through, host, path):

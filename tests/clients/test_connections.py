@@ -1,7 +1,7 @@
-"""Many connections that ask nothing, or ask slowly: the others are served, and the memory is given back.
+"""Many idle or slow connections: other clients are served, and the memory is freed.
 
-S3CORS_CONNECTIONS says how many there are; 2,000 unless it does. How fast the others are served is
-shown, and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
+S3CORS_CONNECTIONS sets their number; the default is 2,000. How fast the others are served is
+shown but not judged, because machines differ and this one may be busy. `chrt --fifo 10 pytest …` excludes other load.
 """
 
 import os
@@ -21,11 +21,11 @@ from programs import Program
 
 CONNECTIONS = int(os.environ.get("S3CORS_CONNECTIONS", 2000))
 MIB = 1024 * 1024
-# More than a connection takes whose client asks nothing, or little.
+# More than an idle or slow connection takes.
 EACH_BYTES = {"idle": 4 * 1024, "slow heads": 4 * 1024, "idle, TLS": 40 * 1024, "idle, HTTP/2": 40 * 1024}
-# How much more than before may be held afterwards.
+# How much more memory may remain afterwards.
 KEPT_BYTES = 5 * MIB
-# Long enough for all to be there before the first is cut, and shorter than a slow head takes.
+# Long enough for all to connect before the first is cut, and shorter than a slow head.
 HEAD_READ_SECONDS = max(5, CONNECTIONS // 400)
 LOAD_SECONDS = 3
 PATIENCE_SECONDS = 300
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 300
 
 @pytest.fixture
 def edge(folder, descriptors):
-    # One for each connection, for the crowd and for the proxy.
+    # One for each connection, in both programs.
     descriptors(CONNECTIONS + 1000)
     certificates.write(folder)
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
@@ -52,7 +52,7 @@ def edge(folder, descriptors):
 
 
 def visit(running, kind, count):
-    """The crowd, as a program; the caller waits for what it says and has it end."""
+    """Starts the connections in a program; the caller waits for its output and stops it."""
     tls_port = re.findall(proxy.LISTENING_SAID, running.output)[-1]
     command = [sys.executable, crowds.__file__, running.port, tls_port, kind, count]
     return Program("crowds.py", command, stdin=subprocess.PIPE)
@@ -65,7 +65,7 @@ def leave(running, crowd):
 
 
 def until(condition):
-    """Waits for what the proxy does as soon as it comes to it."""
+    """Waits for something that the proxy does soon."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end, f"not in {PATIENCE_SECONDS} s"
@@ -73,8 +73,8 @@ def until(condition):
 
 
 @pytest.mark.parametrize("kind", crowds.KINDS)
-def test_a_crowd_costs_little_holds_up_nobody_and_leaves_no_memory_behind(edge, figure, kind):
-    # What serving takes anyhow is no crowd's.
+def test_many_connections_take_little_memory_and_delay_no_one(edge, figure, kind):
+    # Memory that serving takes in any case does not count.
     with visit(edge, kind, 100) as few:
         few.wait_for("all were cut" if kind == "slow heads" else "all are there", PATIENCE_SECONDS)
         leave(edge, few)

@@ -1,4 +1,4 @@
-"""The README's first command: what it prints can be typed in, and does what it says."""
+"""The README's first command: the lines that it prints can be run, and do what they say."""
 
 import email
 import re
@@ -17,7 +17,7 @@ def curl(line):
     return int(status.split()[1]), email.message_from_string(fields), body
 
 
-def test_the_lines_that_the_demo_prints_show_what_they_promise(folder):
+def test_the_lines_that_the_demo_prints_work(folder):
     with Program("s3cors demo", [proxy.BINARY, "demo"], cwd=folder, env=proxy.environment()) as demo:
         demo.wait_for("DELETE")
         lines = [line.strip() for line in demo.lines if line.strip().startswith("curl ")]
@@ -41,7 +41,7 @@ def test_the_lines_that_the_demo_prints_show_what_they_promise(folder):
         assert "<Code>AccessForbidden</Code>" in body
         assert fields["Access-Control-Allow-Origin"] is None
 
-        # The store takes what the policy lets in.
+        # The store accepts what the policy allows.
         target = re.search(r"http://\S+/photos/", lines[0])[0] + "mine.txt"
         origin = "-H 'Origin: https://app.example.com'"
         assert curl(f"curl -i -X PUT --data-binary mine {target} {origin}")[0] == 200

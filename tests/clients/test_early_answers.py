@@ -1,4 +1,4 @@
-"""An upstream answers 403 before it has read an upload, and clients see that answer.
+"""An upstream answers 403 before it has read an upload, and clients see that response.
 
 A client that is still sending when its connection or stream is reset may report the reset and never
 show the response. Each client here uploads 50 MiB over TLS, without `Expect: 100-continue`, and
@@ -28,7 +28,7 @@ VERSIONS = pytest.mark.parametrize("version", ["1.1", "2"])
 
 
 class Denies(upstreams.Upstream):
-    """Answers 403 to each request at once; then reads the body and throws it away, or closes."""
+    """Answers each request with 403 at once, then discards the body or closes."""
 
     def __init__(self, reads_on, chunked):
         self.reads_on = reads_on
@@ -39,8 +39,8 @@ class Denies(upstreams.Upstream):
         close = "" if self.reads_on else "Connection: close\r\n"
         framing = "Transfer-Encoding: chunked" if self.chunked else f"Content-Length: {len(ERROR)}"
         head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\n{framing}\r\n{close}\r\n"
-        # In two pieces. A curl 7.88 that gets the head alone ends its stream before the length that it declared,
-        # and takes the reset that this malformed request gets for a failure (RFC 9113 8.1.1).
+        # In two pieces. A curl 7.88 that gets only the head ends its stream short of the declared
+        # length, and treats the reset for this malformed request as a failure (RFC 9113 8.1.1).
         connection.wfile.write(head.encode())
         if self.chunked:
             connection.wfile.write(f"{len(ERROR):x}\r\n{ERROR}\r\n".encode())
@@ -111,13 +111,14 @@ def test_h2load_sees_it(edge, version):
     done = run(
         "h2load", *protocol, "-n", TIMES, "-c", 1, "-m", 1, "-d", edge.body, "-H", ":method: PUT", edge.url_tls
     )
-    # Over HTTP/1.1 it counts a request as failed whose connection ends before it has sent everything.
+    # Over HTTP/1.1, it counts a request as failed if the connection ends before everything was
+    # sent.
     if version == "2":
         assert f"requests: {TIMES} total, {TIMES} started, {TIMES} done" in done.stdout, done.stdout
     assert f"0 2xx, 0 3xx, {TIMES} 4xx, 0 5xx" in done.stdout, done.stdout
 
 
-@pytest.mark.skipif(not shutil.which("javac"), reason="there is no JDK on this machine")
+@pytest.mark.skipif(not shutil.which("javac"), reason="no JDK is installed")
 @VERSIONS
 def test_java_sees_it(edge, version):
     name = "HTTP_2" if version == "2" else "HTTP_1_1"
@@ -127,7 +128,7 @@ def test_java_sees_it(edge, version):
 
 
 def test_over_http2_the_answer_comes_before_any_reset(edge):
-    """The client goes on sending: its stream is not reset while it does so for a moment."""
+    """The client keeps sending for a moment, during which its stream is not reset."""
     with Connection(edge.port, tls=True) as client:
         client.send(headers(1, request("PUT", "/bucket/key"), end=False), data(1, b"x"))
         answer = client.until(HEADERS, 1)
@@ -140,7 +141,7 @@ def test_over_http2_the_answer_comes_before_any_reset(edge):
         assert client.get(3) == "403"
 
 
-def test_over_http2_a_client_that_does_not_stop_is_reset_without_an_error(edge):
+def test_over_http2_a_client_that_keeps_sending_is_reset_without_an_error(edge):
     with Connection(edge.port, tls=True) as client:
         client.send(headers(1, request("PUT", "/bucket/key"), end=False), data(1, b"x"))
         client.until(DATA, 1, END_STREAM)
@@ -149,7 +150,7 @@ def test_over_http2_a_client_that_does_not_stop_is_reset_without_an_error(edge):
 
 
 class Withholds(upstreams.Upstream):
-    """Answers with a head whose body does not come before `let_go` is set, or never."""
+    """Answers with a head whose body waits for `let_go`, or never comes."""
 
     def __init__(self, framing, body=b""):
         self.framing = framing
@@ -178,7 +179,7 @@ def test_over_http2_the_head_does_not_wait_for_a_body_that_does_not_come(tmp_pat
 
 
 def test_over_http2_the_head_waits_for_a_short_body(tmp_path):
-    """So that no client ends its stream between the two. On a busy machine, the wait may be over too soon."""
+    """This keeps clients from ending their streams between the two. On a busy machine, the wait may be too short."""
     body = b"0123456789"
     with Withholds(f"Content-Length: {len(body)}", body) as upstream:
         with proxy.S3cors(tmp_path, proxy.route("photos", ["*"], upstream.url)) as running:

@@ -1,8 +1,8 @@
-"""Clients of HTTP/2 that attack: memory stays bounded, and the others are served.
+"""HTTP/2 attacks: memory stays bounded, and other clients are served.
 
-The attackers have an address of their own (`attacks.ADDRESS`), so that a client's share of upstream
-connections is what it is by default. Others are served by an upstream of their own, and by the one
-that is attacked. How fast is shown, and not judged: machines differ, and others may be busy on this one. `chrt --fifo 10 pytest …` keeps them out.
+The attackers have their own address (`attacks.ADDRESS`), so that a client's share of upstream
+connections keeps its default. Other clients are served by a separate upstream, and by the one
+that is attacked. Their speed is shown but not judged, because machines differ and this one may be busy. `chrt --fifo 10 pytest …` excludes other load.
 """
 
 import subprocess
@@ -39,7 +39,7 @@ def edge(tmp_path_factory):
 
 
 def serve(client, count=10):
-    """Some answers, one after the other, by the upstream that is attacked."""
+    """Some sequential requests to the attacked upstream."""
     for stream in range(1, 2 * count, 2):
         client.send(headers(stream, request("GET", "/2")))
         assert client.outcome(stream) == "200"

@@ -1,15 +1,15 @@
-"""HTTP/2 as RFC 9113 has it, frame by frame: what is right is served, what is wrong ends as it says there.
+"""HTTP/2 by RFC 9113, frame by frame: valid requests are served, and invalid ones end in the specified way.
 
-Each case is one connection: what it sends, and what may become of stream 1 or of the connection.
-After an error of a stream the connection serves the next request; after an error of the connection
-it closes. What was refused has not reached the upstream.
+Each case is one connection: what it sends, and the allowed results for stream 1 or the connection.
+After a stream error, the connection serves the next request; after a connection error,
+it closes. Refused requests have not reached the upstream.
 
-The library (h2) differs from the RFC in three ways, none of which lets anything through:
+The library (h2) differs from the RFC in three ways, none of which lets an invalid request through:
 
-- where the RFC names an error of the connection, it often says PROTOCOL_ERROR: `named`;
-- field names, values and methods that cannot be are errors of the connection, not of the stream,
+- for a specific connection error in the RFC, it often uses PROTOCOL_ERROR: `named`;
+- invalid field names, values and methods are connection errors instead of stream errors,
   which 5.4.1 allows: `MALFORMED` has both;
-- a client may begin with another frame than SETTINGS: `LENIENT`.
+- a client may begin with a frame other than SETTINGS: `LENIENT`.
 """
 
 import struct
@@ -23,13 +23,13 @@ from frames import *
 GET = request()
 PUT = request("PUT")
 
-# Errors of the connection, and of the stream.
+# Connection errors, and stream errors.
 GO = "goaway "
 RESET = "reset "
 
 
 def named(error):
-    """An error of the connection for which the library has another name, too."""
+    """A connection error for which the library may use another code."""
     return [GO + error, GO + "PROTOCOL_ERROR"]
 
 
@@ -41,7 +41,7 @@ STREAM_CLOSED = [*named("STREAM_CLOSED"), RESET + "STREAM_CLOSED"]
 
 
 def half(stream=1):
-    """A request whose body is to come."""
+    """A request whose body follows."""
     return headers(stream, PUT, end=False)
 
 
@@ -50,12 +50,12 @@ def padded(kind, pad, payload, flags=0, stream=1):
 
 
 def with_field(*fields):
-    """A request that has more fields."""
+    """A request with additional fields."""
     return headers(1, request("GET", "/k", "photos.example", *fields))
 
 
 def put(*fields):
-    """A request with these fields whose body is to come."""
+    """A request with these fields, whose body follows."""
     return headers(1, request("PUT", "/k", "photos.example", *fields), end=False)
 
 
@@ -107,7 +107,7 @@ SERVED = [
     ),
 ]
 
-# How many requests may reach the upstream before the error, and what the error may be.
+# How many requests may reach the upstream before the error, and the allowed errors.
 REFUSED = [
     # 4: frames.
     (
@@ -145,7 +145,7 @@ REFUSED = [
     ("5.1 DATA after RST_STREAM", 1, [half(), reset(1), data(1, b"x")], STREAM_CLOSED),
     ("5.1 HEADERS after RST_STREAM", 1, [half(), reset(1), headers(1, GET)], STREAM_CLOSED),
     ("5.1.1 a stream of an even number", 0, [headers(2, GET)], PROTOCOL),
-    ("5.1.1 a stream of a lower number than the last", 1, [headers(5, GET), headers(3, GET)], PROTOCOL),
+    ("5.1.1 a stream with a lower number than the last", 1, [headers(5, GET), headers(3, GET)], PROTOCOL),
     # 6.1: DATA.
     ("6.1 DATA on stream 0", 0, [data(0, b"x")], PROTOCOL),
     ("6.1 DATA with more padding than payload", 1, [half(), padded(DATA, 6, b"hello")], PROTOCOL),
@@ -208,7 +208,7 @@ REFUSED = [
     ("6.10 CONTINUATION after DATA", 1, [half(), data(1, b"x"), frame(CONTINUATION, 4, 1)], PROTOCOL),
 ]
 
-# 8: requests that are malformed. The stream ends, or is answered with 400.
+# 8: malformed requests. The stream ends, or is answered with 400.
 MALFORMED = [RESET + "PROTOCOL_ERROR", GO + "PROTOCOL_ERROR", "400"]
 
 FIELDS = [
@@ -303,7 +303,7 @@ BODIES = [
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory):
-    """A proxy before an upstream that records."""
+    """A proxy in front of a recording upstream."""
     folder = tmp_path_factory.mktemp("edge")
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET", "PUT"])))
     with upstreams.Recorder() as upstream:
@@ -315,11 +315,11 @@ def edge(tmp_path_factory):
 
 @pytest.fixture
 def forwarded(edge):
-    """Waits until nothing is under way, and gives what has reached the upstream since the test began."""
+    """Waits until no requests are in progress; returns those that reached the upstream since the test began."""
     edge.upstream.requests.clear()
 
     def forwarded():
-        # Whatever came before this on its way to the upstream is there when this is.
+        # Everything sent to the upstream before this request has arrived when this one has.
         assert edge.request("GET", "/last", {"Host": "photos.example"})[0] == 200
         return [request for request in edge.upstream.requests if request.target not in (AFTER, "/last")]
 
@@ -330,7 +330,7 @@ AFTER = "/after"
 
 
 def survives(client):
-    """The connection serves another request."""
+    """Checks that the connection serves another request."""
     return client.send(headers(9, request("GET", AFTER))).outcome(9) == "200"
 
 
@@ -339,7 +339,7 @@ def cases(table, columns="name, sent"):
 
 
 @cases(SERVED)
-def test_what_is_right_is_served(edge, forwarded, name, sent):
+def test_valid_frames_are_served(edge, forwarded, name, sent):
     with Connection(edge.port) as client:
         assert client.send(*sent).outcome() == "200"
         assert survives(client)
@@ -349,14 +349,14 @@ def test_what_is_right_is_served(edge, forwarded, name, sent):
 
 @pytest.mark.parametrize("target", ["#", "#x", "/#x"])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-def test_a_fragment_is_no_part_of_what_is_asked_for(edge, forwarded, method, target):
+def test_a_fragment_is_not_part_of_the_request(edge, forwarded, method, target):
     with Connection(edge.port) as client:
         assert client.send(headers(1, request(method, target))).outcome() == "200"
     (recorded,) = forwarded()
     assert recorded.target == "/"
 
 
-def test_trailers_are_none_of_the_heads_fields(edge, forwarded):
+def test_trailers_have_no_fields_of_the_head(edge, forwarded):
     """RFC 9110 6.5.1: an upstream might merge them."""
     of_heads = ["forwarded", "x-forwarded-for", "x-s3cors-a", "origin", "cookie", "expect"]
     trailers = [(name, "1") for name in [*of_heads, "x-sum"]]
@@ -368,7 +368,7 @@ def test_trailers_are_none_of_the_heads_fields(edge, forwarded):
 
 
 @cases(REFUSED, "name, most, sent, expected")
-def test_what_is_wrong_ends_as_the_rfc_says(edge, forwarded, name, most, sent, expected):
+def test_invalid_frames_end_in_the_specified_way(edge, forwarded, name, most, sent, expected):
     with Connection(edge.port) as client:
         outcome = client.send(*sent).outcome()
         assert outcome in expected
@@ -388,12 +388,12 @@ def test_a_malformed_request_is_not_forwarded(edge, forwarded, name, sent):
             assert client.is_closed()
         else:
             assert survives(client)
-    # What is wrong in trailers is known only when the head has gone.
+    # Errors in trailers are only detected after the head was forwarded.
     assert not any(request.body is not None for request in forwarded())
 
 
 @cases(BODIES)
-def test_a_body_is_cut_or_as_long_as_announced_and_its_client_is_told(edge, forwarded, name, sent):
+def test_a_body_of_the_wrong_length_is_cut_and_its_client_gets_an_error(edge, forwarded, name, sent):
     with Connection(edge.port) as client:
         assert client.send(*sent).outcome() in MALFORMED
         assert survives(client)
@@ -401,7 +401,7 @@ def test_a_body_is_cut_or_as_long_as_announced_and_its_client_is_told(edge, forw
         assert request.body is None or len(request.body) == int(request.fields["content-length"])
 
 
-# Trailers with a pseudo-field, in each way that HPACK has (RFC 7541, 6).
+# Trailers with a pseudo-field, in each form that HPACK has (RFC 7541, 6).
 PSEUDO = [
     ("a literal", block([(":path", "/evil")])),
     ("a literal of no known name", block([(":evil", "1")])),
@@ -412,14 +412,14 @@ PSEUDO = [
     ("an indexed name that is never kept", b"\x14" + string("/evil")),
     (":status", b"\x88"),
     ("before another field", block([(":path", "/evil"), ("x-sum", "1")])),
-    ("behind another field", block([("x-sum", "1"), (":path", "/evil")])),
+    ("after another field", block([("x-sum", "1"), (":path", "/evil")])),
 ]
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["", "in two frames"])
 @cases(PSEUDO, "name, fields")
 def test_a_pseudo_field_in_trailers_is_malformed(edge, forwarded, name, fields, split):
-    """8.1: the upstream gets no complete request."""
+    """8.1: the upstream never gets a complete request."""
     trailers = frame(HEADERS, END_STREAM | END_HEADERS, 1, fields)
     if split:
         trailers = frame(HEADERS, END_STREAM, 1, fields[:1]) + frame(CONTINUATION, END_HEADERS, 1, fields[1:])
@@ -429,25 +429,25 @@ def test_a_pseudo_field_in_trailers_is_malformed(edge, forwarded, name, fields, 
     assert all(request.body is None for request in forwarded())
 
 
-def test_trailers_may_name_what_the_dynamic_table_has(edge, forwarded):
+def test_trailers_may_use_the_dynamic_table(edge, forwarded):
     with Connection(edge.port) as client:
         kept = block(GET) + b"\x40" + string("x-sum") + string("1")
         client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, kept))
         assert client.outcome(1) == "200"
         client.send(half(3), data(3, b"x"), frame(HEADERS, END_STREAM | END_HEADERS, 3, b"\xbe"))
         assert client.outcome(3) == "200"
-        # `:authority` is the newest in the table now.
+        # `:authority` is now the newest entry of the table.
         kept = block(request("GET", "/k", None)) + b"\x41" + string("photos.example")
         client.send(frame(HEADERS, END_HEADERS | END_STREAM, 5, kept))
         assert client.outcome(5) == "200"
         client.send(half(7), data(7, b"x"), frame(HEADERS, END_STREAM | END_HEADERS, 7, b"\xbe"))
         assert client.outcome(7) in PROTOCOL
-    # The head of the last may have been forwarded before its trailers came.
+    # The head of the last one may have been forwarded before its trailers arrived.
     assert [request.body for request in forwarded() if request.body is not None] == [b"", b"x", b""]
 
 
 @cases(LENIENT)
-def test_what_the_library_lets_pass_is_one_clean_request(edge, forwarded, name, sent):
+def test_what_the_library_accepts_is_forwarded_as_one_clean_request(edge, forwarded, name, sent):
     with Connection(edge.port, start=False) as client:
         start = [PREFACE] if name.startswith("3.4") else [PREFACE, settings()]
         assert client.send(*start, *sent).outcome() == "200"
@@ -456,7 +456,7 @@ def test_what_the_library_lets_pass_is_one_clean_request(edge, forwarded, name, 
     assert "evil" not in str(request)
 
 
-def test_what_is_no_preface_is_no_http2(edge, forwarded):
+def test_a_connection_without_the_preface_is_not_http2(edge, forwarded):
     with Connection(edge.port, start=False) as client:
         assert client.send(PREFACE[:-3] + b"X\r\n", settings()).is_closed()
     assert not forwarded()
@@ -471,11 +471,11 @@ def test_settings_and_pings_are_acknowledged(edge):
         assert client.until(PING).payload == b"ABCDEFGH"
 
 
-def test_no_more_is_sent_than_the_windows_allow(edge):
+def test_the_windows_are_respected(edge):
     with Connection(edge.port, (INITIAL_WINDOW_SIZE, 1)) as client:
         client.send(headers(1, GET))
         assert client.until(DATA, 1).payload == b"o"
-        # A window that falls below zero has to be filled up first.
+        # A window that falls below zero must be refilled first.
         client.send(settings((INITIAL_WINDOW_SIZE, 0)), window_update(1, 1), ping())
         client.until(PING, 0, ACK)
         assert [frame.payload for frame in client.seen if frame.kind == DATA] == [b"o"]
@@ -486,13 +486,13 @@ def test_no_more_is_sent_than_the_windows_allow(edge):
         assert b"".join(frame.payload for frame in client.seen if frame.kind == DATA) == b"ok"
 
 
-def test_a_frame_is_no_larger_than_the_client_says(edge):
+def test_the_clients_maximum_frame_size_is_respected(edge):
     with Connection(edge.port) as client:
         assert client.get(1) == "200"
         assert all(len(frame.payload) <= FRAME_SIZE for frame in client.seen)
 
 
-def test_streams_beyond_the_limit_are_refused_and_may_come_again(edge):
+def test_streams_beyond_the_limit_are_refused_and_can_be_retried(edge):
     with Connection(edge.port) as client:
         pairs = struct.iter_unpack(">HI", client.until(SETTINGS).payload)
         limit = dict(pairs)[MAX_CONCURRENT_STREAMS]
@@ -504,7 +504,7 @@ def test_streams_beyond_the_limit_are_refused_and_may_come_again(edge):
         assert client.get(numbers[-1] + 2) == "200"
 
 
-def test_a_goaway_of_the_client_lets_what_is_under_way_be_finished(edge):
+def test_requests_in_progress_finish_after_a_goaway_of_the_client(edge):
     with Connection(edge.port) as client:
         client.send(half(), frame(GOAWAY, 0, 0, bytes(8)), data(1, b"x", end=True))
         assert client.outcome() == "200"
@@ -518,5 +518,5 @@ def test_too_large_a_head_is_answered_with_431_and_too_long_a_target_with_414(ed
         assert client.send(large_headers(3, large)).outcome(3) == "431"
         assert client.send(large_headers(5, request("GET", "/" + "x" * 32768))).outcome(5) == "414"
         assert survives(client)
-    # A PUT is of the test before, whose last streams may still be on their way.
+    # A PUT is from the previous test, whose last streams may still be arriving.
     assert not [request for request in forwarded() if request.method == "GET"]

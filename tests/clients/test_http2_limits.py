@@ -1,4 +1,4 @@
-"""What ends a connection of HTTP/2, or a stream, when its client is of no use to anybody."""
+"""Limits that end HTTP/2 connections or streams of idle, slow or hostile clients."""
 
 import pytest
 
@@ -15,7 +15,7 @@ GET = request()
 
 @pytest.fixture
 def started(folder):
-    """Starts a proxy with these limits before an upstream; both are stopped when the test ends."""
+    """Starts a proxy with these limits in front of an upstream; both are stopped when the test ends."""
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["*"], ["GET", "PUT"])))
     running = []
 
@@ -47,7 +47,7 @@ def test_a_connection_without_a_request_ends_at_the_heads_limit(started, begin):
         assert client.send(begin).is_closed()
 
 
-def test_an_idle_connection_is_told_to_go_and_ends(started):
+def test_an_idle_connection_gets_a_goaway_and_ends(started):
     running = started(upstreams.Small(), keep_alive_idle_seconds=SHORT)
     with Connection(running.port) as client:
         assert client.get(1) == "200"
@@ -56,25 +56,25 @@ def test_an_idle_connection_is_told_to_go_and_ends(started):
         assert client.is_closed()
 
 
-def test_an_idle_connection_whose_client_answers_nothing_ends_too(started):
+def test_an_idle_connection_of_an_unresponsive_client_ends_too(started):
     running = started(upstreams.Small(), keep_alive_idle_seconds=SHORT)
     with Connection(running.port) as client:
         assert client.get(1) == "200"
-        # Reads what comes, and acknowledges no PING: the connection is cut.
+        # Reads, but acknowledges no PING: the connection is cut.
         assert client.is_closed()
     assert not [received for received in client.seen if received.kind == PING and received.flags & ACK]
 
 
-def test_a_connection_on_which_something_is_asked_now_and_then_goes_on(started):
+def test_a_connection_with_occasional_requests_stays_open(started):
     running = started(upstreams.Small(), keep_alive_idle_seconds=2, head_read_seconds=1)
     with Connection(running.port) as client:
         for stream in range(1, 401, 2):
             assert client.get(stream) == "200"
 
 
-def test_a_response_that_its_client_does_not_take_is_reset_and_the_others_go_on(started):
+def test_an_unread_response_is_reset_and_the_others_continue(started):
     running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": SHORT})
-    # Windows of nothing, but for the stream that is read.
+    # Empty windows, except for the stream that is read.
     with Connection(running.port, (INITIAL_WINDOW_SIZE, 0)) as client:
         client.send(headers(1, request("GET", f"/{MIB}")), headers(3, request("GET", "/8")))
         client.send(window_update(3, 8))
@@ -84,7 +84,7 @@ def test_a_response_that_its_client_does_not_take_is_reset_and_the_others_go_on(
         assert client.outcome(5) == "200"
 
 
-def test_a_response_that_is_taken_slowly_is_not_reset(started):
+def test_a_slowly_read_response_is_not_reset(started):
     running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": 1})
     size = 8 * MIB
     with Connection(running.port) as client:
@@ -93,19 +93,19 @@ def test_a_response_that_is_taken_slowly_is_not_reset(started):
         while received < size:
             piece = client.until(DATA, 1)
             received += len(piece.payload)
-            # The proxy waits for the client nearly all the time, but never for long.
+            # The proxy waits for the client most of the time, but never for long.
             client.send(window_update(0, len(piece.payload)), window_update(1, len(piece.payload)))
         assert received == size
 
 
-def test_a_client_that_takes_back_what_it_asks_for_is_cut(started):
+def test_a_client_that_resets_its_requests_is_cut(started):
     running = started(upstreams.Silent(), http2_resets=20)
     with Connection(running.port) as client:
         taken_back = 0
         for stream in range(1, 4001, 2):
             client.send(headers(stream, GET), ping())
             try:
-                # The request is under way when it is taken back.
+                # The request is in progress when it is reset.
                 client.until(PING, 0, ACK)
             except Closed:
                 break
@@ -115,7 +115,7 @@ def test_a_client_that_takes_back_what_it_asks_for_is_cut(started):
         assert 20 <= taken_back <= 25
 
 
-def test_a_client_may_take_back_as_much_as_it_lets_be_answered(started):
+def test_a_client_may_reset_as_many_requests_as_it_lets_finish(started):
     running = started(upstreams.Small(), http2_resets=20)
     with Connection(running.port) as client:
         for stream in range(1, 401, 4):
@@ -123,7 +123,7 @@ def test_a_client_may_take_back_as_much_as_it_lets_be_answered(started):
             assert client.get(stream + 2) == "200"
 
 
-def test_resets_that_a_client_provokes_are_counted_too(started):
+def test_resets_provoked_by_a_client_are_counted_too(started):
     running = started(upstreams.Silent(), http2_resets=20)
     with Connection(running.port) as client:
         for stream in range(1, 101, 2):
@@ -136,28 +136,28 @@ def test_resets_that_a_client_provokes_are_counted_too(started):
         assert resets <= 20
 
 
-def test_what_a_client_takes_back_as_it_asks_for_it_costs_no_connection_to_an_upstream(started):
+def test_requests_reset_at_once_use_no_upstream_connection(started):
     upstream = upstreams.Small()
     running = started(upstream)
-    # The start looks whether it is there, and whether it speaks TLS.
+    # At its start, the proxy checks whether the upstream is up and whether it uses TLS.
     upstream.await_connections(2)
 
     def taken_back(stream):
-        # A window that is too large has the proxy reset the stream.
+        # A window that is too large makes the proxy reset the stream.
         return headers(stream, GET) + window_update(stream, MAX_WINDOW)
 
     with Connection(running.port) as client:
-        # Now it is known as one that takes back what it asks for.
+        # From now on, it is known as a client that resets its requests.
         client.send(taken_back(1))
         client.until(RST_STREAM, 1)
         before = upstream.connections
         client.send(*(taken_back(stream) for stream in range(3, 43, 2)))
         assert client.get(43) == "200"
-    # The upstream took what came before the last request's.
+    # The upstream had accepted what came before the last request.
     assert upstream.connections <= before + 2
 
 
-def test_a_client_that_does_not_let_go_holds_up_no_stop(started):
+def test_a_client_that_stays_connected_does_not_delay_a_stop(started):
     running = started(upstreams.Small())
     with Connection(running.port) as client:
         assert client.get(1) == "200"

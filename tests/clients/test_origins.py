@@ -1,4 +1,4 @@
-"""A million web sites that nobody allowed: metrics and memory stay as they are."""
+"""A million refused origins do not change the number of series or the memory."""
 
 import random
 import selectors
@@ -13,13 +13,13 @@ ORIGINS = 1_000_000
 PLANTED = "https://planted.example"
 CONNECTIONS = 16
 BATCH = 250
-# Exported refused origins of a route, `other` included, as the README states them.
+# Exported refused origins of a route, including `other`; the README documents the number.
 DENIED_SERIES = 21
 GROWTH_BYTES = 5 * MIB
 
 
 def origins(count, seed):
-    """Distinct origins of many lengths, some as strange as a client can send."""
+    """Distinct origins of many lengths, some as unusual as a client can send."""
     chance = random.Random(seed)
     for number in range(count):
         if chance.random() < 0.01:
@@ -43,7 +43,7 @@ def simple(origin):
 
 
 class Pipeline:
-    """One kept-alive connection: a batch of requests out, as many answers back."""
+    """One kept-alive connection: sends a batch of requests, and reads as many responses."""
 
     def __init__(self, port, requests, status):
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -56,7 +56,7 @@ class Pipeline:
         self.tail = b""
 
     def turn(self, ready):
-        """Sends and receives what it can; false once all is answered."""
+        """Sends and receives as much as possible; false when everything was answered."""
         if ready & selectors.EVENT_READ:
             data = self.socket.recv(MIB)
             assert data, "the proxy closed a kept-alive connection"
@@ -66,7 +66,7 @@ class Pipeline:
             assert self.mark not in self.tail
             self.answers += count
             self.waiting -= count
-            # One answer of another status, or one too many, and the count never comes to zero.
+            # A response with another status, or an extra one, keeps the count from reaching zero.
             assert self.waiting >= 0
         if not self.waiting and not self.out:
             batch = [request for _, request in zip(range(BATCH), self.requests)]
@@ -83,7 +83,7 @@ class Pipeline:
 
 
 def pump(port, requests, status):
-    """Sends all `requests` over a few connections; how many were answered with `status`."""
+    """Sends all `requests` over a few connections; returns how many were answered with `status`."""
     pipelines = [Pipeline(port, requests, status) for _ in range(CONNECTIONS)]
     with selectors.DefaultSelector() as selector:
         for pipeline in pipelines:
@@ -109,10 +109,10 @@ def test_a_million_distinct_origins_change_neither_metrics_nor_memory(folder, fi
     with upstreams.Small() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")
         with proxy.S3cors(folder, route) as running:
-            # What a busy proxy holds anyway: connections, buffers, the first full sketch.
+            # What a busy proxy holds in any case: connections, buffers, the first full sketch.
             warm = 20_000
             assert pump(running.port, map(preflight, origins(warm, seed=1)), 403) == warm
-            # A request that is not a preflight has series of its own.
+            # A request that is not a preflight has its own series.
             assert pump(running.port, map(simple, origins(1, seed=4)), 200) == 1
             others = {name for name in running.series() if not is_denied_origin(name)}
             before = running.memory()
@@ -126,7 +126,7 @@ def test_a_million_distinct_origins_change_neither_metrics_nor_memory(folder, fi
             figure(f"growth {growth / MIB:.2f} MiB; {len(denied)} of {len(series)} series name a refused origin")
             assert growth < GROWTH_BYTES
             assert len(denied) == DENIED_SERIES
-            # No other series came of them.
+            # It created no other series.
             assert set(series) - set(denied) == others
             planted = running.metric("s3cors_denied_origins_total", origin=PLANTED)
             sent = warm + 1 + ORIGINS + actual

@@ -1,6 +1,6 @@
-"""Past its limits the proxy sheds quickly, goes on serving whom it has, and its operator hears from it.
+"""Beyond its limits, the proxy refuses quickly, keeps serving its clients, and answers the operator.
 
-S3CORS_ATTEMPTS says how many come at once where there is no room; 2,000 unless it does.
+S3CORS_ATTEMPTS sets how many clients connect beyond the limit; the default is 2,000.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import upstreams
 from programs import Program
 
 ROOM = 32
-# More than the proxy waits for until they have read that there is no room.
+# More than the number of refused clients that the proxy waits for.
 STUBBORN = 1500
 ATTEMPTS = int(os.environ.get("S3CORS_ATTEMPTS", 2000))
 GET = b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n"
@@ -25,7 +25,7 @@ GET = b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n"
 
 @pytest.fixture
 def edge(folder, descriptors):
-    """A proxy with room for few."""
+    """A proxy with a low limit on connections."""
     descriptors(2 * STUBBORN)
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
     with upstreams.Small() as upstream:
@@ -39,7 +39,7 @@ def connect(port):
 
 
 def serve(client):
-    """One request, answered, on a connection that is kept."""
+    """One answered request on a connection that stays open."""
     client.sendall(GET)
     answer = b""
     while not answer.endswith(b"\r\n\r\nok"):
@@ -50,7 +50,7 @@ def serve(client):
 
 
 def asked(port):
-    """What one more client gets, who asks at once."""
+    """What one more client gets for an immediate request."""
     with connect(port) as client:
         client.sendall(GET)
         answer = b""
@@ -59,13 +59,13 @@ def asked(port):
         return answer.decode("latin-1").lower()
 
 
-def test_who_comes_on_top_gets_503_and_the_operator_is_answered(edge, figure):
+def test_extra_connections_get_503_and_the_operator_is_answered(edge, figure):
     busy = ROOM - 4
     command = ["wrk", "-t1", f"-c{busy}", "-d600s", edge.url]
     with Program("wrk", command) as load, contextlib.ExitStack() as held:
         while edge.metric("s3cors_connections") < busy:
             assert load.process.poll() is None, load.output
-        # wrk's first connection, by which it tries whether anybody is there, may have been one.
+        # One of them may have been wrk's first connection, with which it tests the server.
         while edge.metric("s3cors_connections") < ROOM:
             serve(held.enter_context(connect(edge.port)))
         took = []
@@ -89,7 +89,7 @@ def test_who_comes_on_top_gets_503_and_the_operator_is_answered(edge, figure):
     assert edge.request("GET", "/k")[0] == 200
 
 
-def test_who_does_not_let_go_is_told_however_many_are_there_already(edge):
+def test_clients_that_stay_connected_are_refused_in_any_number(edge):
     with contextlib.ExitStack() as held:
         for _ in range(ROOM):
             serve(held.enter_context(connect(edge.port)))
@@ -101,7 +101,7 @@ def test_who_does_not_let_go_is_told_however_many_are_there_already(edge):
 
 
 def timed(seconds, do, *arguments):
-    """What comes of it; how long it took is kept."""
+    """Runs it, and records how long it took."""
     start = time.monotonic()
     result = do(*arguments)
     seconds.append(time.monotonic() - start)
@@ -113,7 +113,7 @@ def spread(seconds):
     return f"p99 {p99 * 1000:.1f} ms, at most {max(seconds) * 1000:.1f} ms"
 
 
-def test_many_who_come_on_top_at_once_are_all_refused_and_those_there_are_served(edge, figure):
+def test_many_extra_connections_are_all_refused_and_others_are_served(edge, figure):
     held = [connect(edge.port) for _ in range(ROOM)]
     for each in held:
         serve(each)
@@ -130,7 +130,7 @@ def test_many_who_come_on_top_at_once_are_all_refused_and_those_there_are_served
         each.start()
     while len(answers) < ATTEMPTS:
         assert timed(operator, edge.admin, "/livez")[0] == 200
-        # Those who are there are served as ever.
+        # Existing clients are served as before.
         for each in held:
             timed(served, serve, each)
     ended.set()
@@ -140,6 +140,6 @@ def test_many_who_come_on_top_at_once_are_all_refused_and_those_there_are_served
         each.close()
     figure(
         f"{len(answers)} refused by 16 at a time: {spread(refused)}; the operator answered {len(operator)} times:"
-        f" {spread(operator)}; those there served {len(served)} times: {spread(served)}"
+        f" {spread(operator)}; other clients served {len(served)} times: {spread(served)}"
     )
     assert set(answers) == {"http/1.1 503"}

@@ -1,4 +1,4 @@
-"""A change on disk is live within a second, however it was made, and nobody notices."""
+"""A change on disk is in force within a second, however it was made, without disturbing clients."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ TIMES = 20
 LIVE_SECONDS = 1.0
 
 SWAPS = 1000
-# After this long without it being answered from, the next version is put over the last one.
+# If the next version is not in force after this time, another one replaces it.
 SWAP_EVERY_SECONDS = 0.05
 CONNECTIONS = 64
 
@@ -29,7 +29,7 @@ def upstream():
 
 @pytest.fixture
 def started(folder, upstream):
-    """Starts a proxy with one route and the given keys; it is stopped when the test ends."""
+    """Starts a proxy with one route and these keys; it is stopped when the test ends."""
     running = []
 
     def start(**keys):
@@ -44,7 +44,7 @@ def started(folder, upstream):
 
 @pytest.fixture
 def judge(figure):
-    """Holds how long changes took against the limit."""
+    """Compares the duration of changes with the limit."""
 
     def judge(took):
         assert max(took) < LIVE_SECONDS, took
@@ -82,7 +82,7 @@ def test_a_config_map_swap_is_live_within_a_second(folder, started, judge):
     reader.close()
 
 
-def test_a_folder_that_is_removed_and_made_anew_is_followed(folder, started):
+def test_a_folder_that_is_removed_and_created_again_is_watched(folder, started):
     mounted = folder / "mounted"
     mounted.mkdir()
     (mounted / "cors.xml").write_text(generations.text(FIRST))
@@ -92,7 +92,7 @@ def test_a_folder_that_is_removed_and_made_anew_is_followed(folder, started):
         shutil.rmtree(mounted)
         mounted.mkdir()
         (mounted / "cors.xml").write_text(generations.text(number))
-        # A network file system tells nothing either: the slow look beside the watch finds it.
+        # A network file system sends no notifications either: polling finds the change.
         reader.seconds_until(number, patience=30)
     reader.close()
 
@@ -127,13 +127,13 @@ def test_a_new_file_is_a_new_bucket_and_a_deleted_one_a_bucket_without_cors(fold
     reader.close()
 
 
-def test_a_thousand_swaps_under_load_fail_nothing_close_nothing_and_mix_nothing(folder, started, figure):
+def test_a_thousand_swaps_under_load_fail_close_and_mix_nothing(folder, started, figure):
     mounted = ConfigMap(folder / "mounted", cors=generations.text(FIRST))
     running = started(cors="mounted/cors.xml")
     reader = Reader(running)
     lua = proxy.ROOT / "tests/clients/swaps.lua"
-    # Ended by the test when all swaps are made; wrk then sums up as if its time were over.
-    # On a busy machine an answer may take longer than the two seconds that wrk waits by itself.
+    # The test stops wrk after all swaps; wrk then reports as if its time were over. On a busy
+    # machine, a response may take longer than wrk's default timeout of two seconds.
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", "-d600s", "--timeout=60s", "-s", lua, running.url]
     with Program("wrk", command) as load:
         while running.metric("s3cors_connections") < CONNECTIONS:
@@ -144,7 +144,7 @@ def test_a_thousand_swaps_under_load_fail_nothing_close_nothing_and_mix_nothing(
         for number in range(FIRST + 1, FIRST + 1 + SWAPS):
             mounted.swap(cors=generations.text(number))
             swapped = replaced_at[number - 1] = time.monotonic()
-            # Compared by when it was asked: what the proxy answers, it decides later than that.
+            # Compared by the time of the request, because the proxy decides later than that.
             while (asked := time.monotonic()) and (found := reader.number()) != number:
                 seen.add(found)
                 assert oldest <= found, "an older version came back"
@@ -194,14 +194,15 @@ def test_one_broken_file_leaves_its_route_as_it_was_and_lets_the_others_change(f
         assert running.metric("s3cors_config_last_reload_successful") == 0
         assert "PATCH" in str(running.route_status("photos")), running.status()
         assert "PATCH" not in str(running.route_status("videos")), running.status()
-        # Others go on changing beside it.
+        # Others still change.
         generations.rename_over(folder / "videos.xml", generations.text(FIRST + 3))
         assert videos.seconds_until(FIRST + 3) < LIVE_SECONDS
         assert photos.number() == FIRST
         photos.close()
         videos.close()
 
-    # A new process has no last good policy: it says what is wrong, and where, and does not start.
+    # A new process has no last good policy: it reports the error with its place, and does not
+    # start.
     with proxy.S3cors(folder, ready=False) as refused:
         assert refused.wait() == 2, refused.output
         line, column = place(broken, "PATCH")
@@ -209,7 +210,7 @@ def test_one_broken_file_leaves_its_route_as_it_was_and_lets_the_others_change(f
         assert "Found unsupported HTTP method in CORS config. Unsupported method is PATCH" in refused.output
         assert re.findall(r"^error", refused.output, re.MULTILINE) == ["error"], refused.output
 
-    # Unless it is told to go on: then that route is served without CORS, and says so.
+    # Unless it is allowed to: then that route is served without CORS, and says so.
     with proxy.S3cors(folder, arguments=["--config", "s3cors.toml", "--keep-going"]) as running:
         assert Reader(running, host="videos.example").number() == FIRST + 3
         assert Reader(running, host="photos.example").number() is None
@@ -217,14 +218,14 @@ def test_one_broken_file_leaves_its_route_as_it_was_and_lets_the_others_change(f
         assert (status, body) == (200, b"ok")
         assert fields["Access-Control-Allow-Origin"] is None
         assert "PATCH" in str(running.route_status("photos")), running.status()
-        # Mended, it is a route like any other.
+        # Once it is fixed, it is a route like any other.
         generations.rename_over(folder / "photos.xml", generations.text(FIRST + 4))
         assert Reader(running, host="photos.example").seconds_until(FIRST + 4) < LIVE_SECONDS
         assert "PATCH" not in str(running.route_status("photos")), running.status()
 
 
 def place(text, value):
-    """The line and column, from one, at which `value` stands."""
+    """The line and column of `value`, counted from one."""
     before = text[: text.index(value)]
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 

@@ -33,7 +33,7 @@ POLICY = proxy.policy(
     )
 )
 
-# Each has something that a proxy which decodes, encodes or tidies a path would break.
+# Each has something that a proxy would break if it decoded, encoded or normalized paths.
 KEYS = [
     "plain.txt",
     "with space.txt",
@@ -47,7 +47,7 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def through(seaweed_port):
-    """The proxy before SeaweedFS."""
+    """The proxy in front of SeaweedFS."""
     with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
         folder = pathlib.Path(path)
         (folder / "photos.xml").write_text(POLICY)
@@ -59,7 +59,7 @@ def through(seaweed_port):
 
 @pytest.fixture
 def s3(through):
-    """boto3, which knows the proxy only."""
+    """boto3, which only knows the proxy."""
     return client(through.url)
 
 
@@ -73,7 +73,7 @@ def client(url, style="path", **keys):
         config=Config(
             s3={"addressing_style": style},
             signature_version="s3v4",
-            # A failure is a finding, not something to try again.
+            # A failure is a finding, so it is not retried.
             retries={"total_max_attempts": 1},
             **keys,
         ),
@@ -81,7 +81,7 @@ def client(url, style="path", **keys):
 
 
 def fetch(url, method="GET", body=None, headers=None, port=None):
-    """One exchange as any HTTP client does it, the target sent as it stands in `url`."""
+    """One plain HTTP exchange, with the target exactly as in `url`."""
     parts = urllib.parse.urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     connection = http.client.HTTPConnection("127.0.0.1", port or parts.port, timeout=30)
@@ -113,7 +113,7 @@ def test_a_key_of_any_characters_is_put_listed_read_copied_and_deleted(s3, key):
 
 
 @pytest.mark.parametrize("key", ["a//b.txt", "/first.txt", "a/./b.txt", "a/../b.txt"])
-def test_slashes_and_dot_segments_get_the_answer_that_they_get_without_the_proxy(through, seaweed_port, key):
+def test_slashes_and_dot_segments_get_the_same_response_as_without_the_proxy(through, seaweed_port, key):
     def outcome(url):
         s3 = client(url)
         try:
@@ -156,11 +156,11 @@ def test_a_presigned_request_that_was_tampered_with_is_refused(s3, through):
     for tampered in [other_query, other_key, other_host]:
         status, _, text = fetch(tampered, port=through.port)
         assert (status, b"SignatureDoesNotMatch" in text) == (403, True), (tampered, text)
-    # Another spelling of the same path is another string, but the same signature: S3 decodes first.
+    # Another spelling of the same path has the same signature, because S3 decodes first.
     assert fetch(other_path)[0] == 200
 
 
-def test_twenty_mebibytes_go_up_and_down_in_parts(s3):
+def test_twenty_mebibytes_are_uploaded_and_downloaded_in_parts(s3):
     content = noise(20 * MIB, seed=20)
     parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB, max_concurrency=4)
     s3.upload_fileobj(io.BytesIO(content), BUCKET, "big.bin", Config=parts)
@@ -208,7 +208,7 @@ def test_not_modified_and_precondition_failed_come_through(s3):
     assert fields["Access-Control-Allow-Origin"] == APP
 
 
-def test_streamed_uploads_with_checksums_in_trailers_are_taken(through):
+def test_streamed_uploads_with_checksums_in_trailers_are_accepted(through):
     for checksums in ["when_supported", "when_required"]:
         s3 = client(through.url, request_checksum_calculation=checksums)
         content = noise(300_000, seed=checksums)
@@ -218,7 +218,7 @@ def test_streamed_uploads_with_checksums_in_trailers_are_taken(through):
         assert s3.get_object(Bucket=BUCKET, Key="summed.bin")["Body"].read() == content
 
 
-def test_a_form_upload_is_taken_and_marked(s3, through):
+def test_a_form_upload_is_accepted_and_marked(s3, through):
     post = s3.generate_presigned_post(BUCKET, "form.txt")
     boundary = "s3cors-form"
     fields = {**post["fields"], "file": "from a form"}
@@ -240,7 +240,7 @@ def test_the_bucket_in_the_host_works_as_well(through, monkeypatch):
     resolve = socket.getaddrinfo
 
     def localhost(host, *rest, **keys):
-        # RFC 6761 makes every name under localhost loopback; libc does not know that.
+        # RFC 6761 makes every name under localhost loopback; libc does not implement that.
         name = "127.0.0.1" if str(host).endswith(".localhost") else host
         return resolve(name, *rest, **keys)
 
@@ -252,14 +252,14 @@ def test_the_bucket_in_the_host_works_as_well(through, monkeypatch):
     url = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": key})
     assert urllib.parse.urlsplit(url).hostname == f"{BUCKET}.{seaweedfs.DOMAIN}"
     assert fetch(url, port=through.port)[2] == b"by host"
-    # The same object, addressed by path: the two styles name one bucket.
+    # The same object, addressed by path: both styles name the same bucket.
     assert client(through.url).get_object(Bucket=BUCKET, Key=key)["Body"].read() == b"by host"
 
 
 def test_the_upstreams_own_cors_fields_never_pass(s3, through, seaweed_port):
     s3.put_object(Bucket=BUCKET, Key="seen.txt", Body=b"seen")
     url = s3.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "seen.txt"})
-    # The control: SeaweedFS lets anybody in, so there is something to remove.
+    # Control: SeaweedFS allows any origin, so there is something to remove.
     status, fields, _ = fetch(url, headers={"Origin": STRANGER}, port=seaweed_port)
     assert (status, fields["Access-Control-Allow-Origin"]) == (200, STRANGER)
 

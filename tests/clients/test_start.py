@@ -1,4 +1,4 @@
-"""A start that cannot work says why, precisely, and does not leave a half of it running."""
+"""A failed start reports exactly why, and leaves nothing running."""
 
 import socket
 
@@ -23,7 +23,7 @@ def write(folder, upstream, **addresses):
 
 
 @pytest.mark.parametrize("listener", ["listen", "admin"])
-def test_a_port_in_use_is_named_and_ends_the_start_with_1(folder, upstream, listener):
+def test_a_port_in_use_is_reported_and_ends_the_start_with_1(folder, upstream, listener):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         write(folder, upstream, **{listener: address})
@@ -44,7 +44,7 @@ def test_a_port_that_another_s3cors_serves_is_in_use_too(folder, upstream):
             assert f"127.0.0.1:{running.port}" in refused.output
 
 
-def test_every_problem_of_a_config_is_told_at_once(folder, upstream):
+def test_every_problem_of_a_config_is_reported_at_once(folder, upstream):
     (folder / "photos.xml").write_text(POLICY.replace("PUT", "put"))
     routes = [
         proxy.route("photos", ["p.example"], upstream.url, cors="photos.xml", semantic="safe"),
@@ -57,7 +57,7 @@ def test_every_problem_of_a_config_is_told_at_once(folder, upstream):
     assert "listening" not in refused.output
 
 
-def test_a_config_that_is_not_there_ends_the_start_with_2(folder):
+def test_a_missing_config_ends_the_start_with_2(folder):
     with proxy.S3cors(folder, arguments=["--config", "nothing.toml"], ready=False) as refused:
         assert refused.wait() == 2
         assert "nothing.toml" in refused.output
@@ -73,7 +73,7 @@ def test_the_sidecar_needs_no_file_but_the_policy(folder, upstream):
         assert running.admin("/readyz")[0] == 200
 
 
-def test_asked_to_stop_it_finishes_what_is_under_way_and_ends_with_0(folder):
+def test_a_stop_finishes_requests_in_progress_and_ends_with_0(folder):
     (folder / "cors.xml").write_text(POLICY)
     with upstreams.Bulk() as upstream:
         route = proxy.route("photos", ["*"], upstream.url, cors="cors.xml")

@@ -1,4 +1,4 @@
-"""TLS as others see it: scanned by sslyze, resumed by OpenSSL, its certificates swapped under load."""
+"""TLS from the outside: scanned by sslyze, resumed by OpenSSL, with certificates swapped under load."""
 
 import re
 import socket
@@ -23,7 +23,7 @@ CONNECTIONS = 64
 
 @pytest.fixture
 def edge(folder):
-    """A proxy that speaks TLS, with a certificate of its own."""
+    """A proxy with TLS and its own certificate."""
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["https://app.example"], ["GET"])))
     certificates.write(folder)
     listener = {"tls": [{"certificate": "site.pem", "key": "site.pem"}]}
@@ -34,7 +34,7 @@ def edge(folder):
 
 
 def scan(port):
-    """All that sslyze looks at."""
+    """Everything that sslyze checks."""
     place = sslyze.ServerNetworkLocation(hostname=certificates.HOST, ip_address="127.0.0.1", port=port)
     commands = set(ScanCommand) - {ScanCommand.HTTP_HEADERS}
     scanner = sslyze.Scanner()
@@ -57,7 +57,7 @@ def test_a_scan_finds_nothing_weak(edge):
 
     for old in ["SSL_2_0", "SSL_3_0", "TLS_1_0", "TLS_1_1"]:
         assert suites(ScanCommand[f"{old}_CIPHER_SUITES"]) == [], old
-    # Each has a fresh key and authenticates what it encrypts.
+    # Each has an ephemeral key and authenticated encryption.
     assert suites(ScanCommand.TLS_1_2_CIPHER_SUITES) == [
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
         "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
@@ -78,7 +78,8 @@ def test_a_scan_finds_nothing_weak(edge):
     assert not renegotiation.is_vulnerable_to_client_renegotiation_dos
     assert found(ScanCommand.TLS_EXTENDED_MASTER_SECRET).supports_ems_extension
     resumption = found(ScanCommand.SESSION_RESUMPTION)
-    # By tickets too, but not of clients as old as the one that scans: see the next test.
+    # Resumption also works with tickets, but not for clients as old as this scanner: see the next
+    # test.
     assert resumption.session_id_resumption_result.name == "FULLY_SUPPORTED"
 
 
@@ -92,7 +93,7 @@ def context(**settings):
 
 
 def ask(port, made, session=None):
-    """One request on a connection of its own: its session, and the version of the protocol where it was resumed."""
+    """One request on a new connection; returns its session, and the protocol version if it was resumed."""
     plain = socket.create_connection(("127.0.0.1", port), timeout=30)
     secure = made.wrap_socket(plain, server_hostname=certificates.HOST, session=session)
     secure.sendall(b"GET /k HTTP/1.1\r\nHost: photos.example\r\nConnection: close\r\n\r\n")
@@ -140,7 +141,8 @@ def test_certificates_swapped_under_load_fail_nothing_and_are_served_within_a_se
             for _ in range(SWAPS):
                 serial = certificates.write(folder)
                 start = time.monotonic()
-                # Compared by when it was asked: what is shown, the proxy has chosen later than that.
+                # Compared by the time of the handshake, because the proxy chooses the certificate
+                # later than that.
                 while (asked := time.monotonic()) and served() != serial:
                     assert asked - start < LIVE_SECONDS, edge.output
                 took.append(asked - start)

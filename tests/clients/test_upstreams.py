@@ -1,4 +1,4 @@
-"""One of two upstreams is killed under load, and comes back."""
+"""One of two upstreams is killed under load, and then restarted."""
 
 import dataclasses
 import http.client
@@ -12,7 +12,7 @@ from programs import Program, free_ports
 
 PROGRAM = pathlib.Path(__file__).with_name("answering.py")
 CLIENTS = 24
-# How much is answered before the kill, without the killed one, and after it is back.
+# The number of responses before the kill, without the killed upstream, and after its restart.
 REQUESTS_A_PHASE = 1000
 BACK_SECONDS = 2.0
 
@@ -25,9 +25,9 @@ def answering(port, name):
 
 @dataclasses.dataclass
 class Request:
-    """One exchange: when it began and ended, its status, and which upstream answered.
+    """One exchange: its begin and end, its status, and the upstream that answered.
 
-    `None`: none came.
+    `None`: there was no response.
     """
 
     method: str
@@ -38,7 +38,7 @@ class Request:
 
 
 class Load:
-    """Clients that ask without a pause, half of them with bodies, each on its own connection."""
+    """Clients that send requests without a pause, half of them with bodies, each on its own connection."""
 
     def __init__(self, port):
         self.requests = []
@@ -84,7 +84,7 @@ class Load:
             thread.join(60)
 
 
-def test_only_what_is_in_flight_on_a_killed_upstream_fails_and_it_is_soon_back(folder, figure):
+def test_only_requests_in_flight_on_a_killed_upstream_fail_and_it_is_soon_back(folder, figure):
     ports = free_ports(2)
     (folder / "cors.xml").write_text(proxy.policy(proxy.rule(["*"], ["GET", "PUT"])))
     urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -120,7 +120,7 @@ def test_only_what_is_in_flight_on_a_killed_upstream_fails_and_it_is_soon_back(f
         )
         assert all(request in in_flight for request in failed), failed
         assert back < BACK_SECONDS
-        # Every failure was counted, and none was counted that no client saw.
+        # Every failure that a client saw was counted, and no other.
         assert running.metric("s3cors_upstream_errors_total") == len(failed)
 
 

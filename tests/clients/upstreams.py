@@ -1,4 +1,4 @@
-"""Upstreams in this process, for what a real S3 server would hide."""
+"""Upstreams in this process, for checks that a real S3 server does not allow."""
 
 import contextlib
 import dataclasses
@@ -42,7 +42,7 @@ class Connection(socketserver.StreamRequestHandler):
 
 
 class Upstream:
-    """A server on a port that the system gave; what it answers is a subclass's business."""
+    """A server on a port chosen by the system; subclasses define its responses."""
 
     def __init__(self):
         class Server(socketserver.ThreadingTCPServer):
@@ -81,7 +81,7 @@ class Upstream:
 
 
 class Small(Upstream):
-    """A short answer to everything."""
+    """Answers everything with a short response."""
 
     def answer(self, connection, method, target, fields):
         connection.rfile.read(int(fields.get("content-length", 0)))
@@ -90,14 +90,14 @@ class Small(Upstream):
 
 
 class Silent(Upstream):
-    """Reads requests, and answers none."""
+    """Reads requests, but answers none."""
 
     def answer(self, connection, method, target, fields):
         connection.rfile.read()
 
 
 class Bulk(Upstream):
-    """Sends `GET /SIZE` as that many bytes, and answers a PUT with the hash of what came."""
+    """Answers `GET /SIZE` with that many bytes, and a PUT with the hash of its body."""
 
     def __init__(self, block_timeout=None):
         self.sent = 0
@@ -138,14 +138,14 @@ class Bulk(Upstream):
 
 
 def blocks(size):
-    """`size` bytes in pieces; each piece begins with its number, so that order matters."""
+    """`size` bytes in pieces; each piece begins with its number, so that the order is checked."""
     for number in range(-(-size // MIB)):
         left = min(MIB, size - number * MIB)
         yield (number.to_bytes(8, "big") + BLOCK[8:])[:left]
 
 
 def hash_of(size):
-    """The hash of what `blocks` gives."""
+    """The hash of `blocks`."""
     digest = hashlib.sha256()
     for block in blocks(size):
         digest.update(block)
@@ -154,7 +154,7 @@ def hash_of(size):
 
 @dataclasses.dataclass
 class Recorded:
-    """A request as it came; a body that did not come to its end is `None`."""
+    """A recorded request; an incomplete body is `None`."""
 
     method: str
     target: str
@@ -164,7 +164,7 @@ class Recorded:
 
 
 class Recorder(Upstream):
-    """Answers everything, and keeps what came."""
+    """Answers everything and records the requests."""
 
     def __init__(self):
         self.requests = []

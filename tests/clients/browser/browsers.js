@@ -17,7 +17,7 @@ const WEBKIT_DRIVER = process.env.S3CORS_WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDri
 
 const SCRIPT_MILLISECONDS = 120_000;
 
-/** Firefox with a profile that nobody used before. */
+/** Firefox with a fresh profile. */
 async function startFirefoxBrowser() {
   const profile = await mkdtemp(join(tmpdir(), 's3cors-firefox-'));
   const browser = await puppeteer.launch({ browser: 'firefox', executablePath: FIREFOX, headless: true, userDataDir: profile });
@@ -43,7 +43,7 @@ export async function startDisplay(folder) {
   return { env, stop: () => display.stop() };
 }
 
-/** WebKitGTK's small browser; each page is a browser of its own, because a driver has one session. */
+/** WebKitGTK's small browser. Each page is a separate browser, because a driver has only one session. */
 async function startWebkitBrowser() {
   const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
   const display = await startDisplay(folder);
@@ -68,7 +68,7 @@ async function startWebkitBrowser() {
   };
 }
 
-/** A page behind the WebDriver protocol (https://www.w3.org/TR/webdriver2/), as far as these tests need it. */
+/** A page driven over the WebDriver protocol (https://www.w3.org/TR/webdriver2/), limited to what these tests need. */
 class WebDriverPage {
   constructor(session) {
     this.session = session;
@@ -148,5 +148,5 @@ async function command(url, method, body) {
   return value;
 }
 
-/** The engines by their names. */
+/** The engines by name. */
 export const BROWSERS = { Chromium: startBrowser, Firefox: startFirefoxBrowser, WebKitGTK: startWebkitBrowser };

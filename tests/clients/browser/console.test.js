@@ -23,7 +23,7 @@ const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.mi
 const APP = 'https://app.example';
 const PHOTOS = 'photos.example';
 
-/** A preflight, or an actual request where there is no `asks`. */
+/** A preflight, or an actual request if there is no `asks`. */
 const planted = [
   { reason: 'origin', title: 'Origin not allowed', origin: 'https://evil.example', asks: 'PUT' },
   { reason: 'origin', title: 'Origin not allowed', origin: 'https://staging.app.example', asks: 'GET', headers: 'content-type' },
@@ -112,7 +112,8 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       page = await browser.newPage();
       page.on('pageerror', (error) => complaints.push(String(error)));
       page.on('console', (message) => {
-        // What browsers cannot send is answered 400 when it is to be explained; the page says so.
+        // A request to explain that browsers cannot send is answered with 400, and the page says
+        // so.
         if (['error', 'warn'].includes(message.type()) && !message.text().includes('status of 400')) complaints.push(message.text());
       });
       await page.evaluateOnNewDocument(() => {
@@ -132,7 +133,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
     });
 
-    /** Shows a view, and waits until it is there. */
+    /** Shows a view and waits for it. */
     async function view(link) {
       await page.evaluate((hash) => { location.hash = hash; }, link);
       await page.waitForFunction((id) => !document.getElementById(id).hidden, {}, `view-${link.slice(1).split('?')[0]}`);
@@ -146,7 +147,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       assert.ok(wide <= 0, `${label} is ${wide} pixels too wide`);
     }
 
-    // The page takes the times, so that the driver's delays do not count.
+    // The page itself measures the times, so that the driver's delays do not count.
     test('each refused request is shown within a second, with its reason and its explanation', async () => {
       for (const request of planted) {
         await view('#events');

@@ -19,12 +19,12 @@ import { MINIBROWSER, startWebkitPage } from './webdriver.js';
 const FIREFOX = process.env.S3CORS_FIREFOX ?? '/usr/bin/firefox-esr';
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const HELLO = 'Hello from behind the proxy.\n';
-/** A folder for screenshots, should somebody want to look at them. */
+/** A folder for screenshots, if they are wanted. */
 const SHOTS = process.env.S3CORS_SCREENSHOTS;
 
 let folder;
 let file;
-/** Bytes that are not text, under a name that needs escapes. */
+/** Binary content, with a name that needs escapes. */
 const content = Buffer.from(Array.from({ length: 70_000 }, (_, index) => (index * 7) % 256));
 
 /** A demo on free ports of `ip`, and the address of its page. */
@@ -45,7 +45,7 @@ before(async () => {
 
 after(() => rm(folder, { recursive: true, force: true }));
 
-/** A page of puppeteer's with the methods that the tests use in all engines. */
+/** A puppeteer page with the methods that the tests use in all engines. */
 async function puppets(options, messages) {
   const profile = await mkdtemp(join(tmpdir(), 's3cors-profile-'));
   const browser = await puppeteer.launch({ ...options, headless: true, userDataDir: profile });
@@ -104,7 +104,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       }));
     }
 
-    /** Presses a section's button; gives what the result says. */
+    /** Presses a section's button and returns the result text. */
     async function press(section) {
       await window.evaluate((section) => document.querySelector(`#${section} .result`).replaceChildren(), section);
       await window.click(`#${section} button`);
@@ -141,7 +141,8 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       assert.match(chromium, new RegExp(`^Access to fetch at 'http://\\S+/photos/hello.txt' from origin '${origin}' has been blocked`));
       assert.match(firefox, /^Cross-Origin Request Blocked: .*‘Access-Control-Allow-Origin’ missing/);
       assert.match(webkit, new RegExp(`^Origin ${origin} is not allowed by Access-Control-Allow-Origin`));
-      // What the page shows is what this browser has printed. WebKit's driver hides its console; `verdict.test.js` reads it.
+      // The page shows what this browser printed. WebKit's driver hides its console;
+      // `verdict.test.js` reads it.
       const shown = { chromium, firefox }[name];
       if (shown) assert.ok(messages.some((message) => message.includes(shown)), `${shown}\n${messages.join('\n')}`);
 
@@ -162,7 +163,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       assert.deepEqual(Buffer.from(await stored.arrayBuffer()), content);
       for (const { violations } of [straight, through, text, chosen]) assert.deepEqual(violations, []);
 
-      // It loads nothing from anywhere else.
+      // It loads nothing from other origins.
       const { resources, addresses } = await window.evaluate(() => ({
         resources: performance.getEntriesByType('resource').map((entry) => new URL(entry.name).origin),
         addresses: ['.at-page', '.at-proxy', '.at-store'].map((selector) => document.querySelector(selector).textContent),
@@ -174,9 +175,9 @@ for (const [name, engine] of Object.entries(ENGINES)) {
 
     test('straight is blocked, through s3cors works, and uploads come back', () => assertAll(demo.url));
 
-    test('the same under the name localhost', () => assertAll(demo.url.replace('127.0.0.1', 'localhost')));
+    test('the same with the name localhost', () => assertAll(demo.url.replace('127.0.0.1', 'localhost')));
 
-    test('the same on all addresses of the machine, under a name that no flag has', async () => {
+    test('the same on all addresses of the machine, with a name that no flag lists', async () => {
       const first = demo;
       demo = await startDemo('0.0.0.0');
       try {
@@ -193,13 +194,13 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       await window.click('header a.console');
       let place;
       while (!place) {
-        // While the page changes, nothing can be asked of it.
+        // While the page navigates, it cannot be queried.
         place = await window.evaluate(() => (document.querySelector('#connection.live') ? location.href : '')).catch(() => '');
       }
       assert.match(place, /^http:\/\/127\.0\.0\.1:\d+\/cors/);
     });
 
-    test('a storage that is gone is not taken for one without CORS', async () => {
+    test('a storage that is down is not reported as one without CORS', async () => {
       const gone = await startDemo();
       await open(gone.url);
       await gone.program.stop();
@@ -210,7 +211,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       }
     });
 
-    test('axe finds nothing and nothing is too wide, on a desktop and on a phone, light and dark', async () => {
+    test('axe finds no problems and nothing is too wide, on a desktop and on a phone, light and dark', async () => {
       for (const width of [1280, 390]) {
         for (const scheme of window.scheme ? ['light', 'dark'] : ['light']) {
           await window.resize(width);
@@ -237,7 +238,7 @@ for (const [name, engine] of Object.entries(ENGINES)) {
       await window.resize(1280);
     });
 
-    test('everything is reached and used by keyboard', async () => {
+    test('everything can be reached and used by keyboard', async () => {
       await window.goto('about:blank');
       await open(demo.url);
       const wanted = ['Skip to content', 'Open the console', 'Straight to the storage', 'Through s3cors', 'text', 'file', 'Upload', 'The console'];

@@ -46,7 +46,7 @@ after(async () => {
   for (const stop of stops.reverse()) await stop();
 });
 
-/** An upstream that answers each request by its head, and reads and discards the rest. */
+/** An upstream that answers as soon as it has a request's head, then reads and discards the rest. */
 async function startUpstream() {
   const server = createServer((socket) => {
     socket.on('error', () => {});
@@ -64,7 +64,7 @@ async function startUpstream() {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-/** What a script sees of an upload. */
+/** The result of an upload, as a script sees it. */
 function upload([url, size]) {
   return fetch(url, { method: 'PUT', body: new Uint8Array(size) }).then(
     async (response) => ({
@@ -102,7 +102,7 @@ for (const [protocol, enabled] of [
   ['HTTP/1.1', false],
   ['HTTP/2', true],
 ]) {
-  const skip = existsSync(FIREFOX) ? false : 'there is no Firefox on this machine';
+  const skip = existsSync(FIREFOX) ? false : 'Firefox is not installed';
   test(`Firefox, ${protocol}`, { skip }, async () => {
     const browser = await puppeteer.launch({
       browser: 'firefox',

@@ -1,5 +1,6 @@
-// Chromium, Firefox and WebKitGTK behind one interface: run exchanges from a page, and say what the script got,
-// what the console printed and, in Chromium, what the DevTools protocol reported.
+// Chromium, Firefox and WebKitGTK behind one interface: each runs exchanges from a page and returns
+// what the script got, what the console printed and, in Chromium, what the DevTools protocol
+// reported.
 
 import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -14,11 +15,11 @@ import { startBrowser, startPages } from './pages.js';
 import { Program } from './programs.js';
 
 
-/** What runs in the page: fetches each request, `width` at a time, and says what the script may read. */
+/** Runs in the page: fetches each request, `width` at a time, and returns what the script may read. */
 async function inPage(requests, width) {
   const results = [];
   let next = 0;
-  // A frame whose origin is null runs this same function.
+  // This same function also runs in a frame with a null origin.
   function inSandbox(request) {
     return new Promise((resolve) => {
       const frame = document.createElement('iframe');
@@ -56,10 +57,10 @@ async function inPage(requests, width) {
   return results;
 }
 
-/** The number of the exchange that a URL belongs to. */
+/** The number of the exchange of a URL. */
 const numberOf = (url) => new URL(url).pathname.slice(1).split('.')[0];
 
-/** Resolves when `done()` is true, which every `change` event may make it, or after `milliseconds`. */
+/** Resolves when `done()` is true, which is checked at every `change` event, or after `milliseconds`. */
 async function settled(events, done, milliseconds = 5000) {
   const signal = AbortSignal.timeout(milliseconds);
   while (!done()) {
@@ -71,7 +72,7 @@ async function settled(events, done, milliseconds = 5000) {
   }
 }
 
-/** `flags` are added to those of every test; `scripts` are what the page's own server answers. */
+/** `flags` are added to those of every test; `scripts` are the responses of the page's own server. */
 export async function startChromium({ flags = [], scripts } = {}) {
   const pages = await startPages('', scripts);
   const browser = await startBrowser(flags);
@@ -82,12 +83,12 @@ export async function startChromium({ flags = [], scripts } = {}) {
   const events = new EventEmitter();
   let failures = new Map();
   let sentences = new Map();
-  // A redirect is sent under the same identifier; the first URL says which exchange it is.
+  // A redirect has the same identifier; the first URL identifies the exchange.
   session.on('Network.requestWillBeSent', ({ requestId, request }) => {
     if (!urls.has(requestId)) urls.set(requestId, request.url);
   });
   session.on('Network.loadingFailed', ({ requestId, corsErrorStatus }) => {
-    // A preflight fails on its own, before the request that it is for.
+    // A failed preflight is reported separately, before the request that it is for.
     const url = urls.get(requestId);
     if (url && (corsErrorStatus || !failures.has(numberOf(url)))) failures.set(numberOf(url), corsErrorStatus);
     events.emit('change');
@@ -136,7 +137,7 @@ export async function startFirefox({ scripts } = {}) {
     name: 'firefox',
     origin: pages.address,
     async run(requests, width = 6) {
-      // A new page: its log grows with every sentence.
+      // A new page each time, because a page's log only grows.
       await page.goto(pages.address);
       sentences = new Map();
       const results = await page.evaluate(`(${inPage})(${JSON.stringify(requests)}, ${width})`);
@@ -152,10 +153,10 @@ export async function startFirefox({ scripts } = {}) {
   };
 }
 
-/** WebKitGTK's own small browser on a virtual display; its page asks this process for work and reports back. */
+/** WebKitGTK's own small browser on a virtual display; its page gets work from this process and reports back. */
 export async function startWebkit({ scripts } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
-  // A profile of its own; an ephemeral one, as automation has it, prints nothing.
+  // A separate profile: an ephemeral one, as under automation, prints nothing.
   const display = await startDisplay(folder);
   const work = new EventEmitter();
   const server = createServer(async (request, response) => {
@@ -216,7 +217,7 @@ export async function startWebkit({ scripts } = {}) {
   };
 }
 
-/** The page's own script: one request at a time, because the console does not say which one a sentence is about. */
+/** The page's own script: one request at a time, because the console does not say which request a message is about. */
 const workLoop = (run) => `
   const run = ${run};
   (async () => {

@@ -1,4 +1,4 @@
-// Generated exchanges: what a script asks for, and what a server answers, from one seed.
+// Generates exchanges (what a script requests, and what a server answers) from a seed.
 
 /** A generator of numbers in [0, 1), the same for the same seed (mulberry32). */
 function random(seed) {
@@ -42,7 +42,7 @@ export function exchanges({ seed, count, origin, server, other }) {
   const chance = (share) => next() < share;
   const pick = (list) => list[Math.floor(next() * list.length)];
   const some = (list, share) => list.filter(() => chance(share));
-  // Most answers are right, so that the checks behind the first one are reached too.
+  // Most responses are correct, so that later checks are reached, too.
   const mostly = (right, others, share = 0.75) => (chance(share) ? right : pick(others));
 
   function allowOrigin(credentials) {
@@ -91,7 +91,7 @@ export function exchanges({ seed, count, origin, server, other }) {
     if (![204, 304].includes(status)) fields.push(['content-length', '2']);
     return { status, headers: fields };
   }
-  /** A redirect to the next step of exchange `number`, or to where no browser follows. */
+  /** A redirect to the next step of exchange `number`, or to a URL that browsers do not follow. */
   function redirect(number, hop, credentials) {
     const status = pick([301, 302, 303, 307, 308]);
     const next = `${number}.${hop}`;
@@ -101,7 +101,7 @@ export function exchanges({ seed, count, origin, server, other }) {
     ], 0.9);
     return { status, headers: [...allowOrigin(credentials), ...allowCredentials(credentials), ['Location', location], ['cache-control', 'no-store'], ['content-length', '2']] };
   }
-  /** As `response`, for a request whose origin redirects may have changed to `null`. */
+  /** Like `response`, for a request whose origin may have become `null` by redirects. */
   function afterRedirect(credentials, method) {
     const answer = response(credentials, method);
     if (!chance(0.4)) return answer;
@@ -126,7 +126,7 @@ export function exchanges({ seed, count, origin, server, other }) {
     }
     const request = { origin, url: `${server}/${number}`, method, headers, credentials: pick(['omit', 'same-origin', 'include']), mode: chance(0.93) ? 'cors' : 'no-cors' };
     const exchange = { request, preflight: preflight(request), response: chance(0.02) ? null : response(request.credentials, method) };
-    // Chromium loses some client hints on the way, so exchanges with redirects have none.
+    // Chromium loses some client hints on redirects, so exchanges with redirects have none.
     if (chance(0.85) || headers.some(([name]) => name === 'dpr')) return exchange;
     const hops = pick([1, 1, 1, 2, 3]);
     exchange.response = redirect(number, 1, request.credentials);
@@ -138,7 +138,7 @@ export function exchanges({ seed, count, origin, server, other }) {
   });
 }
 
-/** What a scripted server answers at each path, for `list`. */
+/** The scripted servers' responses at each path, for `list`. */
 export function scripts(list) {
   const answers = new Map();
   list.forEach(({ request, preflight, response, redirected = [] }) => {

@@ -1,4 +1,5 @@
-// The servers of tests/data/probe/servers.json: each answers below /N/ as case N says, with one planted fault.
+// The servers of tests/data/probe/servers.json: below /N/, they answer as in case N, each with one
+// planted fault.
 
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -9,7 +10,7 @@ import { ROOT } from './proxy.js';
 
 const OPEN = [['Access-Control-Allow-Origin', '*']];
 
-/** Starts two servers that pages of `page` ask; gives the cases, each with the URL to ask for. */
+/** Starts two servers for pages of `page`; returns the cases, each with its URL. */
 export async function startFaultyServers(page) {
   const cases = JSON.parse(await readFile(join(ROOT, 'tests/data/probe/servers.json'), 'utf8'));
   const kept = new Map();

@@ -19,9 +19,9 @@ let proxy;
 let pages;
 let app;
 let stranger;
-/** What reached the upstream: "METHOD /target", with the cookie where there was one. */
+/** What reached the upstream: "METHOD /target", with the cookie if there was one. */
 let arrived = [];
-/** Says so when a client left a stream of events. */
+/** Emits an event when a client leaves a stream of events. */
 const left = new EventEmitter();
 
 const bucket = (name) => `http://${name}.${SITE}:${proxy.port}`;
@@ -59,7 +59,7 @@ after(async () => {
   for (const stop of stops.reverse()) await stop();
 });
 
-/** An upstream that knows nothing of CORS but says a lot about it, all wrong. */
+/** An upstream whose CORS fields are all wrong. */
 async function startUpstream() {
   const server = createServer((request, response) => {
     const cookie = request.headers.cookie ? ` with ${request.headers.cookie}` : '';
@@ -93,7 +93,7 @@ async function startUpstream() {
     const accept = createHash('sha1').update(key).digest('base64');
     const head = ['HTTP/1.1 101 Switching Protocols', 'Connection: Upgrade', 'Upgrade: websocket'];
     socket.write([...head, `Sec-WebSocket-Accept: ${accept}`, '', ''].join('\r\n'));
-    // One text frame, unmasked: five letters.
+    // One unmasked text frame with five letters.
     socket.write(Buffer.from([0x81, 5, ...Buffer.from('hello')]));
     socket.on('error', () => {});
     socket.on('data', () => socket.end());
@@ -139,25 +139,25 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.equal(seen.fields.etag, undefined);
     });
 
-    test('a simple GET of another origin is carried out and its answer withheld', async () => {
+    test('a simple GET of another origin is carried out, but its response is withheld', async () => {
       assert.deepEqual(await fetchIn(stranger, `${bucket('named')}/object`), REFUSED);
       assert.deepEqual(arrived, ['GET /object']);
     });
 
-    test('a PUT is asked for first, by a preflight that the upstream never sees', async () => {
+    test('a PUT has a preflight that the upstream never sees', async () => {
       const seen = await fetchIn(app, `${bucket('named')}/new`, put());
       assert.deepEqual([seen.status, seen.fields.etag], [200, '"tag"']);
       assert.deepEqual(arrived, ['PUT /new']);
     });
 
-    test('a PUT of another origin, of another method or with other fields never leaves the browser', async () => {
+    test('a PUT from another origin, another method, or one with other fields never leaves the browser', async () => {
       assert.deepEqual(await fetchIn(stranger, `${bucket('named')}/new`, put()), REFUSED);
       assert.deepEqual(await fetchIn(app, `${bucket('readonly')}/new`, put()), REFUSED);
       assert.deepEqual(await fetchIn(app, `${bucket('open')}/new`, put()), REFUSED);
       assert.deepEqual(arrived, []);
     });
 
-    test('a preflight is cached for as long as Max-Age says', async () => {
+    test('a preflight is cached for the time in Max-Age', async () => {
       const before = await preflights('named');
       for (let time = 0; time < 3; time += 1) {
         assert.equal((await fetchIn(app, `${bucket('named')}/cached-preflight`, put())).status, 200);
@@ -174,9 +174,10 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.equal((await preflights('uncached')) - before, 3);
     });
 
-    test('credentials travel to a bucket that names the origin, and its answer is readable', async () => {
+    test('credentials are sent to a bucket that lists the origin, and its response is readable', async () => {
       const credentials = 'include';
-      // WebKitGTK keeps no cookie of a host that differs from the page's, where both are below localhost.
+      // WebKitGTK keeps no cookie of a host that differs from the page's if both are below
+      // localhost.
       const page = name === 'WebKitGTK' ? await browser.visit(pages.origin('named')) : app;
       assert.equal((await fetchIn(page, `${bucket('named')}/login`, { credentials })).status, 200);
       const seen = await fetchIn(page, `${bucket('named')}/private`, { credentials });
@@ -184,7 +185,7 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.deepEqual(arrived, ['GET /login', 'GET /private with session=1']);
     });
 
-    test('an answer to a request with credentials is withheld where the policy says *', async () => {
+    test('the response to a request with credentials is withheld if the policy has *', async () => {
       assert.deepEqual(await fetchIn(app, `${bucket('open')}/object`, { credentials: 'include' }), REFUSED);
       const anonymous = await fetchIn(app, `${bucket('open')}/object`, { credentials: 'omit' });
       assert.equal(anonymous.text, 'body of /object');
@@ -195,7 +196,7 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.deepEqual([seen.status, seen.text], [404, 'body of /missing']);
     });
 
-    test('a 502 of the proxy is readable by script, and says what S3 would', async () => {
+    test('a 502 of the proxy is readable by script, with the error document of S3', async () => {
       const seen = await fetchIn(app, `${bucket('gone')}/object`);
       assert.equal(seen.status, 502);
       assert.match(seen.text, /<Error><Code>\w+<\/Code>/);
@@ -207,10 +208,10 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.equal(seen.text, 'body of /object');
     });
 
-    // What deploy/troubleshooting/README.md says of redirects.
+    // What deploy/troubleshooting/README.md says about redirects.
     test('a redirect from one foreign origin to another makes the origin null', async () => {
       const away = (route) => `${bucket('named')}/away?${encodeURIComponent(`${bucket(route)}/object`)}`;
-      assert.deepEqual(await fetchIn(app, away('readonly')), REFUSED, 'it allows the page, and not null');
+      assert.deepEqual(await fetchIn(app, away('readonly')), REFUSED, 'it allows the origin of the page but not null');
       assert.equal((await fetchIn(app, away('sandboxed'))).text, 'body of /object');
     });
 
@@ -219,7 +220,7 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.equal((await fetchIn(app, own.href)).text, 'body of /object');
     });
 
-    test('a sandboxed frame has the origin null, which is allowed where a rule says null or *', async () => {
+    test('a sandboxed frame has the origin null, which a rule with null or * allows', async () => {
       await app.evaluate(
         () =>
           new Promise((resolve) => {
@@ -238,19 +239,19 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.deepEqual(await fetchIn(app, `${bucket('sandboxed')}/object`), REFUSED);
     });
 
-    test('an answer cached without Origin is not served to a script that needs one with it', async () => {
+    test('a response cached without Origin is not served to a script that needs one with it', async () => {
       const url = `${bucket('named')}/cached`;
-      // What an <img> does: no Origin, so nothing of CORS in the answer but Vary.
+      // Like an <img>: no Origin, so the response has no CORS fields except Vary.
       await app.evaluate((url) => fetch(url, { mode: 'no-cors' }).then((response) => response.type), url);
       const seen = await fetchIn(app, url);
       assert.equal(seen.text, 'body of /cached');
       assert.deepEqual(arrived, ['GET /cached', 'GET /cached']);
-      // The control: it can be cached; WebKitGTK has no HTTP cache while it is automated.
+      // Control: the response is cacheable. WebKitGTK has no HTTP cache under automation.
       await fetchIn(app, url);
       assert.equal(arrived.length, name === 'WebKitGTK' ? 3 : 2);
     });
 
-    test('an XMLHttpRequest reports how far its upload is, and sees the answer', async () => {
+    test('an XMLHttpRequest reports the progress of its upload, and sees the response', async () => {
       const seen = await app.evaluate(
         (url) =>
           new Promise((resolve) => {
@@ -266,7 +267,7 @@ for (const [name, start] of Object.entries(BROWSERS)) {
       assert.deepEqual(seen, [200, 3_000_000, '"tag"']);
     });
 
-    test('events arrive as they are sent, and the upstream hears when the page stops listening', async () => {
+    test('events arrive as they are sent, and the upstream notices when the page stops listening', async () => {
       const gone = once(left, 'left');
       const seen = await app.evaluate(
         (url) =>

@@ -8,8 +8,8 @@ import { join } from 'node:path';
 
 import { chromium } from 'playwright-core';
 
-// One site, so that cookies with SameSite=Lax travel between its hosts. Chromium resolves every
-// name under localhost by itself.
+// One site, so that cookies with SameSite=Lax are sent between its hosts. Chromium itself resolves
+// every name under localhost.
 export const SITE = 'cors.localhost';
 
 export const CHROMIUM = process.env.S3CORS_CHROMIUM ?? '/usr/bin/chromium';
@@ -21,13 +21,13 @@ export const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // So that the protocol's events of a sandboxed frame arrive with those of its page.
+  // Makes the protocol's events of a sandboxed frame arrive with those of its page.
   '--disable-features=IsolateSandboxedIframes',
-  // Nothing outside this machine is asked for, not even by the browser itself.
+  // Nothing outside this machine is requested, not even by the browser itself.
   '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1, EXCLUDE 127.0.0.2',
 ];
 
-/** A server whose every host is a web site; `script` is what its pages may load, `scripts` what it answers itself. */
+/** A server on which every host is a web site; its pages may load `script`, and `scripts` are its own responses. */
 export async function startPages(script = '', scripts = undefined) {
   const server = createServer((request, response) => {
     if (scripts?.answer(request, response)) return;
@@ -58,7 +58,7 @@ export async function startPages(script = '', scripts = undefined) {
   };
 }
 
-/** A browser with a profile that nobody used before; `flags` are added to its own. */
+/** A browser with a fresh profile; `flags` are added to the default ones. */
 export async function startBrowser(flags = []) {
   const profile = await mkdtemp(join(tmpdir(), 's3cors-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
@@ -80,7 +80,7 @@ export async function startBrowser(flags = []) {
   };
 }
 
-/** What a script on the page, or in a frame of it, gets to see of a fetch. */
+/** The result of a fetch, as a script on the page or in one of its frames sees it. */
 export function fetchIn(page, url, options = {}) {
   return page.evaluate(
     async ([url, options]) => {
@@ -96,5 +96,5 @@ export function fetchIn(page, url, options = {}) {
   );
 }
 
-/** The browser's way to say no: the script learns nothing but that it failed. */
+/** A blocked fetch: the script only learns that it failed. */
 export const REFUSED = { refused: 'TypeError' };

@@ -1,4 +1,4 @@
-// A program that a test starts, waits for by what it says, and stops by its process id.
+// A program that a test starts, whose output it waits for, and that it stops by its process ID.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ export class Program {
     this.output = '';
     this.process = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     this.ended = once(this.process, 'close');
-    // A program that cannot be started says so here; whoever waits for it hears of it.
+    // The error of a program that cannot be started; waiters get it, too.
     this.ended.catch(() => {});
     for (const stream of [this.process.stdout, this.process.stderr]) {
       stream.setEncoding('utf8');
@@ -22,7 +22,7 @@ export class Program {
     }
   }
 
-  /** The first match of `pattern` in what it says. */
+  /** Waits for the first match of `pattern` in its output. */
   async said(pattern, milliseconds = 30_000) {
     const signal = AbortSignal.timeout(milliseconds);
     for (;;) {
@@ -38,14 +38,14 @@ export class Program {
           once(this.process, 'close', { signal: either }),
         ]);
       } catch (error) {
-        throw new Error(`${this.name} did not say ${pattern}:\n${this.output}`, { cause: error });
+        throw new Error(`${this.name} did not print ${pattern}:\n${this.output}`, { cause: error });
       } finally {
         heard.abort();
       }
     }
   }
 
-  /** Ends it, and waits until it is gone. */
+  /** Stops it and waits for its end. */
   async stop(signal = 'SIGTERM') {
     if (this.process.exitCode === null && this.process.signalCode === null) {
       this.process.kill(signal);
@@ -57,7 +57,7 @@ export class Program {
   }
 }
 
-/** Ports that the system gave and that are free again, for programs that cannot ask for one. */
+/** Ports that were free a moment ago, for programs that cannot use port 0. */
 export async function freePorts(count) {
   const servers = [];
   for (let index = 0; index < count; index += 1) {

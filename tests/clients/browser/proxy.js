@@ -1,4 +1,4 @@
-// The s3cors binary as a user runs it: a folder with a config, a process, its two listeners.
+// The s3cors binary as users run it: a folder with a config, a process, and its two listeners.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -10,7 +10,7 @@ export const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '../../..')
 
 export const BINARY = process.env.S3CORS_BIN ?? join(ROOT, 'target/release/s3cors');
 
-/** One CORSRule of S3's document. */
+/** A CORSRule of S3's document. */
 export function rule({ origins, methods = ['GET'], headers = [], expose = [], maxAge }) {
   const many = (name, values) => values.map((value) => `<${name}>${value}</${name}>`).join('');
   const age = maxAge === undefined ? '' : `<MaxAgeSeconds>${maxAge}</MaxAgeSeconds>`;
@@ -26,13 +26,13 @@ export function rule({ origins, methods = ['GET'], headers = [], expose = [], ma
 }
 
 /**
- * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules, buckets }`, without a policy where
- * there are no `rules`; `buckets` names a folder of bucket policies.
+ * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules, buckets }`, without a policy if
+ * there are no `rules`; `buckets` is a folder of bucket policies.
  *
- * `listener` is more of the listener's table. Gives the program, its port, the admin listener's URL, and `metric(name, labels)`.
+ * `listener` extends the listener's table. Returns the program, its port, the admin listener's URL, and `metric(name, labels)`.
  */
 export async function startProxy(folder, routes, listener = '') {
-  // JSON's strings and lists are TOML's too.
+  // JSON strings and lists are also valid TOML.
   const toml = (value) => JSON.stringify(value);
   let config = `[[listen]]\naddress = "127.0.0.1:0"\n${listener}\n\n[admin]\naddress = "127.0.0.1:0"\n`;
   for (const { name, host, upstream, rules, buckets } of routes) {
@@ -61,7 +61,7 @@ export async function startProxy(folder, routes, listener = '') {
   }
 }
 
-/** The sum of the series of that name that have these labels. */
+/** The sum of the series with this name and these labels. */
 async function metric(port, name, labels = {}) {
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);
   const text = await response.text();

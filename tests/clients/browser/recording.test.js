@@ -1,7 +1,9 @@
-// `s3cors probe` and `s3cors diagnose` against Chromium: the servers with one fault each, and generated exchanges.
+// Compares `s3cors probe` and `s3cors diagnose` with Chromium, for servers with one fault each and
+// for generated exchanges.
 //
-// Chromium fetches from all of them and records a NetLog, with everything in it that is secret. What the DevTools protocol
-// reports of each fetch is what `probe` must say of the same server, and `diagnose` of the NetLog.
+// Chromium fetches from all of them and records a NetLog, including all secrets. What the DevTools
+// protocol reports of each fetch is what `probe` must say of the same server, and `diagnose` of the
+// NetLog.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -22,7 +24,7 @@ const SECRET = 'S3CR3T';
 
 let folder;
 let netlog;
-/** Each fetch: the request, and what Chromium made of it. */
+/** Each fetch: the request, and its result in Chromium. */
 let fetched;
 let faulty;
 let cases;
@@ -47,7 +49,7 @@ before(async () => {
     const seen = await engine.run(cases.map(({ request }) => request));
     cases.forEach((one, index) => Object.assign(one, { seen: seen[index] }));
     const more = await engine.run(list.map(({ request }) => request));
-    // Secrets in every place that has some.
+    // Secrets in every place that can have some.
     const signed = `${server}/0?X-Amz-Signature=${SECRET}&x%2Damz%2Dsecurity%2Dtoken=${SECRET}&${SECRET}`;
     const secret = { url: signed, origin: page, method: 'GET', headers: [['authorization', `Bearer ${SECRET}`], ['x-api-key', SECRET]], credentials: 'include', mode: 'cors' };
     const [last] = await engine.run([secret]);
@@ -67,7 +69,7 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Runs the program; gives the exit code and what it prints. */
+/** Runs the program; returns its exit code and output. */
 function run(...args) {
   return new Promise((resolve, reject) => {
     execFile(BINARY, args, { maxBuffer: 2 ** 28 }, (error, output, complaint) => {
@@ -77,7 +79,7 @@ function run(...args) {
   });
 }
 
-test('probe says what Chromium does, for each server with a fault', async () => {
+test('probe agrees with Chromium about each server with a fault', async () => {
   const differences = [];
   for (const { name, request, read, seen, expect } of cases) {
     const headers = request.headers.flatMap(([field, value]) => ['--header', `${field}: ${value}`]);
@@ -90,7 +92,7 @@ test('probe says what Chromium does, for each server with a fault', async () => 
     const said = { outcome, error: verdict.error ?? undefined, parameter: verdict.error ? verdict.parameter : undefined };
     const chromium = { outcome: seen.outcome, error: seen.cors?.corsError, parameter: seen.cors?.failedParameter };
     if (outcome === 'readable') Object.assign(said, { readable: verdict.readable_headers });
-    // The browser's server says how long it keeps the connection, and when it answered.
+    // The browser's server sends how long it keeps the connection, and its time.
     if (outcome === 'readable') Object.assign(chromium, { readable: seen.readable });
     const found = findings.map(({ id }) => id).sort();
     try {
@@ -103,7 +105,7 @@ test('probe says what Chromium does, for each server with a fault', async () => 
   assert.deepEqual(differences, []);
 });
 
-/** How often each reason occurs, by method, name and parameter. */
+/** The number of occurrences of each reason, by method, name and parameter. */
 function counted(list) {
   const counts = new Map();
   for (const { method, error, parameter, count } of list) {
@@ -113,10 +115,10 @@ function counted(list) {
   return Object.fromEntries([...counts].sort());
 }
 
-/** A method as Chromium sends it. */
+/** A method in the form that Chromium sends. */
 const sent = (method) => (/^(delete|get|head|options|post|put)$/i.test(method) ? method.toUpperCase() : method);
 
-test('diagnose says why Chromium blocked each request of a NetLog', async () => {
+test('diagnose finds why Chromium blocked each request in a NetLog', async () => {
   const blocked = fetched.filter(({ seen }) => seen.cors?.corsError);
   assert.ok(blocked.length >= 30, `${blocked.length}`);
   const expected = counted(
@@ -135,7 +137,7 @@ test('diagnose says why Chromium blocked each request of a NetLog', async () => 
   const keys = [...new Set([...Object.keys(expected), ...Object.keys(said)])];
   const differences = keys.filter((key) => said[key] !== expected[key]).map((key) => `${key}: ${said[key]}, not ${expected[key]}`);
   assert.deepEqual(differences, []);
-  // The sentence of each console, for all but the few whose requests the NetLog does not have in full.
+  // Each console's message, except for the few requests that are incomplete in the NetLog.
   const silent = document.blocked.filter(({ messages }) => !messages.chromium);
   assert.deepEqual(silent, []);
 
@@ -153,7 +155,7 @@ test('no secret of a NetLog is printed', async () => {
   }
 });
 
-test('a NetLog of a browser that was killed is read up to where it breaks off', async () => {
+test('a NetLog of a killed browser is read up to where it ends', async () => {
   const whole = await readFile(netlog);
   const cut = join(folder, 'cut.json');
   const events = whole.indexOf('"events"');

@@ -1,9 +1,9 @@
-// A server that answers each exchange as its script says, byte by byte, and records what browsers ask.
+// A server that answers each exchange byte by byte from a script, and records what browsers send.
 
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 
-/** Exchanges are found by the number in the path, `/N` or `/N.HOP` after redirects. */
+/** The exchange's number is in the path: `/N`, or `/N.HOP` after redirects. */
 export async function startScriptedServer() {
   let answers = new Map();
   let asked = new Map();
@@ -79,12 +79,12 @@ export async function startScriptedServer() {
   };
 }
 
-/** The exchanges of a page's own server, which has other things to answer too. */
+/** The exchanges of a page's own server, which also answers other requests. */
 export class OwnScripts {
   answers = new Map();
   asked = new Map();
 
-  /** Answers a request as its script says; false: there is no script for its path. */
+  /** Answers a request from its script; false: there is no script for its path. */
   answer(request, response) {
     const key = request.url.slice(1);
     const script = this.answers.get(key);
@@ -94,7 +94,7 @@ export class OwnScripts {
     this.asked.set(key, [...(this.asked.get(key) ?? []), { preflight, method: requested ?? request.method, headers: names, origin }]);
     const { status, headers } = preflight ? script.preflight : script.response;
     const body = headers.some(([name]) => name.toLowerCase() === 'content-length') ? 'ok' : '';
-    // Nothing but the script's own fields.
+    // Only the script's own fields.
     response.sendDate = false;
     response.removeHeader('connection');
     response.writeHead(status, 'Scripted', headers.flat());

@@ -1,4 +1,5 @@
-// What the page loads: the AWS SDK for JavaScript, and the three things that the tests do with it.
+// The script that the page loads: the AWS SDK for JavaScript, and the three operations that the
+// tests use.
 
 import { GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { Upload } from '@aws-sdk/lib-storage';
@@ -10,7 +11,7 @@ export function client(endpoint, credentials, requestChecksumCalculation) {
   return new S3Client({ endpoint, credentials, requestChecksumCalculation, ...settings });
 }
 
-/** Bytes that differ from part to part. */
+/** Bytes that differ between parts. */
 export function noise(size, seed) {
   let state = seed;
   const words = new Uint32Array(Math.ceil(size / 4));
@@ -38,7 +39,7 @@ export async function uploadInParts(s3, Bucket, Key, bytes) {
   return ETag;
 }
 
-/** A digest to compare what went up with what came down. */
+/** A digest, to compare uploaded and downloaded content. */
 export async function digest(bytes) {
   const hash = await crypto.subtle.digest('SHA-256', bytes);
   return Array.from(new Uint8Array(hash), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -69,7 +69,7 @@ after(async () => {
   for (const stop of stops.reverse()) await stop();
 });
 
-/** Runs `work` in the page with a client of the bucket that `host` is; its error, where it fails. */
+/** Runs `work` in the page with a client for the bucket of `host`; returns its error if it fails. */
 function inPage(page, host, work, argument, checksums = 'WHEN_SUPPORTED') {
   const endpoint = `http://${host}.${SITE}:${proxy.port}`;
   const source = `async (s3, bucket, argument) => (${work.toString()})(s3, bucket, argument)`;
@@ -121,7 +121,8 @@ for (const [name, start] of Object.entries(BROWSERS)) {
     });
 
     for (const [host, checksums] of [
-      // The SDK sums every part unless told not to, and has to read each sum back to finish.
+      // By default, the SDK sends a checksum with every part and must read all of them back to
+      // finish.
       ['summed', 'WHEN_SUPPORTED'],
       ['tagged', 'WHEN_REQUIRED'],
     ]) {

@@ -10,12 +10,13 @@ export const CREDENTIALS = { accessKeyId: 'AKIATEST', secretAccessKey: 'secrette
 
 const WEED = process.env.S3CORS_WEED ?? join(ROOT, 'target/clients/venv/bin/weed');
 const READY_MILLISECONDS = 60_000;
-// Each has a port, and one more for gRPC.
+// Each server has a port, and another one for gRPC.
 const PARTS = ['master', 'volume', 'filer', 's3'];
-// It has to be told its ports, so somebody else may be faster: then once more, with others.
+// The ports must be chosen in advance, so another program may take one; then it is tried again with
+// others.
 const ATTEMPTS = 3;
 
-/** A server over an empty folder that answers. */
+/** Starts a server with an empty folder and waits until it answers. */
 export async function startSeaweedfs(folder) {
   await mkdir(join(folder, 'data'), { recursive: true });
   const identity = {
@@ -45,7 +46,7 @@ class SeaweedFS extends Program {
     ]);
     const where = [`-dir=${join(folder, 'data')}`, '-ip=127.0.0.1', '-ip.bind=127.0.0.1', ...addresses];
     const what = ['-filer', '-s3', '-s3.iam=false', '-s3.port.iceberg=0', '-s3.port.lance=0'];
-    // Each bucket takes several volumes: with the default few, the third bucket answers 500.
+    // Each bucket takes several volumes: with the default limit, the third bucket answers 500.
     const how = ['-master.volumeSizeLimitMB=64', '-volume.max=100', '-master.telemetry=false'];
     const identities = `-s3.config=${join(folder, 's3.json')}`;
     super('SeaweedFS', WEED, ['server', ...where, ...what, ...how, identities], { cwd: folder });
@@ -53,10 +54,10 @@ class SeaweedFS extends Program {
     this.port = ports[PARTS.indexOf('s3')];
   }
 
-  /** Ends it at once: asked politely it takes more than ten seconds, and nobody wants its data. */
+  /** Kills it: a clean stop takes more than ten seconds, and its data is not needed. */
   async stop() {
     await super.stop('SIGKILL');
-    // It would have removed these itself.
+    // A clean stop would have removed these.
     for (const name of await readdir('/tmp')) {
       const [, port] = /^seaweedfs-.*-(\d+)\.sock$/.exec(name) ?? [];
       if (this.ports.includes(Number(port))) await rm(join('/tmp', name), { force: true });
@@ -72,7 +73,7 @@ async function ready(server) {
       await response.arrayBuffer();
       if ([200, 403].includes(response.status)) return;
     } catch {
-      // Not yet.
+      // Not ready yet.
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

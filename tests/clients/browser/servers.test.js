@@ -1,6 +1,7 @@
-// `s3cors probe` of real servers: what it says is what Chromium does, it knows the server, and finds what is wrong with it.
+// `s3cors probe` of real servers: it agrees with Chromium, recognises the server, and finds its
+// faults.
 //
-// S3CORS_MOTO names moto's `moto_server`; without it, that server is left out.
+// S3CORS_MOTO is the path of moto's `moto_server`; without it, that server is skipped.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -38,7 +39,7 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** A program that listens on `port` once this resolves. */
+/** Starts a program and waits until it listens on `port`. */
 async function started(name, command, args, port) {
   const program = new Program(name, command, args, { cwd: folder });
   programs.push(program);
@@ -55,7 +56,7 @@ async function started(name, command, args, port) {
   }
 }
 
-/** What the program says of a request. */
+/** The program's result for a request. */
 function probe({ url, method, headers, credentials }) {
   const fields = headers.flatMap(([name, value]) => ['--header', `${name}: ${value}`]);
   const args = ['probe', url, '--origin', engine.origin, '--method', method, '--credentials', credentials, ...fields, '--send', '--format', 'json'];
@@ -67,11 +68,11 @@ function probe({ url, method, headers, credentials }) {
   });
 }
 
-/** Holds the probe to Chromium for each case: `[url, findings, request]`. */
+/** Compares the probe with Chromium for each case: `[url, findings, request]`. */
 async function compare(kind, cases) {
   const requests = cases.map(([url, , request]) => ({ url, origin: engine.origin, method: 'GET', headers: [], credentials: 'omit', mode: 'cors', ...request }));
   const seen = [];
-  // One by one: the browser's harness knows a request by its path.
+  // One at a time, because the browser's harness identifies a request by its path.
   for (const request of requests) seen.push((await engine.run([request]))[0]);
   for (const [index, [url, findings]] of cases.entries()) {
     const document = await probe(requests[index]);
@@ -110,7 +111,7 @@ test('nginx with three planted faults', async () => {
     [`${own}/errors/b/k`, ['error_without_cors']],
     [`${own}/vary/b/k`, ['any_origin', 'no_vary_origin']],
     [`${own}/twice/b/k`, ['doubled_field', 'response_blocked']],
-    // Files know no OPTIONS.
+    // Static files do not support OPTIONS.
     [`${own}/right/b/k`, ['preflight_blocked'], { method: 'PUT' }],
   ]);
 });
@@ -164,7 +165,7 @@ test('SeaweedFS', async () => {
   programs.push(store);
   const own = `http://127.0.0.1:${store.port}`;
   await bucket(own, CREDENTIALS);
-  // Reading needs a signature: what is read is an error, as most first tries are.
+  // Reading needs a signature, so the response is an error, like most first attempts.
   await compare('seaweedfs', [
     [`${own}/plain/k`, ['any_origin', 'error_status']],
     [`${own}/ruled/k`, ['error_status']],

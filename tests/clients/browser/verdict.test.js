@@ -1,6 +1,7 @@
-// `s3cors verdict` against the browsers: generated exchanges, served by scripted servers, fetched by a page.
+// `s3cors verdict` against the browsers: generated exchanges, served by scripted servers, fetched
+// by a page.
 //
-// S3CORS_EXCHANGES is how many an engine gets, S3CORS_SEED which ones.
+// S3CORS_EXCHANGES sets the number per engine, S3CORS_SEED the seed.
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -12,9 +13,9 @@ import { compare, judge } from './verdicts.js';
 
 const COUNT = Number(process.env.S3CORS_EXCHANGES ?? 1000);
 const SEED = Number(process.env.S3CORS_SEED ?? 1);
-/** How many a page fetches before its results are collected. */
+/** The number of fetches before a page's results are collected. */
 const BATCH = 500;
-/** How many differences a failure shows. */
+/** The number of differences that a failure shows. */
 const SHOWN = 5;
 
 let servers;
@@ -28,7 +29,7 @@ after(async () => {
 });
 
 for (const start of [startChromium, startFirefox, startWebkit]) {
-  test(`${start.name.slice('start'.length)} does what the verdict says`, async () => {
+  test(`${start.name.slice('start'.length)} agrees with the verdict`, async () => {
     const engine = await start();
     try {
       const [server, other] = servers.map(({ origin }) => origin);
@@ -54,9 +55,10 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
   });
 }
 
-// What `Access-Control-Max-Age` does: each URL is asked for twice, one after the other, and the preflights are counted.
+// The effect of `Access-Control-Max-Age`: each URL is fetched twice in a row, and the preflights
+// are counted.
 for (const start of [startChromium, startFirefox, startWebkit]) {
-  test(`${start.name.slice('start'.length)} remembers a preflight as long as the verdict says`, async () => {
+  test(`${start.name.slice('start'.length)} caches a preflight for the verdict's time`, async () => {
     const engine = await start();
     try {
       const ages = [undefined, '0', '60', '600', '86401', '99999999999999999999', '-1', 'x', '', '1.5', '60, 60', '+60', '60 '];
@@ -87,7 +89,7 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
 
 // The same after a redirect: the second fetch sends no preflight only if neither URL needs one.
 for (const start of [startChromium, startFirefox, startWebkit]) {
-  test(`${start.name.slice('start'.length)} remembers the preflights of a redirect as long as the verdict says`, async () => {
+  test(`${start.name.slice('start'.length)} caches the preflights of a redirect for the verdict's time`, async () => {
     const engine = await start();
     try {
       const ages = [undefined, '0', '60'];

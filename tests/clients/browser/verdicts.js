@@ -1,15 +1,15 @@
-// `s3cors verdict` beside what a browser did.
+// Compares `s3cors verdict` with what a browser did.
 
 import { execFile } from 'node:child_process';
 
 import { BINARY } from './proxy.js';
 
-/** What the program says of each exchange. */
+/** The program's verdict on each exchange. */
 export function judge(list) {
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 2 ** 28 };
     const program = execFile(BINARY, ['verdict', '--format', 'json', '-'], options, (error, output, complaint) => {
-      // 1: some are blocked.
+      // Exit code 1: some are blocked.
       if (error && error.code !== 1) reject(new Error(complaint));
       else resolve(output.trimEnd().split('\n').map((line) => JSON.parse(line)));
     });
@@ -24,7 +24,7 @@ export function compare(engine, exchange, verdict, seen, asked) {
   if (outcome !== seen.outcome) return { what: 'outcome', said: outcome, seen: seen.outcome, lines: seen.lines };
   const preflight = own ? own.includes('with a preflight') : verdict.preflight_sent;
   const wasAsked = asked.some((request) => request.preflight);
-  // After redirects it counts the preflights of other URLs too.
+  // After redirects, it also counts the preflights of other URLs.
   if (asked.length && !exchange.redirected && preflight !== wasAsked) return { what: 'preflight', said: preflight, seen: wasAsked };
   if (outcome === 'readable') {
     const same = own || JSON.stringify(verdict.readable_headers) === JSON.stringify(seen.readable);
@@ -38,10 +38,11 @@ export function compare(engine, exchange, verdict, seen, asked) {
   }
   const [sentence] = seen.lines;
   const message = verdict.messages[engine];
-  // Where a server hangs up, Firefox prints one of two sentences, and not always the same.
+  // If a server closes the connection, Firefox prints one of two messages, and not always the same
+  // one.
   const hangsUp = engine === 'firefox' && message?.includes('did not succeed');
   if (hangsUp && sentence?.includes('Multiple CORS header')) return undefined;
-  // WebKit prints a header's name as the script wrote it.
+  // WebKit prints a header's name as written in the script.
   const spelled = (text) => (engine === 'webkit' ? text?.toLowerCase() : text);
   return spelled(message) === spelled(sentence) ? undefined : { what: 'sentence', said: message, seen: seen.lines };
 }

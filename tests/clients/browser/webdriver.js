@@ -10,13 +10,13 @@ const XVFB = process.env.S3CORS_XVFB ?? '/usr/bin/Xvfb';
 const DRIVER = process.env.S3CORS_WEBKIT_DRIVER ?? '/usr/bin/WebKitWebDriver';
 export const MINIBROWSER = process.env.S3CORS_MINIBROWSER ?? '/usr/lib/x86_64-linux-gnu/webkit2gtk-4.1/MiniBrowser';
 
-/** The key under which an element's reference stands. */
+/** The key of an element's reference. */
 const ELEMENT = 'element-6066-11e4-a52e-4f735466cecf';
 
-/** Keys by the code points that WebDriver has for them. */
+/** WebDriver's code points for keys. */
 const KEYS = { Tab: '\uE004', Enter: '\uE007' };
 
-/** A page with the few methods of puppeteer's that the tests of the demo use. */
+/** A page with the puppeteer methods that the demo's tests use. */
 export async function startWebkitPage() {
   const folder = await mkdtemp(join(tmpdir(), 's3cors-webkit-'));
   const display = new Program('Xvfb', XVFB, ['-displayfd', '1', '-screen', '0', '1400x1000x24', '-nolisten', 'tcp']);
@@ -34,7 +34,7 @@ export async function startWebkitPage() {
     return value;
   }
 
-  // It says nothing when it listens.
+  // It prints nothing when it listens.
   for (const end = Date.now() + 30_000; ; ) {
     try {
       await send('GET', '/status');
@@ -59,7 +59,7 @@ export async function startWebkitPage() {
   return {
     goto: (url) => send('POST', `${session}/url`, { url }),
     async resize(width) {
-      // The window's frame is part of its size; what counts is the page's width.
+      // The window's frame is part of its size; the page's width is what matters.
       const frame = await run('() => outerWidth - innerWidth');
       await send('POST', `${session}/window/rect`, { width: width + frame, height: 900 });
     },
@@ -73,7 +73,7 @@ export async function startWebkitPage() {
       await send('POST', `${session}/actions`, { actions: [{ type: 'key', id: 'keyboard', actions }] });
     },
     async choose(selector, path) {
-      // The driver has no files for an input: the page makes the file.
+      // The driver cannot choose a file for an input, so the page creates one.
       const content = (await readFile(path)).toString('base64');
       await run(String((selector, name, content) => {
         const transfer = new DataTransfer();

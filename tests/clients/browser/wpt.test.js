@@ -13,9 +13,9 @@ import { OwnScripts, startScriptedServer } from './scripted_server.js';
 import { compare, judge } from './verdicts.js';
 
 const CASES = readFileSync(join(ROOT, 'tests/data/fetch/wpt.jsonl'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
-/** Those that a page without TLS can make. */
+/** The cases that a page without TLS can run. */
 const PLAIN = CASES.filter(({ request }) => !request.url.startsWith('{secure}'));
-/** How many differences a failure shows. */
+/** The number of differences that a failure shows. */
 const SHOWN = 5;
 
 let servers;
@@ -28,7 +28,7 @@ after(async () => {
   for (const server of servers) await server.stop();
 });
 
-/** A response as servers send it: with its length. */
+/** A response with its length, like servers send it. */
 function framed(response) {
   const { status, headers } = response;
   if ([204, 304].includes(status) || headers.some(([name]) => name.toLowerCase() === 'content-length')) return response;
@@ -43,7 +43,7 @@ function placed(one, number, places) {
   return { ...filled, response: framed(filled.response), redirected };
 }
 
-/** What web-platform-tests expect and a browser does not do. */
+/** How a browser differs from what web-platform-tests expect. */
 function surprise({ expect, redirected }, seen, asked) {
   const { outcome, preflight, readable = [], unreadable = [], origin, asks } = expect;
   if (seen.outcome !== outcome) return { what: 'outcome', expected: outcome, seen: seen.outcome, lines: seen.lines };
@@ -60,7 +60,7 @@ function surprise({ expect, redirected }, seen, asked) {
 }
 
 for (const start of [startChromium, startFirefox, startWebkit]) {
-  test(`${start.name.slice('start'.length)} does what web-platform-tests and the verdict say`, async () => {
+  test(`${start.name.slice('start'.length)} agrees with web-platform-tests and the verdict`, async () => {
     const own = new OwnScripts();
     const engine = await start({ scripts: own });
     try {
@@ -82,7 +82,7 @@ for (const start of [startChromium, startFirefox, startWebkit]) {
         const asked = [...at(`${number}`), ...at(`${number}.1`)];
         const difference = compare(engine.name, exchanges[number], verdicts[number], seen[number], asked);
         if (difference) differences.push({ name: one.name, ...difference, exchange: JSON.stringify(exchanges[number]) });
-        // Where an engine departs from the expectation, the verdict says so too.
+        // If an engine departs from the expectation, the verdict says so, too.
         const unexpected = one.unless?.includes(engine.name) ? undefined : surprise(one, seen[number], asked);
         if (unexpected) differences.push({ wpt: one.wpt, name: one.name, ...unexpected, exchange: JSON.stringify(exchanges[number]) });
       });
