@@ -15,7 +15,7 @@ VALUES = [None, *sorted((CHART / "ci").glob("*-values.yaml"))]
 EXAMPLE = HELM / "minio-sidecar"
 EXAMPLE_VALUES = [None, *sorted((EXAMPLE / "ci").glob("*-values.yaml"))]
 
-# Only Helm's releases carry these.
+# Only real Helm releases contain these.
 HELMS_LABELS = ("helm.sh/chart:", "app.kubernetes.io/managed-by:")
 
 
@@ -24,7 +24,7 @@ def values_of(path):
 
 
 def render(chart, values, name="demo"):
-    """The manifests' text by template; the notes left out."""
+    """The manifests' text by template, without the notes."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / chart.name
         shutil.copytree(chart, copy)
@@ -37,7 +37,7 @@ def render(chart, values, name="demo"):
 
 
 def documents(rendered):
-    """What the API server would get."""
+    """The documents that the API server would get."""
     found = []
     for text in rendered.values():
         found += [document for document in yaml.load_all(text, UniqueKeys) if document]
@@ -45,16 +45,16 @@ def documents(rendered):
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice, as the API server does; PyYAML takes the last."""
+    """Refuses duplicate keys, like the API server; PyYAML uses the last one."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        assert len(keys) == len(set(keys)), f"a key stands twice: {keys}"
+        assert len(keys) == len(set(keys)), f"duplicate key: {keys}"
         return super().construct_mapping(node, deep)
 
 
 def plain(rendered):
-    """One file of manifests, for those who do without Helm."""
+    """A single file of manifests, for use without Helm."""
     parts = []
     for text in rendered.values():
         lines = [line for line in text.strip().splitlines() if not line.strip().startswith(HELMS_LABELS)]

@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: where things are, and a folder for each test."""
+"""Shared by the tests of deploy/: paths, and a folder for each test."""
 
 import pathlib
 import sys
@@ -8,13 +8,13 @@ import pytest
 
 import dockerfile
 
-# `programs` and `proxy`, which start the binary and wait for what it says.
+# `programs` and `proxy` start the binary and wait for its output.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
 
 
 @pytest.fixture
 def folder():
-    """A folder of this test's own, gone when it ends, whether it passed or not."""
+    """A folder for this test, removed when it ends, whether it passed or not."""
     with tempfile.TemporaryDirectory(prefix="s3cors-") as path:
         yield pathlib.Path(path)
 

@@ -1,7 +1,7 @@
-"""As much of systemd as an upgrade of the package needs: units are started, stopped and handed sockets by their files.
+"""The parts of systemd that a package upgrade needs: starts and stops units, and passes sockets to them.
 
-Maintainer scripts call `systemctl`; here it is a script that asks this class. What it does with
-ExecStart, Environment, Sockets and Type=notify is what systemd.service(5) says.
+Maintainer scripts call `systemctl`, which is a script here that calls this class. It handles
+ExecStart, Environment, Sockets and Type=notify like systemd.service(5).
 """
 
 import json
@@ -29,7 +29,7 @@ STOP_SECONDS = 45
 
 
 class Systemd:
-    """Runs units of these folders, the first that has one; `sockets` are those of active socket units, by FileDescriptorName."""
+    """Runs units from these folders, in order; `sockets` are those of active socket units, by FileDescriptorName."""
 
     def __init__(self, folder: pathlib.Path, units, variables=None, sockets=None):
         self._folder = folder
@@ -38,7 +38,7 @@ class Systemd:
         # Unit → (FileDescriptorName, socket).
         self._sockets = sockets or {}
         self.running = {}
-        # What was done, in order: ("stopping", "s3cors.service") and the like.
+        # What was done, in order: ("stopping", "s3cors.service") and similar.
         self.done = []
         self._changed = threading.Condition()
         (folder / "bin").mkdir()
@@ -63,7 +63,7 @@ class Systemd:
                 connection.sendall(json.dumps(self.call(arguments)).encode())
 
     def call(self, arguments):
-        """`systemctl` with these arguments: its exit code and what it prints."""
+        """`systemctl` with these arguments: its exit code and output."""
         verb, *units = [each for each in arguments if not each.startswith("--")]
         if verb == "daemon-reload":
             return 0, ""
@@ -109,7 +109,7 @@ class Systemd:
     def _start(self, unit):
         settings = self._settings(unit)
         variables = dict(each.split("=", 1) for line in settings.get("Environment", []) for each in shlex.split(line))
-        # A socket unit's own service gets its socket, and so does one that lists it.
+        # A socket unit's own service gets its socket, and so does a service that lists it.
         passed = {
             name: each
             for socket_unit, (name, each) in self._sockets.items()

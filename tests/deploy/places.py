@@ -1,4 +1,4 @@
-"""Where the files under test are, and how a tool that checks them is run."""
+"""The paths of the files under test, and how to run the tools that check them."""
 
 import os
 import pathlib
@@ -16,7 +16,7 @@ IMAGE = f"{REPOSITORY}:{VERSION}"
 
 
 def binary():
-    """The s3cors under test: `S3CORS_BIN`, else the release build, else the debug build."""
+    """The tested s3cors: `S3CORS_BIN`, otherwise the release build, otherwise the debug build."""
     candidates = [ROOT / "target/release/s3cors", ROOT / "target/debug/s3cors"]
     if chosen := os.environ.get("S3CORS_BIN"):
         candidates = [pathlib.Path(chosen).resolve()]
@@ -27,7 +27,7 @@ def binary():
 
 
 def tool(name):
-    """A program's path: as it is, beside the Python that runs the tests, or wherever the shell finds it."""
+    """A program's path: unchanged, next to the running Python, or in the shell's path."""
     if isinstance(name, pathlib.Path):
         return str(name)
     beside = pathlib.Path(sys.executable).with_name(name)
@@ -37,7 +37,7 @@ def tool(name):
 
 
 def run(name, *arguments, **options):
-    """Runs a tool to its end; both of its outputs are one text."""
+    """Runs a tool to its end; both of its outputs are combined."""
     return subprocess.run(
         [tool(name), *map(str, arguments)],
         stdin=options.pop("stdin", subprocess.DEVNULL),
@@ -51,7 +51,7 @@ def run(name, *arguments, **options):
 
 
 def passes(name, *arguments, **options):
-    """Runs a tool that must find nothing; its text."""
+    """Runs a tool that must find no problems; returns its output."""
     done = run(name, *arguments, **options)
     assert done.returncode == 0, f"{name} exited with {done.returncode}:\n{done.stdout}"
     return done.stdout

@@ -1,4 +1,4 @@
-"""Prometheus itself, and whom it tells of alerts."""
+"""Prometheus, and a receiver for its alerts."""
 
 import datetime
 import http.server
@@ -15,12 +15,12 @@ import yaml
 from places import tool
 from programs import Failed, Program
 
-# Never by way of the proxy that a machine may have for its own clients.
+# Never through a proxy that the machine may use for its own clients.
 OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Alertmanager:
-    """Takes alerts as Prometheus' Alertmanager does; each is said once when it fires and once when it has ended."""
+    """Receives alerts like Prometheus' Alertmanager; reports each once when it fires and once when it ends."""
 
     def __init__(self):
         said = self._said = queue.Queue()
@@ -42,7 +42,7 @@ class Alertmanager:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def next(self, name, ended, seconds=60):
-        """The next alert of that name that fires, or that has ended; others are passed over."""
+        """The next alert of that name that fires or has ended; others are skipped."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -88,12 +88,12 @@ class Prometheus(Program):
             raise
 
     def ask(self, path, **parameters):
-        """What its API answers: the data."""
+        """The data of an API response."""
         url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         with OPEN(url, timeout=30) as response:
             return json.load(response)["data"]
 
     def query(self, expression):
-        """An expression's samples now, as labels and value; what is no number is left out."""
+        """An expression's current samples, as labels and value; values that are not numbers are skipped."""
         found = self.ask("query", query=expression)["result"]
         return [(each["metric"], float(each["value"][1])) for each in found if each["value"][1] != "NaN"]

@@ -1,4 +1,4 @@
-"""Values for the chart, made from its schema at random: most are valid, some have a fault somewhere."""
+"""Random values for the chart, generated from its schema: most are valid, some have a fault."""
 
 import json
 import random
@@ -6,7 +6,7 @@ import re
 
 from charts import CHART
 
-# What a string may be; those that match the schema's pattern are taken.
+# Candidates for strings; those that match the schema's pattern are used.
 STRINGS = [
     "", "a", "web", "true", "null", "123", "1e5", "0x10", "on", "edge-1", "s3cors", "s3.example.com", "*.s3.example.com", "*",
     "http://minio:9000", "https://storage.example.com", "http://[fd00::1]:9000", "unix:/run/minio.sock", "10.0.0.0/8",
@@ -39,7 +39,7 @@ FAULTS = ["banana", -1, 1.5, [], {}, None, True, "maxUnavailable: 1", {"unknown"
 
 
 class Values:
-    """The values of one seed. Each key is set in one of five, so that most are left to the chart."""
+    """The values of one seed. Each key is set with a probability of one in five, so that most keep the chart's default."""
 
     def __init__(self, seed):
         self._random = random.Random(seed)
@@ -124,7 +124,7 @@ class Values:
         return None
 
     def _break(self, node):
-        """Puts a fault somewhere below."""
+        """Inserts a fault somewhere below."""
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))
         if not keys:
             return

@@ -1,4 +1,4 @@
-"""What systemd does for a service of Type=notify, in a few lines, to see what the service says."""
+"""A minimal systemd for services of Type=notify, to see their messages."""
 
 import pathlib
 import select
@@ -12,12 +12,12 @@ from places import binary
 
 
 class Supervised(Program):
-    """`s3cors run` under a supervisor that listens at NOTIFY_SOCKET and may pass sockets on."""
+    """`s3cors run` under a supervisor that listens on NOTIFY_SOCKET and can pass sockets."""
 
     def __init__(
         self, folder: pathlib.Path, *arguments, command=None, variables=None, watchdog_seconds=None, sockets=None
     ):
-        """`command`: a unit's ExecStart; `sockets`: a FileDescriptorName for each that is passed on."""
+        """`command`: a unit's ExecStart; `sockets`: a FileDescriptorName for each socket to pass."""
         address = str(folder / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address)
@@ -26,8 +26,8 @@ class Supervised(Program):
         if watchdog_seconds:
             variables["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1_000_000))
         sockets = sockets or {}
-        # LISTEN_PID and WATCHDOG_PID are the service's own; a shell knows its, and becomes it.
-        # The sockets are descriptors 3, 4, …
+        # LISTEN_PID and WATCHDOG_PID must be the service's own process ID; a shell knows its ID and
+        # then becomes the service. The sockets are descriptors 3, 4, …
         script, fds = "", []
         for number, each in enumerate(sockets.values(), start=3):
             script += f" {number}<&{each.fileno()}"
@@ -40,7 +40,7 @@ class Supervised(Program):
         super().__init__("s3cors", command, cwd=folder, env=variables, pass_fds=fds)
 
     def next_message(self, seconds=20):
-        """The next message: its assignments. There is none before the process says something."""
+        """Waits for the next message; returns its assignments."""
         deadline = time.monotonic() + seconds
         while True:
             readable, _, _ = select.select([self._socket], [], [], 0.2)
@@ -53,7 +53,7 @@ class Supervised(Program):
                 raise Failed(f"it said nothing more\nso far: {self.messages}\n{self.output}")
 
     def until(self, key, seconds=20):
-        """The next message that has this key; those before it are in `messages`."""
+        """The next message with this key; earlier ones are in `messages`."""
         deadline = time.monotonic() + seconds
         while key not in (message := self.next_message(deadline - time.monotonic())):
             pass
@@ -71,6 +71,6 @@ def monotonic_microseconds():
 
 
 def listening():
-    """A socket as a socket unit would open it, and its port."""
+    """A socket like that of a socket unit, and its port."""
     each = socket.create_server(("127.0.0.1", 0))
     return each, each.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The image: its stages built by hand, and its program run where there is nothing else."""
+"""The container image: builds its stages without a container engine, and runs its program in an empty root."""
 
 import os
 import re
@@ -17,26 +17,26 @@ MEBIBYTE = 1024 * 1024
 
 
 def empty_root(image, folder):
-    """The image in a folder of its own, with a policy beside it; and what runs a program there."""
+    """The image in a separate folder, with a policy next to it, and a function to run a program there."""
     root = folder / "root"
     shutil.copytree(image, root)
     (root / "etc/s3cors").mkdir(parents=True)
     (root / "etc/s3cors/cors.xml").write_text(policy(rule(["https://a.example"])))
-    # A container has these as well; nothing reads them but the process' own metrics.
+    # A container has these as well; only the process metrics read them.
     command = ["chroot", "--userspec=65532:65532", str(root)]
     if os.geteuid() == 0:
         return command
     command = ["unshare", "--user", "--map-root-user", "chroot", str(root)]
     if subprocess.run(["unshare", "--user", "--map-root-user", "true"], check=False).returncode:
-        pytest.skip("not root, and the kernel lets nobody else have a user namespace")
+        pytest.skip("not root, and the kernel does not allow user namespaces for other users")
     return command
 
 
-def test_hadolint_finds_nothing():
+def test_hadolint_finds_no_problems():
     assert passes("hadolint", DOCKERFILE) == ""
 
 
-def test_hadolint_would_find_something(folder):
+def test_hadolint_would_find_a_problem(folder):
     (folder / "Dockerfile").write_text("FROM debian\nRUN cd /tmp && apt-get install curl\n")
     assert run("hadolint", folder / "Dockerfile").returncode == 1
 
@@ -47,13 +47,13 @@ def test_the_last_stage_is_empty_and_not_roots():
     assert ("USER", "65532:65532") in last
 
 
-def test_the_image_says_what_it_was_built_from():
+def test_the_image_has_labels_for_its_source():
     build, last = stages()
     (labels,) = [rest for word, rest in last if word == "LABEL"]
     (arguments,) = [rest for word, rest in last if word == "ARG"]
     named = dict(each.split("=", 1) for each in shlex.split(labels))
     for name in ("version", "revision", "source", "created"):
-        # Given at the build: what is written here would be untrue the day after.
+        # Set at build time, because a fixed value would soon be outdated.
         assert named[f"org.opencontainers.image.{name}"] == f"${name.upper()}"
         assert f'{name.upper()}=""' in arguments
     readme = (CONTAINER / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_the_build_keeps_its_caches():
     assert re.findall(r"--mount=type=cache,target=(\S+)", command) == ["/usr/local/cargo/registry", "/src/target"]
 
 
-def test_the_build_sees_all_that_it_copies():
+def test_the_build_context_has_everything_that_is_copied():
     ignored = (CONTAINER / "Dockerfile.dockerignore").read_text().split()
     build, _ = stages()
     copied = {name for word, rest in build if word == "COPY" for name in shlex.split(rest)[:-1]}

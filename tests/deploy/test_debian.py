@@ -1,7 +1,7 @@
-"""The Debian package: built, installed on this machine, driven through its life in this order, and purged.
+"""The Debian package: built, installed on this machine, used and upgraded in this order, and purged.
 
-There is no systemd here that runs: the units are checked by its tools, and what it would do with
-ExecStart, ExecReload and the sockets a supervisor of the tests does.
+No systemd runs here: its tools check the units, and a supervisor in the tests handles
+ExecStart, ExecReload and the sockets.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ CONFIG = pathlib.Path("/etc/s3cors/s3cors.toml")
 POLICY = pathlib.Path("/etc/s3cors/cors.xml")
 PROGRAM = pathlib.Path("/usr/bin/s3cors")
 UNITS = pathlib.Path("/usr/lib/systemd/system")
-# Any port: those of the shipped config may be taken on this machine.
+# Any port, because those in the shipped config may be in use on this machine.
 ANY_PORT = {"S3CORS_LISTEN": "127.0.0.1:0", "S3CORS_ADMIN": "127.0.0.1:0"}
 POSTINST = pathlib.Path("/var/lib/dpkg/info/s3cors.postinst")
 UNATTENDED = {"DEBIAN_FRONTEND": "noninteractive", "DPKG_FRONTEND_LOCKED": "1"}
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def dpkg(*arguments, variables=None):
-    """dpkg, unattended; it waits while another one, or apt-get, is at work."""
+    """Unattended dpkg; waits while another dpkg or apt-get is running."""
     with open("/var/lib/dpkg/lock-frontend", "w", encoding="utf-8") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)
         return passes("dpkg", "--force-unsafe-io", *arguments, env=os.environ | UNATTENDED | (variables or {}))
@@ -56,7 +56,7 @@ def installed_version():
 
 
 def left_overs():
-    """All that is named for it where packages and services put things."""
+    """All of its files in the folders of packages and services."""
     roots = ["/etc", "/run", "/usr", "/var/lib", "/var/log"]
     found = passes("find", *roots, "-xdev", "-path", "/usr/local", "-prune", "-o", "-name", "*s3cors*", "-print")
     return [path for path in found.splitlines() if ROOT not in pathlib.Path(path).parents]
@@ -77,7 +77,7 @@ def package():
 
 @pytest.fixture(scope="module")
 def next_package(package):
-    """The same with a higher version, and with other files of configuration."""
+    """The same package with a higher version and different configuration files."""
     tree = WORK / "next"
     passes("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN/control"
@@ -93,7 +93,7 @@ def next_package(package):
 
 @pytest.fixture(scope="module")
 def handover_package(package):
-    """The same with a higher version, for a systemd of the tests: its folder is `RUN`, and nothing forbids restarts."""
+    """The same package with a higher version, for the tests' systemd: its folder is `RUN`, and restarts are allowed."""
     tree = WORK / "handover"
     passes("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN/control"
@@ -109,7 +109,7 @@ def handover_package(package):
 
 @pytest.fixture(scope="module")
 def installed(package):
-    """The package on this machine, which is without it before and after: the tests are one life."""
+    """The installed package. It is not installed before or after these tests, which share the installation."""
     assert installed_version() is None, "s3cors is installed here, and these tests would remove it"
     before = left_overs()
     try:
@@ -123,7 +123,7 @@ def installed(package):
 
 @pytest.fixture
 def configuration(installed):
-    """Puts the package's files of configuration back when the test is done with them."""
+    """Restores the package's configuration files after the test."""
     texts = {path: path.read_text() for path in (CONFIG, POLICY)}
     yield
     for path, text in texts.items():
@@ -131,7 +131,7 @@ def configuration(installed):
 
 
 def settings(unit):
-    """The unit's settings; those that stand several times as a list, in order."""
+    """The unit's settings; repeated ones as a list, in order."""
     found = {}
     for line in (UNITS / unit).read_text().splitlines():
         if "=" in line and line[0] not in "#[":
@@ -160,12 +160,12 @@ def test_everything_is_in_its_place(installed):
     assert [unit.name for unit in units] == ["s3cors-https.socket", "s3cors.service", "s3cors.socket"]
     said = passes("systemd-analyze", "verify", *units)
     assert "s3cors" not in said, said
-    # Nothing opens a port before somebody said what for.
+    # Nothing opens a port before the user has configured an upstream.
     enabled = [run("systemctl", "--root=/", "is-enabled", unit.name).stdout.strip() for unit in units]
     assert enabled == ["disabled"] * 3
 
 
-def test_its_files_of_configuration_are_known_as_such(package):
+def test_its_configuration_files_are_declared(package):
     assert passes("dpkg-deb", "--info", package, "conffiles").split() == [
         str(CONFIG),
         str(POLICY),
@@ -173,7 +173,7 @@ def test_its_files_of_configuration_are_known_as_such(package):
     ]
 
 
-def test_it_needs_nothing_but_libraries_of_the_system(package):
+def test_it_only_needs_system_libraries(package):
     depends = passes("dpkg-deb", "--field", package, "Depends")
     assert re.fullmatch(r"libc6 \(>= [\d.]+\), procps\n", depends), depends
 
@@ -186,7 +186,7 @@ def test_every_command_has_its_page_and_bash_completes(installed):
     for page in pages:
         said = passes("mandoc", "-Tlint", "-Werror", f"/usr/share/man/man1/{page}")
         assert said == ""
-    # As bash-completion loads it.
+    # bash-completion loads it this way.
     script = (
         "source /usr/share/bash-completion/completions/s3cors; complete -p s3cors; "
         "COMP_WORDS=(s3cors exp) COMP_CWORD=1; _s3cors s3cors exp s3cors; echo ${COMPREPLY[@]}"
@@ -194,7 +194,7 @@ def test_every_command_has_its_page_and_bash_completes(installed):
     assert passes("bash", "-c", script).split()[-1] == "explain"
 
 
-def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, folder):
+def test_the_service_starts_reloads_and_stops_with_its_unit(configuration, folder):
     service = settings("s3cors.service")
     (start,) = service["ExecStart"]
     with Supervised(folder, command=shlex.split(start), variables=ANY_PORT) as running:
@@ -203,7 +203,7 @@ def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, fo
         assert (preflight(port, "https://app.example.com"), preflight(port, "https://shop.example")) == (200, 403)
 
         def reload():
-            """`systemctl reload`: each ExecReload in turn, as long as none fails."""
+            """`systemctl reload`: runs each ExecReload in turn until one fails."""
             for line in service["ExecReload"]:
                 words = [word.replace("$MAINPID", str(running.process.pid)) for word in shlex.split(line)]
                 done = run(pathlib.Path(words[0]), *words[1:])
@@ -217,7 +217,7 @@ def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, fo
         assert running.until("READY")["STATUS"].startswith("serving; configuration ")
         assert (preflight(port, "https://app.example.com"), preflight(port, "https://shop.example")) == (403, 200)
 
-        # Only the signal is sent; what became of it is the status.
+        # Only the signal is sent; the status shows the result.
         POLICY.write_text("<CORSConfiguration>")
         assert reload() is None
         assert running.until("RELOADING")
@@ -225,7 +225,8 @@ def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, fo
         running.wait_for(r"cors\.xml:1:1")
         assert preflight(port, "https://shop.example") == 200
 
-        # A file that only the service can read, such as a credential, does not fail the reload.
+        # A file that only the service can read, such as a credential, does not make the reload
+        # fail.
         POLICY.unlink()
         assert reload() is None
         assert running.until("RELOADING")
@@ -237,7 +238,7 @@ def test_the_service_starts_reloads_and_stops_as_its_unit_says(configuration, fo
         assert running.wait() == 0
 
 
-def test_it_takes_the_socket_that_the_socket_unit_opens(configuration, folder):
+def test_it_uses_the_socket_of_the_socket_unit(configuration, folder):
     (name,) = settings("s3cors.socket")["FileDescriptorName"]
     CONFIG.write_text(CONFIG.read_text().replace('"127.0.0.1:8080"', f'"systemd:{name}"'))
     (start,) = settings("s3cors.service")["ExecStart"]
@@ -251,7 +252,7 @@ def test_it_takes_the_socket_that_the_socket_unit_opens(configuration, folder):
 
 
 class Keeping(threading.local):
-    """Asks on a connection that a thread keeps until a response ends it."""
+    """Sends requests on a connection that a thread keeps until a response closes it."""
 
     def __init__(self, port):
         self._port = port
@@ -268,9 +269,9 @@ class Keeping(threading.local):
 
 
 class Load:
-    """Clients that ask without a pause, in front of an upstream with downloads that end when they may.
+    """Clients that send requests without a pause, and an upstream with downloads that end on demand.
 
-    Every other client keeps its connection for as long as the responses let it.
+    Every other client keeps its connection as long as the responses allow.
     """
 
     CLIENTS = 8
@@ -346,13 +347,13 @@ class Load:
         assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\nok"), answer
 
     def wait_for_more(self, count=200):
-        """Until so many more requests were answered."""
+        """Waits until this many more requests were answered."""
         with self._changed:
             wanted = self.answered + count
             assert self._changed.wait_for(lambda: self.answered >= wanted, 60)
 
     def download(self, name):
-        """Begins a download and has its first half."""
+        """Begins a download and reads its first half."""
         connection = socket.create_connection(("127.0.0.1", self._port), timeout=60)
         connection.sendall(f"GET /{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
         stream = connection.makefile("rb")
@@ -362,7 +363,7 @@ class Load:
         self._downloads[name] = connection, stream
 
     def end(self, name):
-        """Lets a download end; whether it came whole."""
+        """Lets a download end; returns whether it is complete."""
         self._may_end[name].set()
         connection, stream = self._downloads.pop(name)
         with connection:
@@ -370,7 +371,7 @@ class Load:
 
 
 def install_again(package):
-    """The first version, unless it is the one that is there."""
+    """Installs the first version unless it is already installed."""
     version = passes("dpkg-deb", "--field", package, "Version").strip()
     if installed_version() != f"ii {version}":
         dpkg("--force-downgrade", "--install", package)
@@ -378,7 +379,7 @@ def install_again(package):
 
 @pytest.mark.parametrize("listener", ["address", "socket"])
 def test_an_upgrade_under_load_refuses_and_cuts_nothing(configuration, package, handover_package, folder, listener):
-    """dpkg for real; systemd's part is played. A download is under way in each process that stops."""
+    """Uses the real dpkg and a fake systemd. Each process that stops has a download in progress."""
     install_again(package)
     shutil.rmtree(RUN, ignore_errors=True)
     (RUN / "system").mkdir(parents=True)
@@ -403,7 +404,7 @@ def test_an_upgrade_under_load_refuses_and_cuts_nothing(configuration, package, 
                 try:
                     systemd.wait_until("stopping", "s3cors.service")
                     load.wait_for_more()
-                    # The second process serves what comes now.
+                    # The second process serves new requests.
                     load.download("second")
                     assert load.end("first")
                     systemd.wait_until("stopping", "s3cors-handover.service")
@@ -441,13 +442,13 @@ def test_an_upgrade_that_would_not_start_leaves_the_old_process(configuration, p
         CONFIG.write_text(good.replace("upstream", "upstraem"))
         path = {"PATH": f"{systemd.path}:{os.environ['PATH']}"}
         said = dpkg("--force-confold", "--install", handover_package, variables=path)
-        assert "s3cors.service goes on as it is" in said and "not restarted" in said
+        assert "s3cors.service keeps running unchanged" in said and "not restarted" in said
         assert systemd.running["s3cors.service"].process.pid == before and systemd.is_active("s3cors.service")
         assert preflight(port, "https://app.example.com") == 200
         assert ("failed", "s3cors-handover.service") in systemd.done
         assert not list((RUN / "system").iterdir())
 
-        # A restart that the administrator forbids does not happen.
+        # A restart that the administrator has forbidden does not happen.
         CONFIG.write_text(good)
         forbids = WORK / "policy-rc.d"
         forbids.write_text("#!/bin/sh\nexit 101\n")
@@ -462,21 +463,21 @@ def test_an_upgrade_that_would_not_start_leaves_the_old_process(configuration, p
         assert ("stopped", "s3cors-handover.service") in systemd.done
 
 
-def test_an_upgrade_keeps_what_the_user_changed_and_brings_the_rest(installed, next_package):
+def test_an_upgrade_keeps_the_users_changes_and_updates_the_rest(installed, next_package):
     mine = CONFIG.read_text().replace("9000", "9001")
     CONFIG.write_text(mine)
     dpkg("--force-confdef", "--force-confold", "--install", next_package)
     assert installed_version() == "ii 99.0-1"
     assert CONFIG.read_text() == mine
     assert CONFIG.with_name("s3cors.toml.dpkg-dist").read_text().endswith("# of 99.0\n")
-    # Nobody had touched this one.
+    # This one had not been changed.
     assert POLICY.read_text().endswith("<!-- of 99.0 -->\n")
 
 
-def test_removed_it_leaves_its_configuration_and_purged_it_leaves_nothing(installed):
+def test_removing_keeps_the_configuration_and_purging_removes_everything(installed):
     mine = CONFIG.read_text().replace("9001", "9000").replace("9000", "9002")
     CONFIG.write_text(mine)
-    # As systemd lays them out for a DynamicUser.
+    # Created like systemd does for a DynamicUser.
     logs, link = pathlib.Path("/var/log/private/s3cors"), pathlib.Path("/var/log/s3cors")
     logs.mkdir(parents=True)
     link.symlink_to(logs)
@@ -487,18 +488,18 @@ def test_removed_it_leaves_its_configuration_and_purged_it_leaves_nothing(instal
     assert (logs / "access.log").exists()
     dpkg("--purge", "s3cors")
     assert not CONFIG.parent.exists() and not logs.exists() and not link.is_symlink()
-    # `installed` looks for anything else.
+    # `installed` checks for everything else.
 
 
 def stand_ins(folder, *names):
-    """Programs that write down how they were called; the variables with which they are found."""
+    """Programs that record how they were called, and the variables to find them."""
     for name in names:
         (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n')
         (folder / name).chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def test_its_logs_are_rotated_and_opened_anew(folder):
+def test_its_logs_are_rotated_and_reopened(folder):
     logs = folder / "logs"
     logs.mkdir()
     (logs / "access.log").write_text("a line\n")

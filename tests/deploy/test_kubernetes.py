@@ -1,4 +1,4 @@
-"""Chart and manifests: by Helm's library, Kustomize, the API's schema, and s3cors itself."""
+"""Checks chart and manifests with Helm's library, Kustomize, the API's schema, and s3cors itself."""
 
 import functools
 import http.client
@@ -24,11 +24,11 @@ from proxy import policy, rule
 from random_values import Values
 
 KUBERNETES = DEPLOY / "kubernetes"
-# It reads a megabyte of schema for each document otherwise.
+# Cached, because otherwise it parses a megabyte of schema for each document.
 kubernetes.schema_contents = functools.lru_cache(maxsize=None)(kubernetes.schema_contents)
-# Of extensions of the API, whose schema the validator does not have.
+# Kinds of API extensions, whose schemas the validator does not have.
 EXTENSIONS = {"HTTPRoute", "PodMonitor", "PrometheusRule", "ServiceMonitor"}
-# What the plain manifests are made of: chart, release, file.
+# The sources of the plain manifests: chart, release, file.
 PLAIN = {
     KUBERNETES / "standalone": (CHART, "s3cors", "s3cors.yaml"),
     KUBERNETES / "sidecar-minio": (EXAMPLE, "minio", "minio.yaml"),
@@ -44,7 +44,7 @@ every_plain = pytest.mark.parametrize("where", PLAIN, ids=lambda path: path.name
 
 
 def validate(found, folder):
-    """The API's schema; misspelt keys are errors."""
+    """Validates against the API's schema; misspelled keys are errors."""
     known = [document for document in found if document["kind"] not in EXTENSIONS]
     assert known
     path = folder / "manifests.yaml"
@@ -74,7 +74,7 @@ def proxy_of(pod):
 
 
 def mounted(found, folder):
-    """What the proxy's container has under /etc/s3cors, written to a folder; the config's path."""
+    """Writes the contents of /etc/s3cors in the proxy's container to a folder; returns the config's path."""
     pod = pod_of(found)
     maps = {each["metadata"]["name"]: each["data"] for each in of_kind(found, "ConfigMap")}
     volumes = {each["name"]: each for each in pod["volumes"]}
@@ -87,7 +87,7 @@ def mounted(found, folder):
             certificate(target)
         for source in volume.get("projected", {}).get("sources", [volume]):
             if "configMap" in source:
-                # One that the chart does not make exists already; here it is empty.
+                # One that the chart does not create already exists; here it is empty.
                 for name, text in maps.get(source["configMap"]["name"], {}).items():
                     (target / name).write_text(text)
     return folder / "etc/s3cors/config/s3cors.toml"
@@ -101,7 +101,8 @@ def certificate(folder):
          "-keyout", "tls.key", "-out", "tls.crt"],
         cwd=folder, check=True, capture_output=True,
     )  # fmt: skip
-    # As the kubelet does with fsGroup or defaultMode; `check` warns of a key that everybody reads.
+    # The kubelet sets this with fsGroup or defaultMode; `check` warns about a key that everyone can
+    # read.
     (folder / "tls.key").chmod(0o600)
 
 
@@ -109,14 +110,14 @@ DECISION = re.compile(r"^#   (\w+) (http\S+) from (\S+): (allowed|refused|transp
 
 
 def decisions(path):
-    """What a values file says about its decisions."""
+    """The expected decisions that a values file lists."""
     found = DECISION.findall(path.read_text())
-    assert len(found) >= 2, f"{path} says nothing about its decisions"
+    assert len(found) >= 2, f"{path} lists no decisions"
     return found
 
 
 def decided(config, method, url, origin):
-    """What the proxy decides."""
+    """The proxy's decision."""
     said = passes_or_refuses(
         "explain", "--config", config, "--url", url, "--origin", origin, "--method", method, "--format", "json"
     )
@@ -141,40 +142,40 @@ def assert_hardened(pod, container):
     assert container["resources"]["requests"] and container["resources"]["limits"]
 
 
-def test_helm_lint_has_no_complaint():
+def test_helm_lint_finds_no_problems():
     found = helm.lint(str(CHART), strict=True)
-    # Severity 1 is advice: an icon.
+    # Severity 1 is advice, such as a missing icon.
     assert found["errors"] == [] and all(each["severity"] <= 1 for each in found["messages"]), found
 
 
 @every_values
-def test_helm_lint_takes_each_values_file(values):
+def test_helm_lint_accepts_each_values_file(values):
     found = helm.lint(str(CHART), values=values_of(values), strict=True)
     assert found["errors"] == [] and all(each["severity"] <= 1 for each in found["messages"]), found
 
 
 @every_rendered
-def test_what_a_chart_renders_is_what_the_api_takes(chart, values, folder):
+def test_the_api_accepts_what_a_chart_renders(chart, values, folder):
     validate(documents(render(chart, values_of(values))), folder)
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.32", "1.35"])
 @every_rendered
-def test_older_apis_take_it_too(chart, values, version):
+def test_older_apis_accept_it_too(chart, values, version):
     for each in documents(render(chart, values_of(values))):
         if each["kind"] not in EXTENSIONS:
             kubernetes.validate(each, version, strict=True)
 
 
 @every_rendered
-def test_what_a_chart_renders_is_what_s3cors_takes(chart, values, folder):
+def test_s3cors_accepts_what_a_chart_renders(chart, values, folder):
     found = documents(render(chart, values_of(values)))
     if configs(found):
         passes(binary(), "check", "--config", mounted(found, folder), "--deny-warnings")
 
 
 @every_rendered
-def test_decisions_are_those_that_the_values_file_lists(chart, values, folder):
+def test_decisions_match_the_values_file(chart, values, folder):
     found = documents(render(chart, values_of(values)))
     if not configs(found):
         assert DECISION.search(values.read_text()) is None, "the decisions are those of a ConfigMap that exists already"
@@ -203,12 +204,12 @@ def test_its_pods_are_hardened_and_drain_without_a_hook(values):
 
 
 def configs(found):
-    """The config, unless it is in a ConfigMap that the chart does not make."""
+    """The config, unless it is in a ConfigMap that the chart does not create."""
     return [each["data"]["s3cors.toml"] for each in of_kind(found, "ConfigMap") if "s3cors.toml" in each["data"]]
 
 
 @every_values
-def test_every_reference_leads_somewhere(values):
+def test_every_reference_has_a_target(values):
     found = documents(render(CHART, values_of(values)))
     deployment = one(found, "Deployment")
     labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -217,7 +218,7 @@ def test_every_reference_leads_somewhere(values):
     assert len(services) == 2
     for service in services:
         assert service["spec"]["selector"].items() <= labels.items()
-        # Numbers: up to Kubernetes 1.31 the name of a native sidecar's port is not found.
+        # Numbers, because up to Kubernetes 1.31 the name of a native sidecar's port is not found.
         assert all(port["targetPort"] in ports.values() for port in service["spec"]["ports"])
         if proxy_of(pod_of(found))["env"][0]["value"].startswith("[::]"):
             assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
@@ -247,7 +248,7 @@ def test_every_reference_leads_somewhere(values):
         assert relabelling["targetLabel"] == "job" and re.fullmatch(".*s3cors.*", relabelling["replacement"])
 
 
-def test_the_values_files_turn_everything_on_somewhere():
+def test_the_values_files_together_enable_everything():
     kinds = set()
     for values in VALUES:
         kinds |= {document["kind"] for document in documents(render(CHART, values_of(values)))}
@@ -268,7 +269,7 @@ def test_its_prometheus_rule_has_the_rules_that_promtool_checks():
     assert one(found, "PrometheusRule")["spec"] == values_of(DEPLOY / "prometheus/rules.yaml")
 
 
-def test_its_runbooks_are_wherever_the_values_say():
+def test_its_runbook_links_follow_the_values():
     base = "https://git.example.com/s3cors/blob/main/"
     found = documents(render(CHART, {"prometheusRule": {"enabled": True, "runbookBaseUrl": base}}))
     groups = one(found, "PrometheusRule")["spec"]["groups"]
@@ -312,7 +313,7 @@ REFUSED = [
     {"extraContainerSpec": {"image": "other"}},
     {"extraContainerSpec": {"lifecycel": {}}},
 ]
-# What a schema cannot see: values that contradict each other. With what the message has to name.
+# Values that contradict each other, which a schema cannot detect, with what the message must name.
 CONTRADICTIONS = [
     ({"ports": {"http": 9901}}, "ports.admin"),
     ({"ports": {"http": 8080, "admin": 8080}}, "different ports"),
@@ -401,7 +402,7 @@ def paths(values, above=()):
 
 @pytest.mark.parametrize("path", list(paths(values_of(CHART / "values.yaml"))), ids=".".join)
 def test_a_null_has_no_default_and_renders_or_is_refused_by_name(path):
-    """Helm takes null for "remove the default"."""
+    """Helm treats null as "remove the default"."""
     values = functools.reduce(lambda inner, key: {key: inner}, reversed(path), None)
     try:
         found = documents(render(CHART, values))
@@ -414,19 +415,19 @@ def test_a_null_has_no_default_and_renders_or_is_refused_by_name(path):
             kubernetes.validate(each, "1.37", strict=True)
 
 
-def test_names_that_look_like_numbers_or_nothing_stay_names():
+def test_names_that_look_like_numbers_or_null_stay_names():
     found = documents(render(CHART, {"fullnameOverride": "null", "serviceAccount": {"name": "123"}}, name="1e5"))
     assert pod_of(found)["serviceAccountName"] == "123"
     assert one(found, "Deployment")["metadata"]["name"] == "null"
     assert one(found, "Deployment")["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e5"
 
 
-# A few seconds' worth of the 500 that were tried.
+# A few seconds' worth of the 500 that were tested.
 SEEDS = range(int(os.environ.get("S3CORS_RANDOM_VALUES", "40")))
 
 
 def test_what_the_schema_accepts_renders_and_validates_or_is_refused_by_name(folder):
-    """Values made from the schema: rendered, taken by the API's schema and by s3cors; or refused with a reason."""
+    """Values generated from the schema are rendered and accepted by the API's schema and s3cors, or refused with a reason."""
     rendered = 0
     for seed in SEEDS:
         made = Values(seed)
@@ -502,7 +503,7 @@ def has_ipv6():
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 def test_it_listens_and_answers_probes_over_both_families(folder):
-    """As the chart has it: "[::]", asked by the pod's IPv4 address, and by IPv6."""
+    """The chart's address "[::]", reached by the pod's IPv4 address and by IPv6."""
     found = documents(render(CHART, {"policies": {"cors.xml": policy(rule(["https://app.example.com"]))}}))
     config = mounted(found, folder)
     http_port, admin_port = free_ports(2)
@@ -522,7 +523,7 @@ def test_it_listens_and_answers_probes_over_both_families(folder):
                 connection.close()
 
 
-def test_proxies_in_front_are_trusted_and_the_upstream_is_told_of_clients():
+def test_proxies_in_front_are_trusted_and_client_addresses_are_forwarded():
     found = documents(render(CHART, {"trustedProxies": ["10.0.0.0/8", "fd00::/8"], "forwarded": ["x-forwarded", "x-real-ip"]}))
     config = configs(found)[0]
     assert config.startswith('trusted_proxies = ["10.0.0.0/8","fd00::/8"]\n')
@@ -543,20 +544,20 @@ def test_buckets_of_many_configmaps_are_one_folder(folder):
     validate(found, folder)
 
 
-def test_every_value_stands_in_the_schema_and_every_key_of_the_schema_is_a_value():
+def test_values_and_schema_have_the_same_keys():
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert set(schema["properties"]) - {"global"} == set(values_of(CHART / "values.yaml"))
 
 
 def sidecars():
-    """Pods with the sidecar: of the example, and of the plain manifests."""
+    """Pods with the sidecar: from the example and from the plain manifests."""
     for values in EXAMPLE_VALUES:
         yield documents(render(EXAMPLE, values_of(values)))
     yield list(yaml.safe_load_all((KUBERNETES / "sidecar-minio/minio.yaml").read_text()))
 
 
 @pytest.mark.parametrize("found", list(sidecars()), ids=["default", "buckets", "plain"])
-def test_as_a_sidecar_it_is_an_init_container_that_goes_on(found, folder):
+def test_as_a_sidecar_it_is_an_init_container_that_keeps_running(found, folder):
     validate(found, folder)
     pod = pod_of(found)
     (sidecar,) = pod["initContainers"]
@@ -566,21 +567,21 @@ def test_as_a_sidecar_it_is_an_init_container_that_goes_on(found, folder):
         assert_hardened(pod, container)
     assert of_kind(found, "Deployment") == []
     service = one(found, "Service")
-    # A number: up to Kubernetes 1.31 the name of a native sidecar's port is not found.
+    # A number, because up to Kubernetes 1.31 the name of a native sidecar's port is not found.
     assert service["spec"]["ports"][0]["targetPort"] in [port["containerPort"] for port in sidecar["ports"]]
     assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
 
 
 @pytest.mark.parametrize("found", list(sidecars()), ids=["default", "buckets", "plain"])
 def test_minio_is_probed_without_the_proxy(found):
-    """Its hosts and limits would decide on MinIO's life otherwise: 421 where `hosts` does not list the pod's address."""
+    """Otherwise its hosts and limits would affect MinIO's probes: 421 if `hosts` does not list the pod's address."""
     (minio,) = pod_of(found)["containers"]
     address = next(each for each in minio["args"] if each.startswith("--address=")).removeprefix("--address=")
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         command = minio[probe]["exec"]["command"]
         assert command[0] == "curl" and "--fail" in command
         assert command[-1].startswith(f"http://{address}/minio/health/")
-        # curl gives up before the kubelet does.
+        # curl's timeout is shorter than the kubelet's.
         assert int(command[command.index("--max-time") + 1]) < minio[probe]["timeoutSeconds"]
 
 
@@ -590,13 +591,14 @@ def test_minio_stops_before_the_sidecar_and_each_has_its_time(values):
     (minio,) = pod["containers"]
     delay = minio["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert delay == values.get("stopDelaySeconds", 5)
-    # A native sidecar gets its SIGTERM when the containers have ended (kubernetes.io, «Sidecar containers»).
+    # A native sidecar gets its SIGTERM after the containers have ended (kubernetes.io, «Sidecar
+    # containers»).
     assert [each["name"] for each in pod["initContainers"]] == ["s3cors"]
     deadline = values.get("s3cors", {}).get("drain", {}).get("deadlineSeconds", 30)
     assert pod["terminationGracePeriodSeconds"] > delay + 30 + deadline
 
 
-def test_a_sidecar_is_monitored_by_what_its_pods_are_labelled_with():
+def test_a_sidecar_is_monitored_by_the_labels_of_its_pods():
     found = documents(render(EXAMPLE, values_of(EXAMPLE_VALUES[1])))
     labels = one(found, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
     monitor = one(found, "PodMonitor")["spec"]
@@ -611,7 +613,7 @@ def test_pods_that_are_not_ready_do_not_block_a_node_drain():
     assert one(found, "PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_the_notes_change_nothing_that_the_next_upgrade_would_undo():
+def test_the_notes_suggest_nothing_that_an_upgrade_would_undo():
     notes = (CHART / "templates/NOTES.txt").read_text()
     assert not re.search(r"kubectl.* (edit|patch|apply|set)\b", notes)
     assert "helm upgrade" in notes
@@ -619,7 +621,7 @@ def test_the_notes_change_nothing_that_the_next_upgrade_would_undo():
 
 @pytest.mark.parametrize("chart", sorted(path.parent for path in HELM.glob("*/Chart.yaml")), ids=lambda path: path.name)
 def test_no_default_is_a_policy(chart):
-    """Helm merges maps: what is in values.yaml stays beside what the user sets."""
+    """Helm merges maps: entries in values.yaml stay in addition to those that the user sets."""
     text = (chart / "values.yaml").read_text()
     documented = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     assert "CORSConfiguration" not in documented
@@ -638,7 +640,7 @@ def test_the_plain_manifests_are_what_the_chart_renders(where):
 
 
 @every_plain
-def test_kustomize_builds_what_the_api_and_s3cors_take(where, folder):
+def test_the_api_and_s3cors_accept_what_kustomize_builds(where, folder):
     found = [each for each in yaml.safe_load_all(passes("kubectl", "kustomize", where)) if each]
     validate(found, folder)
     config = mounted(found, folder)
@@ -650,7 +652,7 @@ def test_kustomize_builds_what_the_api_and_s3cors_take(where, folder):
         assert re.fullmatch(r"s3cors-(config|buckets)", each["metadata"]["name"]), "a hash would roll the pods"
 
 
-def test_a_misspelt_key_would_be_noticed(folder):
+def test_a_misspelled_key_would_be_noticed(folder):
     found = documents(render(CHART, {}))
     pod_of(found)["containers"][0]["readynessProbe"] = {}
     path = folder / "manifests.yaml"
@@ -667,7 +669,7 @@ def test_the_sources_are_tidy_yaml():
     passes("yamllint", "--strict", "--config-data", rules, *files)
 
 
-def test_the_schema_is_a_schema():
+def test_the_schema_is_valid():
     passes("check-jsonschema", "--check-metaschema", CHART / "values.schema.json")
 
 

@@ -1,4 +1,4 @@
-"""What the service tells systemd, heard by a supervisor of the tests' own."""
+"""The service's notifications to systemd, received by the tests' supervisor."""
 
 import signal
 
@@ -26,7 +26,7 @@ def service(folder):
 def test_it_is_ready_once_it_listens(service):
     message = service.until("READY")
     assert message == {"READY": "1", "STATUS": "serving; configuration 1 is in force"}
-    # It said where before it said that it is ready.
+    # It logged its address before it reported that it is ready.
     service.wait_for("listening", seconds=5)
 
 
@@ -41,7 +41,7 @@ def test_a_reload_begins_with_the_time_and_ends_with_ready(service):
     assert message == {"READY": "1", "STATUS": "serving; configuration 2 is in force"}
 
 
-def test_a_rejected_reload_ends_too_and_says_that_it_was(service):
+def test_a_rejected_reload_also_ends_and_reports_the_rejection(service):
     service.until("READY")
     (service.folder / "cors.xml").write_text("<CORSConfiguration>")
     service.signal(signal.SIGHUP)
@@ -52,31 +52,31 @@ def test_a_rejected_reload_ends_too_and_says_that_it_was(service):
     }
 
 
-def test_a_changed_file_is_told_of_but_is_no_reload_that_was_asked_for(service):
+def test_a_changed_file_is_reported_but_not_as_a_requested_reload(service):
     service.until("READY")
     (service.folder / "cors.xml").write_text(policy(rule(["https://b.example"])))
     assert service.next_message() == {"STATUS": "serving; configuration 2 is in force"}
 
 
-def test_it_says_when_it_stops(service):
+def test_it_reports_when_it_stops(service):
     service.until("READY")
     service.signal(signal.SIGTERM)
     assert service.until("STOPPING") == {"STOPPING": "1", "STATUS": "draining"}
     assert service.wait() == 0
 
 
-def test_the_watchdog_hears_of_it_at_least_twice_in_its_time(folder):
+def test_the_watchdog_is_notified_at_least_twice_per_interval(folder):
     (folder / "cors.xml").write_text(policy(rule(["https://a.example"])))
     with Supervised(folder, *ARGUMENTS, watchdog_seconds=1) as service:
         service.until("WATCHDOG")
         start = monotonic_microseconds()
         for _ in range(4):
             assert service.until("WATCHDOG") == {"WATCHDOG": "1"}
-        # Four times half of its second, with room for a busy machine.
+        # Four times half of its second, with a margin for a busy machine.
         assert 1_500_000 <= monotonic_microseconds() - start <= 4_000_000
 
 
-def test_a_config_that_does_not_check_out_is_never_ready_and_is_not_restarted(folder):
+def test_an_invalid_config_is_never_ready_and_not_restarted(folder):
     (folder / "cors.xml").write_text("<CORSConfiguration>")
     with Supervised(folder, *ARGUMENTS) as service:
         # RestartPreventExitStatus of the unit.

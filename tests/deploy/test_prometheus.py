@@ -1,4 +1,4 @@
-"""Prometheus and the dashboard, on the running program: what they ask for is there."""
+"""Prometheus and the dashboard with the running program: everything that they query exists."""
 
 import json
 import re
@@ -24,10 +24,10 @@ DASHBOARD = DEPLOY / "grafana/dashboard.json"
 PROVISIONING = DEPLOY / "grafana/provisioning"
 ALLOWED = "https://app.example"
 
-# What Grafana puts in place of its variables.
+# Grafana's replacements for its variables.
 VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$route": ".*", "$job": "s3cors", "$namespace": ".*", "$instance": ".*"}
 
-# Keys of plugins that Grafana's schema leaves open.
+# Plugin settings that Grafana's schema does not define.
 OPEN_KEYS = {"/templating/list/definition", "/annotations/list/titleFormat", "/annotations/list/textFormat"}
 
 
@@ -40,7 +40,7 @@ def panels():
 
 
 def asked():
-    """Every query of the dashboard with where it stands, as it is written."""
+    """Every query of the dashboard, unchanged, with its place."""
     for panel in panels():
         for target in panel["targets"]:
             yield f"{panel['title']} {target['refId']}", target["expr"]
@@ -80,7 +80,7 @@ def served(workplace):
     (workplace / "buckets").mkdir()
     (workplace / "keys.toml").write_text('[[key]]\nid = "AKIA1"\nsecret = "not a real one"\nbuckets = ["*"]\n')
     (workplace / "keys.toml").chmod(0o600)
-    # Nobody listens there as long as the socket is bound and does not.
+    # The socket is bound but does not listen, so connections are refused.
     with Small() as upstream, socket.socket() as down:
         down.bind(("127.0.0.1", 0))
         listener = '[[listen]]\naddress = "127.0.0.1:0"\ntls = [{ certificate = "site.crt", key = "site.key" }]\n'
@@ -98,10 +98,10 @@ def served(workplace):
 
 @pytest.fixture(scope="module")
 def prometheus(workplace, served, alertmanager):
-    """Prometheus with the rules that are shipped, but for how long an alert has to hold, and evaluated at once."""
+    """Prometheus with the shipped rules, but without waiting times, and evaluated at once."""
     hasty = workplace / "rules.yaml"
     hasty.write_text(re.sub(r"(?m)^ +(for|interval): .*\n", "", RULES.read_text()))
-    # The same words on what is always so, to see what becomes of their templates.
+    # The same texts for a condition that is always true, to test their templates.
     certain = [alert | {"alert": f"Words{name}", "expr": "vector(1)"} for name, alert in rules("alert").items()]
     certain = [{key: value for key, value in alert.items() if key != "for"} for alert in certain]
     words = workplace / "words.yaml"
@@ -112,7 +112,7 @@ def prometheus(workplace, served, alertmanager):
 
 
 def one_of_each(served):
-    """Requests that are allowed, refused for each reason, and failing."""
+    """Requests that are allowed, refused for each reason, or fail."""
     for origin, method, headers in [
         (ALLOWED, "GET", ""),
         (ALLOWED, "DELETE", ""),
@@ -130,7 +130,7 @@ def one_of_each(served):
 
 
 def until(true, served, seconds=60):
-    """Sends requests and looks again until it is so: rates are of what rises while Prometheus looks."""
+    """Repeats requests and checks until the condition holds: rates need increases between scrapes."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -143,7 +143,7 @@ def until(true, served, seconds=60):
 def test_every_query_of_the_dashboard_returns_data(where, served, prometheus):
     query = queries()[where]
     if where == "annotation Reloads":
-        # There is nothing to annotate before a reload was applied.
+        # Without an applied reload, there is nothing to annotate.
         query = query.removesuffix(" > 0")
     assert until(lambda: prometheus.query(query), served), query
 
@@ -153,19 +153,20 @@ def test_every_recording_rule_records(name, served, prometheus):
     assert until(lambda: prometheus.query(name), served)
 
 
-def test_every_metric_that_is_named_anywhere_is_there(served, prometheus):
-    """In alerts and their annotations, in the dashboard, in every page."""
+def test_every_metric_that_is_mentioned_exists(served, prometheus):
+    """In alerts and their annotations, in the dashboard, and in every page."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "config").rglob("*.md"), *DEPLOY.rglob("*.md")]
     texts = [RULES, DASHBOARD, *pages]
     assert len(texts) > 8
     named = {name: text for text in texts for name in re.findall(METRIC, text.read_text())}
-    # Exported only while a file is not in force: the test of the alert for a broken reload queries it.
+    # Exported only while a file is not in force; the test of the alert for a broken reload queries
+    # it.
     del named["s3cors_config_out_of_date_since_timestamp_seconds"]
-    # Exported only with a bucket of policies: clients/test_bucket_store.py reads it.
+    # Exported only with a bucket of policies; clients/test_bucket_store.py reads it.
     del named["s3cors_cors_api_store_out_of_date_seconds"]
     assert {"s3cors_ready", "process_open_fds", "route:s3cors_requests:rate5m"} <= set(named)
     for name, text in named.items():
-        # A histogram is named without what its series end in.
+        # A histogram is mentioned without the suffixes of its series.
         histogram = [name, f"{name}_count"]
         assert until(lambda: any(map(prometheus.query, histogram)), served), f"{name} in {text}"
 
@@ -181,7 +182,7 @@ def test_an_alert_for_a_broken_reload_fires_and_clears(workplace, served, promet
     assert alert["labels"]["severity"] == "warning"
     assert alert["labels"]["instance"] == f"127.0.0.1:{served.admin_port}"
     assert alert["annotations"]["summary"].endswith("does not serve what its files say")
-    # What the alert tells to look at names the file.
+    # The check that the alert recommends names the file.
     (problem,) = served.status()["problems"]
     assert problem["file"].endswith("cors.xml") and "FETCH" in problem["error"]
     assert prometheus.query("s3cors_config_out_of_date_since_timestamp_seconds")
@@ -190,7 +191,7 @@ def test_an_alert_for_a_broken_reload_fires_and_clears(workplace, served, promet
     assert until(lambda: prometheus.query('ALERTS{alertname="S3corsConfigOutOfDate"}') == [], served)
 
 
-def test_the_words_of_every_alert_can_be_written(served, prometheus):
+def test_the_texts_of_every_alert_can_be_rendered(served, prometheus):
     def written():
         alerts = prometheus.ask("alerts")["alerts"]
         return [alert for alert in alerts if alert["labels"]["alertname"].startswith("Words")]
@@ -200,7 +201,7 @@ def test_the_words_of_every_alert_can_be_written(served, prometheus):
         assert "<error" not in json.dumps(alert["annotations"]), alert
 
 
-# Each would make a file in a shell that runs it. The first is the one that was found.
+# Each would create a file in a shell that runs it. The first is the one that was found.
 HOSTILE = [
     "https://x.example;{touch,ran}|sh",
     "https://x.example$(touch ran)",
@@ -222,7 +223,7 @@ HOSTILE = [
 
 
 def test_hostile_origins_in_annotations_run_nothing_in_a_shell(workplace, served, alertmanager, folder):
-    """Every alert's words with a hostile origin as its label, copied into a shell: whole, by the line, and what is in backticks."""
+    """Every alert's texts with a hostile origin as its label, pasted into a shell: whole, line by line, and the parts in backticks."""
     made = [
         alert | {
             "alert": f"Hostile{number}{name}",
@@ -255,25 +256,25 @@ def test_hostile_origins_in_annotations_run_nothing_in_a_shell(workplace, served
             variables = {"PATH": str(programs), "HOME": str(pasted)}
             subprocess.run([tool(shell), "-c", text], cwd=pasted, env=variables, capture_output=True, check=False)
             assert not list(pasted.iterdir()), f"{shell} ran something in: {text}"
-    # A shell that would run it does.
+    # A shell that would run it creates the file.
     subprocess.run([tool("bash"), "-c", f"echo {HOSTILE[0]}"], cwd=pasted, env={"PATH": str(programs)}, check=False)
     assert list(pasted.iterdir())
 
 
-def test_a_query_that_is_none_would_be_noticed(prometheus):
+def test_an_invalid_query_would_be_noticed(prometheus):
     with pytest.raises(urllib.error.HTTPError):
         prometheus.query("sum by (route (s3cors_requests_total)")
     assert prometheus.query("s3cors_no_such_metric") == []
 
 
-def test_the_dashboard_is_what_grafanas_schema_says():
+def test_the_dashboard_matches_grafanas_schema():
     register_default_plugins()
     raw = dashboard()
     known = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
     assert set(differences(raw, known)) <= OPEN_KEYS
 
 
-def test_a_misspelt_key_of_the_dashboard_would_be_noticed():
+def test_a_misspelled_key_of_the_dashboard_would_be_noticed():
     raw = dashboard()
     raw["panels"][1]["fieldConfig"]["defaults"]["unti"] = "s"
     known = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
@@ -281,7 +282,7 @@ def test_a_misspelt_key_of_the_dashboard_would_be_noticed():
 
 
 def differences(raw, known, path=""):
-    """Where a document lost something on its way through the schema's types."""
+    """The places where a document loses something when converted through the schema's types."""
     if isinstance(raw, dict) and isinstance(known, dict):
         for key, value in raw.items():
             if key in known:
@@ -295,7 +296,7 @@ def differences(raw, known, path=""):
         yield path
 
 
-def test_the_dashboards_panels_have_ids_places_and_units_of_their_own():
+def test_the_dashboards_panels_have_unique_ids_and_places_and_have_units():
     ids = [panel["id"] for panel in dashboard()["panels"]]
     assert len(set(ids)) == len(ids) > 20
     taken = set()
@@ -314,7 +315,7 @@ def test_the_dashboards_panels_have_ids_places_and_units_of_their_own():
 def test_the_dashboard_takes_data_source_and_routes_from_its_variables():
     variables = {each["name"]: each for each in dashboard()["templating"]["list"]}
     assert set(variables) == {"datasource", "job", "namespace", "instance", "route"}
-    # Of all jobs, those of s3cors: other programs have process_… metrics, too.
+    # Only the jobs of s3cors, because other programs also have process_… metrics.
     assert "allValue" not in variables["job"] and "s3cors_build_info" in variables["job"]["definition"]
     for where, query in asked():
         metrics = re.findall(r"\b(?:s3cors|process)_[a-z0-9_]+", query)

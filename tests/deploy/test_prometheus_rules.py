@@ -1,4 +1,4 @@
-"""Metrics and rules, by the tool that Prometheus brings for them."""
+"""Metrics and rules, checked with Prometheus' promtool."""
 
 import re
 
@@ -23,20 +23,20 @@ def rules(kind):
     return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
 
 
-def test_promtool_takes_the_rules():
+def test_promtool_accepts_the_rules():
     passes("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-def test_promtool_takes_the_config_and_finds_its_rules():
+def test_promtool_accepts_the_config_and_finds_its_rules():
     assert "rule file" in passes("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
 @pytest.mark.parametrize("path", EVERY_TEST, ids=lambda path: path.name)
-def test_each_rule_does_what_its_unit_test_says(path):
+def test_each_rule_passes_its_unit_test(path):
     passes("promtool", "test", "rules", path)
 
 
-def test_a_rule_of_another_threshold_would_be_noticed(folder):
+def test_a_rule_with_another_threshold_would_be_noticed(folder):
     text = RULES.read_text()
     (folder / "rules.yaml").write_text(text.replace("s3cors_ready == 0", "s3cors_ready == 1"))
     (folder / TESTS.name).write_text(TESTS.read_text())
@@ -58,12 +58,12 @@ def test_every_recording_rule_has_a_unit_test(name):
     assert name in every_test()
 
 
-def test_the_healthy_week_has_every_metric_that_an_alert_looks_at():
-    """Otherwise its silence would say nothing."""
+def test_the_healthy_week_has_every_metric_that_an_alert_uses():
+    """Otherwise silent alerts would prove nothing."""
     wanted = set()
     for rule in [*rules("record").values(), *rules("alert").values()]:
         wanted |= set(re.findall(r"\b(?:(?:s3cors|process)_[a-z0-9_]+|up\b)", rule["expr"]))
-    # Histograms are those of their buckets.
+    # Histograms appear as their buckets.
     wanted = {name for name in wanted if not name.startswith("s3cors_requests_5xx")}
     shown = set(re.findall(r"\b(?:s3cors|process)_[a-z0-9_]+|\bup(?=\{)", WEEK.read_text()))
     assert {"up", "s3cors_connections_refused_total", "process_open_fds"} <= wanted
@@ -96,21 +96,21 @@ def test_every_alert_has_a_runbook_and_leads_to_it(name):
     assert re.search(r"^1\. |^\| |\]\(#", section, re.MULTILINE), "a runbook says what to do"
 
 
-def test_every_section_of_the_runbook_is_an_alerts():
+def test_every_section_of_the_runbook_belongs_to_an_alert():
     sections = re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE)
     assert sections == list(rules("alert"))
 
 
 @pytest.mark.parametrize("name,rule", rules("alert").items())
-def test_no_label_stands_in_a_command(name, rule):
-    """What is in backticks is typed; an origin, say, would be typed with it."""
+def test_no_label_is_part_of_a_command(name, rule):
+    """Text in backticks is pasted into shells, and a label such as an origin would be pasted with it."""
     for text in rule["annotations"].values():
         for command in re.findall(r"`([^`]*)`", text):
             assert "{{" not in command, f"{name}: {command}"
 
 
 @pytest.mark.parametrize("name,alert", rules("alert").items())
-def test_every_alert_says_what_is_so_and_what_to_do(name, alert):
+def test_every_alert_states_the_problem_and_what_to_do(name, alert):
     assert name.startswith("S3cors")
     assert alert["labels"]["severity"] in ("critical", "warning")
     summary, description = alert["annotations"]["summary"], alert["annotations"]["description"]
@@ -118,7 +118,7 @@ def test_every_alert_says_what_is_so_and_what_to_do(name, alert):
     assert description.endswith(".")
 
 
-def test_promtool_has_nothing_against_the_metrics(folder):
+def test_promtool_finds_no_problems_in_the_metrics(folder):
     with Small() as upstream, proxy.S3cors(folder, proxy.route("photos", "*", upstream.url)) as served:
         assert served.request("GET", "/cat.jpg")[0] == 200
         _, text = served.admin("/metrics")

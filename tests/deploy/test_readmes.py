@@ -1,4 +1,4 @@
-"""The guides under deploy/: what they say to type is typed, in a fresh folder, and what they show comes out."""
+"""Runs the commands of the guides in deploy/ in a fresh folder, and compares their output with the guides."""
 
 import contextlib
 import http.server
@@ -16,13 +16,13 @@ from programs import Program, free_ports
 from proxy import environment
 
 GUIDES = ["sidecar", "minio", "legacy", "edge"]
-# What the guides take as given listens here; the others are s3cors' own.
+# A server that the guides assume listens here; the others are s3cors' own.
 UPSTREAM_PORT = "9000"
 PORTS = ["8080", "8443", "9901"]
 
 
 class Upstream(http.server.BaseHTTPRequestHandler):
-    """A server with CORS fields that no browser takes."""
+    """A server with CORS fields that browsers refuse."""
 
     protocol_version = "HTTP/1.1"
 
@@ -51,7 +51,7 @@ def upstream():
 
 
 def steps(text):
-    """The commands of the console blocks, each with the lines that are shown below it."""
+    """The commands in console blocks, each with the lines shown below it."""
     found = []
     for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
@@ -68,13 +68,13 @@ def pattern(line):
 
 
 def shows(output, expected):
-    """Whether these lines are there, in this order, whatever stands between them."""
+    """Whether these lines occur in this order, with any lines in between."""
     lines = iter(output.splitlines())
     return all(any(re.fullmatch(pattern(wanted), line.strip()) for line in lines) for wanted in expected)
 
 
 def type_in(command, expected, **options):
-    """Runs a command to its end; again for a while, where a change has yet to come into force."""
+    """Runs a command to its end, and repeats it for a while if a change is not in force yet."""
     deadline = time.monotonic() + 20
     while True:
         done = subprocess.run(
@@ -86,7 +86,7 @@ def type_in(command, expected, **options):
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_what_a_guide_says_is_so(name, upstream, folder):
+def test_the_commands_of_a_guide_work(name, upstream, folder):
     home = folder / name
     shutil.copytree(DEPLOY / name, home)
     ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))))) | {UPSTREAM_PORT: str(upstream)}
@@ -118,12 +118,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").rglob("*.md"), *DEPLOY.rg
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_of_a_page_lead_somewhere(path):
+def test_links_of_a_page_have_targets(path):
     for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert link.startswith("http") or (path.parent / link).exists(), link
 
 
-def test_every_folder_is_told_of():
+def test_every_folder_is_mentioned():
     text = (DEPLOY / "README.md").read_text()
     told = set(re.findall(r"\]\(([\w-]+)/README\.md\)", text))
     assert told == {path.parent.name for path in DEPLOY.glob("*/README.md")}

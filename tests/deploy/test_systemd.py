@@ -1,4 +1,4 @@
-"""The units, by the tool that systemd brings for them."""
+"""The units, checked with systemd's own tool."""
 
 import os
 import re
@@ -14,38 +14,38 @@ DROP_INS = sorted((UNITS / "examples").glob("*.conf"))
 
 
 def install(folder, *drop_ins):
-    """The units in a folder as they would be installed, with a program that is there."""
+    """The units in a folder like after installation, with an existing program."""
     for unit in [*UNITS.glob("*.service"), *UNITS.glob("*.socket")]:
         text = unit.read_text().replace("/usr/bin/s3cors", shutil.which("true"))
         (folder / unit.name).write_text(text)
     for drop_in in drop_ins:
         target = folder / "s3cors.service.d"
         target.mkdir(exist_ok=True)
-        # The type that systemd 252, whose tool this may be, does not know yet.
+        # A type that systemd 252, whose tool this may be, does not know yet.
         text = drop_in.read_text().replace("Type=notify-reload", "Type=notify")
         (target / drop_in.name).write_text(text.replace("/usr/bin/s3cors", shutil.which("true")))
     return sorted([*folder.glob("*.service"), *folder.glob("*.socket")])
 
 
 def directives(path):
-    """The file's settings, in order; comments and sections left out."""
+    """The file's settings in order, without comments and sections."""
     lines = (line.strip() for line in path.read_text().splitlines())
     return [line.split("=", 1) for line in lines if line and line[0] not in "#["]
 
 
-def test_systemd_takes_the_units_without_a_complaint(folder):
+def test_systemd_accepts_the_units_without_warnings(folder):
     said = passes("systemd-analyze", "--man=no", "verify", *install(folder))
     assert "s3cors" not in said, said
 
 
 @pytest.mark.parametrize("drop_in", DROP_INS, ids=lambda path: path.stem)
-def test_systemd_takes_each_drop_in(folder, drop_in):
+def test_systemd_accepts_each_drop_in(folder, drop_in):
     units = install(folder, drop_in)
     said = passes("systemd-analyze", "--man=no", "verify", *units, cwd=folder)
     assert "s3cors" not in said, said
 
 
-def test_a_misspelt_setting_would_be_noticed(folder):
+def test_a_misspelled_setting_would_be_noticed(folder):
     install(folder)
     service = folder / SERVICE.name
     service.write_text(service.read_text().replace("PrivateTmp=", "PrivateTemp="))
@@ -58,7 +58,7 @@ def test_its_exposure_is_below_1_5():
     assert exposure < 1.5, said
 
 
-def test_a_stop_is_given_more_time_than_the_drain_takes_by_default():
+def test_a_stop_has_more_time_than_the_default_drain():
     settings = dict(directives(SERVICE))
     server = (UNITS.parents[1] / "src/server/settings.rs").read_text()
     defaults = server.split("impl Default for DrainSettings")[1]
@@ -74,7 +74,7 @@ def test_a_reload_only_sends_the_signal(path):
     assert reloads or path != SERVICE
 
 
-def test_a_failed_start_is_tried_again_for_as_long_as_it_takes():
+def test_a_failed_start_is_retried_without_limit():
     settings = dict(directives(SERVICE))
     assert settings["StartLimitIntervalSec"] == "0"
     assert settings["Restart"] == "on-failure"
@@ -82,8 +82,8 @@ def test_a_failed_start_is_tried_again_for_as_long_as_it_takes():
     assert SERVICE.read_text().index("StartLimitIntervalSec") < SERVICE.read_text().index("[Service]")
 
 
-def test_the_unit_that_a_handover_writes_is_a_unit(folder):
-    """The service's text and what the script adds, with credentials and both sockets."""
+def test_the_unit_that_a_handover_writes_is_valid(folder):
+    """The service's text and the script's additions, with credentials and both sockets."""
     install(folder, *DROP_INS)
     text = (folder / SERVICE.name).read_text() + "".join(each.read_text() for each in (folder / "s3cors.service.d").iterdir())
     script = (UNITS / "handover").read_text().replace("/run/systemd/system", str(folder))
@@ -121,7 +121,7 @@ def test_each_socket_has_the_name_that_its_comment_gives_the_config():
         assert f'address = "systemd:{name}"' in socket.read_text(), socket.name
 
 
-def test_what_the_readme_says_of_credentials_is_where_systemd_puts_them():
+def test_the_readme_has_the_paths_of_credentials():
     drop_in = UNITS / "examples/tls-credentials.conf"
     names = [value.split(":")[0] for key, value in directives(drop_in) if key == "LoadCredential"]
     assert names == ["site.crt", "site.key"]

@@ -1,8 +1,8 @@
-"""The chart's values.schema.json: its own part is written by hand, Kubernetes' definitions are copied.
+"""The chart's values.schema.json: its own part is written by hand, and Kubernetes' definitions are copied.
 
-Helm reads one file and follows no reference to another, so what the hand-written part names
-(`"$ref": "#/definitions/io.k8s…"`) is copied into it, without descriptions, from the schemas that
-kubernetes-validate has: those of the Kubernetes project, of the version that is validated against.
+Helm reads one file and follows no references to others, so the definitions that the hand-written part uses
+(`"$ref": "#/definitions/io.k8s…"`) are copied into it, without descriptions, from the schemas of
+kubernetes-validate: those of the Kubernetes project, in the version that is validated against.
 
     S3CORS_WRITE_MANIFESTS=1 tests/run deploy    copies them again
 """
@@ -14,7 +14,7 @@ from charts import CHART
 
 SCHEMA = CHART / "values.schema.json"
 PREFIX = "io.k8s."
-# Kubernetes' schema takes any string; the API server does not.
+# Kubernetes' schema accepts any string, but the API server does not.
 QUANTITY = "^[+-]?([0-9]+(\\.[0-9]*)?|\\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
 STRICTER = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {
@@ -23,8 +23,8 @@ STRICTER = {
     },
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer", "null"]},
 }
-# What a value of the chart adds to: Kubernetes' type without the fields that the chart sets itself
-# or that have a value of their own.
+# The types that a chart value extends: Kubernetes' types without the fields that the chart sets
+# itself or that have their own value.
 EXTRA = {
     "extraPodSpec": (
         "io.k8s.api.core.v1.PodSpec",
@@ -41,7 +41,7 @@ EXTRA = {
 
 
 def written():
-    """The file as it has to be."""
+    """The expected contents of the file."""
     known = _definitions()
     schema = json.loads(SCHEMA.read_text())
     own = {name: each for name, each in schema["definitions"].items() if not name.startswith(PREFIX)}
@@ -67,13 +67,13 @@ def _definitions():
 
 
 def _plain(schema):
-    """Without what says nothing to a validator; `required` and the like are kept."""
+    """Removes what validators ignore; keeps `required` and similar keys."""
     if isinstance(schema, list):
         return [_plain(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if isinstance(schema.get("$ref"), str):
-        # Beside a reference draft 7 reads nothing.
+        # In draft 7, other keys next to a reference are ignored.
         return {"$ref": schema["$ref"].replace("#/$defs/", "#/definitions/")}
     kept = {}
     for key, each in schema.items():
@@ -85,7 +85,7 @@ def _plain(schema):
 
 
 def _references(schema):
-    """The Kubernetes definitions that a schema names."""
+    """The Kubernetes definitions that a schema uses."""
     if isinstance(schema, list):
         return set().union(*map(_references, schema))
     if not isinstance(schema, dict):
@@ -97,7 +97,7 @@ def _references(schema):
 
 
 def _text(schema, own, copied):
-    """The own part to be read, the copied one a line for each definition."""
+    """Formats the chart's own part for reading, and the copied part with one line for each definition."""
     lines = [f"{json.dumps(name)}: {json.dumps(each)}" for name, each in sorted(copied.items())]
     schema["definitions"] = {**own, "COPIED": 0}
     text = json.dumps(schema, indent=2)
