@@ -1,7 +1,7 @@
-//! The request path allocates nothing that a policy could have made before: decisions under an
-//! allocator that counts.
+//! The request path allocates nothing that a policy could have prepared: runs decisions under a
+//! counting allocator.
 
-#![allow(clippy::unwrap_used, reason = "a test that goes wrong shall say so")]
+#![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -33,11 +33,11 @@ fn policy() -> Policy {
     Policy::compile(&configuration, Options::default()).unwrap()
 }
 
-/// Fields as hyper makes them: each value a part of the one buffer that the head was read into.
+/// Fields like hyper's: each value is a part of the one buffer that holds the head.
 fn fields(fields: &[(HeaderName, &str)]) -> HeaderMap {
     let texts: Vec<&str> = fields.iter().map(|(_, value)| *value).collect();
     let head = Bytes::from(texts.concat());
-    // A second handle, as hyper's connection has one.
+    // A second handle, like the one in hyper's connection.
     let _connection = head.clone();
     let mut map = HeaderMap::new();
     let mut at = 0;
@@ -49,7 +49,7 @@ fn fields(fields: &[(HeaderName, &str)]) -> HeaderMap {
     map
 }
 
-/// How many allocations a decision takes, and whether it allows.
+/// How many allocations a decision makes, and whether it allows the request.
 fn allocations(method: &Method, fields: &HeaderMap) -> (u64, bool) {
     let policy = policy();
     let mut allowed = false;
@@ -78,7 +78,7 @@ fn deciding_an_actual_request_allocates_nothing() {
 }
 
 #[test]
-fn deciding_a_preflight_allocates_the_list_of_headers_alone() {
+fn deciding_a_preflight_allocates_only_the_list_of_headers() {
     let origin = (ORIGIN, "https://a.app.example");
     let method = (ACCESS_CONTROL_REQUEST_METHOD, "PUT");
     let none = fields(&[origin.clone(), method.clone()]);

@@ -1,11 +1,11 @@
-//! The dependency rule: a room uses only the rooms above it, and no files use each other in a
-//! circle.
+//! The dependency rule: a room uses only the rooms above it, and no files import each other in a
+//! cycle.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test that goes wrong shall say so"
+    reason = "a failing test may panic"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,13 +36,13 @@ const ROOMS: [&str; 17] = [
     "cli",
 ];
 
-/// The most lines of a file, its tests not counted.
+/// The maximum number of lines in a file, without its tests.
 const MAX_LINES: usize = 400;
 
 /// A module's path, without `crate`.
 type Module = Vec<String>;
 
-/// What a module's file says of others.
+/// The paths in a module's file.
 #[derive(Debug, Default)]
 struct Uses {
     /// The paths that it uses, from the crate's root.
@@ -51,7 +51,7 @@ struct Uses {
     reexports: BTreeMap<String, Vec<String>>,
 }
 
-/// Collects the paths of one file. `modules` are all there are.
+/// Collects the paths in one file. `modules` are all modules.
 struct Collector<'m> {
     module: Module,
     modules: &'m BTreeSet<Module>,
@@ -59,7 +59,7 @@ struct Collector<'m> {
 }
 
 impl Collector<'_> {
-    /// A path as it stands in the file, from the crate's root; `None`: it leads out of the crate.
+    /// A path in the file, from the crate's root; `None`: it leads out of the crate.
     fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
         let mut base = self.module.clone();
         let mut rest = path;
@@ -175,7 +175,7 @@ fn module_of(file: &str) -> Module {
     }
 }
 
-/// Which files a crate's files use, by their modules.
+/// Which files of a crate use which others, by module.
 fn graph(files: &BTreeMap<String, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let modules: BTreeSet<Module> = files.keys().map(|file| module_of(file)).collect();
     let mut uses = BTreeMap::new();
@@ -197,10 +197,10 @@ fn graph(files: &BTreeMap<String, String>) -> BTreeMap<Module, BTreeSet<Module>>
         .collect()
 }
 
-/// The module that defines what a path leads to: re-exports are followed.
+/// The module that defines the target of a path, following re-exports.
 fn home(path: &[String], uses: &BTreeMap<Module, Uses>) -> Module {
     let mut path = path.to_vec();
-    // More than enough: no re-export leads through so many others.
+    // More than enough: no re-export passes through this many others.
     for _ in 0..8 {
         let length = (0..=path.len())
             .rev()
@@ -214,10 +214,10 @@ fn home(path: &[String], uses: &BTreeMap<Module, Uses>) -> Module {
             None => return module.to_vec(),
         }
     }
-    panic!("{} is re-exported in a circle", path.join("::"));
+    panic!("{} is re-exported in a cycle", path.join("::"));
 }
 
-/// Every circle of files in which each uses the next, once.
+/// Every cycle of files in which each uses the next, once.
 fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
     fn reaches(
         graph: &BTreeMap<Module, BTreeSet<Module>>,
@@ -261,7 +261,7 @@ fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
     found
 }
 
-/// What breaks the dependency rule in the files of a crate.
+/// The violations of the dependency rule in the files of a crate.
 fn violations(files: &BTreeMap<String, String>) -> Vec<String> {
     let graph = graph(files);
     let rank = |module: &Module| {
@@ -298,21 +298,22 @@ fn sources() -> BTreeMap<String, String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = BTreeMap::new();
     read(&src, &src, &mut files);
-    // The binary uses the library as anybody does.
+    // The binary uses the library like any other user.
     files.remove("main.rs");
     files
 }
 
 #[test]
-fn rooms_use_only_rooms_above_them_and_files_no_circles() {
+fn rooms_use_only_rooms_above_them_and_files_have_no_cycles() {
     let files = sources();
     assert!(files.len() > 200, "{}", files.len());
     let found = violations(&files);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// HTTP/1.1 of the data plane is our own. hyper's serves the operator and the demo, and asks for the
-/// probe: nothing is forwarded there, and what counts is to read what browsers read.
+/// The data plane's HTTP/1.1 is our own. hyper serves the admin listener and the demo, and makes
+/// the requests of `s3cors probe`: nothing is forwarded there, and the probe must read what
+/// browsers read.
 #[test]
 fn hyper_has_no_http1_in_the_data_plane() {
     let allowed = ["admin/mod.rs", "cli/demo/site.rs", "cli/probe/client.rs"];
@@ -400,7 +401,7 @@ fn planted(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_planted_circle_is_found() {
+fn a_planted_cycle_is_found() {
     for (file, text) in [
         (
             "http1/fields.rs",
@@ -427,7 +428,7 @@ fn a_planted_circle_is_found() {
         let found = planted(&[(file, text)]);
         assert!(!found.is_empty(), "{text}");
     }
-    // Through the code of a room's own mod.rs.
+    // Through the code in a room's own mod.rs.
     let found = planted(&[
         (
             "proxy/mod.rs",
@@ -458,7 +459,7 @@ fn a_planted_use_of_a_higher_room_is_found() {
 }
 
 #[test]
-fn tests_may_use_what_they_like() {
+fn tests_may_use_any_room() {
     let text = "pub struct Fields; #[cfg(test)] mod tests { use crate::proxy::State; }";
     assert_eq!(planted(&[("http1/fields.rs", text)]), Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-"""The Dockerfile, read by a machine, and its first stage carried out by hand."""
+"""Parses the Dockerfile and builds its first stage without a container engine."""
 
 import os
 import re
@@ -13,7 +13,7 @@ DOCKERFILE = CONTAINER / "Dockerfile"
 
 
 def instructions():
-    """The Dockerfile's instructions, continued lines joined, comments left out."""
+    """The Dockerfile's instructions, with continued lines joined and without comments."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]
@@ -30,7 +30,7 @@ def stages():
 
 
 def build_image():
-    """The folder that the last stage copies: built by the very commands of the first one."""
+    """The folder that the last stage copies, built with the commands of the first stage."""
     work = ROOT / "target/container"
     image, source = work / "image", work / "src"
     for folder in (image, source):
@@ -47,7 +47,7 @@ def build_image():
         elif word == "ENV":
             variables |= dict(each.split("=", 1) for each in shlex.split(rest))
         elif word == "RUN":
-            # The caches of a builder; here the folder itself is kept.
+            # The builder's cache mounts; here, the folder itself is used.
             rest = re.sub(r"--mount=\S+\s+", "", rest)
             command = rest.replace(" /image/", f" {image}/").replace('"target/', f'"{work}/target/')
             subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=source, env=variables, check=True)

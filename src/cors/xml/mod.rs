@@ -183,7 +183,11 @@ mod tests {
             ("<CORSConfiguration/> x ", "x", "after"),
             ("<CORSConfiguration/>&amp;", "&amp;", "after"),
             ("<CORSConfiguration/><![CDATA[]]>", "<![CDATA[]]>", "CDATA"),
-            ("<CORSConfiguration></CORSRule>", "</CORSRule>", "instead of"),
+            (
+                "<CORSConfiguration></CORSRule>",
+                "</CORSRule>",
+                "instead of",
+            ),
             ("</CORSRule>", "</CORSRule>", "has no start tag"),
             (
                 " <?xml version='1.0'?><CORSConfiguration/>",
