@@ -12,7 +12,7 @@
 /// Prefixes of claims.
 const PREFIXES: [&str; 3] = ["x-forwarded-", "x-original-", "x-s3cors-"];
 
-/// Names, by their first letter, and for those that begin with `x-` by the letter after it.
+/// Claims by their first letter; those that begin with `x-`, by the letter after it.
 ///
 /// Sources: RFC 7239 (Forwarded), RFC 9440 §2 (Client-Cert, which proxies must remove), nginx' realip
 /// module and MinIO (X-Real-IP), Akamai and Cloudflare (True-Client-IP, CF-*), Fastly, Fly.io,

@@ -10,7 +10,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0] EXPLICIT Version`.
 const VERSION: u8 = 0xa0;
 
-/// From when and until when a certificate is valid; `None` if the bytes are not a certificate.
+/// The start and end of a certificate's validity; `None` if the bytes are not a certificate.
 ///
 /// It reads `Certificate`, then `TBSCertificate`, then skips version, serial number, signature and
 /// issuer ([RFC 5280 §4.1]).

@@ -399,7 +399,7 @@ mod tests {
             let passed: usize = sent.chunks(piece).map(|piece| pieces.check(piece)).sum();
             let of_whole = whole.check(&sent);
             prop_assert_eq!(pieces.fault, whole.fault);
-            // Of the frame with the fault, smaller pieces let more through.
+            // Smaller pieces let more of the faulty frame through.
             prop_assert!(passed >= of_whole);
             prop_assert!(whole.fault.is_some() || of_whole == sent.len());
         }
