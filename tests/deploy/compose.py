@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 import tomllib
@@ -25,6 +26,29 @@ def host_and_port(address):
     """The two of HOST:PORT, whatever scheme stands before them."""
     host, _, port = address.split("://")[-1].rstrip("/").rpartition(":")
     return host, int(port)
+
+
+def docker_run(line):
+    """A `docker run` as a service of Compose: image, command, ports, variables, mounts."""
+    words = shlex.split(line)[2:]
+    service = {"ports": [], "volumes": [], "environment": {}}
+    while words[0].startswith("-"):
+        option = words.pop(0)
+        if option == "-p":
+            service["ports"].append(words.pop(0))
+        elif option == "-v":
+            service["volumes"].append(words.pop(0).replace("$PWD/", "./"))
+        elif option == "-e":
+            name, value = words.pop(0).split("=", 1)
+            service["environment"][name] = value
+        elif option in ("--add-host", "--stop-timeout"):
+            words.pop(0)
+        else:
+            assert option in ("--rm", "--read-only") or "=" in option, option
+    service["image"] = words.pop(0)
+    if words:
+        service["command"] = words
+    return service
 
 
 def ports(service):
@@ -99,25 +123,14 @@ def checked(service, folder):
         return done.stdout if done.returncode else ""
 
 
-def problems(compose, folder):
-    """Everything in which the file contradicts the program, its config or itself."""
+def of_container(service, folder):
+    """What is wrong with one container of s3cors: its image, variables, mounts, config and ports."""
     found = []
-    services = compose["services"]
-    service = services["s3cors"]
     has = settings(service, folder)
     variables = service.get("environment", {})
-
     if service.get("image") != IMAGE:
         found.append(f"image {service.get('image')} is not {IMAGE}")
-    build = service.get("build", {})
-    if not (folder / build.get("context", "") / build.get("dockerfile", "missing")).is_file():
-        found.append("no Dockerfile to build it from")
-    for name, other in services.items():
-        if not re.search(r":[\w.-]*\d[\w.-]*$|@sha256:[0-9a-f]{64}$", other["image"]):
-            found.append(f"{name}: {other['image']} names no version")
-        for target, source in mounts(other, folder):
-            if not source.exists():
-                found.append(f"{name}: nothing to mount at {target}")
+    found += [f"nothing to mount at {target}" for target, source in mounts(service, folder) if not source.exists()]
 
     flags = "".join(file.read_text() for file in (ROOT / "src/cli").glob("*.rs"))
     found += [f"unknown variable {name}" for name in variables if f'"{name}"' not in flags]
@@ -149,9 +162,29 @@ def problems(compose, folder):
             found.append(f"admin port {admin_port} is published, and listens on {admin_host}")
         if published[admin_port] != "127.0.0.1":
             found.append(f"admin port {admin_port} is published to everybody")
+    return found
+
+
+def problems(compose, folder):
+    """Everything in which the file contradicts the program, its config or itself."""
+    services = compose["services"]
+    service = services["s3cors"]
+    has = settings(service, folder)
+    variables = service.get("environment", {})
+    found = of_container(service, folder)
+    build = service.get("build", {})
+    if not (folder / build.get("context", "") / build.get("dockerfile", "missing")).is_file():
+        found.append("no Dockerfile to build it from")
+    for name, other in services.items():
+        if not re.search(r":[\w.-]*\d[\w.-]*$|@sha256:[0-9a-f]{64}$", other["image"]):
+            found.append(f"{name}: {other['image']} names no version")
+        for target, source in mounts(other, folder):
+            if not source.exists():
+                found.append(f"{name}: nothing to mount at {target}")
 
     if service.get("healthcheck", {}).get("test") != ["CMD", "/s3cors", "health"]:
         found.append("its health check is not `s3cors health`")
+    _, admin_port = host_and_port(has["admin"])
     asked = host_and_port(variables["S3CORS_ADMIN"])[1] if "S3CORS_ADMIN" in variables else ADMIN_PORT
     if asked != admin_port:
         found.append(f"`s3cors health` asks port {asked}, and admin listens on {admin_port}")

@@ -1,13 +1,16 @@
 """Compose files: images, ports, mounts, probes and configs agree with the program and with each other."""
 
 import copy
+import random
 import re
 
 import pytest
 import yaml
 
 import compose
-from places import DEPLOY, IMAGE, REPOSITORY, ROOT, VERSION, passes
+from places import DEPLOY, IMAGE, REPOSITORY, ROOT, VERSION, binary, passes
+from programs import Program
+from proxy import environment
 
 CONTAINER = DEPLOY / "container"
 MINIO, SEAWEEDFS, API = CONTAINER / "compose.yaml", CONTAINER / "seaweedfs.yaml", DEPLOY / "cors-api/compose.yaml"
@@ -84,6 +87,53 @@ def test_a_wrong_port_in_the_config_is_found(folder):
         (folder / "prometheus.yml").write_text((CONTAINER / "prometheus.yml").read_text())
         found = compose.problems(planted, folder)
         assert any(said in each for each in found), (said, found)
+
+
+def docker_runs():
+    text = (CONTAINER / "README.md").read_text().replace("\\\n", " ")
+    return re.findall(r"^docker run .*", text, re.MULTILINE)
+
+
+def test_the_containers_of_the_readme_agree_with_the_program():
+    demo, *others = docker_runs()
+    assert len(others) == 2
+    for line in others:
+        assert compose.of_container(compose.docker_run(line), ROOT) == [], line
+        (upstream,) = compose.settings(compose.docker_run(line), ROOT)["upstreams"]
+        # The machine that runs the container, not the container itself.
+        assert f"--add-host {compose.host_and_port(upstream)[0]}:host-gateway" in line
+    assert compose.docker_run(demo)["image"] == IMAGE
+    assert all(address == "127.0.0.1" and int(outside) == port for address, outside, port in compose.ports(compose.docker_run(demo)))
+
+
+@pytest.mark.parametrize("right, wrong, said", [
+    ("-p 8080:8080", "-p 8080:80", "port 8080 is not published"),
+    ("-p 127.0.0.1:9901:9901", "-p 9901:9901", "to everybody"),
+    (f"{IMAGE}", "s3cors", "is not ghcr.io"),
+    # What the README had: listeners and upstream of the container's own loopback.
+    ("/deploy/container/config:", "/config:", "reached by nobody"),
+], ids=["port", "admin", "image", "config"])
+def test_a_wrong_docker_run_is_found(right, wrong, said):
+    line = docker_runs()[1]
+    assert right in line
+    found = compose.of_container(compose.docker_run(line.replace(right, wrong)), ROOT)
+    assert any(said in each for each in found), found
+
+
+def test_the_demo_of_the_readme_answers_at_every_published_port():
+    """On an address of its own of this machine's loopback network, since the ports are fixed."""
+    service = compose.docker_run(docker_runs()[0])
+    address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    command = [address if word == "0.0.0.0" else word for word in service["command"]]
+    assert address in command
+    with Program("s3cors demo", [binary(), *command], env=environment()) as demo:
+        demo.wait_for("DELETE")
+        for _, _, port in compose.ports(service):
+            passes("curl", "--silent", "--show-error", "--noproxy", "*", "--output", "/dev/null", f"http://{address}:{port}/")
+        text = (CONTAINER / "README.md").read_text()
+        page = next(line for line in demo.lines if " INFO " not in line)
+        assert f"<{page.replace(address, '127.0.0.1')}>" in text
+        assert demo.stop() == 0, demo.output
 
 
 def test_prometheus_takes_its_config(folder):

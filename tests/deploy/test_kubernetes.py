@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -145,6 +146,16 @@ def assert_hardened(pod, container):
 def test_helm_lint_finds_no_problems():
     found = helm.lint(str(CHART), strict=True)
     # Severity 1 is advice, such as a missing icon.
+    assert found["errors"] == [] and all(each["severity"] <= 1 for each in found["messages"]), found
+
+
+@pytest.mark.parametrize("values", EXAMPLE_VALUES, ids=lambda path: path.stem if path else "default")
+def test_helm_lint_takes_the_example(values, folder):
+    copy = folder / EXAMPLE.name
+    shutil.copytree(EXAMPLE, copy)
+    # What `helm dependency build` does.
+    shutil.copytree(CHART, copy / "charts" / CHART.name)
+    found = helm.lint(str(copy), values=values_of(values), strict=True)
     assert found["errors"] == [] and all(each["severity"] <= 1 for each in found["messages"]), found
 
 
