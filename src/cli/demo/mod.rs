@@ -64,14 +64,11 @@ pub(super) const MANUAL: Manual = Manual {
             "s3cors demo",
         ),
         ("Without log lines in between", "s3cors demo --log off"),
-        (
-            "In a container, whose ports are published",
-            "s3cors demo --bind 0.0.0.0",
-        ),
+        ("In a container", "s3cors demo --bind 0.0.0.0"),
     ],
     exit_codes: &[
         ("0", "drained after a signal"),
-        ("1", "an address is taken"),
+        ("1", "an address is in use"),
         ("2", "bad usage"),
     ],
     environment: &[],
@@ -85,8 +82,10 @@ pub(super) const MANUAL: Manual = Manual {
 /// disk. Ctrl-C stops the demo.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// IP address for everything that no other flag moves, on ports 8000 (page), 8080 (proxy), 9000 (store) and
-    /// 9901 (admin) [default: 127.0.0.1, with free ports instead of those in use].
+    /// Listen on this IP address and on ports 8000 (page), 8080 (proxy), 9000 (store) and 9901 (admin)
+    /// [default: 127.0.0.1, with free ports instead of those in use].
+    ///
+    /// For containers, whose ports are published. The flags below take precedence.
     #[arg(long, value_name = "IP")]
     bind: Option<IpAddr>,
     /// Address of the web page [default: 127.0.0.1:8000, or a free port].

@@ -36,7 +36,7 @@ pub(super) struct Page {
     pub(super) lines: Vec<(&'static str, String)>,
 }
 
-/// The host names that a listener of the demo answers to, as a page's origin in a policy.
+/// The origins under which a browser opens the page, as a policy lists them.
 pub(super) fn origins(page: SocketAddr) -> Vec<String> {
     let port = page.port();
     if page.ip().is_unspecified() {
@@ -50,7 +50,7 @@ pub(super) fn origins(page: SocketAddr) -> Vec<String> {
     origins
 }
 
-/// How a browser writes `address`, with `host` where it stands for every address of this machine.
+/// `address` as a URL, with `host` in place of "every address of this machine".
 pub(super) fn url(address: SocketAddr, host: &str) -> String {
     if address.ip().is_unspecified() {
         format!("http://{host}:{}", address.port())
@@ -287,6 +287,15 @@ mod tests {
         assert_eq!(facts["proxy"], "http://192.0.2.7:8080");
         assert_eq!(facts["store"], "http://192.0.2.7:9000");
         assert!(facts["console"].is_null());
+        let unix = Page {
+            proxy: None,
+            ..page("127.0.0.1")
+        };
+        assert!(unix.facts("localhost:8000", "localhost")["proxy"].is_null());
+        assert!(
+            unix.policy_for("localhost")
+                .contains("connect-src 'self' http://127.0.0.1:9000;")
+        );
         let messages = facts["messages"].as_array().unwrap();
         assert_eq!(messages.len(), 3);
         for message in messages {

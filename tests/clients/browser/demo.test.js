@@ -28,9 +28,9 @@ let file;
 const content = Buffer.from(Array.from({ length: 70_000 }, (_, index) => (index * 7) % 256));
 
 /** A demo on free ports of `ip`, and the address of its page. */
-async function startDemo(ip = '127.0.0.1') {
+async function startDemo(ip = '127.0.0.1', proxy = `${ip}:0`) {
   const at = `${ip}:0`;
-  const args = ['demo', '--log', 'off', '--page', at, '--store', at, '--listen', at, '--admin', at];
+  const args = ['demo', '--log', 'off', '--page', at, '--store', at, '--listen', proxy, '--admin', at];
   const program = new Program('s3cors demo', BINARY, args);
   await program.said(/DELETE'\n/);
   const [first] = program.output.split('\n');
@@ -209,6 +209,17 @@ for (const [name, engine] of Object.entries(ENGINES)) {
         assert.equal(kind, 'failed', section);
         assert.match(title, /cannot be reached$/);
       }
+    });
+
+    test('a proxy on a Unix socket is said to be out of reach', async () => {
+      const unix = await startDemo('127.0.0.1', `unix:${join(folder, `${name}.sock`)}`);
+      await open(unix.url);
+      for (const section of ['through', 'upload']) {
+        const { kind, title } = await press(section);
+        assert.deepEqual([kind, title], ['failed', 'No browser reaches this proxy'], section);
+      }
+      assert.equal((await press('straight')).kind, 'refused');
+      await unix.program.stop();
     });
 
     test('axe finds no problems and nothing is too wide, on a desktop and on a phone, light and dark', async () => {
