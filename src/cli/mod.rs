@@ -3,6 +3,7 @@
 //! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
 //! was wrong (usage, config); `probe` has 3 too: the server could not be reached.
 
+mod access_log_file;
 mod admin_client;
 mod check;
 mod completions;

@@ -1,14 +1,15 @@
 //! `s3cors test --write`: today's decisions about the requests of an access log, as a file of tests.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::visible;
 use crate::cors::fetch::Credentials;
 use crate::explain::Hypothetical;
 
+use super::access_log_file;
 use super::expectations::{Decided, Expected, SOME_URL, Subject};
 use super::logged_request::{LoggedRequest, NotLogged};
 use super::output::{Failure, YES, complain, print};
@@ -141,15 +142,7 @@ impl Requests {
     fn read(&mut self, log: &Path, subject: &Subject) -> Result<(), Failure> {
         let name = log.display();
         let failed = |error: io::Error| Failure::Usage(format!("cannot read {name}: {error}"));
-        let mut reader: Box<dyn BufRead> = match log == Path::new("-") {
-            true => Box::new(BufReader::new(io::stdin())),
-            false => Box::new(BufReader::new(File::open(log).map_err(failed)?)),
-        };
-        if reader.fill_buf().map_err(failed)?.starts_with(b"\x1f\x8b") {
-            return Err(Failure::Usage(format!(
-                "{name} is compressed: zcat {name} | s3cors test --write … --log -"
-            )));
-        }
+        let mut reader = access_log_file::open(log).map_err(failed)?;
         let mut line = Vec::new();
         loop {
             line.clear();

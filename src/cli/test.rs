@@ -57,8 +57,8 @@ pub(super) struct Test {
     /// Write a file of expectations instead: what the scripts of an access log get today. "-" prints it.
     #[arg(long, value_name = "FILE", requires = "log", requires = "about", conflicts_with_all = ["files", "format"])]
     write: Option<PathBuf>,
-    /// An access log, JSON lines; combined with --cors alone, because it has no hosts. "-" reads standard input.
-    /// Repeatable.
+    /// An access log, JSON lines, also compressed with gzip; combined with --cors alone, because it has no hosts.
+    /// "-" reads standard input. Repeatable.
     #[arg(long, value_name = "LOG", requires = "write")]
     log: Vec<PathBuf>,
     /// The config that decides.

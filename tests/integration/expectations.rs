@@ -1,6 +1,7 @@
 //! `s3cors test`: expectations about a config or a policy.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -353,10 +354,27 @@ fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() 
     let file = folder.write("printed.toml", &output);
     assert_eq!(test(&[&file]).0, 0);
 
+    // As logrotate leaves it, and two such files put together: the same tests.
+    for (members, name) in [(vec![lines.concat()], "one"), (lines.to_vec(), "several")] {
+        let path = folder.path(name);
+        let members: Vec<u8> = members
+            .iter()
+            .flat_map(|text| gzip(text.as_bytes()))
+            .collect();
+        fs::write(&path, members).unwrap();
+        let log = path.display().to_string();
+        let (code, again, _) = test(&["--write", "-", "--cors", &cors, "--log", &log]);
+        assert_eq!((code, &*again), (0, &*output), "{name}");
+    }
+    let mut broken = gzip(lines.concat().as_bytes());
+    broken.truncate(broken.len() - 9);
+    fs::write(folder.path("cut.gz"), broken).unwrap();
+
     fs::write(folder.path("log.gz"), b"\x1f\x8b\x08rest").unwrap();
     fs::write(folder.path("endless"), vec![b'a'; 100_000]).unwrap();
     for (log, expected) in [
-        ("log.gz", "is compressed: zcat "),
+        ("log.gz", "cannot read "),
+        ("cut.gz", "cannot read "),
         (
             "endless",
             "has a line of more than 65536 bytes, so it is not an access log",
@@ -377,4 +395,11 @@ fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() 
     ] {
         assert_eq!(test(wrong).0, 2, "{wrong:?}");
     }
+}
+
+/// A gzip file of one member.
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
 }

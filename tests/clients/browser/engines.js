@@ -83,14 +83,14 @@ export async function startChromium({ flags = [], scripts } = {}) {
   const events = new EventEmitter();
   let failures = new Map();
   let sentences = new Map();
-  // A redirect has the same identifier; the first URL identifies the exchange.
-  session.on('Network.requestWillBeSent', ({ requestId, request }) => {
-    if (!urls.has(requestId)) urls.set(requestId, request.url);
+  // A redirect is sent under the same identifier; the first URL says which exchange it is.
+  session.on('Network.requestWillBeSent', ({ requestId, request, initiator }) => {
+    // A preflight fails on its own, before the request that it is for; only the latter has the reason.
+    if (initiator.type !== 'preflight' && !urls.has(requestId)) urls.set(requestId, request.url);
   });
   session.on('Network.loadingFailed', ({ requestId, corsErrorStatus }) => {
-    // A failed preflight is reported separately, before the request that it is for.
     const url = urls.get(requestId);
-    if (url && (corsErrorStatus || !failures.has(numberOf(url)))) failures.set(numberOf(url), corsErrorStatus);
+    if (url) failures.set(numberOf(url), corsErrorStatus);
     events.emit('change');
   });
   page.on('console', (message) => {
