@@ -19,7 +19,7 @@ pub(super) fn cors<B>(request: &Request<B>, state: &State) -> AdminAnswer {
         Ok(hypothetical) => hypothetical,
         Err(error) => return bad(&error),
     };
-    match state.current.get().explain(&hypothetical) {
+    match state.current.get().explain_as_sent(&hypothetical) {
         Ok(mut explanation) => {
             explanation.entrances.clone_from(&state.entrances);
             answer::json(StatusCode::OK, &explanation.to_json())

@@ -47,20 +47,20 @@ impl Hypothetical {
     }
 }
 
-/// No browser could make the request.
+/// Why no browser can make a request.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidHypothetical {
-    /// The URL is none, or not of HTTP.
-    #[error("`{}` is no URL of HTTP with a host: http://HOST/PATH", one_line(.0))]
+    /// The URL does not parse, or its scheme is not HTTP.
+    #[error("`{}` is not an HTTP URL with a host: write http://HOST/PATH", one_line(.0))]
     Url(String),
     /// The origin is missing or cannot be a field's value.
-    #[error("`{}` is no origin: SCHEME://HOST, with a port where it is not the scheme's own", one_line(.0))]
+    #[error("`{}` is not an origin: write SCHEME://HOST, with the port unless it is the scheme's default", one_line(.0))]
     Origin(String),
-    /// The method is no token.
-    #[error("`{}` is no method", one_line(.0))]
+    /// The method is not a token.
+    #[error("`{}` is not a method: methods are words such as GET, without spaces", one_line(.0))]
     Method(String),
-    /// The field's name is none.
-    #[error("`{}` is no name of a header field", one_line(.0))]
+    /// The name of a header is not a token.
+    #[error("`{}` is not a header name: write NAME or `NAME: VALUE`", one_line(.0))]
     Header(String),
 }
 

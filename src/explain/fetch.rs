@@ -7,24 +7,27 @@ use http::HeaderName;
 /// Why a browser sends a preflight before a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreflightReason {
-    /// The method is none of GET, HEAD and POST.
+    /// The method is not GET, HEAD or POST.
     Method(String),
     /// A script sets this field, which is not safelisted.
     Header(String),
     /// A script sets this field, which is safelisted with some values only, and the value is not
     /// known.
     Unvalued(String),
+    /// Browsers do not send it, but other clients can: the method or a header's name is not a token.
+    Malformed,
 }
 
 impl fmt::Display for PreflightReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Method(method) => write!(f, "{method} is none of GET, HEAD and POST"),
+            Self::Method(method) => write!(f, "{method} is not GET, HEAD or POST"),
             Self::Header(name) => write!(f, "{name} is not a CORS-safelisted request header"),
             Self::Unvalued(name) => write!(
                 f,
                 "{name} is CORS-safelisted with some values only, and its value is not given"
             ),
+            Self::Malformed => f.write_str("its method or the name of a header is not a token"),
         }
     }
 }

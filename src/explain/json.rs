@@ -127,6 +127,11 @@ impl Exchange {
             let advice = remedy_json(remedy, places);
             merge(&mut actual, json!({ "advice": advice }));
         }
+        if self.is_malformed() {
+            // Commands and a request that follows would say that a browser can send it.
+            merge(&mut preflight, json!({ "curl": null }));
+            actual = Value::Null;
+        }
         let browser = self.browser.as_ref();
         merge(
             document,

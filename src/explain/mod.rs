@@ -14,6 +14,7 @@ mod fetch;
 mod home;
 mod json;
 mod judged;
+mod malformed;
 mod reach;
 mod text;
 mod words;
@@ -118,17 +119,9 @@ impl Snapshot {
     ///
     /// [`InvalidHypothetical`] where no browser could make it.
     pub fn explain(&self, request: &Hypothetical) -> Result<RouteExplanation, InvalidHypothetical> {
-        let uri = uri(&request.url)?;
-        let invalid = || InvalidHypothetical::Url(request.url.clone());
-        let authority = uri.authority().ok_or_else(invalid)?.as_str();
-        let host = Host::parse(authority.as_bytes()).map_err(|_| invalid())?;
-        // Also where no policy is asked: what is no request is never explained as one.
+        let (uri, served) = self.served(request)?;
+        // Also where no policy is asked: an invalid request is never explained as a valid one.
         let asked = exchange::Asked::new(request)?;
-
-        let served = self.hosts.get(&host).and_then(|found| {
-            let route = self.routes.get(*found.value)?;
-            Some(Served::find(route, &host, found.host(), uri.path()))
-        });
         let decides = served
             .as_ref()
             .and_then(|served| Some((served.policy.as_ref()?, served.resource)));
@@ -149,10 +142,7 @@ impl Snapshot {
         if let Some(exchange) = &mut exchange {
             exchange.ambiguity = served.as_ref().and_then(Served::ambiguity);
         }
-        let known_hosts = match &served {
-            Some(_) => Vec::new(),
-            None => self.some_hosts(),
-        };
+        let known_hosts = self.other_hosts(served.as_ref());
         let decided = exchange.as_ref().filter(|one| one.ambiguity.is_none());
         let places = served.as_ref().zip(decided);
         let places = places.map_or_else(Vec::new, |(served, exchange)| {
@@ -175,8 +165,61 @@ impl Snapshot {
         })
     }
 
-    fn some_hosts(&self) -> Vec<String> {
-        let hosts = self.routes.iter().flat_map(|route| &route.hosts);
+    /// As [`explain`](Self::explain), but also explains preflights that only other clients than browsers send:
+    /// those whose method or header names are not tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHypothetical`] where no client can make the request.
+    pub fn explain_as_sent(
+        &self,
+        request: &Hypothetical,
+    ) -> Result<RouteExplanation, InvalidHypothetical> {
+        let error = match self.explain(request) {
+            Err(error @ (InvalidHypothetical::Method(_) | InvalidHypothetical::Header(_))) => error,
+            explained => return explained,
+        };
+        let (uri, served) = self.served(request)?;
+        let policy = served
+            .as_ref()
+            .and_then(|served| Some((served.policy()?, served.resource)));
+        let exchange = policy.map(|(policy, resource)| {
+            let mut exchange = Exchange::malformed(policy, request, resource)?;
+            exchange.ambiguity = served.as_ref().and_then(Served::ambiguity);
+            Some(exchange)
+        });
+        let exchange = exchange.map(|exchange| exchange.ok_or(error)).transpose()?;
+        Ok(RouteExplanation {
+            places: Vec::new(),
+            entrances: Vec::new(),
+            request: Hypothetical {
+                url: uri.to_string(),
+                ..request.clone()
+            },
+            same_origin: false,
+            known_hosts: self.other_hosts(served.as_ref()),
+            served,
+            exchange,
+        })
+    }
+
+    /// The URL of a request, and who serves it.
+    fn served(&self, request: &Hypothetical) -> Result<(Uri, Option<Served>), InvalidHypothetical> {
+        let uri = uri(&request.url)?;
+        let invalid = || InvalidHypothetical::Url(request.url.clone());
+        let authority = uri.authority().ok_or_else(invalid)?.as_str();
+        let host = Host::parse(authority.as_bytes()).map_err(|_| invalid())?;
+        let served = self.hosts.get(&host).and_then(|found| {
+            let route = self.routes.get(*found.value)?;
+            Some(Served::find(route, &host, found.host(), uri.path()))
+        });
+        Ok((uri, served))
+    }
+
+    /// Some of the hosts that are served, where this one is not.
+    fn other_hosts(&self, served: Option<&Served>) -> Vec<String> {
+        let routes = self.routes.iter().filter(|_| served.is_none());
+        let hosts = routes.flat_map(|route| &route.hosts);
         hosts.take(20).map(ToString::to_string).collect()
     }
 }

@@ -145,7 +145,7 @@ fn an_upload_that_a_rule_allows_is_asked_for_and_made() {
     assert_eq!(answer["policy"]["loaded_at"], "1970-01-01T00:00:01.000Z");
     let preflight = &answer["preflight"];
     assert_eq!(preflight["needed"], true);
-    assert_eq!(preflight["reasons"][0], "PUT is none of GET, HEAD and POST");
+    assert_eq!(preflight["reasons"][0], "PUT is not GET, HEAD or POST");
     assert_eq!(
         preflight["requested_headers"],
         serde_json::json!(["content-type", "x-amz-date"])
@@ -601,7 +601,7 @@ fn a_value_with_line_breaks_does_not_break_the_summary() {
         "{summary}"
     );
     let error = InvalidHypothetical::Origin("a\nb".to_owned()).to_string();
-    assert!(error.starts_with(r"`a\nb` is no origin"), "{error}");
+    assert!(error.starts_with(r"`a\nb` is not an origin"), "{error}");
 }
 
 #[test]

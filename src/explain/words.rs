@@ -96,10 +96,12 @@ pub(crate) fn why(
     }
     match refusal.denial.cause() {
         Cause::MissingOrigin => "it has no Origin".to_owned(),
-        Cause::MalformedOrigin => "its Origin is none that a browser would send".to_owned(),
+        Cause::MalformedOrigin => {
+            "its Origin header is not an origin, or is there more than once".to_owned()
+        }
         Cause::BucketNotFound => "no route serves the host".to_owned(),
         Cause::NotEnabled => "there is no CORS configuration".to_owned(),
-        Cause::InvalidMethod => "no rule could allow its method".to_owned(),
+        Cause::InvalidMethod => "its method is not one that a rule can list".to_owned(),
         Cause::InvalidHeaders(Some(name)) => format!(
             "`{}` in Access-Control-Request-Headers is not a valid field name",
             String::from_utf8_lossy(name.as_bytes())

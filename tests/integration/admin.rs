@@ -579,6 +579,38 @@ fn a_program_gets_the_explanation_as_json() {
     });
 }
 
+/// Clients other than browsers send such preflights, and the page shows them as they came.
+#[test]
+fn a_preflight_that_no_browser_sends_is_explained_as_it_is_decided() {
+    local(async {
+        let admin = TestAdmin::on_any_port(vec![photos()]);
+        let of = "url=http://photos.example/a&origin=https://app.example";
+        let cases = [
+            ("method=P%20UT", "malformed", 400),
+            ("method=%3Cb%3E", "malformed", 400),
+            ("method=PUT&header=x-%3Cb%3E", "malformed", 400),
+            ("method=PUT&header=a%20b", "malformed", 400),
+        ];
+        for (request, reason, status) in cases {
+            let answer = admin.get(&format!("/cors?{of}&{request}")).await;
+            assert_eq!(answer.status, 200, "{request}");
+            let answer = answer.json();
+            assert_eq!(answer["verdict"], "refused", "{request}");
+            assert_eq!(answer["preflight"]["reason"], reason, "{request}");
+            assert_eq!(answer["preflight"]["status"], status, "{request}");
+            assert!(answer["actual"].is_null() && answer["preflight"]["curl"].is_null());
+        }
+        let elsewhere =
+            "/cors?url=http://unknown.example/&origin=https://app.example&method=P%20UT";
+        assert_eq!(admin.get(elsewhere).await.json()["verdict"], "unknown_host");
+        // No client can send it, or only what the script wants to read is wrong.
+        for bad in ["method=P%00UT", "method=PUT&read=a%20b"] {
+            let answer = admin.get(&format!("/cors?{of}&{bad}")).await;
+            assert_eq!(answer.status, 400, "{bad}");
+        }
+    });
+}
+
 #[test]
 fn a_browser_gets_the_console_which_holds_nothing_of_the_request() {
     local(async {

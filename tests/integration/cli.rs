@@ -50,7 +50,7 @@ fn what_makes_no_sense_is_answered_with_two() {
             &[
                 "explain", "--cors", GOOD, "--origin", "a", "--method", "G T",
             ],
-            "is no method",
+            "is not a method",
         ),
         (
             &[

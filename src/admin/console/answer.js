@@ -47,10 +47,10 @@ export function change(decision) {
   const { advice } = decision;
   if (!advice) return [];
   const parts = [make("h3", {}, "The smallest change")];
-  if (advice.configuration || !advice.edits?.length) parts.push(make("p", {}, sentence(clean(advice.text, 1000)) + "."));
+  if (advice.configuration || !advice.edits?.length) parts.push(make("p", {}, sentence(clean(advice.text, 1000))));
   // Several elements for one rule are one text to copy.
   const edits = Map.groupBy(advice.configuration ? [] : advice.edits ?? [], ({ text }) => text);
-  for (const [text, same] of edits) parts.push(make("p", { class: "quiet" }, sentence(clean(text)) + ":"), copyable(same.map(({ xml }) => xml).join("\n")));
+  for (const [text, same] of edits) parts.push(make("p", { class: "quiet" }, sentence(clean(text) + ":")), copyable(same.map(({ xml }) => xml).join("\n")));
   if (advice.configuration) parts.push(copyable(advice.configuration));
   if (advice.lets_in?.length) parts.push(make("h4", {}, "What it opens"), list(advice.lets_in));
   if (advice.applies_to?.length) parts.push(make("h4", {}, "It applies to"), list(advice.applies_to.map((place) => place.text)));
@@ -121,11 +121,12 @@ export function explained(answer) {
   } else {
     if (answer.verdict === "refused") parts.push(...consoles(answer));
     if (answer.preflight.needed) {
-      parts.push(step("Preflight", answer.preflight, [make("p", {}, "The browser sends a preflight: " + clean(answer.preflight.reasons.join("; "), 1000) + ".")]));
+      parts.push(step("Preflight", answer.preflight, [make("p", {}, (answer.actual ? "The browser sends a preflight: " : "No browser sends this preflight: ") + clean(answer.preflight.reasons.join("; "), 1000) + ".")]));
     } else {
       parts.push(make("p", {}, "The browser sends this request without a preflight."));
     }
   }
+  if (!answer.actual) return parts;
   const isSent = answer.same_origin || !answer.preflight.needed || answer.preflight.outcome === "allowed";
   parts.push(step("Actual request", answer.actual, isSent ? [] : [make("p", {}, "The browser does not send it, because the preflight is refused.")], isSent));
   return parts;

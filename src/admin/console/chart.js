@@ -28,7 +28,8 @@ export function chart(title, className) {
     const sum = shown.reduce((a, b) => a + b, 0);
     element.classList.toggle("none", sum === 0);
     setText(total, number(sum));
-    setText(recent, `in the last ${shown.length === 1 ? "minute" : `${shown.length} minutes`} · ${number(shown.at(-1) ?? 0)} this minute`);
+    // The page has nothing older than the process.
+    setText(recent, shown.length < 2 ? "this minute" : `in ${shown.length} minutes · ${number(shown.at(-1))} this minute`);
   }
   return { element, draw };
 }

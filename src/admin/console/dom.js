@@ -43,8 +43,8 @@ export const code = (text, most) => make("code", { dir: "ltr" }, clean(text, mos
 /** Text whose code stands between backticks. */
 export const prose = (text) => clean(text, 2000).split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 
-/** Errors and reasons start in lower case; on the page they are sentences. */
-export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+/** Errors and reasons start in lower case and have no full stop; on the page they are sentences. */
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?:]$|^$/.test(text) ? "" : ".");
 
 /** Changes an element's text only where it differs, so that nothing flickers or is read again. */
 export function setText(element, text) {
@@ -112,11 +112,10 @@ export const clock = (time) => clean(time).slice(11, 19);
 
 /** A duration in its largest unit. */
 export function duration(seconds) {
-  for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
-    const count = Math.floor(seconds / size);
-    if (count) return `${count} ${unit}${count === 1 ? "" : "s"}`;
-  }
-  return `${Math.max(0, Math.floor(seconds))} seconds`;
+  const whole = Math.max(0, Math.floor(seconds));
+  const [unit, size] = [["day", 86400], ["hour", 3600], ["minute", 60]].find(([, size]) => whole >= size) ?? ["second", 1];
+  const count = Math.floor(whole / size);
+  return `${count} ${unit}${count === 1 ? "" : "s"}`;
 }
 
 export const number = (count) => Number(count).toLocaleString("en");

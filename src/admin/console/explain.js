@@ -1,6 +1,6 @@
 // "Explain exactly this": one request that happened, and the decision that was taken.
 
-import { byId, clean, code, copyable, definitions, make, moment, sentence } from "./dom.js";
+import { byId, clean, code, copyable, definitions, make, moment, number, sentence } from "./dom.js";
 import { change, consoles, response, ruleByRule, served, verdict } from "./answer.js";
 import { state } from "./feed.js";
 import { stepOf } from "./recheck.js";
@@ -22,16 +22,9 @@ export async function showExplain(query, event) {
   const box = byId("exact");
   box.replaceChildren(make("p", { class: "quiet" }, "Explaining…"));
   const taken = event ?? findEvent(query.get("request"), bare);
-  let answer = null;
-  let error = null;
-  try {
-    const reply = await fetch("/cors?" + bare, { headers: { Accept: "application/json" } });
-    const body = await reply.json();
-    if (reply.ok) answer = body;
-    else error = body.error;
-  } catch (failure) {
-    error = "no answer: " + String(failure);
-  }
+  const { answer, error } = taken && !taken.explain
+    ? { answer: null, error: `the origin has ${number(taken.origin_bytes)} bytes, and the page has only the first of them` }
+    : await ask(bare);
   if (turn !== shown) return;
   const step = { cors: { request: query.get("request") ?? "actual" } };
   const decision = answer && stepOf(answer, taken ?? step);
@@ -43,13 +36,24 @@ export async function showExplain(query, event) {
     taken ? asItCame(taken) : fromLink(bare),
     answer ? [decision ? ruleByRule(decision) : null, (taken ? outcome(taken) : answer.verdict) === "refused" ? consoles(answer) : null,
       make("h3", {}, "What serves it"), served(answer), decision ? response(decision) : null] : null,
-    answer ? make("p", {}, make("a", { href: "#try?" + bare }, "Change the request and try again")) : null,
+    answer?.actual !== null && answer ? make("p", {}, make("a", { href: "#try?" + bare }, "Change the request and try again")) : null,
   ].flat(3).filter(Boolean));
+}
+
+/** What the config in force decides. */
+async function ask(query) {
+  try {
+    const reply = await fetch("/cors?" + query, { headers: { Accept: "application/json" } });
+    const body = await reply.json();
+    return reply.ok ? { answer: body, error: null } : { answer: null, error: body.error };
+  } catch (failure) {
+    return { answer: null, error: "no answer: " + String(failure) };
+  }
 }
 
 function decisionTaken(event) {
   const kind = outcome(event);
-  if (kind === "refused") return verdict("refused", reasonTitle(event.refused), why(event) + ".");
+  if (kind === "refused") return verdict("refused", reasonTitle(event.refused), why(event));
   if (kind === "allowed") return verdict("allowed", "Allowed", event.rule ? `rule ${event.rule}${event.rule_id ? ` (${event.rule_id})` : ""} of ${event.policy ?? "the policy"} allows it.` : "browsers let the script read the response.");
   return verdict("transparent", "", "the route has no CORS policy.");
 }
@@ -57,7 +61,7 @@ function decisionTaken(event) {
 /** Whether the config in force decides as the request was decided. */
 function agreement(event, answer, decision, error) {
   const note = (text) => make("p", { class: "notice" }, text);
-  if (error) return note(event ? `Browsers cannot send such a request, so there is nothing to explain beyond this: ${clean(error, 600)}` : sentence(clean(error, 600)));
+  if (error) return note(event ? `The rules cannot be evaluated again for this request: ${clean(error, 600)}. The decision above is exact.` : sentence(clean(error, 600)));
   if (!event || !decision) return null;
   const denied = event.cors.outcome === "denied";
   const reason = event.cors.reason ?? event.refused?.reason;

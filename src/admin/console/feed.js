@@ -72,7 +72,9 @@ function takeSnapshot(snapshot) {
 function takeEvent(event) {
   state.received += 1;
   event.number = state.received;
-  state.events.unshift(event);
+  // Workers report in turns, so an event can be older than those before it.
+  const place = state.events.findIndex(({ time }) => time <= event.time);
+  state.events.splice(place < 0 ? state.events.length : place, 0, event);
   if (state.events.length > MAX_EVENTS) state.events.length = MAX_EVENTS;
   if (event.refused) addToGroup(event);
   addToMinute(event);

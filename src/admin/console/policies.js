@@ -10,7 +10,8 @@ export function showPolicies({ snapshot }) {
   const more = snapshot.policies_count - policies.length;
   setText(byId("policies-count"), more > 0 ? `The first ${policies.length} of ${number(snapshot.policies_count)}.` : "");
   const key = (policy) => JSON.stringify([policy.route, policy.bucket, policy.content_hash, policy.loaded_at, policy.last_error]);
-  reconcile(byId("policies-list"), policies, key, policyItem, (item, policy) => {
+  // One policy alone is shown whole.
+  reconcile(byId("policies-list"), policies, key, (policy) => policyItem(policy, policies.length === 1), (item, policy) => {
     const age = item.querySelector(".age");
     setText(age, policy.age_seconds === null ? "" : `in force for ${duration(policy.age_seconds)}`);
   });
@@ -20,11 +21,11 @@ export function showPolicies({ snapshot }) {
 /** What a policy is for. */
 const scope = ({ route, bucket }) => (bucket === null ? `Route ${route}` : bucket === "" ? `Service root of route ${route}` : `Bucket ${bucket} of route ${route}`);
 
-function policyItem(policy) {
+function policyItem(policy, isOpen) {
   const { warnings, last_error: error, text } = policy;
   const badge = error ? make("span", { class: "badge refused" }, "newer file not in force")
     : warnings.length ? make("span", { class: "badge other" }, `${warnings.length} warning${warnings.length === 1 ? "" : "s"}`) : null;
-  return make("li", {}, make("details", {},
+  return make("li", {}, make("details", { open: isOpen ? "" : false },
     make("summary", {}, make("span", { class: "name" }, clean(scope(policy), 200)), " ", make("span", { class: "quiet age" }), " ", badge),
     error ? make("p", { class: "notice" }, make("strong", {}, "The newer file is not in force: "), clean(error, 2000)) : null,
     definitions([
@@ -33,7 +34,7 @@ function policyItem(policy) {
       ["Read", policy.loaded_at ? moment(policy.loaded_at) : null],
       ["Content hash", policy.content_hash ? code(policy.content_hash.slice(0, 16)) : null],
     ]),
-    warnings.length ? [make("h4", {}, "Warnings"), make("ul", {}, warnings.map((warning) => make("li", {}, clean(warning, 1000))))] : null,
+    warnings.length ? [make("h3", {}, "Warnings"), make("ul", {}, warnings.map((warning) => make("li", {}, clean(warning, 1000))))] : null,
     text ? copyable(text, "Copy policy") : make("p", { class: "quiet" }, "The text is too long to show here: see the file.")));
 }
 

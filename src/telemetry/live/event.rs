@@ -8,13 +8,16 @@ use form_urlencoded::Serializer;
 use crate::cors::Kind;
 use crate::cors::fetch::BlockedReason;
 use crate::telemetry::access_log::{Clock, Record};
-use crate::text::escape::{Json, Percent, cut};
+use crate::text::escape::{Json, cut};
 
 use super::note::LiveNote;
 use super::redact;
 
-/// The most bytes shown of an origin, a host or a browser's name.
+/// The most bytes shown of a host or a browser's name.
 const MAX_VALUE: usize = 256;
+
+/// The most bytes shown of an origin: more than browsers send, whose hosts have at most 253.
+const MAX_ORIGIN: usize = 512;
 
 /// The most headers in the link to the explanation.
 const MAX_HEADERS: usize = 16;
@@ -33,7 +36,7 @@ pub struct LiveEvent {
 /// The properties that refused requests are grouped by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupKey {
-    /// The origin, escaped as in a log.
+    /// The origin as events have it: its bytes read as Latin-1.
     pub origin: Box<str>,
     /// The route's name; `None`: no route serves the host.
     pub route: Option<Box<str>>,
@@ -56,7 +59,7 @@ impl LiveEvent {
         let shown = Record {
             host: short(record.host),
             target: &target,
-            origin: record.origin.map(short),
+            origin: record.origin.map(|origin| cut(origin, MAX_ORIGIN).0),
             referer: referer.as_deref().map(|referer| short(referer.as_bytes())),
             user_agent: record.user_agent.map(short),
             ..*record
@@ -79,7 +82,11 @@ impl LiveEvent {
         if let Some(note) = note {
             write_note(note, &mut json);
         }
-        member("explain", explain(&shown).as_bytes(), &mut json);
+        match record.origin.map_or(0, <[u8]>::len) {
+            // A shorter origin is another one, which a policy can treat otherwise.
+            length if length > MAX_ORIGIN => number("origin_bytes", length as u64, &mut json),
+            _ => member("explain", explain(&shown).as_bytes(), &mut json),
+        }
         json.push(b'}');
         Self {
             json,
@@ -101,7 +108,7 @@ fn group(record: &Record<'_>, note: Option<&LiveNote>) -> Option<GroupKey> {
     let bucket = note.and_then(|note| note.bucket.as_deref());
     let origin = record.origin.unwrap_or_default();
     Some(GroupKey {
-        origin: Percent::new(origin, MAX_VALUE).to_string().into(),
+        origin: origin.iter().copied().map(char::from).collect(),
         route: record.route.map(Into::into),
         bucket: bucket.map(Into::into),
         request: match record.kind() {
@@ -287,6 +294,49 @@ mod tests {
         };
         assert_eq!(by(readable), None);
         assert_eq!(by(record()), Some(("policy", "method")));
+    }
+
+    #[test]
+    fn an_event_and_its_group_have_the_same_origin() {
+        let origins = [
+            "https://app.example",
+            "https://b\u{fc}cher.example",
+            "https://\u{202e}.example",
+            "a\"\\b",
+        ];
+        let long = format!("https://{}.example", "a".repeat(60_000));
+        for origin in origins.into_iter().chain([&*long]) {
+            let record = Record {
+                origin: Some(origin.as_bytes()),
+                ..record()
+            };
+            let event = LiveEvent::new(&record, None);
+            let shown = value(&event)["origin"].as_str().unwrap().to_owned();
+            assert_eq!(&*event.group.unwrap().origin, shown, "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_is_cut_is_not_explained_as_another_one() {
+        let of = |length: usize| {
+            let origin = "a".repeat(length);
+            let record = Record {
+                origin: Some(origin.as_bytes()),
+                ..record()
+            };
+            value(&LiveEvent::new(&record, None))
+        };
+        let whole = of(MAX_ORIGIN);
+        assert!(
+            whole["explain"]
+                .as_str()
+                .unwrap()
+                .contains(&"a".repeat(MAX_ORIGIN))
+        );
+        assert_eq!(whole.get("origin_bytes"), None);
+        let longer = of(MAX_ORIGIN + 1);
+        assert_eq!(longer.get("explain"), None);
+        assert_eq!(longer["origin_bytes"], MAX_ORIGIN + 1);
     }
 
     #[test]

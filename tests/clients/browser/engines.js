@@ -83,9 +83,9 @@ export async function startChromium({ flags = [], scripts } = {}) {
   const events = new EventEmitter();
   let failures = new Map();
   let sentences = new Map();
-  // A redirect is sent under the same identifier; the first URL says which exchange it is.
+  // A redirect has the same identifier; the first URL identifies the exchange.
   session.on('Network.requestWillBeSent', ({ requestId, request, initiator }) => {
-    // A preflight fails on its own, before the request that it is for; only the latter has the reason.
+    // A failed preflight is reported separately, before the request that it is for; only the latter has the reason.
     if (initiator.type !== 'preflight' && !urls.has(requestId)) urls.set(requestId, request.url);
   });
   session.on('Network.loadingFailed', ({ requestId, corsErrorStatus }) => {
