@@ -29,12 +29,13 @@ export function rule({ origins, methods = ['GET'], headers = [], expose = [], ma
  * A proxy with a route for each entry of `routes`: `{ name, host, upstream, rules, buckets }`, without a policy if
  * there are no `rules`; `buckets` is a folder of bucket policies.
  *
- * `listener` extends the listener's table. Returns the program, its port, the admin listener's URL, and `metric(name, labels)`.
+ * `listener` extends the listener's table; `adminPort` is the admin listener's port, by default a free one. Returns the
+ * program, its port, the admin listener's URL, and `metric(name, labels)`.
  */
-export async function startProxy(folder, routes, listener = '') {
+export async function startProxy(folder, routes, listener = '', adminPort = 0) {
   // JSON strings and lists are also valid TOML.
   const toml = (value) => JSON.stringify(value);
-  let config = `[[listen]]\naddress = "127.0.0.1:0"\n${listener}\n\n[admin]\naddress = "127.0.0.1:0"\n`;
+  let config = `[[listen]]\naddress = "127.0.0.1:0"\n${listener}\n\n[admin]\naddress = "127.0.0.1:${adminPort}"\n`;
   for (const { name, host, upstream, rules, buckets } of routes) {
     if (rules) await writeFile(join(folder, `${name}.xml`), `<CORSConfiguration>${rules.map(rule).join('')}</CORSConfiguration>`);
     config += `\n[[route]]\nname = ${toml(name)}\nhost = [${toml(host)}]\nupstream = [${toml(upstream)}]\n`;
