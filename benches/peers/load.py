@@ -15,6 +15,7 @@ from contenders import Instance
 from testbed import GIB, MIB, OTHER_PAGE, PAGE, preflight
 
 UPLOADS, UPLOAD_BYTES = 8, 64 * MIB
+LARGE_UPLOAD_BYTES = 896 * MIB
 IDLE_CONNECTIONS = 10_000
 
 
@@ -226,6 +227,19 @@ def upload(instance, _seconds):
             is_good &= status == 204
         took = window.end(UPLOADS)
     return bulk(instance, took, UPLOADS * UPLOAD_BYTES / GIB, is_good)
+
+
+def upload_http2(instance, _seconds):
+    """One PUT of 896 MiB over TLS and HTTP/2, by curl."""
+    file = instance.testbed.file_of("896m", LARGE_UPLOAD_BYTES)
+    process.forget_peak(instance.pids())
+    command = ["curl", "--silent", "--insecure", "--http2", "--max-time", "120", "--upload-file", file,
+               "--header", f"Origin: {PAGE}", "--output", "/dev/null", "--write-out",
+               "%{http_code} %{http_version}", url(instance, "/upload", tls=True)]
+    window = Window(instance)
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    took = window.end(1)
+    return bulk(instance, took, LARGE_UPLOAD_BYTES / GIB, answer == "204 2")
 
 
 def bulk(instance, took, gib, is_good):

@@ -73,6 +73,8 @@ SCENARIOS = {
     "tls-resumed": Scenario("resumed TLS 1.3 connection with one GET 1 KiB", tls_resumed, SMALL | {"tls"}),
     "get1g": Scenario("GET 1 GiB", load.download, BULK, tuple(BODIES)),
     "put64m": Scenario("PUT 64 MiB, eight times", load.upload, BULK, tuple(BODIES), "uploads"),
+    "put-h2": Scenario("PUT 896 MiB over TLS, HTTP/2", load.upload_http2, BULK | {"http2"}, tuple(BODIES),
+                       "uploads"),
     "memory": OfItsOwn("fresh, and with 10,000 idle connections", load.memory, frozenset({"idle"}),
                        ("kib_connection", "fresh_mib", "full_mib"), most_rounds=1),
     "start": OfItsOwn("start to first answer", load.start, frozenset({"idle"}),
