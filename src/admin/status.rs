@@ -169,6 +169,7 @@ pub(super) fn policy_status(policy: &RoutePolicy) -> Value {
         "content_hash": source.content_hash.map(|hash| hash.to_string()).unwrap_or_default(),
         "loaded_at": source.loaded_at.map(time),
         "last_error": source.last_error,
+        "from_state": source.from_state,
         "rules": policy.policy.rule_count(),
     })
 }

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 
 use crate::admin::Reloads;
 use crate::config::reload::Reloader;
+use crate::config::state_folder::StateFolder;
 use crate::config::{Input, Loaded, Overrides, load, reload};
 use crate::metrics::{DroppedLines, Metrics, ReloadResult};
 use crate::routing::snapshot::Current;
@@ -64,6 +65,10 @@ pub(super) const MANUAL: Manual = Manual {
             "systemd's: told that it is alive, twice in this time",
         ),
         (
+            "STATE_DIRECTORY",
+            "systemd's: where the last good policies are kept, unless the config says otherwise",
+        ),
+        (
             "LISTEN_FDS",
             "systemd's: the sockets that \"systemd:NAME\" takes",
         ),
@@ -72,6 +77,10 @@ pub(super) const MANUAL: Manual = Manual {
         ("/etc/s3cors/s3cors.toml", "the config of the service"),
         ("/run/s3cors", "the service's place for \"unix:\" addresses"),
         ("/var/log/s3cors", "the service's place for the access log"),
+        (
+            "/var/lib/s3cors",
+            "the service's state folder: the last good policies",
+        ),
     ],
 };
 
@@ -182,15 +191,32 @@ fn start(
 ) -> Result<(Process, Option<Reloader>), Failure> {
     #[cfg(debug_assertions)]
     block_for_test();
-    let loaded = load(&input);
-    if loaded.config.is_none() || loaded.stops_start() && !keep_going {
+    let mut loaded = load(&input);
+    let Some(config) = &loaded.config else {
+        return Err(refusal(&loaded));
+    };
+    let state = StateFolder::open(&config.state)?;
+    restore(&mut loaded, state.as_ref());
+    if loaded.stops_start() && !keep_going {
         return Err(refusal(&loaded));
     }
     if prepare::policy_stores(&loaded, keep_going)? {
         // They have other files now.
-        return start_loaded(load(&input), input, keep_going, claim, log_drops);
+        loaded = load(&input);
+        restore(&mut loaded, state.as_ref());
     }
-    start_loaded(loaded, input, keep_going, claim, log_drops)
+    let (process, reloader) = start_loaded(loaded, input, keep_going, claim, log_drops)?;
+    let reloader = match (reloader, state) {
+        (Some(reloader), Some(state)) => Some(reloader.with_state(state)?),
+        (reloader, _) => reloader,
+    };
+    Ok((process, reloader))
+}
+
+fn restore(loaded: &mut Loaded, state: Option<&StateFolder>) {
+    if let Some(state) = state {
+        loaded.restore(state);
+    }
 }
 
 /// Reports why a config cannot be served.
@@ -236,8 +262,8 @@ fn start_loaded(
         metrics.reloaded(ReloadResult::Partial, 1);
         tracing::error!(
             errors = loaded.report.errors(),
-            "started although policy files are invalid: their buckets and routes are served without CORS until \
-             the files are fixed; see `out_of_date` of /status"
+            "started although policy files are invalid: without a last good version in the state folder, their \
+             buckets and routes are served without CORS until the files are fixed; see `out_of_date` of /status"
         );
     }
     let current = Arc::new(Current::new(snapshot));

@@ -23,8 +23,9 @@ use super::report::Report;
 use super::route::RouteConfig;
 use super::shape::Shape;
 use super::source::SourceFile;
+use super::state_setting::StateSetting;
 use super::table::Table;
-use super::{address, file, limits, listener, route, traces, version};
+use super::{address, file, limits, listener, route, state_setting, traces, version};
 
 /// Where clients connect to, unless the config says otherwise.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -47,6 +48,8 @@ pub struct Config {
     pub access_log: Option<AccessLogSettings>,
     /// Who is believed whom they speak for.
     pub trusted_proxies: TrustedProxies,
+    /// Where the last good policies are kept.
+    pub state: StateSetting,
     /// Traces; `None`: off.
     pub traces: Option<TracesSettings>,
     /// What serves which hosts.
@@ -105,6 +108,7 @@ fn check_and_record(
     let mut root = Table::new(document.get_ref(), 0..0);
 
     version::read(&mut root, &mut reader);
+    let state = state_setting::setting(&mut root, base, &mut reader);
     let workers = root.integer("workers", 1, 1024, &mut reader);
     let trusted_proxies = listener::trusted_proxies(&mut root, &mut reader);
     let listeners = listener::listeners(&mut root, base, &trusted_proxies, &mut reader);
@@ -146,6 +150,7 @@ fn check_and_record(
         admin_asked_for: admin_place.is_some(),
         access_log,
         trusted_proxies,
+        state,
         traces,
         routes,
     };
@@ -181,6 +186,7 @@ impl Config {
             admin_asked_for: false,
             access_log: None,
             trusted_proxies: TrustedProxies::default(),
+            state: StateSetting::default(),
             traces: None,
             routes,
         };

@@ -133,6 +133,17 @@ impl Files {
         self.policies.get(methods)?.get(path)
     }
 
+    /// Every policy file that was looked at.
+    pub(super) fn policy_files(&self) -> impl Iterator<Item = &Arc<PolicyFile>> {
+        self.policies.values().flat_map(HashMap::values)
+    }
+
+    /// Whether a folder of buckets could not be read, so that it is unknown which files it has.
+    pub(super) fn has_unreadable_folder(&self) -> bool {
+        let mut rejected = self.rejected.iter();
+        rejected.any(|rejected| self.folders.contains(&rejected.path))
+    }
+
     /// Notes that a policy file's path may lead through links.
     pub(super) fn follow(&mut self, path: &Path) {
         self.links.push(path.into());

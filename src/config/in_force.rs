@@ -46,6 +46,18 @@ pub(super) fn hash(input: &Input, text: Option<&SourceFile>, snapshot: &Snapshot
     hash
 }
 
+/// By route: how many of its policies are the last good ones from the state folder.
+pub(super) fn policies_from_state(snapshot: &Snapshot) -> Vec<(Box<str>, usize)> {
+    let routes = snapshot.routes.iter().map(|route| {
+        let buckets = route.policies.buckets.iter();
+        let policies = buckets.flat_map(|buckets| buckets.policies.values());
+        let policies = policies.chain(&route.policies.route);
+        let restored = policies.filter(|policy| policy.source.from_state).count();
+        (route.name.clone(), restored)
+    });
+    routes.collect()
+}
+
 /// By route: how many of its buckets are answered as buckets without CORS because their
 /// file has been invalid from the start.
 pub(super) fn buckets_without_policy(snapshot: &Snapshot) -> Vec<(Box<str>, usize)> {

@@ -27,6 +27,7 @@ mod numbers;
 mod policies;
 mod policy_file;
 mod policy_reader;
+mod policy_state;
 mod policy_store;
 mod public_suffix;
 mod read;
@@ -38,6 +39,8 @@ mod schema;
 mod shape;
 mod source;
 mod start_check;
+pub mod state_folder;
+mod state_setting;
 mod table;
 mod traces;
 mod unclosed;
@@ -63,6 +66,7 @@ pub use report::Report;
 pub use route::{BucketsConfig, RouteConfig};
 pub use schema::schema;
 pub use source::{Position, SourceFile};
+pub use state_setting::StateSetting;
 pub use watch::watch;
 
 pub(crate) use source::visible;
@@ -117,6 +121,8 @@ pub struct Loaded {
     policies: Vec<RoutePolicies>,
     /// How many of the errors are in the policy files of buckets.
     bucket_errors: usize,
+    /// How many errors the policy files of routes have in whose place the state folder's are used.
+    restored_errors: usize,
     /// The certificates of each of the config's listeners.
     tls: Vec<Option<TlsLoaded>>,
     /// What was read.
@@ -147,7 +153,7 @@ impl Loaded {
     /// many people write, one is always wrong. That bucket is answered as one without CORS.
     #[must_use]
     pub fn stops_start(&self) -> bool {
-        self.report.errors() > self.bucket_errors
+        self.report.errors() > self.bucket_errors + self.restored_errors
     }
 
     /// Notes an error that is about no file in particular as one of the config.
@@ -242,6 +248,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
                         is_last_good,
                         policies: Vec::new(),
                         bucket_errors: 0,
+                        restored_errors: 0,
                         tls: Vec::new(),
                         files,
                     };
@@ -266,6 +273,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
                 is_last_good,
                 policies: vec![RoutePolicies::inline(path, cors, &mut report)],
                 bucket_errors: 0,
+                restored_errors: 0,
                 tls: vec![None],
                 report,
                 files,
@@ -291,6 +299,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
         is_last_good,
         policies,
         bucket_errors,
+        restored_errors: 0,
         tls,
         files,
     }

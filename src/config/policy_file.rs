@@ -114,6 +114,7 @@ pub(super) fn check(
                 content_hash: Some(hash),
                 loaded_at: Some(SystemTime::now()),
                 last_error: None,
+                from_state: false,
             }),
         }),
         None => Err(problems.iter().find(|there| there.is_error()).map_or_else(

@@ -1,6 +1,7 @@
 //! Reloads what changed and puts it in force.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,6 +17,7 @@ use super::check::Config;
 use super::files::{Before, Files};
 use super::reload_log::{log_outcome, summary};
 use super::source::SourceFile;
+use super::state_folder::{Saver, StateFolder};
 use super::{Input, Loaded, Source, build, certificates, in_force, load_changes};
 
 pub use super::reload_log::log;
@@ -39,6 +41,8 @@ pub struct Reloader {
     restart_needed_for: Vec<&'static str>,
     /// Whether the last reload panicked.
     has_panicked: bool,
+    /// Saves what is good in the state folder; `None`: there is none.
+    saver: Option<Saver>,
     progress: watch::Sender<Progress>,
 }
 
@@ -105,10 +109,23 @@ impl Reloader {
             out_of_date: BTreeMap::new(),
             restart_needed_for: Vec::new(),
             has_panicked: false,
+            saver: None,
             progress,
         };
         reloader.show_state();
         Some(reloader)
+    }
+
+    /// Has the good policies saved in the state folder, now and after each reload.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system has no thread for that.
+    pub fn with_state(mut self, folder: StateFolder) -> io::Result<Self> {
+        let saver = folder.saver()?;
+        saver.save(&self.files);
+        self.saver = Some(saver);
+        Ok(self)
     }
 
     /// Tells what becomes of reloads.
@@ -195,6 +212,9 @@ impl Reloader {
         }
         let files_before = std::mem::replace(&mut self.files, loaded.files);
         self.show_state();
+        if let Some(saver) = &self.saver {
+            saver.save(&self.files);
+        }
         // Logged last, so that `/status` agrees with the log line.
         log(&loaded.report);
         log_outcome(result, generation, &self.files, &files_before);
@@ -295,6 +315,7 @@ impl Reloader {
             restart_needed: !self.restart_needed_for.is_empty(),
             hash: hash.clone(),
             buckets_without_policy: in_force::buckets_without_policy(&snapshot),
+            policies_from_state: in_force::policies_from_state(&snapshot),
         });
         self.reloads.set(ReloadState {
             out_of_date,
@@ -315,6 +336,7 @@ impl Reloader {
             ("admin", old.admin == new.admin),
             ("access_log", old.access_log == new.access_log),
             ("traces", old.traces == new.traces),
+            ("state_directory", old.state == new.state),
         ];
         let changed = settings.iter().filter(|(_, is_same)| !is_same);
         let changed: Vec<_> = changed.map(|(key, _)| *key).collect();

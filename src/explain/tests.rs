@@ -22,6 +22,7 @@ fn policy(file: &str, rules: Vec<CorsRule>) -> Arc<RoutePolicy> {
             content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(1)),
             last_error: None,
+            from_state: false,
         }),
     })
 }
@@ -280,6 +281,7 @@ fn without_cors(last_error: Option<&str>) -> Arc<RoutePolicy> {
     let source = Source {
         file: last_error.map(|_| Path::new("broken.xml").into()),
         last_error: last_error.map(str::to_owned),
+        from_state: false,
         ..Source::default()
     };
     Arc::new(RoutePolicy::not_enabled(Options::default(), source))

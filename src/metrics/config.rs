@@ -52,6 +52,8 @@ pub struct ConfigState {
     /// By route: the number of buckets without a policy because their file has been invalid since
     /// the start.
     pub buckets_without_policy: Vec<(Box<str>, usize)>,
+    /// By route: how many of its policies are the last good ones from the state folder.
+    pub policies_from_state: Vec<(Box<str>, usize)>,
 }
 
 /// The config's metrics.
@@ -96,7 +98,7 @@ impl ConfigMetrics {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    pub(super) fn families(&self) -> [proto::MetricFamily; 9] {
+    pub(super) fn families(&self) -> [proto::MetricFamily; 10] {
         let mut generation = Family::gauge(
             "s3cors_config_generation",
             "Generation of the configuration in force; each reload that changes it adds one.",
@@ -152,6 +154,13 @@ impl ConfigMetrics {
         for (route, count) in &state.buckets_without_policy {
             without.value(&[("route", route)], *count as f64);
         }
+        let mut from_state = Family::gauge(
+            "s3cors_policies_from_state",
+            "Policies served from the state folder because their file was invalid at the start.",
+        );
+        for (route, count) in &state.policies_from_state {
+            from_state.value(&[("route", route)], *count as f64);
+        }
         [
             generation,
             reloads,
@@ -162,6 +171,7 @@ impl ConfigMetrics {
             restart,
             info,
             without,
+            from_state,
         ]
         .map(Family::finish)
     }

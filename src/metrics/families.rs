@@ -325,6 +325,7 @@ mod tests {
             restart_needed: true,
             hash: "c0ffee".to_owned(),
             buckets_without_policy: vec![("photos".into(), 2)],
+            policies_from_state: vec![("photos".into(), 3)],
         });
         metrics.encode()
     }
@@ -472,6 +473,10 @@ mod tests {
             (
                 r#"s3cors_buckets_without_policy{route="photos"}"#.to_owned(),
                 2.0,
+            ),
+            (
+                r#"s3cors_policies_from_state{route="photos"}"#.to_owned(),
+                3.0,
             ),
         ];
         for (series, value) in expected {

@@ -245,6 +245,9 @@ pub struct Source {
     pub loaded_at: Option<SystemTime>,
     /// Why a newer version of the file is not in force.
     pub last_error: Option<String>,
+    /// Whether the policy is the last good one from the state folder, because the file was invalid at the
+    /// start.
+    pub from_state: bool,
 }
 
 /// Which `Host` field an upstream gets.

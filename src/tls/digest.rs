@@ -15,6 +15,22 @@ pub fn sha256(bytes: &[u8]) -> ContentHash {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash(pub [u8; 32]);
 
+impl ContentHash {
+    /// Reads what `Display` writes; `None`: it is something else.
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let mut hash = Self([0; 32]);
+        if text.len() != 2 * hash.0.len() {
+            return None;
+        }
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        for (byte, digits) in hash.0.iter_mut().zip(text.chunks_exact(2)) {
+            let [high, low] = digits else { return None };
+            *byte = u8::try_from(digit(high)? * 16 + digit(low)?).ok()?;
+        }
+        Some(hash)
+    }
+}
+
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -38,7 +54,14 @@ mod tests {
                 "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             ),
         ] {
-            assert_eq!(sha256(text.as_bytes()).to_string(), digest);
+            let hash = sha256(text.as_bytes());
+            assert_eq!(hash.to_string(), digest);
+            assert_eq!(ContentHash::parse(digest.as_bytes()), Some(hash));
+            assert_eq!(ContentHash::parse(&digest.as_bytes()[1..]), None);
+            assert_eq!(
+                ContentHash::parse(digest.replace('b', "x").as_bytes()),
+                None
+            );
         }
     }
 }

@@ -183,6 +183,7 @@ fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
             content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(971_186_136)),
             last_error: last_error.map(str::to_owned),
+            from_state: false,
         }),
     })
 }

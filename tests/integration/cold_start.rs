@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::binary::{Folder, Process, run};
+use crate::support::binary::{Folder, Process, run, s3cors};
 use crate::support::client::ask;
 use crate::support::upstream::MockUpstream;
 
@@ -167,4 +168,156 @@ fn an_invalid_config_route_policy_or_folder_of_buckets_stops_a_start() {
     let (code, stdout, _) = run(&["check", "--config", &config]);
     assert_eq!(code, 1, "{stdout}");
     assert!(stdout.contains("bad.xml"), "{stdout}");
+}
+
+/// The names of what the state folder has of policies.
+fn saved(folder: &Folder) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder.path("state/policies")) else {
+        return Vec::new();
+    };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+/// Waits until so many policies are saved.
+fn wait_for_saved(folder: &Folder, count: usize) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while saved(folder).len() != count {
+        let found = saved(folder).len();
+        assert!(Instant::now() < end, "{found} of {count} saved");
+        std::thread::yield_now();
+    }
+}
+
+fn stop(mut process: Process) {
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), 0);
+}
+
+#[test]
+fn a_start_serves_the_last_good_version_of_invalid_policy_files() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let (folder, config) = folder("state", &upstream);
+    let with_state = format!(
+        "state_directory = 'state'\n{}",
+        fs::read_to_string(&config).unwrap()
+    );
+    folder.write("s3cors.toml", &with_state);
+    let invalid = ["bad", "empty", "huge", "unreadable"];
+    for bucket in invalid.into_iter().chain(["deleted"]) {
+        folder.write(&format!("buckets/{bucket}.xml"), &policy(ORIGIN));
+    }
+    let first = Process::start(&["run", "--config", &config]);
+    wait_for_saved(&folder, 206);
+    assert_eq!(
+        metric(&first, "s3cors_policies_from_state{route=\"store\"}"),
+        0.0
+    );
+    stop(first);
+
+    folder.write("buckets/bad.xml", "<CORSConfiguration>");
+    folder.write("buckets/empty.xml", "");
+    folder.write("buckets/huge.xml", &" ".repeat(3_000_000));
+    fs::remove_file(folder.path("buckets/unreadable.xml")).unwrap();
+    fs::create_dir(folder.path("buckets/unreadable.xml")).unwrap();
+    fs::remove_file(folder.path("buckets/deleted.xml")).unwrap();
+    // Without the state, an invalid policy of a route stops a start.
+    folder.write("route.xml", "<");
+    let mut second = Process::start(&["run", "--config", &config]);
+    for bucket in invalid.into_iter().chain(["b0", "b199"]) {
+        assert_eq!(readable_for(&second, bucket), [ORIGIN], "{bucket}");
+    }
+    // The route's policy: the bucket's own was deleted.
+    assert_eq!(readable_for(&second, "deleted"), ["*"]);
+    let status = second.status();
+    let names_of_files = invalid.map(|bucket| format!("{bucket}.xml"));
+    assert_eq!(
+        names(&status["out_of_date"]),
+        [&names_of_files[..], &["route.xml".to_owned()]].concat()
+    );
+    assert_eq!(
+        status["routes"][0]["buckets"]["policies"]["bad"]["from_state"],
+        true
+    );
+    assert_eq!(
+        metric(&second, "s3cors_policies_from_state{route=\"store\"}"),
+        5.0
+    );
+    assert_eq!(
+        metric(&second, "s3cors_buckets_without_policy{route=\"store\"}"),
+        0.0
+    );
+    // The state of the deleted one is deleted, that of the invalid ones stays.
+    wait_for_saved(&folder, 205);
+
+    folder.write("buckets/bad.xml", &policy("https://new.example"));
+    second.logged("the config was reloaded in part");
+    assert!(readable_for(&second, "bad").is_empty());
+    assert_eq!(
+        metric(&second, "s3cors_policies_from_state{route=\"store\"}"),
+        4.0
+    );
+    stop(second);
+}
+
+#[test]
+fn damaged_state_is_ignored_and_a_folder_that_cannot_be_written_is_an_error() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let (folder, config) = folder("state-damaged", &upstream);
+    let plain = fs::read_to_string(&config).unwrap();
+    folder.write(
+        "s3cors.toml",
+        &format!("state_directory = 'state'\n{plain}"),
+    );
+    let first = Process::start(&["run", "--config", &config]);
+    wait_for_saved(&folder, 201);
+    stop(first);
+    for name in saved(&folder) {
+        let path = folder.path("state/policies").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.last_mut().unwrap();
+        *last = b' ';
+        fs::write(path, bytes).unwrap();
+    }
+    folder.write("buckets/b7.xml", "<");
+    let second = Process::start(&["run", "--config", &config]);
+    assert!(readable_for(&second, "b7").is_empty());
+    assert_eq!(readable_for(&second, "b8"), [ORIGIN]);
+    assert_eq!(
+        metric(&second, "s3cors_buckets_without_policy{route=\"store\"}"),
+        1.0
+    );
+    stop(second);
+    folder.write("route.xml", "<");
+    assert_eq!(run(&["run", "--config", &config, "--admin", "off"]).0, 2);
+
+    folder.write("file", "");
+    folder.write("route.xml", &policy("*"));
+    folder.write("s3cors.toml", &format!("state_directory = 'file'\n{plain}"));
+    let (code, _, stderr) = run(&["run", "--config", &config, "--admin", "off"]);
+    assert_eq!(code, 1, "{stderr}");
+    let path = folder.path("file").display().to_string();
+    for part in ["`state_directory`", &path, "make it writable"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+}
+
+#[test]
+fn systemd_names_the_state_folder_unless_the_config_does() {
+    let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let (folder, config) = folder("state-systemd", &upstream);
+    let start = || {
+        let mut command = s3cors(&["run", "--config", &config]);
+        let state = folder.path("state").display().to_string();
+        command.env("STATE_DIRECTORY", format!("{state}:{state}/buckets"));
+        Process::spawn(command)
+    };
+    let process = start();
+    wait_for_saved(&folder, 201);
+    stop(process);
+    fs::remove_dir_all(folder.path("state")).unwrap();
+    let plain = fs::read_to_string(&config).unwrap();
+    folder.write("s3cors.toml", &format!("state_directory = 'off'\n{plain}"));
+    stop(start());
+    assert!(!folder.path("state").exists());
 }
