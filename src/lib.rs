@@ -19,7 +19,7 @@
 //! decision and touches nothing else. **A request sees one immutable snapshot**: whatever can be
 //! known at load is computed at load. **A worker shares nothing that it writes to**: it has its
 //! own runtime, listening sockets, upstream connections and counters, so the request path has no
-//! lock.
+//! lock. Only limits on clients' connections and unfinished heads count over all workers.
 //!
 //! # Rooms
 //!

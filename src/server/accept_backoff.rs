@@ -1,6 +1,7 @@
 //! Shortages of descriptors or memory for connections: each is logged once when it begins and once when
 //! it ends.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 /// For how long connections have to be accepted without a failure until it is over: as long as
@@ -34,6 +35,14 @@ impl Shortage {
         let is_over = |lasting: &mut Lasting| now().duration_since(lasting.last) >= CALM;
         self.0.take_if(is_over).map(|over| over.failures)
     }
+}
+
+/// The client left before it was accepted: the next one is fine.
+pub(super) fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
 }
 
 #[cfg(test)]

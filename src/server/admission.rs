@@ -1,6 +1,6 @@
 //! Whether there is room for a client at a listener, and what is counted of that.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::metrics::{HandshakeFailure, ListenerMetrics, NoRoom, Worker};
 use crate::routing::client::Client;
@@ -12,7 +12,7 @@ pub(super) struct Admission {
     pub(super) worker: Worker,
     pub(super) listener: ListenerMetrics,
     /// All listeners' clients.
-    pub(super) clients: Rc<PerClient>,
+    pub(super) clients: Arc<PerClient>,
 }
 
 impl Admission {

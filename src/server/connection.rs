@@ -26,7 +26,7 @@ use super::{Limits, http1_server, lingering_close};
 /// Serves connections: one worker's protocol settings.
 pub(super) struct Protocols {
     http2: Http2,
-    heads: Rc<HeadBudget>,
+    heads: Arc<HeadBudget>,
     limits: Limits,
 }
 
@@ -42,15 +42,8 @@ pub(super) enum Spoken {
 }
 
 impl Protocols {
-    /// `unfinished_heads` says how many bytes heads that are not whole may have, for all clients and
-    /// for each.
-    pub(super) fn new(
-        limits: &Limits,
-        unfinished_heads: (usize, usize),
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let (most, most_of_client) = unfinished_heads;
-        let heads = HeadBudget::new(most, most_of_client);
+    /// Unfinished heads share the budget of all workers.
+    pub(super) fn new(limits: &Limits, heads: Arc<HeadBudget>, metrics: &Arc<Metrics>) -> Self {
         Self {
             http2: Http2::new(limits, &heads, metrics),
             heads,

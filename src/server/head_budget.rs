@@ -1,24 +1,31 @@
-//! The memory of unfinished request heads: one worker's budget for all clients together, and for each.
+//! The memory of unfinished request heads: a budget for all clients together, and for each.
 //!
 //! A head has to be kept until its end comes, for which a client may take its time. Many clients with
 //! large heads that do not end would use up the memory. So the oldest heads are refused when there is
 //! no room for more.
+//!
+//! All workers share the budget. A head that arrives whole does not touch it.
 
-use std::cell::RefCell;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::rc::Rc;
+#[expect(
+    clippy::disallowed_types,
+    reason = "locked only while a head is unfinished, never by a request that arrives whole"
+)]
+use std::sync::Mutex;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-/// One worker's budget.
+/// The budget of all workers.
 #[derive(Debug)]
 pub(super) struct HeadBudget {
     /// How many bytes all heads may have.
     most: usize,
     /// How many of them one client's heads may have.
     most_of_client: usize,
-    heads: RefCell<Heads>,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    heads: Mutex<Heads>,
 }
 
 #[derive(Debug, Default)]
@@ -48,27 +55,31 @@ struct ClientHeads {
 /// A connection's unfinished head, if there is one. It is counted until it is finished or dropped.
 #[derive(Debug)]
 pub(super) struct UnfinishedHead {
-    budget: Rc<HeadBudget>,
+    budget: Arc<HeadBudget>,
     /// Its number in the order of age.
     number: Option<u64>,
 }
 
 impl HeadBudget {
     /// A budget of so many bytes, for all clients and for each.
-    pub(super) fn new(most: usize, most_of_client: usize) -> Rc<Self> {
-        Rc::new(Self {
+    pub(super) fn new(most: usize, most_of_client: usize) -> Arc<Self> {
+        Arc::new(Self {
             most,
             most_of_client,
-            heads: RefCell::default(),
+            heads: Default::default(),
         })
     }
 
     /// A connection without a head.
-    pub(super) fn connection(self: &Rc<Self>) -> UnfinishedHead {
+    pub(super) fn connection(self: &Arc<Self>) -> UnfinishedHead {
         UnfinishedHead {
-            budget: Rc::clone(self),
+            budget: Arc::clone(self),
             number: None,
         }
+    }
+
+    fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,7 +87,7 @@ impl UnfinishedHead {
     /// The head has so many bytes now. Refuses the oldest heads if there is no room: the client's own
     /// if it has more than its part, else anybody's. `client`: `None` if it is not counted.
     pub(super) fn hold(&mut self, bytes: usize, client: Option<IpAddr>, cx: &Context<'_>) {
-        let heads = &mut *self.budget.heads.borrow_mut();
+        let heads = &mut *self.budget.heads();
         let number = *self.number.get_or_insert_with(|| {
             heads.newest += 1;
             let head = Head {
@@ -101,15 +112,14 @@ impl UnfinishedHead {
 
     /// Whether it was refused since it was held.
     pub(super) fn is_refused(&self) -> bool {
-        let heads = self.budget.heads.borrow();
         self.number
-            .is_some_and(|number| !heads.by_age.contains_key(&number))
+            .is_some_and(|number| !self.budget.heads().by_age.contains_key(&number))
     }
 
     /// The head is whole, or nothing is kept of it.
     pub(super) fn finish(&mut self) {
         if let Some(number) = self.number.take() {
-            let heads = &mut *self.budget.heads.borrow_mut();
+            let heads = &mut *self.budget.heads();
             heads.set(number, 0);
             heads.by_age.remove(&number);
         }
@@ -200,7 +210,7 @@ mod tests {
         hold(&mut heads[0], 100, Some(1));
         assert!(!heads[0].is_refused());
         drop(heads);
-        let left = budget.heads.borrow();
+        let left = budget.heads();
         assert!(left.bytes == 0 && left.by_age.is_empty() && left.clients.is_empty());
     }
 

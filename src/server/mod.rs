@@ -1,4 +1,5 @@
-//! Threads and sockets: a current-thread runtime per worker, nothing shared that is written to.
+//! Threads and sockets: a current-thread runtime per worker. Workers share the counts behind limits on
+//! connections and unfinished heads, and nothing else that a request writes to.
 //!
 //! Bind first, serve later: [`Server::bind`] takes every address or none. May use `proxy` and
 //! `metrics`.
@@ -8,6 +9,7 @@ mod admission;
 mod bound_socket;
 mod by_descriptor;
 mod connection;
+mod connection_limit;
 mod drain;
 mod end_signal;
 mod entrances;
@@ -46,9 +48,11 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::live::LiveFeed;
 use crate::telemetry::traces::Traces;
 
+use connection_limit::ConnectionLimit;
 use drain::{Drain, Phase};
 use handshake::Handshake;
 use listener::BoundListener;
+use per_client::PerClient;
 use socket::{Claim, SocketFile};
 
 pub use heartbeat::Heartbeats;
@@ -202,9 +206,10 @@ impl Bound {
         let (done, ended) = mpsc::unbounded_channel();
         let workers = self.settings.workers.max(1);
         let limits = &self.settings.limits;
-        let connections = self.connections.div_ceil(workers);
-        let connections_per_client = limits.connections_per_client.div_ceil(workers);
-        metrics.connections_limit(connections * workers);
+        let connections = ConnectionLimit::new(self.connections);
+        let clients = PerClient::new(limits.connections_per_client);
+        let heads = limits.head_budget();
+        metrics.connections_limit(self.connections);
         let mut sockets_of: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut files = Vec::new();
         let heartbeats = Heartbeats::new(workers);
@@ -229,9 +234,9 @@ impl Bound {
                 worker: Worker(index),
                 sockets,
                 limits: self.settings.limits.clone(),
-                connections,
-                connections_per_client,
-                unfinished_heads: limits.share_of_heads(workers),
+                connections: Arc::clone(&connections),
+                clients: Arc::clone(&clients),
+                heads: Arc::clone(&heads),
                 current: Arc::clone(&current),
                 metrics: Arc::clone(&metrics),
                 access_log: access_log.map(AccessLog::logger),

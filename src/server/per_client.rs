@@ -1,18 +1,33 @@
-//! How many connections each client has.
+//! How many connections each client has, over all workers.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
+#[expect(
+    clippy::disallowed_types,
+    reason = "locked once when a connection begins and once when it ends, never by a request"
+)]
+use std::sync::Mutex;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
 
 use crate::routing::client::Client;
 
-/// One worker's count of each client's connections. It knows the clients that have one, so that
-/// it is no larger than there are connections.
+/// Over so many locks clients are spread, so that workers seldom wait for each other.
+const SHARDS: usize = 64;
+
+type Counts = HashMap<IpAddr, usize, RandomState>;
+
+/// The connections of each client, counted for all workers together. It knows the clients that have one,
+/// so that it is no larger than there are connections.
 #[derive(Debug)]
 pub(super) struct PerClient {
     most: usize,
-    open: RefCell<HashMap<IpAddr, usize>>,
+    hasher: RandomState,
+    #[expect(clippy::disallowed_types, reason = "as above")]
+    shards: [Mutex<Counts>; SHARDS],
 }
 
 /// One of a client's connections, counted until it is dropped.
@@ -25,11 +40,19 @@ pub(super) struct Counted<'c> {
 
 impl PerClient {
     /// Lets each client have `most` connections.
-    pub(super) fn new(most: usize) -> Self {
-        Self {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
             most,
-            open: RefCell::default(),
-        }
+            hasher: RandomState::default(),
+            shards: std::array::from_fn(|_| Default::default()),
+        })
+    }
+
+    /// The counts of some clients, this one's among them.
+    fn shard(&self, client: IpAddr) -> Option<MutexGuard<'_, Counts>> {
+        let hash = usize::try_from(self.hasher.hash_one(client) % SHARDS as u64).ok()?;
+        let shard = self.shards.get(hash)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts one more; `None`: the client has as many as it may. Listed proxies, which speak for
@@ -37,7 +60,7 @@ impl PerClient {
     pub(super) fn count(&self, client: Client) -> Option<Counted<'_>> {
         let address = client.counted();
         if let Some(address) = address {
-            let mut open = self.open.borrow_mut();
+            let mut open = self.shard(address)?;
             let count = open.entry(address).or_default();
             if *count >= self.most {
                 return None;
@@ -53,8 +76,11 @@ impl PerClient {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let mut open = self.clients.open.borrow_mut();
-        if let Some(Entry::Occupied(mut count)) = self.client.map(|client| open.entry(client)) {
+        let Some(client) = self.client else { return };
+        let Some(mut open) = self.clients.shard(client) else {
+            return;
+        };
+        if let Entry::Occupied(mut count) = open.entry(client) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -66,6 +92,35 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl PerClient {
+        /// How many clients are known.
+        fn known(&self) -> usize {
+            let shards = self.shards.iter();
+            shards.map(|shard| shard.lock().unwrap().len()).sum()
+        }
+    }
+
+    #[test]
+    fn workers_that_compete_admit_exactly_as_many_as_a_client_may_have() {
+        let clients = PerClient::new(7);
+        let admit = || {
+            let addresses = (0..100).map(|number| format!("192.0.2.{}", number % 10));
+            let admitted = addresses.filter_map(|it| clients.count(client(Some(&it), false)));
+            admitted.collect::<Vec<_>>()
+        };
+        let admitted: Vec<_> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
+            let admitted = workers
+                .into_iter()
+                .flat_map(|worker| worker.join().unwrap());
+            admitted.collect()
+        });
+        assert_eq!(admitted.len(), 7 * 10);
+        assert_eq!(clients.known(), 10);
+        drop(admitted);
+        assert_eq!(clients.known(), 0);
+    }
 
     fn client(address: Option<&str>, trusted: bool) -> Client {
         Client {
@@ -91,7 +146,7 @@ mod tests {
         assert!(again.is_some());
         assert!(clients.count(one).is_none());
         drop((first, again, other));
-        assert!(clients.open.borrow().is_empty());
+        assert_eq!(clients.known(), 0);
     }
 
     #[test]
@@ -115,6 +170,6 @@ mod tests {
             .flat_map(|proxy| [clients.count(*proxy), clients.count(*proxy)])
             .collect();
         assert!(uncounted.iter().all(Option::is_some));
-        assert_eq!(clients.open.borrow().len(), 1);
+        assert_eq!(clients.known(), 1);
     }
 }

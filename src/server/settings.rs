@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use super::head_budget::HeadBudget;
 use super::tls::TlsCell;
 
 /// What needs a restart to change.
@@ -67,13 +69,12 @@ pub struct Limits {
     pub header_count: usize,
     /// A request's target, in bytes.
     pub uri_bytes: usize,
-    /// How many bytes the heads that are not whole yet may have, of all clients together; each worker
-    /// has its share. Beyond that, the oldest are refused.
+    /// How many bytes the heads that are not whole yet may have, of all clients together. Beyond that,
+    /// the oldest are refused.
     pub unfinished_head_bytes: usize,
     /// The same for one client address.
     pub unfinished_head_bytes_per_client: usize,
-    /// How many connections are held at a time; each worker has its share. `None`: 20 000, or fewer
-    /// where fewer files may be open.
+    /// Maximum concurrent connections of all workers. `None`: 20 000, or fewer if fewer files may be open.
     pub connections: Option<usize>,
     /// How many connections an address may have, an IPv6 network of 64 bits being one, over all
     /// workers; listed proxies may have any number.
@@ -100,13 +101,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// One worker's share of what is limited over all of them; a few of the largest heads at least.
-    pub(super) fn share_of_heads(&self, workers: usize) -> (usize, usize) {
+    /// The budget of unfinished heads; room for a few of the largest heads at least.
+    pub(super) fn head_budget(&self) -> Arc<HeadBudget> {
         let least = self.request_head_bytes.saturating_mul(2);
-        let share = |bytes: usize| (bytes / workers.max(1)).max(least);
-        (
-            share(self.unfinished_head_bytes),
-            share(self.unfinished_head_bytes_per_client),
+        HeadBudget::new(
+            self.unfinished_head_bytes.max(least),
+            self.unfinished_head_bytes_per_client.max(least),
         )
     }
 }

@@ -20,14 +20,16 @@ use crate::telemetry::access_log::AccessLogger;
 use crate::telemetry::live::LiveFeed;
 use crate::telemetry::traces::Tracer;
 
-use super::accept_backoff::Shortage;
+use super::accept_backoff::{Shortage, is_about_one_connection};
 use super::admission::Admission;
 use super::bound_socket::BoundSocket;
 use super::by_descriptor::{ByDescriptor, Retired};
 use super::connection::Protocols;
+use super::connection_limit::{ConnectionLimit, CountedConnection};
 use super::drain::DrainSignal;
 use super::end_signal::EndSignal;
 use super::handshake::Handshake;
+use super::head_budget::HeadBudget;
 use super::heartbeat::Heartbeat;
 use super::listener::{Accepted, Listener, Socket};
 use super::per_client::PerClient;
@@ -42,8 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a request may go on whose connection has a descriptor of the reserve.
 const RETIRED_PATIENCE: Duration = Duration::from_secs(5);
 
-/// For how many refused clients each worker waits at a time, so that they can read the 503; beyond
-/// that, it is sent without waiting.
+/// The most refused clients that each worker waits for; others get the 503 without a wait.
 const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a worker's thread is started with.
@@ -51,12 +52,10 @@ pub(super) struct Start {
     pub(super) worker: Worker,
     pub(super) sockets: Vec<(Handshake, BoundSocket)>,
     pub(super) limits: Limits,
-    /// This worker's share of the connections.
-    pub(super) connections: usize,
-    /// Its share of each client's.
-    pub(super) connections_per_client: usize,
-    /// Its share of the bytes of unfinished heads, for all clients and for each.
-    pub(super) unfinished_heads: (usize, usize),
+    /// Shared by all workers, as are the next two.
+    pub(super) connections: Arc<ConnectionLimit>,
+    pub(super) clients: Arc<PerClient>,
+    pub(super) heads: Arc<HeadBudget>,
     pub(super) current: Arc<Current>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) access_log: Option<AccessLogger>,
@@ -86,15 +85,13 @@ struct Shared {
     protocols: Protocols,
     proxy: Rc<Proxy>,
     metrics: Arc<Metrics>,
-    /// How many connections there are, and may be.
-    open: Cell<usize>,
-    room: usize,
+    connections: Arc<ConnectionLimit>,
     by_descriptor: ByDescriptor,
     /// Where the reserve of descriptors began when this worker last looked.
     reserve_begins: Cell<RawFd>,
     /// Until when requests on connections with a descriptor of the reserve may go on.
     retired_until: Cell<Option<Instant>>,
-    clients: Rc<PerClient>,
+    clients: Arc<PerClient>,
     /// How many clients a 503 is being sent to.
     refused: Cell<usize>,
     drain: DrainSignal,
@@ -109,7 +106,7 @@ impl Shared {
         };
         Self {
             worker: start.worker,
-            protocols: Protocols::new(&start.limits, start.unfinished_heads, &start.metrics),
+            protocols: Protocols::new(&start.limits, start.heads, &start.metrics),
             proxy: Rc::new(
                 Proxy::new(
                     start.worker,
@@ -122,12 +119,11 @@ impl Shared {
                 .with_live(start.live.as_ref()),
             ),
             metrics: start.metrics,
-            open: Cell::new(0),
-            room: start.connections,
+            connections: start.connections,
             by_descriptor: ByDescriptor::default(),
             reserve_begins: Cell::new(descriptor_reserve::reserved().start),
             retired_until: Cell::new(None),
-            clients: Rc::new(PerClient::new(start.connections_per_client)),
+            clients: start.clients,
             refused: Cell::new(0),
             drain: start.drain,
         }
@@ -230,7 +226,7 @@ impl AcceptLoop {
             admission: Rc::new(Admission {
                 worker: shared.worker,
                 listener: shared.metrics.listener(&handshake.listener),
-                clients: Rc::clone(&shared.clients),
+                clients: Arc::clone(&shared.clients),
             }),
             handshake: Rc::new(handshake),
             shared: Rc::clone(shared),
@@ -290,22 +286,28 @@ impl AcceptLoop {
     }
 
     fn admit(&mut self, accepted: Accepted) {
-        if self.shared.open.get() >= self.shared.room {
+        let Some(counted) = self.shared.connections.count() else {
             self.admission.is_full();
             return self.refuse(accepted);
-        }
+        };
         let descriptor = accepted.descriptor();
         match accepted {
             Accepted::Tcp(stream, address) => {
-                self.converse(descriptor, stream, Some(address.ip()));
+                self.converse(descriptor, counted, stream, Some(address.ip()));
             }
-            Accepted::Unix(stream) => self.converse(descriptor, stream, None),
+            Accepted::Unix(stream) => self.converse(descriptor, counted, stream, None),
         }
     }
 
-    fn converse<S: Socket>(&mut self, descriptor: RawFd, stream: S, address: Option<IpAddr>) {
+    fn converse<S: Socket>(
+        &mut self,
+        descriptor: RawFd,
+        counted: CountedConnection,
+        stream: S,
+        address: Option<IpAddr>,
+    ) {
         let (handshake, shared) = (Rc::clone(&self.handshake), Rc::clone(&self.shared));
-        self.spawn(descriptor, |open| async move {
+        self.spawn(descriptor, counted, |open| async move {
             let protocols = &shared.protocols;
             let (proxy, admission) = (&shared.proxy, &open.admission);
             let end = EndSignal::new(&shared.drain, &shared.by_descriptor, descriptor);
@@ -318,9 +320,10 @@ impl AcceptLoop {
     fn spawn<F: Future<Output = ()> + 'static>(
         &mut self,
         descriptor: RawFd,
+        counted: CountedConnection,
         conversation: impl FnOnce(OpenConns) -> F,
     ) {
-        let open = OpenConns::new(&self.shared, &self.admission, descriptor);
+        let open = OpenConns::new(&self.shared, &self.admission, descriptor, counted);
         let task = self.connections.spawn_local(conversation(open));
         self.shared.by_descriptor.add(descriptor, task);
     }
@@ -365,13 +368,19 @@ struct OpenConns {
     shared: Rc<Shared>,
     admission: Rc<Admission>,
     descriptor: RawFd,
+    _counted: CountedConnection,
 }
 
 impl OpenConns {
-    fn new(shared: &Rc<Shared>, admission: &Rc<Admission>, descriptor: RawFd) -> Self {
+    fn new(
+        shared: &Rc<Shared>,
+        admission: &Rc<Admission>,
+        descriptor: RawFd,
+        counted: CountedConnection,
+    ) -> Self {
         admission.opened();
-        shared.open.set(shared.open.get() + 1);
         Self {
+            _counted: counted,
             shared: Rc::clone(shared),
             admission: Rc::clone(admission),
             descriptor,
@@ -383,19 +392,10 @@ impl Drop for OpenConns {
     fn drop(&mut self) {
         self.shared.by_descriptor.remove(self.descriptor);
         self.admission.closed();
-        self.shared.open.set(self.shared.open.get() - 1);
         if std::thread::panicking() {
             self.shared.metrics.panicked();
         }
     }
-}
-
-/// The client left before it was accepted: the next one is fine.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
-    )
 }
 
 #[cfg(test)]
@@ -435,9 +435,9 @@ mod tests {
                 worker: Worker(0),
                 sockets: Vec::new(),
                 limits: Limits::default(),
-                connections: 10,
-                connections_per_client: 10,
-                unfinished_heads: (1 << 20, 1 << 20),
+                connections: ConnectionLimit::new(10),
+                clients: PerClient::new(10),
+                heads: HeadBudget::new(1 << 20, 1 << 20),
                 current,
                 metrics: Arc::clone(&metrics),
                 access_log: None,
@@ -454,7 +454,8 @@ mod tests {
                 is_shared: false,
             };
             let mut accept_loop = AcceptLoop::new(handshake, &shared);
-            accept_loop.spawn(1000, |open| async move {
+            let counted = shared.connections.count().unwrap();
+            accept_loop.spawn(1000, counted, |open| async move {
                 let _open = open;
                 std::panic::panic_any("a bug")
             });

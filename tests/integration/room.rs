@@ -2,6 +2,7 @@
 
 use s3cors::server::{Limits, ListenerSettings};
 
+use crate::support::binary::{Folder, Process};
 use crate::support::client::{RawClient, RawResponse};
 use crate::support::proxy::{TestProxy, TestRoute, listener};
 use crate::support::upstream::MockUpstream;
@@ -110,4 +111,47 @@ fn a_listed_proxy_is_not_counted_and_whom_it_names_is() {
     assert_eq!(ask(&mut other).status, 200);
     assert_refused(connect("192.0.2.1"));
     assert_eq!(ask(&mut one).status, 200);
+}
+
+/// The limits hold for all workers together, however the system spreads connections over them.
+#[test]
+fn workers_admit_exactly_as_many_connections_as_the_limit() {
+    let upstream = MockUpstream::answering(OK);
+    let folder = Folder::new("room-workers");
+    for limit in [3, 10, 22] {
+        for (key, others) in [
+            ("connections", ""),
+            ("connections_per_client", "connections = 1000"),
+        ] {
+            let config = format!(
+                "workers = 4\n[limits]\n{key} = {limit}\n{others}\n[[route]]\nhost = '*'\n\
+                 upstream = 'http://{}'\n",
+                upstream.address
+            );
+            let config = folder.write("s3cors.toml", &config);
+            let process = Process::start(&["run", "--config", &config]);
+            let connect = || RawClient::connect(process.address);
+            let mut open: Vec<_> = (0..limit).map(|_| connect()).collect();
+            for (number, client) in open.iter_mut().enumerate() {
+                assert_eq!(ask(client).status, 200, "{number} of {limit} {key}");
+            }
+            for _ in 0..3 {
+                assert_refused(connect());
+            }
+            let fields = [("host", "localhost")];
+            let metrics = crate::support::client::ask(process.admin, "GET", "/metrics", &fields);
+            let metrics = metrics.text();
+            let series = |name: &str| -> f64 {
+                let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+                value.unwrap().trim().parse().unwrap()
+            };
+            // What the alert on 80 % of the connections compares.
+            let expected = if key == "connections" { limit } else { 1000 };
+            assert_eq!(series("s3cors_connections_limit "), f64::from(expected));
+            // A place that gets free is one for any worker.
+            open.pop();
+            open.push(once_there_is_room(connect));
+            assert_refused(connect());
+        }
+    }
 }

@@ -48,17 +48,17 @@ pub(super) struct Http2 {
     metrics: Arc<Metrics>,
     spare: Spare,
     receive_budget: ReceiveBudget,
-    heads: Rc<HeadBudget>,
+    heads: Arc<HeadBudget>,
 }
 
 impl Http2 {
-    pub(super) fn new(limits: &Limits, heads: &Rc<HeadBudget>, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(limits: &Limits, heads: &Arc<HeadBudget>, metrics: &Arc<Metrics>) -> Self {
         Self {
             limits: limits.clone(),
             metrics: Arc::clone(metrics),
             spare: Spare::default(),
             receive_budget: ReceiveBudget::default(),
-            heads: Rc::clone(heads),
+            heads: Arc::clone(heads),
         }
     }
 
