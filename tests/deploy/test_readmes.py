@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from pages import PAGES, anchors, links, name
 from places import DEPLOY, ROOT, binary
 from programs import Program, free_ports
 from proxy import environment
@@ -114,16 +115,41 @@ def test_the_commands_of_a_guide_work(name, upstream, folder):
                 type_in(command, expected, cwd=home, env=variables)
 
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "config").rglob("*.md"), *DEPLOY.rglob("*.md")])
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page):
+    """Files and anchors are there. Of other sites, only the form is checked: there is no network in the tests."""
+    for link in links(page.read_text()):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            assert re.fullmatch(r"https?://[a-z0-9.:-]+(/\S*)?", link), link
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists() and file.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(file.read_text()), link
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_of_a_page_have_targets(path):
-    for link in re.findall(r"\]\(([^)#]+)", path.read_text()):
-        assert link.startswith("http") or (path.parent / link).exists(), link
+def test_links_that_lead_nowhere_are_found():
+    assert links("[a](b.md#c) `[no](link)` <img src=\"p.png\"> [d][e]\n\n[e]: https://e.example\n") == ["b.md#c", "p.png", "https://e.example"]
+    assert anchors("# S3's API\n## `cors` and [links](a.md), 502\n") == {"s3s-api", "cors-and-links-502"}
+    with pytest.raises(AssertionError):
+        links("[a][missing]")
 
 
-def test_every_folder_is_mentioned():
+def test_modules_of_the_map_exist():
+    """CONTRIBUTING.md names modules of src, most with their file."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`([a-z0-9_]+)::([a-z0-9_]+)`", text)
+    assert len(named) >= 8
+    for room, file in named:
+        folder = ROOT / "src" / room
+        assert (folder / f"{file}.rs").exists() or (folder / file).is_dir(), f"{room}::{file}"
+    rows = re.findall(r"^\| (`[a-z0-9_`, ]+`) \|", text.partition("A map of the source")[2], re.MULTILINE)
+    rooms = {room for row in rows for room in re.findall(r"`(\w+)`", row)}
+    assert rooms == {path.name for path in (ROOT / "src").iterdir() if path.is_dir()}
+
+
+def test_the_index_lists_every_guide():
     text = (DEPLOY / "README.md").read_text()
-    told = set(re.findall(r"\]\(([\w-]+)/README\.md\)", text))
-    assert told == {path.parent.name for path in DEPLOY.glob("*/README.md")}
+    listed = set(re.findall(r"\]\(([\w-]+)/README\.md\)", text))
+    assert listed == {path.parent.name for path in DEPLOY.glob("*/README.md")}
