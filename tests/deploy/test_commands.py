@@ -5,6 +5,7 @@ machine or build for minutes, have a stand-in (`stand_in.py`): it checks that th
 and features in its arguments exist, and prints what an import reads.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -83,6 +84,9 @@ def workplace(folder):
     (folder / "s3cors").symlink_to(binary())
     shutil.copy(ROOT / "tests/data/import/s3-r2.json", folder / "r2-cors.json")
     (folder / "access.json").write_text(LOG)
+    (folder / "access.json.1.gz").write_bytes(gzip.compress(LOG.encode()))
+    for file in ["Cargo.toml", "CHANGELOG.md"]:
+        shutil.copy(ROOT / file, folder)
     (folder / "chrome-net-export-log.json").write_text(HAR)
     (folder / "values.yaml").write_text("{}\n")
     subprocess.run(
@@ -133,14 +137,15 @@ def run(command, workplace, addresses, page):
         "NO_PROXY": "*",
     }
     line = typed(command, *addresses)
-    if re.match(r"s3cors (run|demo)\b", line):
+    words = line.split()
+    if words[0] == "s3cors" and len(words) == 2 and not words[1].startswith("-"):
+        # A sentence about this command.
+        line += " --help"
+    elif re.match(r"s3cors (run|demo)\b", line):
         server = ["bash", "-c", f"exec {line}"]
         with Program("s3cors", server, cwd=workplace, env=variables | {"S3CORS_LISTEN": "127.0.0.1:0", "S3CORS_ADMIN": "127.0.0.1:0"}) as program:
             program.wait_for(" listening ")
         return
-    words = line.split()
-    if words[0] == "s3cors" and len(words) == 2 and not words[1].startswith("-"):
-        line += " --help"
     done = subprocess.run(
         ["bash", "-eo", "pipefail", "-c", line], cwd=workplace, env=variables, capture_output=True, text=True, timeout=60, check=False
     )
