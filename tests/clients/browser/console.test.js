@@ -37,7 +37,7 @@ const planted = [
   { reason: 'method', title: 'Method not allowed', origin: APP, asks: 'DELETE', rule: 1, failed: 'DELETE', change: '<AllowedMethod>DELETE</AllowedMethod>' },
   { reason: 'method', title: 'Method not allowed', origin: APP, method: 'DELETE', rule: 1, failed: 'DELETE', change: '<AllowedMethod>DELETE</AllowedMethod>' },
   { reason: 'header', title: 'Request header not allowed', origin: APP, asks: 'PUT', headers: 'content-type,x-amz-acl', rule: 1, failed: 'x-amz-acl', change: '<AllowedHeader>x-amz-acl</AllowedHeader>' },
-  { reason: 'malformed', title: 'Malformed CORS request', origin: APP, asks: 'P UT', change: 'No browser lets a script use this method' },
+  { reason: 'malformed', title: 'Malformed CORS request', origin: APP, asks: 'P UT', change: 'Browsers do not allow this method in scripts' },
   { reason: 'malformed', title: 'Malformed CORS request', origin: APP, asks: 'PUT', headers: 'x-<b>', rule: 1, failed: 'x-<b>', change: 'not a valid field name' },
   { reason: 'no_cors', title: 'No CORS policy applies', origin: APP, asks: 'PUT', host: 'buckets.example', target: '/dogs/1.jpg', change: '<CORSConfiguration' },
   { reason: 'no_cors', title: 'No CORS policy applies', origin: APP, host: 'buckets.example', target: '/dogs/1.jpg', change: '<CORSConfiguration' },
