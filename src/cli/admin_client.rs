@@ -12,9 +12,9 @@ use super::output::Failure;
 /// The admin listener's default address.
 pub(super) const DEFAULT: &str = "127.0.0.1:9901";
 
-/// A connection, of either kind.
+/// A TCP or Unix stream.
 pub(super) trait AdminStream: Read + Write + Send {
-    /// How long a read may take.
+    /// Sets the timeout of a read.
     fn limit_reads(&self, limit: Option<Duration>) -> io::Result<()>;
 }
 
@@ -36,7 +36,7 @@ pub(super) fn connect(
     deadline: Instant,
 ) -> Result<io::Result<Box<dyn AdminStream>>, Failure> {
     if admin == "off" {
-        let usage = "--admin off: without an admin listener there is nothing to ask";
+        let usage = "--admin off: this command needs an admin listener; name its address";
         return Err(Failure::Usage(usage.to_owned()));
     }
     if let Some(path) = admin.strip_prefix("unix:") {
@@ -63,7 +63,10 @@ fn tcp(
     addresses: impl Iterator<Item = SocketAddr>,
     deadline: Instant,
 ) -> io::Result<Box<dyn AdminStream>> {
-    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut failed = io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name does not resolve to an address",
+    );
     for address in addresses {
         match TcpStream::connect_timeout(&reachable(address), left(deadline)?) {
             Ok(stream) => return Ok(Box::new(stream)),
@@ -73,7 +76,7 @@ fn tcp(
     Err(failed)
 }
 
-/// The loopback address in place of one that stands for all.
+/// Replaces an unspecified address (0.0.0.0, [::]) by loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -83,7 +86,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The time until a deadline, if there is any.
+/// The time left until the deadline, if there is one.
 pub(super) fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -93,7 +96,7 @@ pub(super) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// What is said where a deadline has passed.
+/// The error for a passed deadline.
 pub(super) fn too_late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 seconds")
 }
@@ -103,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_stands_for_all_is_asked_on_loopback() {
+    fn an_unspecified_address_is_replaced_by_loopback() {
         for (address, expected) in [
             ("0.0.0.0:9901", "127.0.0.1:9901"),
             ("[::]:9901", "[::1]:9901"),

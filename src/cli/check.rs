@@ -14,31 +14,31 @@ use super::output::{Failure, Format, NO, YES, config_variable, count, has_colour
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
-            "A config and all that it names",
+            "A config and all files that it names",
             "s3cors check --config s3cors.toml",
         ),
         (
-            "Policies, before they are put to S3 or to a route",
+            "Policies, before a bucket or a route uses them",
             "s3cors check cors.xml buckets/photos.xml",
         ),
         (
-            "In a pipeline: warnings fail it, and a program reads them",
+            "In CI: fail on warnings, print JSON",
             "s3cors check --deny-warnings --format json cors.xml",
         ),
     ],
     exit_codes: &[
-        ("0", "nothing is wrong; there may be warnings"),
+        ("0", "no errors; there may be warnings"),
         ("1", "there are errors, or warnings with --deny-warnings"),
         ("2", "bad usage"),
     ],
-    environment: &[("S3CORS_CONFIG", "the config, where no file is named")],
+    environment: &[("S3CORS_CONFIG", "the config, if no file is given")],
     files: &[],
 };
 
-/// Check a config, or policy files, as a start would.
+/// Check a config or policy files, as a start would.
 ///
-/// Reports every error and warning with its file, line and column and how to fix it: what S3
-/// rejects, by S3's own code, and what S3 accepts but is rarely intended.
+/// Reports every error and warning with its file, line, column and fix: what S3 rejects, under
+/// S3's own error code, and what S3 accepts but is rarely intended.
 #[derive(Debug, Args)]
 #[command(override_usage = "\
 s3cors check [OPTIONS] --config <FILE>
@@ -53,7 +53,7 @@ pub(super) struct Check {
     /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Whether warnings count as errors.
+    /// Exit with 1 if there are warnings.
     #[arg(long)]
     deny_warnings: bool,
 }
@@ -120,7 +120,7 @@ impl Check {
     }
 }
 
-/// Standard input, no further than what S3 takes and one byte more.
+/// Reads standard input up to one byte beyond S3's limit.
 fn standard_input() -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let limit = MAX_DOCUMENT as u64 + 1;

@@ -1,4 +1,4 @@
-//! `s3cors completions`: what a shell needs to complete commands and flags.
+//! `s3cors completions`: prints shell completion scripts.
 
 use clap::Args;
 use clap_complete::Shell;
@@ -26,9 +26,9 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Print a script that makes a shell complete commands and flags.
+/// Print a script that completes commands and flags in a shell.
 ///
-/// The Debian package installs those for bash, zsh and fish.
+/// The Debian package installs the scripts for bash, zsh and fish.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
     /// The shell.

@@ -1,4 +1,4 @@
-//! `s3cors config`: what there is to configure.
+//! `s3cors config`: shows the config keys.
 
 use clap::{Args, Subcommand};
 
@@ -12,9 +12,9 @@ const DEFAULTS: &str = include_str!("../../config/s3cors.toml");
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
-        ("Begin a config", "s3cors config defaults > s3cors.toml"),
+        ("Start a config", "s3cors config defaults > s3cors.toml"),
         (
-            "Look a key up",
+            "Look up a key",
             "s3cors config defaults | grep -B 3 keep_alive",
         ),
     ],
@@ -42,8 +42,8 @@ pub(super) struct Config {
 enum Command {
     /// Print a config with every key, its default and a comment.
     ///
-    /// All keys but `host` and `upstream` of a route may be left out. The policies that it names
-    /// are examples: `s3cors check` lists the files that do not exist yet.
+    /// A config may leave out every key except `host` and `upstream` of a route. The policies
+    /// that it names are examples: `s3cors check` lists the files that do not exist yet.
     Defaults,
     /// Print the JSON Schema of the config, for editors.
     ///

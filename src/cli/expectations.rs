@@ -30,7 +30,7 @@ struct File {
     test: Vec<Test>,
 }
 
-/// A script's request, and what it must get.
+/// A script's request and its expected result.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Test {
@@ -88,14 +88,14 @@ pub(super) struct TestOutcome {
     pub(super) line: usize,
     /// What the file says.
     pub(super) expected: String,
-    /// What the script gets, in the same form.
+    /// The actual result, in the same form.
     pub(super) actual: String,
-    /// The same in a sentence.
+    /// The actual result as a sentence.
     pub(super) summary: String,
     pub(super) passed: bool,
 }
 
-/// What a script gets of a config or a policy.
+/// The decision about a script's request.
 pub(super) struct Decided {
     pub(super) outcome: Expected,
     pub(super) reason: Option<Reason>,
@@ -111,7 +111,7 @@ pub(super) enum Subject {
     Policy(Box<Policy>),
 }
 
-/// An error of several lines that quote the file, without what a terminal obeys.
+/// Makes an error of several lines, which quote the file, safe to print on a terminal.
 fn lines(error: &toml::de::Error) -> String {
     let lines: Vec<String> = error.to_string().lines().map(visible).collect();
     lines.join("\n")
@@ -131,7 +131,9 @@ pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
     let file: File = toml::from_str(&text)
         .map_err(|error| Failure::Usage(format!("{name}: {}", lines(&error))))?;
     if file.test.is_empty() {
-        return Err(Failure::Usage(format!("{name}: there is no [[test]]")));
+        return Err(Failure::Usage(format!(
+            "{name}: no [[test]] found; add at least one"
+        )));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     let subject = match (&file.config, &file.cors) {
@@ -139,7 +141,7 @@ pub(super) fn run(path: &Path) -> Result<Outcomes, Failure> {
         (None, Some(cors)) => Subject::policy(&folder.join(cors))?,
         _ => {
             return Err(Failure::Usage(format!(
-                "{name}: name either `config` or `cors`"
+                "{name}: set either `config` or `cors`"
             )));
         }
     };
@@ -172,7 +174,7 @@ fn get() -> String {
 
 impl Test {
     fn compare(&self, line: usize, decided: Decided) -> TestOutcome {
-        // Without a reason in the file, any will do.
+        // Without a reason in the file, any reason passes.
         let reason = decided.reason.filter(|_| self.reason.is_some());
         TestOutcome {
             name: self.name.get_ref().clone(),
@@ -271,7 +273,7 @@ impl Subject {
         self.decide(&request)
     }
 
-    /// What a script's request gets.
+    /// The result of a script's request.
     pub(super) fn decide(&self, request: &Hypothetical) -> Result<Decided, String> {
         match self {
             Self::Routes(snapshot) => {
@@ -295,9 +297,9 @@ impl Decided {
     fn of_route(explanation: &RouteExplanation) -> Result<Self, String> {
         let summary = explanation.summary();
         match (explanation.verdict(), &explanation.exchange) {
-            (Verdict::Transparent, _) => Err(
-                "the route has no policy, so its upstream decides what the script gets".to_owned(),
-            ),
+            (Verdict::Transparent, _) => {
+                Err("the route has no policy, so its upstream decides".to_owned())
+            }
             (Verdict::Allowed, _) => Ok(Self {
                 outcome: Expected::Readable,
                 reason: None,

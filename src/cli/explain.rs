@@ -1,4 +1,4 @@
-//! `s3cors explain`: what would become of a script's request, and why.
+//! `s3cors explain`: what happens to a script's request, and why.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use super::output::{
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
-            "What `run` would decide, of the URL, page and method that the browser names",
+            "What `run` would decide, for the URL, page and method that the browser names",
             "s3cors explain --config s3cors.toml --url http://photos.example.com/cat.jpg \\\n      \
              --origin https://app.example.com --method PUT --header content-type",
         ),
@@ -39,9 +39,9 @@ pub(super) const MANUAL: Manual = Manual {
     exit_codes: &[
         ("0", "allowed"),
         ("1", "refused"),
-        ("2", "bad usage, or a config that does not check out"),
+        ("2", "bad usage, or an invalid config"),
     ],
-    environment: &[("S3CORS_CONFIG", "the config, where no file is named")],
+    environment: &[("S3CORS_CONFIG", "the config, if no file is given")],
     files: &[],
 };
 
@@ -50,8 +50,9 @@ const SOME_URL: &str = "http://HOST/KEY";
 
 /// Explain, rule by rule, whether a script's request would be allowed and why.
 ///
-/// For a refused request, it names the condition that the nearest rule does not meet, the smallest
-/// change of the policy that would allow the request, and what else that change would allow.
+/// For a refused request, it names the condition that the nearest rule does not meet, the
+/// smallest change of the policy that would allow the request, and what else that change would
+/// allow.
 #[derive(Debug, Args)]
 #[command(override_usage = "\
 s3cors explain [OPTIONS] --config <FILE> --url <URL> --origin <ORIGIN> --method <METHOD>
@@ -69,10 +70,10 @@ pub(super) struct Explain {
     /// Without a config: the policy, S3's CORSConfiguration.
     #[arg(long, value_name = "FILE")]
     cors: Option<PathBuf>,
-    /// What the script asks for: http://HOST/PATH.
+    /// The URL that the script requests: http://HOST/PATH.
     #[arg(long)]
     url: Option<String>,
-    /// Where the script's page comes from: scheme, host and port.
+    /// The origin of the script's page: scheme, host and port.
     #[arg(long)]
     origin: String,
     /// The method that the script uses.
@@ -110,8 +111,7 @@ impl Explain {
         });
         let has_url = self.url.is_some();
         if config.is_some() && !has_url {
-            let usage = "name what the script asks for (--url): the config that S3CORS_CONFIG names \
-                         has routes";
+            let usage = "--url is missing: S3CORS_CONFIG names a config, whose routes are selected by the URL";
             return Err(Failure::Usage(usage.into()));
         }
         let request = Hypothetical {
@@ -146,7 +146,7 @@ impl Explain {
 fn by_config(config: &Path, request: &Hypothetical) -> Result<(Value, bool), Failure> {
     let loaded = load(&Input::file(config));
     let metrics = Metrics::new(1);
-    // What a start would refuse is not explained: it would not be what `run` decides.
+    // An invalid config is not explained: `run` would not use it.
     let snapshot = loaded.snapshot(&metrics, None, 1, false);
     let snapshot = snapshot.filter(|_| !loaded.has_errors());
     let snapshot = snapshot.ok_or_else(|| refuse(&loaded.report))?;
@@ -183,7 +183,7 @@ fn refuse(report: &Report) -> Failure {
     let text = report.only_errors().render(has_colours(&io::stderr()));
     complain(&text);
     Failure::Usage(format!(
-        "{}: nothing is explained",
+        "{}; not explained",
         count(report.errors(), "error")
     ))
 }

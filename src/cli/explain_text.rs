@@ -1,4 +1,4 @@
-//! What `s3cors explain` prints for people.
+//! Prints the result of `s3cors explain` for people.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::cors::fetch::Engine;
 
 use super::json_text::{items, string, title_case};
 
-/// The explanation for people, made of the one for programs, so that both say the same.
+/// Prints the explanation for people. It is made from the JSON, so that both say the same.
 pub(crate) fn human(document: &Value, has_url: bool, has_colours: bool) -> String {
     let mut text = Text {
         has_colours,
@@ -38,7 +38,7 @@ pub(crate) fn human(document: &Value, has_url: bool, has_colours: bool) -> Strin
         let reasons: Vec<_> = items(&preflight["reasons"]).map(string).collect();
         text.blank();
         text.title(format!(
-            "The browser asks first (preflight), for {}:",
+            "The browser first sends a preflight, because of {}:",
             reasons.join("; ")
         ));
         text.decision(preflight);
@@ -49,7 +49,7 @@ pub(crate) fn human(document: &Value, has_url: bool, has_colours: bool) -> Strin
         let method = string(&actual["method"]);
         text.title(if document["same_origin"] == true {
             format!(
-                "What the policy says of the {method}, of no consequence for a page of the same \
+                "The policy's decision about the {method}, which does not matter for a page of the same \
                  origin:"
             )
         } else if needed {
@@ -79,7 +79,8 @@ pub(crate) fn human(document: &Value, has_url: bool, has_colours: bool) -> Strin
     text.written
 }
 
-/// Lines, each with nothing in it that a terminal obeys but the styles that are given here.
+/// Lines of text. Control and bidirectional characters are escaped; the only styles are those
+/// given here.
 #[derive(Default)]
 pub(crate) struct Text {
     written: String,
@@ -161,7 +162,7 @@ impl Text {
         } else if !bucket.is_null() {
             let name = bucket["name"]
                 .as_str()
-                .unwrap_or("none: the request is for the service");
+                .unwrap_or("none: the request is for the service root");
             let own = if bucket["has_policy"] == true {
                 ""
             } else {
@@ -180,7 +181,7 @@ impl Text {
         }
     }
 
-    /// What each rule says, and the response's fields.
+    /// Prints each rule's result and the response's fields.
     fn decision(&mut self, decision: &Value) {
         let matched = &decision["matched"];
         for rule in items(&decision["rules"]) {
@@ -235,7 +236,7 @@ impl Text {
         }
     }
 
-    /// What would let the request in, and what else that would let in.
+    /// Prints the change that would allow the request, and what else it would allow.
     pub(super) fn advice(&mut self, advice: &Value) {
         let Some(what) = advice["text"].as_str() else {
             return;

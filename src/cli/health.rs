@@ -31,10 +31,10 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// How long all of it may take.
+/// The time limit for the whole exchange.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest answer that is read.
+/// The longest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 4096;
 
 /// Ask a running s3cors whether it serves requests.
@@ -43,8 +43,8 @@ const MAX_ANSWER: u64 = 4096;
 /// shell or curl, or as the ExecStartPost of a service.
 #[derive(Debug, Args)]
 pub(super) struct Health {
-    /// The admin listener: ADDRESS:PORT, NAME:PORT or unix:PATH. For an address such as 0.0.0.0,
-    /// which stands for all of this machine's, the loopback address is asked.
+    /// The admin listener: ADDRESS:PORT, NAME:PORT or unix:PATH. For an unspecified address such
+    /// as 0.0.0.0, the loopback address is used.
     #[arg(
         long,
         env = "S3CORS_ADMIN",
@@ -63,7 +63,7 @@ impl Health {
         let (is_ready, text) = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                complain(&format!("s3cors: cannot ask {admin}: {error}\n"));
+                complain(&format!("s3cors: cannot reach {admin}: {error}\n"));
                 return Ok(NO);
             }
         };
@@ -72,7 +72,7 @@ impl Health {
     }
 }
 
-/// Whether the answer to `/readyz` is 200, and what it says.
+/// Sends the request. Returns whether `/readyz` answered 200, and the answer's text.
 fn ask(mut stream: Box<dyn AdminStream>, deadline: Instant) -> io::Result<(bool, String)> {
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();

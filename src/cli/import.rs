@@ -57,9 +57,12 @@ pub(super) const MANUAL: Manual = Manual {
     exit_codes: &[
         (
             "0",
-            "the XML says what the settings say, or --lossy was given",
+            "the XML says the same as the settings, or --lossy was given",
         ),
-        ("1", "it does not in everything, or no rule is left"),
+        (
+            "1",
+            "something was lost, widened or ambiguous, or no rule is left",
+        ),
         ("2", "bad usage, or settings that cannot be read"),
     ],
     environment: &[],
@@ -137,7 +140,7 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// Reads a file or standard input, no further than what is too large.
+/// Reads a file or standard input up to the size limit.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let limit = MAX_SOURCE as u64 + 1;
     let mut bytes = Vec::new();
@@ -152,7 +155,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// What there is to say, for people: a diagnostic for each note, and what came of it all.
+/// The report for people: a diagnostic for each note, and a summary.
 fn human(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> String {
     let mut report = Report::default();
     let outcome = match result {
@@ -163,7 +166,7 @@ fn human(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Strin
                 None => diagnostic.of(file),
             };
             report.push(with_help(diagnostic, unreadable.hint.as_deref()));
-            "nothing is imported".to_owned()
+            "nothing imported".to_owned()
         }
         Ok(imported) => {
             for note in &imported.notes {
@@ -176,11 +179,11 @@ fn human(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Strin
             let notes = count(imported.notes.len(), "note");
             match (imported.configuration.rules.len(), imported.notes.len()) {
                 (0, 0) => {
-                    format!("{from}: no CORS is set up; a bucket without CORS needs no file")
+                    format!("{from}: CORS is not configured; a bucket without CORS needs no file")
                 }
                 (0, _) => format!("{from}: no rule is left; {notes}"),
                 (rules, 0) => {
-                    format!("{} from {from}, with nothing lost", count(rules, "rule"))
+                    format!("{} from {from}, without loss", count(rules, "rule"))
                 }
                 (rules, _) => format!("{} from {from}; {notes}", count(rules, "rule")),
             }
@@ -196,7 +199,7 @@ fn with_help(diagnostic: Diagnostic, hint: Option<&str>) -> Diagnostic {
     }
 }
 
-/// The same for programs.
+/// The report for programs.
 fn to_json(file: &Arc<SourceFile>, result: &Result<Imported, Unreadable>) -> Value {
     let place = |span: &Range<usize>| {
         let place = Diagnostic::warning("", "").at(file, span.clone());

@@ -1,4 +1,4 @@
-//! Values of a JSON document as text.
+//! Reads values of a JSON document as text.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ pub(super) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// `access-control-allow-origin` as S3 writes it.
+/// A field name as S3 writes it, such as `Access-Control-Allow-Origin`.
 pub(super) fn title_case(name: &str) -> String {
     let parts = name.split('-').map(|part| {
         let mut characters = part.chars();

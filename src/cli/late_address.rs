@@ -14,11 +14,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it tries.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Binds, again and again while the machine does not have the address, for as long as `patience` says.
+/// Binds. While the machine does not have the address, it tries again for `patience`.
 ///
 /// # Errors
 ///
-/// The last try's.
+/// The error of the last attempt.
 pub(super) fn bind<T, E: Error + 'static>(
     patience: Duration,
     mut bind: impl FnMut() -> Result<T, E>,
@@ -32,7 +32,7 @@ pub(super) fn bind<T, E: Error + 'static>(
                     tracing::warn!(
                         error = chain(&error),
                         seconds = patience.as_secs(),
-                        "an address is not there yet: waiting for it"
+                        "the machine does not have a listen address yet; waiting for it"
                     );
                 }
                 thread::sleep(PAUSE.min(patience));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_address_that_is_not_there_is_tried_again_and_not_for_ever() {
+    fn only_a_missing_address_is_retried_and_not_for_ever() {
         let missing = || Err(failure(io::ErrorKind::AddrNotAvailable));
         let mut left = vec![Ok(3), missing(), missing()];
         let bound = bind(Duration::from_secs(60), || left.pop().unwrap());

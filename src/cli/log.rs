@@ -1,4 +1,4 @@
-//! The process' own log, on standard error.
+//! The process's own log, on standard error.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
@@ -18,10 +18,10 @@ const DEFAULT: &str = "info";
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What is logged, and how.
+/// The flags of the log.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Log {
-    /// What is logged: off, error, warn, info, debug or trace, or by module.
+    /// What to log: off, error, warn, info, debug or trace, or a level for each module.
     #[arg(
         long = "log",
         env = "S3CORS_LOG",
@@ -29,7 +29,7 @@ pub(super) struct Log {
         default_value = DEFAULT
     )]
     filter: String,
-    /// How a line of the log looks.
+    /// The format of the log.
     #[arg(
         long,
         env = "S3CORS_LOG_FORMAT",
@@ -40,17 +40,17 @@ pub(super) struct Log {
     log_format: LogFormat,
 }
 
-/// How a line of the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// For people.
     #[default]
     Human,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// The log while the process runs; the last lines are written when it is dropped.
+/// The running log. Dropping it writes the last lines.
 #[derive(Debug)]
 pub(super) struct RunningLog {
     pub(super) dropped: DroppedLines,
@@ -58,7 +58,7 @@ pub(super) struct RunningLog {
 }
 
 impl Log {
-    /// Begins to log. Nobody who logs waits for standard error, panics included.
+    /// Starts the log. No thread waits for standard error, not even on a panic.
     pub(super) fn start(&self) -> Result<RunningLog, Failure> {
         let filter = filter(&self.filter)
             .map_err(|error| Failure::Usage(format!("--log {}: {error}", self.filter)))?;
@@ -86,7 +86,8 @@ thread_local! {
     static PANICS: LogLimiter<1> = LogLimiter::default();
 }
 
-/// Logs a panic, of many in a second the first few. The standard hook writes to standard error, which may block or fail.
+/// Logs panics, the first few of each second. The standard hook writes to standard error, which
+/// may block or fail.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     if !PANICS.with(|limiter| limiter.take(0, Instant::now(), |_| {})) {
         return;
@@ -106,14 +107,14 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// Reads a filter; an empty one (a variable that is set to nothing) is the default.
+/// Parses a filter. An empty one, from a variable set to nothing, is the default.
 fn filter(text: &str) -> Result<EnvFilter, String> {
     let text = if text.trim().is_empty() {
         DEFAULT
     } else {
         text
     };
-    // The library takes any word that is no level for a module, and logs nothing else.
+    // The library takes any word that is not a level for a module, and then logs nothing else.
     let is_module = |word: &str| word.contains(['=', ':', '[', ']']);
     let mut words = text.split(',').map(str::trim);
     let odd = words.find(|word| {
@@ -126,7 +127,7 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
             let meant = nearest(word, &LEVELS).or_else(begins);
             let meant = meant.map(|level| format!("; did you mean `{level}`?"));
             Err(format!(
-                "`{word}` is no level{} (a module is `{word}=LEVEL`)",
+                "`{word}` isn't a level{} (for a module, write `{word}=LEVEL`)",
                 meant.unwrap_or_default()
             ))
         }
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
+    fn a_word_that_is_not_a_level_is_refused() {
         for text in [
             "info",
             "WARN",
@@ -155,7 +156,7 @@ mod tests {
             ("warning", "`warn`"),
             ("inffo", "`info`"),
             ("info,debgu", "`debug`"),
-            ("nonsense", "`nonsense` is no level"),
+            ("nonsense", "`nonsense` isn't a level"),
             ("x=y=z", ""),
         ] {
             let error = filter(text).unwrap_err();

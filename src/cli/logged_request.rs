@@ -1,11 +1,11 @@
-//! Requests of scripts, as access logs have them.
+//! Reads the requests of scripts from access logs.
 
 use serde::Deserialize;
 
-/// A request of a script.
+/// A script's request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LoggedRequest {
-    /// Empty in a combined log, which has none.
+    /// Empty in a combined log, which does not record it.
     pub(super) host: String,
     /// Without the query.
     pub(super) path: String,
@@ -13,22 +13,22 @@ pub(super) struct LoggedRequest {
     pub(super) method: String,
     /// The requested headers of a preflight.
     pub(super) headers: Vec<String>,
-    /// Whether the request had credentials, as far as the log tells.
+    /// Whether the request had credentials, as far as the log shows.
     pub(super) has_credentials: bool,
 }
 
-/// Why a line has no request of a script.
+/// Why a line is not a script's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotLogged {
-    /// It is not CORS: it has no origin.
+    /// It has no origin, so it is not CORS.
     NotCors,
-    /// A preflight without the method that it asks for: a combined log, or one of an older version.
+    /// A preflight whose requested method is missing: from a combined log, or an older version.
     NoMethod,
     /// It is not a line of an access log.
     Unreadable,
 }
 
-/// From here on, the log may have cut a value.
+/// From this length on, the log may have cut a value.
 const MAX_VALUE: usize = 512;
 
 #[derive(Deserialize)]
@@ -87,7 +87,7 @@ impl LoggedRequest {
         })
     }
 
-    /// Combined lines have no `Origin`: the page is known by its `Referer`.
+    /// Reads a combined line. It has no `Origin`, so the `Referer` stands for the page.
     fn of_combined(line: &str) -> Result<Self, NotLogged> {
         let mut quoted = line.split('"').skip(1).step_by(2);
         let request = quoted.next().ok_or(NotLogged::Unreadable)?;
@@ -116,7 +116,7 @@ fn path(target: &str) -> String {
     target.split('?').next().unwrap_or_default().to_owned()
 }
 
-/// The names of a list, in lower case and sorted: the order decides nothing.
+/// The names of a list, lower case and sorted, because their order does not matter.
 fn names(list: &str) -> Vec<String> {
     let names = list.split(',').map(|name| name.trim().to_ascii_lowercase());
     let mut names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_says_what_a_script_asked_for() {
+    fn a_json_line_yields_the_requested_method_and_headers() {
         let actual = r#"{"time":"x","method":"GET","host":"photos.example","target":"/a?X-Amz-Signature=-","origin":"https://app.example","cors":{"request":"actual","outcome":"allowed","reason":"matched"}}"#;
         let expected = (
             "photos.example/a".to_owned(),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_combined_line_says_it_by_its_referer() {
+    fn a_combined_line_takes_the_origin_from_its_referer() {
         let line = r#"192.0.2.7 - - [10/Oct/2000:13:55:36 +0000] "GET /a.jpg?x=1 HTTP/1.1" 200 1234 "https://app.example/album" "curl/8""#;
         let expected = (
             "/a.jpg".to_owned(),

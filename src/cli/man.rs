@@ -11,7 +11,7 @@ use super::output::{Failure, YES, print};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
-        ("Read the page of a command", "s3cors man run | man -l -"),
+        ("Read a command's page", "s3cors man run | man -l -"),
         (
             "Install every page",
             "s3cors man --all /usr/local/share/man/man1",
@@ -26,13 +26,13 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Print a manual page, or write them all to a folder.
+/// Print a manual page, or write all of them to a folder.
 ///
-/// The pages have the same text as `--help`. The Debian package installs them:
-/// `man s3cors`, `man s3cors-run`.
+/// The pages have the same text as `--help`. The Debian package installs them: `man s3cors`, `man
+/// s3cors-run`.
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// The command, such as `run` or `config defaults`; without it, s3cors itself.
+    /// The command, such as `run` or `config defaults`; by default, s3cors itself.
     #[arg(value_name = "COMMAND", conflicts_with = "all")]
     words: Vec<String>,
     /// Write every page to an existing folder: s3cors.1, s3cors-run.1, and so on.
@@ -41,7 +41,7 @@ pub(super) struct Man {
 }
 
 impl Man {
-    /// Prints or writes the pages of `command`, with what `manuals` say of each command.
+    /// Prints or writes the pages of `command`, with the text of `manuals`.
     pub(super) fn execute(self, mut command: Command, manuals: Manuals) -> Result<u8, Failure> {
         command.build();
         match &self.all {
@@ -51,7 +51,7 @@ impl Man {
                     command.find_subcommand(word).ok_or_else(|| {
                         let name = self.words.join(" ");
                         Failure::Usage(format!(
-                            "there is no command `{name}`; `s3cors --help` lists those that there are"
+                            "unknown command `{name}`; `s3cors --help` lists all commands"
                         ))
                     })
                 })?;
@@ -63,7 +63,7 @@ impl Man {
     }
 }
 
-/// Writes the page of a command, and those of the commands below it.
+/// Writes the pages of a command and of its subcommands.
 fn write_all(
     command: &Command,
     manuals: Manuals,

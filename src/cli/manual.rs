@@ -1,4 +1,4 @@
-//! What a command's help says beside its flags, and the manual pages that are made of the same.
+//! The text of a command's help besides its flags, and the manual pages made from both.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -9,27 +9,27 @@ use clap::builder::{Resettable, StyledStr, Styles};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// A name and what it means.
+/// A name and its meaning.
 type Entry = (&'static str, &'static str);
 
-/// What is to be known of a command beside its flags.
+/// The text of a command's help besides its flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Manual {
-    /// What a line is for, and the line.
+    /// Purposes and command lines.
     pub(super) examples: &'static [Entry],
     /// What each exit code means.
     pub(super) exit_codes: &'static [Entry],
-    /// The variables that it reads though no flag names them.
+    /// Environment variables that are read without a flag.
     pub(super) environment: &'static [Entry],
-    /// Files and folders, and what they are to it.
+    /// Files and folders, and their purpose.
     pub(super) files: &'static [Entry],
 }
 
-/// The manuals of all commands, by their words.
+/// The manuals of all commands, by command line.
 pub(super) type Manuals = &'static [(&'static str, Manual)];
 
 impl Manual {
-    /// What stands below the flags in `--help`.
+    /// The text below the flags in `--help`.
     pub(super) fn help(&self, styles: &Styles) -> StyledStr {
         let mut text = StyledStr::new();
         self.write_help(&mut text, styles.get_header(), styles.get_literal())
@@ -58,7 +58,7 @@ impl Manual {
         Ok(())
     }
 
-    /// The sections of the manual page that come after the flags'.
+    /// The sections of the manual page after the flags.
     fn sections(&self) -> Roff {
         let mut roff = Roff::new();
         let lists = [
@@ -90,9 +90,10 @@ impl Manual {
 /// The manual page, section 1, of a command of a built command line.
 pub(super) fn page(command: &Command, manual: Option<&Manual>) -> io::Result<String> {
     let mut page = Vec::new();
-    // The version stands at the foot of the page already.
+    // The version is in the page's footer already.
     Man::new(command.clone().version(Resettable::Reset))
-        // None: a page of the same program is the same page. Without the space it would not count.
+        // No date, so that builds are reproducible. An empty date would be replaced, so it is a
+        // space.
         .date(" ")
         .source(concat!("s3cors ", env!("CARGO_PKG_VERSION")))
         .manual("s3cors")

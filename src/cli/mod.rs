@@ -1,7 +1,7 @@
 //! The commands. May use all rooms.
 //!
-//! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 the question
-//! was wrong (usage, config); `probe` has 3 too: the server could not be reached.
+//! Exit codes: 0 yes (drained, valid, allowed), 1 no (failed, invalid, refused), 2 bad usage or
+//! config. `probe` also has 3: the server could not be reached.
 
 mod access_log_file;
 mod admin_client;
@@ -57,33 +57,27 @@ const MANUAL: Manual = Manual {
             "s3cors explain --cors cors.xml --origin https://app.example --method PUT",
         ),
         (
-            "Begin a config, and check it",
+            "Start a config, and check it",
             "s3cors config defaults > s3cors.toml && s3cors check --config s3cors.toml",
         ),
     ],
     exit_codes: &[
         ("0", "yes: drained, valid, allowed"),
         ("1", "no: failed, invalid, refused"),
-        (
-            "2",
-            "the question was wrong: usage, or a config that does not check out",
-        ),
+        ("2", "bad usage, or an invalid config"),
     ],
     environment: &[
-        (
-            "S3CORS_*",
-            "stand for flags; each command's help names them",
-        ),
-        ("NO_COLOR", "if set, nothing has colours"),
+        ("S3CORS_*", "set flags; each command's help names them"),
+        ("NO_COLOR", "if set, disables colours"),
         (
             "CLICOLOR_FORCE",
-            "if set, colours go to files and pipes too",
+            "if set, forces colours in files and pipes too",
         ),
     ],
     files: &[("/etc/s3cors/s3cors.toml", "the config of the service")],
 };
 
-/// What each command's help says beside its flags, by the command's words.
+/// The help text of each command besides its flags, by command line.
 static MANUALS: [(&str, Manual); 17] = [
     ("", MANUAL),
     ("run", run::MANUAL),
@@ -104,10 +98,10 @@ static MANUALS: [(&str, Manual); 17] = [
     ("man", man::MANUAL),
 ];
 
-/// S3's CORS in front of any upstream.
+/// A reverse proxy that adds S3-compliant CORS to any upstream.
 ///
-/// A reverse proxy that reads Amazon S3's own CORS configuration, answers preflights as S3 does,
-/// forwards everything else and marks the responses; and that says why a browser was refused.
+/// Reads Amazon S3's own CORS configuration, answers preflights as S3 does, forwards everything
+/// else and adds the CORS fields to the responses. Says why a browser's request was refused.
 #[derive(Debug, Parser)]
 #[command(
     name = "s3cors",
@@ -146,7 +140,7 @@ pub fn main() -> ExitCode {
     let command = match parsed {
         Ok(cli) => cli.command,
         Err(error) => {
-            // Nobody is left to tell where that fails.
+            // If this fails, there is nowhere left to report it.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { USAGE } else { YES });
         }
@@ -185,7 +179,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The command line, with what is to be said of each command.
+/// Builds the command line, with each command's help text.
 fn command() -> clap::Command {
     MANUALS
         .iter()
@@ -197,8 +191,8 @@ fn command() -> clap::Command {
         .mut_subcommands(|command| command.mut_args(without_empty_variable))
 }
 
-/// An empty variable is as good as none: nobody can unset one in what hands them on (Compose's
-/// `${NAME:-}`).
+/// Treats an empty variable as unset, because Compose's `${NAME:-}` and the like cannot unset
+/// one.
 fn without_empty_variable(arg: clap::Arg) -> clap::Arg {
     let variable = arg.get_env().and_then(std::env::var_os);
     match variable {
@@ -218,7 +212,7 @@ fn with_help(command: clap::Command, words: &[&str], help: StyledStr) -> clap::C
 mod tests {
     use super::*;
 
-    /// The words of every command, the commands below it included.
+    /// The command lines of all commands, subcommands included.
     fn words_of(command: &clap::Command, words: &str, found: &mut Vec<String>) {
         found.push(words.to_owned());
         for below in command.get_subcommands() {
@@ -242,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_understood() {
+    fn every_example_parses() {
         for (_, manual) in MANUALS {
             for (_, line) in manual.examples {
                 let line = line.replace("\\\n", "");
@@ -261,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_passes_claps_own_checks() {
         command().debug_assert();
     }
 }

@@ -16,24 +16,24 @@ use tokio::sync::watch;
 use crate::config::reload::{Outcome, Progress, Reloader};
 use crate::server::Heartbeats;
 
-/// How long a notice of a change waits for systemd to read.
+/// How long a state message waits for systemd to read it.
 const STATE: Duration = Duration::from_secs(1);
 
-/// How long a sign of life does.
+/// How long a watchdog message waits.
 const WATCHDOG: Duration = Duration::from_millis(1);
 
-/// The process serves.
+/// Sends READY: the process serves.
 pub(super) fn ready(progress: Progress) {
     tell(&[NotifyState::Ready, NotifyState::Status(&status(progress))]);
 }
 
-/// The process ends, once what is under way is done.
+/// Sends STOPPING: the process drains.
 pub(super) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// Tells systemd's watchdog that the process is alive, as long as the control thread and every
-/// worker turn their loops. Silence makes systemd restart the process.
+/// Notifies systemd's watchdog while the control thread and every worker turn their loops.
+/// Without these messages, systemd restarts the process.
 pub(super) async fn watchdog(heartbeats: Heartbeats) -> Infallible {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return std::future::pending().await;
@@ -44,7 +44,7 @@ pub(super) async fn watchdog(heartbeats: Heartbeats) -> Infallible {
         ticks.tick().await;
         match heartbeats.stuck() {
             0 => {
-                // If systemd does not read now, the next one will do.
+                // If systemd does not read this one, the next one is in time.
                 let _ = send(&[NotifyState::Watchdog], WATCHDOG);
             }
             workers => tracing::error!(
@@ -55,11 +55,11 @@ pub(super) async fn watchdog(heartbeats: Heartbeats) -> Infallible {
     }
 }
 
-/// Tells of reloads: that one which was asked for begins and ends, and what became of each.
+/// Notifies systemd of reloads: their start, their end and their result.
 pub(super) struct Reloads {
-    /// `None`: nothing is ever reloaded.
+    /// `None`: nothing is reloaded.
     progress: Option<watch::Receiver<Progress>>,
-    /// How many reloads were asked for and done when the one began that systemd waits for.
+    /// The numbers of requested and completed reloads when the current one started.
     awaited: Option<u64>,
 }
 
@@ -71,17 +71,17 @@ impl Reloads {
         }
     }
 
-    /// What became of reloads so far.
+    /// The results of the reloads so far.
     pub(super) fn now(&self) -> Progress {
         let progress = self.progress.as_ref();
         progress.map_or_else(Progress::default, |progress| *progress.borrow())
     }
 
-    /// A reload was asked for.
+    /// Sends RELOADING: a reload was requested.
     pub(super) fn begin(&mut self) {
         let begin = [NotifyState::Reloading, NotifyState::Status("reloading")];
         match NotifyState::monotonic_usec_now() {
-            // systemd 253 compares it with the time at which it sent the signal.
+            // systemd 253 compares this with the time at which it sent the signal.
             Ok(now) => tell(&[&begin[..], &[now]].concat()),
             Err(_) => tell(&begin),
         }
@@ -92,14 +92,14 @@ impl Reloads {
         }
     }
 
-    /// Waits for the next reload to be done, and tells of it.
+    /// Waits until the next reload is complete, and notifies systemd.
     pub(super) async fn done(&mut self) {
         let changed = match &mut self.progress {
             Some(progress) => progress.changed().await,
             None => return std::future::pending().await,
         };
         if changed.is_err() {
-            // Nothing reloads any more: the process is ending.
+            // The reloader has ended because the process is ending.
             return std::future::pending().await;
         }
         let progress = self.now();
@@ -108,26 +108,26 @@ impl Reloads {
                 self.awaited = None;
                 ready(progress);
             }
-            // A changed file's: the one that was asked for is still to come.
+            // A file change triggered this reload; the requested one is still to come.
             Some(_) => {}
             None => tell(&[NotifyState::Status(&status(progress))]),
         }
     }
 }
 
-/// What `systemctl status` shows.
+/// The status text in `systemctl status`.
 fn status(progress: Progress) -> String {
     let generation = progress.generation.max(1);
     match progress.last {
         Outcome::Unchanged | Outcome::Applied => {
-            format!("serving; configuration {generation} is in force")
+            format!("serving configuration {generation}")
         }
         Outcome::InPart => format!(
-            "serving; configuration {generation} is in force, but some files are not: see the log"
+            "serving configuration {generation}; some files are invalid and not in force: see the log"
         ),
-        Outcome::Rejected => format!(
-            "serving; configuration {generation} is in force, the last change is not: see the log"
-        ),
+        Outcome::Rejected => {
+            format!("serving configuration {generation}; the last change was rejected: see the log")
+        }
     }
 }
 
@@ -137,8 +137,8 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Sends a notice, but waits no longer than `patience` for a systemd that does not read: the
-/// control thread has the operator to serve. (The crate's own function waits for ever.)
+/// Sends a message. Waits at most `patience`, because the control thread also serves the admin
+/// listener. (The crate's own function waits for ever.)
 fn send(states: &[NotifyState<'_>], patience: Duration) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());

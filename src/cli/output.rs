@@ -1,4 +1,4 @@
-//! What commands share: exit codes, failures, and how text is printed.
+//! Shared by all commands: exit codes, failures and printing.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -12,22 +12,22 @@ use clap::ValueEnum;
 
 use crate::telemetry::LineWriter;
 
-/// Everything went as asked.
+/// The command succeeded.
 pub(crate) const YES: u8 = 0;
 
-/// It was understood, and the answer is no.
+/// The command ran, and its answer is no.
 pub(crate) const NO: u8 = 1;
 
-/// It was not understood.
+/// Bad usage, input or config.
 pub(crate) const USAGE: u8 = 2;
 
-/// The server that was asked could not be reached.
+/// The probed server could not be reached.
 pub(crate) const UNREACHED: u8 = 3;
 
-/// How long a command that serves waits for standard error before it ends.
+/// How long a serving command waits for standard error before it ends.
 pub(crate) const COMPLAINT: Duration = Duration::from_secs(1);
 
-/// How an answer is written.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -37,13 +37,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Why a command ends early.
+/// Why a command fails.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// What was asked makes no sense, or the config does not check out. All is said already, or
-    /// is said by this text.
+    /// Bad usage, input or config. The text is empty if everything was printed already.
     Usage(String),
-    /// It could not be done.
+    /// The command could not do its work.
     Failed(Box<dyn Error + Send + Sync>),
 }
 
@@ -53,7 +52,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     }
 }
 
-/// An error and what it comes from.
+/// Formats an error with its sources.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -65,14 +64,14 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Whether what is written there may have colours: it is a terminal, and nobody minds
-/// (<https://no-color.org>), or somebody insists (<https://bixense.com/clicolors>). The rule is
-/// the one that the help follows.
+/// Whether to print colours: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>), or
+/// always with `CLICOLOR_FORCE` (<https://bixense.com/clicolors>). The help follows the same
+/// rule.
 pub(crate) fn has_colours(stream: &impl RawStream) -> bool {
     AutoStream::choice(stream) != ColorChoice::Never
 }
 
-/// Writes an answer. A reader that leaves early (`| head`) is no failure.
+/// Prints the result. A reader that closes the pipe early (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let written = LineWriter::duplicate(&io::stdout())?.write(text.as_bytes());
     match written {
@@ -81,14 +80,14 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes to standard error. If that fails, the exit code has to be enough.
+/// Writes to standard error. If that fails, only the exit code is left.
 pub(crate) fn complain(text: &str) {
     if let Ok(mut stderr) = LineWriter::duplicate(&io::stderr()) {
         let _ = stderr.write(text.as_bytes());
     }
 }
 
-/// The same for a command that serves: it must end even if nobody reads its standard error.
+/// The same for a serving command: it must end even if nothing reads its standard error.
 pub(crate) fn complain_briefly(text: String) {
     let (done, waiting) = mpsc::channel();
     let write = move || {
@@ -100,7 +99,7 @@ pub(crate) fn complain_briefly(text: String) {
     }
 }
 
-/// The config that the environment names, for commands that may do without one.
+/// The config from the environment, for commands where a config is optional.
 pub(crate) fn config_variable() -> Option<PathBuf> {
     let named = std::env::var_os("S3CORS_CONFIG").filter(|path| !path.is_empty());
     named.map(PathBuf::from)

@@ -1,4 +1,4 @@
-//! What has to be there before anything is served: the copies of buckets of policies.
+//! Prepares a start: copies the buckets of policies.
 
 use tokio::task::LocalSet;
 
@@ -7,9 +7,10 @@ use crate::metrics::Metrics;
 
 use super::output::Failure;
 
-/// Reads the buckets of policies once. True: there are some, so files have changed.
+/// Reads each bucket of policies once. Returns whether there are any, because files have then
+/// changed.
 ///
-/// With connections of its own: those of a snapshot that serves belong to its workers.
+/// It uses connections of its own: those of a serving snapshot belong to its workers.
 pub(super) fn policy_stores(loaded: &Loaded, keep_going: bool) -> Result<bool, Failure> {
     let metrics = Metrics::new(1);
     let Some(snapshot) = loaded.snapshot(&metrics, None, 0, keep_going) else {

@@ -1,4 +1,4 @@
-//! A process that serves: its threads and listeners, from the start to the end of the drain.
+//! A serving process: its threads and listeners, from the start to the end of the drain.
 
 use std::io;
 use std::pin::pin;
@@ -24,20 +24,20 @@ use super::output::{Failure, NO, YES, chain};
 use super::signals::Signals;
 use super::{late_address, notify, ready};
 
-/// How long the access log's last lines are waited for.
+/// How long to wait for the access log's last lines.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long the last spans are waited for.
+/// How long to wait for the last spans.
 const TRACES_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What serves.
+/// A serving process.
 pub(super) struct Process {
     server: Server,
-    /// Where clients connect to.
+    /// The addresses for clients.
     pub(super) addresses: Vec<Bind>,
     /// The same as URLs.
     urls: Vec<String>,
-    /// Where the operator connects to.
+    /// The admin listener's address.
     pub(super) admin_address: Option<Bind>,
     admin: Option<Admin>,
     state: Arc<admin::State>,
@@ -46,7 +46,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Takes every address, then serves. Nothing is served where one cannot be had.
+    /// Binds every address, then serves. Does not serve if an address is unavailable.
     pub(super) fn start(
         config: &Config,
         current: Arc<Current>,
@@ -68,7 +68,7 @@ impl Process {
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
-                    "there is no admin listener, for nobody chose an address and the default is taken"
+                    "admin listener disabled: its default address is in use; set one with --admin"
                 );
                 None
             }
@@ -85,7 +85,7 @@ impl Process {
         let health = Health::new();
         let entrances = bound.entrances();
         let live = LiveFeed::new(&metrics);
-        // Without an admin listener, nobody would read the events.
+        // Without an admin listener, the events have no reader.
         let bound = match &admin {
             Some(_) => bound.with_live(live.clone()),
             None => bound,
@@ -123,8 +123,8 @@ impl Process {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGQUIT and then drains; another one ends it at once. With
-    /// `is_stopping`, the first one has come already.
+    /// Serves until SIGTERM, SIGINT or SIGQUIT, then drains; a second signal ends it at once.
+    /// `is_stopping`: the first signal has come already.
     pub(super) async fn until_stopped(
         self,
         signals: Signals,
@@ -188,7 +188,7 @@ impl Process {
             }
             state.enter(Phase::Draining);
             notify::stopping();
-            tracing::info!("draining; another signal ends it at once");
+            tracing::info!("draining; another signal stops at once");
             let began = Instant::now();
             let mut drained = pin!(server.drain());
             let mut stopped_at_once = pin!(stop.asked_for_again(began));
@@ -207,7 +207,7 @@ impl Process {
             Some(0) => tracing::info!("drained"),
             Some(cut) => tracing::warn!(
                 cut,
-                "drained, but some connections were cut at the deadline"
+                "drained, but some connections were closed at the deadline"
             ),
             None => {
                 tracing::warn!("stopped at once by a second signal");
@@ -230,8 +230,8 @@ fn reopen_log(log: Option<&AccessLog>) {
     }
 }
 
-/// Runs a process to its end. Work that still blocks a thread then (a file system that does not
-/// answer, a name lookup) does not hold up the exit.
+/// Runs a process to its end. Does not wait for threads that still block (on a file system or a
+/// name lookup).
 pub(super) fn run<T>(process: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

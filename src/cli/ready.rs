@@ -9,8 +9,9 @@ use crate::server::Bind;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::start_check::check_at_start;
 
-/// Logs that requests are served: from where (`urls`), and to where. Then connects to each upstream
-/// once, and warns about those that requests will not reach; `addresses` are our own.
+/// Logs that requests are served, from which addresses (`urls`) and to which upstreams. Then
+/// connects to each upstream once and warns about those that requests will not reach; `addresses`
+/// are our own.
 pub(super) async fn report(
     urls: Vec<String>,
     addresses: Vec<Bind>,
@@ -32,7 +33,7 @@ pub(super) async fn report(
     check_at_start(upstreams, own).await;
 }
 
-/// Each upstream once.
+/// Each upstream, without duplicates.
 fn upstreams(snapshot: &Snapshot) -> Vec<Arc<Upstream>> {
     let mut seen = HashSet::new();
     let upstreams = snapshot.routes.iter().flat_map(|route| &route.upstreams);

@@ -1,4 +1,5 @@
-//! `s3cors test --write`: today's decisions about the requests of an access log, as a file of tests.
+//! `s3cors test --write`: records today's decisions about an access log's requests as a file of
+//! tests.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -14,33 +15,33 @@ use super::expectations::{Decided, Expected, SOME_URL, Subject};
 use super::logged_request::{LoggedRequest, NotLogged};
 use super::output::{Failure, YES, complain, print};
 
-/// The most tests of a file.
+/// The maximum number of tests in a file.
 const MAX_TESTS: usize = 10_000;
 
 /// The longest line of a log.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// What is recorded, and where.
+/// The arguments of a recording.
 pub(super) struct Recording<'r> {
     /// The file of tests; `-`: standard output.
     pub(super) file: &'r Path,
-    /// The config or the policy.
+    /// The config or the policy to test.
     pub(super) about: About<'r>,
     /// The access logs; `-`: standard input.
     pub(super) logs: &'r [PathBuf],
 }
 
-/// What decides.
+/// The subject of the tests.
 #[derive(Clone, Copy)]
 pub(super) enum About<'r> {
     Config(&'r Path),
     Policy(&'r Path),
 }
 
-/// What the logs have, and what of it is not recorded.
+/// The requests of the logs, and counts of those left out.
 #[derive(Default)]
 struct Requests {
-    /// The requests that get the same decision, with an example's path and their number.
+    /// The requests with the same decision: a sample path and their number.
     requests: BTreeMap<LoggedRequest, (String, u64)>,
     not_cors: u64,
     without_method: u64,
@@ -68,13 +69,13 @@ impl Recording<'_> {
                     recorded += 1;
                     text.push_str(&test(request, &hypothetical, &decided, *count, &subject));
                 }
-                // A route without a policy, or an origin that is none.
+                // A route without a policy, or an invalid origin.
                 Err(_) => undecided += count,
             }
         }
         if recorded == 0 {
             return Err(Failure::Usage(format!(
-                "the log has no request to record:{}",
+                "no request to record in the log:{}",
                 requests.left_out(undecided)
             )));
         }
@@ -112,8 +113,8 @@ impl Recording<'_> {
             }
         }
         Ok(format!(
-            "# Written by `s3cors test --write`: what the scripts of an access log get. After a change of policy,\n\
-             # `s3cors test` shows what changes for them.\n\n{key} = {}\n",
+            "# Written by `s3cors test --write`: the results of an access log's requests. After a change of policy,\n\
+             # `s3cors test` shows which results change.\n\n{key} = {}\n",
             quoted(&named.display().to_string())
         ))
     }
@@ -182,21 +183,21 @@ impl Requests {
         }
     }
 
-    /// What is not recorded, for people; empty: everything is.
+    /// The requests that are not recorded, for people; empty if there are none.
     fn left_out(&self, undecided: u64) -> String {
         let reasons = [
             (self.not_cors, "requests without an Origin"),
             (
                 self.without_method,
-                "preflights of which the log does not have the requested method",
+                "preflights whose requested method is not in the log",
             ),
             (
                 self.unreadable,
-                "lines that are not of an access log, or cut",
+                "lines that are cut or not from an access log",
             ),
             (
                 undecided,
-                "requests that no policy decides, or whose origin or URL is invalid",
+                "requests without a policy, or with an invalid origin or URL",
             ),
             (
                 self.beyond_limit,
@@ -211,13 +212,13 @@ impl Requests {
 }
 
 impl Subject {
-    /// What a path has in common with all others that get the same decision: its bucket.
+    /// The part of a path that decides: its bucket.
     fn bucket_of(&self, host: &str, path: &str) -> String {
         match self {
             Self::Policy(_) => String::new(),
             Self::Routes(snapshot) => match snapshot.bucket(host.as_bytes(), path) {
                 Ok(bucket) => bucket.unwrap_or_default(),
-                // No policy applies; which of the paths it is matters.
+                // No policy applies, so the whole path matters.
                 Err(_) => path.to_owned(),
             },
         }

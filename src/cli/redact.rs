@@ -1,7 +1,7 @@
-//! Hides what must not be printed: credentials, cookies, signatures and tokens.
+//! Hides secrets in output: credentials, cookies, signatures and tokens.
 //!
-//! Queries are hidden by default: only the values of parameters that S3 gives a harmless meaning are
-//! shown. So a signature stays hidden in whatever spelling it comes.
+//! Query values are hidden by default: only the values of parameters that S3 defines and that are
+//! harmless are shown. So a signature stays hidden however it is spelled.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::cors::fetch::Verdict;
 
-/// What stands in place of a hidden value; valid in a URL.
+/// Replaces a hidden value; valid in a URL.
 pub(super) const HIDDEN: &str = "HIDDEN";
 
 /// Parts of names whose values are secret.
@@ -33,7 +33,7 @@ const SECRET_WORDS: [&str; 17] = [
     "accesskey",
 ];
 
-/// Field names that have one of these words and are harmless.
+/// Field names that contain one of these words but are harmless.
 const HARMLESS_FIELDS: [&str; 7] = [
     "access-control-allow-credentials",
     "content-security-policy",
@@ -44,7 +44,7 @@ const HARMLESS_FIELDS: [&str; 7] = [
     "permissions-policy",
 ];
 
-/// Query parameters whose values are shown: those of S3's API that name a form, a place or a range.
+/// Query parameters whose values are shown: S3's own, for formats, positions and ranges.
 const SHOWN_PARAMETERS: [&str; 25] = [
     "acl",
     "attributes",
@@ -73,7 +73,7 @@ const SHOWN_PARAMETERS: [&str; 25] = [
     "x-id",
 ];
 
-/// How often a text may be percent-encoded before it is hidden as a whole.
+/// The maximum number of percent-decoding rounds; text that needs more is hidden as a whole.
 const MAX_DECODING: usize = 4;
 
 /// A URL without its user, fragment and secrets.
@@ -94,7 +94,7 @@ pub(super) fn url(text: &str) -> String {
     shown
 }
 
-/// A URL's front and its path.
+/// The start of a URL and its path.
 struct Parts<'u> {
     /// Scheme and host.
     root: String,
@@ -102,7 +102,7 @@ struct Parts<'u> {
 }
 
 impl<'u> Parts<'u> {
-    /// As browsers read them: with any number of slashes, either way round.
+    /// Splits a URL as browsers do: any number of slashes or backslashes.
     fn of(url: &'u str) -> Self {
         let is_slash = |letter: char| matches!(letter, '/' | '\\');
         let scheme = url.find(':').filter(|colon| {
@@ -124,7 +124,7 @@ impl<'u> Parts<'u> {
                     root: String::new(),
                     path: url,
                 },
-                // It has no parts that are known.
+                // A scheme with an unknown structure.
                 _ => Self {
                     root: format!("{scheme}{HIDDEN}"),
                     path: "",
@@ -142,13 +142,14 @@ impl<'u> Parts<'u> {
     }
 }
 
-/// A text with URLs in it.
+/// Redacts the URLs in a text.
 pub(super) fn text(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace);
     words.map(word).collect()
 }
 
-/// A word that may have a URL in it. No URL has whitespace, but many have quotation marks.
+/// Redacts a word that may contain a URL. URLs have no whitespace, but many contain quotation
+/// marks.
 fn word(word: &str) -> String {
     let is_punctuation =
         |letter: char| letter.is_whitespace() || "'\"`‘’<>()[].,;:".contains(letter);
@@ -172,7 +173,7 @@ fn word(word: &str) -> String {
     format!("{before}{}{after_url}", url(end))
 }
 
-/// A verdict as it may be shown.
+/// A verdict without secrets.
 pub(super) fn verdict(verdict: &Verdict) -> Verdict {
     let mut shown = verdict.clone();
     for (_, message) in &mut shown.messages {
@@ -184,7 +185,7 @@ pub(super) fn verdict(verdict: &Verdict) -> Verdict {
     shown
 }
 
-/// The value of a field, hidden where it is a secret.
+/// The value of a field, hidden if it is a secret.
 pub(super) fn field<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
     let name = name.to_ascii_lowercase();
     if is_secret_field(&name) {
@@ -198,7 +199,7 @@ pub(super) fn field<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
 
 /// Whether the values of a field are secret; `name` is lower case.
 fn is_secret_field(name: &str) -> bool {
-    // `WWW-Authenticate` says how to authenticate: it is not a secret.
+    // `WWW-Authenticate` describes how to authenticate: it is not a secret.
     name != "www-authenticate" && !HARMLESS_FIELDS.contains(&name) && is_secret_name(name)
 }
 
@@ -211,7 +212,7 @@ fn is_secret_name(name: &str) -> bool {
     SECRET_WORDS.iter().any(|word| letters.contains(word))
 }
 
-/// A query parameter, its value hidden unless it is known to be harmless.
+/// A query parameter, its value hidden unless the parameter is harmless.
 fn parameter(text: &str) -> String {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -223,10 +224,10 @@ fn parameter(text: &str) -> String {
         .any(|shown| decoded.eq_ignore_ascii_case(shown));
     match value {
         None if text.is_empty() || is_shown => text.to_owned(),
-        // A token may stand by itself.
+        // A token may stand without a name.
         None => HIDDEN.to_owned(),
         Some(value) if is_shown && !holds_secret(value) => text.to_owned(),
-        // Base64 ends like this.
+        // Base64 may end with `=`.
         Some(value) if value.trim_matches('=').is_empty() => format!("{HIDDEN}="),
         Some(_) if is_plain_name(&decoded) => format!("{decoded}={HIDDEN}"),
         Some(_) => format!("{HIDDEN}={HIDDEN}"),
@@ -242,7 +243,7 @@ fn is_plain_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.[]".contains(&byte))
 }
 
-/// A segment of a path, hidden where it holds a query or a token.
+/// A path segment, hidden if it contains a query or a token.
 fn segment(text: &str) -> Cow<'_, str> {
     let (name, parameters) = match text.split_once(';') {
         Some((name, _)) => (name, ";"),
@@ -276,7 +277,7 @@ fn is_token(text: &str) -> bool {
     parts.len() == 3 && text.starts_with("ey") && parts.iter().all(is_base64)
 }
 
-/// A text without any percent-encoding; `None`: it is encoded too often.
+/// Fully percent-decoded text; `None` if it is encoded too many times.
 fn decoded(text: &str) -> Option<String> {
     let mut text = text.to_owned();
     for _ in 0..MAX_DECODING {

@@ -1,7 +1,7 @@
-//! What `run` serves: the routes of a config, or the one that flags name.
+//! What `run` serves: the routes of a config, or one route from flags.
 //!
-//! Each of these flags has a variable. What is typed goes before what the environment says: a
-//! variable that an image or a unit sets for everybody must not be in the way of who knows better.
+//! Each flag has an environment variable. Flags override variables, so that a variable set by an
+//! image or a unit is never in the way.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ s3cors run [OPTIONS] --config <FILE>
        s3cors run [OPTIONS] --upstream <URL> --cors <FILE>
        s3cors run [OPTIONS] --upstream <URL> --allow-origin <ORIGIN>...";
 
-/// A config, or an upstream and its policy; never both.
+/// A config, or an upstream with its policy; never both.
 #[derive(Clone, Debug)]
 pub(super) struct Routes(pub(super) Source);
 
@@ -26,7 +26,7 @@ struct Flags {
     /// The config: listeners, routes, limits.
     #[arg(long, short, env = "S3CORS_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Without a config: what every request is forwarded to.
+    /// Without a config: the upstream that all requests are forwarded to.
     #[arg(
         long,
         env = "S3CORS_UPSTREAM",
@@ -47,10 +47,10 @@ struct Flags {
     allow_origin: Vec<String>,
 }
 
-/// What stands for a policy's file in messages.
+/// Replaces the policy's file name in messages.
 const ALLOW_ORIGIN: &str = "--allow-origin";
 
-/// The policy of `--allow-origin`: one rule, under which these origins may do everything.
+/// The policy of `--allow-origin`: one rule that allows these origins everything.
 fn everything_for(origins: &[String]) -> String {
     let all = |values: &[&str]| values.iter().map(ToString::to_string).collect();
     let rule = CorsRule {
@@ -60,7 +60,8 @@ fn everything_for(origins: &[String]) -> String {
             .collect(),
         allowed_methods: all(&["GET", "PUT", "POST", "DELETE", "HEAD"]),
         allowed_headers: all(&["*"]),
-        // What scripts of S3's clients read (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html).
+        // The fields that S3 clients' scripts read
+        // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html).
         expose_headers: all(&["ETag", "x-amz-request-id", "x-amz-id-2", "x-amz-version-id"]),
         ..CorsRule::default()
     };
@@ -92,7 +93,7 @@ impl FromArgMatches for Routes {
         let typed = ValueSource::CommandLine;
         if config_is(typed) && flags_are(typed) {
             let message = "--config <FILE> cannot be used with --upstream, --cors or \
-                           --allow-origin: either says what is served";
+                           --allow-origin; use one or the other";
             return Err(error(ErrorKind::ArgumentConflict, message));
         }
         let variables = ValueSource::EnvVariable;
@@ -105,13 +106,12 @@ impl FromArgMatches for Routes {
                 "S3CORS_ALLOW_ORIGIN"
             };
             let message = format!(
-                "S3CORS_CONFIG cannot be used with {flag}: both are in the environment, and either \
-                 says what is served; unset one, or type the flag for the other"
+                "S3CORS_CONFIG cannot be used with {flag}: both are set in the environment; unset one, or use the other's flag"
             );
             return Err(error(ErrorKind::ArgumentConflict, &message));
         }
         let config = config.filter(|_| !flags_are(typed));
-        // Of a policy file and origins, what is typed takes precedence over variables, too.
+        // Between a policy file and origins, flags override variables, too.
         let (cors, allow_origin) = match (is("cors", typed), is("allow_origin", typed)) {
             (true, false) => (cors, Vec::new()),
             (false, true) => (None, allow_origin),
@@ -119,7 +119,7 @@ impl FromArgMatches for Routes {
         };
         if config.is_none() && cors.is_some() && !allow_origin.is_empty() {
             let message = "--allow-origin <ORIGIN> (S3CORS_ALLOW_ORIGIN) cannot be used with --cors \
-                           <FILE> (S3CORS_CORS): either is the policy";
+                           <FILE> (S3CORS_CORS); use one or the other";
             return Err(error(ErrorKind::ArgumentConflict, message));
         }
         let missing = match (config, upstream.is_empty(), cors) {
@@ -136,18 +136,16 @@ impl FromArgMatches for Routes {
                 }));
             }
             (None, true, None) if !allow_origin.is_empty() => {
-                "a policy needs an upstream: --upstream <URL> (S3CORS_UPSTREAM) is not given"
+                "a policy needs an upstream; add --upstream <URL> (S3CORS_UPSTREAM)"
             }
             (None, true, None) => {
-                "nothing says what to serve: name a config (--config <FILE>), or an upstream and \
-                 its policy (--upstream <URL> --cors <FILE>, or --allow-origin <ORIGIN>)"
+                "nothing to serve; give a config (--config <FILE>), or an upstream and its policy (--upstream <URL> --cors <FILE>, or --allow-origin <ORIGIN>)"
             }
             (None, false, None) => {
-                "an upstream needs a policy: --cors <FILE> (S3CORS_CORS) is not given, nor is \
-                 --allow-origin <ORIGIN>"
+                "an upstream needs a policy; add --cors <FILE> (S3CORS_CORS) or --allow-origin <ORIGIN>"
             }
             (None, true, Some(_)) => {
-                "a policy needs an upstream: --upstream <URL> (S3CORS_UPSTREAM) is not given"
+                "a policy needs an upstream; add --upstream <URL> (S3CORS_UPSTREAM)"
             }
         };
         Err(error(ErrorKind::MissingRequiredArgument, missing))
@@ -159,7 +157,7 @@ impl FromArgMatches for Routes {
     }
 }
 
-/// As the other errors of the command line look.
+/// Formats an error like clap's own.
 fn error(kind: ErrorKind, message: &str) -> Error {
     let mut command = Command::new("s3cors run").override_usage(USAGE);
     Error::raw(kind, message).format(&mut command)

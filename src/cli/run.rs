@@ -1,4 +1,4 @@
-//! `s3cors run`: serves until it is told to stop.
+//! `s3cors run`: serves until it receives a signal to stop.
 
 use std::io;
 use std::pin::pin;
@@ -28,49 +28,40 @@ use super::signals::Signals;
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
-            "The sidecar: all that reaches port 8080 goes to port 9000, under one policy",
+            "A sidecar: forward port 8080 to port 9000, under one policy",
             "s3cors run --upstream http://127.0.0.1:9000 --cors cors.xml",
         ),
         (
-            "Several hosts, a policy for each bucket, TLS: by a config",
+            "Several hosts, a policy per bucket, TLS: with a config",
             "s3cors run --config s3cors.toml",
         ),
         (
-            "The same, from anywhere on the network, and logged as JSON",
+            "The same, on all network interfaces, with a JSON log",
             "s3cors run --config s3cors.toml --listen 0.0.0.0:8080 --log-format json",
         ),
     ],
     exit_codes: &[
         ("0", "drained after a signal"),
-        (
-            "1",
-            "an address is taken, or something failed while serving",
-        ),
-        (
-            "2",
-            "bad usage, or a config that does not check out: nothing was served",
-        ),
+        ("1", "an address is in use, or serving failed"),
+        ("2", "bad usage, or an invalid config: not started"),
     ],
     environment: &[
         (
             "SSL_CERT_FILE",
-            "the authorities that upstreams are trusted by",
+            "the certificate authorities to trust for upstreams",
         ),
         (
             "NOTIFY_SOCKET",
-            "systemd's: told of READY, RELOADING, STOPPING, STATUS",
+            "set by systemd: receives READY, RELOADING, STOPPING, STATUS",
         ),
-        (
-            "WATCHDOG_USEC",
-            "systemd's: told that it is alive, twice in this time",
-        ),
+        ("WATCHDOG_USEC", "set by systemd: the watchdog's interval"),
         (
             "STATE_DIRECTORY",
             "systemd's: where the last good policies are kept, unless the config says otherwise",
         ),
         (
             "LISTEN_FDS",
-            "systemd's: the sockets that \"systemd:NAME\" takes",
+            "set by systemd: the sockets for \"systemd:NAME\"",
         ),
     ],
     files: &[
@@ -84,28 +75,28 @@ pub(super) const MANUAL: Manual = Manual {
     ],
 };
 
-/// How long a start may go on after a signal to stop, so that it cleans up after itself.
+/// How long a start may continue after a stop signal, to clean up.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Serve: answer preflights, forward everything else, mark the responses.
+/// Serve: answer preflights, forward everything else, add CORS fields to the responses.
 ///
-/// A changed config, policy or certificate is in force within a second; an invalid one changes
-/// nothing. SIGHUP reloads all files; SIGHUP and SIGUSR1 reopen the access log. SIGTERM, SIGINT and
-/// SIGQUIT drain: requests under way get their answer. Another of these signals ends it at once,
-/// unless it comes within 100 ms and so is taken for the same.
+/// A changed config, policy or certificate is in force within a second; an invalid one is
+/// reported and changes nothing. SIGHUP reloads all files; SIGHUP and SIGUSR1 reopen the access
+/// log. SIGTERM, SIGINT and SIGQUIT drain: requests under way complete. A second one of these
+/// stops at once, unless it follows within 100 ms: then it counts as the same signal.
 #[derive(Debug, Args)]
 #[command(override_usage = USAGE)]
 pub(super) struct Run {
     #[command(flatten)]
     routes: Routes,
-    /// Where clients connect to [default: the config's, or 127.0.0.1:8080].
+    /// The address for clients [default: the config's, or 127.0.0.1:8080].
     #[arg(long, env = "S3CORS_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where the operator connects to, or "off" [default: the config's, or 127.0.0.1:9901].
+    /// The admin listener's address, or "off" [default: the config's, or 127.0.0.1:9901].
     #[arg(long, env = "S3CORS_ADMIN", value_name = "ADDRESS")]
     admin: Option<String>,
-    /// A host name under which the operator may ask, besides the admin listener's address, localhost
-    /// and the config's. Repeatable.
+    /// A host name that the admin listener accepts, besides its own address, localhost and the
+    /// config's names. Repeatable.
     #[arg(
         long = "admin-host",
         env = "S3CORS_ADMIN_HOSTS",
@@ -113,10 +104,10 @@ pub(super) struct Run {
         value_delimiter = ','
     )]
     admin_hosts: Vec<String>,
-    /// Start although policies do not check out: their routes serve without CORS.
+    /// Start although policies are invalid: their routes are served without CORS.
     #[arg(long, env = "S3CORS_KEEP_GOING", value_parser = BoolishValueParser::new())]
     keep_going: bool,
-    /// Take over the addresses that another s3cors of this user serves, which is to be stopped then.
+    /// Take over the addresses of another s3cors of the same user; stop that one afterwards.
     #[arg(long, env = "S3CORS_TAKEOVER", value_parser = BoolishValueParser::new())]
     takeover: bool,
     #[command(flatten)]
@@ -148,7 +139,7 @@ impl Run {
     }
 }
 
-/// A list in a variable may have spaces and a comma at its end.
+/// Parses a list; in a variable it may have spaces and a trailing comma.
 fn names(given: Vec<String>) -> Vec<String> {
     let names = given.iter().map(|name| name.trim());
     let names = names.filter(|name| !name.is_empty());
@@ -162,7 +153,7 @@ async fn serve(
     log_drops: DroppedLines,
 ) -> Result<u8, Failure> {
     let mut signals = Signals::catch()?;
-    // On a thread of its own: a file system that hangs must not keep a signal from ending the start.
+    // On its own thread: a hanging file system must not keep a signal from ending the start.
     let starting = tokio::task::spawn_blocking(move || start(input, keep_going, claim, log_drops));
     let mut starting = pin!(starting);
     let (started, is_stopping) = tokio::select! {
@@ -182,7 +173,7 @@ async fn serve(
     process.until_stopped(signals, is_stopping, reloader).await
 }
 
-/// Loads everything and takes every address.
+/// Loads all files and binds every address.
 fn start(
     input: Input,
     keep_going: bool,
@@ -228,11 +219,11 @@ fn refusal(loaded: &Loaded) -> Failure {
     complain_briefly(text);
     let errors = count(loaded.report.errors(), "error");
     Failure::Usage(format!(
-        "{errors}: nothing is served; `s3cors check` tells what is left once they are mended"
+        "{errors}: not started; fix these, then run `s3cors check`"
     ))
 }
 
-/// Takes every address, and begins to serve.
+/// Binds every address and starts to serve.
 fn start_loaded(
     loaded: Loaded,
     input: Input,
@@ -278,8 +269,8 @@ fn start_loaded(
     Ok((process, reloader))
 }
 
-/// Blocks the start, for a test: until the named pipe `S3CORS_TEST_BLOCK_START` has been written to
-/// and closed. Release builds do not have it.
+/// For a test, blocks the start until the named pipe `S3CORS_TEST_BLOCK_START` has been written
+/// to and closed. Release builds do not have it.
 #[cfg(debug_assertions)]
 fn block_for_test() {
     if let Some(pipe) = std::env::var_os("S3CORS_TEST_BLOCK_START") {

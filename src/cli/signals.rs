@@ -1,7 +1,7 @@
-//! The signals of a process that serves.
+//! The signals of a serving process.
 //!
-//! TERM, INT and QUIT drain, HUP reloads, USR1 reopens log files. Every other signal whose default
-//! would end the process, and that tools send by habit, does nothing.
+//! TERM, INT and QUIT drain, HUP reloads, USR1 reopens log files. Signals that tools commonly
+//! send and that would end the process by default are ignored.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// How long after a signal another one is taken for the same. timeout(1) sends its own to the
+/// How long after a signal another one counts as the same. timeout(1) sends its signal to the
 /// process and then to its group; terminals signal the whole group, and the process that runs
-/// this one often forwards theirs. All of that takes a few milliseconds; nobody presses Ctrl-C twice
-/// as fast.
+/// this one often forwards theirs. All of that takes a few milliseconds; nobody presses Ctrl-C
+/// twice as fast.
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
-/// Signals that do nothing. XFSZ is the limit on file sizes: the write fails, and the log counts it.
-/// The others are timers, I/O notices, power and window changes, and whatever an init system,
-/// profiler or log rotation sends to everything it runs.
+/// Ignored signals. XFSZ is the limit on file sizes: the write fails, and the log counts it. The
+/// others are timers, I/O notices, power and window changes, and signals that init systems,
+/// profilers and log rotation send to everything they run.
 const IGNORED: [Number; 9] = [
     Number::USR2,
     Number::ALARM,
@@ -32,7 +32,7 @@ const IGNORED: [Number; 9] = [
     Number::STKFLT,
 ];
 
-/// Real-time signals; the C library has those below for itself.
+/// Real-time signals; the C library uses those below itself.
 #[cfg(target_os = "linux")]
 const REAL_TIME: std::ops::RangeInclusive<i32> = 35..=64;
 
@@ -53,8 +53,8 @@ pub(super) struct Stop {
 }
 
 impl Signals {
-    /// From here on, no signal ends the process by itself; those that come before they are asked
-    /// for are kept. To be called first, by the runtime that will serve.
+    /// Catches the signals: from here on, none ends the process by itself, and early ones are
+    /// kept. Call it first, on the runtime that will serve.
     pub(super) fn catch() -> io::Result<Self> {
         let signals = Self {
             stop: Stop::new()?,
@@ -62,12 +62,13 @@ impl Signals {
             reopen: signal(SignalKind::user_defined1())?,
         };
         for number in IGNORED {
-            // The handler outlives what listens to it.
+            // The handler outlives its listener.
             drop(signal(SignalKind::from_raw(number.as_raw()))?);
         }
         #[cfg(target_os = "linux")]
         for number in REAL_TIME {
-            // Some are kept by whatever runs the process (valgrind): they are not ours to catch.
+            // Some signals belong to the program that runs the process (valgrind) and cannot be
+            // caught.
             let _ = signal(SignalKind::from_raw(number));
         }
         Ok(signals)
@@ -91,14 +92,14 @@ impl Stop {
         }
     }
 
-    /// Waits for another signal than the one that came at `first`.
+    /// Waits for another signal than the one at `first`.
     pub(super) async fn asked_for_again(&mut self, first: Instant) {
         loop {
             self.asked_for().await;
             if first.elapsed() >= ONE_SIGNAL {
                 return;
             }
-            tracing::info!("a signal right after the first is taken for the same");
+            tracing::info!("a second signal within 100 ms counts as the same");
         }
     }
 }
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_signal_right_behind_the_first_is_the_same_and_a_later_one_is_not() {
+    async fn a_signal_within_100_ms_counts_as_the_same_and_a_later_one_does_not() {
         let mut stop = Stop::new().unwrap();
         let mut witness = signal(SignalKind::terminate()).unwrap();
         let raise = || kill_process(getpid(), Number::TERM).unwrap();
@@ -123,7 +124,7 @@ mod tests {
         let just_now = Instant::now() + Duration::from_secs(3600);
         tokio::select! {
             biased;
-            () = stop.asked_for_again(just_now) => panic!("it is the same"),
+            () = stop.asked_for_again(just_now) => panic!("it counts as the same"),
             () = std::future::ready(()) => {}
         }
 

@@ -16,26 +16,20 @@ use super::record::{About, Recording};
 
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
+        ("Tests of a config, in CI", "s3cors test tests.toml"),
         (
-            "The expectations about a config, in CI",
-            "s3cors test tests.toml",
-        ),
-        (
-            "As JUnit's XML, for the test report of a CI system",
+            "As JUnit XML, for a CI system's test report",
             "s3cors test --format junit tests.toml > report.xml",
         ),
         (
-            "What a change of policy changes for the scripts of an access log",
+            "Which requests of an access log a change of policy affects",
             "s3cors test --write recorded.toml --config s3cors.toml --log access.json && s3cors test recorded.toml",
         ),
     ],
     exit_codes: &[
         ("0", "all tests passed"),
         ("1", "at least one failed"),
-        (
-            "2",
-            "bad usage, or a file that cannot be read or has errors",
-        ),
+        ("2", "bad usage, or a file that is unreadable or invalid"),
     ],
     environment: &[],
     files: &[],
@@ -43,28 +37,30 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Check a config or policy against expected results.
 ///
-/// Each file names a config or policy, and requests of scripts with their expected results: a response that
-/// the script can read, or the reason why it is blocked. Starts nothing and sends nothing over the network.
+/// Each file names a config or policy, and lists requests of scripts with their expected results:
+/// a response that the script can read, or the reason why it is blocked. Starts nothing and sends
+/// nothing over the network.
 ///
-/// With --write, today's decisions about the requests of an access log become such a file. Change the policy,
-/// run the file, and it fails where the change matters to those scripts. Requests that get the same decision are
-/// one test. The log has no headers of requests other than preflights.
+/// With --write, records today's decisions about an access log's requests as such a file. After a
+/// change of policy, run the file: the tests that fail are the requests that the change affects.
+/// Requests with the same decision are one test. The log records the headers of preflights only.
 #[derive(Debug, Args)]
 pub(super) struct Test {
     /// The expectations, TOML; paths in them are relative to the file.
     #[arg(value_name = "FILE", required_unless_present = "write")]
     files: Vec<PathBuf>,
-    /// Write a file of expectations instead: what the scripts of an access log get today. "-" prints it.
+    /// Write a file of tests instead, with today's results of an access log's requests. "-"
+    /// prints it.
     #[arg(long, value_name = "FILE", requires = "log", requires = "about", conflicts_with_all = ["files", "format"])]
     write: Option<PathBuf>,
-    /// An access log, JSON lines, also compressed with gzip; combined with --cors alone, because it has no hosts.
+    /// An access log, as JSON lines, may be gzipped; with --cors also in the combined format, which has no hosts.
     /// "-" reads standard input. Repeatable.
     #[arg(long, value_name = "LOG", requires = "write")]
     log: Vec<PathBuf>,
-    /// The config that decides.
+    /// The config to test.
     #[arg(long, value_name = "FILE", requires = "write", group = "about")]
     config: Option<PathBuf>,
-    /// The policy that decides.
+    /// The policy to test.
     #[arg(long, value_name = "FILE", requires = "write", group = "about")]
     cors: Option<PathBuf>,
     /// The output format.
@@ -79,7 +75,7 @@ enum TestFormat {
     Human,
     /// For programs.
     Json,
-    /// JUnit's XML.
+    /// JUnit XML.
     Junit,
 }
 
@@ -118,7 +114,7 @@ fn tests(outcomes: &[Outcomes]) -> impl Iterator<Item = &TestOutcome> {
     outcomes.iter().flat_map(|file| &file.tests)
 }
 
-/// How many passed, and how many failed.
+/// The numbers of passed and failed tests.
 fn counts<'o>(tests: impl Iterator<Item = &'o TestOutcome>) -> (usize, usize) {
     tests.fold((0, 0), |(passed, failed), test| match test.passed {
         true => (passed + 1, failed),
@@ -200,7 +196,7 @@ fn junit(outcomes: &[Outcomes]) -> String {
     text + "</testsuites>\n"
 }
 
-/// Text as XML has it; characters that XML cannot have are made visible.
+/// Escapes text for XML; characters that XML does not allow are made visible.
 fn xml(text: &str) -> String {
     escape(visible(text)).into_owned()
 }

@@ -19,11 +19,11 @@ use super::output::{Failure, Format, NO, YES};
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
-            "Exchanges in a file, one JSON object a line",
+            "Exchanges in a file, one JSON object per line",
             "s3cors verdict exchanges.jsonl",
         ),
         (
-            "As JSON, for programs: the ones that a browser blocks",
+            "As JSON: only those that a browser blocks",
             "s3cors verdict --format json exchanges.jsonl | jq 'select(.outcome == \"blocked\")'",
         ),
     ],
@@ -44,9 +44,10 @@ const OUTPUT: usize = 64 << 10;
 
 /// Judge recorded exchanges as Chromium, Firefox and WebKit would.
 ///
-/// Reads one exchange a line, as JSON: what a script asks for (`request`), what the server answers to a
-/// preflight (`preflight`) and to the request (`response`). Says for each whether the script may read the
-/// response, which fields, and otherwise why not, in the words of each browser's console.
+/// Reads one exchange per line, as JSON: the script's request (`request`), the server's answer to
+/// a preflight (`preflight`) and to the request (`response`). Reports for each whether the script
+/// can read the response, which fields, and otherwise why not, in the words of each browser's
+/// console.
 #[derive(Debug, Args)]
 pub(super) struct Verdict {
     /// The exchanges, as JSON Lines; `-` is standard input.
@@ -136,7 +137,7 @@ fn human(
     Ok(())
 }
 
-/// What is written to standard output, collected.
+/// Buffered standard output.
 struct Output {
     text: String,
     writer: LineWriter,
@@ -150,7 +151,7 @@ impl Output {
         })
     }
 
-    /// Writes what was collected; `false`: the reader is gone.
+    /// Writes the buffer; `false` if the reader is gone.
     fn write(&mut self) -> Result<bool, Failure> {
         let written = self.writer.write(self.text.as_bytes());
         self.text.clear();
@@ -162,7 +163,7 @@ impl Output {
     }
 }
 
-/// Lines of JSON, counted.
+/// Lines of JSON, with their numbers.
 struct Lines {
     name: String,
     reader: Box<dyn BufRead>,

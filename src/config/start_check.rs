@@ -60,7 +60,7 @@ fn of_address(key: &str, address: &Bind) -> Option<Diagnostic> {
             let message = format!("`{key}`: this machine cannot listen on {}", address.ip());
             let problem = Diagnostic::warning("cannot-listen", message).detail(error.to_string());
             Some(problem.help(
-                "`ip address` lists this machine's addresses; 0.0.0.0 and [::] are all of them",
+                "`ip address` lists this machine's addresses; 0.0.0.0 and [::] stand for all of them",
             ))
         }
         // Passed to a start by systemd alone.

@@ -752,7 +752,7 @@ fn a_signal_that_comes_twice_is_one() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     upstream.wait_for_request();
     process.signals(&[Signal::INT, Signal::TERM]);
-    process.logged("draining; another signal ends it at once");
+    process.logged("draining; another signal stops at once");
     process.logged("taken for the same");
     go.send(()).unwrap();
     assert_eq!(client.receive("GET").text(), "hi");

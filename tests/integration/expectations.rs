@@ -120,10 +120,10 @@ fn a_file_that_makes_no_sense_is_named_with_its_mistake() {
     let file = folder.path("tests.toml");
     let one = "[[test]]\nname = \"it\"\norigin = \"https://a.example\"\n";
     let cases = [
-        ("cors = \"bad.xml\"".to_owned(), "there is no [[test]]"),
+        ("cors = \"bad.xml\"".to_owned(), "no [[test]] found"),
         (
             format!("{one}expect = \"readable\""),
-            "name either `config` or `cors`",
+            "set either `config` or `cors`",
         ),
         (
             format!("cors = \"a\"\nconfig = \"b\"\n{one}expect = \"readable\""),
@@ -348,7 +348,7 @@ fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() 
         "{output}"
     );
     assert!(
-        complaints.contains("1 preflights of which the log does not have the requested method"),
+        complaints.contains("1 preflights whose requested method is not in the log"),
         "{complaints}"
     );
     let file = folder.write("printed.toml", &output);
@@ -380,7 +380,7 @@ fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() 
             "has a line of more than 65536 bytes, so it is not an access log",
         ),
         ("missing", "cannot read "),
-        ("cors.xml", "the log has no request to record:"),
+        ("cors.xml", "no request to record in the log:"),
     ] {
         let path = folder.path(log).display().to_string();
         let (code, _, complaints) = test(&["--write", "-", "--cors", &cors, "--log", &path]);

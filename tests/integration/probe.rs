@@ -302,13 +302,13 @@ fn what_cannot_be_asked_is_a_clear_error() {
             "http://a.example/",
             &["--origin", PAGE, "--header", "a b: 1"],
             2,
-            "is not a header name",
+            "isn't a valid header name",
         ),
         (
             "http://a.example/",
             &["--origin", PAGE, "--read", "a b"],
             2,
-            "is not a header name",
+            "isn't a valid header name",
         ),
         (
             "http://a.example/",

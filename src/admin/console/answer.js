@@ -20,7 +20,7 @@ export function verdict(kind, title, text) {
 /** The route, bucket and policy that serve the request. */
 export function served(answer) {
   const { route, bucket, policy } = answer;
-  const named = bucket && (bucket.ambiguous ? "ambiguous" : bucket.name === null ? "none: the request is for the service" : code(bucket.name));
+  const named = bucket && (bucket.ambiguous ? "ambiguous" : bucket.name === null ? "none: the request is for the service root" : code(bucket.name));
   const own = bucket && bucket.name !== null && !bucket.has_policy ? " (has no policy of its own)" : null;
   return definitions([
     ["Route", route && make("span", {}, clean(route.name) + ", by its host ", code(route.host_pattern))],

@@ -10,7 +10,7 @@ use super::super::expectations::Subject;
 use super::super::output::Failure;
 use super::blocked::{Group, Key};
 
-/// What says what is allowed.
+/// Advises on blocked requests, from a config or a policy.
 pub(super) struct Advisor(Subject);
 
 impl Advisor {
@@ -22,7 +22,7 @@ impl Advisor {
         })
     }
 
-    /// What the policy says of a group's requests, and the change that allows them.
+    /// The policy's decision about a group's requests, and the change that would allow them.
     pub(super) fn advise(&self, key: &Key, group: &Group) -> Value {
         let request = Hypothetical {
             url: group.first_url.clone(),

@@ -6,7 +6,7 @@ use crate::cors::fetch::{Credentials, Engine, Exchange, Verdict, origin_of};
 
 use super::super::redact;
 
-/// The most groups that are kept.
+/// The maximum number of groups.
 const MAX_GROUPS: usize = 1000;
 
 /// How many URLs of a group are shown.
@@ -19,41 +19,41 @@ const MAX_VALUE: usize = 2048;
 #[derive(Clone, Debug)]
 pub(super) struct Blocked {
     pub(super) exchange: Exchange,
-    /// The reason, as Chrome names it; `None`: the file does not say.
+    /// The reason, as Chrome names it; `None` if the file does not record it.
     pub(super) error: Option<(String, String)>,
-    /// What browsers do with the recorded answers, where that gives the same reason.
+    /// The verdict on the recorded answers, if it has the same reason.
     pub(super) verdict: Option<Verdict>,
 }
 
-/// What a group's requests have in common.
+/// The common properties of a group's requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) origin: String,
     pub(super) server: String,
     pub(super) method: String,
-    /// Name and parameter.
+    /// The error's name and parameter.
     pub(super) error: Option<(String, String)>,
 }
 
-/// Requests that are blocked for one reason.
+/// Requests that are blocked for the same reason.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     pub(super) count: u64,
-    /// Some of their URLs, as they may be shown.
+    /// Some of their URLs, redacted.
     pub(super) urls: Vec<String>,
-    /// The URL of the first one, without its query. It may hold secrets.
+    /// The URL of the first request, without its query. The path may contain secrets.
     pub(super) first_url: String,
     pub(super) headers: Vec<String>,
     pub(super) credentials: Credentials,
-    /// What the browsers' consoles print of the first one.
+    /// The console messages of the browsers for the first request.
     pub(super) messages: Vec<(Engine, String)>,
 }
 
-/// All of them.
+/// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) groups: BTreeMap<Key, Group>,
-    /// Requests of groups that are not kept.
+    /// The number of requests in groups beyond the limit.
     pub(super) others: u64,
 }
 
@@ -99,7 +99,7 @@ impl Groups {
     }
 }
 
-/// A text that is not longer than is useful.
+/// Cuts an overlong text.
 fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_VALUE) {
         None => text.to_owned(),

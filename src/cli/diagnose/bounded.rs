@@ -1,20 +1,20 @@
-//! A reader of JSON that bounds the memory of what reads from it: long strings are cut, and a part of
-//! the document that is still too long, or nested too deeply, is an error.
+//! A JSON reader that bounds memory: it cuts long strings, and rejects a part of the document
+//! that is still too long or nested too deeply.
 
 use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// The most bytes of a string; what follows is left out.
+/// The longest string, in bytes; the rest is cut off.
 const MAX_STRING: usize = 32 << 10;
 
-/// The most bytes of one part, an event or an entry, once its strings are cut.
+/// The longest part (event or entry), in bytes, after its strings are cut.
 const MAX_PART: u64 = 4 << 20;
 
 /// How deeply values may be nested.
 const MAX_DEPTH: u32 = 500;
 
-/// How many more bytes may be read before a part has to end; `None`: any number.
+/// How many more bytes the current part may have; `None`: unlimited.
 #[derive(Clone, Debug)]
 pub(super) struct Budget(Rc<Cell<Option<u64>>>);
 
@@ -23,12 +23,12 @@ impl Budget {
         Self(Rc::new(Cell::new(Some(MAX_PART))))
     }
 
-    /// A part begins that is kept in memory.
+    /// Starts a part that is kept in memory.
     pub(super) fn renew(&self) {
         self.0.set(Some(MAX_PART));
     }
 
-    /// A part begins that is not kept.
+    /// Starts a part that is not kept.
     pub(super) fn lift(&self) {
         self.0.set(None);
     }
@@ -40,12 +40,12 @@ pub(super) struct Bounded<R> {
     budget: Budget,
     input: Box<[u8]>,
     output: Vec<u8>,
-    /// How much of the output was read.
+    /// How much of the output has been read.
     read: usize,
     state: State,
 }
 
-/// Where in the document the reader is.
+/// The reader's position in the document.
 #[derive(Debug, Default)]
 struct State {
     in_string: bool,
@@ -53,10 +53,10 @@ struct State {
     is_cut: bool,
     /// The length of the string so far.
     length: usize,
-    /// How many digits of a `\\uXXXX` are to come, and its value so far.
+    /// The remaining digits of a `\\uXXXX` and its value so far.
     digits: u8,
     unit: u32,
-    /// Half a surrogate pair was read.
+    /// Whether half a surrogate pair has been read.
     is_half: bool,
     depth: u32,
 }
@@ -88,7 +88,7 @@ impl<R: Read> Bounded<R> {
             }
             if self.state.depth > MAX_DEPTH {
                 return Err(io::Error::other(format!(
-                    "its values are nested more than {MAX_DEPTH} deep"
+                    "its values are nested more than {MAX_DEPTH} levels deep"
                 )));
             }
         }
@@ -97,7 +97,7 @@ impl<R: Read> Bounded<R> {
 }
 
 impl State {
-    /// Whether a byte is kept.
+    /// Whether to keep a byte.
     fn keeps(&mut self, byte: u8) -> bool {
         if !self.in_string {
             match byte {
@@ -211,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_not_long_stays_as_it_is(text in "[\\[\\]{}\",:\\\\a-zé]{0,60}") {
+        fn short_documents_pass_unchanged(text in "[\\[\\]{}\",:\\\\a-zé]{0,60}") {
             prop_assert_eq!(through(&text).unwrap(), text);
         }
     }

@@ -1,4 +1,4 @@
-//! Reads a file, whichever of the two formats it has.
+//! Reads a recording in either format.
 
 use std::fmt;
 use std::fs::File;
@@ -12,14 +12,14 @@ use super::har::{Har, Log};
 use super::netlog::{Events, Sink as _};
 use super::requests::Requests;
 
-/// What a file has.
+/// The contents of a file.
 pub(super) struct Recording {
     pub(super) contents: Contents,
-    /// Where it breaks off, and why; `None`: it is whole.
+    /// Where and why the file breaks off; `None` if it is complete.
     pub(super) broken: Option<String>,
 }
 
-/// A file's format, and what is in it.
+/// The format of a file, with its contents.
 pub(super) enum Contents {
     NetLog(Box<Requests>),
     Har(Box<Har>),
@@ -53,7 +53,7 @@ pub(super) fn read(path: &Path) -> Result<Recording, String> {
             };
             return Err(format!("{name} {what}: {error}"));
         }
-        // Chrome writes the end of a NetLog when it ends; a browser that is killed leaves it out.
+        // Chrome writes the end of a NetLog when it exits; a killed browser leaves it out.
         Err(error) => Some(error.to_string()),
     };
     document.requests.end();
@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path) -> Result<Recording, String> {
             ..
         } => {
             return Err(format!(
-                "{name} has no `constants`, which say what the numbers in a NetLog mean: record it again"
+                "{name} has no `constants`, which a NetLog needs to name its events; record it again"
             ));
         }
         Document {
@@ -77,7 +77,7 @@ pub(super) fn read(path: &Path) -> Result<Recording, String> {
             has_log: true, har, ..
         } if har.entries == 0 => {
             return Err(format!(
-                "{name} is a HAR without entries: open the network panel before the page loads, then export again"
+                "{name} is a HAR without entries; open the network panel before the page loads, then export again"
             ));
         }
         Document {
@@ -102,7 +102,7 @@ struct Document {
 }
 
 impl Document {
-    /// How much was found.
+    /// How much was read so far.
     fn parts(&self) -> u64 {
         u64::from(self.has_constants) + self.har.entries
     }

@@ -1,6 +1,7 @@
 //! Reads a HAR as a stream: one entry at a time (<http://www.softwareishard.com/blog/har-12-spec/>).
 //!
-//! It tells less than a NetLog: of requests that Chrome blocks it has no response, and no reason.
+//! A HAR has less than a NetLog: requests that Chrome blocks have neither a response nor a
+//! reason.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -19,10 +20,10 @@ use super::head::{self, Field, Recorded};
 use super::loose::Loose;
 use super::synthetic::passing;
 
-/// The most bytes of requests, and of preflights' answers, that are kept until the end of the file.
+/// The maximum size of requests and preflight answers kept until the end of the file, in bytes.
 const MAX_KEPT: usize = 16 << 20;
 
-/// What an entry costs beside its texts.
+/// The size of an entry besides its texts, in bytes.
 const OVERHEAD: usize = 512;
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,7 +64,7 @@ pub(super) struct Har {
     requests: Vec<(ScriptRequest, Option<Response>)>,
     size: usize,
     pub(super) entries: u64,
-    /// Requests beyond what is kept.
+    /// The number of requests beyond the memory limit.
     pub(super) forgotten: u64,
     pub(super) seen: u64,
     pub(super) groups: Groups,
@@ -144,7 +145,7 @@ impl Har {
         self.requests.push((request, response));
     }
 
-    /// The file ends: preflights may come after the requests that they are for.
+    /// Judges the requests at the end of the file: preflights may come after their requests.
     pub(super) fn end(&mut self) {
         let mut asked = HashSet::new();
         for (request, response) in std::mem::take(&mut self.requests) {
@@ -192,7 +193,7 @@ impl Har {
         let is_known = response.is_some();
         let exchange = Exchange {
             answers: Answers {
-                // Without an entry of its own it was cached, or passed.
+                // Without an entry of its own, the preflight was cached or passed.
                 preflight: preflight.unwrap_or_else(|| Some(passing(&request))),
                 response,
             },
@@ -214,13 +215,13 @@ impl Har {
                 verdict: None,
                 exchange,
             }),
-            // A redirect leads to another entry.
+            // The target of a redirect has its own entry.
             None => {}
         }
     }
 }
 
-/// The origin of the page that has sent a request.
+/// The origin of the page that sent a request.
 fn page(sent: &[Field]) -> Option<String> {
     if let Some(origin) = head::value(sent, "origin") {
         return head::origin(origin);

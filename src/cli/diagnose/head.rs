@@ -1,10 +1,10 @@
-//! Heads of requests and responses, as logs have them: as lines, or as names and values.
+//! Heads of requests and responses in logs: lines, or names and values.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::cors::fetch::{Response, origin_of};
 
-/// Fields that a page's request has before a script sets any.
+/// Fields that the page sends without any script.
 const OF_PAGE: [&str; 6] = [
     "origin",
     "purpose",
@@ -43,7 +43,7 @@ pub(super) type Field = (String, String);
 
 /// The field of a line.
 pub(super) fn field(line: &str) -> Option<Field> {
-    // HTTP/2's own, as `:method`, begin with a colon.
+    // Skips HTTP/2 pseudo-headers such as `:method`.
     let from = usize::from(line.starts_with(':'));
     let colon = from + line.get(from..)?.find(':')?;
     let (name, value) = line.split_at(colon);
@@ -57,7 +57,7 @@ pub(super) fn value<'f>(fields: &'f [Field], name: &str) -> Option<&'f str> {
     found.next().map(|(_, value)| value.as_str())
 }
 
-/// The fields that a script has set, as far as that can be known.
+/// The fields that a script has set, as far as this can be known.
 pub(super) fn of_script(fields: &[Field], recorded: Recorded) -> Vec<(HeaderName, HeaderValue)> {
     let set = fields.iter().filter(|(name, value)| {
         let is_added = name.starts_with(':')
@@ -74,7 +74,7 @@ pub(super) fn of_script(fields: &[Field], recorded: Recorded) -> Vec<(HeaderName
     parsed.collect()
 }
 
-/// A response's head, its CORS fields and its location only.
+/// Builds a response's head from its CORS fields and its location.
 pub(super) fn response(status: u16, fields: impl Iterator<Item = Field>) -> Option<Response> {
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
@@ -86,7 +86,7 @@ pub(super) fn response(status: u16, fields: impl Iterator<Item = Field>) -> Opti
             HeaderValue::from_bytes(value.as_bytes()),
         );
         if let (Ok(name), Ok(value)) = parsed {
-            // More fields than any server sends are of no use.
+            // No server sends more fields than this.
             if headers.len() < 100 {
                 headers.append(name, value);
             }
@@ -98,7 +98,7 @@ pub(super) fn response(status: u16, fields: impl Iterator<Item = Field>) -> Opti
     })
 }
 
-/// The status of a line, as `HTTP/1.1 200 OK`.
+/// The status in a line such as `HTTP/1.1 200 OK`.
 pub(super) fn status(line: &str) -> Option<u16> {
     let mut words = line.split_whitespace();
     words
@@ -107,7 +107,7 @@ pub(super) fn status(line: &str) -> Option<u16> {
     words.next()?.parse().ok()
 }
 
-/// An origin as a browser writes it; `None`: it is none.
+/// Whether the text is an origin as browsers write it; `None` if not.
 pub(super) fn origin(text: &str) -> Option<String> {
     if text == "null" {
         return Some(text.to_owned());

@@ -1,18 +1,18 @@
-//! Values of JSON that are read as what they are, so that an unexpected one does not end the reading.
+//! Reads JSON values of any type, so that an unexpected type does not end the reading.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A value, as far as it is of use.
+/// A value, reduced to what is needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Loose {
     #[default]
     Nothing,
     Text(String),
     Number(i64),
-    /// The strings of a list; or of an object, as `name: value`.
+    /// The strings of a list, or of an object as `name: value`.
     Lines(Vec<String>),
 }
 
@@ -99,7 +99,7 @@ impl<'de> Visitor<'de> for LooseVisitor {
     }
 }
 
-/// A string, or nothing.
+/// A string, or `None` for any other type.
 struct Text(Option<String>);
 
 impl<'de> Deserialize<'de> for Text {

@@ -1,4 +1,4 @@
-//! `s3cors diagnose`: what a recording of a browser's network shows of CORS.
+//! `s3cors diagnose`: finds CORS failures in a recording of a browser's network traffic.
 
 mod advice;
 mod blocked;
@@ -53,9 +53,10 @@ pub(super) const MANUAL: Manual = Manual {
 
 /// Find the requests that CORS blocked in a recording of a browser.
 ///
-/// Reads a Chrome NetLog (chrome://net-export, or `--log-net-log=FILE`), whole or broken off, or a HAR as far as it
-/// tells. Groups the blocked cross-origin requests and says why each was blocked, under Chrome's name and in the
-/// sentence of each browser's console. Cookies, authorization, signatures and the values of queries are never printed.
+/// Reads a Chrome NetLog (chrome://net-export, or `--log-net-log=FILE`), complete or broken off,
+/// or a HAR, which has less detail. Groups the blocked cross-origin requests and says why each
+/// was blocked, with Chrome's error name and each browser's console message. Never prints
+/// cookies, authorization, signatures or the values of queries.
 #[derive(Debug, Args)]
 pub(super) struct Diagnose {
     /// The NetLog or HAR; `-` is standard input.

@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use super::bounded::Budget;
 use super::loose::Loose;
 
-/// What the numbers of events mean.
+/// The meaning of the numbers in events.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Constants {
@@ -32,14 +32,14 @@ pub(super) struct Event {
     pub(super) kind: Loose,
 }
 
-/// What an event is about.
+/// The object that an event belongs to.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Source {
     pub(super) id: Loose,
 }
 
-/// The parameters that matter, of all events.
+/// The parameters that are used, of all events.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Params {
@@ -66,7 +66,7 @@ pub(super) struct RequestHeaders {
     pub(super) headers: Loose,
 }
 
-/// The kinds of events that matter, by what they tell.
+/// The kinds of events that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     CorsRequest,
@@ -102,7 +102,7 @@ impl Kind {
 }
 
 impl Constants {
-    /// Which numbers of events matter.
+    /// The numbers of the events that are used.
     pub(super) fn kinds(&self) -> HashMap<i64, Kind> {
         let kinds = self.log_event_types.iter();
         kinds
@@ -127,13 +127,13 @@ impl Constants {
     }
 }
 
-/// Takes what a NetLog has, in its order.
+/// Receives the contents of a NetLog in order.
 pub(super) trait Sink {
     fn constants(&mut self, constants: Constants);
     fn event(&mut self, event: Event);
 }
 
-/// Reads the events, one after the other.
+/// Reads the events one by one.
 pub(super) struct Events<'s, S> {
     pub(super) sink: &'s mut S,
     pub(super) budget: &'s Budget,

@@ -1,4 +1,4 @@
-//! A request that has not ended, as far as the events so far tell.
+//! A request in progress, as far as the events show.
 
 use crate::cors::fetch::Response;
 
@@ -6,31 +6,32 @@ use super::head::{self, Field};
 use super::loose::Loose;
 use super::netlog::{Kind, Params};
 
-/// What a request costs beside its texts.
+/// The size of a request besides its texts, in bytes.
 const OVERHEAD: usize = 512;
 
-/// The most URLs of one request: Chrome follows 20 redirects.
+/// The maximum number of URLs of a request: Chrome follows 20 redirects.
 const MAX_HOPS: usize = 22;
 
-/// The phases of events.
+/// Event phases.
 pub(super) const BEGIN: i64 = 1;
 pub(super) const END: i64 = 2;
 
-/// The number of a source.
+/// The number of an event's source.
 pub(super) fn id(id: &Loose) -> Option<u64> {
     id.number().and_then(|id| u64::try_from(id).ok())
 }
 
-/// A request that has not ended.
+/// A request in progress.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// A script's or a page's, not a preflight.
+    /// A request of a script or page, not a preflight.
     pub(super) is_main: bool,
     pub(super) has_started: bool,
     pub(super) is_cancelled: bool,
-    /// The whole of it is over: the last of its network requests ends soon.
+    /// The request is complete: the last of its network requests ends soon.
     pub(super) is_over: bool,
-    /// Network requests that have begun and not ended. After a redirect that needs a preflight there are two.
+    /// The number of its network requests in progress. After a redirect that needs a preflight
+    /// there are two.
     pub(super) alive: i64,
     pub(super) net_error: Option<i64>,
     pub(super) method: String,
@@ -38,12 +39,12 @@ pub(super) struct Pending {
     pub(super) initiator: Option<String>,
     pub(super) load_flags: Option<i64>,
     pub(super) hops: Vec<PendingHop>,
-    /// What Chrome says of the preflight.
+    /// Chrome's error about the preflight.
     pub(super) cors_error: Option<(i64, String)>,
     pub(super) size: usize,
 }
 
-/// One URL of it.
+/// One URL of a request.
 #[derive(Debug, Default)]
 pub(super) struct PendingHop {
     pub(super) url: String,
@@ -94,7 +95,7 @@ impl Pending {
                     self.initiator = Some(initiator.to_owned());
                 }
                 self.load_flags = params.load_flags.number().or(self.load_flags);
-                // Where a redirect needs a preflight, Chrome begins again at the new URL.
+                // If a redirect needs a preflight, Chrome starts again at the new URL.
                 match self.hops.last_mut() {
                     Some(hop) if hop.url.is_empty() => {
                         params

@@ -1,4 +1,4 @@
-//! What a recording shows, as JSON and for people.
+//! Prints the results of a recording, as JSON and for people.
 
 use clap::builder::styling::AnsiColor;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use super::advice::Advisor;
 use super::blocked::Groups;
 use super::file::{Contents, Recording};
 
-/// The report for programs.
+/// The report as JSON.
 pub(super) fn to_json(recording: &Recording, advisor: Option<&Advisor>) -> Value {
     let (format, seen, forgotten, groups) = match &recording.contents {
         Contents::NetLog(requests) => (
@@ -74,7 +74,7 @@ fn blocked(groups: &Groups, advisor: Option<&Advisor>) -> Vec<Value> {
     groups.collect()
 }
 
-/// The report for people, made of the one for programs.
+/// The report for people, made from the JSON.
 pub(super) fn to_text(document: &Value, has_colours: bool) -> String {
     let mut text = Text::new(has_colours);
     let blocked = items(&document["blocked"]).count();
@@ -100,14 +100,14 @@ pub(super) fn to_text(document: &Value, has_colours: bool) -> String {
     if let Some(broken) = document["broken_off"].as_str() {
         text.line(
             0,
-            format!("note: the file breaks off ({broken}); what is before that was read"),
+            format!("note: the file breaks off ({broken}); everything before that was read"),
         );
     }
     if document["forgotten"] != 0 {
         text.line(
             0,
             format!(
-                "note: {} more requests did not fit into memory",
+                "note: {} more requests exceed the memory limit",
                 document["forgotten"]
             ),
         );
@@ -153,7 +153,7 @@ fn show(text: &mut Text, group: &Value) {
         ),
         None => text.line(
             1,
-            "reason: unknown, because a HAR has no response of what Chrome blocks: record a NetLog (chrome://net-export)",
+            "reason: unknown, because a HAR has no responses of blocked requests; record a NetLog (chrome://net-export)",
         ),
     }
     for url in items(&group["urls"]) {

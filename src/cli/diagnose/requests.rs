@@ -1,4 +1,4 @@
-//! Puts the events of a NetLog together: each request with its preflights, redirects and responses.
+//! Assembles the events of a NetLog into requests with their preflights, redirects and responses.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -13,10 +13,10 @@ use super::netlog::{Constants, Event, Kind, Params, Sink};
 use super::pending::{BEGIN, Pending, Preflight, id};
 use super::synthetic::passing;
 
-/// The most bytes of requests that have not ended; beyond that, the oldest are forgotten.
+/// The maximum size of requests in progress, in bytes; beyond that, the oldest are dropped.
 const MAX_PENDING: usize = 16 << 20;
 
-/// Names of `Network.CorsError` by their number in NetLogs
+/// The names of `Network.CorsError` by their numbers in NetLogs
 /// (`services/network/public/mojom/cors.mojom`).
 const CORS_ERRORS: [&str; 22] = [
     "DisallowedByMode",
@@ -53,11 +53,11 @@ pub(super) struct Requests {
     order: VecDeque<u64>,
     size: usize,
     pub(super) groups: Groups,
-    /// Cross-origin requests of scripts.
+    /// The number of scripts' cross-origin requests.
     pub(super) seen: u64,
-    /// Those that failed for other reasons, by the name of the error.
+    /// Requests that failed for other reasons, counted by error name.
     pub(super) failed: BTreeMap<String, u64>,
-    /// Requests that were forgotten before they ended.
+    /// The number of requests dropped before they ended.
     pub(super) forgotten: u64,
 }
 
@@ -111,7 +111,7 @@ impl Requests {
         Some(pending)
     }
 
-    /// The file ends: what has an answer is judged.
+    /// Judges the answered requests at the end of the file.
     pub(super) fn end(&mut self) {
         let mut left: Vec<u64> = self.pending.keys().copied().collect();
         left.sort_unstable();
@@ -127,7 +127,7 @@ impl Requests {
     }
 
     fn finish(&mut self, source: u64, has_ended: bool) {
-        // Sources that have gone are left out of the order when they come to its front.
+        // Ended sources leave the order once they reach its front.
         while self
             .order
             .front()
@@ -173,7 +173,7 @@ impl Requests {
         }
     }
 
-    /// The exchange of a cross-origin request with `cors` mode; `None`: it is another request.
+    /// The exchange of a cross-origin request in `cors` mode; `None` for other requests.
     fn exchange(&self, request: &Pending, preflights: &[Option<Preflight>]) -> Option<Exchange> {
         let first = request.hops.first()?;
         let sent = preflights
@@ -223,7 +223,7 @@ impl Requests {
             .map(|(hop, preflight)| Answers {
                 preflight: match preflight {
                     Some(preflight) => preflight.response.clone(),
-                    // An earlier one that was cached.
+                    // The answer of an earlier, cached preflight.
                     None => hop.response.is_some().then(|| passing(&script)),
                 },
                 response: hop.response.clone(),
@@ -245,7 +245,7 @@ fn blocked(request: &Pending, exchange: Exchange, has_ended: bool) -> Option<Blo
     let verdict = judge(&exchange);
     let failure = verdict.failure.as_ref()?;
     let error = verdict.error.clone()?;
-    // A response that Chrome blocks is cancelled; a request that goes on is not.
+    // Chrome cancels a request whose response it blocks; a request that continues is not blocked.
     let is_stopped = request.is_cancelled || !has_ended;
     if verdict.outcome != Outcome::Blocked || failure.step != Step::Response || !is_stopped {
         return None;
@@ -257,7 +257,7 @@ fn blocked(request: &Pending, exchange: Exchange, has_ended: bool) -> Option<Blo
     })
 }
 
-/// What Chrome recorded decides; a verdict with the same reason has the sentences.
+/// Chrome's recorded error decides; a verdict with the same reason adds the messages.
 fn by_record(number: i64, parameter: &str, mut exchange: Exchange) -> Blocked {
     let name = usize::try_from(number)
         .ok()

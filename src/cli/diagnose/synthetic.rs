@@ -1,4 +1,4 @@
-//! Stands in for what a file does not have.
+//! Substitutes for missing parts of a recording.
 
 use http::StatusCode;
 use http::header::{
@@ -8,7 +8,7 @@ use http::header::{
 
 use crate::cors::fetch::{Response, ScriptRequest};
 
-/// The answer to a preflight that must have passed, because the request was sent.
+/// The answer to a preflight that must have passed, because its request was sent.
 pub(super) fn passing(request: &ScriptRequest) -> Response {
     let names: Vec<&str> = request
         .headers

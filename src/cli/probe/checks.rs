@@ -1,5 +1,5 @@
-//! Finds what single requests hide: answers that depend on `Origin` without saying so, caches that give
-//! one site's answer to another, errors without CORS.
+//! Finds problems that no single request shows: responses that depend on `Origin` without `Vary`,
+//! caches that give one site's response to another, errors without CORS fields.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -18,19 +18,19 @@ use super::finding::Finding;
 /// An origin that no policy names.
 const OTHER_ORIGIN: &str = "https://s3cors-probe.example";
 
-/// What more requests have found.
+/// The results of the additional requests.
 pub(super) struct Checked {
     pub(super) findings: Vec<Finding>,
     pub(super) steps: Vec<Step>,
 }
 
-/// The questions that are asked beside the browser's.
+/// The requests sent besides the browser's.
 struct Checks<'c> {
     client: &'c mut Client,
     url: String,
     page: String,
     method: Method,
-    /// The fields that the script sets, where it makes a request of this method.
+    /// The fields that the script sets, if its request has this method.
     headers: HeaderMap,
     steps: Vec<Step>,
 }
@@ -107,7 +107,7 @@ impl Checks<'_> {
         answer
     }
 
-    /// Compares with URLs that no cache can have an answer for.
+    /// Compares with URLs that no cache can know.
     async fn cache(&mut self, first: &Answer, other: &Answer, found: &mut Vec<Finding>) {
         if is_signed(&self.url) {
             return;
@@ -122,7 +122,7 @@ impl Checks<'_> {
                 found.push(Finding::error(
                     "cache_mixes_origins",
                     format!(
-                        "a cache gives the answer for {page} to {OTHER_ORIGIN}{}: include Origin in its key, and send `Vary: Origin`",
+                        "a cache gives the response for {page} to {OTHER_ORIGIN}{}: include Origin in its key, and send `Vary: Origin`",
                         evidence(other)
                     ),
                 ));
@@ -148,7 +148,7 @@ impl Checks<'_> {
         }
     }
 
-    /// Asks for what is hardly there.
+    /// Requests a URL that most likely does not exist.
     async fn errors(&mut self, first: &Answer, found: &mut Vec<Finding>) {
         let page = self.page.clone();
         let passes = |answer: &Answer| {
@@ -174,7 +174,7 @@ impl Checks<'_> {
     }
 }
 
-/// Whether `Vary` says that the answer depends on the origin, where it does.
+/// Checks that `Vary` names the origin if the response depends on it.
 fn vary(page: &str, first: &Answer, other: &Answer, plain: &Answer, found: &mut Vec<Finding>) {
     let is_kept = |answer: &Answer| !has_element(&answer.fields, &CACHE_CONTROL, "no-store");
     let depends =
@@ -186,8 +186,8 @@ fn vary(page: &str, first: &Answer, other: &Answer, plain: &Answer, found: &mut 
         has_element(&answer.fields, &VARY, "origin") || has_element(&answer.fields, &VARY, "*")
     };
     let without = [
-        (first, "the answer with Origin"),
-        (plain, "the answer without Origin"),
+        (first, "the response with Origin"),
+        (plain, "the response without Origin"),
     ];
     let without = without
         .iter()
@@ -198,8 +198,7 @@ fn vary(page: &str, first: &Answer, other: &Answer, plain: &Answer, found: &mut 
         found.push(Finding::warning(
             "no_vary_origin",
             format!(
-                "the CORS fields depend on Origin, but {} has no `Vary: Origin`: a cache, the browser's too, may give {page} an answer \
-                 that was made for somebody else. Send `Vary: Origin` on every response, with and without Origin",
+                "the CORS fields depend on Origin, but {} has no `Vary: Origin`: a cache, even the browser's, may give {page} a response made for another site. Send `Vary: Origin` on every response, with and without Origin",
                 without.join(" and ")
             ),
         ));
@@ -214,12 +213,11 @@ fn any_origin(other: &Answer, found: &mut Vec<Finding>) {
     found.push(match credentials.as_deref() {
         Some("true") => Finding::warning(
             "any_origin_with_credentials",
-            "the server allows any origin, with credentials: every web site can read with its visitors' cookies. List the origins \
-             that may",
+            "the server allows any origin, with credentials: every web site can read with its visitors' cookies. List the allowed origins",
         ),
         _ => Finding::note(
             "any_origin",
-            "the server reflects any origin in Access-Control-Allow-Origin: every web site may read; `*` says the same and can be cached",
+            "the server reflects any origin in Access-Control-Allow-Origin: every web site can read; `*` has the same effect and can be cached",
         ),
     });
 }
@@ -243,7 +241,7 @@ fn has_element(fields: &HeaderMap, name: &HeaderName, element: &str) -> bool {
         .any(|one| one.trim().eq_ignore_ascii_case(element))
 }
 
-/// What says that an answer comes from a cache.
+/// Evidence that a response comes from a cache.
 fn evidence(answer: &Answer) -> String {
     let names = [
         AGE,
@@ -258,7 +256,7 @@ fn evidence(answer: &Answer) -> String {
     found.unwrap_or_default()
 }
 
-/// Whether another query would make the signature wrong.
+/// Whether a changed query would break a signature.
 fn is_signed(url: &str) -> bool {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let query = query.to_ascii_lowercase();
@@ -267,19 +265,19 @@ fn is_signed(url: &str) -> bool {
         .any(|word| query.contains(word))
 }
 
-/// A URL with a query that was never asked for.
+/// The URL with a new query.
 fn fresh(url: &str) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}s3cors-probe={}", nonce())
 }
 
-/// A URL beside this one that is not there.
+/// A URL that does not exist, next to this one.
 fn missing(url: &str) -> String {
     let (path, query) = match url.split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
         None => (url, String::new()),
     };
-    // A host without a path: what is added would be part of its name.
+    // A host without a path: text appended to it would become part of the host name.
     let is_host = path
         .split_once("://")
         .is_some_and(|(_, rest)| !rest.contains('/'));
@@ -296,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fresh_url_is_another_and_the_query_stays() {
+    fn a_fresh_url_differs_and_keeps_the_query() {
         assert!(fresh("http://a/k").starts_with("http://a/k?s3cors-probe="));
         assert!(fresh("http://a/k?x=1").starts_with("http://a/k?x=1&s3cors-probe="));
         assert!(missing("http://a/k?x=1").ends_with("?x=1"));

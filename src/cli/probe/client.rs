@@ -1,7 +1,8 @@
-//! The HTTP client of `probe`: one request on one connection, over HTTP/1.1 or HTTP/2, within a time.
+//! The HTTP client of `probe`: one request per connection, over HTTP/1.1 or HTTP/2, with a time
+//! limit.
 //!
-//! hyper is the HTTP/1.1 client here, unlike in the data plane: nothing is forwarded, a few requests
-//! are sent, and what counts is to accept what browsers accept.
+//! hyper is the HTTP/1.1 client here, unlike in the data plane: nothing is forwarded, few
+//! requests are sent, and the client must accept whatever browsers accept.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,19 +29,19 @@ use crate::upstream::local_executor::LocalExecutor;
 use super::target::{self, Resolve};
 use super::tls;
 
-/// The most bytes of a response's head.
+/// The longest response head, in bytes.
 const MAX_HEAD: usize = 256 << 10;
 
-/// The most fields of a response.
+/// The maximum number of response fields.
 const MAX_FIELDS: usize = 500;
 
 /// How much of a body is read.
 const MAX_BODY: usize = 16 << 10;
 
-/// How long a body is waited for, once the head is here.
+/// How long to wait for a body after its head.
 const BODY: Duration = Duration::from_secs(1);
 
-/// How many times the time of one request all requests together may take.
+/// The time limit of all requests together, as a multiple of the limit of one.
 const ALL_REQUESTS: u32 = 6;
 
 /// A request as a browser sends it.
@@ -61,7 +62,7 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// Why a request got no answer.
 #[derive(Clone, Debug)]
 pub(super) struct NoAnswer(String);
 
@@ -71,11 +72,11 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// Asks servers.
+/// Sends requests to servers.
 pub(super) struct Client {
-    /// The most time that a request takes.
+    /// The time limit of a request.
     timeout: Duration,
-    /// When all of them have to be done.
+    /// The deadline of all requests.
     deadline: Instant,
     resolve: Vec<Resolve>,
     tls: Option<Arc<ClientConfig>>,
@@ -98,10 +99,10 @@ impl Client {
         let until = (Instant::now() + self.timeout).min(self.deadline);
         let late = match Instant::now() < self.deadline {
             true => format!(
-                "no answer within {} s: --timeout allows more",
+                "no answer within {} s; --timeout raises the limit",
                 self.timeout.as_secs()
             ),
-            false => "time limit reached, remaining requests were not sent: --timeout allows more"
+            false => "time limit reached, remaining requests not sent; --timeout raises the limit"
                 .to_owned(),
         };
         match timeout_at(until, self.exchange(sent)).await {
@@ -124,7 +125,7 @@ impl Client {
             .trim_end_matches(']')
             .to_owned();
         let name = ServerName::try_from(bare)
-            .map_err(|_| NoAnswer(format!("no certificate can be for the host {host}")))?;
+            .map_err(|_| NoAnswer(format!("the host {host} cannot have a certificate")))?;
         let stream = TlsConnector::from(config)
             .connect(name, stream)
             .await
@@ -159,7 +160,7 @@ impl Client {
         for address in &addresses {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
-                    // A request is sent at once, so nothing is lost where this fails.
+                    // Failure is harmless: a request is sent at once anyway.
                     let _ = stream.set_nodelay(true);
                     return Ok(stream);
                 }
@@ -207,7 +208,7 @@ where
         .title_case_headers(true)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
-        // Browsers read these too.
+        // Browsers accept these too.
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
         .ignore_invalid_headers_in_responses(true);
@@ -244,7 +245,7 @@ where
     answer(sender.send_request(request).await.map_err(failed)?).await
 }
 
-/// A connection that ends with the exchange.
+/// Ends the connection with the exchange.
 struct ConnectionGuard(JoinHandle<()>);
 
 impl ConnectionGuard {
@@ -269,7 +270,7 @@ fn request(sent: &Sent, target: &str) -> Result<Request<Empty<Bytes>>, NoAnswer>
     Ok(request)
 }
 
-/// The fields that a browser adds to every request of a page.
+/// The fields that browsers add to every request of a page.
 pub(super) fn browser_fields(page: &str) -> HeaderMap {
     let mut fields = HeaderMap::new();
     let mut add = |name: HeaderName, value: &str| {
@@ -310,7 +311,8 @@ async fn answer(response: hyper::Response<hyper::body::Incoming>) -> Result<Answ
             }
         }
     };
-    // The body only helps to find the server's own words: what is late or broken in it is left out.
+    // The body only serves to quote the server's own error message: a late or broken rest is
+    // ignored.
     let _ = timeout(BODY, reading).await;
     Ok(Answer {
         version: head.version,
@@ -324,6 +326,6 @@ fn failed(error: hyper::Error) -> NoAnswer {
     let why = super::super::output::chain(&error);
     NoAnswer(match error.is_incomplete_message() || error.is_closed() {
         true => "the server closed the connection without an answer".to_owned(),
-        false => format!("the server did not answer in HTTP: {why}"),
+        false => format!("the server's answer is not HTTP: {why}"),
     })
 }

@@ -1,4 +1,5 @@
-//! Asks what a browser would ask: preflights, the request, and where redirects lead.
+//! Sends the requests that a browser would send: preflights, the request, and those after
+//! redirects.
 
 use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, ORIGIN,
@@ -18,12 +19,12 @@ pub(super) struct Step {
     pub(super) answer: Result<Answer, NoAnswer>,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StepKind {
     Preflight,
     Request,
-    /// No browser sends it: it finds what the others hide.
+    /// A request that no browser sends: it finds what the others do not show.
     Check,
 }
 
@@ -37,19 +38,19 @@ impl StepKind {
     }
 }
 
-/// An exchange with a server, as a browser has it.
+/// An exchange with a server, as a browser would have it.
 pub(super) struct ProbeExchange {
     pub(super) steps: Vec<Step>,
     pub(super) exchange: Exchange,
     pub(super) verdict: Verdict,
     /// The request itself was not sent, because it might change something.
     pub(super) is_unsent: bool,
-    /// The last URL that was asked, and what a browser sends there.
+    /// The last requested URL, and the request that a browser sends there.
     pub(super) last: Option<Hop>,
 }
 
 impl ProbeExchange {
-    /// The answer to the request itself, redirects followed.
+    /// The answer to the request, after redirects.
     pub(super) fn response(&self) -> Option<&Answer> {
         let last = self
             .steps
@@ -74,7 +75,7 @@ impl ProbeExchange {
     }
 }
 
-/// Sends what a browser sends. `may_send`: methods other than GET and HEAD too.
+/// Sends what a browser would send. `may_send`: methods other than GET and HEAD too.
 pub(super) async fn conduct(
     client: &mut Client,
     request: ScriptRequest,
@@ -195,7 +196,8 @@ fn actual(page: &str, hop: &Hop) -> Option<Sent> {
     })
 }
 
-/// A GET of a page of `origin` that needs no preflight; without an origin: as a link or an image makes it.
+/// A GET from a page of `origin` that needs no preflight; without an origin: like a link or an
+/// image.
 pub(super) fn reading(url: &str, method: Method, page: &str, origin: Option<&str>) -> Sent {
     Sent {
         url: url.to_owned(),

@@ -1,11 +1,11 @@
-//! What the probe has to say beside the verdict.
+//! The probe's findings besides the verdict.
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Severity {
-    /// Scripts fail because of it.
+    /// Scripts fail.
     Error,
-    /// Scripts fail because of it at times, or it is unsafe.
+    /// Scripts fail sometimes, or the settings are unsafe.
     Warning,
     /// Good to know.
     Note,
@@ -21,10 +21,10 @@ impl Severity {
     }
 }
 
-/// Something that was found.
+/// A finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// Its name for programs.
+    /// Its identifier for programs.
     pub(super) id: &'static str,
     pub(super) severity: Severity,
     pub(super) text: String,

@@ -1,4 +1,4 @@
-//! How to allow a request, in the form of the server that has to.
+//! Instructions to allow a request, in the settings of the server that refused it.
 
 use std::fmt::Write as _;
 
@@ -6,26 +6,26 @@ use super::server::{Server, ServerKind};
 use super::target;
 use super::wanted::Wanted;
 
-/// What to do, and what to type or write for it.
+/// What to do, and the commands or settings for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fix {
     pub(super) text: String,
-    /// Commands or settings; empty: there are none to give.
+    /// Commands or settings; may be empty.
     pub(super) code: String,
 }
 
 impl Fix {
-    /// How `server` allows what is wanted at `url`.
+    /// How to allow the wanted request at `url` on `server`.
     pub(super) fn of(server: &Server, url: &str, wanted: &Wanted) -> Self {
         let bucket = bucket(server.kind, url);
         if server.kind.has_buckets() && !wanted.is_s3_method() {
             let text = match server.kind {
                 ServerKind::S3cors => format!(
-                    "S3's rules cannot allow {}: add it to the route's extra_methods, and to AllowedMethod of a rule",
+                    "S3's rules cannot allow {}; add it to the route's extra_methods, and to AllowedMethod of a rule",
                     wanted.method
                 ),
                 _ => format!(
-                    "S3's rules cannot allow {}: use another method, or put s3cors in front with extra_methods",
+                    "S3's rules cannot allow {}; use another method, or put s3cors in front with extra_methods",
                     wanted.method
                 ),
             };
@@ -39,12 +39,12 @@ impl Fix {
             ServerKind::AmazonS3 => aws(&bucket, None, wanted),
             ServerKind::Minio => minio(&bucket, wanted),
             ServerKind::R2 => (
-                "set the bucket's CORS policy; this replaces the one it has".to_owned(),
+                "set the bucket's CORS policy; this replaces the existing one".to_owned(),
                 file("cors.json", &wanted.r2_json())
                     + &format!("wrangler r2 bucket cors set {} --file cors.json\n", word(&bucket)),
             ),
             ServerKind::Gcs => (
-                "set the bucket's CORS configuration; this replaces the one it has".to_owned(),
+                "set the bucket's CORS configuration; this replaces the existing one".to_owned(),
                 file("cors.json", &wanted.gcs_json())
                     + &format!("gcloud storage buckets update {} --cors-file=cors.json\n", word(&format!("gs://{bucket}"))),
             ),
@@ -53,7 +53,7 @@ impl Fix {
                 aws(&bucket, endpoint(server.kind, url).as_deref(), wanted)
             }
             ServerKind::Nginx => (
-                "answer the preflight in the location, and add the fields to every response, errors too (`always`)".to_owned(),
+                "answer the preflight in the location, and add the fields to every response, including errors (`always`)".to_owned(),
                 nginx(wanted),
             ),
             ServerKind::Caddy => (
@@ -61,11 +61,11 @@ impl Fix {
                 caddy(wanted),
             ),
             ServerKind::Apache => (
-                "answer the preflight, and add the fields to every response, errors too (`always`; mod_headers, mod_rewrite)".to_owned(),
+                "answer the preflight, and add the fields to every response, including errors (`always`; mod_headers, mod_rewrite)".to_owned(),
                 apache(wanted),
             ),
             ServerKind::Traefik | ServerKind::Envoy | ServerKind::Express | ServerKind::Unknown => (
-                "have the server send these fields, on errors too; or put s3cors in front of it".to_owned(),
+                "configure the server to send these fields, also on errors; or put s3cors in front of it".to_owned(),
                 plain(wanted),
             ),
         };
@@ -73,12 +73,12 @@ impl Fix {
     }
 }
 
-/// `cat` of a file that a command reads.
+/// A `cat` command that creates a file.
 fn file(name: &str, content: &str) -> String {
     format!("cat > {name} <<'EOF'\n{}\nEOF\n", content.trim_end())
 }
 
-/// A word for a POSIX shell that stands for itself.
+/// Quotes a word for a POSIX shell.
 fn word(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -89,7 +89,7 @@ fn word(text: &str) -> String {
 
 fn s3cors(wanted: &Wanted) -> (String, String) {
     (
-        "add this rule to the policy; `s3cors explain` says in which file, and whether a smaller change will do".to_owned(),
+        "add this rule to the policy; `s3cors explain` shows the file, and whether a smaller change is enough".to_owned(),
         wanted.configuration().to_xml(),
     )
 }
@@ -101,7 +101,7 @@ fn aws(bucket: &str, endpoint: Option<&str>, wanted: &Wanted) -> (String, String
         "aws s3api put-bucket-cors{endpoint} --bucket {} --cors-configuration file://cors.json\n",
         word(bucket)
     );
-    let text = "set the bucket's CORS configuration; this replaces the one it has, which \
+    let text = "set the bucket's CORS configuration; this replaces the existing one, which \
                 `aws s3api get-bucket-cors` prints";
     (
         text.to_owned(),
@@ -110,8 +110,7 @@ fn aws(bucket: &str, endpoint: Option<&str>, wanted: &Wanted) -> (String, String
 }
 
 fn minio(bucket: &str, wanted: &Wanted) -> (String, String) {
-    let text = "set the bucket's CORS configuration. Community releases of MinIO have none for a bucket, and \
-                allow one list of origins for the whole server: the last line";
+    let text = "set the bucket's CORS configuration. Community releases of MinIO have no configuration per bucket, only one list of origins for the whole server: use the last line";
     let code = file("cors.xml", &wanted.configuration().to_xml())
         + &format!(
             "mc cors set {} cors.xml\n",
@@ -139,7 +138,7 @@ fn azure(wanted: &Wanted) -> (String, String) {
     ("add a CORS rule to the storage account".to_owned(), code)
 }
 
-/// A string in nginx' or Apache's quotation marks.
+/// A string in quotation marks for nginx or Apache.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
 }
@@ -164,7 +163,7 @@ fn nginx(wanted: &Wanted) -> String {
 
 fn caddy(wanted: &Wanted) -> String {
     let line = |indent: &str, (name, value): &(&str, String)| {
-        // A field that the upstream sent is replaced; `Vary` is added to.
+        // Replaces the upstream's field, but adds to `Vary`.
         let add = if *name == "Vary" { "+" } else { "" };
         format!("{indent}{add}{name} \"{}\"\n", value.replace('"', "\\\""))
     };
@@ -210,7 +209,7 @@ fn plain(wanted: &Wanted) -> String {
     format!("# On OPTIONS, with status 204:\n{preflight}# On every other response:\n{response}")
 }
 
-/// The bucket that a URL names, or `BUCKET`.
+/// The bucket in a URL, or `BUCKET`.
 fn bucket(kind: ServerKind, url: &str) -> String {
     let named = target::uri(url).and_then(|uri| {
         let host = uri.host()?.to_ascii_lowercase();
@@ -221,7 +220,7 @@ fn bucket(kind: ServerKind, url: &str) -> String {
             None if kind == ServerKind::B2 && uri.path().starts_with("/file/") => {
                 segments.nth(1).map(str::to_owned)
             }
-            // Public buckets have hosts of their own.
+            // Public buckets have their own hosts.
             None if host.ends_with(".r2.dev") => None,
             None => segments.next().map(str::to_owned),
         }
@@ -231,7 +230,7 @@ fn bucket(kind: ServerKind, url: &str) -> String {
         .unwrap_or_else(|| "BUCKET".to_owned())
 }
 
-/// The bucket and the endpoint, where a service's host has both.
+/// The bucket and the endpoint, if the service's host contains both.
 fn bucket_in_host(kind: ServerKind, host: &str) -> Option<(&str, &str)> {
     let ends = |end: &str| {
         host.strip_suffix(end)
@@ -450,14 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_its_word_in_a_shell() {
+    fn shell_words_are_quoted() {
         assert_eq!(word("a'; rm -rf /"), r"'a'\''; rm -rf /'");
         let fix = fix(ServerKind::AmazonS3, "https://s3.amazonaws.com/$(reboot)/k");
         assert!(fix.code.contains("--bucket '$(reboot)'"), "{}", fix.code);
     }
 
     #[test]
-    fn a_method_that_s3_has_no_rules_for_gets_no_rule() {
+    fn a_method_that_s3_rules_cannot_allow_gets_no_rule() {
         let wanted = Wanted {
             method: "PATCH".to_owned(),
             ..wanted()

@@ -1,4 +1,4 @@
-//! `s3cors probe`: asks a live server what a browser would ask it.
+//! `s3cors probe`: sends a live server what a browser would send.
 
 mod checks;
 mod client;
@@ -35,7 +35,7 @@ use wanted::Wanted;
 pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
-            "Whether a page may read an object, and what to change if not",
+            "Whether a page can read an object, and what to change if not",
             "s3cors probe https://photos.s3.eu-central-1.amazonaws.com/cat.jpg --origin https://app.example.com",
         ),
         (
@@ -52,9 +52,9 @@ pub(super) const MANUAL: Manual = Manual {
     exit_codes: &[
         (
             "0",
-            "the script may read the response, or the preflight passes and nothing else was sent",
+            "the script can read the response, or the preflight passed and nothing else was sent",
         ),
-        ("1", "it may not, or not all that --read names"),
+        ("1", "it cannot, or cannot read every field of --read"),
         ("2", "bad usage"),
         (
             "3",
@@ -68,19 +68,21 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// Ask a live server what a browser would ask it, and say whether a script may read the answer.
+/// Send a live server what a browser would send, and report whether a script can read the
+/// response.
 ///
 /// Sends the preflight if the browser needs one, then the request, and follows redirects as browsers do. Shows the
 /// exchange, the verdict, and how to allow the request in the settings of that server (Amazon S3, MinIO, R2, nginx, …).
 ///
-/// Then sends up to seven more requests, which only read, to find what single requests hide: responses that depend
-/// on Origin without `Vary`, caches that give one site's response to another, errors without CORS.
+/// Then sends up to seven more requests, which only read, to find problems that no single request
+/// shows: responses that depend on Origin without `Vary`, caches that give one site's response to
+/// another, errors without CORS fields.
 #[derive(Debug, Args)]
 pub(super) struct Probe {
-    /// What the script asks for: http://HOST/PATH or https://HOST/PATH.
+    /// The URL that the script requests: http://HOST/PATH or https://HOST/PATH.
     #[arg(value_name = "URL")]
     url: String,
-    /// Where the script's page comes from: scheme, host and port.
+    /// The origin of the script's page: scheme, host and port.
     #[arg(long)]
     origin: String,
     /// The method that the script uses.
@@ -89,22 +91,23 @@ pub(super) struct Probe {
     /// A header that the script sets: `name: value`, or a name alone, which gets a sample value. Repeatable.
     #[arg(long = "header", value_name = "NAME[: VALUE]")]
     headers: Vec<String>,
-    /// Whether the script asks with credentials. The probe itself has no cookies.
+    /// Whether the script sends credentials. The probe itself has no cookies.
     #[arg(long, value_enum, default_value_t)]
     credentials: CredentialsMode,
     /// A response header that the script wants to read. Repeatable.
     #[arg(long, value_name = "NAME")]
     read: Vec<String>,
-    /// Send requests other than GET and HEAD too, without a body. They may change or delete what is at the URL.
+    /// Also send requests other than GET and HEAD, without a body. They may change or delete the
+    /// object at the URL.
     #[arg(long)]
     send: bool,
-    /// The address to connect to for a host and port, as for curl. Repeatable.
+    /// The address to connect to for a host and port, in curl's form. Repeatable.
     #[arg(long, value_name = "HOST:PORT:ADDRESS")]
     resolve: Vec<Resolve>,
     /// Accept any TLS certificate.
     #[arg(long)]
     insecure: bool,
-    /// How long each request may take; all together may take six times as long.
+    /// The time limit of each request; all together may take six times as long.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// The output format.
@@ -171,7 +174,7 @@ async fn probe(
     if exchanged.is_unsent && exchanged.preflight().is_none() {
         let method = normalized_method(&exchanged.exchange.request.method);
         return Err(Failure::Usage(format!(
-            "a browser sends this {method} without a preflight, so only sending it shows what the server answers: --send does that"
+            "a browser sends this {method} without a preflight, so only the request itself shows the server's answer; --send sends it"
         )));
     }
     let mut findings = response_findings::look(&exchanged, &read);

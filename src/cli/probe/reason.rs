@@ -1,4 +1,4 @@
-//! Why a browser blocks what a server answers, and what to change there, in a sentence.
+//! Explains in a sentence why a browser blocks a server's response, and what to change.
 
 use http::StatusCode;
 use http::header::LOCATION;
@@ -8,7 +8,7 @@ use crate::cors::fetch::{Failure, OriginValue, Reason, Step};
 use super::client::Answer;
 use super::exchange::ProbeExchange;
 
-/// What is wrong, in a sentence with the remedy.
+/// The problem and its remedy, in a sentence.
 pub(super) fn why(exchanged: &ProbeExchange, failure: &Failure) -> String {
     super::super::redact::text(&sentence(exchanged, failure))
 }
@@ -51,7 +51,7 @@ fn sentence(exchanged: &ProbeExchange, failure: &Failure) -> String {
                 )
             });
             format!(
-                "the preflight is answered with a redirect ({}){hint}: browsers follow none. Request the final URL, or answer OPTIONS \
+                "the preflight is answered with a redirect ({}){hint}, which browsers do not follow. Request the final URL, or answer OPTIONS \
                  before the redirect",
                 status.as_u16()
             )
@@ -59,21 +59,21 @@ fn sentence(exchanged: &ProbeExchange, failure: &Failure) -> String {
         Reason::MissingAllowOrigin(status) => missing(exchanged, failure.step, *status, answer),
         Reason::WildcardWithCredentials => format!(
             "Access-Control-Allow-Origin is `*`, which never allows credentials: send `{origin}` and Access-Control-Allow-Credentials: \
-             true, or leave the credentials out (`credentials: \"omit\"`)"
+             true, or omit the credentials (`credentials: \"omit\"`)"
         ),
         Reason::Origin(value) => mismatch(origin, value),
         Reason::Credentials(value) if value.is_empty() => format!(
-            "{what} has no Access-Control-Allow-Credentials, which a request with credentials needs: send `true`"
+            "{what} has no Access-Control-Allow-Credentials, which a request with credentials needs; send `true`"
         ),
         Reason::Credentials(value) => format!(
-            "Access-Control-Allow-Credentials is `{value}`: only `true`, in lower case and once, allows credentials"
+            "Access-Control-Allow-Credentials is `{value}`: only `true`, in lower case and sent once, allows credentials"
         ),
         Reason::InvalidMethods(list) => format!(
-            "Access-Control-Allow-Methods is not a list: `{}` is not a token. Separate methods by commas",
+            "Access-Control-Allow-Methods is not a list: `{}` is not a token. Separate methods with commas",
             list.token
         ),
         Reason::InvalidHeaders(list) => format!(
-            "Access-Control-Allow-Headers is not a list: `{}` is not a token. Separate names by commas",
+            "Access-Control-Allow-Headers is not a list: `{}` is not a token. Separate names with commas",
             list.token
         ),
         Reason::Method(method) => method_text(method, exchanged),
@@ -82,15 +82,11 @@ fn sentence(exchanged: &ProbeExchange, failure: &Failure) -> String {
             "a redirect leads to a URL with a user name or a password, which browsers refuse"
                 .to_owned()
         }
-        Reason::RedirectUrl(_) => {
-            "a redirect leads to what is not a URL: correct its Location".to_owned()
-        }
+        Reason::RedirectUrl(_) => "a redirect has an invalid URL; correct its Location".to_owned(),
         Reason::RedirectScheme(_) => {
-            "a redirect leads to a URL that is not http or https: correct its Location".to_owned()
+            "a redirect leads to a URL that is not http or https; correct its Location".to_owned()
         }
-        Reason::TooManyRedirects => {
-            "there are more than 20 redirects: they probably form a loop".to_owned()
-        }
+        Reason::TooManyRedirects => "more than 20 redirects, probably a loop".to_owned(),
     }
 }
 
@@ -109,7 +105,7 @@ fn no_answer(exchanged: &ProbeExchange) -> String {
     }
 }
 
-/// What S3's error document says, where the answer has one.
+/// The message in S3's error document, if there is one.
 fn s3_message(answer: Option<&Answer>) -> Option<String> {
     let text = String::from_utf8_lossy(&answer?.body);
     let (_, rest) = text.split_once("<Message>")?;
@@ -121,16 +117,16 @@ fn status_text(status: StatusCode, answer: Option<&Answer>) -> String {
     let code = status.as_u16();
     let hint = match code {
         401 | 407 => {
-            "the server wants to authenticate the preflight, which never carries credentials: answer OPTIONS before authentication"
+            "the server requires authentication, but a preflight never carries credentials; answer OPTIONS before authentication"
         }
         403 => {
             "the server refuses the preflight: its CORS settings do not allow this origin, method or header, or a firewall stops OPTIONS"
         }
-        404 => "nothing answers OPTIONS at this URL: route OPTIONS to what adds CORS",
+        404 => "nothing answers OPTIONS at this URL; route OPTIONS to the component that adds CORS",
         405 | 501 => {
-            "the server does not support OPTIONS at this URL: answer preflights in front of it"
+            "the server does not support OPTIONS at this URL; answer preflights in front of it"
         }
-        429 => "the server limits how often it is asked: leave preflights out of the limit",
+        429 => "the server limits the request rate; exempt preflights from the limit",
         500..=599 => "the server fails on the preflight",
         _ => "only 200 to 299 let a preflight pass",
     };
@@ -150,12 +146,10 @@ fn missing(
         s3_message(answer).map_or_else(String::new, |message| format!(" It says: {message}"));
     match step {
         Step::Preflight => format!(
-            "the preflight's answer ({code}) has no Access-Control-Allow-Origin: the server does not know CORS at this URL, or does not \
-             allow this origin, method or header.{message}"
+            "the preflight's answer ({code}) has no Access-Control-Allow-Origin: the server does not support CORS at this URL, or does not allow this origin, method or header.{message}"
         ),
         _ if status.is_redirection() => format!(
-            "the redirect itself ({code}) has no Access-Control-Allow-Origin: each redirect needs the CORS fields, not only the \
-             response that it leads to. Or request the final URL"
+            "the redirect itself ({code}) has no Access-Control-Allow-Origin: each redirect needs the CORS fields, not only the final response. Add them, or request the final URL"
         ),
         _ if code >= 400 => format!(
             "the server answers with the error {code}, without Access-Control-Allow-Origin, so the script sees a network error instead \
@@ -166,7 +160,7 @@ fn missing(
             "the preflight passes, but the response itself ({code}) has no Access-Control-Allow-Origin: both need it"
         ),
         _ => format!(
-            "the response ({code}) has no Access-Control-Allow-Origin: the server does not know CORS at this URL, or does not allow this \
+            "the response ({code}) has no Access-Control-Allow-Origin: the server does not support CORS at this URL, or does not allow this \
              origin"
         ),
     }
@@ -177,28 +171,28 @@ fn mismatch(origin: &str, found: &OriginValue) -> String {
     let hint = match &**value {
         _ if *fields > 1 => {
             return format!(
-                "Access-Control-Allow-Origin is sent {fields} times (`{value}`): two layers add CORS, let only one of them do so (nginx: \
+                "Access-Control-Allow-Origin is sent {fields} times (`{value}`): two layers add CORS fields; let only one of them do so (nginx: \
                  `proxy_hide_header Access-Control-Allow-Origin`)"
             );
         }
         value if value.contains([',', ' ']) => {
-            "it holds one origin, or `*`: send the one that asks"
+            "it must be one origin or `*`; send the request's origin"
         }
         "" => "it is empty",
-        "null" => "`null` allows sandboxed pages and files only: send the origin that asks",
+        "null" => "`null` allows sandboxed pages and files only; send the request's origin",
         value if value.trim_end_matches('/') == origin => "an origin has no slash at its end",
         value if value.eq_ignore_ascii_case(origin) => {
-            "origins are case-sensitive: write it in lower case"
+            "origins are case-sensitive; write it in lower case"
         }
-        value if value.contains('*') => "browsers know no patterns: send the origin that asks",
-        value if host(value) == host(origin) => "scheme and port count too",
+        value if value.contains('*') => "browsers do not match patterns; send the request's origin",
+        value if host(value) == host(origin) => "scheme and port must match too",
         value if !value.contains("://") => "an origin begins with its scheme",
         _ => "another origin is allowed",
     };
     format!("Access-Control-Allow-Origin is `{value}`, not `{origin}`: {hint}")
 }
 
-/// Scheme and port left out.
+/// The host, without scheme and port.
 fn host(origin: &str) -> &str {
     let host = origin.split_once("://").map_or(origin, |(_, host)| host);
     host.rsplit_once(':').map_or(host, |(host, _)| host)
@@ -212,7 +206,7 @@ fn method_text(method: &str, exchanged: &ProbeExchange) -> String {
     let list = allowed(exchanged, &http::header::ACCESS_CONTROL_ALLOW_METHODS);
     let Some(list) = list else {
         return format!(
-            "the preflight's answer has no Access-Control-Allow-Methods: {method} has to be listed"
+            "the preflight's answer has no Access-Control-Allow-Methods, which must list {method}"
         );
     };
     let elements = || list.split(',').map(str::trim);
@@ -230,7 +224,7 @@ fn header_text(name: &str, exchanged: &ProbeExchange) -> String {
     let list = allowed(exchanged, &http::header::ACCESS_CONTROL_ALLOW_HEADERS);
     let Some(list) = list else {
         return format!(
-            "the preflight's answer has no Access-Control-Allow-Headers: {name} has to be listed"
+            "the preflight's answer has no Access-Control-Allow-Headers, which must list {name}"
         );
     };
     let hint = match list.split(',').any(|one| one.trim() == "*") {
@@ -240,7 +234,7 @@ fn header_text(name: &str, exchanged: &ProbeExchange) -> String {
     format!("Access-Control-Allow-Headers is `{list}`, which does not allow {name}{hint}")
 }
 
-/// Why a redirect happens that nobody meant.
+/// The likely cause of an unintended redirect.
 fn redirect_hint(url: &str, location: &str) -> &'static str {
     let rest = |url: &str| url.split_once("://").map(|(_, rest)| rest.to_owned());
     match () {

@@ -1,4 +1,4 @@
-//! What the probe found, as JSON and for people.
+//! Prints the results of the probe, as JSON and for people.
 
 use clap::builder::styling::AnsiColor;
 use http::{HeaderMap, Version};
@@ -18,20 +18,20 @@ use super::server::Server;
 /// Everything that is reported.
 pub(super) struct Report {
     pub(super) exchanged: ProbeExchange,
-    /// Requests that no browser makes.
+    /// Requests that no browser sends.
     pub(super) checks: Vec<Step>,
     pub(super) findings: Vec<Finding>,
     pub(super) server: Server,
-    /// What would allow the request; `None`: it is allowed.
+    /// The change that would allow the request; `None` if it is allowed.
     pub(super) fix: Option<Fix>,
 }
 
-/// What the script gets, in a word.
+/// The result, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProbeOutcome {
     Readable,
     Blocked,
-    /// The preflight passes; the request was not sent.
+    /// The preflight passed; the request was not sent.
     Unsent,
     /// The server did not answer.
     Unreached,
@@ -63,7 +63,7 @@ impl Report {
         }
     }
 
-    /// Whether the script gets all that it wants, as far as that is known.
+    /// Whether the script gets everything that it wants, as far as known.
     pub(super) fn is_satisfied(&self) -> bool {
         let lacks = self
             .findings
@@ -176,7 +176,7 @@ impl Report {
         text.into_string()
     }
 
-    /// What each browser's console prints.
+    /// The console message of each browser.
     fn consoles(&self, text: &mut Text) {
         let messages = redact::verdict(&self.exchanged.verdict).messages;
         if messages.is_empty() || self.result() != ProbeOutcome::Blocked {
@@ -204,7 +204,7 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// Fields with their values, as far as they may be shown.
+/// Fields with their values, redacted.
 fn pairs(fields: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
     fields.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -246,7 +246,7 @@ fn step_json(step: &Step) -> Value {
     document
 }
 
-/// Whether a field matters to CORS, of a request or a response.
+/// Whether a request or response field matters to CORS.
 fn is_shown(name: &str) -> bool {
     const SHOWN: [&str; 12] = [
         "age",

@@ -1,4 +1,4 @@
-//! Reads the exchange itself: faults that the verdict does not show, or shows only as a consequence.
+//! Finds faults in the exchange itself that the verdict shows only indirectly or not at all.
 
 use http::HeaderName;
 use http::header::{
@@ -23,7 +23,7 @@ const CORS_FIELDS: [HeaderName; 6] = [
     ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// What the exchange shows, the reason of a refusal first.
+/// The findings, the reason of a refusal first.
 pub(super) fn look(exchanged: &ProbeExchange, read: &[String]) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(failure) = &exchanged.verdict.failure
@@ -45,7 +45,7 @@ pub(super) fn look(exchanged: &ProbeExchange, read: &[String]) -> Vec<Finding> {
     found
 }
 
-/// The fields that the script wants to read and may not.
+/// The fields that the script wants to read but cannot.
 pub(super) fn not_readable<'r>(exchanged: &ProbeExchange, read: &'r [String]) -> Vec<&'r String> {
     let is_readable = exchanged.verdict.outcome == Outcome::Readable && !exchanged.is_unsent;
     let readable = &exchanged.verdict.readable_headers;
@@ -71,9 +71,9 @@ fn unreadable(exchanged: &ProbeExchange, read: &[String], found: &mut Vec<Findin
                 ("set-cookie" | "set-cookie2", _) => format!("no script can read {name}"),
                 (_, false) => format!("the response has no field {name}"),
                 (_, true) if is_star => format!(
-                    "the script may not read {name}: with credentials, `*` in Access-Control-Expose-Headers is not a wildcard, list {name}"
+                    "the script cannot read {name}: with credentials, `*` in Access-Control-Expose-Headers is not a wildcard; list {name}"
                 ),
-                (_, true) => format!("the script may not read {name}: add it to Access-Control-Expose-Headers"),
+                (_, true) => format!("the script cannot read {name}; add it to Access-Control-Expose-Headers"),
             },
         ));
     }
@@ -89,7 +89,7 @@ fn doubled(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
         let is_single =
             name == ACCESS_CONTROL_ALLOW_ORIGIN || name == ACCESS_CONTROL_ALLOW_CREDENTIALS;
         let text = format!(
-            "{name} is sent {count} times: two layers add CORS, let only one of them do so"
+            "{name} is sent {count} times: two layers add CORS fields; let only one of them do so"
         );
         match count {
             0 | 1 => {}
@@ -112,14 +112,14 @@ fn mixed_content(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
         found.push(Finding::error(
             "mixed_content",
             format!(
-                "browsers block {} as mixed content, because the page's own origin is https: serve it over https",
+                "browsers block {} as mixed content, because the page's origin is https; serve it over https",
                 super::super::redact::url(url)
             ),
         ));
     }
 }
 
-/// Whether a URL is of this machine, which counts as secure.
+/// Whether a URL is on this machine, which counts as secure.
 fn is_local(url: &str) -> bool {
     let host = super::target::uri(url).and_then(|uri| uri.host().map(str::to_ascii_lowercase));
     host.is_some_and(|host| {
@@ -132,7 +132,7 @@ fn is_local(url: &str) -> bool {
 
 fn preflight_age(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
     let cache = &exchanged.verdict.cache_seconds;
-    // After redirects, the answer that is forgotten first decides.
+    // With redirects, the preflight answer with the shortest lifetime decides.
     let preflights = exchanged
         .answers()
         .filter(|(step, _)| step.kind == StepKind::Preflight);
@@ -143,9 +143,9 @@ fn preflight_age(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
         return;
     };
     let text = match combined(&preflight.fields, &ACCESS_CONTROL_MAX_AGE) {
-        None => "the preflight's answer has no Access-Control-Max-Age: browsers ask again after 5 seconds".to_owned(),
+        None => "the preflight's answer has no Access-Control-Max-Age: browsers repeat the preflight after 5 seconds".to_owned(),
         Some(age) if cache.iter().all(|(_, seconds)| *seconds == 0) => {
-            format!("Access-Control-Max-Age is `{age}`: browsers ask before every request")
+            format!("Access-Control-Max-Age is `{age}`: browsers send a preflight before every request")
         }
         Some(age) if age.parse::<u64>().is_err() => {
             format!("Access-Control-Max-Age is `{age}`, which is not a number of seconds")
@@ -172,7 +172,7 @@ fn credentials(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
     if is_lax {
         found.push(Finding::warning(
             "cookie_same_site",
-            "the response sets a cookie without `SameSite=None; Secure`: browsers neither keep nor send it for pages of another site",
+            "the response sets a cookie without `SameSite=None; Secure`: browsers neither store nor send it for pages of other sites",
         ));
     }
 }
@@ -186,7 +186,7 @@ fn authorization(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
     if asks && exchanged.verdict.standard.is_some() {
         found.push(Finding::note(
             "wildcard_authorization",
-            "Access-Control-Allow-Headers allows Authorization by `*` alone: today's browsers accept that, the standard does not. List it",
+            "Access-Control-Allow-Headers allows Authorization only with `*`: today's browsers accept that, the standard does not. List it explicitly",
         ));
     }
 }
@@ -205,7 +205,7 @@ fn error_status(exchanged: &ProbeExchange, found: &mut Vec<Finding>) {
     }
 }
 
-/// Whether any answer was to a request of a browser.
+/// Whether any request of a browser was answered.
 pub(super) fn is_reached(exchanged: &ProbeExchange) -> bool {
     exchanged
         .answers()

@@ -1,11 +1,11 @@
-//! What a server looks like, by the fields that it sends and the name that it has.
+//! Identifies the kind of a server by its response fields and its name.
 
 use http::HeaderMap;
 
 use super::client::Answer;
 use super::target;
 
-/// A kind of server whose CORS settings have a form of their own.
+/// A kind of server that has its own form of CORS settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServerKind {
     S3cors,
@@ -28,13 +28,13 @@ pub(super) enum ServerKind {
     Unknown,
 }
 
-/// A server as it looks from outside.
+/// A server, identified from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) kind: ServerKind,
-    /// What says so; empty: nothing does.
+    /// The evidence; empty if there is none.
     pub(super) evidence: String,
-    /// What stands in front of it, as far as it says.
+    /// The proxy or CDN in front of it, if it identifies itself.
     pub(super) front: Option<&'static str>,
 }
 
@@ -61,7 +61,7 @@ impl ServerKind {
         }
     }
 
-    /// Its name for people.
+    /// The name for people.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::S3cors => "s3cors",
@@ -84,7 +84,7 @@ impl ServerKind {
         }
     }
 
-    /// Whether it has a bucket's CORS configuration.
+    /// Whether its buckets have CORS configurations.
     pub(super) const fn has_buckets(self) -> bool {
         matches!(
             self,
@@ -101,7 +101,7 @@ impl ServerKind {
     }
 }
 
-/// Values of `Server`, by how they begin, in lower case.
+/// Prefixes of `Server` values, in lower case.
 const SERVERS: [(&str, ServerKind); 17] = [
     ("amazons3", ServerKind::AmazonS3),
     ("minio", ServerKind::Minio),
@@ -122,7 +122,7 @@ const SERVERS: [(&str, ServerKind); 17] = [
     ("envoy", ServerKind::Envoy),
 ];
 
-/// Hosts of services, by how their names end.
+/// Suffixes of services' host names.
 const HOSTS: [(&str, ServerKind); 9] = [
     (".r2.cloudflarestorage.com", ServerKind::R2),
     (".r2.dev", ServerKind::R2),
@@ -135,7 +135,7 @@ const HOSTS: [(&str, ServerKind); 9] = [
     (".wasabisys.com", ServerKind::OtherS3),
 ];
 
-/// Fields that only one server sends, by how their names begin.
+/// Prefixes of field names that only one server sends.
 const FIELDS: [(&str, ServerKind); 9] = [
     ("x-minio-", ServerKind::Minio),
     ("x-goog-", ServerKind::Gcs),
@@ -149,7 +149,7 @@ const FIELDS: [(&str, ServerKind); 9] = [
 ];
 
 impl Server {
-    /// What the answers of one server say.
+    /// Identifies a server by its answers.
     pub(super) fn of<'a>(url: &str, answers: impl Iterator<Item = &'a Answer>) -> Self {
         let mut found: Option<(ServerKind, String)> = None;
         let mut front = None;
@@ -192,7 +192,7 @@ fn kind_is_store(kind: ServerKind) -> bool {
     kind != ServerKind::OtherS3 && (kind.has_buckets() || kind == ServerKind::Azure)
 }
 
-/// Everything in an answer that tells a kind of server.
+/// Collects the evidence in an answer.
 fn signs(url: &str, answer: &Answer) -> Vec<(ServerKind, String)> {
     let mut signs = Vec::new();
     let text = |name: &str| {
@@ -231,14 +231,14 @@ fn signs(url: &str, answer: &Answer) -> Vec<(ServerKind, String)> {
     {
         signs.push((*kind, format!("the host {host}")));
     }
-    // moto, which S3's clients are tested with, runs in Flask's server.
+    // moto, a test double for S3, runs in Flask's server.
     let is_flask = text("server")
         .iter()
         .any(|value| value.starts_with("Werkzeug/"));
     if is_flask && answer.fields.contains_key("x-amzn-requestid") {
         signs.push((ServerKind::OtherS3, "the field x-amzn-requestid".to_owned()));
     }
-    // Ceph's request ids have a form of their own.
+    // Ceph's request ids have their own form.
     for value in text("x-amz-request-id") {
         if value.starts_with("tx0") && value.matches('-').count() >= 2 {
             signs.push((ServerKind::Ceph, format!("x-amz-request-id: {value}")));
@@ -255,7 +255,7 @@ fn signs(url: &str, answer: &Answer) -> Vec<(ServerKind, String)> {
     signs
 }
 
-/// A cache that has answered.
+/// The cache that answered.
 fn cache(fields: &HeaderMap) -> Option<&'static str> {
     let has = |name: &str, part: &str| {
         let values = fields.get_all(name).iter();
@@ -294,9 +294,9 @@ mod tests {
         Server::of(url, [answer].iter())
     }
 
-    /// From the documentation of each, and from servers that the tests start.
+    /// From each server's documentation, and from servers that the tests start.
     #[test]
-    fn servers_are_known_by_what_they_send() {
+    fn servers_are_identified_by_their_fields() {
         let here = "http://127.0.0.1/b/k";
         let cases = [
             (

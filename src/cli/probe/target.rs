@@ -1,4 +1,5 @@
-//! What `s3cors probe` is asked: the URL, the addresses to use for it, and the fields of the request.
+//! Parses the arguments of `s3cors probe`: the URL, addresses to use for it, and the request's
+//! fields.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,25 +12,25 @@ use crate::cors::fetch::{is_forbidden_method, normalized_method, origin_of};
 
 use super::super::redact;
 
-/// Reads a URL as a browser does, far enough to request it.
+/// Parses a URL as browsers do, far enough to request it.
 pub(super) fn url(text: &str) -> Result<String, String> {
     let written = text.trim();
     let shown = redact::url(written);
     let Some((scheme, rest)) = written.split_once("://") else {
         return Err(format!(
-            "`{shown}` has no scheme: write http://{shown} or https://{shown}"
+            "`{shown}` has no scheme; write http://{shown} or https://{shown}"
         ));
     };
     let scheme = scheme.to_ascii_lowercase();
     if !matches!(&*scheme, "http" | "https") {
         return Err(format!(
-            "`{shown}` has the scheme {scheme}: only http and https can be probed"
+            "`{shown}` has the scheme {scheme}; only http and https can be probed"
         ));
     }
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err(
-            "the URL has a user name or a password: browsers refuse to fetch such a URL, send --header authorization instead"
+            "the URL has a user name or a password, which browsers refuse to fetch; use --header authorization instead"
                 .to_owned(),
         );
     }
@@ -39,9 +40,7 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     };
     let host = crate::cors::ascii_host(host)
         .filter(|host| !host.is_empty())
-        .ok_or_else(|| {
-            format!("`{shown}` has no host that can be looked up: write it in punycode")
-        })?;
+        .ok_or_else(|| format!("`{shown}` has no resolvable host; write it in punycode"))?;
     let after = rest.get(authority.len()..).unwrap_or_default();
     let after = match after.split('#').next().unwrap_or_default() {
         path if path.starts_with('/') => path.to_owned(),
@@ -50,14 +49,14 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     let port = port.filter(|port| !port.is_empty());
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err(format!(
-            "`{shown}` is not a URL: the port is not a number of 0 to 65535"
+            "`{shown}` isn't a URL: the port isn't a number from 0 to 65535"
         ));
     }
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
     let url = format!("{scheme}://{}{port}{after}", host.to_ascii_lowercase());
     if uri(&url).is_none() || origin_of(&url).is_none() {
         return Err(format!(
-            "`{shown}` is not a URL: write http://HOST/PATH or https://HOST/PATH"
+            "`{shown}` isn't a URL; write http://HOST/PATH or https://HOST/PATH"
         ));
     }
     Ok(url)
@@ -90,7 +89,7 @@ pub(super) fn port(uri: &Uri) -> u16 {
     uri.port_u16().unwrap_or(default)
 }
 
-/// The origin of the page, as its browser writes it.
+/// The origin of the page, as browsers write it.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let written = text.trim();
     if written == "null" {
@@ -109,11 +108,11 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         false => format!("https://{written}"),
     };
     Err(format!(
-        "--origin `{written}` is not an origin: write {example}"
+        "--origin `{written}` isn't an origin; write {example}"
     ))
 }
 
-/// The method, as the script writes it.
+/// The method, as the script gives it.
 pub(super) fn method(text: &str) -> Result<String, String> {
     let written = text.trim();
     if is_forbidden_method(written) {
@@ -121,7 +120,7 @@ pub(super) fn method(text: &str) -> Result<String, String> {
     }
     match Method::from_bytes(normalized_method(written).as_bytes()) {
         Ok(_) => Ok(written.to_owned()),
-        Err(_) => Err(format!("--method `{written}` is not a method")),
+        Err(_) => Err(format!("--method `{written}` isn't a valid method")),
     }
 }
 
@@ -144,8 +143,8 @@ pub(super) fn headers(texts: &[String]) -> Result<Vec<(HeaderName, HeaderValue)>
 fn header(name: &str, value: Option<&str>) -> Result<(HeaderName, HeaderValue), String> {
     let name = name.trim().to_ascii_lowercase();
     let parsed = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| format!("--header `{name}` is not a header name"))?;
-    // As `explain` reads a name without its value: one that needs a preflight.
+        .map_err(|_| format!("--header `{name}` isn't a valid header name"))?;
+    // Like `explain`, which takes a name without a value for one that needs a preflight.
     let value = value.unwrap_or(match &*name {
         "content-type" => "application/json",
         "range" => "bytes=-1",
@@ -163,13 +162,13 @@ pub(super) fn names(texts: &[String]) -> Result<Vec<String>, String> {
         let name = name.trim().to_ascii_lowercase();
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(_) => Ok(name),
-            Err(_) => Err(format!("--read `{name}` is not a header name")),
+            Err(_) => Err(format!("--read `{name}` isn't a valid header name")),
         }
     });
     names.collect()
 }
 
-/// `HOST:PORT:ADDR` of `--resolve`, as curl has it.
+/// `HOST:PORT:ADDR` of `--resolve`, in curl's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolve {
     /// `*`: every host.
@@ -183,7 +182,7 @@ impl FromStr for Resolve {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = || {
-            // An IPv6 host stands in brackets.
+            // An IPv6 host is written in brackets.
             let (host, rest) = match text.strip_prefix('[') {
                 Some(rest) => rest
                     .split_once("]:")
@@ -207,8 +206,9 @@ impl FromStr for Resolve {
                 addresses: addresses?,
             })
         };
-        parsed()
-            .ok_or_else(|| "write HOST:PORT:ADDRESS, as s3.example.com:443:192.0.2.1".to_owned())
+        parsed().ok_or_else(|| {
+            "write HOST:PORT:ADDRESS, such as s3.example.com:443:192.0.2.1".to_owned()
+        })
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
             ("ftp://a.example/", Err("scheme ftp")),
             ("http:///b", Err("has no host")),
             ("http://u:p@a.example/", Err("user name")),
-            ("http://a.example:x/", Err("is not a URL")),
+            ("http://a.example:x/", Err("isn't a URL")),
         ];
         for (written, expected) in cases {
             match (url(written), expected) {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_given_as_to_curl() {
+    fn resolve_takes_curls_form() {
         let one: Resolve = "S3.example:443:192.0.2.1,[2001:db8::1]".parse().unwrap();
         assert_eq!(one.addresses.len(), 2);
         assert!(one.applies_to("s3.example", 443) && !one.applies_to("s3.example", 80));

@@ -1,4 +1,4 @@
-//! TLS of the probe: checked as browsers check it, or not at all.
+//! TLS for the probe: verified as browsers do, or not at all.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use crate::tls::provider::provider;
 use crate::upstream::tls::UpstreamTls;
 
-/// The library's settings: HTTP/2 and HTTP/1.1 are offered, and the platform says whom to trust.
+/// The TLS settings: offers HTTP/2 and HTTP/1.1, verifies with the platform's certificates.
 pub(super) fn config(insecure: bool) -> Result<Arc<ClientConfig>, Error> {
     if !insecure {
         return UpstreamTls::default().config(true);
@@ -27,16 +27,16 @@ pub(super) fn config(insecure: bool) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// What a failed handshake means.
+/// Explains a failed handshake.
 pub(super) fn advice(error: &io::Error) -> String {
     let is_certificate = error
         .get_ref()
         .and_then(|error| error.downcast_ref())
         .is_some_and(|error| matches!(error, Error::InvalidCertificate(_)));
     match is_certificate {
-        true => format!(
-            "{error}; a browser refuses this certificate too, --insecure goes on without checking it"
-        ),
+        true => {
+            format!("{error}; a browser refuses this certificate too; --insecure skips the check")
+        }
         false => format!("{error}; check that this port speaks TLS"),
     }
 }

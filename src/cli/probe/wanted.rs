@@ -1,4 +1,4 @@
-//! What a server has to allow, so that the script gets what it wants.
+//! What a server must allow for the script's request.
 
 use serde_json::{Value, json};
 
@@ -7,15 +7,15 @@ use crate::cors::{CorsConfiguration, CorsRule, S3_METHODS};
 
 use super::exchange::ProbeExchange;
 
-/// How long the suggested settings let browsers cache a preflight.
+/// The preflight lifetime in suggested settings.
 const MAX_AGE_SECONDS: u32 = 3600;
 
-/// What a script needs of a server.
+/// What a script needs from a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) origin: String,
     pub(super) method: String,
-    /// The fields that a preflight asks for.
+    /// The fields that a preflight requests.
     pub(super) headers: Vec<String>,
     /// The response fields that the script wants to read.
     pub(super) expose: Vec<String>,
@@ -44,7 +44,7 @@ impl Wanted {
         S3_METHODS.contains(&&*self.method)
     }
 
-    /// S3's configuration with the one rule that is needed.
+    /// S3's configuration with the one rule needed.
     pub(super) fn configuration(&self) -> CorsConfiguration {
         CorsConfiguration {
             rules: vec![CorsRule {
@@ -60,7 +60,7 @@ impl Wanted {
 
     /// The same in the form of `aws s3api put-bucket-cors`.
     pub(super) fn s3_json(&self) -> String {
-        // Strings, lists and numbers make JSON.
+        // Strings, lists and numbers always serialize.
         let value = serde_json::to_value(self.configuration()).unwrap_or_default();
         format!("{value:#}")
     }

@@ -1,4 +1,4 @@
-//! Reads `/cors/live`.
+//! Reads the admin listener's `/cors/live`.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,7 +14,7 @@ const MAX_LINE: u64 = 16 * 1024 * 1024;
 /// How many events may wait for the screen.
 const WAITING: usize = 256;
 
-/// What the stream brings.
+/// An item of the stream.
 #[derive(Debug)]
 pub(super) enum FeedEvent {
     Snapshot(Value),
@@ -27,7 +27,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Joins the stream; gives the first snapshot.
+    /// Opens the stream and reads the first snapshot.
     pub(super) fn join(
         mut stream: Box<dyn AdminStream>,
         deadline: Instant,
@@ -70,7 +70,7 @@ impl Feed {
         }
     }
 
-    /// Reads on a thread of its own, until the stream ends.
+    /// Reads on its own thread until the stream ends.
     pub(super) fn spawn(self) -> Receiver<io::Result<FeedEvent>> {
         let (sender, receiver) = sync_channel(WAITING);
         std::thread::spawn(move || self.run(&sender));

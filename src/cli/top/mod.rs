@@ -1,4 +1,4 @@
-//! `s3cors top`: what happens to CORS requests right now, in a terminal.
+//! `s3cors top`: shows CORS requests in a terminal as they happen.
 
 mod feed;
 mod screen;
@@ -25,10 +25,10 @@ pub(super) const MANUAL: Manual = Manual {
         ),
     ],
     exit_codes: &[
-        ("0", "left with q, or printed"),
+        ("0", "quit with q, or printed"),
         (
             "1",
-            "the admin listener does not answer, has 8 viewers already, or went away",
+            "the admin listener is unreachable, already has 8 viewers, or closed the stream",
         ),
         ("2", "bad usage"),
     ],
@@ -36,14 +36,14 @@ pub(super) const MANUAL: Manual = Manual {
     files: &[],
 };
 
-/// How long the first answer may take.
+/// The time limit for the first answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show refused CORS requests as they happen.
 ///
-/// Follows /cors/live of the admin listener: who is refused and why, which origins are allowed, outcomes per minute,
-/// and what is not in force. Keys: up and down choose a group of refused requests, whose reason is shown below; p
-/// pauses; q leaves.
+/// Follows /cors/live of the admin listener: refused requests with their reasons, allowed
+/// origins, outcomes per minute, and files that are not in force. Keys: up and down select a
+/// group of refused requests, whose reason is shown below; p pauses; q quits.
 #[derive(Debug, Args)]
 pub(super) struct Top {
     /// The admin listener: ADDRESS:PORT, NAME:PORT or unix:PATH.
@@ -54,7 +54,7 @@ pub(super) struct Top {
         default_value = DEFAULT
     )]
     admin: String,
-    /// Print what there is, and exit.
+    /// Print the current state, and exit.
     #[arg(long)]
     once: bool,
 }

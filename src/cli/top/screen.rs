@@ -8,16 +8,16 @@ use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, TableSt
 
 use super::view::{COLUMNS, RefusedRow, View};
 
-/// What the user chose.
+/// The user's selection and settings.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
-    /// The id of the chosen group.
+    /// The id of the selected group.
     pub(super) group: Option<u64>,
     pub(super) is_paused: bool,
 }
 
 impl Choice {
-    /// Moves to another group.
+    /// Moves the selection.
     pub(super) fn step(&mut self, view: &View, down: bool) {
         let last = view.refused.len().saturating_sub(1);
         let next = match (self.place(view), down) {
@@ -98,7 +98,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, choice: &Choice) {
             events,
             "last requests",
             view.events.clone(),
-            "none since the start of this screen",
+            "none since this screen opened",
         );
     }
     let none = "none: all files are in force, all upstreams are healthy";
@@ -167,7 +167,7 @@ fn groups(frame: &mut Frame<'_>, area: Rect, view: &View, choice: &Choice) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// Why the chosen group is refused; without a choice, the most recent one.
+/// Why the selected group is refused; without a selection, the most recent one.
 fn reason(frame: &mut Frame<'_>, area: Rect, view: &View, choice: &Choice) {
     let row: Option<&RefusedRow> = choice
         .place(view)
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sizes_show_the_process_the_refused_the_reason_and_the_problems() {
+    fn both_sizes_show_every_section() {
         for (width, height) in [(80, 24), (200, 50)] {
             let screen = drawn(width, height, &Choice::default());
             for part in [
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tiny_terminal_is_no_reason_to_panic() {
+    fn a_tiny_terminal_does_not_panic() {
         for (width, height) in [(1, 1), (10, 3), (20, 10), (80, 1)] {
             drawn(width, height, &Choice::default());
         }

@@ -1,4 +1,4 @@
-//! The terminal: keys in, screens out.
+//! The terminal: reads keys, draws screens.
 
 use std::io;
 use std::sync::mpsc::TryRecvError;
@@ -10,10 +10,10 @@ use super::feed::{Feed, FeedEvent};
 use super::screen::{Choice, draw};
 use super::view::View;
 
-/// How often the screen is drawn, if nothing is typed.
+/// How often the screen is redrawn without input.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Shows the feed until the user leaves, or the feed ends.
+/// Shows the feed until the user quits or the feed ends.
 pub(super) fn show(view: &mut View, feed: Feed) -> io::Result<()> {
     let mut terminal = ratatui::try_init()?;
     let shown = follow(view, feed, &mut terminal);
@@ -47,7 +47,7 @@ fn follow(view: &mut View, feed: Feed, terminal: &mut ratatui::DefaultTerminal) 
     }
 }
 
-/// Does what a key asks for; whether that is to leave.
+/// Handles a key; returns whether to quit.
 fn is_leaving(key: KeyEvent, view: &View, choice: &mut Choice) -> bool {
     if key.kind == KeyEventKind::Release {
         return false;

@@ -1,4 +1,4 @@
-//! What is shown, as data: taken from snapshots and events.
+//! The screen's contents as data, made from snapshots and events.
 
 use std::fmt::Write as _;
 
@@ -6,24 +6,24 @@ use serde_json::Value;
 
 use crate::config::visible;
 
-/// The most of any text that is shown, in characters.
+/// The longest text that is shown, in characters.
 const MAX_TEXT: usize = 1000;
 
-/// All that is shown.
+/// The screen's contents.
 #[derive(Debug, Default)]
 pub(super) struct View {
     admin: String,
-    /// One line on the process.
+    /// One line about the process.
     pub(super) process: String,
-    /// One line on the last hour.
+    /// One line about the last hour.
     pub(super) totals: String,
-    /// Requests, and refused or blocked ones, per minute; the oldest first.
+    /// Requests, and refused or blocked requests, per minute; the oldest first.
     pub(super) requests: Vec<u64>,
     pub(super) refused_per_minute: Vec<u64>,
     pub(super) refused: Vec<RefusedRow>,
     /// Origin, route and count.
     pub(super) allowed: Vec<[String; 3]>,
-    /// What is wrong with files and upstreams; empty: nothing.
+    /// Problems with files and upstreams.
     pub(super) problems: Vec<String>,
     /// The last requests, the newest first.
     pub(super) events: Vec<String>,
@@ -45,7 +45,7 @@ pub(super) const COLUMNS: [&str; 7] = [
     "LAST", "COUNT", "ROUTE", "REASON", "METHOD", "ORIGIN", "PATH",
 ];
 
-/// The most events that are kept.
+/// The maximum number of events kept.
 const MAX_EVENTS: usize = 100;
 
 impl View {
@@ -134,7 +134,7 @@ impl View {
         self.events.truncate(MAX_EVENTS);
     }
 
-    /// The whole as text.
+    /// The contents as text.
     pub(super) fn to_text(&self) -> String {
         let mut out = format!("{}\n{}\n", self.process, self.totals);
         let mut section = |title: &str, rows: &[Vec<String>], none: &str| {
@@ -192,7 +192,7 @@ impl RefusedRow {
         let why = match (&*text(group, "by"), text(last, "why")) {
             ("no_route", _) => format!("no route serves the host ({reason})"),
             (_, why) if !why.is_empty() => why,
-            ("upstream", _) => format!("browsers block what the upstream answers ({reason})"),
+            ("upstream", _) => format!("browsers block the upstream's answer ({reason})"),
             (_, _) => format!("browsers block the answer ({reason})"),
         };
         Self {
@@ -212,7 +212,7 @@ impl RefusedRow {
     }
 }
 
-/// The method that a request is about: a preflight's is the one that it asks for.
+/// The method that a request is about: for a preflight, the requested method.
 fn method(event: &Value) -> String {
     let asked = event.get("cors").map(|cors| text(cors, "method"));
     match asked.filter(|asked| !asked.is_empty()) {
@@ -232,7 +232,7 @@ fn problems(snapshot: &Value, dropped: u64) -> Vec<String> {
     let mut problems: Vec<String> = list("out_of_date")
         .map(|file| {
             let (name, error) = (text(file, "file"), first_line(&text(file, "error")));
-            // Most errors begin with the place.
+            // Most errors already begin with the file.
             match error.starts_with(&name) {
                 true => format!("not in force: {error}"),
                 false => format!("not in force: {name}: {error}"),
@@ -250,7 +250,7 @@ fn problems(snapshot: &Value, dropped: u64) -> Vec<String> {
             .map(|upstream| {
                 let failed = first_line(&text(upstream, "failed_check"));
                 let why = if failed.is_empty() {
-                    "left out after failures".to_owned()
+                    "not used after failures".to_owned()
                 } else {
                     failed
                 };
@@ -271,7 +271,7 @@ fn problems(snapshot: &Value, dropped: u64) -> Vec<String> {
     }
     if dropped > 0 {
         problems.push(format!(
-            "{dropped} requests were too many to be shown here; the metrics count all"
+            "{dropped} requests not shown: too many at once; the metrics count all"
         ));
     }
     problems
@@ -281,7 +281,7 @@ fn first_line(text: &str) -> String {
     text.split("\\n").next().unwrap_or_default().to_owned()
 }
 
-/// The time of a day in a timestamp.
+/// The time of day in a timestamp.
 fn clock(time: &str) -> String {
     time.get(11..19).unwrap_or("-").to_owned()
 }
@@ -290,14 +290,14 @@ fn number(value: &Value, name: &str) -> u64 {
     value.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// A string without what a terminal obeys; empty where there is none.
+/// A string with control characters escaped; empty if it is missing.
 fn text(value: &Value, name: &str) -> String {
     let text = value.get(name).and_then(Value::as_str).unwrap_or_default();
     let short: String = text.chars().take(MAX_TEXT).collect();
     visible(&short)
 }
 
-/// Rows with each column as wide as its widest cell.
+/// Aligns rows: each column is as wide as its widest cell.
 fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -351,7 +351,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_text_has_everything_and_nothing_that_a_terminal_obeys() {
+    fn the_text_has_every_section_and_no_control_characters() {
         let mut view = View::new("127.0.0.1:9901");
         view.take(&snapshot());
         let text = view.to_text();
@@ -361,7 +361,7 @@ pub(super) mod tests {
             "21:40:07  12     photos/cats  header",
             "PUT     https://app.example",
             "header x-amz-acl is not in AllowedHeader (content-type) of rule 1, cors.xml",
-            "browsers block what the upstream answers (MissingAllowOriginHeader)",
+            "browsers block the upstream's answer (MissingAllowOriginHeader)",
             "https://*.app.example  photos  80",
             "not in force: cors.xml: line 3: bad",
             "needs a restart: workers",
