@@ -282,7 +282,7 @@ fn what_cannot_be_asked_is_a_clear_error() {
             "a.example/k",
             &origin,
             2,
-            "has no scheme: write http://a.example/k",
+            "has no scheme; write http://a.example/k",
         ),
         ("ftp://a.example/k", &origin, 2, "only http and https"),
         ("http://u:p@a.example/", &origin, 2, "browsers refuse"),
