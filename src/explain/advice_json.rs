@@ -1,4 +1,4 @@
-//! The JSON of what would make a refused request allowed.
+//! The JSON of the change that would allow a refused request.
 
 use serde_json::{Value, json};
 
@@ -29,12 +29,12 @@ pub(crate) fn advice(advice: &Advice, home: Option<&Home>, places: &[Place]) -> 
         Advice::Request(fix) => json!({ "kind": "request", "text": fix.to_string() }),
         Advice::Nothing => json!({
             "kind": "nothing",
-            "text": "no change of a CORS configuration would let this request in",
+            "text": "no change of the CORS configuration would allow this request",
         }),
     }
 }
 
-/// What would give a script what an allowing policy does not.
+/// The change that gives a script what an allowing policy withholds.
 pub(crate) fn remedy_json(remedy: &Remedy, places: &[Place]) -> Value {
     let applies_to: Vec<_> = places.iter().map(place).collect();
     match remedy {
@@ -54,12 +54,12 @@ pub(crate) fn remedy_json(remedy: &Remedy, places: &[Place]) -> Value {
             let xml = Edit::AddRule((**rule).clone()).xml();
             json!({
                 "kind": "change",
-                "text": format!("name {origins} in a rule before rule {number}, because a `*` never allows credentials"),
+                "text": format!("add a rule for {origins} before rule {number}, because `*` never allows credentials"),
                 "edits": [{ "text": format!("add a rule before rule {number}"), "rule": null, "xml": xml }],
                 "xml": xml,
                 "configuration": null,
                 "file": null,
-                "lets_in": [format!("{origins} with credentials, for all that rule {number} allows")],
+                "lets_in": [format!("{origins} with credentials, for everything that rule {number} allows")],
                 "applies_to": applies_to,
             })
         }
@@ -68,7 +68,7 @@ pub(crate) fn remedy_json(remedy: &Remedy, places: &[Place]) -> Value {
 }
 
 pub(crate) fn extra_method(method: &str) -> String {
-    format!("S3 has no rules for {method}: name it in the route's extra_methods")
+    format!("S3's rules cannot allow {method}; add it to the route's extra_methods")
 }
 
 pub(crate) fn suggested(
@@ -82,7 +82,7 @@ pub(crate) fn suggested(
         return json!({ "kind": "file", "text": text, "file": home.and_then(Home::file) });
     }
     let edits: Vec<_> = change.edits.iter().map(edit).collect();
-    // A whole document, where there is none to change.
+    // Without an existing document, the advice has a whole one.
     let complete = || change.apply(&CorsConfiguration::default()).to_xml();
     let complete = home.map(|_| complete());
     let lets_in = change.lets_in.iter();

@@ -1,4 +1,4 @@
-//! What a browser does with the answers of a policy: whether the script gets what it wants.
+//! What a browser does with a policy's answers: whether the script gets what it wants.
 
 use crate::cors::fetch::{Outcome, Verdict};
 use crate::cors::{CorsRule, Edit};
@@ -6,27 +6,27 @@ use crate::cors::{CorsRule, Edit};
 /// What browsers do with a policy's answers.
 #[derive(Clone, Debug)]
 pub struct Browser {
-    /// Their verdict.
+    /// The browsers' verdict.
     pub verdict: Verdict,
-    /// Fields that the script wants to read, and may not.
+    /// The fields that the script wants to read but cannot.
     pub unreadable: Vec<String>,
-    /// What would let the script have what it wants, where the policy allows the request.
+    /// The change that would give the script what it wants, if the policy allows the request.
     pub remedy: Option<Remedy>,
 }
 
-/// A change of a policy that allows a request, but not all that the script wants.
+/// A change of a policy that allows a request but withholds something from the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// Expose fields: edits of the rule that matches.
+    /// Expose fields: edits of the matching rule.
     Expose(Vec<Edit>),
-    /// A rule to put before the one that matches with a bare `*`, which never allows credentials.
+    /// A rule to add before the one that matches with a bare `*`, which never allows credentials.
     NameOrigin {
-        /// The rule that matches, counted from 0.
+        /// The index of the matching rule, counted from 0.
         before: usize,
         /// The new rule.
         rule: Box<CorsRule>,
     },
-    /// No policy gives it.
+    /// No policy can give it.
     Never,
 }
 

@@ -1,25 +1,25 @@
-//! Command lines that show what was explained.
+//! Command lines that reproduce an explanation.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::exchange::Exchange;
 
-/// Where the proxy listens, so that a command line reaches it and nothing in front of it.
+/// A listener of the proxy, so that a command line reaches it and nothing in front of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entrance {
     /// The address.
     pub address: EntranceAddress,
-    /// Whether TLS is spoken.
+    /// Whether it is a TLS listener.
     pub tls: bool,
     /// Whether connections begin with a PROXY protocol header.
     pub proxy_protocol: bool,
 }
 
-/// An address to connect to.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntranceAddress {
-    /// Over TCP.
+    /// A TCP address.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
@@ -38,7 +38,7 @@ pub(crate) fn preflight(url: &str, exchange: &Exchange, entrances: &[Entrance]) 
     line("-i -X OPTIONS", url, &fields, entrances)
 }
 
-/// The request itself, where it only reads: an upload is for the reader to try.
+/// The request itself, if it only reads: an upload is left to the reader.
 pub(crate) fn actual(url: &str, exchange: &Exchange, entrances: &[Entrance]) -> Option<String> {
     let options = match exchange.method {
         http::Method::GET => "-o /dev/null -D -",
@@ -55,7 +55,7 @@ fn origin(exchange: &Exchange) -> String {
 
 fn line(options: &str, url: &str, fields: &[String], entrances: &[Entrance]) -> String {
     let (to, url) = reach(url, entrances);
-    // Brackets of an address or a query are no patterns.
+    // Brackets in an address or a query are literal, not globs.
     let literal = if url.contains(['[', ']', '{', '}']) {
         "-g "
     } else {
@@ -68,7 +68,7 @@ fn line(options: &str, url: &str, fields: &[String], entrances: &[Entrance]) -> 
     format!("curl -s {literal}{options}{to}{fields} {}", quoted(&url))
 }
 
-/// The options that lead to the proxy, and the URL in the scheme that it speaks there.
+/// The options to reach the proxy, and the URL with that listener's scheme.
 fn reach(url: &str, entrances: &[Entrance]) -> (String, String) {
     let is_https = url.starts_with("https:");
     let same = entrances.iter().find(|entrance| entrance.tls == is_https);
@@ -82,7 +82,7 @@ fn reach(url: &str, entrances: &[Entrance]) -> (String, String) {
                 IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
                 ip => ip,
             };
-            // Whatever host and port the URL has.
+            // Applies to any host and port in the URL.
             let address = SocketAddr::new(ip, address.port());
             format!(" --connect-to {}", quoted(&format!("::{address}")))
         }
@@ -93,7 +93,7 @@ fn reach(url: &str, entrances: &[Entrance]) -> (String, String) {
     if entrance.proxy_protocol {
         options += " --haproxy-protocol";
     }
-    // TLS ends in front of the proxy, or begins at it.
+    // TLS is terminated in front of the proxy, or starts at it.
     let url = match (is_https, entrance.tls) {
         (true, false) => url.replacen("https:", "http:", 1),
         (false, true) => url.replacen("http:", "https:", 1),
@@ -102,7 +102,7 @@ fn reach(url: &str, entrances: &[Entrance]) -> (String, String) {
     (options, url)
 }
 
-/// A word for a POSIX shell that stands for itself.
+/// Quotes a word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_takes_every_word_as_it_is() {
+    fn shell_words_are_quoted() {
         assert_eq!(quoted("a b"), "'a b'");
         assert_eq!(quoted("'; rm -rf $HOME #"), r"''\''; rm -rf $HOME #'");
     }

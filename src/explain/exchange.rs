@@ -1,4 +1,4 @@
-//! A script's request as its browser sends it under a policy: the preflight, then the request.
+//! A script's request under a policy, as its browser sends it: the preflight, then the request.
 
 use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -17,22 +17,22 @@ use super::text::one_line;
 /// A request that a script might make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hypothetical {
-    /// What it asks for: `http://HOST/PATH`.
+    /// The URL that it requests: `http://HOST/PATH`.
     pub url: String,
-    /// Where the script's page comes from.
+    /// The origin of the script's page.
     pub origin: String,
     /// Its method.
     pub method: String,
     /// The fields that the script sets: names, or `name: value`.
     pub headers: Vec<String>,
-    /// Whether cookies and the like travel with it.
+    /// Whether it has credentials, such as cookies.
     pub credentials: Credentials,
-    /// The response's fields that the script wants to read: names, or lists of names.
+    /// The response fields that the script wants to read: names, or lists of names.
     pub read: Vec<String>,
 }
 
 impl Hypothetical {
-    /// The fields that the script sets, each by itself.
+    /// The fields that the script sets, one by one.
     pub(super) fn header_texts(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().flat_map(|text| names_in(text))
     }
@@ -64,43 +64,43 @@ pub enum InvalidHypothetical {
     Header(String),
 }
 
-/// What a browser asks for, and what a policy answers.
+/// A browser's requests and a policy's answers.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// The method, as the browser sends it.
     pub method: Method,
     /// The origin, as the browser sends it.
     pub origin: HeaderValue,
-    /// The origin as it was written, where no browser sends it so.
+    /// The origin as written, if browsers send it differently.
     pub written_origin: Option<String>,
-    /// Why the browser asks before; empty: it does not.
+    /// Why the browser sends a preflight; empty if it does not.
     pub preflight_reasons: Vec<PreflightReason>,
     /// The names in `Access-Control-Request-Headers`.
     pub requested_headers: Vec<String>,
-    /// Fields that the browser does not ask for.
+    /// Fields that the preflight does not list.
     pub safelisted_headers: Vec<String>,
     /// Fields that no script can set.
     pub forbidden_headers: Vec<String>,
-    /// What the policy says of the preflight, also where the browser sends none.
+    /// The policy's decision about the preflight, even if the browser sends none.
     pub preflight: Explanation,
     /// The status of the preflight's answer.
     pub preflight_status: StatusCode,
     /// S3's error in the preflight's answer: code and message.
     pub preflight_error: Option<(String, String)>,
-    /// What the policy says of the request itself.
+    /// The policy's decision about the request itself.
     pub actual: Explanation,
-    /// Why no policy applies: stores could read different buckets from the request.
+    /// Why no policy applies: storage servers could read different buckets from the request.
     pub ambiguity: Option<Ambiguity>,
-    /// What browsers do with these answers; `None`: not judged yet.
+    /// The browsers' verdict on these answers; `None` before it is computed.
     pub browser: Option<Browser>,
 }
 
 impl Exchange {
-    /// What `policy` answers to a request for a `resource`.
+    /// The answers of `policy` to a request for a `resource`.
     ///
     /// # Errors
     ///
-    /// [`InvalidHypothetical`] where no browser could make the request. The URL is not looked at.
+    /// [`InvalidHypothetical`] if no browser could send the request. The URL is not checked.
     pub fn new(
         policy: &Policy,
         request: &Hypothetical,
@@ -144,7 +144,7 @@ impl Exchange {
         })
     }
 
-    /// Whether the browser asks first.
+    /// Whether the browser sends a preflight.
     #[must_use]
     pub fn needs_preflight(&self) -> bool {
         !self.preflight_reasons.is_empty()
@@ -163,8 +163,7 @@ impl Exchange {
         allowed(&self.actual) && (!self.needs_preflight() || allowed(&self.preflight))
     }
 
-    /// The answer that the verdict rests on: the preflight's where that stops the request, else
-    /// the request's own.
+    /// The answer that decides: the preflight's if it stops the request, else the request's own.
     #[must_use]
     pub fn deciding(&self) -> &Explanation {
         let is_refused = matches!(self.preflight.outcome, Outcome::Refused(_));
@@ -176,7 +175,7 @@ impl Exchange {
     }
 }
 
-/// A request as the browser takes it from the script.
+/// A request as the script passes it to the browser.
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) origin: HeaderValue,
@@ -232,7 +231,7 @@ impl Asked {
                 RequestHeader::Forbidden(name) => this.forbidden.push(name),
             }
         }
-        // A browser sorts them and asks for each once.
+        // Browsers sort the names and list each once.
         this.asked.sort();
         this.asked.dedup();
         for name in &this.asked {
@@ -245,7 +244,8 @@ impl Asked {
     }
 }
 
-/// The names of a list; a field with a value stands by itself, for the value may have commas.
+/// Splits a list of names. A field with a value is not split, because the value may contain
+/// commas.
 fn names_in(text: &str) -> Vec<&str> {
     match text.contains(':') {
         true => vec![text],

@@ -14,7 +14,7 @@ use crate::cors::fetch::{
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{place}: {reason}")]
 pub struct InvalidExchange {
-    /// The member, as `request.headers[2]`.
+    /// The member, such as `request.headers[2]`.
     place: String,
     reason: String,
 }
@@ -32,7 +32,7 @@ impl InvalidExchange {
 ///
 /// # Errors
 ///
-/// [`InvalidExchange`] names the first member that is missing, unknown or of another form.
+/// [`InvalidExchange`] names the first member that is missing, unknown or invalid.
 pub fn exchange_from_json(value: &Value) -> Result<Exchange, InvalidExchange> {
     const MEMBERS: [&str; 4] = ["request", "preflight", "response", "redirected"];
     let members = object(value, "exchange", &MEMBERS)?;
@@ -75,7 +75,7 @@ fn script_request(value: &Value) -> Result<ScriptRequest, InvalidExchange> {
     let origin = as_browsers_write(written).unwrap_or_else(|| written.to_owned());
     if origin != "null" && origin_of(&origin).as_deref() != Some(&*origin) {
         let reason = format!(
-            "`{written}` is not an origin: write scheme://host, with the port if it is not the scheme's own"
+            "`{written}` isn't an origin; write scheme://host, with the port if it isn't the scheme's default"
         );
         return Err(InvalidExchange::new("request.origin", reason));
     }
@@ -83,7 +83,7 @@ fn script_request(value: &Value) -> Result<ScriptRequest, InvalidExchange> {
     let is_http = origin_of(url)
         .is_some_and(|origin| origin.starts_with("http://") || origin.starts_with("https://"));
     if !is_http || url.contains(char::is_whitespace) {
-        let reason = format!("`{url}` is not an absolute URL with http or https");
+        let reason = format!("`{url}` isn't an absolute http or https URL");
         return Err(InvalidExchange::new("request.url", reason));
     }
     let method = match members.get("method") {
@@ -93,7 +93,7 @@ fn script_request(value: &Value) -> Result<ScriptRequest, InvalidExchange> {
     if Method::from_bytes(method.as_bytes()).is_err() {
         return Err(InvalidExchange::new(
             "request.method",
-            format!("`{method}` is not a method"),
+            format!("`{method}` isn't a valid method"),
         ));
     }
     let named = |name: &str, values: &str| match members.get(name) {
@@ -157,7 +157,7 @@ fn response(value: &Value, place: &str) -> Result<Response, InvalidExchange> {
     Ok(Response { status, headers })
 }
 
-/// The most fields of one message: no browser and no server takes as many.
+/// The maximum number of fields in a message: no browser or server accepts as many.
 const MAX_FIELDS: usize = 1000;
 
 /// Pairs of names and values.
@@ -184,8 +184,9 @@ fn fields(
         };
         let (name, value) = (text(name, &place)?, text(value, &place)?);
         let parsed = HeaderName::from_bytes(name.as_bytes());
-        let name = parsed
-            .map_err(|_| InvalidExchange::new(&place, format!("`{name}` is not a field name")))?;
+        let name = parsed.map_err(|_| {
+            InvalidExchange::new(&place, format!("`{name}` isn't a valid field name"))
+        })?;
         let parsed = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes());
         let value = parsed.map_err(|_| {
             InvalidExchange::new(
@@ -209,7 +210,10 @@ fn object<'v>(
     match members.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(InvalidExchange::new(
             place,
-            format!("has no member `{name}`; it has {}", known.join(", ")),
+            format!(
+                "has an unknown member `{name}`; known members: {}",
+                known.join(", ")
+            ),
         )),
         None => Ok(members),
     }
@@ -265,7 +269,7 @@ fn object_of<'v>(members: impl Iterator<Item = (&'v str, Value)>) -> Map<String,
         .collect()
 }
 
-/// A difference in a sentence that begins with the outcome.
+/// Describes a difference; begins with the outcome.
 fn describe(difference: &Difference) -> String {
     let preflight = if difference.preflight_sent {
         "with a preflight"

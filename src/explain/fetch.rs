@@ -1,4 +1,4 @@
-//! Why a browser sends a preflight before a script's request, in words.
+//! Why a browser sends a preflight before a script's request.
 
 use std::fmt;
 
@@ -11,8 +11,8 @@ pub enum PreflightReason {
     Method(String),
     /// A script sets this field, which is not safelisted.
     Header(String),
-    /// A script sets this field, which is safelisted with some values only, and the value is not
-    /// known.
+    /// A script sets this field, which is safelisted for some values only, and the value is
+    /// unknown.
     Unvalued(String),
     /// Browsers do not send it, but other clients can: the method or a header's name is not a token.
     Malformed,
@@ -25,18 +25,18 @@ impl fmt::Display for PreflightReason {
             Self::Header(name) => write!(f, "{name} is not a CORS-safelisted request header"),
             Self::Unvalued(name) => write!(
                 f,
-                "{name} is CORS-safelisted with some values only, and its value is not given"
+                "{name} is CORS-safelisted for some values only, and no value was given"
             ),
             Self::Malformed => f.write_str("its method or the name of a header is not a token"),
         }
     }
 }
 
-/// A field as a command line has it: its name, or `name: value`.
+/// Parses a command line's field: its name, or `name: value`.
 ///
 /// # Errors
 ///
-/// What stands where a name should.
+/// The invalid name.
 pub(super) fn field(text: &str) -> Result<(HeaderName, Option<&str>), String> {
     let (name, value) = match text.split_once(':') {
         Some((name, value)) => (name, Some(value.trim())),
@@ -48,7 +48,7 @@ pub(super) fn field(text: &str) -> Result<(HeaderName, Option<&str>), String> {
         .map_err(|_| name)
 }
 
-/// Whether browsers look at the field's value to decide if they ask.
+/// Whether the field's value decides if browsers send a preflight.
 pub(super) fn depends_on_its_value(name: &HeaderName) -> bool {
     matches!(name.as_str(), "content-type" | "range")
 }

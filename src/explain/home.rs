@@ -1,34 +1,34 @@
-//! Where the CORS configuration would be that a request did not find.
+//! The file for a CORS configuration that is missing or broken.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Scope, Served};
 
-/// Where the CORS configuration would be that there is not.
+/// The place of a missing or broken CORS configuration.
 pub(crate) enum Home {
-    /// In the bucket's file, in the route's folder of buckets.
+    /// The bucket's file, in the route's folder of buckets.
     Bucket {
         /// The bucket.
         name: String,
         /// The file.
         file: PathBuf,
     },
-    /// In a file that the route would have to name.
+    /// A file that the route would have to name.
     Route(Box<str>),
-    /// In a file that the route would have to name for the service root.
+    /// A file that the route would have to name for the service root.
     Root(Box<str>),
-    /// In a file (or a folder of them) that is there, but does not check out.
+    /// An existing file (or folder of files) that is invalid.
     Broken {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error.
         error: String,
     },
 }
 
 impl Home {
-    /// `None`: there is a configuration, or CORS is the upstream's business.
+    /// `None` if there is a configuration, or the upstream handles CORS.
     pub(crate) fn of(served: &Served) -> Option<Self> {
         let policy = served.policy.as_ref()?;
         if policy.policy.configuration().is_some() {
@@ -58,7 +58,7 @@ impl Home {
         })
     }
 
-    /// The file; `None`: it has no name yet.
+    /// The file; `None` if its name is still open.
     pub(crate) fn file(&self) -> Option<String> {
         let file: &Path = match self {
             Self::Bucket { file, .. } | Self::Broken { file, .. } => file,
@@ -73,31 +73,25 @@ impl fmt::Display for Home {
         match self {
             Self::Bucket { name, file } => write!(
                 f,
-                "bucket {name} has no CORS configuration: write one, as {}",
+                "bucket {name} has no CORS configuration; create {}",
                 file.display()
             ),
             Self::Route(name) => write!(
                 f,
-                "route {name} has no CORS configuration: write one, and name its file in the \
-                 route's `cors`"
+                "route {name} has no CORS configuration; create a file, and set the route's `cors` to it"
             ),
             Self::Root(name) => write!(
                 f,
-                "the service root of route {name} has no CORS configuration: write one, and name \
-                 its file in `root` of the route's `buckets`"
+                "the service root of route {name} has no CORS configuration; create a file, and set `root` of the route's `buckets` to it"
             ),
             Self::Broken { file, error } => {
-                write!(
-                    f,
-                    "mend {}, which is not in force ({error})",
-                    file.display()
-                )
+                write!(f, "fix {}, which is not in force ({error})", file.display())
             }
         }
     }
 }
 
-/// Whether a bucket of this name would be looked for in a file: the name comes from a request.
+/// Whether a bucket of this name could have a file: the name comes from a request.
 fn can_be_file(name: &str) -> bool {
     !name.starts_with('.') && !name.contains(['/', '\\'])
 }

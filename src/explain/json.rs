@@ -17,14 +17,14 @@ use super::reach::Place;
 use super::words::{failure_text, unambiguous, why};
 use super::{Hypothetical, RouteExplanation, Scope, Served, Verdict, curl};
 
-/// What an answer depends on besides the policy.
+/// The context of an answer besides the policy.
 #[derive(Clone, Copy, Default)]
 struct Context<'c> {
-    /// Where the configuration would be that there is not.
+    /// The place of a missing configuration.
     home: Option<&'c Home>,
-    /// What the changed file decides for.
+    /// The places that the changed file applies to.
     places: &'c [Place],
-    /// Where the proxy listens.
+    /// The proxy's listeners.
     entrances: &'c [Entrance],
 }
 
@@ -56,7 +56,8 @@ impl RouteExplanation {
             };
             exchange.fill_in(&self.request, context, &mut document);
             if self.same_origin {
-                // No script is refused: there is nothing to mend, and nothing that it may not see.
+                // The script is not refused: there is nothing to fix, and nothing is withheld
+                // from it.
                 for asked in ["preflight", "actual"] {
                     if let Some(decision) = document.get_mut(asked) {
                         merge(decision, json!({ "advice": null, "notes": [] }));
@@ -69,7 +70,7 @@ impl RouteExplanation {
 }
 
 impl Exchange {
-    /// The answers of a policy without a route, under the names that a route's have.
+    /// The answers of a policy without a route, in the same form as a route's.
     #[must_use]
     pub fn to_json(&self, hypothetical: &Hypothetical) -> Value {
         let verdict = if self.is_allowed() {
@@ -211,8 +212,8 @@ fn policy(served: &Served) -> Option<Value> {
     }))
 }
 
-/// An [`Explanation`] as JSON; `home`: where the configuration would be that there is not;
-/// `places`: what its file decides for.
+/// An [`Explanation`] as JSON. `home`: the place of a missing configuration; `places`: what its
+/// file applies to.
 fn decision(
     explanation: &Explanation,
     home: Option<&Home>,

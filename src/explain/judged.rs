@@ -1,4 +1,4 @@
-//! Judges the answers of a policy as browsers do.
+//! Judges a policy's answers as browsers do.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -12,7 +12,7 @@ use super::exchange::{Exchange, Hypothetical};
 use super::fetch;
 
 impl Exchange {
-    /// The exchange with what browsers do with it.
+    /// The exchange with the browsers' verdict.
     #[must_use]
     pub fn judged(mut self, policy: &Policy, request: &Hypothetical) -> Self {
         self.browser = Some(browser(policy, request, &self));
@@ -22,7 +22,8 @@ impl Exchange {
 
 fn browser(policy: &Policy, request: &Hypothetical, exchange: &Exchange) -> Browser {
     let mut headers = exchange.actual.fields.clone();
-    // Whether the upstream sends them is not known; the policy says who may read them.
+    // It is unknown whether the upstream sends these fields; the policy decides whether they can
+    // be read.
     for name in request.read_names() {
         headers.entry(name).or_insert(HeaderValue::from_static("x"));
     }
@@ -64,7 +65,7 @@ fn script_request(request: &Hypothetical, exchange: &Exchange) -> ScriptRequest 
     let headers = request.header_texts().filter_map(|text| {
         let (name, value) = fetch::field(text).ok()?;
         let value = value.unwrap_or(match name.as_str() {
-            // As `explain` reads a name without its value: one that needs a preflight.
+            // Like `explain`, which takes a name without a value for one that needs a preflight.
             "content-type" => "application/json",
             "range" => "bytes=-1",
             _ => "x",

@@ -1,9 +1,9 @@
-//! Explains what becomes of a script's request: which route, bucket and policy it meets, whether
-//! its browser sends a preflight, what each rule says, and how to see it with one's own eyes.
+//! Explains what happens to a script's request: its route, bucket and policy, whether its browser
+//! sends a preflight, the result of each rule, and a command to reproduce it.
 //!
-//! The command line and the operator's console show the same explanation. Its JSON
-//! ([`RouteExplanation::to_json`]) is part of the interface: names are added, not changed. Rules
-//! are counted from 1 in it, as people do.
+//! The command line and the admin console show the same explanation. Its JSON
+//! ([`RouteExplanation::to_json`]) is part of the interface: names are added, never changed. It
+//! counts rules from 1.
 
 mod advice_json;
 mod browser;
@@ -38,23 +38,23 @@ pub use exchange_json::{InvalidExchange, exchange_from_json, verdict_to_json};
 pub use fetch::PreflightReason;
 pub use reach::{Effect, Place};
 
-/// What becomes of a script's request.
+/// What happens to a script's request.
 #[derive(Clone, Debug)]
 pub struct RouteExplanation {
     /// The request.
     pub request: Hypothetical,
-    /// Whether page and URL are of one origin: the browser asks nobody then.
+    /// Whether page and URL have the same origin, so that the browser does not use CORS.
     pub same_origin: bool,
-    /// Who serves it; `None`: no route serves the host.
+    /// The route and policy; `None` if no route serves the host.
     pub served: Option<Served>,
-    /// What the policy says; `None` where there is none: the host is unknown, or CORS is the
-    /// upstream's business.
+    /// The policy's answers; `None` if there is no policy: the host is unknown, or the upstream
+    /// handles CORS.
     pub exchange: Option<Exchange>,
-    /// Some of the hosts that are served, where this one is not.
+    /// Some of the served hosts, if this one is unknown.
     pub known_hosts: Vec<String>,
-    /// Where the suggested change applies, where there is one.
+    /// The places that the suggested change applies to.
     pub places: Vec<Place>,
-    /// Where the proxy listens, for the command lines that show it; empty where that is not known.
+    /// The proxy's listeners, for command lines; empty if unknown.
     pub entrances: Vec<Entrance>,
 }
 
@@ -63,9 +63,9 @@ pub struct RouteExplanation {
 pub struct Served {
     /// The route.
     pub route: Arc<Route>,
-    /// Which of the route's hosts matches.
+    /// The route's host pattern that matched.
     pub host: HostPattern,
-    /// Whether the path names an object or its bucket.
+    /// Whether the path is an object or its bucket.
     pub resource: ResourceType,
     /// The bucket, on a route with buckets.
     pub bucket: Option<ServedBucket>,
@@ -78,22 +78,22 @@ pub struct Served {
 /// The bucket that a request addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedBucket {
-    /// Its name; `None`: the request is for the service.
+    /// Its name; `None` if the request is for the service root.
     pub name: Option<String>,
-    /// Where the name stands.
+    /// Where the request names the bucket.
     pub addressing: Addressing,
-    /// Whether the request is for the list of buckets.
+    /// Whether the request lists the buckets.
     pub is_root: bool,
 }
 
-/// The verdict in a word.
+/// The verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The script sees the response.
+    /// The script can read the response.
     Allowed,
-    /// It does not.
+    /// The script cannot read the response.
     Refused,
-    /// CORS is the upstream's business.
+    /// The upstream handles CORS.
     Transparent,
     /// No route serves the host.
     UnknownHost,
@@ -113,11 +113,11 @@ impl Verdict {
 }
 
 impl Snapshot {
-    /// Explains what would become of a request.
+    /// Explains what would happen to a request.
     ///
     /// # Errors
     ///
-    /// [`InvalidHypothetical`] where no browser could make it.
+    /// [`InvalidHypothetical`] if no browser could send it.
     pub fn explain(&self, request: &Hypothetical) -> Result<RouteExplanation, InvalidHypothetical> {
         let (uri, served) = self.served(request)?;
         // Also where no policy is asked: an invalid request is never explained as a valid one.
@@ -225,12 +225,12 @@ impl Snapshot {
 }
 
 impl RouteExplanation {
-    /// The verdict in a word.
+    /// The verdict in one word.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match (&self.served, &self.exchange) {
             (None, _) => Verdict::UnknownHost,
-            // The browser asks nobody, so nobody can refuse.
+            // The browser does not use CORS, so nothing can refuse the request.
             (Some(_), _) if self.same_origin => Verdict::Allowed,
             (Some(_), None) => Verdict::Transparent,
             (Some(_), Some(exchange)) if exchange.is_allowed() => Verdict::Allowed,
@@ -257,7 +257,7 @@ impl Served {
         }
     }
 
-    /// Why no policy applies, where stores could read different buckets from the request.
+    /// Why no policy applies, if storage servers could read different buckets from the request.
     #[must_use]
     pub fn ambiguity(&self) -> Option<Ambiguity> {
         match self.scope {
@@ -273,7 +273,7 @@ impl Served {
     }
 }
 
-/// Which pattern a host was found under.
+/// The pattern that a host matched.
 fn pattern(route: &Route, host: &Host, below: Option<&str>) -> HostPattern {
     let name = host.as_str();
     if let Some(suffix) = below.and_then(|below| name.strip_prefix(below)) {
@@ -287,8 +287,8 @@ fn pattern(route: &Route, host: &Host, below: Option<&str>) -> HostPattern {
     }
 }
 
-/// Reads a URL as a browser's address bar does: what may not stand in it is percent-encoded, and
-/// what follows `#` stays with the page.
+/// Parses a URL as a browser's address bar does: percent-encodes invalid characters, and drops
+/// the fragment.
 fn uri(url: &str) -> Result<Uri, InvalidHypothetical> {
     let mut encoded = String::with_capacity(url.len());
     let before_fragment = url.trim().split('#').next().unwrap_or_default();
@@ -306,7 +306,7 @@ fn uri(url: &str) -> Result<Uri, InvalidHypothetical> {
         .ok_or_else(|| InvalidHypothetical::Url(url.to_owned()))
 }
 
-/// A URL's origin, as a browser writes it.
+/// A URL's origin, as browsers write it.
 fn origin(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or_default();
     let host = uri.host().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Which routes and buckets a suggested change applies to: one policy file may decide for many.
+//! The routes and buckets that a suggested change applies to: one policy file may decide for
+//! many.
 
 use std::fmt;
 use std::path::Path;
@@ -11,31 +12,31 @@ use crate::routing::snapshot::{Route, RoutePolicy, SERVICE_ROOT, Snapshot, Sourc
 use super::Served;
 use super::home::Home;
 
-/// How many buckets with a file of their own are listed by name.
+/// The maximum number of buckets listed by name.
 const NAMED_BUCKETS: usize = 5;
 
-/// A part of a route that the changed file decides for.
+/// A part of a route that the changed file applies to.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The route.
     pub route: Arc<Route>,
-    /// The bucket; `None`: all of the route but the buckets with a file of their own.
+    /// The bucket; `None` for the whole route except buckets with their own file.
     pub bucket: Option<Box<str>>,
-    /// What changes there besides what the file allows.
+    /// The side effect of the change there.
     pub effect: Effect,
-    /// Whether paths that begin with the bucket's name lose the route's policy at hosts that name
-    /// no bucket: stores could read either from them.
+    /// Whether paths that begin with the bucket's name lose the route's policy at hosts without a
+    /// bucket name, because storage servers could read either from them.
     pub shadows_paths: bool,
 }
 
-/// What a changed file does in one place.
+/// The effect of a changed file on a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// It decides.
     Decides,
-    /// It decides instead of another policy: what that one allows and this does not is refused.
+    /// It replaces another policy: requests that only the other one allows are refused.
     Replaces(String),
-    /// The route refuses the file, because it does not know these methods.
+    /// The route rejects the file, because it does not know these methods.
     Refused(Vec<String>),
 }
 
@@ -58,12 +59,12 @@ impl Place {
             Some(Home::Bucket { name, .. }) => changed.in_every_folder(snapshot, &name),
             Some(Home::Route(_)) => vec![changed.place(&served.route, None, None)],
             Some(Home::Root(_)) => vec![changed.place(&served.route, Some(SERVICE_ROOT), None)],
-            // What the file has in it is not known.
+            // The contents of the file are unknown.
             Some(Home::Broken { .. }) => Vec::new(),
         }
     }
 
-    /// Whether nothing but one bucket, or a route without buckets, is affected.
+    /// Whether only one bucket, or a route without buckets, is affected.
     fn is_narrow(&self) -> bool {
         self.bucket.is_some() || self.route.policies.buckets.is_none()
     }
@@ -123,7 +124,7 @@ impl<'s> Changed<'s> {
         places
     }
 
-    /// A new file in a folder of buckets is read by every route that names the folder.
+    /// Every route that uses the folder reads a new file in it.
     fn in_every_folder(&self, snapshot: &Snapshot, bucket: &str) -> Vec<Place> {
         let folder = |route: &'s Route| route.policies.buckets.as_ref()?.directory.as_deref();
         let Some(own) = folder(&self.served.route) else {
@@ -171,7 +172,7 @@ impl<'s> Changed<'s> {
         }
     }
 
-    /// Methods of the changed file for which `route` would refuse it.
+    /// The methods in the changed file that `route` would reject.
     fn unknown_methods(&self, route: &Arc<Route>) -> Vec<String> {
         let policies = &route.policies;
         let buckets = policies.buckets.iter();
@@ -183,7 +184,7 @@ impl<'s> Changed<'s> {
         let Some(any) = any.next() else {
             return Vec::new();
         };
-        // The advice says that its own route has to allow the method.
+        // The advice already says that its own route must allow the method.
         let is_own = route.name == self.served.route.name;
         let rules = self.configuration.rules.iter();
         let mut unknown: Vec<String> = rules
@@ -202,11 +203,12 @@ fn is_same_file(one: &Source, other: &Source) -> bool {
     let (Some(path), Some(other_path)) = (&one.file, &other.file) else {
         return false;
     };
-    // Links are followed only where the contents do not rule it out: a folder may have thousands.
+    // Links are followed only if the contents could be equal: a folder may have thousands of
+    // files.
     path == other_path || (one.content_hash == other.content_hash && is_same_path(path, other_path))
 }
 
-/// Whether two paths name one file, also where one of them is a link to the other.
+/// Whether two paths are the same file, even through a link.
 fn is_same_path(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     one == other || real(one).is_some_and(|one| real(other) == Some(one))
@@ -225,34 +227,33 @@ impl fmt::Display for Place {
             if let Some(buckets) = &route.policies.buckets {
                 f.write_str(match buckets.policies.contains_key(SERVICE_ROOT) {
                     true => ": every bucket",
-                    false => ": the service itself and every bucket",
+                    false => ": the service root and every bucket",
                 })?;
                 let names = buckets.policies.keys().map(|name| &**name);
                 let mut own: Vec<&str> = names.filter(|name| *name != SERVICE_ROOT).collect();
                 own.sort_unstable();
                 match own.len() {
                     0 => {}
-                    1..=NAMED_BUCKETS => write!(f, " but {}", own.join(", "))?,
-                    count => write!(f, " but the {count} that have a file of their own")?,
+                    1..=NAMED_BUCKETS => write!(f, " except {}", own.join(", "))?,
+                    count => write!(f, " except the {count} with their own file")?,
                 }
             }
         }
         if let Some(bucket) = self.bucket.as_deref().filter(|_| self.shadows_paths) {
             write!(
                 f,
-                " (and no policy applies any more to /{bucket} at hosts that name no bucket)"
+                " (and /{bucket} no longer has a policy at hosts without a bucket name)"
             )?;
         }
         match &self.effect {
             Effect::Decides => Ok(()),
             Effect::Replaces(policy) => write!(
                 f,
-                ", which {policy} decides for today: what that allows and this file does not is \
-                 refused then"
+                ", where {policy} decides today: requests that only it allows would be refused"
             ),
             Effect::Refused(methods) => write!(
                 f,
-                ", which refuses the changed file until its extra_methods has {}",
+                ", which rejects the changed file until its extra_methods has {}",
                 methods.join(", ")
             ),
         }

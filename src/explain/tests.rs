@@ -114,7 +114,7 @@ fn explain(url: &str, origin: &str, method: &str, headers: &[&str]) -> Value {
 }
 
 #[test]
-fn an_upload_that_a_rule_allows_is_asked_for_and_made() {
+fn an_allowed_upload_has_a_preflight_and_a_request() {
     let answer = explain(
         "http://photos.example/album/a b.jpg#top",
         "https://app.example",
@@ -179,7 +179,7 @@ fn an_upload_that_a_rule_allows_is_asked_for_and_made() {
     assert_eq!(answer["actual"]["method"], "PUT");
     assert!(
         answer["actual"]["curl"].is_null(),
-        "nobody is told to overwrite an object"
+        "no command overwrites an object"
     );
 }
 
@@ -223,7 +223,7 @@ fn a_request_that_needs_no_preflight_is_judged_by_itself() {
     assert_eq!(answer["preflight"]["needed"], false);
     let summary = answer["summary"].as_str().unwrap();
     assert!(
-        summary.starts_with("the script does not get to see the response"),
+        summary.starts_with("the script cannot read the response"),
         "{summary}"
     );
     assert!(summary.contains("the schemes differ"), "{summary}");
@@ -253,7 +253,7 @@ fn a_bucket_is_found_in_the_path_and_in_the_host() {
 }
 
 #[test]
-fn where_no_policy_decides_it_is_said_who_does() {
+fn without_a_policy_the_explanation_says_what_decides() {
     let origin = "https://app.example";
     let answer = explain("https://static.example/a", origin, "GET", &[]);
     assert_eq!(answer["verdict"], "transparent");
@@ -288,7 +288,7 @@ fn without_cors(last_error: Option<&str>) -> Arc<RoutePolicy> {
 }
 
 #[test]
-fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
+fn without_a_configuration_the_advice_names_the_file_to_create() {
     let advice = |broken: Option<&str>, url: &str| {
         let policies = Policies {
             route: broken.map(|error| without_cors(Some(error))),
@@ -318,22 +318,21 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
     };
 
     let of_bucket = advice(None, "http://store.example/raw/a");
-    let text = "bucket raw has no CORS configuration: write one, as cors/buckets/raw.xml";
+    let text = "bucket raw has no CORS configuration; create cors/buckets/raw.xml";
     assert_eq!(of_bucket["text"], text);
     assert_eq!(of_bucket["file"], "cors/buckets/raw.xml");
     assert!(of_bucket["configuration"].is_string());
 
-    // The service has no file there, nor has what leads out of the folder.
+    // The service root has no file there, and neither has a path that leads out of the folder.
     let of_service = advice(None, "http://store.example/");
-    let text = "the service root of route store has no CORS configuration: write one, and name \
-                its file in `root` of the route's `buckets`";
+    let text = "the service root of route store has no CORS configuration; create a file, and set `root` of the route's `buckets` to it";
     assert_eq!(of_service["text"], text);
     assert!(of_service["file"].is_null());
     let applies_to = of_service["applies_to"][0]["text"].as_str();
     assert_eq!(applies_to, Some("the service root of route store"));
     let of_route = advice(None, "http://store.example/.hidden/a");
-    let text = "route store has no CORS configuration: write one, and name its file in the \
-                route's `cors`";
+    let text =
+        "route store has no CORS configuration; create a file, and set the route's `cors` to it";
     assert_eq!(of_route["text"], text);
     assert!(of_route["file"].is_null());
     let ambiguous = advice(None, "http://store.example/..%2Fa/b");
@@ -341,7 +340,7 @@ fn where_there_is_no_configuration_the_advice_says_which_file_would_hold_it() {
     assert!(ambiguous["file"].is_null());
 
     let broken = advice(Some("line 3: no rule"), "http://store.example/raw/a");
-    let text = "mend broken.xml, which is not in force (line 3: no rule)";
+    let text = "fix broken.xml, which is not in force (line 3: no rule)";
     assert_eq!(
         (&broken["kind"], &broken["text"]),
         (&"file".into(), &text.into())
@@ -425,7 +424,7 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
     let (places, lets_in) = advice("http://s3.example/.hidden/a");
     assert_eq!(
         places,
-        ["route s3 (s3.example): the service itself and every bucket but raw"]
+        ["route s3 (s3.example): the service root and every bucket except raw"]
     );
     assert_eq!(lets_in, "https://b.example, with credentials, for GET");
 
@@ -434,9 +433,9 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
         places,
         [
             "route one (one.example)",
-            "route two (two.example): the service itself and every bucket but raw",
+            "route two (two.example): the service root and every bucket except raw",
             "bucket raw of route two",
-            "route three (three.example): the service itself and every bucket",
+            "route three (three.example): the service root and every bucket",
         ]
     );
 
@@ -445,8 +444,7 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
         places,
         [
             "bucket payroll of route s3",
-            "bucket payroll of route three, which shared.xml decides for today: what that allows \
-             and this file does not is refused then",
+            "bucket payroll of route three, where shared.xml decides today: requests that only it allows would be refused",
         ]
     );
 
@@ -458,7 +456,7 @@ fn a_change_lists_every_route_and_bucket_that_its_file_decides_for() {
 }
 
 #[test]
-fn a_rule_that_is_to_be_added_is_no_whole_configuration() {
+fn advice_to_add_a_rule_has_no_whole_configuration() {
     let url = "http://photos.example/album/a";
     let answer = explain(url, "https://stranger.example", "DELETE", &[]);
     let advice = &answer["preflight"]["advice"];
@@ -468,7 +466,7 @@ fn a_rule_that_is_to_be_added_is_no_whole_configuration() {
 }
 
 #[test]
-fn a_page_that_asks_its_own_server_needs_no_cors() {
+fn a_same_origin_request_does_not_use_cors() {
     let url = "https://Photos.example:443/a";
     assert_eq!(
         explain(url, "https://photos.example", "GET", &[])["same_origin"],
@@ -482,7 +480,7 @@ fn a_page_that_asks_its_own_server_needs_no_cors() {
         let answer = explain(url, url.trim_end_matches("/a"), "DELETE", &["x-a"]);
         assert_eq!(answer["verdict"], "allowed", "{url}");
         let summary = answer["summary"].as_str().unwrap();
-        assert!(summary.contains("needs no CORS"), "{summary}");
+        assert!(summary.contains("does not use CORS"), "{summary}");
         assert_ne!(answer["preflight"]["needed"], true, "{url}");
     }
     let answer = explain(
@@ -507,14 +505,14 @@ fn a_page_that_asks_its_own_server_needs_no_cors() {
 }
 
 #[test]
-fn an_origin_that_no_browser_sends_is_put_right() {
+fn an_origin_is_normalized_as_browsers_do() {
     for (origin, sent) in [
         ("app.example", "https://app.example"),
         ("https://app.example/", "https://app.example"),
         ("https://App.example/page?a", "https://app.example"),
         ("localhost:3000", "http://localhost:3000"),
     ] {
-        // The verdict is on what a browser sends, whatever the rule says.
+        // The verdict is about the origin that a browser sends, whatever the rule says.
         for url in [
             "http://photos.example/album/a",
             "http://photos.example/raw/a",
@@ -530,7 +528,7 @@ fn an_origin_that_no_browser_sends_is_put_right() {
             assert_eq!(answer["summary"], summary, "{origin}");
         }
     }
-    // Nobody knows what site this is: it is only said that it is none.
+    // The intended site is unknown, so the note only says that the origin is invalid.
     let refused = explain("http://photos.example/album/a", "app", "GET", &[]);
     let code = &refused["actual"]["notes"][0]["code"];
     assert_eq!(code, "origin-not-as-sent");
@@ -542,7 +540,7 @@ fn an_origin_that_no_browser_sends_is_put_right() {
 }
 
 #[test]
-fn names_may_be_a_list_and_a_missing_value_is_said() {
+fn names_may_be_a_list_and_a_missing_value_is_reported() {
     let url = "http://photos.example/album/a";
     let origin = "https://app.example";
     let listed = explain(url, origin, "PUT", &["content-type,x-amz-acl, Range"]);
@@ -553,10 +551,10 @@ fn names_may_be_a_list_and_a_missing_value_is_said() {
     );
     let reasons = preflight["reasons"].to_string();
     for name in ["content-type", "range"] {
-        let said = format!("{name} is CORS-safelisted with some values only");
+        let said = format!("{name} is CORS-safelisted for some values only");
         assert!(reasons.contains(&said), "{reasons}");
     }
-    // A value may have commas.
+    // A value may contain commas.
     let valued = explain(
         url,
         origin,
@@ -607,7 +605,7 @@ fn a_value_with_line_breaks_does_not_break_the_summary() {
 }
 
 #[test]
-fn what_no_browser_could_send_is_not_explained() {
+fn a_request_that_no_browser_could_send_is_not_explained() {
     let good = Hypothetical {
         url: "http://photos.example/".to_owned(),
         origin: "https://app.example".to_owned(),
@@ -674,7 +672,7 @@ fn what_no_browser_could_send_is_not_explained() {
 }
 
 #[test]
-fn a_request_from_which_stores_read_different_buckets_is_refused_with_the_reason() {
+fn an_ambiguous_bucket_is_refused_with_the_reason() {
     for (url, why, advice) in [
         (
             "http://photos.example/raw/..%2fsecret/a",
@@ -703,7 +701,7 @@ fn a_request_from_which_stores_read_different_buckets_is_refused_with_the_reason
         let answer = explain(url, "https://app.example", "PUT", &["x-amz-acl"]);
         assert_eq!(answer["verdict"], "refused", "{url}");
         let message = format!(
-            "no policy applies, because stores can read different buckets from this request: {why}"
+            "no policy applies, because storage servers can read different buckets from this request: {why}"
         );
         let summary = format!("the preflight is refused: {message}");
         assert_eq!(answer["summary"], summary, "{url}");

@@ -1,6 +1,6 @@
-//! Text from outside in a sentence.
+//! Untrusted text in a sentence.
 
-/// A text on one line: a policy's value may have line breaks.
+/// Puts text on one line: a policy's value may contain line breaks.
 pub(crate) fn one_line(text: &str) -> String {
     let shown = |one: char| match one.is_control() {
         true => one.escape_default().to_string(),

@@ -1,4 +1,4 @@
-//! The explanation in sentences.
+//! Explanations as sentences.
 
 use crate::cors::{Cause, Condition, Explanation, Failure, Outcome, Refusal};
 use crate::routing::bucket::Ambiguity;
@@ -13,13 +13,12 @@ impl RouteExplanation {
     pub fn summary(&self) -> String {
         match (self.verdict(), &self.exchange) {
             (Verdict::UnknownHost, _) => {
-                "no route serves this host: a preflight is answered with 403, anything else with \
+                "no route serves this host: preflights get 403, all other requests get \
                  421"
                 .to_owned()
             }
             (Verdict::Allowed, _) if self.same_origin => {
-                "page and URL are of one origin, so the browser needs no CORS: it asks nobody, and \
-                 the script sees the response"
+                "page and URL have the same origin, so the browser does not use CORS and the script can read the response"
                     .to_owned()
             }
             (_, Some(exchange)) => exchange.summary(),
@@ -37,18 +36,18 @@ impl Exchange {
         let asked = if std::ptr::eq(self.deciding(), &self.preflight) {
             "the preflight is refused"
         } else {
-            "the script does not get to see the response"
+            "the script cannot read the response"
         };
         let summary = match &self.deciding().outcome {
             Outcome::Allowed(matched) if !self.is_allowed() => {
                 let rule = matched.rule + 1;
                 match &self.browser {
                     Some(browser) if !browser.unreadable.is_empty() => format!(
-                        "rule {rule} allows the request, but the script may not read {}",
+                        "rule {rule} allows the request, but the script cannot read {}",
                         browser.unreadable.join(", ")
                     ),
                     Some(browser) => format!(
-                        "rule {rule} allows the request, but browsers refuse its answer{}",
+                        "rule {rule} allows the request, but browsers block the response{}",
                         browser
                             .verdict
                             .error
@@ -82,7 +81,7 @@ impl Exchange {
     }
 }
 
-/// Why a request is refused, in a sentence.
+/// Why a request is refused.
 pub(crate) fn why(
     explanation: &Explanation,
     refusal: &Refusal,
@@ -90,7 +89,7 @@ pub(crate) fn why(
 ) -> String {
     if let Some(ambiguity) = ambiguity {
         return format!(
-            "no policy applies, because stores can read different buckets from this request: \
+            "no policy applies, because storage servers can read different buckets from this request: \
              {ambiguity}"
         );
     }
@@ -124,7 +123,7 @@ pub(crate) fn why(
     }
 }
 
-/// How to send a request so that a policy applies to it.
+/// How to change a request so that a policy applies to it.
 pub(crate) fn unambiguous(ambiguity: Ambiguity) -> &'static str {
     match ambiguity {
         Ambiguity::Host => {

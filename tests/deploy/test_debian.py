@@ -198,7 +198,7 @@ def test_the_service_starts_reloads_and_stops_with_its_unit(configuration, folde
     service = settings("s3cors.service")
     (start,) = service["ExecStart"]
     with Supervised(folder, command=shlex.split(start), variables=ANY_PORT) as running:
-        assert running.until("READY")["STATUS"] == "serving; configuration 1 is in force"
+        assert running.until("READY")["STATUS"] == "serving configuration 1"
         port = int(running.wait_for(r"listening address=127\.0\.0\.1:(\d+)")[1])
         assert (preflight(port, "https://app.example.com"), preflight(port, "https://shop.example")) == (200, 403)
 
@@ -214,14 +214,14 @@ def test_the_service_starts_reloads_and_stops_with_its_unit(configuration, folde
         POLICY.write_text(policy(rule(["https://shop.example"])))
         assert reload() is None
         assert running.until("RELOADING")["MONOTONIC_USEC"].isdigit()
-        assert running.until("READY")["STATUS"].startswith("serving; configuration ")
+        assert running.until("READY")["STATUS"].startswith("serving configuration ")
         assert (preflight(port, "https://app.example.com"), preflight(port, "https://shop.example")) == (403, 200)
 
         # Only the signal is sent; the status shows the result.
         POLICY.write_text("<CORSConfiguration>")
         assert reload() is None
         assert running.until("RELOADING")
-        assert running.until("READY")["STATUS"].endswith("the last change is not: see the log")
+        assert running.until("READY")["STATUS"].endswith("the last change was rejected: see the log")
         running.wait_for(r"cors\.xml:1:1")
         assert preflight(port, "https://shop.example") == 200
 

@@ -38,7 +38,7 @@ fn the_example_passes_and_a_planted_mistake_fails_with_a_difference() {
         "FAIL the app deletes with cookies (",
         "planted.toml:",
         "\n  - expected: readable\n  + actual:   blocked, unreadable\n",
-        "the script may not read x-amz-meta-a\n4 passed, 1 failed\n",
+        "the script cannot read x-amz-meta-a\n4 passed, 1 failed\n",
     ];
     for part in expected {
         assert!(output.contains(part), "{part}: {output}");
@@ -127,7 +127,7 @@ fn a_file_that_makes_no_sense_is_named_with_its_mistake() {
         ),
         (
             format!("cors = \"a\"\nconfig = \"b\"\n{one}expect = \"readable\""),
-            "name either",
+            "set either",
         ),
         (
             format!("cors = \"bad.xml\"\n{one}expect = \"readable\""),
@@ -279,8 +279,8 @@ fn a_log_is_recorded_as_tests_that_pass_until_the_policy_changes() {
     for part in [
         "not recorded:",
         "\n  1 requests without an Origin",
-        "\n  1 lines that are not of an access log",
-        "\n  1 requests that no policy decides",
+        "\n  1 lines that are cut or not from an access log",
+        "\n  1 requests without a policy",
     ] {
         assert!(complaints.contains(part), "{part}: {complaints}");
     }

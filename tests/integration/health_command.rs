@@ -62,7 +62,7 @@ fn a_process_that_serves_is_healthy_and_one_that_drains_is_not() {
     assert_eq!(proxy.exit_code(), 0);
     let (code, _, error) = run(&["health", "--admin", &admin]);
     assert_eq!(code, 1);
-    assert!(error.contains("cannot ask unix:"), "{error}");
+    assert!(error.contains("cannot reach unix:"), "{error}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn whatever_is_not_an_admin_listener_is_unhealthy() {
         "HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
     );
     for (address, expected) in [
-        (closed.to_string(), "cannot ask"),
+        (closed.to_string(), "cannot reach"),
         (other.address.to_string(), ""),
         (not_ready.address.to_string(), ""),
     ] {
@@ -112,7 +112,10 @@ fn whatever_is_not_an_admin_listener_is_unhealthy() {
     ]);
     assert_eq!(code, 1);
     assert!(error.contains("no answer within 5 seconds"), "{error}");
-    for (address, expected) in [("off", "nothing to ask"), ("nonsense", "ADDRESS:PORT")] {
+    for (address, expected) in [
+        ("off", "needs an admin listener"),
+        ("nonsense", "ADDRESS:PORT"),
+    ] {
         let (code, _, error) = run(&["health", "--admin", address]);
         assert_eq!(code, 2, "{address}");
         assert!(error.contains(expected), "{error}");

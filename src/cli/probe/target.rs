@@ -235,7 +235,7 @@ mod tests {
             ),
             ("s3.example/b", Err("has no scheme")),
             ("ftp://a.example/", Err("scheme ftp")),
-            ("http:///b", Err("has no host")),
+            ("http:///b", Err("has no resolvable host")),
             ("http://u:p@a.example/", Err("user name")),
             ("http://a.example:x/", Err("isn't a URL")),
         ];

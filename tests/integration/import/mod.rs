@@ -118,7 +118,7 @@ fn the_exit_code_tells_whether_anything_was_lost() {
         assert_eq!(code, expected, "{arguments:?}: {said}");
         assert_eq!(
             xml.is_empty(),
-            code == 2 || said.contains("no CORS is set up"),
+            code == 2 || said.contains("CORS is not configured"),
             "{arguments:?}"
         );
     }
