@@ -1,4 +1,4 @@
-//! Addresses as a config or a flag writes them: where to listen, what to forward to.
+//! Addresses in a config or a flag: listeners and upstreams.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::upstream::endpoint::Address;
 use super::diagnostic::{Diagnostic, with_help};
 use super::file::Reader;
 
-/// The port that a scheme means where none is written.
+/// The default ports of the schemes.
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// What is written is no address.
+/// An invalid address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{problem}")]
 pub(super) struct InvalidAddress {
     problem: String,
-    /// How to mend it.
+    /// How to fix it.
     pub(super) help: Option<String>,
 }
 
@@ -35,11 +35,11 @@ impl InvalidAddress {
     }
 }
 
-/// Where to listen, as written.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Listen {
     Bind(Bind),
-    /// A socket of this name that systemd passes.
+    /// A socket of this name, passed by systemd.
     Systemd(String),
 }
 
@@ -78,7 +78,7 @@ pub(super) fn bind(text: &str, base: &Path) -> Result<Bind, InvalidAddress> {
         return Err(error);
     }
     text.parse().map(Bind::Tcp).map_err(|_| {
-        let problem = format!("`{text}` is no address to listen on");
+        let problem = format!("`{text}` isn't an address to listen on");
         InvalidAddress {
             problem,
             help: listen_help(text),
@@ -86,24 +86,23 @@ pub(super) fn bind(text: &str, base: &Path) -> Result<Bind, InvalidAddress> {
     })
 }
 
-/// An error where the text has a variable of a shell or a template.
+/// An error if the text contains a variable of a shell or a template.
 fn unexpanded(text: &str) -> Option<InvalidAddress> {
     let (mark, variable) = ["${", "$(", "{{", "$", "%"].into_iter().find_map(|mark| {
         let after = text.split_once(mark)?.1;
         let is_name =
             |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.';
         let name = after.trim_start().split(|letter| !is_name(letter)).next()?;
-        // `%41` is a byte, and `%eth0` a zone.
+        // `%41` is an encoded byte, and `%eth0` a zone.
         let is_variable = mark != "%" || after.strip_prefix(name)?.starts_with('%');
         (is_variable && !name.is_empty()).then_some((mark, name))
     })?;
     let problem = format!("`{text}` has `{mark}{variable}`, but variables are not expanded");
-    let help = "write the value, or have the file made by `envsubst` or a template; --upstream, \
-                --listen and --admin have variables of their own (S3CORS_UPSTREAM, …)";
+    let help = "write the value, or generate the file with `envsubst` or a template; --upstream, --listen and --admin have environment variables (S3CORS_UPSTREAM, …)";
     Some(InvalidAddress::new(problem, help))
 }
 
-/// `::1:8080`, which is an address of IPv6 with a port whose brackets are missing.
+/// `::1:8080`: an IPv6 address and a port, without brackets.
 fn with_brackets(text: &str) -> Option<String> {
     let (host, port) = text.rsplit_once(':')?;
     let host = host.parse::<Ipv6Addr>().ok()?;
@@ -113,13 +112,11 @@ fn with_brackets(text: &str) -> Option<String> {
 
 fn listen_help(text: &str) -> Option<String> {
     if let Some(meant) = with_brackets(text) {
-        return Some(format!(
-            "write {meant}: an address of IPv6 stands in brackets"
-        ));
+        return Some(format!("write {meant}: an IPv6 address needs brackets"));
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         return Some(format!(
-            "add a port, with the address in brackets: [{text}]:8080"
+            "add a port, and put the address in brackets: [{text}]:8080"
         ));
     }
     if text.parse::<IpAddr>().is_ok() {
@@ -149,15 +146,13 @@ fn listen_help(text: &str) -> Option<String> {
             Some(format!("write 0.0.0.0:{port}, or [::]:{port} for IPv6 too"))
         }
         Some(("localhost", port)) if is_port(port) => Some(format!("write 127.0.0.1:{port}")),
-        Some((_, port)) if is_port(port) => {
-            Some("write the address itself, not a name for it".into())
-        }
-        _ => Some("write ADDRESS:PORT, as in 127.0.0.1:8080, or unix:PATH".into()),
+        Some((_, port)) if is_port(port) => Some("write an IP address, not a host name".into()),
+        _ => Some("write ADDRESS:PORT, such as 127.0.0.1:8080, or unix:PATH".into()),
     }
 }
 
-/// Reads `http://host:port`, `https://host:port` or `unix:path`; the path is relative to `base`.
-/// Says also whether TLS is spoken.
+/// Parses `http://host:port`, `https://host:port` or `unix:path`; the path is relative to `base`.
+/// Also returns whether it uses TLS.
 ///
 /// # Errors
 ///
@@ -179,7 +174,7 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
     }
     let problem = |problem: &str, help: String| Err(InvalidAddress::new(problem, help));
     let Some((scheme, rest)) = text.split_once("://") else {
-        let problem = "an upstream has a scheme";
+        let problem = "an upstream needs a scheme";
         let is_address = !text.is_empty() && format!("http://{text}").parse::<Uri>().is_ok();
         let cut = ["https", "http"].into_iter().find_map(|scheme| {
             let rest = text.strip_prefix(scheme)?;
@@ -202,7 +197,7 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
     let tls = match &*scheme.to_ascii_lowercase() {
         "http" => false,
         "https" => true,
-        _ => return problem("an upstream's scheme is http or https", FORMS.into()),
+        _ => return problem("an upstream's scheme must be http or https", FORMS.into()),
     };
     let scheme = if tls { "https" } else { "http" };
     let (authority, after) = match rest.find(['/', '?', '#']) {
@@ -211,26 +206,29 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
     };
     if authority.contains('@') {
         return problem(
-            "an upstream has no user information",
-            "remove what stands before the `@`: requests are forwarded with the client's own credentials".into(),
+            "an upstream cannot have user information",
+            "remove everything before the `@`; requests are forwarded with the client's own credentials".into(),
         );
     }
     if !matches!(after, "" | "/") {
         let what = match after.chars().next() {
-            Some('/') => "an upstream has no path: requests are forwarded under their own",
-            Some('?') => "an upstream has no query",
-            _ => "an upstream has no fragment",
+            Some('/') => "an upstream cannot have a path; requests keep their own",
+            Some('?') => "an upstream cannot have a query",
+            _ => "an upstream cannot have a fragment",
         };
         return problem(what, format!("write {scheme}://{authority}"));
     }
     if let Some(meant) = with_brackets(authority) {
         return problem(
-            "an address of IPv6 stands in brackets",
+            "an IPv6 address needs brackets",
             format!("write {scheme}://{meant}"),
         );
     }
     let Ok(uri) = format!("http://{authority}").parse::<Uri>() else {
-        return problem("an upstream has a host, and perhaps a port", FORMS.into());
+        return problem(
+            "an upstream needs a host, with an optional port",
+            FORMS.into(),
+        );
     };
     let host = uri.host().unwrap_or_default();
     let port = match authority
@@ -242,11 +240,13 @@ pub(super) fn upstream(text: &str, base: &Path) -> Result<(Address, bool), Inval
         None => HTTP_PORT,
         Some(port) => match port.parse() {
             Ok(port) if port != 0 => port,
-            Ok(_) | Err(_) => return problem("a port is a number from 1 to 65535", FORMS.into()),
+            Ok(_) | Err(_) => {
+                return problem("a port must be a number from 1 to 65535", FORMS.into());
+            }
         },
     };
     if host.is_empty() || host.contains('*') {
-        return problem("an upstream has one host", FORMS.into());
+        return problem("an upstream must be a single host", FORMS.into());
     }
     let bracketed = host
         .strip_prefix('[')
@@ -289,11 +289,11 @@ mod tests {
         for (text, problem, help) in [
             (
                 "127.0.0.1:9000",
-                "an upstream has a scheme",
+                "an upstream needs a scheme",
                 "write http://127.0.0.1:9000",
             ),
-            ("/run/s", "an upstream has a scheme", "write unix:/run/s"),
-            ("", "an upstream has a scheme", "HOST:PORT"),
+            ("/run/s", "an upstream needs a scheme", "write unix:/run/s"),
+            ("", "an upstream needs a scheme", "HOST:PORT"),
             ("unix:", "no path", "unix:/"),
             (
                 "http:/127.0.0.1:9000",
@@ -303,21 +303,37 @@ mod tests {
             ("https//minio", "a scheme", "write https://minio"),
             ("http:minio:9000", "a scheme", "write http://minio:9000"),
             ("ftp://minio", "http or https", "HOST:PORT"),
-            ("http://u:p@minio", "no user information", "before the `@`"),
-            ("http://minio/bucket", "no path", "write http://minio"),
-            ("https://minio?x", "no query", "write https://minio"),
-            ("http://minio#x", "no fragment", "write http://minio"),
-            ("http://", "has a host", "HOST:PORT"),
+            ("http://u:p@minio", "user information", "before the `@`"),
+            (
+                "http://minio/bucket",
+                "cannot have a path",
+                "write http://minio",
+            ),
+            (
+                "https://minio?x",
+                "cannot have a query",
+                "write https://minio",
+            ),
+            (
+                "http://minio#x",
+                "cannot have a fragment",
+                "write http://minio",
+            ),
+            ("http://", "needs a host", "HOST:PORT"),
             ("http://:9000", "host", "HOST:PORT"),
-            ("http://a b", "has a host", "HOST:PORT"),
+            ("http://a b", "needs a host", "HOST:PORT"),
             ("http://minio:0", "1 to 65535", "HOST:PORT"),
             ("http://minio:99999", "1 to 65535", "HOST:PORT"),
             ("http://minio:", "1 to 65535", "HOST:PORT"),
-            ("http://*.minio", "one host", "HOST:PORT"),
-            ("http://::1:9000", "in brackets", "write http://[::1]:9000"),
+            ("http://*.minio", "a single host", "HOST:PORT"),
+            (
+                "http://::1:9000",
+                "needs brackets",
+                "write http://[::1]:9000",
+            ),
             (
                 "https://2001:db8::9:443",
-                "in brackets",
+                "needs brackets",
                 "write https://[2001:db8::9]:443",
             ),
             ("::1:9000", "a scheme", "write http://[::1]:9000"),
@@ -344,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_probably_meant_to_be_listened_on_is_told() {
+    fn a_wrong_listen_address_gets_a_suggestion() {
         let base = Path::new("/etc/s3cors");
         assert_eq!(
             listen("systemd:http", base),
@@ -361,7 +377,7 @@ mod tests {
             ("*:8080", "0.0.0.0:8080"),
             ("localhost:8080", "127.0.0.1:8080"),
             ("http://127.0.0.1:8080/", "write 127.0.0.1:8080, without"),
-            ("example.com:8080", "the address itself"),
+            ("example.com:8080", "an IP address"),
             ("::1:8080", "write [::1]:8080"),
             (":::8080", "write [::]:8080"),
             ("2001:db8::9", "[2001:db8::9]:8080"),

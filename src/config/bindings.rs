@@ -12,15 +12,15 @@ use super::diagnostic::Diagnostic;
 use super::file::Reader;
 use super::table::Table;
 
-/// A listener, as far as routes are bound to it.
+/// A listener, reduced to what route bindings need.
 pub(super) struct Known {
     pub(super) name: Option<Box<str>>,
     pub(super) address: Bind,
-    /// Whether clients have to show a certificate.
+    /// Whether clients must present a certificate.
     pub(super) has_client_ca: bool,
 }
 
-/// The listeners that a route names; `None`: all.
+/// The listeners that a route names; `None` for all.
 pub(super) type Bindings = Option<Vec<Spanned<Box<str>>>>;
 
 /// Checks that listeners' names differ.
@@ -33,7 +33,7 @@ pub(super) fn check_name(
         reader.error(
             "invalid-name",
             name.span(),
-            "a listener's name is not empty",
+            "a listener's name must not be empty",
         );
     }
     let id = ListenerId::of(Some(name.get_ref()));
@@ -41,7 +41,7 @@ pub(super) fn check_name(
     if let Some((_, first)) = known.iter().find(same) {
         let message = format!("two listeners are named `{}`", name.get_ref());
         let diagnostic = Diagnostic::error("duplicate-name", message)
-            .help("routes choose listeners by name: give each its own")
+            .help("routes select listeners by name; give each its own name")
             .also(reader.file, first.clone(), "first here");
         reader.push(diagnostic, name.span());
     }
@@ -55,7 +55,7 @@ pub(super) fn read(
 ) -> Bindings {
     let place = table.key_span("listen").unwrap_or_else(|| table.span());
     let written = table.strings("listen", reader);
-    let message = "a route is reachable over at least one listener";
+    let message = "a route needs at least one listener";
     let problem = Diagnostic::error("missing-listener", message);
     table.fill("listen", written.as_ref(), problem, reader);
     let bindings: Bindings = written.map(|written| {
@@ -89,7 +89,7 @@ fn check_names(bindings: &Bindings, listeners: &[Known], reader: &mut Reader<'_>
     }
 }
 
-/// Warns where a route can be reached with and without a client certificate.
+/// Warns if a route can be reached with and without a client certificate.
 fn warn_of_two_ways(
     bindings: &Bindings,
     place: Range<usize>,
@@ -106,11 +106,11 @@ fn warn_of_two_ways(
     let (with, without): (Vec<_>, Vec<_>) = reached.partition(|listener| listener.has_client_ca);
     if let (Some(with), Some(without)) = (with.first(), without.first()) {
         let message = format!(
-            "the route is reachable without a client certificate over `{}`, though `{}` asks for one",
+            "the route is reachable without a client certificate over `{}`, although `{}` requires one",
             without.address, with.address
         );
         let diagnostic = Diagnostic::warning("client-authentication-bypassed", message);
-        let help = "name the listeners, and those that the route is for: listen = [\"NAME\"]";
+        let help = "give the listeners names, and bind the route to one: listen = [\"NAME\"]";
         reader.push(diagnostic.help(help), place);
     }
 }

@@ -1,5 +1,4 @@
-//! Whether a route's hosts can name its buckets: the upstream must find the bucket that the route
-//! finds.
+//! Checks that hosts can name buckets: the upstream must find the same bucket as the route.
 
 use std::ops::Range;
 
@@ -12,7 +11,7 @@ use crate::routing::snapshot::HostHeader;
 use super::diagnostic::Diagnostic;
 use super::file::Reader;
 
-/// Checks that a route's hosts say which part of them is the bucket, if any.
+/// Checks that a route's hosts define which part of them is the bucket, if any.
 pub(super) fn check_hosts(
     addressing: Addressing,
     place: Range<usize>,
@@ -26,10 +25,9 @@ pub(super) fn check_hosts(
         (Addressing::Path, None) => return,
         (Addressing::Path, Some((wildcard, span))) => {
             let message = format!(
-                "buckets are found in paths only, though `{wildcard}` may name a bucket to the \
-                 upstream, which then serves it under another bucket's policy"
+                "buckets are taken from paths only, but the upstream may take one from `{wildcard}` and serve it under another bucket's policy"
             );
-            let help = "set buckets.address = \"both\" if the upstream finds buckets in hosts";
+            let help = "set buckets.address = \"both\" if the upstream takes buckets from hosts";
             let diagnostic = Diagnostic::warning("wildcard-host-without-bucket", message);
             reader.push(diagnostic.help(help), span.clone());
             return;
@@ -39,10 +37,10 @@ pub(super) fn check_hosts(
             let is_for_any = hosts.iter().any(|(host, _)| *host == HostPattern::Any);
             let diagnostic = if addressing == Addressing::Both && !is_for_any {
                 let message =
-                    "no host of the route has a wildcard, so buckets are found in paths only";
+                    "no host of the route has a wildcard, so buckets are taken from paths only";
                 Diagnostic::warning("no-wildcard-host", message)
             } else {
-                let message = "no host of the route has a wildcard that could stand for a bucket";
+                let message = "no host of the route has a wildcard for buckets";
                 Diagnostic::error("no-wildcard-host", message)
             };
             let help =
@@ -54,22 +52,21 @@ pub(super) fn check_hosts(
         let below = hosts.iter().find(|(other, _)| host.is_below(other));
         if let Some((wildcard, first)) = below {
             let message = format!(
-                "`{host}` is below `{wildcard}`, so the upstream may find another bucket in it than \
-                 the route does"
+                "`{host}` is below `{wildcard}`, so the upstream may take a different bucket from it than the route"
             );
             let diagnostic = Diagnostic::error("ambiguous-host", message)
-                .help("remove it, or give it a route of its own")
+                .help("remove it, or give it its own route")
                 .also(
                     reader.file,
                     first.clone(),
-                    "the bucket is found by this one",
+                    "this wildcard determines the bucket",
                 );
             reader.push(diagnostic, span.clone());
         }
     }
 }
 
-/// Checks that the upstream gets the host that names the bucket.
+/// Checks that the upstream receives the host that names the bucket.
 pub(super) fn check_host_header(
     written: Option<&Spanned<HostHeader>>,
     addressing: Option<Addressing>,
@@ -85,10 +82,9 @@ pub(super) fn check_host_header(
         Some(Addressing::Both) => "both",
     };
     let message = format!(
-        "buckets are found in the host (buckets.address = \"{address}\"), but the upstream gets \
-         its own host instead, so it serves another bucket"
+        "buckets are taken from the host (buckets.address = \"{address}\"), but the upstream receives its own host instead and serves another bucket"
     );
-    let help = "remove host_header, or find buckets in paths only: buckets.address = \"path\"";
+    let help = "remove host_header, or take buckets from paths only: buckets.address = \"path\"";
     let diagnostic = Diagnostic::error("host-of-bucket-replaced", message);
     reader.push(diagnostic.help(help), written.span());
 }

@@ -1,4 +1,4 @@
-//! A loaded config made into what requests are answered from, with all that did not change kept.
+//! Builds a snapshot from a loaded config, and keeps everything that did not change.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,12 +24,12 @@ use super::policy_file::{Document, PolicyFile};
 use super::route::RouteConfig;
 
 impl Loaded {
-    /// What requests are answered from; `None`: the config does not check out.
+    /// Builds the snapshot; `None` if the config is invalid.
     ///
-    /// Upstreams and policies that are as they were in `previous` are the same objects, so that
-    /// connections and counters live on. Where a policy does not check out, the one of `previous`
-    /// stays in force. Where there is none, a bucket is answered as one without CORS; a route is
-    /// left out, or with `keep_going` serves without CORS.
+    /// Upstreams and policies that are unchanged since `previous` stay the same objects, so that
+    /// connections and counters live on. If a policy is invalid, the one of `previous` stays in
+    /// force. Without one, a bucket is answered as a bucket without CORS; a route is omitted, or
+    /// with `keep_going` served without CORS.
     #[must_use]
     pub fn snapshot(
         &self,
@@ -51,7 +51,7 @@ impl Loaded {
                 continue;
             };
             for host in &route.hosts {
-                // Checked: no host is there twice.
+                // Checked: hosts are unique.
                 let _ = snapshot.hosts.insert(host.clone(), snapshot.routes.len());
             }
             snapshot.routes.push(route);
@@ -66,7 +66,7 @@ struct Builder<'b> {
     by_name: HashMap<&'b str, &'b Arc<Route>>,
     by_host: HashMap<&'b HostPattern, &'b Arc<Route>>,
     upstreams: HashMap<UpstreamSettings, Arc<Upstream>>,
-    /// By host name: upstreams with the same one share its look-ups.
+    /// By host name: upstreams with the same name share lookups.
     resolvers: HashMap<Box<str>, Resolver>,
     not_enabled: HashMap<(Semantics, Vec<Method>), Arc<RoutePolicy>>,
 }
@@ -136,7 +136,7 @@ impl<'b> Builder<'b> {
         if let Some(known) = self.upstreams.get(settings) {
             return Some(Arc::clone(known));
         }
-        // Checked: the config has none that cannot be made.
+        // Checked: every upstream of the config can be built.
         let upstream = Upstream::resolved_by(settings.clone(), |host| {
             let shared = self.resolvers.entry(host.into());
             shared.or_insert_with(|| Resolver::system(host)).clone()
@@ -153,7 +153,7 @@ impl<'b> Builder<'b> {
         Arc::clone(self.not_enabled.entry(key).or_insert_with(make))
     }
 
-    /// `None`: there is nothing that the route could safely be served with.
+    /// `None` if the route cannot be served safely.
     fn policies(
         &mut self,
         config: &RouteConfig,
@@ -180,7 +180,7 @@ impl<'b> Builder<'b> {
                 (Ok(document), own) => Some(policy.good(document, own)),
                 (Err(error), Some(own)) => Some(policy.kept(own, error)),
                 (Err(error), None) => match last_good {
-                    // It had none, and goes on without.
+                    // It had no policy, and keeps none.
                     Some(last_good) => {
                         policies.not_enabled.clone_from(&last_good.not_enabled);
                         None
@@ -202,8 +202,8 @@ impl<'b> Builder<'b> {
                     let made = match (&file.document, of(name)) {
                         (Ok(document), before) => policy.good(document, before),
                         (Err(error), Some(before)) => policy.kept(before, error),
-                        // New and broken: at a reload nothing changes for the bucket; at a start
-                        // it must not fall to the route's policy, which may allow more.
+                        // A new, invalid file: at a reload nothing changes for the bucket; at a
+                        // start it must not get the route's policy, which may allow more.
                         (Err(error), None) if last_good.is_none() => policy.missing(file, error),
                         (Err(_), None) => return None,
                     };
@@ -233,7 +233,7 @@ impl<'b> Builder<'b> {
             }
             (Err(_), None) if last_good.is_some() => None,
             (Err(error), None) if self.keep_going => {
-                // Not even the route's own: it may allow more than the buckets'.
+                // The route's own policy is not used either: it may allow more than the buckets'.
                 let source = source_of(&buckets.directory.path, error);
                 policies.route = Some(Arc::new(RoutePolicy::not_enabled(
                     config.options.clone(),
@@ -247,16 +247,16 @@ impl<'b> Builder<'b> {
     }
 }
 
-/// Makes a route's policies.
+/// Builds a route's policies.
 struct Maker<'m> {
     options: &'m Options,
     metrics: &'m Arc<RouteMetrics>,
-    /// Of the route whose policies are kept: a policy holds counters of its route.
+    /// The route whose policies are kept: a policy holds counters of its route.
     before_metrics: Option<&'m Arc<RouteMetrics>>,
 }
 
 impl Maker<'_> {
-    /// The policy of a file that checks out; `before` where it is the same.
+    /// The policy of a valid file; `before` if it is unchanged.
     fn good(&self, document: &Document, before: Option<&Arc<RoutePolicy>>) -> Arc<RoutePolicy> {
         let is_same = |before: &&Arc<RoutePolicy>| {
             Arc::ptr_eq(&before.source, &document.source)
@@ -274,7 +274,7 @@ impl Maker<'_> {
         self.with_counters(policy, Arc::clone(&document.source))
     }
 
-    /// The policy that stays in force because its file does not check out any more.
+    /// The policy that stays in force because its file is now invalid.
     fn kept(&self, before: &Arc<RoutePolicy>, error: &str) -> Arc<RoutePolicy> {
         let is_said = before.source.last_error.as_deref() == Some(error);
         if is_said && before.policy.options() == self.options && self.has_same_counters() {
@@ -287,7 +287,7 @@ impl Maker<'_> {
         self.with_counters(self.recompiled(&before.policy), Arc::new(source))
     }
 
-    /// A policy with the route's options, or at least with its own.
+    /// The policy with the route's options, or at least with its own.
     fn recompiled(&self, policy: &Arc<Policy>) -> Arc<Policy> {
         match policy.configuration() {
             None => Arc::new(Policy::not_enabled(self.options.clone())),
@@ -296,7 +296,7 @@ impl Maker<'_> {
         }
     }
 
-    /// No policy at all, because its file does not check out.
+    /// A policy that allows nothing, because its file is invalid.
     fn missing(&self, file: &PolicyFile, error: &str) -> Arc<RoutePolicy> {
         Arc::new(RoutePolicy::not_enabled(
             self.options.clone(),
@@ -329,7 +329,7 @@ fn source_of(path: &Path, error: &str) -> Source {
     }
 }
 
-/// Whether requests are answered from both alike.
+/// Whether both answer requests alike.
 pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
     let same_policy =
         |one: &Option<Arc<RoutePolicy>>, other: &Option<Arc<RoutePolicy>>| match (one, other) {
@@ -351,7 +351,7 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
         _ => false,
     };
     let same_route = |(one, other): (&Arc<Route>, &Arc<Route>)| {
-        // Every field is named, so that a new one is not forgotten here.
+        // Names every field, so that a new one cannot be forgotten here.
         let Route {
             name,
             hosts,
@@ -383,7 +383,7 @@ pub(super) fn serve_alike(one: &Snapshot, other: &Snapshot) -> bool {
     };
     let Snapshot {
         generation: _,
-        // It follows from the routes.
+        // Derived from the routes.
         hosts: _,
         routes,
         trusted_proxies,

@@ -1,4 +1,4 @@
-//! The API of a route, made from its config.
+//! Builds a route's API from its config.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::cors_api::{AuthorizeBy, CorsApiConfig};
 use super::policy_store::PolicyStoreConfig;
 use super::route::RouteConfig;
 
-/// The API of a route; that of `before` where it is the same.
+/// The API of a route; `before` if it is unchanged.
 pub(super) fn cors_api(
     config: &RouteConfig,
     upstreams: &[Arc<Upstream>],
@@ -35,7 +35,7 @@ pub(super) fn cors_api(
 }
 
 impl CorsApiConfig {
-    /// The API; `before` where it is the same, or where the file of keys is invalid.
+    /// The API; `before` if it is unchanged, or if the file of keys is invalid.
     fn build(
         &self,
         route: &ApiRoute<'_>,
@@ -54,7 +54,7 @@ impl CorsApiConfig {
                 Some((key, content)) => Some((store, key, content)),
             },
         };
-        // An upstream that is kept is the same object.
+        // A kept upstream is the same object.
         let uses_upstreams = keys.is_none() || store.is_some();
         let upstreams = route.upstreams.iter().filter(|_| uses_upstreams);
         let upstreams: Vec<_> = upstreams
@@ -137,7 +137,7 @@ impl CorsApiConfig {
     }
 }
 
-/// What an API needs to know of its route.
+/// The route's properties that an API needs.
 struct ApiRoute<'r> {
     name: &'r str,
     options: &'r Options,

@@ -1,5 +1,5 @@
-//! The certificates that a config names: read and checked; at a reload, the last good one of each
-//! pair stays where the new one does not check out.
+//! Reads and checks the certificates in a config. At a reload, an invalid pair leaves the last
+//! good one in force.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -22,25 +22,24 @@ use super::route::RouteConfig;
 use super::source::SourceFile;
 use super::upstream::UpstreamTlsFiles;
 
-/// The largest file of certificates that is read, in bytes: some lists of authorities have
-/// hundreds.
+/// The largest certificate file, in bytes: some bundles hold hundreds of authorities.
 const MAX_PEM: u64 = 4 * 1024 * 1024;
 
-/// How many days before its end a certificate is warned of.
+/// How long before its expiry a certificate gets a warning.
 const SOON: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A listener's TLS as it was read.
+/// A listener's TLS files, as read.
 #[derive(Clone, Debug)]
 pub(super) struct TlsLoaded {
-    /// By name; `None`: the pair does not check out.
+    /// Pairs by name; `None` if a pair is invalid.
     pairs: Vec<(Box<str>, Option<Certificate>)>,
-    /// `Err`: there are some, but they cannot be read.
+    /// `Err`: configured but unreadable.
     clients: Result<Option<ClientAuthorities>, ()>,
 }
 
 impl TlsLoaded {
-    /// What can be served of it, with what was served `before` in the place of what does not check
-    /// out. `None`: nothing.
+    /// The certificates to serve, with those of `before` in place of invalid ones; `None` if
+    /// there are none.
     fn serve(&self, before: Option<&Tls>) -> Option<Tls> {
         let kept = |name: &str| {
             let certificates = &before?.certificates;
@@ -52,7 +51,7 @@ impl TlsLoaded {
         let certificates: Vec<_> = pairs.collect();
         let clients = match (&self.clients, before) {
             (Ok(clients), _) => clients.clone(),
-            // Never a weaker check than is asked for.
+            // Never weaken the configured check.
             (Err(()), None) => return None,
             (Err(()), Some(before)) => Some(before.clients.clone()?),
         };
@@ -63,8 +62,8 @@ impl TlsLoaded {
     }
 }
 
-/// Reads and checks the certificates of every listener, and gives each a cell with what checks
-/// out.
+/// Reads and checks the certificates of every listener, and gives each listener a cell with the
+/// valid ones.
 pub(super) fn load(
     listeners: &mut [ListenerSettings],
     tls: &[Option<TlsFiles>],
@@ -89,14 +88,14 @@ pub(super) fn load(
                 Ok(cell) => listener.tls = Some(cell),
                 Err(error) => loader
                     .report
-                    .push(Diagnostic::error("tls", "no TLS can be had").detail(error.to_string())),
+                    .push(Diagnostic::error("tls", "TLS is unavailable").detail(error.to_string())),
             }
             Some(loaded)
         })
         .collect()
 }
 
-/// Reads and checks the certificates that the routes' upstreams are trusted by and shown.
+/// Reads and checks the authorities and client certificates for the routes' upstreams.
 pub(super) fn load_for_upstreams(
     routes: &mut [RouteConfig],
     config: Option<&Arc<SourceFile>>,
@@ -124,7 +123,7 @@ pub(super) fn load_for_upstreams(
     }
 }
 
-/// Publishes what was read of a listener where it is served already. True: what is served changed.
+/// Publishes the certificates of a running listener. Returns whether they changed.
 pub(super) fn publish(running: &TlsCell, loaded: &TlsLoaded) -> bool {
     let before = running.current();
     let Some(tls) = loaded.serve(Some(&before)) else {
@@ -134,13 +133,13 @@ pub(super) fn publish(running: &TlsCell, loaded: &TlsLoaded) -> bool {
         return false;
     }
     if let Err(error) = running.publish(tls) {
-        tracing::error!(%error, "certificates cannot be put in force");
+        tracing::error!(%error, "cannot apply the certificates");
         return false;
     }
     true
 }
 
-/// Reads certificates; what is wrong with them goes to the report.
+/// Reads certificates and reports errors.
 struct Loader<'l> {
     config: Option<&'l Arc<SourceFile>>,
     files: &'l mut Files,
@@ -161,7 +160,7 @@ impl Loader<'_> {
         }
     }
 
-    /// `None`: some of it does not check out.
+    /// `None` if some of it is invalid.
     fn for_upstreams(&mut self, files: &UpstreamTlsFiles) -> Option<UpstreamTls> {
         let authorities = files.ca.as_ref().map(|file| {
             let text = self.read(file)?;
@@ -174,13 +173,13 @@ impl Loader<'_> {
             let warning = certificate.warning(SystemTime::now());
             if let Some(warning) = warning.filter(|it| *it != CertificateWarning::NoNames) {
                 let path = files.certificate.path.display();
-                let message = format!("`{path}`: the upstream will refuse it: it is not valid now");
+                let message = format!("`{path}`: the certificate is expired or not yet valid; upstreams will refuse it");
                 let diagnostic = Diagnostic::warning(warning.code(), message);
                 self.report(diagnostic, &files.certificate);
             }
             Some(Identity(Arc::clone(certificate.certified_key())))
         });
-        // Both were read, so that all is told that is wrong. What there is none of is fine.
+        // Reads both files, so that all errors are reported. A missing option is fine.
         Some(UpstreamTls {
             authorities: authorities.map_or(Some(None), |read| read.map(Some))?,
             identity: identity.map_or(Some(None), |read| read.map(Some))?,
@@ -228,7 +227,7 @@ impl Loader<'_> {
             self.report(diagnostic, &files.certificate);
         } else if certificate.not_after() < now + SOON {
             let path = files.certificate.path.display();
-            let message = format!("`{path}`: the certificate ends within a week");
+            let message = format!("`{path}`: the certificate expires within a week");
             let diagnostic = Diagnostic::warning("certificate-ends-soon", message);
             self.report(diagnostic, &files.certificate);
         }
@@ -262,13 +261,13 @@ impl Loader<'_> {
         let metadata = fs::metadata(&file.path);
         if metadata.is_ok_and(|metadata| metadata.mode() & BY_EVERYBODY != 0) {
             let path = file.path.display();
-            let message = format!("`{path}`: every user of this machine can read the key");
+            let message = format!("`{path}`: every user of this machine can read the private key");
             let diagnostic = Diagnostic::warning("readable-key", message);
             self.report(diagnostic.help(format!("chmod o-rwx {path}")), file);
         }
     }
 
-    /// At the place where the config names the file: a key's own lines are never shown.
+    /// Reports at the config's reference to the file: a key's own lines are never shown.
     fn report(&mut self, diagnostic: Diagnostic, file: &NamedPath) {
         let diagnostic = match (self.config, file.span.clone()) {
             (Some(config), Some(span)) => diagnostic.at(config, span),

@@ -1,4 +1,4 @@
-//! A config file with its meaning: what is read is checked, and what is wrong goes to the report.
+//! The meaning of a config file: everything is checked, and errors go to the report.
 
 use std::ops::Range;
 use std::path::Path;
@@ -27,47 +27,47 @@ use super::state_setting::StateSetting;
 use super::table::Table;
 use super::{address, file, limits, listener, route, state_setting, traces, version};
 
-/// Where clients connect to, unless the config says otherwise.
+/// The default listen address.
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 
-/// Where the operator connects to, unless the config says otherwise.
+/// The default admin address.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9901";
 
-/// A config that was checked, and nothing in it was wrong.
+/// A config that was checked and is valid.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Threads, listeners, limits: what needs a restart to change.
+    /// Threads, listeners, limits: settings that need a restart to change.
     pub server: server::Settings,
     /// The files of each listener's TLS.
     pub(super) tls: Vec<Option<TlsFiles>>,
-    /// The operator's listener.
+    /// The admin listener.
     pub admin: admin::Settings,
-    /// Whether the operator's listener was asked for, or is there because nothing was said of it.
+    /// Whether the config or a flag sets the admin listener; otherwise it is the default.
     pub admin_asked_for: bool,
-    /// The access log; `None`: off.
+    /// The access log; `None` if off.
     pub access_log: Option<AccessLogSettings>,
-    /// Who is believed whom they speak for.
+    /// The proxies whose forwarded client addresses are trusted.
     pub trusted_proxies: TrustedProxies,
     /// Where the last good policies are kept.
     pub state: StateSetting,
     /// Traces; `None`: off.
     pub traces: Option<TracesSettings>,
-    /// What serves which hosts.
+    /// The routes.
     pub routes: Vec<RouteConfig>,
 }
 
-/// Flags that go before what the config says.
+/// Flags that override the config.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Where clients connect to.
+    /// The listen address.
     pub listen: Option<String>,
-    /// Where the operator connects to, or `off`.
+    /// The admin address, or `off`.
     pub admin: Option<String>,
-    /// Host names that the operator's listener may be asked under, besides the config's.
+    /// Additional host names for the admin listener.
     pub admin_hosts: Vec<String>,
 }
 
-/// Reads and checks a config; says whether it is good. If not, it is what could be made of it.
+/// Reads and checks a config; returns whether it is valid, and as much of it as could be read.
 pub(super) fn check(
     file: &Arc<SourceFile>,
     base: &Path,
@@ -168,7 +168,7 @@ fn check_and_record(
 }
 
 impl Config {
-    /// A config that says nothing, for these routes.
+    /// A default config with these routes.
     pub(super) fn with(
         routes: Vec<RouteConfig>,
         overrides: &Overrides,
@@ -197,7 +197,7 @@ impl Config {
         config
     }
 
-    /// What a listener of the config has that one named by a flag has not.
+    /// A listener's settings that one from a flag would lack.
     fn guarded_listener(&self) -> Option<String> {
         let listeners = self.server.listeners.iter().zip(&self.tls);
         let mut guards = listeners.filter_map(|(listener, tls)| {
@@ -213,13 +213,12 @@ impl Config {
     }
 
     fn apply(&mut self, overrides: &Overrides, report: &mut Report) {
-        // What a flag names is relative to where it was typed.
+        // Paths in flags are relative to the working directory.
         let here = Path::new("");
         if let Some(text) = &overrides.listen {
             if let Some(route) = self.routes.iter().find(|route| route.listen.is_some()) {
                 let message = format!(
-                    "route `{}` is reachable over listeners of the config only, and --listen replaces \
-                     them",
+                    "route `{}` is bound to listeners of the config, which --listen replaces",
                     route.name
                 );
                 report.push(Diagnostic::error("unknown-listener", message).of_flag("--listen"));
@@ -229,7 +228,7 @@ impl Config {
                     "--listen (S3CORS_LISTEN) would replace the config's listeners with one without TLS, \
                      and {replaced}"
                 );
-                let help = "drop it, and write the address as `listen.address` of the config";
+                let help = "remove the flag, and set `listen.address` in the config";
                 let diagnostic = Diagnostic::error("listener-replaced", message).help(help);
                 report.push(diagnostic.of_flag("--listen"));
             }
@@ -250,7 +249,7 @@ impl Config {
         }
         for host in &overrides.admin_hosts {
             if Host::parse(host.as_bytes()).is_err() {
-                let message = format!("`{host}` is not a host name");
+                let message = format!("`{host}` isn't a host name");
                 let diagnostic = Diagnostic::error("invalid-host", message);
                 report.push(diagnostic.of_flag("--admin-host"));
             }
@@ -269,7 +268,7 @@ impl Config {
     }
 }
 
-/// What keeps the operator's listener from its address: a listener for clients has it.
+/// What conflicts with the admin listener's address: a listener for clients.
 fn admin_taken(listeners: &[ListenerSettings], admin: &admin::Settings) -> Option<Diagnostic> {
     let address = admin.address.as_ref()?;
     let listeners = listeners.iter().map(|there| (&there.address, ()));
@@ -277,14 +276,14 @@ fn admin_taken(listeners: &[ListenerSettings], admin: &admin::Settings) -> Optio
     Some(taken.diagnostic(address))
 }
 
-/// An error in a flag or in the environment variable that stands for it.
+/// An error in a flag or in its environment variable.
 fn flag_error(flag: &str, error: InvalidAddress) -> Diagnostic {
     let diagnostic = Diagnostic::error("invalid-address", error.to_string());
     with_help(diagnostic, error.help).of_flag(flag)
 }
 
-/// One for each core that the process may use: [`std::thread::available_parallelism`] knows of
-/// the cgroup's quota and of the CPU mask.
+/// One worker per core that the process may use: [`std::thread::available_parallelism`] respects
+/// the cgroup's quota and the CPU mask.
 fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -302,7 +301,7 @@ fn default_admin() -> admin::Settings {
     }
 }
 
-/// The operator's listener, and where the config asks for it.
+/// The admin listener, and its place in the config.
 fn admin(
     root: &mut Table<'_>,
     base: &Path,
@@ -326,7 +325,7 @@ fn admin(
         .unwrap_or_default()
     {
         if Host::parse(host.get_ref().as_bytes()).is_err() {
-            let message = format!("`{}` is no host name", host.get_ref());
+            let message = format!("`{}` isn't a host name", host.get_ref());
             reader.error("invalid-host", host.span(), message);
         }
         settings.hosts.push((*host.get_ref()).to_owned());

@@ -24,7 +24,7 @@ pub(super) fn read_config(
             let diagnostic = Diagnostic::error("unreadable-file", message);
             let diagnostic = diagnostic.of(&SourceFile::unread(path));
             report.push(if error.is_not_found() {
-                diagnostic.help("`s3cors config defaults` prints one to begin with")
+                diagnostic.help("`s3cors config defaults` prints one to start with")
             } else {
                 readable(diagnostic, &error)
             });
@@ -38,7 +38,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<A
     let file = SourceFile::new(path, bytes);
     if let Some(form) = utf16(bytes) {
         let diagnostic = Diagnostic::error(SYNTAX, "the config is UTF-16, not UTF-8");
-        let help = format!("save it as UTF-8: `iconv -f {form} -t UTF-8` makes it so");
+        let help = format!("save it as UTF-8; `iconv -f {form} -t UTF-8` converts it");
         report.push(diagnostic.help(help).at(&file, 0..0));
         return None;
     }
@@ -55,8 +55,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8], report: &mut Report) -> Option<A
     }
     if let Some(at) = text_begins(bytes).filter(|at| bytes.get(*at) == Some(&b'<')) {
         let diagnostic = Diagnostic::error(SYNTAX, "the config is XML, not TOML");
-        let help = "a policy by itself is checked by `s3cors check FILE`, and served by a route \
-                    that names it as its `cors`";
+        let help = "check a policy with `s3cors check FILE`; to serve it, set a route's `cors` to its path";
         report.push(diagnostic.help(help).at(&file, at..at + 1));
         return None;
     }

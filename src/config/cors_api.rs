@@ -1,4 +1,4 @@
-//! A route's `cors_api`: who may change its buckets' CORS configurations through S3's API.
+//! A route's `cors_api`: access to its buckets' CORS configurations through S3's API.
 
 use std::fs;
 use std::ops::Range;
@@ -26,30 +26,30 @@ use super::table::Table;
 /// The largest file of keys, in bytes.
 const MAX_KEYS: u64 = 1 << 20;
 
-/// How many links the system follows.
+/// The maximum number of links that the system follows.
 const MAX_LINKS: usize = 40;
 
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// What the config says of the API.
+/// The API's config.
 #[derive(Clone, Debug)]
 pub(super) struct CorsApiConfig {
     pub(super) authorize: AuthorizeBy,
-    /// Only where the file of keys authorizes.
+    /// Only set if the file of keys authorizes.
     pub(super) keys: Option<NamedPath>,
     pub(super) region: Box<str>,
     pub(super) owner: Option<Box<str>>,
-    /// What clients write to.
+    /// The folder that clients write to.
     pub(super) directory: NamedPath,
-    /// Files put by hand beside it.
+    /// The folder of manually edited files.
     pub(super) defaults: Option<PathBuf>,
-    /// `None`: policies are in the directory.
+    /// `None` if policies are in the directory.
     pub(super) store: Option<PolicyStoreConfig>,
-    /// What the file of keys says; `None`: it is invalid.
+    /// The contents of the file of keys; `None` if it is invalid.
     pub(super) loaded: Option<LoadedKeys>,
 }
 
-/// The table of the API, before its buckets are known.
+/// The API's table, before its buckets are known.
 pub(super) struct CorsApiTable {
     place: Range<usize>,
     authorize: AuthorizeBy,
@@ -59,7 +59,7 @@ pub(super) struct CorsApiTable {
     store: Option<PolicyStoreConfig>,
 }
 
-/// What says who may use the API.
+/// What authorizes requests to the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AuthorizeBy {
     Keys,
@@ -85,11 +85,10 @@ pub(super) fn read(
         ("upstream", AuthorizeBy::Upstream),
     ];
     let authorize = table.choice("authorize", &forms, reader);
-    let help = "authorize = \"keys\": Signature V4 is checked with the keys of the file `keys`; \
-                authorize = \"upstream\" with upstream_kind = \"minio\": MinIO is asked";
+    let help = "authorize = \"keys\" checks Signature V4 with the keys in the file `keys`; authorize = \"upstream\" with upstream_kind = \"minio\" asks MinIO";
     table.require(
         "authorize",
-        "`cors_api` has an `authorize`",
+        "`cors_api` needs an `authorize`",
         Some(help),
         reader,
     );
@@ -103,8 +102,7 @@ pub(super) fn read(
     {
         let message = "`authorize = \"upstream\"` needs `upstream_kind`";
         let diagnostic = Diagnostic::error("missing-key", message);
-        let help = "write upstream_kind = \"minio\" only if every upstream of the route is a MinIO: another store \
-                    may carry the forwarded request out, and `rclone serve s3` deletes the bucket";
+        let help = "write upstream_kind = \"minio\" only if every upstream of the route is MinIO: another server may execute the forwarded request, and `rclone serve s3` deletes the bucket";
         reader.push(diagnostic.help(help), authorize.span());
     }
     let is_misplaced = authorize.is_some() && asks_upstream.is_none();
@@ -128,15 +126,15 @@ pub(super) fn read(
         reader.push(Diagnostic::warning("no-effect", message), keys.span());
     }
     if asks_upstream.is_none() && keys.is_none() && table.key_span("keys").is_none() {
-        let diagnostic = Diagnostic::error("missing-key", "`cors_api` has a file of `keys`");
+        let diagnostic = Diagnostic::error("missing-key", "`cors_api` needs `keys`, a file");
         let help = "keys = \"keys.toml\", with [[key]] id = \"…\" secret = \"…\" buckets = [\"*\"]";
         reader.push(diagnostic.help(help), place.clone());
     }
     table.finish(reader);
     if let Some(owner) = owner.as_ref().filter(|owner| !is_account(owner.get_ref())) {
-        let message = format!("`{}` is not an account id", owner.get_ref());
+        let message = format!("`{}` isn't an account id", owner.get_ref());
         let diagnostic = Diagnostic::error("invalid-owner", message);
-        let help = "an account id has 12 digits; clients send it as x-amz-expected-bucket-owner";
+        let help = "write 12 digits; clients send the account id as x-amz-expected-bucket-owner";
         reader.push(diagnostic.help(help), owner.span());
     }
     let authorize = authorize?.into_inner();
@@ -161,7 +159,8 @@ pub(super) fn read(
 }
 
 impl CorsApiTable {
-    /// Where a bucket of policies has its copy; `None`: policies are in the directory of `buckets`.
+    /// The local copy of a bucket of policies; `None` if policies are in the directory of
+    /// `buckets`.
     pub(super) fn cache(&self) -> Option<&NamedPath> {
         self.store.as_ref().map(|store| &store.cache)
     }
@@ -173,7 +172,7 @@ impl CorsApiTable {
         reader: &mut Reader<'_>,
     ) -> Option<CorsApiConfig> {
         let Some(directory) = directory else {
-            let message = "`cors_api` needs `buckets`: it writes their files";
+            let message = "`cors_api` needs `buckets`, whose files it writes";
             let diagnostic = Diagnostic::error("missing-key", message);
             let help = "buckets = { directory = \"cors/buckets\", address = \"path\" }";
             reader.push(diagnostic.help(help), self.place);
@@ -198,8 +197,8 @@ fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Refuses a route's own policy, or a file of keys, that clients could change through the API because
-/// it is in the directory of an API's buckets.
+/// Rejects a route's own policy or a file of keys in the directory of an API's buckets, where
+/// clients could change it through the API.
 pub(super) fn check_reach<'c>(
     apis: impl Iterator<Item = &'c CorsApiConfig> + Clone,
     policies: impl Iterator<Item = (&'static str, &'c NamedPath)>,
@@ -216,9 +215,10 @@ pub(super) fn check_reach<'c>(
             continue;
         };
         let directory = api.directory.path.display();
-        let message = format!("`{key}` is in `{directory}`, which clients write to by `cors_api`");
+        let message =
+            format!("`{key}` is in `{directory}`, which clients can write to through `cors_api`");
         let help = format!(
-            "move `{name}` to another directory: a key for all buckets could change it as a bucket's policy"
+            "move `{name}` to another directory: clients could change it as if it were a bucket's policy"
         );
         let mut problem = Diagnostic::error("writable-by-clients", message).help(help);
         if let Some(span) = api.directory.span.clone() {
@@ -228,7 +228,7 @@ pub(super) fn check_reach<'c>(
     }
 }
 
-/// The name that a file, or a link on the way to it, has in a directory; `None`: none is there.
+/// The name of a file in a directory, or of a link on the way to it; `None` if there is none.
 fn name_within(file: &Path, directory: &Path) -> Option<String> {
     let directory = fs::canonicalize(directory).ok()?;
     let mut file = file.to_owned();
@@ -267,7 +267,7 @@ pub(super) fn load<'c>(
     }
 }
 
-/// Reads keys; what is wrong with them goes to the report.
+/// Reads keys and reports errors.
 struct Loader<'l> {
     config: Option<&'l Arc<SourceFile>>,
     files: &'l mut Files,
@@ -308,13 +308,13 @@ impl Loader<'_> {
             let path = directory.path.display();
             let message = format!("`cors_api` cannot write to the directory `{path}`");
             let diagnostic = Diagnostic::error("read-only-directory", message);
-            let help = "make it writable for the user that runs s3cors, or remove `cors_api`";
+            let help = "make it writable for the user that s3cors runs as, or remove `cors_api`";
             let error = std::io::Error::from(error).to_string();
             self.report(diagnostic.detail(error).help(help), directory);
         }
     }
 
-    /// At the place where the config names the file: a key's own lines are never shown.
+    /// Reports at the config's reference to the file: a key's own lines are never shown.
     fn report(&mut self, diagnostic: Diagnostic, file: &NamedPath) {
         let diagnostic = match (self.config, file.span.clone()) {
             (Some(config), Some(span)) => diagnostic.at(config, span),

@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and how to mend it; for people and for programs.
+//! Diagnostics: what is wrong with a file, where, and how to fix it; for people and for programs.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::cors::Severity;
 
 use super::source::{Place, Position, SourceFile, visible};
 
-/// Something to say of a file or of a setting.
+/// An error or warning about a file or a setting.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
     severity: Severity,
@@ -22,7 +22,7 @@ pub struct Diagnostic {
     detail: Option<String>,
     help: Option<String>,
     place: Option<Place>,
-    /// Another place that it is about, and what is there.
+    /// A related place and its label.
     related: Option<(Place, String)>,
 }
 
@@ -39,19 +39,19 @@ impl Diagnostic {
         }
     }
 
-    /// Something that keeps a file from being used.
+    /// An error: the file cannot be used.
     #[must_use]
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message)
     }
 
-    /// Something that is probably not meant.
+    /// A warning: probably a mistake.
     #[must_use]
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message)
     }
 
-    /// What the engine says of a document.
+    /// A finding of the engine about a document.
     #[must_use]
     pub fn problem(file: &Arc<SourceFile>, problem: cors::Problem) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Diagnostic {
         }
     }
 
-    /// In which file and where in it.
+    /// Adds the file and the place in it.
     #[must_use]
     pub fn at(self, file: &Arc<SourceFile>, span: Range<usize>) -> Self {
         let file = Arc::clone(file);
@@ -76,7 +76,7 @@ impl Diagnostic {
         Self { place, ..self }
     }
 
-    /// In which file, as a whole.
+    /// Adds the file as a whole.
     #[must_use]
     pub fn of(self, file: &Arc<SourceFile>) -> Self {
         let file = Arc::clone(file);
@@ -84,28 +84,28 @@ impl Diagnostic {
         Self { place, ..self }
     }
 
-    /// In a flag, or the environment variable that stands for it.
+    /// Adds the flag, or the environment variable that sets it.
     #[must_use]
     pub(super) fn of_flag(self, flag: &str) -> Self {
         let message = format!("{flag}: {}", self.message);
         Self { message, ..self }
     }
 
-    /// What precisely is wrong.
+    /// Adds the exact error.
     #[must_use]
     pub fn detail(self, detail: impl Into<String>) -> Self {
         let detail = Some(detail.into());
         Self { detail, ..self }
     }
 
-    /// How to mend it.
+    /// Adds how to fix it.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
         let help = Some(help.into());
         Self { help, ..self }
     }
 
-    /// Another place that it is about.
+    /// Adds a related place.
     #[must_use]
     pub fn also(
         self,
@@ -123,7 +123,7 @@ impl Diagnostic {
         }
     }
 
-    /// Whether it keeps a file from being used.
+    /// Whether it is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -135,13 +135,13 @@ impl Diagnostic {
         self.code
     }
 
-    /// What is wrong.
+    /// The message.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where it stands.
+    /// The place.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.place.as_ref()?.position()
@@ -158,7 +158,7 @@ impl Diagnostic {
         Some(span.start)
     }
 
-    /// In rustc's shape.
+    /// Formats it like rustc.
     pub(super) fn render(&self, renderer: &Renderer) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -166,7 +166,7 @@ impl Diagnostic {
         };
         let title = level.primary_title(visible(&self.message)).id(self.code);
         let mut group = Group::with_title(title);
-        // The library shows labels and paths as they are.
+        // The library prints labels and paths unescaped.
         let mut detail = self.detail.as_deref().map(visible);
         let label = self.related.as_ref().map(|(_, label)| visible(label));
         if let Some(place) = &self.place {

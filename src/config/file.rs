@@ -1,7 +1,7 @@
-//! The TOML as it was written: tables, keys and typed values, each with its place.
+//! The TOML as written: tables, keys and typed values with their places.
 //!
-//! Knows nothing of what a key means. Whoever reads a [`Table`] asks for each key that it may
-//! have; what is left over in the end is unknown, and said to be.
+//! Does not know the meaning of keys. A caller takes each key of a [`Table`] that it knows; keys
+//! left over are reported as unknown.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::shape::Shape;
 use super::source::SourceFile;
 use super::unclosed;
 
-/// A file that is read, and what was found wrong with it so far.
+/// A file that is being read, with its diagnostics so far.
 #[derive(Debug)]
 pub(super) struct Reader<'r> {
     pub(super) file: &'r Arc<SourceFile>,
@@ -27,7 +27,7 @@ pub(super) struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    /// An error at a place of the file.
+    /// Reports an error at a place of the file.
     pub(super) fn error(
         &mut self,
         code: &'static str,
@@ -37,7 +37,7 @@ impl Reader<'_> {
         self.push(Diagnostic::error(code, message), span);
     }
 
-    /// A diagnostic at a place of the file.
+    /// Reports a diagnostic at a place of the file.
     pub(super) fn push(&mut self, diagnostic: Diagnostic, span: Range<usize>) {
         self.report.push(diagnostic.at(self.file, span));
     }
@@ -57,7 +57,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads TOML as far as it can be read; every error of syntax is reported.
+/// Parses as much of the TOML as possible; reports every syntax error.
 pub(super) fn parse<'t>(text: &'t str, reader: &mut Reader<'_>) -> Spanned<DeTable<'t>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let unclosed = unclosed::bracket(text).filter(|_| !errors.is_empty());
@@ -66,7 +66,7 @@ pub(super) fn parse<'t>(text: &'t str, reader: &mut Reader<'_>) -> Spanned<DeTab
     }
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        // What follows from the bracket is not the file's fault.
+        // Ignores errors that only follow from the open bracket.
         if unclosed
             .as_ref()
             .is_some_and(|open| span.start >= open.start)

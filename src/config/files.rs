@@ -1,4 +1,4 @@
-//! Everything that a load looked at: how a change is noticed, and what need not be read again.
+//! Everything that a load read: to notice changes, and to avoid reading unchanged files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -14,42 +14,42 @@ use super::policy_file::PolicyFile;
 use super::read;
 use super::read::{ReadError, Stamp};
 
-/// What the name of a bucket's policy file ends with.
+/// The suffix of bucket policy files.
 pub(super) const SUFFIX: &str = ".xml";
 
-/// Everything that a load looked at.
+/// Everything that a load read.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// Each path but those of policies, as it was when it was read.
+    /// The stamp of each path when it was read, policies excepted.
     seen: Vec<Seen>,
-    /// The policy files, by the methods that their rules may name, for what is wrong with one
-    /// depends on these; then by path.
+    /// The policy files, by the methods that their rules may use, because their errors depend on
+    /// these; then by path.
     policies: HashMap<Vec<Method>, HashMap<Arc<Path>, Arc<PolicyFile>>>,
-    /// Of these, the ones that may lead through links.
+    /// The policy paths that may be behind links.
     links: Vec<Arc<Path>>,
     /// The folders of buckets.
     folders: Vec<PathBuf>,
-    /// Of all contents and failures.
+    /// A hash of all contents and failures.
     digest: DefaultHasher,
-    /// How many files were read that hold no policy.
+    /// The number of non-policy files read.
     reads: usize,
     /// The policy files that this load read.
     read: Vec<Arc<PolicyFile>>,
-    /// Whether something could not be read, and the next read may succeed although nothing changed.
+    /// Whether a read failed that may succeed on retry although nothing changed.
     may_pass: bool,
-    /// Whether a file may have been written again since it was read and look the same.
+    /// Whether a file may have changed since it was read although its stamp is the same.
     may_differ: bool,
-    /// The files but those of policies whose newest contents cannot be used, and why.
+    /// The non-policy files whose newest contents cannot be used, and why.
     rejected: Vec<Rejected>,
 }
 
-/// A path that was looked at.
+/// A path that was read.
 #[derive(Debug)]
 struct Seen {
     path: PathBuf,
-    /// What it led to; `None`: nowhere.
+    /// The stamp of its target; `None` if there is none.
     stamp: Option<Stamp>,
-    /// Of its contents, or of the failure to read them; for a folder, of the failure alone.
+    /// A hash of the contents or of the read error; for a folder, of the error only.
     digest: u64,
 }
 
@@ -60,19 +60,19 @@ pub(super) struct Rejected {
     pub(super) error: String,
 }
 
-/// What a load may take over from an earlier one.
+/// What a load may reuse from an earlier one.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before<'f> {
-    /// Nothing.
+    /// Nothing: everything is read and checked.
     Nothing,
-    /// What files with the same contents said; but all are read.
+    /// The results for files with equal contents; all files are read.
     Contents(&'f Files),
-    /// Files that are as they were: they are not read.
+    /// Unchanged files: they are not read.
     Files(&'f Files),
 }
 
 impl<'f> Before<'f> {
-    /// What a policy file was read to.
+    /// The result of reading a policy file.
     pub(super) fn policy(self, path: &Path, methods: &[Method]) -> Option<&'f Arc<PolicyFile>> {
         match self {
             Self::Nothing => None,
@@ -80,7 +80,7 @@ impl<'f> Before<'f> {
         }
     }
 
-    /// Whether a policy file need not be read: it is that file as it was.
+    /// Whether a policy file is unchanged, so that it need not be read.
     pub(super) fn trusts(self, file: &PolicyFile) -> bool {
         matches!(self, Self::Files(_)) && file.is_settled && !file.has_changed()
     }
@@ -115,7 +115,7 @@ impl Files {
         });
     }
 
-    /// Notes that the newest contents of a file cannot be used.
+    /// Records that the newest contents of a file cannot be used.
     pub(super) fn reject(&mut self, path: &Path, error: String) {
         let path = path.to_owned();
         let rejected = Rejected { path, error };
@@ -123,12 +123,12 @@ impl Files {
         self.rejected.push(rejected);
     }
 
-    /// Notes that the next load may find something else although no file changed.
+    /// Records that the next load may differ although no file changes.
     pub(super) fn expect_other(&mut self) {
         self.may_pass = true;
     }
 
-    /// What a policy file was read to.
+    /// The earlier result for a policy file.
     pub(super) fn policy(&self, path: &Path, methods: &[Method]) -> Option<&Arc<PolicyFile>> {
         self.policies.get(methods)?.get(path)
     }
@@ -149,12 +149,12 @@ impl Files {
         self.links.push(path.into());
     }
 
-    /// Makes room for so many more policy files.
+    /// Reserves space for this many more policy files.
     pub(super) fn reserve(&mut self, count: usize, methods: &[Method]) {
         self.with(methods).reserve(count);
     }
 
-    /// Remembers what a policy file was read to, now or `before`.
+    /// Records the result for a policy file, new or from `before`.
     pub(super) fn keep(&mut self, file: &Arc<PolicyFile>, methods: &[Method], before: Before<'_>) {
         (&file.path, file.contents()).hash(&mut self.digest);
         self.may_pass |= file.may_pass;
@@ -174,7 +174,7 @@ impl Files {
         self.policies.get_mut(methods).expect("it is there now")
     }
 
-    /// The buckets that a folder has files of, in the order of their names.
+    /// The buckets with files in a folder, sorted by name.
     pub(super) fn list(&mut self, folder: &Path) -> io::Result<Listed> {
         let stamp = Stamp::of(folder);
         self.folders.push(folder.to_owned());
@@ -186,30 +186,30 @@ impl Files {
         listed
     }
 
-    /// Whether some path leads to something else than when it was read.
+    /// Whether a path's target has changed since it was read.
     pub(super) fn have_changed(&self) -> bool {
         let mut policies = self.policies.values().flat_map(HashMap::values);
         self.seen.iter().any(Seen::has_changed) || policies.any(|file| file.has_changed())
     }
 
-    /// Whether something could not be read, and may be by the next load although nothing changed.
+    /// Whether a read failed that may succeed on retry although nothing changed.
     pub(super) fn may_pass(&self) -> bool {
         self.may_pass
     }
 
-    /// Whether a file may have been written again since it was read without another stamp: it has to
-    /// be read once more when that is certain.
+    /// Whether a file may have changed since it was read although its stamp is the same: it must
+    /// be read once more when the clock has advanced.
     pub(super) fn may_differ(&self) -> bool {
         self.may_differ
     }
 
-    /// Every file whose newest contents cannot be used, and why; once each, in the order of paths.
+    /// Every file whose newest contents cannot be used, and why; unique, sorted by path.
     pub(super) fn rejected(&self) -> BTreeMap<&Path, &str> {
         let others = self.rejected.iter();
         let others = others.map(|rejected| (&*rejected.path, &*rejected.error));
         let policies = self.policies.values().flat_map(HashMap::values);
         let policies = policies.filter_map(|file| Some((&*file.path, file.contents().err()?)));
-        // Of several errors of a file, the first one found.
+        // Keeps the first error of a file.
         let mut all = BTreeMap::new();
         for (path, error) in others.chain(policies) {
             all.entry(path).or_insert(error);
@@ -217,8 +217,8 @@ impl Files {
         all
     }
 
-    /// The files that say something else than `before`, those that were not there before, and
-    /// those that are gone or no longer named; in the order of paths.
+    /// The files that differ from `before`: changed, new, deleted or no longer named; sorted by
+    /// path.
     pub(super) fn changed_since<'f>(&'f self, before: &'f Self) -> BTreeSet<&'f Path> {
         let differing = |one: &'f Self, other: &Self| {
             let known = |seen: &Seen| {
@@ -247,11 +247,11 @@ impl Files {
         changed
     }
 
-    /// Whether something changed while this load read it: a file, a folder of files, or where a
-    /// link leads.
+    /// Whether something changed during this load: a file, a folder of files, or the target of a
+    /// link.
     ///
-    /// Files that were not read are left out, unless they are behind links: they are as they were
-    /// when they were asked for, and a folder of plain files has no moment at which all of them
+    /// Files that were not read are left out, unless they are behind links: they were unchanged
+    /// when they were checked, and a folder of plain files has no moment at which all of them
     /// change.
     pub(super) fn changed_meanwhile(&self) -> bool {
         let by_path = |path: &Arc<Path>| {
@@ -265,7 +265,7 @@ impl Files {
         self.seen.iter().any(Seen::has_changed) || policies.any(|file| file.has_changed())
     }
 
-    /// The folders that the files are in, links followed.
+    /// The folders of the files, with links resolved.
     pub(super) fn real_folders(&self) -> BTreeSet<PathBuf> {
         let real = |path: &Path| fs::canonicalize(path).ok();
         let folders = self.folders().filter_map(real);
@@ -274,17 +274,17 @@ impl Files {
         parents.chain(folders).collect()
     }
 
-    /// Of all contents and failures: equal for two loads that found the same.
+    /// A hash of all contents and failures: equal for two loads with equal results.
     pub(super) fn digest(&self) -> u64 {
         self.digest.finish()
     }
 
-    /// How many files were read; the others are as they were.
+    /// The number of files read; the others were unchanged.
     pub(super) fn reads(&self) -> usize {
         self.reads + self.read.len()
     }
 
-    /// Every path that was looked at, but plain files in the folders of buckets.
+    /// Every path that was read, except plain files in the folders of buckets.
     pub(super) fn followed(&self) -> impl Iterator<Item = &Path> {
         let seen = self.seen.iter().map(|seen| &*seen.path);
         seen.chain(self.links.iter().map(|path| &**path))
@@ -297,7 +297,7 @@ impl Files {
 }
 
 impl Seen {
-    /// Whether its path leads to something else than when it was read.
+    /// Whether its path's target has changed since it was read.
     fn has_changed(&self) -> bool {
         Stamp::of(&self.path) != self.stamp
     }
@@ -309,22 +309,22 @@ fn digest_of(contents: &impl Hash) -> u64 {
     digest.finish()
 }
 
-/// What is in a folder of buckets.
+/// The contents of a folder of buckets.
 #[derive(Default)]
 pub(super) struct Listed {
-    /// Each has a file.
+    /// The buckets with a file.
     pub(super) buckets: Vec<Box<str>>,
-    /// Files that no bucket has, though their names look as if one should.
+    /// Files that look like policies but belong to no bucket.
     pub(super) others: Vec<Box<str>>,
 }
 
-/// How the name of a file ends that somebody may have meant as a policy.
+/// Suffixes of files that may have been meant as a policy.
 const LIKELY: [&str; 6] = ["xml", "json", "yaml", "yml", "toml", "tf"];
 
-/// How many such files are named.
+/// The maximum number of such files to report.
 const MOST_OTHERS: usize = 20;
 
-/// The buckets that a folder has files of; which of these are links is added to `links`.
+/// The buckets with files in a folder; those behind links are added to `links`.
 fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Listed> {
     #[cfg(test)]
     read::failures::injected(folder)?;
@@ -333,7 +333,7 @@ fn list(folder: &Path, links: &mut Vec<Arc<Path>>) -> io::Result<Listed> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        // Editors' and Kubernetes' own files begin with a dot.
+        // Skips dot files, which editors and Kubernetes create.
         let bucket = name
             .to_str()
             .filter(|name| !name.starts_with('.'))
@@ -369,7 +369,7 @@ mod tests {
     use crate::routing::snapshot::Snapshot;
 
     impl Files {
-        /// As if what was read had been written long ago.
+        /// Pretends that the files were written long ago.
         fn settle(&mut self) {
             for file in self.policies.values_mut().flat_map(HashMap::values_mut) {
                 let is_there = file.path.exists();
@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// A folder with a config and as many buckets as it takes to be read on several threads.
+    /// A folder with a config and enough buckets to be read by several threads.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_did_not_change_is_not_read_again_and_its_problems_are_said_again() {
+    fn an_unchanged_file_is_not_read_again_but_its_problems_are_reported_again() {
         let folder = Folder::new("again");
         folder.write(7, "https://app.example/");
         folder.write(8, "**");
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_the_same_object_in_every_snapshot() {
+    fn unchanged_policies_are_the_same_object_in_every_snapshot() {
         let folder = Folder::new("shared");
         let metrics = Metrics::new(1);
         let mut loaded = load(&folder.input());
@@ -459,7 +459,7 @@ mod tests {
         };
         let (same, changed) = (bucket(&snapshot, "b6"), bucket(&snapshot, "b7"));
         folder.write(7, "https://other.example");
-        // Looked at by stamps first, then all read again, as SIGHUP wants it.
+        // First compared by stamps, then all read again, as on SIGHUP.
         loaded.files.settle();
         for forced in [false, true] {
             let before = if forced {
@@ -494,7 +494,7 @@ mod tests {
         assert_eq!(followed, expected);
         assert!(!loaded.files.changed_meanwhile());
 
-        // Behind a link, what was not read may have changed while other files were.
+        // Behind a link, an unread file may have changed while others were read.
         let mut loaded = folder.again(loaded);
         assert_eq!(loaded.files.reads(), 1);
         loaded.files.read.clear();

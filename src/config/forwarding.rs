@@ -1,4 +1,4 @@
-//! What a route adds to the messages that it forwards, checked.
+//! A route's checked settings for fields added to forwarded messages.
 
 use crate::routing::snapshot::Forwarding;
 

@@ -1,4 +1,4 @@
-//! What is in force, in short: a hash to compare replicas by, and the buckets without a policy.
+//! A summary of what is in force: a hash to compare replicas, and the buckets without a policy.
 
 use crate::routing::snapshot::{RoutePolicy, Snapshot};
 use crate::tls::digest::{ContentHash, sha256};
@@ -6,12 +6,12 @@ use crate::tls::digest::{ContentHash, sha256};
 use super::source::SourceFile;
 use super::{Input, Source};
 
-/// How many hexadecimal digits of the hash are shown: enough to compare, short enough for a label.
+/// The number of hexadecimal digits shown: enough to compare, short enough for a label.
 const DIGITS: usize = 16;
 
 /// A hash of the config and the policies in force: equal for replicas that serve the same.
 ///
-/// Certificates and keys are left out: replicas may have their own.
+/// Certificates and keys are excluded: replicas may have their own.
 pub(super) fn hash(input: &Input, text: Option<&SourceFile>, snapshot: &Snapshot) -> String {
     let mut parts = Vec::new();
     let mut add = |part: &[u8]| {

@@ -21,7 +21,7 @@ struct KeyTable {
     buckets: Vec<String>,
 }
 
-/// Reads a file of keys. An error names its line and no value.
+/// Parses a file of keys. Errors name a line and never show a value.
 pub(super) fn parse(text: &str) -> Result<Keys, String> {
     let line = |at: usize| {
         let before = text.get(..at).unwrap_or_default();
@@ -30,7 +30,7 @@ pub(super) fn parse(text: &str) -> Result<Keys, String> {
     let file: KeysFile = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let message = error.message();
-        // What is found in place of something else is shown by its value.
+        // The library's message would show the value.
         let message = match message.starts_with("invalid type") {
             true => "a value has the wrong type",
             false => message,
@@ -50,19 +50,19 @@ pub(super) fn parse(text: &str) -> Result<Keys, String> {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && byte != b',');
         if !is_id || secret.is_empty() {
-            return Err(format!("line {at}: a key has an `id` and a `secret`"));
+            return Err(format!("line {at}: a key needs an `id` and a `secret`"));
         }
         if buckets.is_empty() {
             return Err(format!(
-                "line {at}: the key may configure no bucket; buckets = [\"*\"] means all of them"
+                "line {at}: the key has no buckets; buckets = [\"*\"] means all of them"
             ));
         }
         let patterns = buckets.iter().map(|bucket| Wildcard::parse(bucket));
         let patterns = patterns
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| format!("line {at}: a name in `buckets` has at most one `*`"))?;
+            .map_err(|_| format!("line {at}: a name in `buckets` can have at most one `*`"))?;
         if !keys.add(&id, Key::new(&secret, patterns)) {
-            return Err(format!("line {at}: the id is there twice"));
+            return Err(format!("line {at}: duplicate id"));
         }
     }
     match keys.is_empty() {
@@ -94,7 +94,7 @@ mod tests {
             ),
             (
                 "[[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = []\n",
-                "no bucket",
+                "no buckets",
             ),
             (
                 "[[key]]\nid = \"\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n",
@@ -115,7 +115,7 @@ mod tests {
             (
                 "[[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n\
                  [[key]]\nid = \"a\"\nsecret = \"hidden\"\nbuckets = [\"*\"]\n",
-                "line 5: the id is there twice",
+                "line 5: duplicate id",
             ),
             ("[[key]]\nsecret = \"hidden\n", "line 2"),
         ];

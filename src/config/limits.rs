@@ -1,4 +1,4 @@
-//! A config's limits on clients, and how a stop is gone about.
+//! A config's limits on clients, and its drain settings.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
             *limit = usize_of(*value.get_ref());
         }
     };
-    // hyper reads at least 8 KiB at a time, and no longer target than 65534 bytes.
+    // hyper reads at least 8 KiB at a time, and no target longer than 65534 bytes.
     size(
         "request_head_bytes",
         8 * 1024,

@@ -1,4 +1,4 @@
-//! A config's listeners, checked: where clients connect to, and how a connection begins.
+//! A config's checked listeners: their addresses, and how their connections begin.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -21,20 +21,20 @@ use super::{address, bindings};
 pub(super) struct TlsFiles {
     /// At least one.
     pub(super) pairs: Vec<PairFiles>,
-    /// The authorities of clients' certificates.
+    /// The authorities for client certificates.
     pub(super) client_ca: Option<NamedPath>,
 }
 
 /// A chain of certificates and its key.
 #[derive(Clone, Debug)]
 pub(super) struct PairFiles {
-    /// The chain's path as it is written: the `certificate` label of metrics.
+    /// The chain's path as written: the `certificate` label of metrics.
     pub(super) name: Box<str>,
     pub(super) certificate: NamedPath,
     pub(super) key: NamedPath,
 }
 
-/// Listeners, each with the files of its TLS, which are not read yet.
+/// Listeners, each with its TLS files, which are not read yet.
 pub(super) type Listeners = Vec<(ListenerSettings, Option<TlsFiles>)>;
 
 /// Reads `trusted_proxies`.
@@ -45,9 +45,9 @@ pub(super) fn trusted_proxies(root: &mut Table<'_>, reader: &mut Reader<'_>) -> 
         let proxy: Result<TrustedProxy, _> = text.get_ref().parse();
         match &proxy {
             Ok(proxy) if proxy.is_everybody() => {
-                let message = "everybody is believed whom they speak for";
+                let message = "every client is trusted to forward client addresses";
                 let diagnostic = Diagnostic::warning("trusts-everybody", message);
-                let help = "list the addresses of the proxies in front of this one";
+                let help = "list only the addresses of the proxies in front of this one";
                 reader.push(diagnostic.help(help), text.span());
             }
             Ok(_) => {}
@@ -86,14 +86,19 @@ pub(super) fn listeners(
         if let Some(asked) = proxy_protocol.as_ref().filter(|asked| *asked.get_ref())
             && trusted_proxies.is_empty()
         {
-            let message = "`proxy_protocol` is for listed proxies, and none is listed";
+            let message = "`proxy_protocol` needs `trusted_proxies`";
             let diagnostic = Diagnostic::error("missing-key", message);
             let help = "add trusted_proxies = [\"192.0.2.0/24\"] before the first table";
             reader.push(diagnostic.help(help), asked.span());
         }
         let tls = tls(&mut table, base, reader);
         let help = "add address = \"0.0.0.0:8080\"";
-        table.require("address", "a listener has an `address`", Some(help), reader);
+        table.require(
+            "address",
+            "a listener needs an `address`",
+            Some(help),
+            reader,
+        );
         let bind = address
             .as_ref()
             .and_then(|text| bind(text, base, reader).map(|bind| (bind, text.span())));
@@ -118,19 +123,19 @@ pub(super) fn listeners(
     listeners
 }
 
-/// An address that cannot be had beside another one.
+/// An address that conflicts with another one.
 pub(super) enum Taken {
-    /// It is the same.
+    /// Both are the same.
     Same,
-    /// One of the two is every address of the machine.
+    /// One of the two is unspecified: all addresses of the machine.
     Within(Bind),
-    /// One is every IPv6 address, which is every IPv4 address too, unless the system is set
-    /// otherwise (`net.ipv6.bindv6only`).
+    /// One is the unspecified IPv6 address, which includes all IPv4 addresses unless
+    /// `net.ipv6.bindv6only` is set.
     WithinBoth(Bind),
 }
 
 impl Taken {
-    /// Who of `known` is in the way of `bind`: the first who is for sure, if there is one.
+    /// The first of `known` that conflicts with `bind`; certain conflicts first.
     pub(super) fn by_one_of<'a, T>(
         known: impl Iterator<Item = (&'a Bind, T)>,
         bind: &Bind,
@@ -139,7 +144,7 @@ impl Taken {
         taken.min_by_key(|(taken, _)| matches!(taken, Self::WithinBoth(_)))
     }
 
-    /// Whether somebody who listens on `there` is in the way of `bind`.
+    /// Whether a listener on `there` conflicts with `bind`.
     fn by(there: &Bind, bind: &Bind) -> Option<Self> {
         let (Bind::Tcp(one), Bind::Tcp(other)) = (there, bind) else {
             return (there == bind).then_some(Self::Same);
@@ -163,31 +168,32 @@ impl Taken {
         }
     }
 
-    /// Says it of `bind`.
+    /// Makes a diagnostic about `bind`.
     pub(super) fn diagnostic(&self, bind: &Bind) -> Diagnostic {
         const CODE: &str = "duplicate-address";
         match self {
-            Self::Same => Diagnostic::error(CODE, format!("`{bind}` is listened on twice")),
+            Self::Same => {
+                Diagnostic::error(CODE, format!("two listeners have the address `{bind}`"))
+            }
             Self::Within(there) => {
-                let message = format!("`{bind}` cannot be listened on beside `{there}`");
-                let help = "the unspecified address is every one of the machine: leave one out";
+                let message = format!("`{bind}` conflicts with the listener on `{there}`");
+                let help = "the unspecified address includes all addresses of the machine; remove one of them";
                 Diagnostic::error(CODE, message).help(help)
             }
             Self::WithinBoth(there) => {
-                let message = format!("`{bind}` can hardly be listened on beside `{there}`");
-                let help = "`[::]` is every IPv4 address too, unless net.ipv6.bindv6only is set: \
-                            leave one out";
+                let message = format!("`{bind}` probably conflicts with the listener on `{there}`");
+                let help = "`[::]` includes all IPv4 addresses, unless net.ipv6.bindv6only is set; remove one of them";
                 Diagnostic::warning(CODE, message).help(help)
             }
         }
     }
 }
 
-/// An IPv4 address that is written as an IPv6 one is the IPv4 one.
+/// An IPv4-mapped IPv6 address counts as the IPv4 address.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         four @ IpAddr::V4(_) => SocketAddr::new(four, address.port()),
-        // With its scope.
+        // Keeps the scope.
         IpAddr::V6(_) => address,
     }
 }
@@ -212,7 +218,7 @@ fn tls(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<Tl
     if let Some(span) = table.key_span("client_ca")
         && table.key_span("tls").is_none()
     {
-        let message = "`client_ca` is for TLS, and this listener has no certificate";
+        let message = "`client_ca` needs TLS, but this listener has no certificate";
         let diagnostic = Diagnostic::error("missing-key", message);
         let help = "add tls = [{ certificate = \"site.crt\", key = \"site.key\" }]";
         reader.push(diagnostic.help(help), span);
@@ -227,7 +233,7 @@ fn tls(table: &mut Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<Tl
 fn pair_files(mut table: Table<'_>, base: &Path, reader: &mut Reader<'_>) -> Option<PairFiles> {
     let [certificate, key] = ["certificate", "key"].map(|key| {
         let value = table.string(key, reader);
-        let message = format!("a certificate has a `{key}`, the path of its file");
+        let message = format!("a certificate needs a `{key}`: the path of its file");
         table.require(key, message, None, reader);
         value
     });

@@ -1,4 +1,4 @@
-//! Upstreams that are listeners of the same config: their requests would come back.
+//! Finds upstreams that are listeners of the same config: their requests would loop.
 
 use crate::server::Bind;
 use crate::upstream::endpoint::Address;
@@ -8,7 +8,7 @@ use super::check::Config;
 use super::diagnostic::Diagnostic;
 
 impl Config {
-    /// A warning for each upstream that is one of the listeners, and where it is written.
+    /// A warning and its place for each upstream that is one of the listeners.
     pub(super) fn loops(
         &self,
     ) -> impl Iterator<Item = (Diagnostic, Option<std::ops::Range<usize>>)> {
@@ -32,7 +32,7 @@ impl Config {
             })?;
             let message = format!("the upstream is this proxy's own listener {bind}");
             let diagnostic = Diagnostic::warning("upstream-loop", message)
-                .help("requests would come back: write the address of the real server");
+                .help("requests would loop; write the address of the real server");
             Some((diagnostic, place))
         })
     }

@@ -1,7 +1,7 @@
-//! Files in, snapshot out: the config, the policies that it names, and changes of either.
+//! Files in, snapshot out: the config, its policies, and changes of either.
 //!
-//! [`load`] is what a start, a reload and `s3cors check` share: it reads and checks everything
-//! and reports everything. [`Loaded::snapshot`] makes of it what requests are answered from,
+//! [`load`] is shared by a start, a reload and `s3cors check`: it reads and checks everything and
+//! reports every problem. [`Loaded::snapshot`] builds the snapshot, and
 //! [`Reloader`](reload::Reloader) does both when files change. May use all rooms but `cli`.
 
 mod address;
@@ -74,34 +74,34 @@ pub(crate) use source::visible;
 /// How often a load begins anew because files changed under it.
 const ATTEMPTS: u32 = 20;
 
-/// What a proxy is told to serve.
+/// What to serve.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Where its routes come from.
+    /// The source of the routes.
     pub source: Source,
-    /// What flags say besides.
+    /// The overrides from flags.
     pub overrides: Overrides,
 }
 
-/// Where routes come from.
+/// The source of the routes.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// A config file.
     File(PathBuf),
     /// Flags: one route for every host.
     Flags {
-        /// What it forwards to.
+        /// The upstreams.
         upstreams: Vec<String>,
-        /// The file of its policy.
+        /// The policy's file.
         cors: PathBuf,
     },
-    /// No file at all: one route for every host.
+    /// No file: one route for every host.
     Inline {
-        /// What it forwards to.
+        /// The upstreams.
         upstreams: Vec<String>,
-        /// Its policy.
+        /// The policy.
         cors: String,
-        /// What stands for the policy's file in messages.
+        /// Replaces the policy's file name in messages.
         name: &'static str,
     },
 }
@@ -109,23 +109,23 @@ pub enum Source {
 /// A config and its policies, read and checked.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Everything there is to say.
+    /// All diagnostics.
     pub report: Report,
-    /// The config; `None`: it is invalid, and there is no earlier one.
+    /// The config; `None` if it is invalid and there is no earlier one.
     pub config: Option<Config>,
-    /// The text of the config; `None`: it comes from flags, or there is none.
+    /// The text of the config; `None` if it is from flags or missing.
     text: Option<Arc<SourceFile>>,
     /// Whether the newest config file cannot be used, so that this is the last good one.
     is_last_good: bool,
     /// The policies of each of the config's routes.
     policies: Vec<RoutePolicies>,
-    /// How many of the errors are in the policy files of buckets.
+    /// How many of the errors are in bucket policy files.
     bucket_errors: usize,
     /// How many errors the policy files of routes have in whose place the state folder's are used.
     restored_errors: usize,
     /// The certificates of each of the config's listeners.
     tls: Vec<Option<TlsLoaded>>,
-    /// What was read.
+    /// The files that were read.
     files: Files,
 }
 
@@ -147,16 +147,16 @@ impl Loaded {
         self.report.errors() > 0
     }
 
-    /// Whether a start cannot serve this: the config or a route's policy is invalid.
+    /// Whether a start must fail: the config or a route's policy is invalid.
     ///
-    /// An invalid policy file of a *bucket* does not stop a start: among thousands of files that
-    /// many people write, one is always wrong. That bucket is answered as one without CORS.
+    /// An invalid policy file of a *bucket* does not prevent a start: among thousands of files
+    /// from many authors, one is always invalid. That bucket is answered as one without CORS.
     #[must_use]
     pub fn stops_start(&self) -> bool {
         self.report.errors() > self.bucket_errors + self.restored_errors
     }
 
-    /// Notes an error that is about no file in particular as one of the config.
+    /// Records an error without a file as one of the config.
     fn name_what_is_wrong(&mut self, input: &Input) {
         if let Some(error) = self.report.first_error()
             && self.files.rejected().is_empty()
@@ -169,7 +169,7 @@ impl Loaded {
         }
     }
 
-    /// How many policies were read that check out.
+    /// The number of valid policies.
     #[must_use]
     pub fn policy_count(&self) -> usize {
         self.policies.iter().map(RoutePolicies::count).sum()
@@ -178,16 +178,15 @@ impl Loaded {
 
 /// Reads and checks a config and everything that it names.
 ///
-/// All of it belongs together: where a file changed while another one was read (Kubernetes
-/// replaces a whole folder at once), everything is read again.
+/// All files belong together: if one changes while another is read (Kubernetes replaces a whole
+/// folder at once), everything is read again.
 #[must_use]
 pub fn load(input: &Input) -> Loaded {
     load_changes(input, Before::Nothing, None)
 }
 
-/// As [`load`], with what may be taken over from an earlier load, and the text of the last good
-/// config: it stands in where the newest one cannot be used, so that the files which it names are
-/// still read.
+/// Like [`load`], but reuses results of an earlier load. If the newest config cannot be used, the
+/// text of the last good one is used, so that the files it names are still read.
 fn load_changes(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>>) -> Loaded {
     let attempt = || attempt(input, before, last_good);
     let mut loaded = attempt();
@@ -195,16 +194,16 @@ fn load_changes(input: &Input, before: Before<'_>, last_good: Option<&Arc<Source
         if !loaded.files.changed_meanwhile() {
             return loaded;
         }
-        // Whoever writes gets a moment to finish.
+        // Gives the writer a moment to finish.
         std::thread::sleep(Duration::from_millis(5));
         loaded = attempt();
     }
-    // A file that never rests must not keep the others from being read. What matters is that all
-    // are of one folder's generation.
+    // A file that keeps changing must not block the others. What matters is that all are of one
+    // generation of the folder.
     let folders = loaded.files.real_folders();
     loaded = attempt();
     if loaded.files.real_folders() != folders {
-        let message = "the files' folder keeps changing while they are read";
+        let message = "the folder keeps changing while its files are read";
         let diagnostic = Diagnostic::error("unreadable-file", message);
         if let Source::File(path) = &input.source {
             loaded.files.reject(path, diagnostic.to_string());
@@ -236,7 +235,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
                 }
                 (_, Some(text)) => {
                     is_last_good = true;
-                    // Its problems were reported when it was the newest one.
+                    // Its problems were reported when it was new.
                     let (config, is_good) = check_file(path, text, input, &mut Report::default());
                     (config, is_good, Some(Arc::clone(text)))
                 }
@@ -280,7 +279,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
             };
         }
     };
-    // Places in a text that is not on the disk any more would mislead.
+    // Places in a text that is no longer on disk would mislead.
     let named_in = text.as_ref().filter(|_| !is_last_good);
     let listeners = &mut config.server.listeners;
     let tls = certificates::load(listeners, &config.tls, named_in, &mut files, &mut report);
@@ -305,7 +304,7 @@ fn attempt(input: &Input, before: Before<'_>, last_good: Option<&Arc<SourceFile>
     }
 }
 
-/// Checks a config's text; says whether it is good.
+/// Checks a config's text; returns whether it is valid.
 fn check_file(
     path: &Path,
     text: &Arc<SourceFile>,

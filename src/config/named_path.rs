@@ -1,16 +1,16 @@
-//! A path that the config names.
+//! A path in the config.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-/// A path, and where the config names it.
+/// A path and its place in the config.
 #[derive(Clone, Debug)]
 pub struct NamedPath {
-    /// The path, with the config's folder before it where it was relative.
+    /// The path; a relative one is joined to the config's folder.
     pub path: PathBuf,
-    /// Where the config names it; `None`: a flag did.
+    /// Its place in the config; `None` if from a flag.
     pub(crate) span: Option<Range<usize>>,
 }
 

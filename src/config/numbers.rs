@@ -26,7 +26,7 @@ impl Table<'_> {
         let integer = u64::from_str_radix(written.as_str(), written.radix()).ok();
         let integer = integer.filter(|integer| (least..=most).contains(integer));
         if integer.is_none() {
-            let message = format!("`{key}` is an integer from {least} to {most}");
+            let message = format!("`{key}` must be an integer from {least} to {most}");
             reader.error("out-of-range", value.span(), message);
         }
         Some(Spanned::new(value.span(), integer?))
@@ -62,7 +62,7 @@ impl Table<'_> {
         let duration = duration.filter(|duration| (least..=YEAR).contains(duration));
         if duration.is_none() {
             let (least, most) = (least.as_secs_f64(), YEAR.as_secs());
-            let message = format!("`{key}` is a number of seconds from {least} to {most}");
+            let message = format!("`{key}` must be a number of seconds from {least} to {most}");
             reader.error("out-of-range", value.span(), message);
         }
         duration
@@ -90,7 +90,7 @@ impl Table<'_> {
         let ratio = written.parse().ok();
         let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
         if ratio.is_none() {
-            let message = format!("`{key}` is a number from 0 to 1");
+            let message = format!("`{key}` must be a number from 0 to 1");
             reader.error("out-of-range", value.span(), message);
         }
         Some(Spanned::new(value.span(), ratio?))

@@ -1,4 +1,4 @@
-//! The policy files that a config names: read, checked, and remembered with what was read.
+//! The policy files in a config: read, checked, and remembered with their contents.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -21,7 +21,7 @@ use super::report::Report;
 use super::route::{BucketsConfig, RouteConfig};
 use super::source::SourceFile;
 
-/// How many files it takes to be worth a thread.
+/// The number of files that justifies another thread.
 const FILES_A_THREAD: usize = 500;
 
 /// The policies of a route.
@@ -29,15 +29,15 @@ const FILES_A_THREAD: usize = 500;
 pub(super) struct RoutePolicies {
     /// The route's own.
     pub(super) own: Option<Arc<PolicyFile>>,
-    /// By bucket, in the order of their names; `Err`: why the folder cannot be read.
+    /// By bucket, sorted by name; `Err`: why the folder cannot be read.
     pub(super) buckets: Option<Result<Arc<BucketFiles>, String>>,
 }
 
-/// The policy files of a folder, each with its bucket.
+/// The policy files of a folder, with their buckets.
 pub(super) type BucketFiles = Vec<(Box<str>, Arc<PolicyFile>)>;
 
 impl RoutePolicies {
-    /// A policy that is in no file.
+    /// A policy without a file.
     pub(super) fn inline(path: &Path, cors: &str, report: &mut Report) -> Self {
         let file = PolicyFile::inline(path, cors);
         report.push_all(&file.problems);
@@ -55,8 +55,8 @@ impl RoutePolicies {
     }
 }
 
-/// Reads and checks the policies of every route; `config` is the file that names them. Returns how
-/// many of the errors are in the files of buckets, too.
+/// Reads and checks the policies of every route; `config` is the file that names them. Also
+/// returns how many of the errors are in the files of buckets.
 pub(super) fn load(
     routes: &[RouteConfig],
     config: Option<&Arc<SourceFile>>,
@@ -82,9 +82,9 @@ struct Loader<'l> {
     before: Before<'l>,
     files: &'l mut Files,
     report: &'l mut Report,
-    /// By path, and by the methods that rules may name.
+    /// By path, and by the methods that rules may use.
     known_folders: HashMap<(PathBuf, Vec<Method>), Arc<BucketFiles>>,
-    /// How many errors the files of buckets have.
+    /// The number of errors in the files of buckets.
     bucket_errors: usize,
 }
 
@@ -101,7 +101,7 @@ impl Loader<'_> {
         Some(self.named(route.cors.as_ref()?, &route.options))
     }
 
-    /// A file that the config names.
+    /// Reads a file that the config names.
     fn named(&mut self, named: &NamedPath, options: &Options) -> Arc<PolicyFile> {
         if let Some(known) = self.files.policy(&named.path, &options.extra_methods) {
             return Arc::clone(known);
@@ -129,7 +129,7 @@ impl Loader<'_> {
         Ok(Arc::new(all))
     }
 
-    /// The files of the directory, and those of a cache, which count more.
+    /// The files of the directory and of a cache; those of the cache take precedence.
     fn with_cache(
         &mut self,
         buckets: &BucketsConfig,
@@ -153,7 +153,7 @@ impl Loader<'_> {
         Ok(Arc::new(all.into_iter().collect()))
     }
 
-    /// The files of a directory; one that `may_be_missing` is created later.
+    /// The files of a directory; a missing one is fine with `may_be_missing`.
     fn buckets(
         &mut self,
         directory: &NamedPath,
@@ -173,7 +173,7 @@ impl Loader<'_> {
         };
         let listed = listed.map_err(|error| {
             let folder_name = folder.display();
-            let message = format!("the folder of buckets `{folder_name}` cannot be read");
+            let message = format!("cannot read the folder of buckets `{folder_name}`");
             let problem = Diagnostic::error("unreadable-folder", message);
             let problem = problem.detail(error.to_string());
             let problem = self.reading.at(Some(directory), folder, problem);
@@ -196,7 +196,7 @@ impl Loader<'_> {
         Ok(files)
     }
 
-    /// Warns of files that no request will ever lead to.
+    /// Warns about files that no request can reach.
     fn misnamed(&mut self, folder: &Path, listed: &Listed) {
         let mut warn = |name: String, why: &str, help: String| {
             let message = format!("`{name}` in the folder of buckets {why}");
@@ -206,7 +206,7 @@ impl Loader<'_> {
         };
         for name in &listed.others {
             let stem = name.split('.').next().unwrap_or_default();
-            let why = format!("is not read: a bucket's policy is NAME{SUFFIX}");
+            let why = format!("is ignored: a bucket's policy must be named NAME{SUFFIX}");
             let help = if name.to_ascii_lowercase().ends_with(SUFFIX) {
                 format!("rename it to {stem}{SUFFIX}")
             } else {
@@ -217,13 +217,13 @@ impl Loader<'_> {
         let names = listed.buckets.iter().map(|name| &**name);
         let has_capitals = |name: &&str| name.bytes().any(|byte| byte.is_ascii_uppercase());
         for name in names.filter(has_capitals).take(20) {
-            let why = "is for a bucket with capitals, which no bucket has";
+            let why = "is never used: bucket names have no capital letters";
             let help = format!("rename it to {}{SUFFIX}", name.to_ascii_lowercase());
             warn(format!("{name}{SUFFIX}"), why, help);
         }
     }
 
-    /// Reads the files of a folder's buckets; many of them on several threads.
+    /// Reads the files of a folder's buckets; large folders with several threads.
     fn folder(
         &mut self,
         folder: &Path,
@@ -272,7 +272,7 @@ fn each(
         .collect()
 }
 
-/// Checks a policy that was read from elsewhere than a file; `name` is what it is called.
+/// Checks a policy that is not from a file; `name` stands for it in messages.
 pub fn check_policy(
     name: &Path,
     bytes: &[u8],

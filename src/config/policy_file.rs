@@ -1,4 +1,4 @@
-//! One policy file: read, checked and compiled, unless all that was done before.
+//! A policy file: read, checked and compiled, unless an earlier load has done so.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,26 +14,25 @@ use super::public_suffix;
 use super::read::Stamp;
 use super::source::SourceFile;
 
-/// A policy file that was read. Loads that find it as it was share it, and so do the snapshots that
-/// they make.
+/// A policy file that was read. Loads that find it unchanged share it, and so do their snapshots.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyFile {
     pub(super) path: Arc<Path>,
-    /// `Err`: the first thing that is wrong with it, in one line.
+    /// `Err`: its first error, in one line.
     pub(super) document: Result<Document, Box<str>>,
-    /// All there is to say of it, said again by every load.
+    /// All its diagnostics, which every load reports again.
     pub(super) problems: Box<[Diagnostic]>,
-    /// What the path led to; `None`: nowhere.
+    /// The stamp of the path's target; `None` if there is no target.
     pub(crate) stamp: Option<Stamp>,
-    /// Whether as long as it has this stamp it has these contents.
+    /// Whether an equal stamp guarantees equal contents.
     pub(super) is_settled: bool,
-    /// Whether it could not be read, and the next read may succeed although the file is the same.
+    /// Whether it could not be read and a retry may succeed although the file is unchanged.
     pub(super) may_pass: bool,
-    /// Whether it could not be read at all.
+    /// Whether it could not be read.
     pub(crate) failed_read: bool,
 }
 
-/// What a policy file that checks out says.
+/// The contents of a valid policy file.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
     /// Compiled with the options of the route that it was first read for.
@@ -42,12 +41,12 @@ pub(super) struct Document {
 }
 
 impl PolicyFile {
-    /// A policy that is in no file.
+    /// A policy without a file.
     pub(super) fn inline(path: &Path, text: &str) -> Self {
         Self::of_bytes(path, text.as_bytes(), &Options::default())
     }
 
-    /// The same, for a route with these options.
+    /// The same policy, for a route with these options.
     pub(super) fn of_bytes(path: &Path, bytes: &[u8], options: &Options) -> Self {
         let (path, grants) = (path.into(), &mut Grants::default());
         let (document, problems) = check(&path, bytes, sha256(bytes), options, grants);
@@ -62,12 +61,12 @@ impl PolicyFile {
         }
     }
 
-    /// Whether its path leads to something else than when it was read.
+    /// Whether its path's target has changed since it was read.
     pub(super) fn has_changed(&self) -> bool {
         Stamp::of(&self.path) != self.stamp
     }
 
-    /// What it says, in short: equal for files that say the same.
+    /// A fingerprint of its contents: equal for files with equal meaning.
     pub(super) fn contents(&self) -> Result<Option<ContentHash>, &str> {
         match &self.document {
             Ok(document) => Ok(document.source.content_hash),
@@ -75,21 +74,21 @@ impl PolicyFile {
         }
     }
 
-    /// Whether it may have been written again since it was read, within one tick of its file system's
-    /// clock, so that its stamp is the same.
+    /// Whether it may have changed since it was read although its stamp is the same: within one
+    /// tick of the file system's clock.
     pub(super) fn may_differ(&self) -> bool {
         let was_read = self.stamp.is_some() && !self.failed_read;
         was_read && !self.is_settled
     }
 
-    /// Whether it checks out and has the contents of this hash.
+    /// Whether it is valid and its contents have this hash.
     pub(crate) fn has_contents(&self, hash: ContentHash) -> bool {
         let document = self.document.as_ref();
         document.is_ok_and(|document| document.source.content_hash == Some(hash))
     }
 }
 
-/// What a file says, or the first thing that is wrong with it; and all there is to say of it.
+/// The contents of a file or its first error, and all its diagnostics.
 pub(super) fn check(
     path: &Arc<Path>,
     bytes: &[u8],

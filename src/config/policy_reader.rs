@@ -1,4 +1,4 @@
-//! Reads a policy file and checks what it says.
+//! Reads and checks a policy file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use super::read;
 use super::read::{ReadError, Stamp};
 use super::source::SourceFile;
 
-/// The largest file that is handed to the engine, which then refuses it as S3 does; what is
-/// larger is not even read.
+/// The largest file passed to the engine, which rejects it as S3 does; larger files are not read.
 pub(crate) const MAX_POLICY: u64 = 16 * MAX_DOCUMENT as u64;
 
 /// Reads policy files.
@@ -29,8 +28,8 @@ pub(crate) struct Reading<'r> {
 }
 
 impl<'r> Reading<'r> {
-    /// What is as it was `before` is not read, or at least not checked again; `config` is the file
-    /// that names the files.
+    /// Files unchanged since `before` are not read, or at least not checked again; `config` is
+    /// the file that names them.
     pub(crate) fn new(config: Option<&'r Arc<SourceFile>>, before: Before<'r>) -> Self {
         let grants = Grants::default();
         Self {
@@ -40,7 +39,7 @@ impl<'r> Reading<'r> {
         }
     }
 
-    /// What a file says; `named` is where the config names it.
+    /// The contents of a file; `named` is the config's reference to it.
     pub(crate) fn file(
         &mut self,
         path: &Path,
@@ -85,7 +84,7 @@ impl<'r> Reading<'r> {
         })
     }
 
-    /// Says a problem of a path where the config names it, or else of the path itself.
+    /// Reports a problem of a path at the config's reference to it, or else at the path itself.
     pub(crate) fn at(
         &self,
         named: Option<&NamedPath>,
@@ -116,7 +115,7 @@ pub(crate) fn unreadable(path: &Path, error: &ReadError) -> Diagnostic {
     }
 }
 
-/// A file beside a missing one, with nearly its name.
+/// A file with a similar name next to a missing one.
 pub(crate) fn neighbour(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let folder = path.parent()?;

@@ -1,4 +1,4 @@
-//! A route's `cors_api.store`, where it is a bucket of the object store.
+//! A route's `cors_api.store`, if it is a bucket of the object store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::report::Report;
 use super::source::SourceFile;
 use super::table::Table;
 
-/// The largest file of a key, in bytes.
+/// The largest key file, in bytes.
 const MAX_KEY: u64 = 64 * 1024;
 
 const DEFAULT_PREFIX: &str = "cors/";
@@ -28,10 +28,10 @@ const DEFAULT_POLL: Duration = Duration::from_secs(2);
 
 const LEAST_POLL: Duration = Duration::from_secs(1);
 
-/// The most that S3 allows of an object's name, less the name of a bucket.
+/// The maximum of S3 for an object's name, less a bucket's name.
 const MAX_PREFIX: usize = 700;
 
-/// What the config says of the store.
+/// The store's config.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyStoreConfig {
     pub(super) bucket: Box<str>,
@@ -39,7 +39,7 @@ pub(super) struct PolicyStoreConfig {
     pub(super) poll: Duration,
     pub(super) cache: NamedPath,
     key: NamedPath,
-    /// What the key's file says; `None`: it is invalid.
+    /// The contents of the key's file; `None` if it is invalid.
     pub(super) loaded: Option<(StoreKey, ContentHash)>,
 }
 
@@ -69,7 +69,12 @@ pub(super) fn read(
             "cache = \"/var/lib/s3cors/cors\", a directory for the last good copy",
         ),
     ] {
-        table.require(name, format!("`store` has a `{name}`"), Some(help), reader);
+        table.require(
+            name,
+            format!("`store` needs a `{name}`"),
+            Some(help),
+            reader,
+        );
     }
     table.finish(reader);
     let is_name = |name: &str| {
@@ -79,7 +84,7 @@ pub(super) fn read(
             })
     };
     if let Some(bucket) = bucket.as_ref().filter(|bucket| !is_name(bucket.get_ref())) {
-        let message = format!("`{}` is not the name of a bucket", bucket.get_ref());
+        let message = format!("`{}` isn't a valid bucket name", bucket.get_ref());
         reader.error("invalid-value", bucket.span(), message);
         return None;
     }
@@ -89,7 +94,7 @@ pub(super) fn read(
             || prefix.get_ref().chars().any(char::is_control))
     {
         let message =
-            format!("`prefix` has at most {MAX_PREFIX} bytes, and does not begin with `/`");
+            format!("`prefix` can have at most {MAX_PREFIX} bytes and cannot begin with `/`");
         reader.error("invalid-value", prefix.span(), message);
         return None;
     }
@@ -104,7 +109,7 @@ pub(super) fn read(
 }
 
 impl PolicyStoreConfig {
-    /// Reads the key's file, and checks that the cache can be written.
+    /// Reads the key's file, and checks that the cache is writable.
     pub(super) fn load(
         &mut self,
         config: Option<&Arc<SourceFile>>,
@@ -129,7 +134,7 @@ impl PolicyStoreConfig {
                 Err(error) => {
                     let message = format!("`{path}`: {error}");
                     let problem = Diagnostic::error("invalid-keys", message);
-                    Some(problem.help("it has two lines: id = \"…\" and secret = \"…\""))
+                    Some(problem.help("write two lines: id = \"…\" and secret = \"…\""))
                 }
             },
         };
@@ -146,21 +151,21 @@ impl PolicyStoreConfig {
         }
     }
 
-    /// A directory that is not there yet is created at a start.
+    /// A missing directory is created at a start.
     fn unwritable_cache(&self) -> Option<Diagnostic> {
         let path = &self.cache.path;
         let existing = path.ancestors().find(|path| path.exists());
         let existing = existing.unwrap_or(Path::new("."));
         let error = access(existing, Access::WRITE_OK | Access::EXEC_OK).err()?;
-        let message = format!("`store.cache` cannot be written: `{}`", path.display());
+        let message = format!("cannot write to `store.cache`: `{}`", path.display());
         let problem = Diagnostic::error("read-only-directory", message);
         let error = std::io::Error::from(error).to_string();
-        let help = "make it writable for the user that runs s3cors; it holds the last good copy of the policies";
+        let help = "make it writable for the user that s3cors runs as; it holds the last good copy of the policies";
         Some(problem.detail(error).help(help))
     }
 }
 
-/// Reads `id` and `secret`, in the file itself or in a table `key`. An error shows no value.
+/// Parses `id` and `secret`, at the top level or in a table `key`. Errors never show a value.
 fn parse(bytes: &[u8]) -> Result<StoreKey, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
     let table: toml::Table = toml::from_str(text).map_err(|_| "it is not TOML")?;

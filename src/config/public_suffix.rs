@@ -1,12 +1,12 @@
-//! Patterns that allow anyone who registers a name: a `*` right below a public suffix, as in
-//! `https://*.co.uk` and `https://*.vercel.app`.
+//! Finds patterns that allow anyone who registers a name: a `*` right below a public suffix, such
+//! as `https://*.co.uk` and `https://*.vercel.app`.
 //!
-//! The list is the Public Suffix List (<https://publicsuffix.org/>) as of the crate `psl`, both of
-//! its sections: registries' suffixes and those of companies.
+//! The list is the Public Suffix List (<https://publicsuffix.org/>) in the version of the crate
+//! `psl`, with both sections: registries' and companies' suffixes.
 
 use crate::cors::{CheckedDocument, Element, ElementPath, Problem, Severity, locate};
 
-/// The warnings that a document gets besides; an origin has one warning.
+/// The additional warnings of a document; an origin gets one warning.
 pub(super) fn warnings(bytes: &[u8], checked: &CheckedDocument) -> Vec<Problem> {
     let rules = checked.configuration.iter().flat_map(|one| &one.rules);
     let mut found = Vec::new();
@@ -44,23 +44,22 @@ pub(super) fn warnings(bytes: &[u8], checked: &CheckedDocument) -> Vec<Problem> 
         .collect()
 }
 
-/// What is wrong with a pattern whose `*` stands for names that anybody can register.
+/// The warning about a pattern whose `*` stands for names that anyone can register.
 fn open_to_registrants(origin: &str) -> Option<(String, String)> {
     let (before, after) = origin.split_once('*')?;
     let host = after.split([':', '/']).next().unwrap_or_default();
-    // The label that has the `*` is the one that is registered.
+    // The label with the `*` is the registered one.
     let (rest, suffix) = host.split_once('.')?;
     let known = psl::suffix(suffix.as_bytes()).filter(|known| known.is_known())?;
     if known.as_bytes() != suffix.as_bytes() {
         return None;
     }
     let message = format!(
-        "`{origin}` lets in whoever registers a name below `{suffix}`, such as \
-         `{before}evil{rest}.{suffix}`, with credentials"
+        "`{origin}` allows anyone who registers a name below `{suffix}`, such as `{before}evil{rest}.{suffix}`, with credentials"
     );
     let hint = match before.split_once("://") {
         Some((scheme, "")) if rest.is_empty() => {
-            format!("name the site too, as in `{scheme}://app.{suffix}`")
+            format!("include the site, such as `{scheme}://app.{suffix}`")
         }
         _ => "list each origin in its own AllowedOrigin".to_owned(),
     };

@@ -11,10 +11,10 @@ use thiserror::Error;
 
 use super::diagnostic::Diagnostic;
 
-/// The coarsest clock that a file system stamps changes with (FAT's).
+/// The coarsest clock of a file system's timestamps (FAT's).
 pub(super) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
-/// What tells whether a file is still the one it was, without reading it.
+/// Shows whether a file has changed, without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -31,23 +31,22 @@ pub(super) enum ReadError {
     Io(#[from] io::Error),
     #[error("is {0}, not a file")]
     NotAFile(&'static str),
-    #[error("has {size} bytes, more than the {limit} that are read")]
+    #[error("has {size} bytes, more than the limit of {limit}")]
     TooLarge { size: u64, limit: u64 },
     #[error("keeps changing while it is read")]
     Changing,
 }
 
 impl ReadError {
-    /// Whether there is nothing at that path.
+    /// Whether the path does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether the same read may succeed later although the file stays as it is: no descriptor was
-    /// left, a disk or a file server did not answer, somebody was writing.
+    /// Whether the same read may succeed later although the file is unchanged: no descriptor was
+    /// left, a disk or file server did not answer, or the file was being written.
     ///
-    /// A path that leads nowhere gets another [`Stamp`] once it leads somewhere, so it needs no
-    /// retry.
+    /// A missing path gets a new [`Stamp`] once it exists, so it needs no retry.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Io(_) => !self.is_not_found(),
@@ -56,20 +55,20 @@ impl ReadError {
         }
     }
 
-    /// Whether the process may not read what is there.
+    /// Whether the process lacks permission to read it.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
 impl Stamp {
-    /// Of what a path leads to now, through links; `None` where it leads nowhere.
+    /// The stamp of a path's target, following links; `None` if there is no target.
     pub(super) fn of(path: &Path) -> Option<Self> {
         Some(Self::from(&rustix::fs::stat(path).ok()?))
     }
 
-    /// Whether every change after `now` gives the file another stamp. A file that was written just
-    /// before may be written again within the same tick of its file system's clock.
+    /// Whether every change after `now` gives the file another stamp. A file that was just
+    /// written may be written again within the same tick of its file system's clock.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanoseconds) = self.changed;
@@ -78,7 +77,7 @@ impl Stamp {
         changed + COARSEST_CLOCK < since_epoch
     }
 
-    /// Whether it is one file, whatever became of its contents.
+    /// Whether it is the same file, whatever its contents.
     pub(super) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
@@ -103,15 +102,15 @@ impl From<&Stat> for Stamp {
 
 /// Reads a file of at most `limit` bytes.
 ///
-/// Opens without waiting, as a FIFO waits for a writer, and looks before it reads: reading a device
-/// may never end.
+/// Opens without blocking, because a FIFO waits for a writer, and checks the type before it
+/// reads, because reading a device may never end.
 pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadError> {
     #[cfg(test)]
     failures::injected(path)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = rustix::fs::open(path, flags, Mode::empty());
     if opened.as_ref().err() == Some(&Errno::NXIO) {
-        // A socket, or a device that is not there.
+        // A socket, or a missing device.
         check(&rustix::fs::stat(path).map_err(io::Error::from)?, limit)?;
     }
     let mut file = File::from(opened.map_err(io::Error::from)?);
@@ -119,8 +118,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadErro
     check(&stat, limit)?;
     let stamp = Stamp::from(&stat);
     let size = usize::try_from(stamp.size).unwrap_or_default();
-    // Room for one byte more, to notice that it grows: whoever gets less than there is room for has
-    // come to the end.
+    // Leaves room for one more byte, to notice growth: a shorter read has reached the end.
     let mut bytes = vec![0; size + 1];
     let mut filled = 0;
     while let Some(room) = bytes.get_mut(filled..) {
@@ -133,7 +131,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadErro
             break;
         }
     }
-    // Whether it changed since is asked when all files are read.
+    // Changes meanwhile are checked after all files are read.
     if filled != size {
         return Err(ReadError::Changing);
     }
@@ -157,8 +155,7 @@ fn check(stat: &Stat, limit: u64) -> Result<(), ReadError> {
     ))
 }
 
-/// Reads that fail on purpose, for tests: what the system refuses cannot be had otherwise by a test
-/// that runs as root.
+/// Injects read errors for tests: tests that run as root cannot provoke them otherwise.
 #[cfg(test)]
 #[expect(clippy::disallowed_types, reason = "of tests only")]
 pub(super) mod failures {
@@ -171,7 +168,7 @@ pub(super) mod failures {
 
     static INJECTED: Mutex<Option<HashMap<PathBuf, Errno>>> = Mutex::new(None);
 
-    /// Makes every read of `path` fail; `None`: no longer.
+    /// Makes every read of `path` fail; `None` ends it.
     pub(in super::super) fn inject(path: &Path, error: Option<Errno>) {
         let mut injected = INJECTED.lock().unwrap_or_else(PoisonError::into_inner);
         let injected = injected.get_or_insert_default();
@@ -188,14 +185,14 @@ pub(super) mod failures {
     }
 }
 
-/// Says of a file that the process may not read how it comes to be read.
+/// Adds advice for a file that the process may not read.
 pub(crate) fn readable(diagnostic: Diagnostic, error: &ReadError) -> Diagnostic {
     if error.is_denied() {
         diagnostic.help(
-            "the user that s3cors runs as has to be able to read it, and to enter its folders",
+            "the user that s3cors runs as needs permission to read it and to enter its folders",
         )
     } else if error.is_not_found() && diagnostic.to_string().contains("${") {
-        diagnostic.help("variables are not expanded: write the path itself")
+        diagnostic.help("variables are not expanded; write the path itself")
     } else {
         diagnostic
     }
@@ -212,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_file_of_ours_is_refused_without_being_read() {
+    fn anything_but_a_readable_regular_file_is_refused_without_being_read() {
         let folder = std::env::temp_dir().join(format!("s3cors-read-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
         let path = |name: &str| folder.join(name);
@@ -234,7 +231,7 @@ mod tests {
             (PathBuf::from("/dev/zero"), "is a device, not a file"),
             (
                 path("huge"),
-                "has 1099511627776 bytes, more than the 5 that are read",
+                "has 1099511627776 bytes, more than the limit of 5",
             ),
             (path("loop"), "cannot be read: Too many levels"),
             (path("missing"), "cannot be read: No such file"),
@@ -248,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_trusted_once_the_clock_must_have_gone_on() {
+    fn a_stamp_is_trusted_once_the_clock_must_have_advanced() {
         let stamp = Stamp {
             device: 1,
             inode: 2,

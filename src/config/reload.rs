@@ -1,4 +1,4 @@
-//! Reloads what changed and puts it in force.
+//! Reloads changed files and applies them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,21 +22,21 @@ use super::{Input, Loaded, Source, build, certificates, in_force, load_changes};
 
 pub use super::reload_log::log;
 
-/// Loads anew what a running proxy serves.
+/// Reloads the config of a running proxy.
 #[derive(Debug)]
 pub struct Reloader {
     input: Input,
     keep_going: bool,
-    /// What the process was started with, of what needs a restart.
+    /// The initial values of settings that need a restart to change.
     started: Config,
-    /// The text of the last good config; `None`: it comes from flags.
+    /// The text of the last good config; `None` if from flags.
     last_good: Option<Arc<SourceFile>>,
     current: Arc<Current>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
-    /// What was read last, whether it is in force or not.
+    /// The last load, whether it is in force or not.
     files: Files,
-    /// Since when the newest contents of a file have not been in force.
+    /// Since when the newest contents of each file have not been in force.
     out_of_date: BTreeMap<PathBuf, SystemTime>,
     restart_needed_for: Vec<&'static str>,
     /// Whether the last reload panicked.
@@ -46,36 +46,36 @@ pub struct Reloader {
     progress: watch::Sender<Progress>,
 }
 
-/// What became of reloads so far.
+/// The results of the reloads so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How many there were that found something changed, or were forced.
+    /// The number of reloads that found a change or were forced.
     pub reloads: u64,
-    /// How many of them were forced.
+    /// The number of forced reloads.
     pub forced: u64,
     /// The generation in force.
     pub generation: u64,
-    /// What became of the last one.
+    /// The result of the last one.
     pub last: Outcome,
 }
 
-/// What became of a reload.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every file is as it was.
+    /// No file changed.
     #[default]
     Unchanged,
-    /// All that was read is in force.
+    /// Everything is in force.
     Applied,
-    /// Some of it is not in force, because it does not check out.
+    /// Some files are not in force, because they are invalid.
     InPart,
     /// Nothing changed for requests.
     Rejected,
 }
 
 impl Reloader {
-    /// A reloader for a proxy that was started with `loaded`, from which the first snapshot of
-    /// `current` was made. `None`: it does not check out.
+    /// A reloader for a proxy started with `loaded`, from which the first snapshot of `current`
+    /// was built. `None` if it is invalid.
     #[must_use]
     pub fn new(
         input: Input,
@@ -95,7 +95,7 @@ impl Reloader {
             ..Progress::default()
         });
         let mut started = loaded.config?;
-        // Kept for what needs a restart only.
+        // Kept only to compare settings that need a restart.
         started.routes = Vec::new();
         let mut reloader = Self {
             input,
@@ -134,19 +134,19 @@ impl Reloader {
         self.progress.subscribe()
     }
 
-    /// What was read last.
+    /// The last load.
     pub(super) fn files(&self) -> &Files {
         &self.files
     }
 
-    /// Whether a reload may find something else although no file changes: something could not be
-    /// read, or the last reload panicked.
+    /// Whether a reload may differ although no file changes: a read failed, or the last reload
+    /// panicked.
     pub(super) fn may_pass(&self) -> bool {
         self.files.may_pass() || self.has_panicked
     }
 
-    /// Whether files have to be read once more when the clock of their file system has gone on: they
-    /// may have been written again since, and look the same.
+    /// Whether files must be read once more when their file system's clock has advanced: they may
+    /// have changed since although their stamps are the same.
     pub(super) fn may_differ(&self) -> bool {
         self.files.may_differ()
     }
@@ -156,13 +156,13 @@ impl Reloader {
         self.has_panicked
     }
 
-    /// Loads what changed and puts in force what checks out. Where no file changed, nothing
-    /// happens unless `forced`, which reads every file again.
+    /// Loads changed files and applies the valid ones. If no file changed, does nothing unless
+    /// `forced`, which reads every file again.
     ///
-    /// Where the config itself cannot be read or is invalid, the files that the last good one names
-    /// are still loaded.
+    /// If the config itself is unreadable or invalid, the files of the last good one are still
+    /// loaded.
     ///
-    /// Reads files: not for a thread that has something better to do.
+    /// Blocks while it reads files: not for a thread that serves.
     pub fn reload(&mut self, forced: bool) -> Outcome {
         let before = if forced {
             Before::Contents(&self.files)
@@ -232,7 +232,7 @@ impl Reloader {
         outcome
     }
 
-    /// Has the host names of upstreams looked up again.
+    /// Looks up the host names of upstreams again.
     fn expire_addresses(&self) {
         let snapshot = self.current.get();
         let upstreams = snapshot.routes.iter().flat_map(|route| &route.upstreams);
@@ -241,7 +241,8 @@ impl Reloader {
             .for_each(Resolver::expire);
     }
 
-    /// Notes that a reload panicked: what was in force stays so, and the next one is to come soon.
+    /// Records that a reload panicked: the last good config stays in force, and a retry follows
+    /// soon.
     pub(super) fn panicked(&mut self) {
         const ERROR: &str = "the reload panicked: see the log";
         self.has_panicked = true;
@@ -252,7 +253,7 @@ impl Reloader {
         self.show_state();
     }
 
-    /// Has each listener serve the certificates that check out. True: some are others than before.
+    /// Gives each listener its valid certificates. Returns whether any changed.
     fn swap_certificates(&self, loaded: &Loaded) -> bool {
         let Some(config) = &loaded.config else {
             return false;
@@ -268,8 +269,8 @@ impl Reloader {
         has_swapped
     }
 
-    /// Publishes what checks out. Even where that changes nothing for requests, `/status` has to
-    /// tell what is wrong with the rest.
+    /// Applies the valid files. Even if nothing changes for requests, `/status` must show what is
+    /// wrong with the rest.
     fn apply_in_part(
         &self,
         before: &Snapshot,
@@ -324,8 +325,8 @@ impl Reloader {
         });
     }
 
-    /// Compares what needs a restart to change with what the process was started with. True: keys
-    /// wait for a restart, and not the same ones as before.
+    /// Compares the settings that need a restart with the initial ones. Returns whether keys wait
+    /// for a restart that did not before.
     fn compare_with_start(&mut self, config: &Config) -> bool {
         let (old, new) = (&self.started, config);
         let settings = [

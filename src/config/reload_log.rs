@@ -9,17 +9,17 @@ use super::files::Files;
 use super::report::Report;
 use super::source::visible;
 
-/// The most problems of a reload that are logged one by one.
+/// The maximum number of problems logged one by one.
 const MAX_LOGGED: usize = 20;
 
-/// The most problems that `/status` shows of a reload.
+/// The maximum number of problems in `/status`.
 const MAX_SHOWN: usize = 5;
 
-/// The most files that one line of the log names.
+/// The maximum number of files named in one log line.
 const MAX_NAMED: usize = 5;
 
-/// Logs in one line what became of a reload: which files are in force that were not before, which
-/// are not and why.
+/// Logs the result of a reload in one line: which files are now in force, and which are not and
+/// why.
 pub(super) fn log_outcome(result: ReloadResult, generation: u64, files: &Files, before: &Files) {
     let rejected = files.rejected();
     let changed = files.changed_since(before);
@@ -36,18 +36,17 @@ pub(super) fn log_outcome(result: ReloadResult, generation: u64, files: &Files, 
     let not_applied = named(not_applied, "nothing");
     match result {
         ReloadResult::Applied => {
-            tracing::info!(generation, "the config was reloaded: {applied} changed");
+            tracing::info!(generation, "config reloaded: {applied} changed");
         }
         ReloadResult::Partial => tracing::error!(
             generation,
             errors = rejected.len(),
-            "the config was reloaded in part: {applied} changed; not in force, what was there before \
-             stays: {not_applied}"
+            "config partly reloaded: {applied} changed; not applied, last good version stays in force: {not_applied}"
         ),
         ReloadResult::Rejected => tracing::error!(
             generation,
             errors = rejected.len(),
-            "the config was not reloaded; not in force, what was there before stays: {not_applied}"
+            "config not reloaded; not applied, last good version stays in force: {not_applied}"
         ),
     }
 }
@@ -56,7 +55,7 @@ fn display(path: &Path) -> String {
     visible(&path.display().to_string())
 }
 
-/// A list of the first few, and how many there are besides.
+/// Lists the first few, and counts the rest.
 fn named(all: impl Iterator<Item = String>, none: &str) -> String {
     let all: Vec<String> = all.collect();
     let Some(more) = all.len().checked_sub(MAX_NAMED).filter(|more| *more > 0) else {
@@ -84,7 +83,7 @@ pub fn log(report: &Report) {
     }
     let more = all.len().saturating_sub(MAX_LOGGED);
     if more > 0 {
-        tracing::warn!(more, "there is more: `s3cors check` shows all of it");
+        tracing::warn!(more, "more problems not logged; `s3cors check` shows all");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Everything that there is to say of a config, for people and for programs.
+//! The diagnostics of a config, for people and for programs.
 
 use std::collections::HashSet;
 
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use super::diagnostic::Diagnostic;
 
-/// Everything that there is to say of a config and its files.
+/// All diagnostics of a config and its files.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
-    /// Adds what there is to say.
+    /// Adds a diagnostic.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
-    /// Adds what is kept elsewhere too.
+    /// Adds shared diagnostics.
     pub(super) fn push_all(&mut self, diagnostics: &[Diagnostic]) {
         self.diagnostics.extend_from_slice(diagnostics);
     }
@@ -30,13 +30,13 @@ impl Report {
         self.diagnostics.extend(other.diagnostics);
     }
 
-    /// Brings what was said of one file into the order in which it stands there.
+    /// Sorts the diagnostics of one file by place.
     pub(super) fn sort_by_place(&mut self) {
         self.diagnostics.sort_by_key(Diagnostic::offset);
     }
 
-    /// Drops what only follows from the errors in the TOML itself: what is missing may be what
-    /// could not be read, and a value that could not be read has no type.
+    /// Drops errors that only follow from syntax errors: a missing key may be one that could not
+    /// be parsed, and an unparsed value has no type.
     pub(super) fn drop_followers(&mut self) {
         let is_syntax = |there: &&Diagnostic| there.code == SYNTAX;
         let broken: HashSet<usize> = self
@@ -55,20 +55,20 @@ impl Report {
         });
     }
 
-    /// All of it.
+    /// All diagnostics.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.diagnostics
     }
 
-    /// How many errors there are.
+    /// The number of errors.
     #[must_use]
     pub fn errors(&self) -> usize {
         let errors = self.diagnostics.iter().filter(|there| there.is_error());
         errors.count()
     }
 
-    /// How many warnings there are.
+    /// The number of warnings.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.diagnostics.len() - self.errors()
@@ -79,7 +79,7 @@ impl Report {
         self.diagnostics.iter().find(|there| there.is_error())
     }
 
-    /// The errors alone.
+    /// The errors only.
     #[must_use]
     pub fn only_errors(&self) -> Self {
         let errors = self.diagnostics.iter().filter(|there| there.is_error());
@@ -88,7 +88,7 @@ impl Report {
         }
     }
 
-    /// For people, in rustc's shape; empty where there is nothing to say.
+    /// For people, in rustc's format; empty if there are none.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {
         let renderer = if colours {
@@ -105,12 +105,12 @@ impl Report {
         text
     }
 
-    /// For programs: an array with an object for each diagnostic.
+    /// For programs: an array with one object per diagnostic.
     #[must_use]
     pub fn json(&self) -> Value {
         self.diagnostics.iter().map(Diagnostic::json).collect()
     }
 }
 
-/// The code of an error in the TOML itself.
+/// The code of a TOML syntax error.
 pub(crate) const SYNTAX: &str = "toml";

@@ -31,40 +31,40 @@ const MAX_NAME: usize = 256;
 pub struct RouteConfig {
     /// The `route` label of metrics.
     pub name: Box<str>,
-    /// Whom it serves.
+    /// The hosts that it serves.
     pub hosts: Vec<HostPattern>,
-    /// What it forwards to.
+    /// Its upstreams.
     pub upstreams: Vec<UpstreamSettings>,
-    /// The files of TLS to them.
+    /// The TLS files for its upstreams.
     pub(super) upstream_tls: Option<UpstreamTlsFiles>,
-    /// Where each upstream is written; empty: flags name them.
+    /// The place of each upstream; empty if from flags.
     pub(super) upstream_spans: Vec<Range<usize>>,
-    /// Whether these files do not check out, so that the last good upstreams stay.
+    /// Whether these TLS files are invalid, so that the last good upstreams stay in force.
     pub(super) keeps_upstreams: bool,
     /// The file of the route's own policy.
     pub cors: Option<NamedPath>,
     /// The policies of its buckets.
     pub buckets: Option<BucketsConfig>,
-    /// Who may change its buckets' policies through S3's API.
+    /// The S3 API for its buckets' policies.
     pub(super) cors_api: Option<CorsApiConfig>,
-    /// What its policies are compiled with.
+    /// The options for compiling its policies.
     pub options: Options,
-    /// The listeners that it is reachable over.
+    /// The listeners that serve it.
     pub(super) listen: Bindings,
-    /// What `Host` the upstream gets.
+    /// The `Host` that the upstream receives.
     pub host_header: HostHeader,
-    /// What is added to forwarded messages.
+    /// The fields added to forwarded messages.
     pub forwarding: Forwarding,
-    /// Whether refused requests are answered with the reason.
+    /// Whether responses to refused requests carry the reason.
     pub explain_header: bool,
 }
 
-/// Where the policies of a route's buckets are.
+/// The place of the policies of a route's buckets.
 #[derive(Clone, Debug)]
 pub struct BucketsConfig {
     /// The folder of `<bucket>.xml`.
     pub directory: NamedPath,
-    /// The copy of a bucket of policies, whose files count more; it may be the same folder.
+    /// The copy of a bucket of policies, whose files take precedence; may be the same folder.
     pub cache: Option<NamedPath>,
     /// How a request names its bucket.
     pub addressing: Addressing,
@@ -73,7 +73,7 @@ pub struct BucketsConfig {
 }
 
 impl RouteConfig {
-    /// Whether the proxy answers for CORS here; else CORS is the upstream's business.
+    /// Whether the proxy handles CORS; otherwise the upstream does.
     #[must_use]
     pub fn is_managed(&self) -> bool {
         let has_policy = self.cors.is_some() || self.buckets.is_some();
@@ -104,7 +104,7 @@ impl RouteConfig {
     }
 }
 
-/// What was seen before, and where: names and hosts belong to one route.
+/// Names and hosts seen so far, with their places: each must be unique.
 #[derive(Debug, Default)]
 struct Seen {
     names: HashMap<Box<str>, Range<usize>>,
@@ -141,7 +141,7 @@ pub(super) fn routes(
     routes
 }
 
-/// `None`: it lacks what it cannot be without, which was reported.
+/// `None` if something essential is missing, which was reported.
 fn route(
     table: &mut Table<'_>,
     base: &Path,
@@ -198,7 +198,7 @@ fn route(
     })
 }
 
-/// A route's hosts, each with where it stands.
+/// A route's hosts, with their places.
 fn hosts(
     table: &mut Table<'_>,
     seen: &mut Seen,
@@ -206,8 +206,8 @@ fn hosts(
 ) -> Vec<(HostPattern, Range<usize>)> {
     let written = table.strings("host", reader);
     let help = "add host = [\"photos.example.com\"], or [\"*\"] for every host";
-    table.require("host", "a route has a `host`", Some(help), reader);
-    let problem = Diagnostic::error("missing-host", "a route has at least one host");
+    table.require("host", "a route needs a `host`", Some(help), reader);
+    let problem = Diagnostic::error("missing-host", "a route needs at least one host");
     table.fill("host", written.as_ref(), problem, reader);
     let Some(written) = written else {
         return Vec::new();
@@ -225,10 +225,12 @@ fn hosts(
         };
         match seen.hosts.get(&host) {
             Some(first) => {
-                let diagnostic =
-                    Diagnostic::error("duplicate-host", format!("`{host}` is served already"))
-                        .help("a host belongs to one route")
-                        .also(reader.file, first.clone(), "first here");
+                let diagnostic = Diagnostic::error(
+                    "duplicate-host",
+                    format!("`{host}` already belongs to another entry"),
+                )
+                .help("each host belongs to one route, and is listed once")
+                .also(reader.file, first.clone(), "first here");
                 reader.push(diagnostic, text.span());
             }
             None => {
@@ -279,15 +281,16 @@ fn name(
         || *name == *NO_ROUTE
     {
         let message = format!(
-            "a route's name has 1 to {MAX_NAME} bytes, none of them a control character, and is not \"{NO_ROUTE}\""
+            "a route's name must have 1 to {MAX_NAME} bytes without control characters, and cannot be \"{NO_ROUTE}\""
         );
         reader.error("invalid-name", span, message);
         return None;
     }
     if let Some(first) = seen.names.get(&name) {
-        let diagnostic = Diagnostic::error("duplicate-name", format!("two routes are named `{name}`"))
-            .help("a name is how metrics and /status tell routes apart; unless given, it is the first host")
-            .also(reader.file, first.clone(), "first here");
+        let diagnostic =
+            Diagnostic::error("duplicate-name", format!("two routes are named `{name}`"))
+                .help("metrics and /status identify routes by name; the default is the first host")
+                .also(reader.file, first.clone(), "first here");
         reader.push(diagnostic, span);
         return Some(name);
     }
@@ -305,7 +308,7 @@ fn buckets(
     let mut table = table.table("buckets", reader)?;
     let directory = table.string("directory", reader);
     if cache.is_none() && directory.is_none() && table.key_span("directory").is_none() {
-        let diagnostic = Diagnostic::error("missing-key", "`buckets` has a `directory`");
+        let diagnostic = Diagnostic::error("missing-key", "`buckets` needs a `directory`");
         reader.push(
             diagnostic.help("it holds a file for each bucket: photos.xml is bucket \"photos\""),
             table.span(),
@@ -346,15 +349,15 @@ fn extra_methods(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Vec<Method> 
         let upper = name.to_ascii_uppercase();
         let invalid = |message: String| Diagnostic::error("invalid-method", message);
         let diagnostic = match Method::from_bytes(name.as_bytes()) {
-            Err(_) => invalid(format!("`{name}` is no method")),
+            Err(_) => invalid(format!("`{name}` isn't a valid method")),
             Ok(_) if ["CONNECT", "TRACE", "TRACK"].contains(&&*upper) => {
-                invalid(format!("no browser lets a script use {upper}"))
+                invalid(format!("browsers do not let scripts use {upper}"))
             }
             Ok(_) if S3_METHODS.contains(&&*upper) || (upper != name && upper == "PATCH") => {
                 let known = S3_METHODS.contains(&name);
-                let diagnostic = invalid(format!("`{name}` is no method beyond S3's own"));
+                let diagnostic = invalid(format!("`{name}` isn't an extra method"));
                 diagnostic.help(if known {
-                    "remove it: rules may name it anyway".to_owned()
+                    "remove it: S3's rules can use it anyway".to_owned()
                 } else {
                     format!("methods are case-sensitive; {upper} is written in upper case")
                 })

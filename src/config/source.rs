@@ -1,26 +1,26 @@
-//! Places in files: stored as byte offsets, reported by line and column, shown with their lines.
+//! Places in files: stored as byte offsets, reported as line and column, shown with an excerpt.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-/// The longest line that is shown, in bytes: minified files have lines of megabytes.
+/// The longest line shown, in bytes: minified files have lines of megabytes.
 const MAX_LINE: usize = 2000;
 
-/// The most lines of a span that are shown.
+/// The maximum number of a span's lines shown.
 const MAX_LINES: usize = 6;
 
-/// A file that diagnostics speak of.
+/// A file that diagnostics refer to.
 #[derive(Debug)]
 pub struct SourceFile {
     pub(super) path: PathBuf,
     text: String,
-    /// Where each line begins.
+    /// The offset of each line's start.
     lines: OnceLock<Vec<usize>>,
 }
 
-/// A place in a file, or a file as a whole.
+/// A place in a file, or a whole file.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) file: Arc<SourceFile>,
@@ -37,7 +37,7 @@ pub struct Position {
 }
 
 impl SourceFile {
-    /// A file with its text; what is no UTF-8 is replaced.
+    /// A file with its text; invalid UTF-8 is replaced.
     #[must_use]
     pub fn new(path: &Path, bytes: &[u8]) -> Arc<Self> {
         Arc::new(Self {
@@ -47,7 +47,7 @@ impl SourceFile {
         })
     }
 
-    /// A file that could not be read.
+    /// An unreadable file.
     #[must_use]
     pub fn unread(path: &Path) -> Arc<Self> {
         Self::new(path, b"")
@@ -74,7 +74,7 @@ impl SourceFile {
         })
     }
 
-    /// Which line an offset lies in, counted from 0, and where that line begins.
+    /// The line that contains an offset, counted from 0, and the line's start.
     fn line(&self, offset: usize) -> (usize, usize) {
         let lines = self.lines();
         let index = lines
@@ -83,7 +83,7 @@ impl SourceFile {
         (index, lines.get(index).copied().unwrap_or_default())
     }
 
-    /// The offset nearest to this one, not behind it, at which a character begins.
+    /// The nearest character boundary at or before this offset.
     fn floor(&self, offset: usize) -> usize {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
@@ -111,7 +111,7 @@ impl Place {
         visible(&self.file.path.display().to_string())
     }
 
-    /// The lines to show, the first of them counted from 1, and the span in them; `None` where
+    /// The lines to show, the number of the first counted from 1, and the span in them; `None` if
     /// there is nothing to show.
     pub(super) fn excerpt(&self) -> Option<(Cow<'_, str>, usize, Range<usize>)> {
         let file = &*self.file;
@@ -134,7 +134,7 @@ impl Place {
 }
 
 impl Place {
-    /// This place in the excerpt of another one, where it is there.
+    /// This place within the excerpt of another place, if it is in there.
     pub(super) fn within(&self, other: &Self) -> Option<Range<usize>> {
         if !Arc::ptr_eq(&self.file, &other.file) {
             return None;

@@ -1,5 +1,4 @@
-//! What a start opens besides the files that a load reads, tried without a start: nothing is
-//! created, bound or changed.
+//! Tests whether a start could open its logs and addresses. Creates, binds and changes nothing.
 
 use std::io;
 
@@ -12,7 +11,7 @@ use super::source::SourceFile;
 use super::{Config, Loaded};
 
 impl Loaded {
-    /// Adds to the report what would keep a start of this config from opening what it needs.
+    /// Reports what would prevent a start from opening its logs and addresses.
     pub fn try_start(&mut self) {
         let Some(config) = &self.config else {
             return;
@@ -32,7 +31,7 @@ fn problems(config: &Config) -> Vec<Diagnostic> {
         && let Destination::File(path) = &log.path
         && let Err(error) = access_log::try_to_open(path)
     {
-        let message = format!("`access_log.path`: `{}` cannot be opened", path.display());
+        let message = format!("`access_log.path`: cannot open `{}`", path.display());
         let problem = Diagnostic::error("cannot-open", message).detail(error.to_string());
         problems.push(with_folder_help(problem, &error));
     }
@@ -50,20 +49,20 @@ fn of_address(key: &str, address: &Bind) -> Option<Diagnostic> {
     match address {
         Bind::Unix(path) => {
             let error = socket::try_unix(path).err()?;
-            let message = format!("`{key}`: `{}` cannot be listened on", path.display());
+            let message = format!("`{key}`: cannot listen on `{}`", path.display());
             let problem = Diagnostic::error("cannot-listen", message).detail(error.to_string());
             Some(with_folder_help(problem, &error))
         }
         Bind::Tcp(address) => {
             let error = socket::try_tcp(address.ip()).err()?;
-            // The config may be meant for another machine than this one.
+            // A warning only: the config may be for another machine.
             let message = format!("`{key}`: this machine cannot listen on {}", address.ip());
             let problem = Diagnostic::warning("cannot-listen", message).detail(error.to_string());
             Some(problem.help(
                 "`ip address` lists this machine's addresses; 0.0.0.0 and [::] stand for all of them",
             ))
         }
-        // Passed to a start by systemd alone.
+        // Only systemd can pass these, at a start.
         Bind::Systemd(_) => None,
     }
 }
@@ -71,7 +70,7 @@ fn of_address(key: &str, address: &Bind) -> Option<Diagnostic> {
 fn with_folder_help(problem: Diagnostic, error: &io::Error) -> Diagnostic {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            problem.help("create its folder, which the user that s3cors runs as can write to")
+            problem.help("create its folder, writable for the user that s3cors runs as")
         }
         io::ErrorKind::PermissionDenied => {
             problem.help("the user that s3cors runs as needs write access to it and its folder")

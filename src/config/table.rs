@@ -1,4 +1,4 @@
-//! A table of the config: each key is taken once, and what is left over is an error.
+//! A table of the config: each key is taken once, and leftover keys are errors.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -13,11 +13,11 @@ use super::file::Reader;
 use super::shape::{Kind, ROOT};
 use super::values::{chosen, names, string, strings};
 
-/// A table whose keys are asked for one by one.
+/// A table whose keys are taken one by one.
 #[derive(Debug)]
 pub(crate) struct Table<'t> {
     table: &'t DeTable<'t>,
-    /// Where the table begins.
+    /// The table's start.
     span: Range<usize>,
     known: Vec<&'static str>,
     /// Its number in the recorded shape, if one is recorded.
@@ -44,12 +44,12 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Where the table begins.
+    /// The table's start.
     pub(crate) fn span(&self) -> Range<usize> {
         self.span.clone()
     }
 
-    /// Where a key stands, if it does.
+    /// The place of a key, if it exists.
     pub(crate) fn key_span(&self, key: &str) -> Option<Range<usize>> {
         let (key, _) = self.table.get_key_value(key)?;
         Some(key.span())
@@ -142,7 +142,7 @@ impl<'t> Table<'t> {
         chosen(key, &value, choices, reader)
     }
 
-    /// One or more of several strings, each with what it stands for.
+    /// One or more of several words, each with its meaning.
     pub(crate) fn choices<T: Copy>(
         &mut self,
         key: &'static str,
@@ -193,7 +193,7 @@ impl<'t> Table<'t> {
             texts.push(Spanned::new(value.span(), text));
         }
         if texts.is_empty() {
-            let message = format!("`{key}` has at least one value");
+            let message = format!("`{key}` needs at least one value");
             reader.error("invalid-value", value.span(), message);
             return None;
         }
@@ -210,7 +210,7 @@ impl<'t> Table<'t> {
         strings(key, value, reader)
     }
 
-    /// A table of its own.
+    /// A subtable.
     pub(crate) fn table(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Option<Self> {
         self.known.push(key);
         let shape = &mut reader.shape;
@@ -225,7 +225,7 @@ impl<'t> Table<'t> {
             DeValue::Table(table) => Some(Self::below(table, span, below.unwrap_or(ROOT))),
             DeValue::Array(array) if array.iter().all(|value| value.get_ref().is_table()) => {
                 let diagnostic =
-                    Diagnostic::error("wrong-type", format!("there is one `{key}`, not several"));
+                    Diagnostic::error("wrong-type", format!("there can be only one `{key}`"));
                 reader.push(diagnostic.help(format!("write [{key}]")), span);
                 None
             }
@@ -236,7 +236,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Tables, as `[[key]]` writes them.
+    /// Tables, written as `[[key]]`.
     pub(crate) fn tables(&mut self, key: &'static str, reader: &mut Reader<'_>) -> Vec<Self> {
         self.known.push(key);
         let shape = &mut reader.shape;
@@ -263,7 +263,7 @@ impl<'t> Table<'t> {
                 .collect(),
             DeValue::Table(_) => {
                 let diagnostic =
-                    Diagnostic::error("wrong-type", format!("there may be several `{key}`"));
+                    Diagnostic::error("wrong-type", format!("there can be several `{key}`"));
                 let span = self.key_span(key).unwrap_or_else(|| value.span());
                 reader.push(diagnostic.help(format!("write [[{key}]]")), span);
                 Vec::new()
@@ -275,7 +275,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Says of every key that was not asked for that it is unknown.
+    /// Reports every key that was not taken as unknown.
     pub(crate) fn finish(self, reader: &mut Reader<'_>) {
         for key in self.table.keys() {
             let name = &**key.get_ref();
@@ -285,7 +285,7 @@ impl<'t> Table<'t> {
             let mut message = format!("unknown key `{name}`");
             let mut help = match cors::nearest(name, &self.known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", self.known.join(", ")),
+                None => format!("known keys: {}", self.known.join(", ")),
             };
             if let Some(newer) = &reader.newer {
                 message = format!("{message}: {newer}");

@@ -12,7 +12,7 @@ use super::file::Reader;
 use super::table::Table;
 use super::upstream;
 
-/// Reads `[traces]`; an error where this program cannot send any.
+/// Reads `[traces]`; reports an error if this build cannot send traces.
 pub(super) fn traces(
     root: &mut Table<'_>,
     base: &Path,
@@ -25,9 +25,11 @@ pub(super) fn traces(
     let service_name = table.string("service_name", reader);
     table.finish(reader);
     if cfg!(not(feature = "otlp")) {
-        let diagnostic =
-            Diagnostic::error("missing-feature", "this program was built without traces");
-        let help = "build it with `cargo build --release --features otlp`, or leave [traces] out";
+        let diagnostic = Diagnostic::error(
+            "missing-feature",
+            "this build of s3cors does not support traces",
+        );
+        let help = "build s3cors with `cargo build --release --features otlp`, or remove [traces]";
         reader.push(diagnostic.help(help), place);
         return None;
     }
@@ -47,7 +49,12 @@ fn endpoint(
 ) -> Option<UpstreamSettings> {
     let Some(written) = table.string("endpoint", reader) else {
         let help = "add endpoint = \"http://127.0.0.1:4318\"";
-        table.require("endpoint", "traces have an `endpoint`", Some(help), reader);
+        table.require(
+            "endpoint",
+            "`traces` needs an `endpoint`",
+            Some(help),
+            reader,
+        );
         return None;
     };
     match upstream::upstream(written.get_ref(), base) {

@@ -1,8 +1,8 @@
-//! Finds the bracket that is never closed: a parser of TOML notices much later, and several times.
+//! Finds an unclosed bracket: a TOML parser notices it much later, and reports several errors.
 
 use std::ops::Range;
 
-/// The first `[` of a value behind which another key or table begins before it is closed.
+/// The first `[` of a value that is still open when another key or table begins.
 pub(super) fn bracket(text: &str) -> Option<Range<usize>> {
     let mut open: Vec<(usize, u8)> = Vec::new();
     let mut start = 0;
@@ -12,7 +12,7 @@ pub(super) fn bracket(text: &str) -> Option<Range<usize>> {
         {
             return Some(*at..at + 1);
         }
-        // A table's header has brackets of its own.
+        // A table header has its own brackets.
         if !(open.is_empty() && line.trim_start().starts_with('[')) {
             brackets(line, start, &mut open);
         }
@@ -21,7 +21,7 @@ pub(super) fn bracket(text: &str) -> Option<Range<usize>> {
     None
 }
 
-/// Whether a line begins with `key =` or is the header of a table.
+/// Whether a line begins with `key =` or is a table header.
 fn begins_anew(line: &str) -> bool {
     let line = line.trim();
     let is_name = |name: &str| {
@@ -41,7 +41,7 @@ fn begins_anew(line: &str) -> bool {
         })
 }
 
-/// Follows the brackets of a line, but for those in strings and comments.
+/// Tracks the brackets of a line, except in strings and comments.
 fn brackets(line: &str, start: usize, open: &mut Vec<(usize, u8)>) {
     let mut quote = None;
     let mut escaped = false;
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bracket_that_is_never_closed_is_found() {
+    fn an_unclosed_bracket_is_found() {
         for (text, expected) in [
             ("host = [\"a\"\nupstream = \"b\"\n", Some(7)),
             ("a = 1\nhost = [\n  \"a\",\n  \"b\"\n[[route]]\n", Some(13)),

@@ -1,4 +1,4 @@
-//! A route's upstreams, checked: where they listen, and what holds for all of them.
+//! A route's checked upstreams: their addresses, and their common settings.
 
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
@@ -23,29 +23,29 @@ use super::named_path::NamedPath;
 use super::numbers::usize_of;
 use super::table::Table;
 
-/// The least time that may be waited for something.
+/// The shortest timeout.
 const LEAST: Duration = Duration::from_millis(1);
 
 /// A route's upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams {
     pub(super) settings: Vec<UpstreamSettings>,
-    /// Where each is written.
+    /// The place of each upstream.
     pub(super) spans: Vec<Range<usize>>,
-    /// The files of their TLS, which are not read yet.
+    /// The files of their TLS, not read yet.
     pub(super) tls: Option<UpstreamTlsFiles>,
 }
 
 /// The files of TLS to a route's upstreams.
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamTlsFiles {
-    /// Whose certificates are trusted.
+    /// The trusted authorities.
     pub(super) ca: Option<NamedPath>,
-    /// What is shown.
+    /// The client certificate and its key.
     pub(super) pair: Option<PairFiles>,
 }
 
-/// What holds for all upstreams of a route.
+/// The common settings of a route's upstreams.
 struct Common {
     http2: bool,
     timeouts: Timeouts,
@@ -74,8 +74,13 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
     };
     let written = table.strings("upstream", reader);
     let help = "add upstream = [\"http://127.0.0.1:9000\"]";
-    table.require("upstream", "a route has an `upstream`", Some(help), reader);
-    let problem = Diagnostic::error("missing-upstream", "a route has at least one upstream");
+    table.require(
+        "upstream",
+        "a route needs an `upstream`",
+        Some(help),
+        reader,
+    );
+    let problem = Diagnostic::error("missing-upstream", "a route needs at least one upstream");
     table.fill("upstream", written.as_ref(), problem, reader);
     let Some(written) = written else {
         return Upstreams {
@@ -88,8 +93,7 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
     for text in written.into_inner() {
         match upstream(text.get_ref(), base).map(|settings| common.with(settings)) {
             Ok(settings) if upstreams.contains(&settings) => {
-                let diagnostic =
-                    Diagnostic::warning("duplicate-upstream", "the upstream is there twice");
+                let diagnostic = Diagnostic::warning("duplicate-upstream", "duplicate upstream");
                 reader.push(diagnostic, text.span());
             }
             Ok(settings) => {
@@ -103,7 +107,7 @@ pub(super) fn upstreams(table: &mut Table<'_>, base: &Path, reader: &mut Reader<
         && upstreams.iter().all(|upstream| upstream.tls.is_none())
         && !upstreams.is_empty()
     {
-        let message = "`upstream_tls` is for https, and no upstream of the route speaks it";
+        let message = "`upstream_tls` has no effect: no upstream of the route uses https";
         reader.push(Diagnostic::warning("no-https-upstream", message), span);
     }
     Upstreams {
@@ -129,14 +133,14 @@ fn tls(
     let [certificate, key] = ["certificate", "key"].map(|key| table.string(key, reader));
     for (there, missing) in [("certificate", "key"), ("key", "certificate")] {
         if let (Some(span), None) = (table.key_span(there), table.key_span(missing)) {
-            let message = format!("a `{there}` is of no use without a `{missing}`");
+            let message = format!("`{there}` needs `{missing}`");
             reader.error("missing-key", span, message);
         }
     }
     let server_name = table.string("server_name", reader).and_then(|text| {
         let name = ServerName::try_from((*text.get_ref()).to_owned());
         if name.is_err() {
-            let message = format!("`{}` is no host name or address", text.get_ref());
+            let message = format!("`{}` isn't a host name or address", text.get_ref());
             reader.error("invalid-host", text.span(), message);
         }
         name.ok()
@@ -154,8 +158,8 @@ fn tls(
 fn pins(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Arc<[Pin]> {
     let written = table.strings("pin", reader);
     // Without a pin, more would be trusted than was meant.
-    let problem = Diagnostic::error("invalid-value", "`pin` lists at least one key");
-    let problem = problem.help("leave `pin` out to accept any key");
+    let problem = Diagnostic::error("invalid-value", "`pin` needs at least one key");
+    let problem = problem.help("remove `pin` to accept any key");
     table.fill("pin", written.as_ref(), problem, reader);
     let Some(written) = written else {
         return Arc::default();
@@ -191,7 +195,7 @@ impl Common {
     }
 }
 
-/// An upstream as the config or a flag writes it.
+/// Parses an upstream in the config or a flag.
 pub(super) fn upstream(text: &str, base: &Path) -> Result<UpstreamSettings, Box<Diagnostic>> {
     let invalid = |message: String| Diagnostic::error("invalid-upstream", message);
     let (address, tls) = address::upstream(text, base)
@@ -293,7 +297,7 @@ fn health(
     let span = table.key_span("max_ejection_seconds");
     if let Some(seconds) = table.seconds("max_ejection_seconds", LEAST, reader) {
         if seconds < health.ejection {
-            let message = "`max_ejection_seconds` is no less than `ejection_seconds`";
+            let message = "`max_ejection_seconds` must be at least `ejection_seconds`";
             reader.error("out-of-range", span.unwrap_or_default(), message);
         }
         health.max_ejection = seconds;
@@ -303,7 +307,7 @@ fn health(
     (health, check)
 }
 
-/// `None`: upstreams are not checked.
+/// `None` if upstreams are not checked.
 fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings> {
     let path = table.string("check_path", reader);
     let interval = table.seconds("check_seconds", LEAST, reader);
@@ -317,7 +321,7 @@ fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings
         let host = host.ok().filter(|host| !host.as_str().contains('@'));
         let value = host.and_then(|host| HeaderValue::try_from(host.as_str()).ok());
         if value.is_none() {
-            let message = format!("`{}` is not a host name or address", text.get_ref());
+            let message = format!("`{}` isn't a host name or address", text.get_ref());
             reader.error("invalid-value", text.span(), message);
         }
         value
@@ -329,7 +333,7 @@ fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings
         let parse = |text: &Spanned<String>| {
             let range = status_range(text.get_ref());
             if range.is_none() {
-                let message = format!("`{}` is not a status or a range of them", text.get_ref());
+                let message = format!("`{}` isn't a status or a range of statuses", text.get_ref());
                 let diagnostic = Diagnostic::error("invalid-value", message);
                 reader.push(
                     diagnostic.help("write 200, \"200-399\" or [200, 204]"),
@@ -346,7 +350,10 @@ fn check(table: &mut Table<'_>, reader: &mut Reader<'_>) -> Option<CheckSettings
     }
     let parsed = PathAndQuery::try_from(*path.get_ref());
     let Some(parsed) = parsed.ok().filter(|_| path.get_ref().starts_with('/')) else {
-        let message = format!("`{}` is no path, which begins with a slash", path.get_ref());
+        let message = format!(
+            "`{}` isn't a path: it must begin with a slash",
+            path.get_ref()
+        );
         reader.error("invalid-value", path.span(), message);
         return None;
     };

@@ -1,9 +1,9 @@
-//! Notices changes of the files that a config names.
+//! Notices changes of a config's files.
 //!
-//! The kernel tells of changes in the *folders* that the files are in: editors rename, Kubernetes
-//! swaps a link, and a watch on a file would follow the old one. A slow look at every file stands
-//! beside it, for what the kernel does not tell of: folders that were replaced, file systems of
-//! other machines, watches that could not be had.
+//! The kernel reports changes in the *folders* of the files: editors rename, Kubernetes swaps a
+//! link, and a watch on a file would follow the old one. Slow polling of every file finds what
+//! the kernel does not report: replaced folders, network file systems, and folders without a
+//! watch.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -21,40 +21,41 @@ use super::files::Files;
 use super::read::{COARSEST_CLOCK, Stamp};
 use super::reload::Reloader;
 
-/// How long nothing must change before files are read: who writes one file often writes another.
+/// How long the files must be unchanged before they are read: a writer often writes several.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long is waited for quiet at most.
+/// The maximum time to wait for that.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// How often files are looked at at most.
+/// The minimum interval of polling.
 const SHORTEST_POLL: Duration = Duration::from_millis(400);
 
-/// How long after a failed read it is tried again for the first time; after that twice as long each
-/// time, up to the interval at which files are looked at.
+/// The delay of the first retry after a failed read; it doubles each time, up to the polling
+/// interval.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// How long after a read a file's next change shows in its stamp, and a little more.
+/// How long after a read the file's next change surely shows in its stamp, plus a margin.
 const SETTLED: Duration = COARSEST_CLOCK.saturating_add(Duration::from_millis(100));
 
-/// How often files are looked at at least.
+/// The maximum interval of polling.
 const LONGEST_POLL: Duration = Duration::from_secs(30);
 
-/// What part of the time is spent looking: one in so many.
+/// The share of time spent polling: 1/POLL_SHARE.
 const POLL_SHARE: u32 = 50;
 
-/// The most links that are followed to a file, as the kernel has it.
+/// The maximum number of links followed to a file: the kernel's limit.
 const MAX_LINKS: usize = 40;
 
-/// Reloads whenever a file changed, and at each `forced` even if none did. Ends with its future.
+/// Reloads whenever a file changed, and at each `forced` even if none did. Ends when its future
+/// is dropped.
 pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
     let mut watches = Watches::new();
     let mut is_armed = false;
     let mut schedule = Schedule::new();
     schedule.reloaded(Instant::now(), &reloader);
     loop {
-        // Armed first, looked at then: nothing falls between. Where all was watched already, a look
-        // would find nothing that was not told.
+        // Watches first, then polls: no change is missed in between. If everything was already
+        // watched, polling would find nothing new.
         let must_poll = is_armed && schedule.is_poll_due(Instant::now());
         let (changed, took);
         (reloader, watches, changed, took) = blocking(move || {
@@ -90,7 +91,7 @@ pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
             let is_forced = cause == Cause::Forced;
             let result = catch_unwind(AssertUnwindSafe(|| reloader.reload(is_forced)));
             if result.is_err() {
-                tracing::error!("a reload panicked; what was in force stays so");
+                tracing::error!("a reload panicked; the last good config stays in force");
                 reloader.panicked();
             }
             reloader
@@ -106,18 +107,18 @@ pub async fn watch(mut reloader: Reloader, forced: Arc<Notify>) -> Infallible {
 enum Cause {
     Forced,
     Changed,
-    /// Something could not be read before, or may have changed without a trace.
+    /// A read failed before, or a file may have changed without a new stamp.
     Retry,
 }
 
-/// When files are polled, and when a failed read is retried.
+/// When to poll the files and when to retry a failed read.
 struct Schedule {
-    /// How often files are looked at.
+    /// The polling interval.
     poll: Duration,
     looked_at: Instant,
-    /// How long to wait before the next retry.
+    /// The delay of the next retry.
     back_off: Duration,
-    /// `None`: nothing is to be retried.
+    /// `None` if there is nothing to retry.
     retry: Option<Instant>,
 }
 
@@ -135,13 +136,13 @@ impl Schedule {
         now >= self.looked_at + self.poll
     }
 
-    /// Files were looked at, which took so long.
+    /// Records that a poll took this long.
     fn looked(&mut self, now: Instant, took: Duration) {
         self.poll = (took * POLL_SHARE).clamp(SHORTEST_POLL, LONGEST_POLL);
         self.looked_at = now;
     }
 
-    /// Files were loaded: another attempt may be needed although no change is reported.
+    /// Records a load: a retry may be needed although no change is reported.
     fn reloaded(&mut self, now: Instant, reloader: &Reloader) {
         if reloader.may_pass() {
             self.retry = Some(now + self.back_off);
@@ -160,16 +161,16 @@ async fn sleep_until(instant: Option<Instant>) {
     }
 }
 
-/// Runs what reads files, away from the thread that serves the operator.
+/// Runs blocking reads on another thread than the one that serves the admin listener.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        // It did not panic, so the runtime is going away, and with it this future.
+        // It did not panic, so the runtime is shutting down, and this future ends too.
         Err(_) => std::future::pending().await,
     }
 }
 
-/// Waits until nothing changes any more, but not for ever.
+/// Waits until nothing changes any more, up to a limit.
 async fn quiet(events: &Notify) {
     let end = tokio::time::Instant::now() + PATIENCE;
     while tokio::time::Instant::now() < end {
@@ -180,15 +181,15 @@ async fn quiet(events: &Notify) {
     }
 }
 
-/// The folders that the kernel tells about.
+/// The folders that the kernel watches.
 #[derive(Debug)]
 struct Watches {
-    /// `None`: the system gives none, so all is found by looking.
+    /// `None` if the system provides none, so that polling finds all changes.
     watcher: Option<RecommendedWatcher>,
-    /// Which folder each path was when its watch was set.
+    /// The folder's stamp when its watch was set.
     armed: HashMap<PathBuf, Option<Stamp>>,
     interesting: Arc<ArcSwap<Interesting>>,
-    /// Something interesting changed.
+    /// Signals a relevant change.
     events: Arc<Notify>,
 }
 
@@ -207,13 +208,13 @@ impl Watches {
         let events = Arc::new(Notify::new());
         let (filter, tell) = (Arc::clone(&interesting), Arc::clone(&events));
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error may be an event that was lost.
+            // An error may be a lost event.
             if event.is_err() || event.is_ok_and(|event| filter.load().concerns(&event)) {
                 tell.notify_one();
             }
         });
         let watcher = watcher.inspect_err(
-            |error| tracing::warn!(%error, "no notice of changed files: they are looked at instead"),
+            |error| tracing::warn!(%error, "file watching unavailable; polling instead"),
         );
         Self {
             watcher: watcher.ok(),
@@ -223,8 +224,8 @@ impl Watches {
         }
     }
 
-    /// Watches the folders that these files are in now. True: they were watched before, for these
-    /// same paths.
+    /// Watches the current folders of these files. Returns whether they were already watched, for
+    /// the same paths.
     fn arm(&mut self, files: &Files) -> bool {
         let Some(watcher) = &mut self.watcher else {
             return false;
@@ -247,7 +248,7 @@ impl Watches {
         self.armed.retain(|folder, _| {
             let stays = folders.contains(folder);
             if !stays {
-                // Gone already is as good.
+                // A watch that is already gone is fine.
                 let _ = watcher.unwatch(folder);
             }
             stays
@@ -267,7 +268,7 @@ impl Watches {
                 && now.is_some()
                 && armed.is_none()
             {
-                tracing::warn!(%error, folder = %folder.display(), "no notice of changes in a folder: its files are looked at instead");
+                tracing::warn!(%error, folder = %folder.display(), "cannot watch a folder; polling its files instead");
             }
             let armed = now.filter(|_| watched.is_ok());
             self.armed.insert(folder, armed);
@@ -275,7 +276,7 @@ impl Watches {
         was_told
     }
 
-    /// Whether a folder is not the one any more that is watched under its name.
+    /// Whether a folder has been replaced since its watch was set.
     fn are_stale(&self) -> bool {
         let mut armed = self.armed.iter();
         armed.any(|(folder, armed)| {
@@ -317,13 +318,13 @@ impl Interesting {
     }
 }
 
-/// Follows paths: every link on the way to a file and the file itself, whose change leads
-/// elsewhere; and the folders that these are in.
+/// Resolves paths: every link on the way to a file and the file itself, whose change leads
+/// elsewhere; and the folders that contain them.
 #[derive(Debug, Default)]
 struct Trail {
     paths: HashSet<PathBuf>,
     folders: HashSet<PathBuf>,
-    /// Which folder a path leads to; many files are in one.
+    /// The resolved folder of a path; many files share one.
     known: HashMap<PathBuf, Option<PathBuf>>,
 }
 
@@ -348,7 +349,7 @@ impl Trail {
         }
     }
 
-    /// The folder that a path leads to, without links; `None`: in a circle.
+    /// The resolved folder of a path; `None` if links form a loop.
     fn folder(&mut self, path: &Path) -> Option<PathBuf> {
         if let Some(known) = self.known.get(path) {
             return known.clone();

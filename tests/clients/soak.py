@@ -284,7 +284,7 @@ def run(soak, folder, mounted, secure):
     running = soak.running
     # After the first reload, all memory that stays in use is allocated.
     mounted.swap(cors=generations.text(generations.FIRST - 1))
-    running.wait_for("the config was reloaded")
+    running.wait_for("config reloaded")
     before = descriptors(running)
     rest = calibrated(running.url)
     askers = clients(running, secure)

@@ -109,7 +109,7 @@ fn a_flag_that_replaces_the_listeners_is_refused_where_a_route_names_one() {
     let loaded = load(&input);
     let said = loaded.report.render(false);
     assert!(
-        loaded.has_errors() && said.contains("--listen replaces them"),
+        loaded.has_errors() && said.contains("which --listen replaces"),
         "{said}"
     );
 }

@@ -100,7 +100,11 @@ fn what_is_typed_goes_before_what_the_environment_says() {
         (&config[..3], &variables[1..], "`nowhere` isn't an address"),
         (&config[..3], &variables, "both are set in the environment"),
         (&config[..3], &variables[1..2], "S3CORS_CORS"),
-        (&flags, &[("S3CORS_CONFIG", "")], "`nowhere` isn't an address"),
+        (
+            &flags,
+            &[("S3CORS_CONFIG", "")],
+            "`nowhere` isn't an address",
+        ),
         (
             &flags,
             &[("S3CORS_LOG", ""), ("S3CORS_LOG_FORMAT", "")],
@@ -186,7 +190,7 @@ fn a_config_that_is_not_there_is_no_dead_end() {
     let (code, _, stderr) = run(&["run", "--config", "no-such-file"]);
     assert_eq!(code, 2);
     assert!(
-        stderr.contains("help: `s3cors config defaults` prints one to begin with"),
+        stderr.contains("help: `s3cors config defaults` prints one to start with"),
         "{stderr}"
     );
     assert!(stderr.contains("then run `s3cors check`"), "{stderr}");
@@ -598,14 +602,14 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
     );
 
     fs::copy("config/cors/public-read.xml", &cors).unwrap();
-    let line = process.logged("the config was reloaded");
+    let line = process.logged("config reloaded");
     assert!(line.contains(&format!("{cors} changed")), "{line}");
     let response = ask(process.address, "GET", "/a", &origin);
     assert_eq!(response.values("access-control-allow-origin"), ["*"]);
     assert_eq!(process.status()["generation"], 2);
 
     fs::write(&cors, "<").unwrap();
-    let line = process.logged("the config was not reloaded");
+    let line = process.logged("config not reloaded");
     assert!(line.contains(&format!("{cors}:1:")), "{line}");
     assert_eq!(process.status()["last_reload"]["applied"], false);
     assert_eq!(process.status()["last_reload"]["result"], "rejected");
@@ -614,9 +618,9 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
     assert_eq!(response.values("access-control-allow-origin"), ["*"]);
 
     fs::copy(GOOD, &cors).unwrap();
-    process.logged("the config was reloaded");
+    process.logged("config reloaded");
     process.signal("HUP");
-    process.logged("the config was reloaded");
+    process.logged("config reloaded");
     assert_eq!(process.status()["generation"], 4);
 
     process.signal("TERM");
@@ -682,15 +686,15 @@ fn what_waits_for_a_restart_is_on_the_status() {
     assert_eq!(process.status()["restart_needed_for"], json!(["workers"]));
 
     fs::write(&path, config("'two'")).unwrap();
-    let line = process.logged("the config was not reloaded");
+    let line = process.logged("config not reloaded");
     assert!(line.contains("s3cors.toml:1:"), "{line}");
     assert_eq!(process.status()["last_reload"]["applied"], false);
 
     // As the process was started.
     fs::write(&path, config("1")).unwrap();
-    process.logged("the config was reloaded");
+    process.logged("config reloaded");
     process.signal("HUP");
-    process.logged("the config was reloaded");
+    process.logged("config reloaded");
     assert_eq!(process.status()["restart_needed_for"], json!([]));
 }
 

@@ -102,7 +102,7 @@ fn invalid_bucket_files_do_not_stop_a_start_and_are_named() {
 
     // One is fixed: its policy is in force, the others are as they were.
     folder.write("buckets/bad.xml", &policy(ORIGIN));
-    let line = process.logged("the config was reloaded in part");
+    let line = process.logged("config partly reloaded");
     assert!(line.contains("buckets/bad.xml changed"), "{line}");
     assert!(line.contains("buckets/empty.xml"), "{line}");
     assert_eq!(readable_for(&process, "bad"), [ORIGIN]);

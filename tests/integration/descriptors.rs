@@ -134,12 +134,12 @@ fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_
         use_up_descriptors(&process, true);
         let origin = format!("https://new{number}.example");
         fs::write(&cors, policy(&origin)).unwrap();
-        let line = process.logged("the config was not reloaded");
+        let line = process.logged("config not reloaded");
         assert!(line.contains("Too many open files"), "{line}");
 
         // Nothing is touched again: neither the config nor the policy.
         use_up_descriptors(&process, false);
-        process.logged("the config was reloaded");
+        process.logged("config reloaded");
         assert!(allowed(&process, &origin));
         assert_eq!(process.status()["out_of_date_count"], 0);
     }
@@ -163,7 +163,7 @@ fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descri
         let config = folder.path("s3cors.toml");
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, format!("{text}# {round}\n")).unwrap();
-        process.logged("the config was reloaded");
+        process.logged("config reloaded");
     }
 }
 
@@ -199,7 +199,7 @@ fn the_operator_is_served_after_the_limit_was_lowered() {
     let config = folder.path("s3cors.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("{text}# again\n")).unwrap();
-    process.logged("the config was reloaded");
+    process.logged("config reloaded");
 
     // As many as before once the limit is what it was.
     drop(crowd);

@@ -109,11 +109,11 @@ fn a_line_that_is_not_an_exchange_is_named_and_earlier_verdicts_stand() {
         ),
         (
             changed(|value| value["request"]["url"] = "/b/k".into()),
-            "is not an absolute URL",
+            "isn't an absolute http or https URL",
         ),
         (
             changed(|value| value["request"]["method"] = "P T".into()),
-            "is not a method",
+            "isn't a valid method",
         ),
         (
             changed(|value| value["request"]["mode"] = "navigate".into()),

@@ -1,4 +1,4 @@
-//! Reads that fail: what could be read is in force, and the rest follows once it can be.
+//! Failed reads: the readable files are in force, and the rest follows once it can be read.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use crate::routing::snapshot::RoutePolicy;
 
 use super::*;
 
-/// A folder with a config, and what is served from it.
+/// A folder with a config, and its served snapshot.
 struct Served {
     folder: PathBuf,
     current: Arc<Current>,
@@ -116,7 +116,7 @@ const ERRORS: [Errno; 5] = [
 ];
 
 #[test]
-fn each_failed_read_leaves_the_other_files_in_force_and_is_retried_until_it_passes() {
+fn each_failed_read_leaves_the_other_files_in_force_and_is_retried_until_it_succeeds() {
     for error in ERRORS {
         for failing in [
             "s3cors.toml",
@@ -141,7 +141,7 @@ fn each_failed_read_leaves_the_other_files_in_force_and_is_retried_until_it_pass
             assert_eq!(served.metric("s3cors_config_out_of_date"), Some(1.0));
             assert!(served.reloader.may_pass());
 
-            // As long as it goes on, nothing is logged or counted again.
+            // While the failure lasts, nothing is logged or counted again.
             assert_eq!(served.reloader.reload(false), Outcome::Unchanged);
             assert!(served.reloader.may_pass());
 
@@ -189,7 +189,11 @@ fn the_time_out_of_date_runs_from_the_first_failure_and_not_from_the_last() {
     assert_eq!(served.metric(name), since);
     write(&served.folder, "a.xml", "https://new.example");
     served.reloader.reload(false);
-    assert_eq!(served.metric(name), None, "left out while all is in force");
+    assert_eq!(
+        served.metric(name),
+        None,
+        "absent while everything is in force"
+    );
 }
 
 #[test]
@@ -235,19 +239,19 @@ fn replicas_that_serve_the_same_have_the_same_hash_and_others_do_not() {
             .contains(&format!("s3cors_config_info{{hash=\"{second}\"}} 1"))
     );
 
-    // What is not in force does not count.
+    // Files that are not in force do not count.
     fs::write(one.path("b.xml"), "<").unwrap();
     fs::write(one.path("s3cors.toml"), "[").unwrap();
     one.reloader.reload(false);
     assert_eq!(second, hash(&one));
-    // A change of the config does, whatever it says.
+    // Any change of the config counts.
     fs::write(other.path("s3cors.toml"), format!("{CONFIG}# more\n")).unwrap();
     other.reloader.reload(false);
     assert_ne!(second, hash(&other));
 }
 
 #[test]
-fn keys_that_wait_for_a_restart_are_shown_until_they_are_as_at_the_start() {
+fn keys_that_wait_for_a_restart_are_shown_until_they_have_their_initial_values() {
     let mut served = Served::start();
     let write = |served: &Served, text: &str| {
         fs::write(served.path("s3cors.toml"), format!("{text}{CONFIG}")).unwrap();
@@ -258,7 +262,7 @@ fn keys_that_wait_for_a_restart_are_shown_until_they_are_as_at_the_start() {
     let keys = served.reloads.state().restart_needed_for;
     assert_eq!(keys, ["workers", "limits"]);
     assert_eq!(served.metric("s3cors_config_out_of_date"), Some(0.0));
-    // A config that is invalid now does not make it forgotten.
+    // An invalid config does not clear it.
     fs::write(served.path("s3cors.toml"), "[").unwrap();
     served.reloader.reload(false);
     assert_eq!(served.metric("s3cors_config_restart_needed"), Some(1.0));
@@ -267,14 +271,14 @@ fn keys_that_wait_for_a_restart_are_shown_until_they_are_as_at_the_start() {
     assert_eq!(served.metric("s3cors_config_restart_needed"), Some(0.0));
 }
 
-/// Without notice from the system (a file server, no watches left), a change within one tick of the
-/// file system's clock has to be found all the same.
+/// Without events from the system (a file server, no watches left), a change within one tick of
+/// the file system's clock must still be found.
 #[test]
-fn a_file_that_was_just_written_is_read_once_more_and_one_that_cannot_be_read_is_not() {
+fn a_file_that_was_just_written_is_read_once_more_but_not_an_unreadable_one() {
     let mut served = Served::start();
     assert!(served.reloader.may_differ(), "all files are new");
 
-    // Old files, as far as the program itself can know: nothing is left but what cannot be read.
+    // Old files, as far as the program can know; only the unreadable ones are left.
     let file = |name: &str| {
         served
             .reloader
