@@ -1,18 +1,17 @@
-//! Shortages of descriptors or memory for connections: each is logged once when it begins and once when
-//! it ends.
+//! Shortages of descriptors or memory: each is logged once when it begins and once when it ends.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// For how long connections have to be accepted without a failure until it is over: as long as
-/// there is room only for who takes the place of another, it is not.
+/// How long connections must be accepted without a failure before a shortage is over: while every
+/// new connection needs the place of another, it is not.
 const CALM: Duration = Duration::from_secs(5);
 
-/// One listener's.
+/// The shortage of one listener.
 #[derive(Debug, Default)]
 pub(super) struct Shortage(Option<Lasting>);
 
-/// A shortage that is not over yet.
+/// An ongoing shortage.
 #[derive(Debug)]
 struct Lasting {
     last: Instant,
@@ -20,7 +19,7 @@ struct Lasting {
 }
 
 impl Shortage {
-    /// Counts a failure to accept; true: with it, the shortage begins.
+    /// Counts a failure to accept; returns whether a shortage begins with it.
     pub(super) fn met(&mut self, now: Instant) -> bool {
         let failures = self.0.as_ref().map_or(0, |lasting| lasting.failures);
         self.0 = Some(Lasting {
@@ -30,7 +29,7 @@ impl Shortage {
         failures == 0
     }
 
-    /// Notes that a connection was accepted. `Some`: the shortage is over, and was met so often.
+    /// Records an accepted connection. Returns the number of failures if the shortage is over.
     pub(super) fn accepted(&mut self, now: impl FnOnce() -> Instant) -> Option<u64> {
         let is_over = |lasting: &mut Lasting| now().duration_since(lasting.last) >= CALM;
         self.0.take_if(is_over).map(|over| over.failures)
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_when_it_begins_and_when_it_is_over() {
+    fn a_shortage_is_reported_when_it_begins_and_when_it_ends() {
         let mut shortage = Shortage::default();
         let mut now = Instant::now();
         assert_eq!(shortage.accepted(|| now), None);
@@ -63,6 +62,6 @@ mod tests {
         now += CALM;
         assert_eq!(shortage.accepted(|| now), Some(1001));
         assert_eq!(shortage.accepted(|| now), None);
-        assert!(shortage.met(now), "it begins anew");
+        assert!(shortage.met(now), "a new one begins");
     }
 }

@@ -1,4 +1,4 @@
-//! Whether there is room for a client at a listener, and what is counted of that.
+//! Admits clients at a listener within the limits, and counts them.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ impl Admission {
         self.listener.closed(self.worker);
     }
 
-    /// There are as many connections as there may be.
+    /// The connection limit is reached.
     pub(super) fn is_full(&self) {
         self.listener.refused(self.worker, NoRoom::Connections);
     }
 
-    /// A connection ended before HTTP began.
+    /// Records a connection that ended before HTTP.
     pub(super) fn handshake_failed(&self, reason: HandshakeFailure) {
         self.listener.handshake_failed(self.worker, reason);
     }
 
-    /// Counts one of a client's connections; `None`: it has as many as it may.
+    /// Counts one of a client's connections; `None` if it has reached its limit.
     pub(super) fn admit(&self, client: Client) -> Option<Counted<'_>> {
         let counted = self.clients.count(client);
         if counted.is_none() {

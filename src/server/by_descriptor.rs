@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use tokio::task::AbortHandle;
 
-/// The connections, at the index of their descriptor.
+/// The connections, indexed by descriptor.
 #[derive(Debug, Default)]
 pub(super) struct ByDescriptor(RefCell<Vec<Option<Conn>>>);
 
@@ -16,16 +16,16 @@ struct Conn {
     task: AbortHandle,
     /// Whether a request is under way.
     is_busy: Cell<bool>,
-    /// Whether it ends with the request under way.
+    /// Whether it ends after the current request.
     is_retired: Cell<bool>,
 }
 
-/// What became of the connections whose descriptors are needed.
+/// The number of connections whose descriptors are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Retired {
     /// Closed at once.
     pub(super) idle: usize,
-    /// To be closed after the request under way.
+    /// Will be closed after the current request.
     pub(super) busy: usize,
 }
 
@@ -47,7 +47,7 @@ impl ByDescriptor {
         }
     }
 
-    /// A connection has ended.
+    /// Removes a connection that has ended.
     pub(super) fn remove(&self, descriptor: RawFd) {
         let index = usize::try_from(descriptor).unwrap_or(usize::MAX);
         if let Some(slot) = self.0.borrow_mut().get_mut(index) {
@@ -55,12 +55,12 @@ impl ByDescriptor {
         }
     }
 
-    /// Notes whether a request is under way on a connection.
+    /// Records whether a request is under way on a connection.
     pub(super) fn set_busy(&self, descriptor: RawFd, is_busy: bool) {
         self.with(descriptor, |conn| conn.is_busy.set(is_busy));
     }
 
-    /// Whether a connection ends with the request under way.
+    /// Whether a connection ends after the current request.
     pub(super) fn is_retired(&self, descriptor: RawFd) -> bool {
         let is_retired = self.with(descriptor, |conn| conn.is_retired.get());
         is_retired.unwrap_or_default()
@@ -71,8 +71,8 @@ impl ByDescriptor {
         self.0.borrow().get(index)?.as_ref().map(with)
     }
 
-    /// Closes the idle connections whose descriptors are in `range`, and has the others end with the
-    /// request under way.
+    /// Closes the idle connections with descriptors in `range`; the others end after the current
+    /// request.
     pub(super) fn retire(&self, range: Range<RawFd>) -> Retired {
         let index = |bound: RawFd| usize::try_from(bound).unwrap_or(0);
         let conns = self.0.borrow();
@@ -93,7 +93,7 @@ impl ByDescriptor {
         retired
     }
 
-    /// Lets connections go on that were retired, but whose descriptors are not in `range`.
+    /// Keeps retired connections open whose descriptors are no longer in `range`.
     pub(super) fn keep_outside(&self, range: &Range<RawFd>) {
         let is_in = |index: usize| RawFd::try_from(index).is_ok_and(|index| range.contains(&index));
         for (index, conn) in self.0.borrow().iter().enumerate() {
@@ -103,7 +103,7 @@ impl ByDescriptor {
         }
     }
 
-    /// Closes what is left of the retired connections; how many there were.
+    /// Closes the remaining retired connections; returns how many there were.
     pub(super) fn close_retired(&self) -> usize {
         let conns = self.0.borrow();
         let left = conns.iter().flatten().filter(|conn| conn.is_retired.get());
@@ -144,9 +144,10 @@ mod tests {
             [5, 7]
                 .into_iter()
                 .for_each(|closed| by_descriptor.remove(closed));
-            // A lower limit yet: what is retired already is not counted again.
+            // With an even lower limit, connections that are already retired are not counted
+            // again.
             assert_eq!(by_descriptor.retire(4..9), Retired::default());
-            // A higher one: it may go on.
+            // With a higher limit, it may continue.
             by_descriptor.keep_outside(&(9..20));
             assert!(!by_descriptor.is_retired(8));
             assert_eq!(by_descriptor.close_retired(), 0);

@@ -1,7 +1,7 @@
-//! One client's connection, request by request, until it ends or we drain.
+//! A client's connection, request by request, until it ends or the server drains.
 //!
-//! hyper serves a connection that begins with the HTTP/2 preface. Otherwise [`HeadReader`] reads each
-//! HTTP/1.1 head, and the request is answered at once, forwarded on bytes
+//! hyper serves a connection that begins with the HTTP/2 preface. For HTTP/1.1, [`HeadReader`]
+//! reads each head, and the request is answered at once, forwarded as bytes
 //! ([`Proxy::carry_out`]), or served as a header map and a body ([`http1_server`]).
 
 use std::future::poll_fn;
@@ -30,10 +30,10 @@ pub(super) struct Protocols {
     limits: Limits,
 }
 
-/// The protocol that a client is known to speak before its first byte.
+/// The client's protocol, as far as it is known before its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
-    /// Not known: its first bytes decide.
+    /// Unknown: the first bytes decide.
     Unknown,
     /// HTTP/1.1.
     Http1,
@@ -59,7 +59,7 @@ impl Protocols {
     /// Serves a connection to its end.
     #[expect(
         clippy::manual_async_fn,
-        reason = "an `async fn` would keep a second copy of its arguments for as long as the connection waits"
+        reason = "an `async fn` would keep a second copy of its arguments while the connection waits"
     )]
     pub(super) fn serve<S: Socket>(
         &self,
@@ -84,7 +84,7 @@ impl Protocols {
                 if !turn.is_delivered() {
                     end.set_busy(true);
                     let limit = self.limits.head_read;
-                    // Boxed, as all that is rare: a waiting connection has no room for it.
+                    // Boxed, like everything rare: a waiting connection needs no memory for it.
                     if Box::pin(turn.deliver(&mut stream, limit)).await.is_err() {
                         return;
                     }
@@ -97,7 +97,7 @@ impl Protocols {
                         end.set_busy(true);
                         let (ahead, deadline) = (&mut reader.ahead, &mut reader.deadline);
                         let closes = || end.is_ending();
-                        // Boxed: a connection that waits has no room for an exchange.
+                        // Boxed: a waiting connection needs no memory for an exchange.
                         let went = Box::pin(proxy.carry_out(
                             &exchange,
                             &mut stream,

@@ -10,25 +10,25 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::unconstrained;
 
-/// How long a connection without a request may still send one when the server closes: a client may
-/// have just connected, or be about to send on a connection that it kept.
+/// How long a connection without a request may still send one when the server closes: its client
+/// may have just connected, or may be about to reuse it.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 
-/// How far a stop has got.
+/// The phases of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// As usual.
+    /// Normal operation.
     Serving,
     /// New connections are still accepted, but `/readyz` answers 503, and each connection ends after
     /// its next response.
     Draining,
-    /// No new connections. Those without a request end after a grace.
+    /// No new connections are accepted. Connections without a request end after a grace period.
     Closing,
-    /// What is left is cut.
+    /// The remaining connections are closed.
     Cut,
 }
 
-/// Moves everything on.
+/// Advances the phase of all connections.
 #[derive(Debug)]
 pub(super) struct Drain(Arc<Stage>);
 
@@ -36,8 +36,8 @@ pub(super) struct Drain(Arc<Stage>);
 #[derive(Clone, Debug)]
 pub(super) struct DrainSignal(Arc<Stage>);
 
-/// The phase, and the tasks that wait for the next one. Each connection waits, and a `Notified` needs
-/// a third of the memory of a `watch::Receiver`'s wait.
+/// The phase, and the tasks that wait for the next one. Every connection waits, and a `Notified`
+/// needs a third of the memory that waiting on a `watch::Receiver` does.
 #[derive(Debug)]
 struct Stage {
     /// A [`Phase`].
@@ -61,7 +61,7 @@ impl Drain {
 }
 
 impl Drop for Drain {
-    /// The process is ending: nothing waits for it any longer.
+    /// The process is ending: nothing waits for it.
     fn drop(&mut self) {
         self.set(Phase::Cut);
     }
@@ -72,36 +72,36 @@ impl DrainSignal {
         self.0.phase.load(Ordering::Acquire) >= phase as u8
     }
 
-    /// Whether a stop has begun. Costs one load.
+    /// Whether a stop has begun. Costs one atomic load.
     pub(super) fn has_begun(&self) -> bool {
         self.has_reached(Phase::Draining)
     }
 
-    /// Ends when a stop has begun.
+    /// Resolves when a stop has begun.
     pub(super) fn begun(&self) -> impl Future<Output = ()> {
         self.cheaply_reached(Phase::Draining)
     }
 
-    /// Ends when connections are to close.
+    /// Resolves when connections must close.
     pub(super) fn closing(&self) -> impl Future<Output = ()> {
         self.cheaply_reached(Phase::Closing)
     }
 
-    /// Ends when a connection without a request is to close.
+    /// Resolves when a connection without a request must close.
     pub(super) async fn grace_over(&self) {
         self.closing().await;
         tokio::time::sleep(GRACE).await;
     }
 
-    /// Ends when what is left is to be cut.
+    /// Resolves when the remaining connections must be closed.
     pub(super) async fn cut(&self) {
         self.reached(Phase::Cut).await;
     }
 
-    /// Ends when a phase has begun.
+    /// Resolves when a phase has begun.
     ///
-    /// The phase is awaited once, which registers the waker, and then only when a stop has begun: a
-    /// request costs no lock.
+    /// The phase is polled once, which registers the waker, and again only when a stop has begun:
+    /// a request costs no lock.
     async fn cheaply_reached(&self, phase: Phase) {
         let mut reached = pin!(self.reached(phase));
         let mut is_asked = false;
@@ -118,7 +118,7 @@ impl DrainSignal {
 
     async fn reached(&self, phase: Phase) {
         loop {
-            // Made before the phase is read, so that no change in between is missed.
+            // Created before the phase is read, so that no change in between is missed.
             let moved_on = self.0.moved_on.notified();
             if self.has_reached(phase) {
                 return;

@@ -1,5 +1,5 @@
-//! When a connection is to end although its client may want to go on: the server drains, or the
-//! connection has a descriptor of the reserve.
+//! Signals that a connection must end although its client may want to continue: the server
+//! drains, or the connection's descriptor is in the reserve.
 
 use std::future::poll_fn;
 use std::os::fd::RawFd;
@@ -8,7 +8,7 @@ use std::task::Poll;
 use super::by_descriptor::ByDescriptor;
 use super::drain::DrainSignal;
 
-/// Tells one connection when to end.
+/// A connection's signal to end.
 pub(super) struct EndSignal<'c> {
     pub(super) drain: &'c DrainSignal,
     by_descriptor: &'c ByDescriptor,
@@ -29,22 +29,22 @@ impl<'c> EndSignal<'c> {
         }
     }
 
-    /// Whether the connection ends with the request under way.
+    /// Whether the connection ends after the current request.
     pub(super) fn is_ending(&self) -> bool {
         self.drain.has_begun() || self.is_retired()
     }
 
-    /// Whether its descriptor belongs to the reserve.
+    /// Whether its descriptor is in the reserve.
     pub(super) fn is_retired(&self) -> bool {
         self.by_descriptor.is_retired(self.descriptor)
     }
 
-    /// Notes whether a request is under way, or has begun to arrive.
+    /// Records whether a request is under way or has begun to arrive.
     pub(super) fn set_busy(&self, is_busy: bool) {
         self.by_descriptor.set_busy(self.descriptor, is_busy);
     }
 
-    /// Ends once the descriptor belongs to the reserve; asked whenever the connection was.
+    /// Resolves once the descriptor is in the reserve; must be polled whenever the connection is.
     pub(super) async fn retired(&self) {
         poll_fn(|_| match self.is_retired() {
             true => Poll::Ready(()),

@@ -1,11 +1,11 @@
-//! Where the proxy can be reached, for the command lines that an explanation shows.
+//! The proxy's addresses, for the command lines in an explanation.
 
 use crate::explain::{Entrance, EntranceAddress};
 
 use super::{Bind, Bound, ListenerSettings};
 
 impl ListenerSettings {
-    /// Where clients connect to the listener; `None`: only systemd knows, or the system chooses.
+    /// The listener's address; `None` if only systemd knows it, or if the system chooses it.
     #[must_use]
     pub fn entrance(&self) -> Option<Entrance> {
         self.entrance_at(&self.address)
@@ -27,7 +27,7 @@ impl ListenerSettings {
 }
 
 impl Bound {
-    /// Where clients connect to, with the ports that the system chose.
+    /// The listeners' addresses, with the ports that the system chose.
     #[must_use]
     pub fn entrances(&self) -> Vec<Entrance> {
         let listeners = self.listeners.iter();

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 use super::proxy_protocol;
 use super::proxy_protocol::ProxySource;
 
-/// Whom a PROXY protocol header names: a client's address, or nobody; and how long it is. `None`:
-/// `bytes` begin with no header, or not with the whole of one.
+/// The client address in a PROXY protocol header, if it has one, and the header's length. `None`
+/// if `bytes` do not begin with a complete header.
 #[must_use]
 pub fn proxy_protocol(bytes: &[u8]) -> Option<(Option<IpAddr>, usize)> {
     let mut rest = bytes;

@@ -1,5 +1,5 @@
-//! What comes before HTTP on a connection: the PROXY protocol's header, then the TLS handshake,
-//! both within one limit of time.
+//! The start of a connection, before HTTP: the PROXY protocol's header, then the TLS handshake,
+//! with one time limit for both.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
@@ -26,16 +26,16 @@ use super::proxy_protocol::ProxySource;
 use super::tls::TlsCell;
 use super::{handshake_log, overload, proxy_protocol, tls};
 
-/// How connections of a listener begin.
+/// The start of a listener's connections.
 #[derive(Clone, Debug)]
 pub(super) struct Handshake {
     /// The listener's name in metrics.
     pub(super) listener: String,
     pub(super) tls: Option<TlsCell>,
     pub(super) proxy_protocol: bool,
-    /// What routes are bound to.
+    /// The name that routes are bound to.
     pub(super) id: ListenerId,
-    /// Whether somebody else has the listener's socket too, and with it who waits there.
+    /// Whether another process shares the listener's socket, with its queue.
     pub(super) is_shared: bool,
 }
 
@@ -64,7 +64,7 @@ impl Handshake {
             let spoken = Spoken::Unknown;
             return protocols.serve(stream, spoken, client, proxy, end).await;
         }
-        // Boxed, so that what is plain needs no room for a handshake.
+        // Boxed, so that plain connections need no memory for a handshake.
         let served = self.serve_after_handshake(stream, client, admission, protocols, proxy, end);
         Box::pin(served).await;
     }
@@ -85,7 +85,7 @@ impl Handshake {
                     let error = io::Error::other("the peer is not in trusted_proxies");
                     return Err(FailedHandshake(HandshakeFailure::UnlistedProxy, error));
                 }
-                // What follows is the client's own, whoever speaks for it.
+                // From here on, the bytes are the client's, even behind a proxy.
                 client.trusted = false;
                 match proxy_protocol::read(&mut stream).await.map_err(in_header)? {
                     ProxySource::Socket => {}
@@ -130,7 +130,7 @@ impl Handshake {
                 protocols.serve(stream, spoken, client, proxy, end).await;
             }
             Entered::PlainHttp(stream) => {
-                let error = io::Error::other("the client speaks plain HTTP to a TLS listener");
+                let error = io::Error::other("plain HTTP request on a TLS listener");
                 failed(FailedHandshake(HandshakeFailure::PlainHttp, error));
                 overload::say(stream, PLAIN_HTTP).await;
             }
@@ -148,7 +148,7 @@ impl Handshake {
 /// Why a handshake failed: for the metric, and for the log.
 struct FailedHandshake(HandshakeFailure, io::Error);
 
-/// The header of the PROXY protocol could not be read.
+/// Reading the PROXY protocol's header failed.
 fn in_header(error: io::Error) -> FailedHandshake {
     let reason = match error.kind() {
         ErrorKind::InvalidData => HandshakeFailure::ProxyHeader,
@@ -157,14 +157,15 @@ fn in_header(error: io::Error) -> FailedHandshake {
     FailedHandshake(reason, error)
 }
 
-/// Shakes hands with a client that speaks TLS.
+/// Performs a TLS handshake.
 async fn tls_handshake<S: Socket>(
     mut stream: S,
     cell: &TlsCell,
 ) -> Result<Entered<S>, FailedHandshake> {
     let mut first = [0; tls::RECORD_HEADER];
     let mut length = 0;
-    // Most clients send all of it at once. What begins like TLS is the library's to read on.
+    // Most clients send a whole ClientHello at once. If the bytes look like TLS, the library
+    // reads on.
     while length < first.len() && first.first() != Some(&tls::HANDSHAKE) {
         let free = first.get_mut(length..).unwrap_or_default();
         match stream.read(free).await {
@@ -179,7 +180,7 @@ async fn tls_handshake<S: Socket>(
         }
         let read = first.get(..length).unwrap_or_default();
         if !tls::begins_handshake(read) && !tls::may_be_http(read) {
-            let error = io::Error::other("the client speaks neither TLS nor HTTP");
+            let error = io::Error::other("the client sent neither TLS nor HTTP");
             return Err(FailedHandshake(HandshakeFailure::NotTls, error));
         }
     }
@@ -188,7 +189,7 @@ async fn tls_handshake<S: Socket>(
         return Ok(Entered::PlainHttp(stream));
     }
     let accepted = TlsAcceptor::from(cell.config()).accept_with(stream, |connection| {
-        // No more than the first record's header, which always fits.
+        // Reads no more than the first record's header, which always fits.
         let _ = connection.read_tls(&mut { first });
     });
     match accepted.await {
@@ -197,21 +198,21 @@ async fn tls_handshake<S: Socket>(
     }
 }
 
-/// The answer to plain HTTP on a listener for TLS.
+/// The response to plain HTTP on a TLS listener.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 60\r\nConnection: close\r\n\r\n\
-    this port speaks TLS, the request was plain HTTP: use https\n";
+    this port requires TLS, not plain HTTP; use https\n";
 
 /// A connection after its handshake.
 enum Entered<S> {
     Plain(S),
     Tls(Box<TlsStream<S>>),
-    /// Nobody shook hands: the client speaks HTTP without TLS. It is answered 400, as nginx does.
+    /// Plain HTTP on a TLS listener. It gets 400, as in nginx.
     PlainHttp(S),
 }
 
-/// `None`: the server closes, and it took too long.
+/// `None` if the server closes before it completes.
 async fn unless_too_late<F: Future>(future: F, drain: &DrainSignal) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut closing = pin!(drain.grace_over());

@@ -1,4 +1,4 @@
-//! Handshakes that fail: why, as a metric's label and as a line of the log.
+//! Failed handshakes: the reason as a metric label and in the log.
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ thread_local! {
     static LIMITER: LogLimiter<{ HandshakeFailure::ALL.len() }> = LogLimiter::default();
 }
 
-/// Logs a handshake that failed, unless its reason had its lines already.
+/// Logs a failed handshake, at a limited rate per reason.
 pub(super) fn log(
     failure: HandshakeFailure,
     listener: &str,
@@ -22,7 +22,7 @@ pub(super) fn log(
     error: &io::Error,
 ) {
     let reason = failure.as_str();
-    // Port scanners and balancers that only connect: too usual for a line.
+    // Port scanners and health checks that only connect: too frequent to log.
     if failure == HandshakeFailure::Closed {
         return tracing::debug!(listener, client = client.map(tracing::field::display), reason, %error, "a handshake failed");
     }
@@ -40,7 +40,7 @@ pub(super) fn log(
     }
 }
 
-/// Logs how many failed handshakes had no line. Call it regularly.
+/// Logs how many failed handshakes were not logged. Must be called regularly.
 pub(super) fn summarise(now: Instant) {
     LIMITER.with(|limiter| {
         limiter.summarise(now, |index, suppressed| {
@@ -56,7 +56,7 @@ fn tell(failure: HandshakeFailure, suppressed: u64) {
     tracing::info!(reason, suppressed, "more handshakes failed");
 }
 
-/// Why a TLS handshake failed, of what the TLS library or the socket says.
+/// The reason of a failed TLS handshake, from the error of the TLS library or the socket.
 pub(super) fn tls_failure(error: &io::Error) -> HandshakeFailure {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     match inner {
@@ -69,7 +69,8 @@ pub(super) fn tls_failure(error: &io::Error) -> HandshakeFailure {
 fn rustls_failure(error: &rustls::Error) -> HandshakeFailure {
     use rustls::Error;
     match error {
-        // A client without signature_algorithms, which TLS 1.2 introduced, has TLS 1.1 at most.
+        // A client without signature_algorithms, which TLS 1.2 introduced, supports TLS 1.1 at
+        // most.
         Error::PeerIncompatible(
             PeerIncompatible::SignatureAlgorithmsExtensionRequired
             | PeerIncompatible::SupportedVersionsExtensionRequired
@@ -93,22 +94,23 @@ fn rustls_failure(error: &rustls::Error) -> HandshakeFailure {
     }
 }
 
-/// What the operator can do about it.
+/// Advice for the operator.
 fn hint(failure: HandshakeFailure) -> Option<&'static str> {
     Some(match failure {
-        HandshakeFailure::PlainHttp => "this listener speaks TLS: use https://",
+        HandshakeFailure::PlainHttp => "this listener requires TLS; use https://",
         HandshakeFailure::TlsVersion => "the client needs TLS 1.2 or 1.3",
         HandshakeFailure::Cipher => {
-            "the client needs an AEAD cipher suite with forward secrecy, and a signature scheme that \
-             the certificate's key has"
+            "the client needs an AEAD cipher suite with forward secrecy, and a signature scheme for the certificate's key"
         }
-        HandshakeFailure::NoClientCertificate => "the listener's client_ca asks for a certificate",
+        HandshakeFailure::NoClientCertificate => {
+            "the listener's client_ca requires a client certificate"
+        }
         HandshakeFailure::ClientCertificate => {
             "the certificate must be valid now and issued by an authority in client_ca"
         }
         HandshakeFailure::Alpn => "the client must offer h2 or http/1.1, or no ALPN",
         HandshakeFailure::ClientAlert => {
-            "the client refused the handshake: check the certificate's names, dates and chain"
+            "the client rejected the handshake; check the certificate's names, dates and chain"
         }
         HandshakeFailure::UnlistedProxy => {
             "list the proxy in trusted_proxies, or set proxy_protocol = false"

@@ -20,9 +20,9 @@ use std::task::{Context, Waker};
 /// The budget of all workers.
 #[derive(Debug)]
 pub(super) struct HeadBudget {
-    /// How many bytes all heads may have.
+    /// The limit for all heads, in bytes.
     most: usize,
-    /// How many of them one client's heads may have.
+    /// The limit for one client's heads, in bytes.
     most_of_client: usize,
     #[expect(clippy::disallowed_types, reason = "as above")]
     heads: Mutex<Heads>,
@@ -41,7 +41,7 @@ struct Heads {
 struct Head {
     bytes: usize,
     client: Option<IpAddr>,
-    /// Wakes its connection when it is refused.
+    /// Wakes its connection when the head is refused.
     waker: Waker,
 }
 
@@ -52,7 +52,7 @@ struct ClientHeads {
     by_age: BTreeSet<u64>,
 }
 
-/// A connection's unfinished head, if there is one. It is counted until it is finished or dropped.
+/// A connection's unfinished head, if any. It counts until it is complete or dropped.
 #[derive(Debug)]
 pub(super) struct UnfinishedHead {
     budget: Arc<HeadBudget>,
@@ -84,8 +84,8 @@ impl HeadBudget {
 }
 
 impl UnfinishedHead {
-    /// The head has so many bytes now. Refuses the oldest heads if there is no room: the client's own
-    /// if it has more than its part, else anybody's. `client`: `None` if it is not counted.
+    /// Sets the head's size. Refuses the oldest heads beyond the budget: the client's own if it
+    /// exceeds its share, otherwise anyone's. `client` is `None` if it is not counted.
     pub(super) fn hold(&mut self, bytes: usize, client: Option<IpAddr>, cx: &Context<'_>) {
         let heads = &mut *self.budget.heads();
         let number = *self.number.get_or_insert_with(|| {
@@ -110,13 +110,13 @@ impl UnfinishedHead {
         }
     }
 
-    /// Whether it was refused since it was held.
+    /// Whether the head has been refused.
     pub(super) fn is_refused(&self) -> bool {
         self.number
             .is_some_and(|number| !self.budget.heads().by_age.contains_key(&number))
     }
 
-    /// The head is whole, or nothing is kept of it.
+    /// The head is complete, or discarded.
     pub(super) fn finish(&mut self) {
         if let Some(number) = self.number.take() {
             let heads = &mut *self.budget.heads();
@@ -137,7 +137,7 @@ impl Heads {
         self.clients.get(&client).map_or(0, |heads| heads.bytes)
     }
 
-    /// Changes how many bytes a head has.
+    /// Changes a head's size.
     fn set(&mut self, number: u64, bytes: usize) {
         let Some(head) = self.by_age.get_mut(&number) else {
             return;
@@ -168,10 +168,10 @@ impl Heads {
         }
     }
 
-    /// Takes a head off the count, and has its connection look.
+    /// Removes a head from the budget, and wakes its connection.
     fn refuse(&mut self, number: Option<u64>) {
         let Some(number) = number else {
-            // Nothing is counted that is not listed.
+            // Every counted head is listed.
             self.bytes = 0;
             return;
         };
@@ -200,7 +200,7 @@ mod tests {
         }
         let refused: Vec<_> = heads.iter().map(UnfinishedHead::is_refused).collect();
         assert_eq!(refused, [true, false, false, false]);
-        // One that grows does not become older.
+        // A head that grows keeps its age.
         hold(&mut heads[3], 65, Some(3));
         let refused: Vec<_> = heads.iter().map(UnfinishedHead::is_refused).collect();
         assert_eq!(refused, [true, true, false, false]);
@@ -228,7 +228,7 @@ mod tests {
         hold(&mut heads[2], 51, Some(2));
         assert!(heads.iter().all(UnfinishedHead::is_refused));
         assert!(!other.is_refused());
-        // A client that is not counted has the room of all.
+        // A client that is not counted can use the whole budget.
         let mut proxy = budget.connection();
         hold(&mut proxy, 900, None);
         assert!(!proxy.is_refused() && !other.is_refused());

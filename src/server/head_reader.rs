@@ -1,8 +1,8 @@
 //! Reads request heads on an HTTP/1.1 connection while no exchange is under way, and limits how long
 //! that may take.
 //!
-//! A waiting connection holds no buffer: it borrows the worker's scratch buffer when bytes arrive.
-//! Requests that need no upstream are answered here.
+//! A waiting connection holds no buffer: it borrows the worker's scratch buffer when bytes
+//! arrive. Requests that need no upstream are answered here.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -22,44 +22,44 @@ use super::end_signal::EndSignal;
 use super::head_budget::UnfinishedHead;
 use super::listener::Socket;
 
-/// How a client that knows that we speak HTTP/2 begins ([RFC 9113 §3.4]).
+/// The start of an HTTP/2 connection with prior knowledge ([RFC 9113 §3.4]).
 ///
 /// [RFC 9113 §3.4]: https://www.rfc-editor.org/rfc/rfc9113#section-3.4
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// As much as is read at once of what a client asks.
+/// The size of each read, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// What comes of the bytes that a client sent.
+/// The result of processing a client's bytes.
 pub(super) struct Turn {
-    /// What the client did not take of the answers so far.
+    /// Responses that the client has not accepted yet.
     unwritten: Vec<u8>,
-    /// Whether something is held back above the socket (TLS).
+    /// Whether the layer above the socket (TLS) holds back bytes.
     is_unflushed: bool,
     pub(super) then: Then,
 }
 
-/// How a connection goes on.
+/// How a connection continues.
 pub(super) enum Then {
-    /// All was answered: wait for more.
+    /// Everything was answered: wait for more.
     HeadReader,
-    /// It ends.
+    /// The connection ends.
     End,
-    /// It ends, though the client may still be sending.
+    /// The connection ends, although the client may still be sending.
     Linger,
-    /// Boxed: a connection that waits has no room for it.
+    /// Boxed, so that a waiting connection needs no memory for it.
     Exchange(Box<Exchange>),
     HeaderMapRequest(HeaderMapRequest),
     Http2,
 }
 
 impl Turn {
-    /// Whether the client has all of the answers so far.
+    /// Whether the client has accepted all responses so far.
     pub(super) fn is_delivered(&self) -> bool {
         self.unwritten.is_empty() && !self.is_unflushed
     }
 
-    /// Gives the client what it has not taken yet.
+    /// Sends the rest of the responses.
     pub(super) async fn deliver<S: Socket>(
         &self,
         stream: &mut S,
@@ -83,32 +83,32 @@ impl From<Then> for Turn {
     }
 }
 
-/// Waits for requests, for as long as a client may be silent and nobody stops the server.
+/// Waits for requests, until the client has been silent too long or the server stops.
 pub(super) struct HeadReader<'w, C> {
     limits: &'w Limits,
     end: &'w EndSignal<'w>,
-    /// What the beginning of a head is counted by.
+    /// Counts the start of an unfinished head.
     unfinished: UnfinishedHead,
     closing: Pin<&'w mut C>,
     is_closing: bool,
-    /// Whether the silence is limited by the grace.
+    /// Whether the grace period limits the silence.
     is_hurried: bool,
-    /// Whether the socket was read once more after the grace.
+    /// Whether the socket was read once more after the grace period.
     has_looked_again: bool,
     may_be_http2: bool,
-    /// What was read and not used yet.
+    /// Bytes that were read but not processed.
     pub(super) ahead: Vec<u8>,
-    /// Whether that is the beginning of a head, whose rest has to come.
+    /// Whether they are the start of a head.
     is_partial: bool,
-    /// How long it has to be before it is parsed again without a sign of its end.
+    /// The size at which it is parsed again without a sign of its end.
     parse_at: usize,
-    /// How many requests there were.
+    /// The number of requests.
     requests: usize,
     pub(super) deadline: Deadline,
 }
 
 impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
-    /// A connection has begun; `closing` ends when the server begins to drain.
+    /// Starts a connection; `closing` resolves when the server begins to drain.
     pub(super) fn new(
         limits: &'w Limits,
         may_be_http2: bool,
@@ -133,13 +133,14 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
         }
     }
 
-    /// Something was asked, and answered by `now`.
+    /// Records a request that was answered at `now`.
     pub(super) fn rest(&mut self, now: Instant) {
         self.is_partial = false;
         self.deadline.set(now + self.limits.keep_alive_idle);
     }
 
-    /// Reads what came and answers what can be answered at once, until something else is to be done.
+    /// Reads and answers requests that can be answered at once, until something else must be
+    /// done.
     pub(super) fn poll_turn<S: Socket>(
         &mut self,
         cx: &mut Context<'_>,
@@ -201,9 +202,9 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
                 return Poll::Ready(Then::End.into());
             };
             match then {
-                // There is more to come before anything can be done.
+                // Nothing can be done before more bytes arrive.
                 Then::HeadReader if !rest.is_empty() => self.keep_partial(rest),
-                // Empty lines ask nothing: the silence goes on.
+                // Empty lines are not a request: the silence continues.
                 Then::HeadReader if asked == 0 => {
                     (self.ahead, self.is_partial) = (Vec::new(), false)
                 }
@@ -228,9 +229,9 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
         }
     }
 
-    /// Whether there is a reason to parse a partial head again, of which `known` bytes were there
-    /// before: a sign of its end, or twice as many bytes as at the last time. So a head that comes
-    /// byte by byte costs no more than a few times its length.
+    /// Whether to parse a partial head again, of which `known` bytes were parsed before: if there
+    /// is a sign of its end, or its size has doubled. So a head that arrives byte by byte costs
+    /// no more than a few times its length.
     fn may_be_whole(&self, known: usize) -> bool {
         let fresh = self.ahead.get(known.saturating_sub(3)..);
         let fresh = fresh.unwrap_or_default();
@@ -245,7 +246,7 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     fn keep_partial(&mut self, bytes: &[u8]) {
         if !self.is_partial {
             self.is_partial = true;
-            // Half an empty line asks nothing either.
+            // Half an empty line is not a request either.
             if bytes != b"\r" {
                 self.deadline.set(Instant::now() + self.limits.head_read);
             }
@@ -259,7 +260,7 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
         self.is_closing
     }
 
-    /// Nothing came: whether that is still allowed.
+    /// Handles silence: whether it is still allowed.
     fn poll_limits(&mut self, cx: &mut Context<'_>, client: Client, proxy: &Proxy) -> Poll<Turn> {
         self.end.set_busy(self.is_partial);
         if self.is_partial {
@@ -288,7 +289,7 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
             && !self.is_partial
             && !std::mem::replace(&mut self.has_looked_again, true)
         {
-            // A request may have come that the runtime does not know of yet.
+            // A request may have arrived that the runtime has not seen yet.
             return pin!(tokio::task::yield_now())
                 .poll(cx)
                 .map(|()| Then::End.into());
@@ -306,9 +307,9 @@ impl<'w, C: Future<Output = ()>> HeadReader<'w, C> {
     }
 }
 
-/// Answers the requests that `bytes` begin with as far as they can be answered at once. Gives what
-/// is left, and what is to be done with it. So many requests are `left` to the
-/// connection; the last one's response says so.
+/// Answers the requests at the start of `bytes` that can be answered at once. Returns the rest,
+/// and what to do with it. The connection may have `left` more requests; the last response says
+/// so.
 fn answer<'b>(
     mut bytes: &'b [u8],
     client: Client,
@@ -317,7 +318,7 @@ fn answer<'b>(
     out: &mut Vec<u8>,
 ) -> (&'b [u8], Then) {
     loop {
-        // Empty lines before a request are nothing (RFC 9112 §2.2).
+        // Empty lines before a request are ignored (RFC 9112 §2.2).
         while let Some(rest) = bytes.strip_prefix(b"\r\n") {
             bytes = rest;
         }
@@ -343,7 +344,8 @@ fn answer<'b>(
     }
 }
 
-/// Writes what the client takes at once; gives the rest, and whether something is held back.
+/// Writes as much as the client accepts at once; returns the rest, and whether TLS holds back
+/// bytes.
 fn write_at_once<S: Socket>(
     cx: &mut Context<'_>,
     stream: &mut S,

@@ -1,14 +1,14 @@
-//! Whether every worker still turns its loop: each notes the time once a second, and the control
-//! thread looks at how old the notes are.
+//! Detects blocked workers: each records the time once a second, and the control thread checks
+//! the age of the records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A worker that has not noted the time for this long is stuck.
+/// A worker without a heartbeat for this long counts as blocked.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A worker that has ended, as it does in a drain, is not stuck.
+/// Marks a worker that has ended, as in a drain, and is not blocked.
 const ENDED: u64 = u64::MAX;
 
 /// The heartbeats of all workers; clones share them.
@@ -18,8 +18,8 @@ pub struct Heartbeats {
     workers: Arc<[Cell]>,
 }
 
-/// When a worker last turned its event loop, in milliseconds since the start. Has a pair of cache lines
-/// to itself, so that workers do not share one.
+/// When a worker last turned its event loop, in milliseconds since the start. Aligned to a pair
+/// of cache lines, so that workers do not share one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Cell(AtomicU64);
@@ -32,7 +32,7 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeats {
-    /// Heartbeats of workers that start now.
+    /// Heartbeats for starting workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
@@ -70,18 +70,18 @@ impl Heartbeats {
 }
 
 impl Heartbeat {
-    /// The loop turns.
+    /// Records that the loop turned.
     pub(super) fn beat(&self) {
         self.beat_at(Instant::now());
     }
 
-    /// The worker ends.
+    /// Records that the worker ends.
     pub(super) fn end(&self) {
         self.note(ENDED);
     }
 
-    /// Blocks the first worker once, for a test: until the named pipe `S3CORS_TEST_BLOCK_WORKER` has
-    /// been written to and closed. Release builds do not have it.
+    /// For a test, blocks the first worker once, until the named pipe `S3CORS_TEST_BLOCK_WORKER`
+    /// has been written to and closed. Release builds do not have it.
     #[cfg(debug_assertions)]
     pub(super) fn block_for_test(&self) {
         use std::cell::Cell;
@@ -115,7 +115,7 @@ mod tests {
         let at = |seconds| all.since + Duration::from_secs(seconds);
         let (first, second) = (all.of(0), all.of(1));
         assert_eq!(all.stuck_at(at(4)), 0);
-        assert_eq!(all.stuck_at(at(5)), 2, "neither has begun");
+        assert_eq!(all.stuck_at(at(5)), 2, "neither has a heartbeat");
         first.beat_at(at(3));
         second.beat_at(at(4));
         assert_eq!(all.stuck_at(at(7)), 0);

@@ -1,8 +1,8 @@
 //! Serves one HTTP/1.1 request as a header map and a body, as HTTP/2 requests are served. For routes
 //! with `upstream_http2`; all other HTTP/1.1 requests are forwarded on bytes.
 //!
-//! `server::head_reader` has parsed the head already. The body is read from the connection on demand, and
-//! nothing is parsed after it: `server::head_reader` reads the next head.
+//! `server::head_reader` has already parsed the head. The body is read from the connection on
+//! demand; `server::head_reader` reads the next head.
 
 use std::future::poll_fn;
 use std::io;
@@ -34,24 +34,24 @@ use super::lingering_close::linger;
 use super::listener::Socket;
 use super::prefixed::Prefixed;
 
-/// How much is read at first, in bytes; twice as much after each piece that was there at once.
+/// The size of the first read, in bytes; it doubles while whole pieces are available at once.
 const FIRST_PIECE: usize = 16 * 1024;
 
-/// The most that is read at once, in bytes.
+/// The largest read, in bytes.
 const LARGEST_PIECE: usize = 64 * 1024;
 
 /// A client's connection during one request.
 struct Connection<S> {
     stream: S,
-    /// What was read and not used yet.
+    /// Bytes that were read but not processed.
     ahead: Bytes,
     feed: BodyFeed,
     piece: usize,
     /// Whether the client still waits for `100 Continue`.
     awaits_continue: bool,
-    /// What is to be sent before the response.
+    /// Bytes to send before the response.
     interim: Vec<u8>,
-    /// Whether the client sends no more. It may still read ([RFC 9112 §9.6]).
+    /// Whether the client has closed its write side. It may still read ([RFC 9112 §9.6]).
     ///
     /// [RFC 9112 §9.6]: https://www.rfc-editor.org/rfc/rfc9112#section-9.6
     is_read_closed: bool,
@@ -59,14 +59,14 @@ struct Connection<S> {
 
 /// How a response ended.
 enum End {
-    /// The client has all of it.
+    /// The client has received all of it.
     Answered,
     /// The client left, or its response was cut.
     Cut,
 }
 
-/// Serves the request whose head `ahead` begins with. Gives the connection back, and what was read
-/// after the request; `None`: it has ended.
+/// Serves the request whose head is at the start of `ahead`. Returns the connection and the bytes
+/// after the request; `None` if the connection has ended.
 pub(super) async fn serve<S: Socket>(
     stream: S,
     ahead: Vec<u8>,
@@ -92,8 +92,8 @@ pub(super) async fn serve<S: Socket>(
         interim: Vec::new(),
         is_read_closed: false,
     };
-    // What came of the body with the head goes along with it. A client that waits for `100 Continue`
-    // gets that first.
+    // Passes on the part of the body that arrived with the head. A client that expects `100
+    // Continue` gets it first.
     if !said.expects_continue {
         connection.feed.give_first(&mut connection.ahead);
     }
@@ -114,7 +114,7 @@ pub(super) async fn serve<S: Socket>(
         Ok(response) => response,
         Err(error) => {
             let error: io::Error = error;
-            tracing::debug!(%error, "a client left before it was answered");
+            tracing::debug!(%error, "the client left before the response");
             return None;
         }
     };
@@ -123,7 +123,7 @@ pub(super) async fn serve<S: Socket>(
     if let Some(tunnel) = response.body_mut().take_tunnel() {
         let (head, body) = response.into_parts();
         let form = said.form_of(&head, &body, false);
-        // The log has it from now on.
+        // From here on, the access log reports it.
         drop(body);
         let mut out = std::mem::take(&mut connection.interim);
         said.write_head(&head, form, proxy, &mut out);
@@ -139,12 +139,12 @@ pub(super) async fn serve<S: Socket>(
         response = response_body::without_content(response);
     }
     let (head, body) = response.into_parts();
-    // A response that was made here was made without a look at the body.
+    // The proxy's own responses do not read the body.
     let is_unread = match body.comes_from() {
         None => single.framing != Framing::Length(0),
         Some(_) => !connection.feed.is_read(),
     };
-    // If an upgrade was asked for, the client may have sent what is not HTTP.
+    // After an upgrade request, the client may have sent something other than HTTP.
     let closes = single.closes || single.has_upgrade || is_unread || end.is_ending();
     let form = said.form_of(&head, &body, closes);
     let sent = connection.send(&head, body, form, said, proxy).await;
@@ -165,7 +165,8 @@ pub(super) async fn serve<S: Socket>(
 }
 
 impl<S: Socket> Connection<S> {
-    /// Reads the body if it is wanted, or ahead after it; whether the exchange got something.
+    /// Reads the body if it is wanted, or ahead after it; returns whether the exchange got
+    /// something.
     ///
     /// # Errors
     ///
@@ -196,7 +197,7 @@ impl<S: Socket> Connection<S> {
                     return Ok(true);
                 }
                 self.piece = LARGEST_PIECE.min(self.piece * 2);
-                // A few bytes are not to keep the memory of many.
+                // A small remainder must not keep a large buffer allocated.
                 self.ahead = match bytes.len() < bytes.capacity() / 2 {
                     true => Bytes::copy_from_slice(&bytes),
                     false => bytes.freeze(),
@@ -207,7 +208,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Reads after the request, up to a bound, so that it is seen when the client leaves.
+    /// Reads ahead after the request, up to a limit, to notice when the client leaves.
     fn poll_after(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.is_read_closed && self.ahead.len() < READ_AHEAD {
             let mut bytes = BytesMut::from(&self.ahead[..]);
@@ -221,7 +222,7 @@ impl<S: Socket> Connection<S> {
         Ok(())
     }
 
-    /// Sends what comes before the response, as far as the client takes it.
+    /// Sends the bytes before the response, as far as the client accepts them.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while !self.interim.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.interim) {
@@ -235,7 +236,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Sends a response, and reads on what of the request is still wanted.
+    /// Sends a response, and reads more of the request as needed.
     async fn send(
         &mut self,
         head: &response::Parts,
@@ -259,7 +260,7 @@ impl<S: Socket> Connection<S> {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::debug!(%error, "a client left before it had its response");
+                        tracing::debug!(%error, "the client left during the response");
                         return Poll::Ready(End::Cut);
                     }
                 }
@@ -271,11 +272,11 @@ impl<S: Socket> Connection<S> {
                 };
                 match moved {
                     Poll::Ready(Err(error)) => {
-                        tracing::debug!(%error, "a client left before it had its response");
+                        tracing::debug!(%error, "the client left during the response");
                         return Poll::Ready(End::Cut);
                     }
                     Poll::Ready(Ok(())) if !has_all => untaken.taken(),
-                    // What came before the cut was sent.
+                    // The part before the cut was sent.
                     Poll::Ready(Ok(())) if is_broken => return Poll::Ready(End::Cut),
                     Poll::Ready(Ok(())) if writer.is_ended() => return Poll::Ready(End::Answered),
                     Poll::Ready(Ok(())) => {
@@ -290,7 +291,7 @@ impl<S: Socket> Connection<S> {
     }
 }
 
-/// Takes what there is of a response's body; an error: it broke off.
+/// Takes the available part of a response's body; an error if it breaks off.
 fn gather(
     cx: &mut Context<'_>,
     body: &mut Body,
@@ -318,15 +319,15 @@ fn gather(
     Ok(())
 }
 
-/// A limit of time for a client that takes nothing of its response.
+/// The time limit for a client that does not read its response.
 struct Untaken {
     patience: Duration,
-    /// There while the client is waited for.
+    /// Set while waiting for the client.
     deadline: Option<Deadline>,
 }
 
 impl Untaken {
-    /// The client took something.
+    /// The client has accepted bytes.
     fn taken(&mut self) {
         if let Some(deadline) = &mut self.deadline {
             deadline.set(Instant::now() + self.patience);
@@ -340,6 +341,6 @@ impl Untaken {
             .get_or_insert_with(|| Deadline::after(patience));
         deadline
             .poll(cx)
-            .map(|()| tracing::debug!("a client does not take its response"))
+            .map(|()| tracing::debug!("the client does not read its response"))
     }
 }

@@ -8,18 +8,18 @@ use crate::upstream::unread_bodies::Linger;
 
 use super::listener::Socket;
 
-/// How much is read at once, in bytes.
+/// The size of each read, in bytes.
 const PIECE: usize = 16 * 1024;
 
-/// Says that nothing more comes.
+/// Shuts down the write side.
 pub(super) async fn end<S: Socket>(mut stream: S) {
     let limits = Linger::default();
-    // A client that has left already knows.
+    // Fails if the client has already left.
     let _ = tokio::time::timeout(limits.idle, stream.shutdown()).await;
 }
 
-/// Ends a connection whose client may still be sending: closed with bytes unread, the system
-/// would reset it, and the client could lose the answer ([RFC 9112 §9.6]).
+/// Ends a connection whose client may still be sending: if it were closed with unread bytes, the
+/// system would reset it, and the client could lose the response ([RFC 9112 §9.6]).
 ///
 /// [RFC 9112 §9.6]: https://www.rfc-editor.org/rfc/rfc9112#section-9.6
 pub(super) async fn linger<S: Socket>(mut stream: S) {

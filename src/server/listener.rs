@@ -18,16 +18,16 @@ use super::{Bind, StartError, socket, systemd_sockets};
 /// One address, bound once for each worker.
 #[derive(Debug)]
 pub(super) struct BoundListener {
-    /// As it is now: with the port that the system chose, where it chose one.
+    /// The actual address, with the port that the system chose for port 0.
     pub(super) address: Bind,
     /// One for each worker.
     pub(super) sockets: Vec<BoundSocket>,
-    /// Where the address is a path.
+    /// The file of a Unix socket.
     pub(super) file: Option<SocketFile>,
 }
 
 impl BoundListener {
-    /// Binds an address; several sockets may have been passed under one name.
+    /// Binds an address; systemd may pass several sockets under one name.
     pub(super) fn bind(
         address: &Bind,
         workers: usize,
@@ -45,7 +45,7 @@ impl BoundListener {
     }
 }
 
-/// All workers accept from one socket, which is not ours alone.
+/// All workers accept from one socket, which systemd shares.
 fn take_over(name: &str, workers: usize) -> io::Result<Vec<BoundListener>> {
     let passed = systemd_sockets::sockets(name, workers)?.into_iter();
     let bound = passed.map(|sockets| BoundListener {
@@ -56,7 +56,7 @@ fn take_over(name: &str, workers: usize) -> io::Result<Vec<BoundListener>> {
     Ok(bound.collect())
 }
 
-/// Each worker gets a socket of its own on the same port; the kernel spreads connections.
+/// Each worker has its own socket on the same port; the kernel distributes connections.
 fn bind_tcp(address: SocketAddr, workers: usize, claim: Claim) -> io::Result<BoundListener> {
     let first = socket::tcp(address, claim)?;
     let address = first.local_addr()?;
@@ -74,7 +74,7 @@ fn bind_tcp(address: SocketAddr, workers: usize, claim: Claim) -> io::Result<Bou
 /// All workers accept from one socket: Unix sockets cannot share a path.
 fn bind_unix(path: &Path, workers: usize, claim: Claim) -> io::Result<BoundListener> {
     let (first, file) = socket::unix(path, claim)?;
-    // For everybody, as a port is; who may come in is for the folder to say.
+    // Open to everyone, like a port; the folder's permissions restrict access.
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
@@ -100,7 +100,7 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// What a connection is, whichever socket it came from.
+/// A connection, whatever its socket.
 pub(super) trait Socket: ClientStream + Send + 'static {}
 
 impl<S: ClientStream + Send + 'static> Socket for S {}
@@ -113,7 +113,7 @@ impl Accepted {
         }
     }
 
-    /// Whether its descriptor is one of the reserve: all others are in use.
+    /// Whether its descriptor is in the reserve: all others are in use.
     pub(super) fn is_in_reserve(&self) -> bool {
         match self {
             Self::Tcp(stream, _) => descriptor_reserve::is_reserved(stream),
@@ -130,8 +130,8 @@ impl Listener {
         }
     }
 
-    /// Closes it, and gives whoever waits already. The system is asked itself: the runtime learns
-    /// of a connection only when it turns to the system the next time.
+    /// Closes the listener, and returns the connections already in its queue. Asks the system
+    /// directly, because the runtime learns of new connections only on its next poll.
     pub(super) fn into_waiting(self) -> Vec<Accepted> {
         let backlog = usize::try_from(BACKLOG).unwrap_or_default();
         let accepted: io::Result<Vec<_>> = match self {

@@ -1,7 +1,7 @@
 //! Threads and sockets: a current-thread runtime per worker. Workers share the counts behind limits on
 //! connections and unfinished heads, and nothing else that a request writes to.
 //!
-//! Bind first, serve later: [`Server::bind`] takes every address or none. May use `proxy` and
+//! Binds first, serves later: [`Server::bind`] binds all addresses or none. May use `proxy` and
 //! `metrics`.
 
 mod accept_backoff;
@@ -58,14 +58,14 @@ use socket::{Claim, SocketFile};
 pub use heartbeat::Heartbeats;
 pub use settings::{Bind, DrainSettings, Limits, ListenerSettings, Settings, StartError};
 
-/// How long a worker may take to end once its connections were cut.
+/// How long a worker may take to end after its connections were cut.
 const LAST_TURN: Duration = Duration::from_secs(2);
 
-/// Every address bound, nobody served yet.
+/// All addresses are bound, but not served yet.
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
-    /// How many connections are held at a time.
+    /// The maximum number of concurrent connections.
     connections: usize,
     listeners: Vec<(ListenerSettings, BoundListener)>,
     live: Option<LiveFeed>,
@@ -83,20 +83,20 @@ pub struct Server {
     files: Vec<SocketFile>,
 }
 
-/// How a stop went.
+/// The result of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections that were cut at the deadline.
+    /// The number of connections that were cut at the deadline.
     pub cut: usize,
 }
 
 impl Server {
-    /// Binds every address, once for each worker; `claim` says whose they may be. Before that, the
-    /// process may have as many files open as it can.
+    /// Binds every address, once for each worker; `claim` says which may be bound. Raises the
+    /// limit on open files first.
     ///
     /// # Errors
     ///
-    /// [`StartError::Bind`] for the first address that cannot be had; the others are free again.
+    /// [`StartError::Bind`] for the first unavailable address; the others are released.
     pub fn bind(settings: &Settings, claim: Claim) -> Result<Bound, StartError> {
         let connections = rlimit::connections(settings.limits.connections);
         let mut listeners = Vec::with_capacity(settings.listeners.len());
@@ -113,8 +113,8 @@ impl Server {
         })
     }
 
-    /// Stops: goes on for the drain's delay, then closes every listener and waits for what is
-    /// under way, until the deadline.
+    /// Stops: serves on for the drain's delay, then closes every listener and waits for requests
+    /// under way, up to the deadline.
     pub async fn drain(mut self) -> Drained {
         self.drain.set(Phase::Draining);
         tokio::time::sleep(self.settings.delay).await;
@@ -130,7 +130,7 @@ impl Server {
                     match tokio::time::timeout(LAST_TURN, self.ended.recv()).await {
                         Ok(result) => result,
                         Err(_) => {
-                            tracing::error!("a worker thread is blocked: not waiting for it any longer");
+                            tracing::error!("a worker thread is blocked; exiting without it");
                             break;
                         }
                     }
@@ -146,13 +146,13 @@ impl Server {
         Drained { cut }
     }
 
-    /// Tells which workers still turn their loops.
+    /// The workers' heartbeats.
     #[must_use]
     pub fn heartbeats(&self) -> Heartbeats {
         self.heartbeats.clone()
     }
 
-    /// Ends when a worker ends that was not told to: it cannot go on.
+    /// Resolves when a worker ends unexpectedly: the server cannot continue.
     pub async fn failed(&mut self) -> io::Error {
         match self.ended.recv().await {
             Some(Err(error)) => error,
@@ -162,7 +162,7 @@ impl Server {
 }
 
 impl Bound {
-    /// Where it listens, with the ports that the system chose.
+    /// The listeners' addresses, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<Bind> {
         let listeners = self.listeners.iter();
@@ -183,7 +183,7 @@ impl Bound {
         urls.collect()
     }
 
-    /// The same, whose CORS requests the console shows.
+    /// The same for the listeners in explanations of the console.
     #[must_use]
     pub fn with_live(mut self, feed: LiveFeed) -> Self {
         self.live = Some(feed);
@@ -194,7 +194,7 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// [`StartError::Thread`] where the system has no thread for one.
+    /// [`StartError::Thread`] if the system cannot start a thread.
     pub fn serve(
         self,
         current: Arc<Current>,
@@ -249,7 +249,7 @@ impl Bound {
             thread::Builder::new()
                 .name(format!("s3cors-worker-{index}"))
                 .spawn(move || {
-                    // Nobody listens any more only when the process is ending.
+                    // The receiver is gone only when the process is ending.
                     let _ = done.send(worker::run(start));
                 })
                 .map_err(StartError::Thread)?;

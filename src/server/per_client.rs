@@ -30,11 +30,11 @@ pub(super) struct PerClient {
     shards: [Mutex<Counts>; SHARDS],
 }
 
-/// One of a client's connections, counted until it is dropped.
+/// One of a client's connections; it counts until dropped.
 #[derive(Debug)]
 pub(super) struct Counted<'c> {
     clients: &'c PerClient,
-    /// `None`: a client that is not counted.
+    /// `None` for a client that is not counted.
     client: Option<IpAddr>,
 }
 
@@ -55,8 +55,8 @@ impl PerClient {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts one more; `None`: the client has as many as it may. Listed proxies, which speak for
-    /// many, and who comes over a Unix socket may have any number.
+    /// Counts another connection; `None` if the client has reached its limit. Listed proxies and
+    /// clients on Unix sockets have no limit.
     pub(super) fn count(&self, client: Client) -> Option<Counted<'_>> {
         let address = client.counted();
         if let Some(address) = address {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_so_many_connections_and_no_more() {
+    fn a_client_has_a_limited_number_of_connections() {
         let clients = PerClient::new(2);
         let one = client(Some("192.0.2.1"), false);
         let first = clients.count(one);

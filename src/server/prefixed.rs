@@ -1,4 +1,4 @@
-//! A connection with bytes that were read ahead of it.
+//! A connection with bytes that were read ahead.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives back the bytes that were read to find out what a client speaks, then reads on.
+/// Returns the bytes read ahead to detect the protocol, then reads on.
 #[derive(Debug)]
 pub(super) struct Prefixed<S> {
     prefix: Bytes,

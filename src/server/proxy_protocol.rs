@@ -1,8 +1,8 @@
-//! The PROXY protocol, versions 1 and 2: who a balancer speaks for, said before anything else.
+//! The PROXY protocol, versions 1 and 2: a load balancer sends the client's address first.
 //!
-//! Read to its last byte and not one further, so that whatever follows (TLS, HTTP) starts where it
-//! should. Anything but a header that is exactly as [the specification] has it ends the
-//! connection: behind a guess, bytes of a header could be taken for a request.
+//! Reads exactly the header, so that the following bytes (TLS, HTTP) start where they should.
+//! Anything but a header in [the specification]'s exact form ends the connection: with a guess,
+//! bytes of a header could be taken for a request.
 //!
 //! [the specification]: https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt
 
@@ -11,24 +11,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// How version 2 begins; version 1 is never shorter.
+/// The start of version 2; version 1 is never shorter.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The longest line of version 1, with its end.
+/// The longest line of version 1, including its line end.
 const LONGEST_LINE: usize = 107;
 
-/// The longest version 2 header that is read, without its first 16 bytes: the addresses, and some
-/// extensions, which are passed over.
+/// The longest version 2 header, without its first 16 bytes: the addresses, and some extensions,
+/// which are ignored.
 const LONGEST_BLOCK: usize = 4096;
 
-/// Whose connection it is.
+/// The source of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProxySource {
-    /// The balancer's own (a health check), or it does not know: what the socket says holds.
+    /// The balancer itself (a health check) or unknown: the socket's address applies.
     Socket,
-    /// This client's.
+    /// This client.
     Address(IpAddr),
-    /// Somebody's on the balancer's machine, over a Unix socket.
+    /// A client on the balancer's machine, over a Unix socket.
     Unix,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum ProxySource {
 ///
 /// # Errors
 ///
-/// What the socket says, and [`io::ErrorKind::InvalidData`] for what is no header.
+/// The socket's error, or [`io::ErrorKind::InvalidData`] for an invalid header.
 pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<ProxySource> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
@@ -60,7 +60,7 @@ pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Pro
     let mut line = Vec::with_capacity(LONGEST_LINE);
     line.extend_from_slice(&start);
     while !line.ends_with(b"\r\n") {
-        // Unless it ends with CR, two bytes are missing at least.
+        // Unless the line ends with CR, at least two bytes are missing.
         let mut next = [0; 2];
         let missing = if line.ends_with(b"\r") { 1 } else { 2 };
         let next = next.get_mut(..missing).unwrap_or_default();
@@ -74,7 +74,7 @@ pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Pro
 }
 
 fn invalid() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no PROXY protocol header")
+    io::Error::new(io::ErrorKind::InvalidData, "not a PROXY protocol header")
 }
 
 /// `PROXY TCP4 192.0.2.1 198.51.100.1 56324 443`, with its CRLF.
@@ -85,7 +85,7 @@ fn version_1(line: &[u8]) -> Option<ProxySource> {
     }
     let line = line.strip_prefix("PROXY ")?;
     if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
-        // Whatever else it says is to be passed over.
+        // The rest of the line is ignored.
         return Some(ProxySource::Socket);
     }
     let mut words = line.split(' ');
@@ -115,10 +115,10 @@ fn is_port(text: &str) -> bool {
     digits && plain && text.parse::<u16>().is_ok()
 }
 
-/// A command and version, a family and transport, and the addresses that these call for.
+/// Parses a command and version, a family and transport, and the addresses that they require.
 fn version_2(command: u8, family: u8, block: &[u8]) -> Option<ProxySource> {
     match command {
-        // LOCAL: whatever else it says is to be passed over.
+        // LOCAL: the rest is ignored.
         0x20 => return Some(ProxySource::Socket),
         0x21 => {}
         _ => return None,
@@ -136,7 +136,7 @@ fn version_2(command: u8, family: u8, block: &[u8]) -> Option<ProxySource> {
             Some(ProxySource::Address(Ipv6Addr::from(*source).into()))
         }
         0x31 => block.split_first_chunk::<216>().map(|_| ProxySource::Unix),
-        // Datagrams do not come over a stream; the rest is nobody's.
+        // Datagrams do not come over a stream; the other values are unassigned.
         _ => None,
     }
 }
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// What a header says, and what is left behind it.
+    /// Parses a header; also returns the remaining bytes.
     fn read_all(mut bytes: &[u8]) -> (io::Result<ProxySource>, &[u8]) {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let result = runtime.unwrap().block_on(read(&mut bytes));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_header_is_none() {
+    fn anything_but_an_exact_header_is_rejected() {
         let block = [192, 0, 2, 1, 198, 51, 100, 1, 0, 80, 1, 187];
         let too_long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LONGEST_LINE - 15));
         let mut damaged = version_2_of(0x21, 0x11, &block);
@@ -257,7 +257,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_strange(
+        fn no_bytes_cause_a_panic(
             start in prop_oneof![Just(&b""[..]), Just(&b"PROXY TCP4 "[..]), Just(&SIGNATURE[..])],
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
@@ -269,7 +269,7 @@ mod tests {
         }
 
         #[test]
-        fn every_address_comes_through(four: [u8; 4], six: [u8; 16], port: u16) {
+        fn every_address_is_parsed(four: [u8; 4], six: [u8; 16], port: u16) {
             let (four, six) = (Ipv4Addr::from(four), Ipv6Addr::from(six));
             let line = format!("PROXY TCP4 {four} {four} {port} {port}\r\n");
             prop_assert_eq!(read_all(line.as_bytes()).0.unwrap(), ProxySource::Address(four.into()));

@@ -1,24 +1,24 @@
-//! The system's limit on open files, which every connection counts against.
+//! The limit on open files, which includes all connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::net::descriptor_reserve;
 
-/// What a connection takes: the client's side and the upstream's.
+/// The descriptors of a connection: the client's side and the upstream's.
 const A_CONNECTION: u64 = 2;
 
-/// What a process has open beside its connections, amply: listeners, epoll, logs, config watches.
+/// A generous estimate of other open files: listeners, epoll, logs, config watches.
 const BESIDE: u64 = 100;
 
-/// The most connections where the config says nothing.
+/// The maximum number of connections if the config does not set it.
 const DEFAULT_CONNECTIONS: usize = 20_000;
 
-/// Raises the limit on open files as far as the process itself may, and returns how many connections
-/// may be held: as many as are `configured`, with a warning where the limit is not enough for them;
-/// else as many as it is enough for, up to a default.
+/// Raises the limit on open files as far as the process may, and returns the maximum number of
+/// connections: the `configured` number, with a warning if the limit is too low for it; otherwise
+/// as many as the limit allows, up to a default.
 ///
-/// The soft limit is what counts, and is as low as 1024 for the sake of programs that use
-/// select(2) (setrlimit(2)); this one does not.
+/// The soft limit applies, and is often as low as 1024 for programs that use select(2)
+/// (setrlimit(2)); s3cors does not.
 pub(super) fn connections(configured: Option<usize>) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -28,7 +28,7 @@ pub(super) fn connections(configured: Option<usize>) -> usize {
     let current = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => raised.current,
         Err(error) => {
-            tracing::debug!(%error, "the limit on open files stays as it is");
+            tracing::debug!(%error, "cannot raise the limit on open files");
             limit.current
         }
     };
@@ -40,26 +40,25 @@ pub(super) fn connections(configured: Option<usize>) -> usize {
         tracing::warn!(
             allowed,
             needed,
-            "fewer files may be open than `limits.connections` needs, two for each connection: \
-             raise LimitNOFILE= of the unit, or `ulimit -Hn`, or lower `limits.connections`"
+            "the limit on open files is too low for `limits.connections`, which needs two files per connection; raise LimitNOFILE= of the unit or `ulimit -Hn`, or lower `limits.connections`"
         );
     }
     connections
 }
 
-/// How many connections a limit on open files allows; `None` is no limit.
+/// How many connections a limit on open files allows; `None` is unlimited.
 fn room(limit: Option<u64>) -> usize {
     let Some(limit) = limit else {
         return DEFAULT_CONNECTIONS;
     };
-    // Of a very low limit, what is open beside connections may take half.
+    // With a very low limit, other files may take half.
     let files = limit.saturating_sub(BESIDE).max(limit / 2);
     let room = usize::try_from(files / A_CONNECTION).unwrap_or(usize::MAX);
     room.clamp(1, DEFAULT_CONNECTIONS)
 }
 
-/// How many files may be open, and how many have to, where the first is less. `None` for a limit
-/// is none.
+/// The limit on open files and the required number, if the limit is lower; `None` for the limit
+/// is unlimited.
 fn shortfall(limit: Option<u64>, connections: usize) -> Option<(u64, u64)> {
     let connections = u64::try_from(connections).unwrap_or(u64::MAX);
     let needed = connections

@@ -1,4 +1,4 @@
-//! What the config says of listeners, limits and the drain.
+//! Settings of listeners, limits and the drain.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,30 +9,29 @@ use std::{fmt, io};
 use super::head_budget::HeadBudget;
 use super::tls::TlsCell;
 
-/// What needs a restart to change.
+/// Settings that need a restart to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How many threads serve requests.
+    /// The number of worker threads.
     pub workers: usize,
-    /// Where clients connect to.
+    /// The listeners.
     pub listeners: Vec<ListenerSettings>,
     /// Limits on what clients send.
     pub limits: Limits,
-    /// How a stop is gone about.
+    /// The drain settings.
     pub drain: DrainSettings,
 }
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Where it listens.
+    /// Its address.
     pub address: Bind,
-    /// Whether TLS is spoken, and with which certificates.
+    /// Its TLS certificates, if any.
     pub tls: Option<TlsCell>,
-    /// Whether each connection begins with a PROXY protocol header, which it then has to, and only
-    /// from a listed proxy.
+    /// Whether each connection must begin with a PROXY protocol header, from a listed proxy only.
     pub proxy_protocol: bool,
-    /// The name that routes are bound to it by.
+    /// The name that routes are bound to.
     pub name: Option<Box<str>>,
 }
 
@@ -49,25 +48,25 @@ impl ListenerSettings {
     }
 }
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bind {
     /// A TCP address; port 0 lets the system choose.
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
-    /// What systemd passed under this name.
+    /// The sockets that systemd passes under this name.
     Systemd(String),
 }
 
 /// Limits on what clients send and hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A request's line and fields together, in bytes.
+    /// The size of a request's line and fields together, in bytes.
     pub request_head_bytes: usize,
-    /// How many fields a request may have.
+    /// The maximum number of fields in a request.
     pub header_count: usize,
-    /// A request's target, in bytes.
+    /// The size of a request's target, in bytes.
     pub uri_bytes: usize,
     /// How many bytes the heads that are not whole yet may have, of all clients together. Beyond that,
     /// the oldest are refused.
@@ -76,27 +75,27 @@ pub struct Limits {
     pub unfinished_head_bytes_per_client: usize,
     /// Maximum concurrent connections of all workers. `None`: 20 000, or fewer if fewer files may be open.
     pub connections: Option<usize>,
-    /// How many connections an address may have, an IPv6 network of 64 bits being one, over all
-    /// workers; listed proxies may have any number.
+    /// The maximum number of connections of a client address, over all workers; an IPv6 network
+    /// of 64 bits counts as one, and listed proxies have no limit.
     pub connections_per_client: usize,
-    /// How many requests a connection may carry before it ends.
+    /// The maximum number of requests per connection.
     pub requests_per_connection: usize,
-    /// How long a client may take over the PROXY protocol's header and a TLS handshake together.
+    /// The time limit for the PROXY protocol's header and the TLS handshake together.
     pub handshake: Duration,
-    /// How long a client may take to send a request's head.
+    /// The time limit for a request's head.
     pub head_read: Duration,
-    /// How long a kept-alive connection may stay without a request.
+    /// How long a kept-alive connection may stay idle.
     pub keep_alive_idle: Duration,
-    /// How many requests an HTTP/2 connection may have under way.
+    /// The maximum number of concurrent requests on an HTTP/2 connection.
     pub http2_streams: u32,
-    /// How many more requests than it lets be answered the client of an HTTP/2 connection may take
-    /// back, before the connection ends.
+    /// How many more requests an HTTP/2 client may reset than it lets complete, before the
+    /// connection ends.
     pub http2_resets: u32,
-    /// How many frames a second that carry no part of a request (PING, SETTINGS, PRIORITY and the
-    /// like) the client of an HTTP/2 connection may send beyond what its traffic explains.
+    /// How many frames per second without a part of a request (PING, SETTINGS, PRIORITY and the
+    /// like) an HTTP/2 client may send beyond those that its traffic explains.
     pub http2_control_frames: u32,
-    /// How much of all responses waits in memory for the client of an HTTP/2 connection, in bytes,
-    /// beyond one piece of each.
+    /// The size of all response data buffered for an HTTP/2 connection, in bytes, beyond one
+    /// piece of each response.
     pub http2_send_buffer_bytes: usize,
 }
 
@@ -133,12 +132,13 @@ impl Default for Limits {
     }
 }
 
-/// How a stop is gone about.
+/// Drain settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainSettings {
-    /// How long connections are still accepted after `/readyz` says 503, so that balancers notice.
+    /// How long connections are still accepted after `/readyz` answers 503, so that load
+    /// balancers notice.
     pub delay: Duration,
-    /// After how long what is still under way is cut.
+    /// When requests still under way are cut.
     pub deadline: Duration,
 }
 
@@ -164,12 +164,12 @@ impl fmt::Display for Bind {
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error("cannot listen on {address} (`listen.address` or --listen)")]
     Bind {
         /// The address.
         address: Bind,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A thread cannot be started.

@@ -1,5 +1,4 @@
-//! How a listening socket comes to its address: nobody's yet, or shared with a process that is to
-//! go.
+//! Binds listening sockets: to a free address, or to one shared with a process that will stop.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -12,34 +11,34 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::net::keep_alive;
 
-/// How many connections may wait to be accepted.
+/// The maximum number of connections that wait to be accepted.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// Whose an address may be.
+/// Which addresses may be bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Nobody's: one that is served already, even by another s3cors, cannot be had.
+    /// Free ones only: an address that is already served, even by another s3cors, is an error.
     Free,
-    /// Another s3cors' of the same user too, which is to stop when this one serves.
+    /// Also those of another s3cors of the same user, which should stop when this one serves.
     Shared,
 }
 
-/// A TCP socket that listens.
+/// Creates a listening TCP socket.
 ///
 /// # Errors
 ///
-/// What the system says, [`io::ErrorKind::AddrInUse`] above all.
+/// The system's error, mostly [`io::ErrorKind::AddrInUse`].
 pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // `[::]` serves IPv4 too, whatever `net.ipv6.bindv6only` says.
+        // `[::]` also accepts IPv4, whatever `net.ipv6.bindv6only` is.
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
     // SO_REUSEPORT lets any process of the same user share the port: two proxies started by
-    // mistake would each get half of the connections. Bound without it, a socket is refused where
-    // anybody listens; set before it listens, those that are meant to share may join.
+    // mistake would each get half of the connections. Binding without it fails if any process
+    // listens; setting it before listening lets the workers' other sockets join.
     socket.set_reuse_port(claim == Claim::Shared)?;
     keep_alive::ask_now_and_then(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
@@ -49,20 +48,20 @@ pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A Unix socket that listens, and its file. A path that a process left behind which is gone is
-/// free.
+/// Creates a listening Unix socket and its file. Replaces a stale socket of a process that is
+/// gone.
 ///
 /// # Errors
 ///
-/// What the system says; [`io::ErrorKind::AddrInUse`] for a path that somebody listens on, unless
-/// it may be shared, and for what is no socket.
+/// The system's error; [`io::ErrorKind::AddrInUse`] for a path that a process listens on, unless
+/// it may be shared, and for a file that is not a socket.
 pub fn unix(path: &Path, claim: Claim) -> io::Result<(UnixListener, SocketFile)> {
     let there = std::fs::symlink_metadata(path);
     let is_socket = there.is_ok_and(|there| there.file_type().is_socket());
     let is_left_behind = is_socket && is_left_behind(path)?;
     let listener = if is_socket && !is_left_behind && claim == Claim::Shared {
-        // Paths are not shared: whoever connects from now on finds the new socket, and who has
-        // connected before is the other process' to serve.
+        // A path cannot be shared: new connections reach the new socket, and the other process
+        // serves the existing ones.
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
@@ -83,8 +82,8 @@ pub fn unix(path: &Path, claim: Claim) -> io::Result<(UnixListener, SocketFile)>
     Ok((listener, file))
 }
 
-/// Whether a socket's path is stale: no process listens on it. Asked without waiting: a process that is stopped
-/// does not accept, and once its backlog is full a connection would wait for ever.
+/// Whether a socket's path is stale: no process listens on it. Checked without blocking: a
+/// stopped process does not accept, and with a full backlog, connecting would block for ever.
 fn is_left_behind(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -92,28 +91,28 @@ fn is_left_behind(path: &Path) -> io::Result<bool> {
     Ok(connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
-/// Says why a TCP socket could not listen on an address of this machine, whatever its port.
+/// Checks whether a TCP socket could listen on an address of this machine, whatever its port.
 ///
 /// # Errors
 ///
-/// What the system says, [`io::ErrorKind::AddrNotAvailable`] above all.
+/// The system's error, mostly [`io::ErrorKind::AddrNotAvailable`].
 pub fn try_tcp(address: IpAddr) -> io::Result<()> {
     TcpListener::bind((address, 0)).map(drop)
 }
 
-/// Says why a Unix socket could not listen at a path; a socket that is there already is fine.
-/// Nothing is created.
+/// Checks whether a Unix socket could listen at a path; an existing socket is fine. Creates
+/// nothing.
 ///
 /// # Errors
 ///
-/// What a start would meet.
+/// The error that a start would get.
 pub fn try_unix(path: &Path) -> io::Result<()> {
     UnixSocketAddr::from_pathname(path)?;
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => {
             return Err(io::Error::new(
                 io::ErrorKind::AddrInUse,
-                "there is a file that is not a socket",
+                "the path exists and is not a socket",
             ));
         }
         Ok(_) => {}
@@ -123,7 +122,7 @@ pub fn try_unix(path: &Path) -> io::Result<()> {
     writable_folder(path)
 }
 
-/// Whether files can be created beside a path.
+/// Whether files can be created next to a path.
 fn writable_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
@@ -133,7 +132,7 @@ fn writable_folder(path: &Path) -> io::Result<()> {
     )?)
 }
 
-/// A Unix socket's file, removed when its listener is gone, unless it is another's by then.
+/// A Unix socket's file. It is removed with its listener, unless another process has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -141,7 +140,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -158,7 +157,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// What tells a file from another that takes its place: device and inode.
+/// Identifies a file, so that a replacement is noticed: device and inode.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let there = std::fs::symlink_metadata(path).ok()?;
     Some((there.dev(), there.ino()))
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let path = path("stale");
         drop(UnixListener::bind(&path).unwrap());
         let live = unix(&path, Claim::Free).unwrap();
@@ -186,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_live_socket_is_taken_over_where_that_is_asked_for() {
+    fn a_live_socket_is_taken_over_only_on_request() {
         let path = path("shared");
         let (old, old_file) = unix(&path, Claim::Free).unwrap();
         let _waits = UnixStream::connect(&path).unwrap();
         let (new, new_file) = unix(&path, Claim::Shared).unwrap();
         let _comes = UnixStream::connect(&path).unwrap();
         let waiting = [&old, &new].map(|one| std::iter::from_fn(|| one.accept().ok()).count());
-        // The old one was asked whether it lives, too.
+        // The check connected to the old socket, too.
         assert_eq!(waiting, [2, 1]);
         drop(old_file);
         assert!(path.exists());
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_shared_only_where_that_is_asked_for() {
+    fn a_port_is_shared_only_on_request() {
         let first = tcp("127.0.0.1:0".parse().unwrap(), Claim::Free).unwrap();
         let address = first.local_addr().unwrap();
         let error = tcp(address, Claim::Free).unwrap_err();

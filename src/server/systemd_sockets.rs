@@ -1,7 +1,7 @@
-//! Sockets that this process was started with, as systemd passes them (`sd_listen_fds(3)`).
+//! The sockets that systemd passed to this process (`sd_listen_fds(3)`).
 //!
-//! Whoever passed them has them too: connections wait in them while no process accepts, so a
-//! restart refuses nobody.
+//! systemd holds them too: connections wait in them while no process accepts, so a restart
+//! refuses no client.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,15 +13,15 @@ use crate::net::keep_alive;
 
 use super::bound_socket::BoundSocket;
 
-/// Taken once, kept for as long as the process lives, and only ever copied: descriptors have one
+/// Taken once, kept for the life of the process, and only ever copied: a descriptor has one
 /// owner.
 static PASSED: OnceLock<Vec<(String, OwnedFd)>> = OnceLock::new();
 
-/// The sockets that were passed under a name, each once for every worker.
+/// The sockets passed under a name, one copy per worker.
 pub(super) fn sockets(name: &str, workers: usize) -> io::Result<Vec<Vec<BoundSocket>>> {
     let passed = PASSED.get_or_init(|| {
         let passed = sd_listen_fds::get().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no sockets were taken over");
+            tracing::warn!(%error, "cannot take over the passed sockets");
             Vec::new()
         });
         let name = |name: Option<String>| name.unwrap_or_else(|| UNNAMED.to_owned());
@@ -33,7 +33,7 @@ pub(super) fn sockets(name: &str, workers: usize) -> io::Result<Vec<Vec<BoundSoc
     named(passed, name, workers)
 }
 
-/// What systemd calls a socket without a name.
+/// systemd's name for a socket without one.
 const UNNAMED: &str = "unknown";
 
 fn named(
@@ -51,7 +51,7 @@ fn named(
             [] => "none was passed".to_owned(),
             names => format!("passed: {}", names.join(", ")),
         };
-        let message = format!("no socket of this name was passed to this process; {passed}");
+        let message = format!("systemd passed no socket with this name; {passed}");
         return Err(io::Error::new(io::ErrorKind::NotFound, message));
     }
     found
@@ -65,7 +65,7 @@ fn named(
 fn listening(socket: OwnedFd) -> io::Result<BoundSocket> {
     let socket = Socket::from(socket);
     if !socket.is_listener()? {
-        let message = "the socket of this name does not listen (Accept=yes is not for this)";
+        let message = "the socket is not listening; remove Accept=yes from its unit";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     socket.set_nonblocking(true)?;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn unix_sockets_are_known_and_what_does_not_listen_is_refused() {
+    fn unix_sockets_are_recognized_and_a_socket_that_does_not_listen_is_refused() {
         let path = std::env::temp_dir().join(format!("s3cors-inherited-{}", std::process::id()));
         let unix = UnixListener::bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -1,4 +1,4 @@
-//! One thread: a runtime, an accept loop for each listener, and the connections they bring.
+//! A worker thread: a runtime, an accept loop for each listener, and their connections.
 
 use std::cell::Cell;
 use std::io;
@@ -35,19 +35,19 @@ use super::listener::{Accepted, Listener, Socket};
 use super::per_client::PerClient;
 use super::{Limits, handshake_log, overload};
 
-/// How often what is apart from any request is done.
+/// The interval of periodic work.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long to wait after the system has no descriptor or memory left for a connection.
+/// The pause after the system has run out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a request may go on whose connection has a descriptor of the reserve.
+/// How long a request may continue if its connection's descriptor is in the reserve.
 const RETIRED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most refused clients that each worker waits for; others get the 503 without a wait.
 const REFUSED_AT_ONCE: usize = 1_000;
 
-/// What a worker's thread is started with.
+/// The arguments of a worker's thread.
 pub(super) struct Start {
     pub(super) worker: Worker,
     pub(super) sockets: Vec<(Handshake, BoundSocket)>,
@@ -65,7 +65,7 @@ pub(super) struct Start {
     pub(super) heartbeat: Heartbeat,
 }
 
-/// Runs a worker to the end of the drain. Returns how many connections were cut.
+/// Runs a worker until the end of the drain. Returns how many connections were cut.
 pub(super) fn run(start: Start) -> io::Result<usize> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -74,12 +74,12 @@ pub(super) fn run(start: Start) -> io::Result<usize> {
     let heartbeat = start.heartbeat.clone();
     let served = runtime.block_on(serve(start));
     heartbeat.end();
-    // A name lookup that still blocks a thread does not hold up the drain.
+    // Does not wait for name lookups that still block a thread.
     runtime.shutdown_background();
     served
 }
 
-/// What the connections of one worker share.
+/// Shared by a worker's connections.
 struct Shared {
     worker: Worker,
     protocols: Protocols,
@@ -87,9 +87,9 @@ struct Shared {
     metrics: Arc<Metrics>,
     connections: Arc<ConnectionLimit>,
     by_descriptor: ByDescriptor,
-    /// Where the reserve of descriptors began when this worker last looked.
+    /// The start of the reserve when this worker last checked.
     reserve_begins: Cell<RawFd>,
-    /// Until when requests on connections with a descriptor of the reserve may go on.
+    /// The deadline of requests on connections with a descriptor in the reserve.
     retired_until: Cell<Option<Instant>>,
     clients: Arc<PerClient>,
     /// How many clients a 503 is being sent to.
@@ -131,9 +131,9 @@ impl Shared {
 }
 
 impl Shared {
-    /// Ends the connections that have a descriptor of the reserve: idle ones at once, the others after
-    /// the request under way, for which they have a limited time. There are some only after the limit
-    /// on open files was lowered.
+    /// Ends the connections with a descriptor in the reserve: idle ones at once, the others after
+    /// the current request, which has a time limit. There are none unless the limit on open files
+    /// was lowered.
     fn keep_reserve(&self) {
         descriptor_reserve::read_limit();
         let reserved = descriptor_reserve::reserved();
@@ -160,7 +160,7 @@ impl Shared {
         }
     }
 
-    /// Closes the connections whose last request takes too long.
+    /// Closes retired connections whose last request takes too long.
     fn close_retired(&self) {
         let is_over = |until: Instant| until <= Instant::now();
         if self.retired_until.get().is_some_and(is_over) {
@@ -169,7 +169,7 @@ impl Shared {
             if closed > 0 {
                 tracing::warn!(
                     closed,
-                    "connections were closed in the middle of a request to keep a reserve of descriptors for the admin listener"
+                    "connections were closed during a request to keep a reserve of descriptors for the admin listener"
                 );
             }
         }
@@ -211,7 +211,7 @@ async fn serve(mut start: Start) -> io::Result<usize> {
     Ok(left)
 }
 
-/// A listener's connections.
+/// The accept loop of a listener.
 struct AcceptLoop {
     handshake: Rc<Handshake>,
     admission: Rc<Admission>,
@@ -235,8 +235,8 @@ impl AcceptLoop {
         }
     }
 
-    /// Accepts until closing, and then whoever waits already: a queue that is closed unread is
-    /// reset connections. Returns the connections that are still open.
+    /// Accepts until closing, then also the connections already in the queue: closing an unread
+    /// queue would reset them. Returns the connections that are still open.
     async fn accept(mut self, listener: Listener) -> JoinSet<()> {
         let drain = self.shared.drain.clone();
         let mut closing = pin!(drain.closing());
@@ -244,7 +244,7 @@ impl AcceptLoop {
             let accepted = tokio::select! {
                 biased;
                 () = &mut closing => break,
-                // A task is kept until it is asked how it ended.
+                // A finished task stays in the set until it is joined.
                 Some(_) = self.connections.join_next() => continue,
                 accepted = listener.accept() => accepted,
             };
@@ -257,7 +257,7 @@ impl AcceptLoop {
                 Ok(accepted) => {
                     if let Some(failures) = self.shortage.accepted(Instant::now) {
                         let listener = &self.handshake.listener;
-                        tracing::info!(listener, failures, "all connections are accepted again");
+                        tracing::info!(listener, failures, "connections are accepted again");
                     }
                     self.admit(accepted);
                 }
@@ -268,7 +268,7 @@ impl AcceptLoop {
                 }
             }
         }
-        // Who waits in a socket that is not ours alone is left to whoever comes after us.
+        // The queue of a shared socket is left to the process that shares it.
         if !self.handshake.is_shared {
             for accepted in listener.into_waiting() {
                 self.admit(accepted);
@@ -281,7 +281,7 @@ impl AcceptLoop {
     fn shortage_met(&mut self, error: &io::Error) {
         if self.shortage.met(Instant::now()) {
             let listener = &self.handshake.listener;
-            tracing::warn!(listener, %error, "cannot accept connections for now");
+            tracing::warn!(listener, %error, "cannot accept connections");
         }
     }
 
@@ -316,7 +316,7 @@ impl AcceptLoop {
         });
     }
 
-    /// Runs a connection, which holds what it is counted by.
+    /// Runs a connection, which holds its counts.
     fn spawn<F: Future<Output = ()> + 'static>(
         &mut self,
         descriptor: RawFd,
@@ -328,9 +328,9 @@ impl AcceptLoop {
         self.shared.by_descriptor.add(descriptor, task);
     }
 
-    /// Says that there is no room, and closes.
+    /// Answers that there is no capacity, and closes.
     fn refuse(&self, accepted: Accepted) {
-        // Whoever waits for a handshake could not read it.
+        // A client that waits for a handshake could not read it.
         if self.handshake.tls.is_some() {
             return;
         }
@@ -350,7 +350,7 @@ impl AcceptLoop {
 }
 
 impl AcceptLoop {
-    /// Says that there is no room without waiting for the client to read it.
+    /// Answers that there is no capacity, without waiting for the client to read it.
     fn refuse_in_passing(&self, accepted: &Accepted) {
         // A client that waits for a handshake could not read it.
         if self.handshake.tls.is_some() {
@@ -363,7 +363,7 @@ impl AcceptLoop {
     }
 }
 
-/// A connection as it is counted: gone when dropped, by a panic too.
+/// A counted connection: the count drops with it, even on a panic.
 struct OpenConns {
     shared: Rc<Shared>,
     admission: Rc<Admission>,
@@ -411,7 +411,7 @@ mod tests {
     use crate::server::drain::Drain;
     use crate::server::heartbeat::Heartbeats;
 
-    /// A client's end, and the connection as it was accepted.
+    /// The client's end, and the accepted connection.
     fn connection() -> (UnixStream, Accepted) {
         let (client, accepted) = StdUnixStream::pair().unwrap();
         let tokio = |stream: StdUnixStream| {

@@ -1,4 +1,4 @@
-//! Which certificate a client gets: by the name that it asks for (SNI).
+//! Selects a certificate by the name that the client requests (SNI).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use rustls::sign::CertifiedKey;
 
 use super::certificate::Certificate;
 
-/// A listener's certificates: exact names before wildcards, and the first one for everybody else,
-/// who may know better than we (an address, a name that a certificate yet to come has).
+/// A listener's certificates: exact names take precedence over wildcards, and the first
+/// certificate is the default, because a client may know it by another name (an address, or a
+/// name of a future certificate).
 #[derive(Debug, Default)]
 pub(super) struct ByName {
     exact: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
-    /// By what follows `*.`, which stands for one label ([RFC 9525 §6.3]).
+    /// By the name after `*.`, which stands for one label ([RFC 9525 §6.3]).
     ///
     /// [RFC 9525 §6.3]: https://www.rfc-editor.org/rfc/rfc9525#section-6.3
     wildcard: HashMap<Box<str>, Vec<Arc<CertifiedKey>>>,
@@ -38,8 +39,8 @@ impl ByName {
         found
     }
 
-    /// The certificate for a name; of several, the first whose key the client can check. Where there
-    /// is none, any does: the handshake then fails as it should.
+    /// The certificate for a name; of several, the first whose key type the client supports. If
+    /// there is none, any will do: the handshake then fails with the right error.
     fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
         let name = name.map(str::to_ascii_lowercase);
         let exact = name.as_deref().and_then(|name| self.exact.get(name));
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_goes_before_wildcard_and_the_first_is_for_the_rest() {
+    fn exact_names_precede_wildcards_and_the_first_is_the_default() {
         let all = [
             certificate(&["first.example"], &PKCS_ECDSA_P256_SHA256),
             certificate(&["*.a.example", "a.example"], &PKCS_ECDSA_P256_SHA256),

@@ -1,5 +1,5 @@
-//! Certificates with their keys, and the authorities that clients' certificates come from: read
-//! from PEM, checked when they are read.
+//! Certificates with their keys, and authorities for client certificates: parsed from PEM and
+//! checked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use super::pem::{Block, Content};
 pub struct Certificate {
     name: Arc<str>,
     pub(super) key: Arc<CertifiedKey>,
-    /// What it is valid for, in lower case.
+    /// The names that it is valid for, in lower case.
     pub(super) names: Arc<[Box<str>]>,
     not_before: SystemTime,
     not_after: SystemTime,
     unsent: Option<usize>,
 }
 
-/// The authorities that clients' certificates come from.
+/// The authorities for client certificates.
 #[derive(Clone, Debug)]
 pub struct ClientAuthorities {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
@@ -38,12 +38,12 @@ pub struct ClientAuthorities {
 }
 
 impl Certificate {
-    /// Reads a chain, the server's own certificate first, and its key. `name` is what metrics
-    /// call it.
+    /// Parses a chain, the server's own certificate first, and its key. `name` identifies it in
+    /// metrics.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with the files, or with the two together.
+    /// The first error in the files, or a mismatch of the two.
     pub fn from_pem(name: &str, chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let in_file = |file| move |source| CertificateError::Pem { file, source };
         let blocks = pem::blocks(chain).map_err(in_file(PairFile::Certificate))?;
@@ -88,7 +88,7 @@ impl Certificate {
         })
     }
 
-    /// What metrics call it.
+    /// Its name in metrics.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -100,25 +100,25 @@ impl Certificate {
         &self.key.cert
     }
 
-    /// The chain with its key, as the library wants it.
+    /// The chain and its key, in the library's form.
     #[must_use]
     pub fn certified_key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }
 
-    /// When it ends.
+    /// Its expiry time.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 
-    /// The line of a certificate in the key's file that is not in the chain's, so it is not sent.
+    /// The line of a certificate that is only in the key's file, so it is not sent.
     #[must_use]
     pub fn unsent(&self) -> Option<usize> {
         self.unsent
     }
 
-    /// What is odd about it at this time.
+    /// Its problems at this time.
     #[must_use]
     pub fn warning(&self, now: SystemTime) -> Option<CertificateWarning> {
         if self.not_after < now {
@@ -134,17 +134,17 @@ impl Certificate {
 }
 
 impl ClientAuthorities {
-    /// Reads the certificates of authorities.
+    /// Parses authorities' certificates.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with the file.
+    /// The first error in the file.
     pub fn from_pem(text: &[u8]) -> Result<Self, AuthoritiesError> {
         let (certificates, roots) = roots(text)?;
         let provider = provider::provider();
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
-            // Of what the builder may object to, there are no lists of revocations.
+            // The builder could only object to revocation lists, and there are none.
             .map_err(|_| AuthoritiesError::NoCertificate)?;
         Ok(Self {
             verifier,
@@ -153,11 +153,11 @@ impl ClientAuthorities {
     }
 }
 
-/// Reads the certificates of authorities, whomever they vouch for.
+/// Parses authorities' certificates, for servers or clients.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong with the file.
+/// The first error in the file.
 pub fn authorities(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, AuthoritiesError> {
     roots(text).map(|(certificates, _)| certificates)
 }
@@ -177,7 +177,7 @@ fn roots(text: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), A
     Ok((certificates_read, roots))
 }
 
-/// The same chain under the same name: a chain's key is the only one that it has.
+/// Equal chains have equal keys.
 impl PartialEq for Certificate {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.key.cert == other.key.cert
@@ -209,7 +209,7 @@ fn certificates(blocks: Vec<Block>) -> Vec<(CertificateDer<'static>, usize)> {
     blocks.into_iter().filter_map(certificate).collect()
 }
 
-/// The one key of a file, and its line. One file may hold both the key and the chain.
+/// The only key of a file, and its line. A file may contain both the key and the chain.
 fn private_key(blocks: Vec<Block>) -> Result<(PrivateKeyDer<'static>, usize), CertificateError> {
     let mut found = None;
     for Block { content, line } in blocks {
@@ -223,7 +223,7 @@ fn private_key(blocks: Vec<Block>) -> Result<(PrivateKeyDer<'static>, usize), Ce
     found.ok_or(CertificateError::NoKey)
 }
 
-/// Why a key, in DER, is not supported: by the object identifier of its algorithm or curve.
+/// Why a DER key is not supported, from the object identifier of its algorithm or curve.
 fn unsupported(key: &PrivateKeyDer<'_>) -> &'static str {
     const RSA: &str = "the RSA key is too short, too long or damaged";
     const KINDS: [(&[u8], &str); 6] = [
@@ -241,7 +241,7 @@ fn unsupported(key: &PrivateKeyDer<'_>) -> &'static str {
         // RFC 4055 §3.1.
         (
             b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a",
-            "RSA keys for PSS alone are not supported",
+            "RSA-PSS keys are not supported",
         ),
         // RFC 3279 §2.3.1 and §2.3.2.
         (b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01", RSA),
@@ -256,7 +256,7 @@ fn unsupported(key: &PrivateKeyDer<'_>) -> &'static str {
     }
     let has = |oid: &[u8]| der.windows(oid.len()).any(|part| part == oid);
     let known = KINDS.iter().find(|(oid, _)| has(oid));
-    known.map_or("the private key cannot be used", |(_, problem)| *problem)
+    known.map_or("the private key is unusable", |(_, problem)| *problem)
 }
 
 #[cfg(test)]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_knows_its_names_and_its_end() {
+    fn a_pair_has_its_names_and_its_expiry_time() {
         let (chain, key) = pair(&["A.example", "*.b.example", "127.0.0.1"]);
         let both = format!("{key}{chain}");
         let one = Certificate::from_pem("site.crt", both.as_bytes(), both.as_bytes()).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_stands_beside_the_key_alone_is_noticed() {
+    fn a_certificate_in_the_key_file_only_is_noticed() {
         let (chain, key) = pair(&["a.example"]);
         let (other, _) = pair(&["b.example"]);
         let read = |key: &str| Certificate::from_pem("x", chain.as_bytes(), key.as_bytes());
@@ -338,21 +338,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_is_mixed_up_is_told_what_to_do() {
+    fn a_swapped_pair_gets_advice() {
         let (chain, key) = pair(&["a.example"]);
         let (other, _) = pair(&["a.example"]);
         let der = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
         for (chain, key, expected) in [
-            (key.as_bytes(), chain.as_bytes(), "may have changed places"),
-            (
-                chain.as_bytes(),
-                chain.as_bytes(),
-                "may have changed places",
-            ),
-            (other.as_bytes(), key.as_bytes(), "stands first"),
+            (key.as_bytes(), chain.as_bytes(), "may be swapped"),
+            (chain.as_bytes(), chain.as_bytes(), "may be swapped"),
+            (other.as_bytes(), key.as_bytes(), "own certificate first"),
             (&der, key.as_bytes(), "openssl x509 -inform DER"),
             (chain.as_bytes(), &der, "openssl pkey -inform DER"),
-            (b"nothing", key.as_bytes(), "has to be PEM"),
+            (b"nothing", key.as_bytes(), "must be PEM"),
         ] {
             let error = Certificate::from_pem("", chain, key).unwrap_err();
             let help = error.help(chain, key).unwrap();
@@ -361,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_pair_is_told_with_its_place() {
+    fn errors_of_a_pair_have_a_line() {
         let (chain, key) = pair(&["a.example"]);
         let (other, _) = pair(&["a.example"]);
         let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
@@ -369,17 +365,25 @@ mod tests {
         let encrypted =
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
         let cases = [
-            (String::new(), key.clone(), "no certificate in it"),
-            (key.clone(), key.clone(), "no certificate in it"),
-            (chain.clone(), chain.clone(), "no private key in it"),
-            (other, key.clone(), "not the one of the first certificate"),
-            (chain.clone(), format!("{key}{key}"), "line 6: a second"),
-            (broken.into(), key.clone(), "line 1: no X.509"),
-            (format!("{chain}{broken}"), key.clone(), ": no X.509"),
+            (String::new(), key.clone(), "the file has no certificate"),
+            (key.clone(), key.clone(), "the file has no certificate"),
+            (chain.clone(), chain.clone(), "the file has no private key"),
+            (other, key.clone(), "does not match the first certificate"),
+            (
+                chain.clone(),
+                format!("{key}{key}"),
+                "line 6: the file has a second",
+            ),
+            (broken.into(), key.clone(), "line 1: not a usable X.509"),
+            (
+                format!("{chain}{broken}"),
+                key.clone(),
+                ": not a usable X.509",
+            ),
             (
                 chain.clone(),
                 broken_key.into(),
-                "line 1: the private key cannot be used",
+                "line 1: the private key is unusable",
             ),
             (chain.clone(), encrypted.into(), "encrypted private keys"),
             (chain.clone(), key[..60].into(), "line 1: a block without"),
@@ -400,6 +404,6 @@ mod tests {
         let other = ClientAuthorities::from_pem(pair(&[]).0.as_bytes()).unwrap();
         assert!(one == same && one != other);
         let error = ClientAuthorities::from_pem(key.as_bytes()).unwrap_err();
-        assert_eq!(error.to_string(), "no certificate in it");
+        assert_eq!(error.to_string(), "the file has no certificate");
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a certificate, its key or an authority.
+//! Errors of a certificate, its key or an authority.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum PairFile {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CertificateError {
-    /// A file is no PEM.
+    /// A file is not PEM.
     #[error("{source}")]
     Pem {
         /// Which file.
@@ -27,23 +27,23 @@ pub enum CertificateError {
         /// Where and what.
         source: PemError,
     },
-    /// The first file has no certificate.
-    #[error("no certificate in it")]
+    /// The certificate file has no certificate.
+    #[error("the file has no certificate")]
     NoCertificate,
-    /// The second file has no key.
-    #[error("no private key in it")]
+    /// The key file has no key.
+    #[error("the file has no private key")]
     NoKey,
-    /// The key needs a passphrase.
+    /// The key is encrypted.
     #[error("encrypted private keys are not supported")]
     EncryptedKey,
-    /// The second file has several keys.
-    #[error("line {line}: a second private key")]
+    /// The key file has several keys.
+    #[error("line {line}: the file has a second private key")]
     SecondKey {
         /// Where it begins.
         line: usize,
     },
     /// A certificate cannot be read.
-    #[error("line {line}: no X.509 certificate that can be served")]
+    #[error("line {line}: not a usable X.509 certificate")]
     InvalidCertificate {
         /// Where it begins.
         line: usize,
@@ -58,35 +58,36 @@ pub enum CertificateError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The key is another certificate's.
-    #[error("the key is not the one of the first certificate")]
+    /// The key belongs to another certificate.
+    #[error("the key does not match the first certificate")]
     Mismatch,
 }
 
-/// What is odd about a certificate that can be served.
+/// A problem of a certificate that can still be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CertificateWarning {
-    /// It is past its end.
+    /// It has expired.
     Expired,
     /// It is not valid yet.
     NotYetValid,
-    /// It names no host, so it is only served to those that ask for a name that no other has.
+    /// It names no host, so it is served only to clients that ask for a name without a
+    /// certificate.
     NoNames,
 }
 
-/// Why clients' certificates cannot be checked.
+/// Why client certificates cannot be verified.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AuthoritiesError {
-    /// The file is no PEM.
+    /// The file is not PEM.
     #[error(transparent)]
     Pem(#[from] PemError),
     /// The file has no certificate.
-    #[error("no certificate in it")]
+    #[error("the file has no certificate")]
     NoCertificate,
-    /// A certificate cannot be read.
-    #[error("line {line}: no X.509 certificate that can be trusted")]
+    /// A certificate cannot be parsed.
+    #[error("line {line}: not a usable X.509 certificate")]
     InvalidCertificate {
         /// Where it begins.
         line: usize,
@@ -94,10 +95,10 @@ pub enum AuthoritiesError {
 }
 
 impl CertificateError {
-    /// What to do about it, where that is known; `chain` and `key` are what was read.
+    /// Advice, if there is any; `chain` and `key` are the contents of the files.
     #[must_use]
     pub fn help(&self, chain: &[u8], key: &[u8]) -> Option<&'static str> {
-        // A SEQUENCE of ASN.1, which all of these are below their PEM.
+        // DER begins with an ASN.1 SEQUENCE.
         let is_der = |bytes: &[u8]| bytes.starts_with(&[0x30]);
         let has = |bytes: &[u8], mark: &str| {
             let mut parts = bytes.windows(mark.len());
@@ -111,18 +112,17 @@ impl CertificateError {
                 Some("this looks like DER: `openssl pkey -inform DER -in FILE` writes it as PEM")
             }
             Self::NoCertificate if has(chain, "PRIVATE KEY-----") => {
-                Some("this is a key: `certificate` and `key` may have changed places")
+                Some("this is a key; `certificate` and `key` may be swapped")
             }
             Self::NoKey if has(key, "-----BEGIN CERTIFICATE-----") => {
-                Some("this is a certificate: `certificate` and `key` may have changed places")
+                Some("this is a certificate; `certificate` and `key` may be swapped")
             }
             Self::NoCertificate | Self::NoKey => {
-                Some("the file has to be PEM, with `-----BEGIN …-----` lines")
+                Some("the file must be PEM, with `-----BEGIN …-----` lines")
             }
-            Self::EncryptedKey => Some("`openssl pkey -in FILE` writes it without"),
+            Self::EncryptedKey => Some("`openssl pkey -in FILE` decrypts it"),
             Self::Mismatch => Some(
-                "the server's own certificate stands first in its file, those that vouch for it \
-                 behind; the key has to be the one that it was made with",
+                "put the server's own certificate first in its file, followed by its intermediates; use the key that the certificate was issued for",
             ),
             Self::Pem { .. }
             | Self::SecondKey { .. }
@@ -147,7 +147,7 @@ impl CertificateError {
 }
 
 impl CertificateWarning {
-    /// Its code in diagnostics.
+    /// The code of the diagnostic.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -161,9 +161,9 @@ impl CertificateWarning {
 impl fmt::Display for CertificateWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "the certificate is past its end: clients will refuse it",
-            Self::NotYetValid => "the certificate is not valid yet: clients will refuse it",
-            Self::NoNames => "the certificate names no host: clients will refuse it",
+            Self::Expired => "the certificate has expired; clients will refuse it",
+            Self::NotYetValid => "the certificate is not valid yet; clients will refuse it",
+            Self::NoNames => "the certificate names no host; clients will refuse it",
         })
     }
 }

@@ -1,14 +1,14 @@
-//! TLS for clients: a listener's certificates, chosen by name, replaced while connections go on.
+//! TLS for clients: a listener's certificates, selected by name, replaced while connections
+//! continue.
 //!
-//! A connection keeps what its handshake found; the next handshake finds what was published
-//! last. TLS 1.2 and 1.3 with the library's suites, none of which is weak; no renegotiation, no
-//! early data (it could be replayed).
+//! A connection keeps the settings of its handshake; the next handshake uses the latest ones. TLS
+//! 1.2 and 1.3 with the library's suites, none of which is weak; no renegotiation, no early data
+//! (it could be replayed).
 //!
-//! The name that a client asked the handshake for (SNI) chooses a certificate and nothing else:
-//! routes and policies go by the request's host alone, and all names of a listener are behind the
-//! same `client_ca`. So a host other than the handshake's name gains nobody anything, and browsers
-//! that use one HTTP/2 connection for several names of a certificate are served; a host that no
-//! route serves gets 421 as ever ([RFC 9110 §15.5.20]).
+//! The name in the handshake (SNI) only selects the certificate: routes and policies depend on
+//! the request's host alone, and all names of a listener share one `client_ca`. So a request for
+//! another host gains nothing, and browsers can use one HTTP/2 connection for several names of a
+//! certificate; a host without a route gets 421 as usual ([RFC 9110 §15.5.20]).
 //!
 //! [RFC 9110 §15.5.20]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
 
@@ -33,7 +33,7 @@ pub use certificate::{Certificate, ClientAuthorities, authorities};
 pub use certificate_error::{AuthoritiesError, CertificateError, CertificateWarning, PairFile};
 pub use pem::PemError;
 
-/// The protocols that are spoken over TLS, the one that is liked best first.
+/// The protocols over TLS, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 
 /// HTTP/2 in a handshake ([RFC 9113 §3.2]).
@@ -41,33 +41,33 @@ const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
 /// [RFC 9113 §3.2]: https://www.rfc-editor.org/rfc/rfc9113#section-3.2
 const HTTP2: &[u8] = b"h2";
 
-/// What a listener shows its clients, and asks of them.
+/// A listener's certificates and client authorities.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// At least one; chosen by name, the first where none has it.
+    /// At least one; selected by name, the first is the default.
     pub certificates: Vec<Certificate>,
     /// Clients without a certificate of these authorities are refused.
     pub clients: Option<ClientAuthorities>,
 }
 
 impl Tls {
-    /// Whether clients are shown and asked the same.
+    /// Whether both present and require the same.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.clients == other.clients && self.certificates == other.certificates
     }
 }
 
-/// A listener's TLS, to be replaced at any time.
+/// A listener's TLS settings, replaceable at any time.
 ///
-/// All cells are equal: that a listener speaks TLS is a setting that needs a restart to change,
-/// with which certificates is none.
+/// All cells compare equal: whether a listener uses TLS needs a restart to change, but its
+/// certificates do not.
 #[derive(Clone)]
 pub struct TlsCell(Arc<Cell>);
 
 struct Cell {
     published: ArcSwap<Published>,
-    /// Where the certificates' ends are shown, once somebody serves.
+    /// Where the certificates' expiry times are shown, once the server runs.
     shown: OnceLock<(Arc<Metrics>, Box<str>)>,
 }
 
@@ -76,10 +76,11 @@ struct Published {
     config: Arc<ServerConfig>,
 }
 
-/// What makes the tickets of sessions; `before` was published until now.
+/// Creates the ticketer for sessions; `before` is the previous one.
 ///
-/// `None`: sessions are not resumed. A client that resumes one shows no certificate, so it would stay
-/// authenticated after its certificate's end, and every resumption in TLS 1.3 brings a new ticket.
+/// `None`: sessions are not resumed. A client that resumes a session shows no certificate, so it
+/// would stay authenticated after its certificate's expiry, and in TLS 1.3 every resumption
+/// brings a new ticket.
 fn tickets(
     tls: &Tls,
     before: Option<&Published>,
@@ -94,11 +95,11 @@ fn tickets(
 }
 
 impl TlsCell {
-    /// A cell with what is served first.
+    /// A cell with its first settings.
     ///
     /// # Errors
     ///
-    /// Where the system has no random bytes.
+    /// The system has no random bytes.
     pub fn new(tls: Tls) -> Result<Self, rustls::Error> {
         let tickets = tickets(&tls, None)?;
         let published = Published::new(tls, tickets);
@@ -108,13 +109,13 @@ impl TlsCell {
         })))
     }
 
-    /// Makes `tls` what new handshakes find; connections go on with what theirs found.
+    /// Publishes `tls` for new handshakes; existing connections are unaffected.
     ///
-    /// Sessions can be resumed across it, unless clients have to show a certificate.
+    /// Sessions can be resumed across it, unless client certificates are required.
     ///
     /// # Errors
     ///
-    /// Where the system has no random bytes; what was published before stays.
+    /// The system has no random bytes; the previous settings stay.
     pub fn publish(&self, tls: Tls) -> Result<(), rustls::Error> {
         let before = self.0.published.load_full();
         let tickets = tickets(&tls, Some(&before))?;
@@ -125,18 +126,18 @@ impl TlsCell {
         Ok(())
     }
 
-    /// What new handshakes find.
+    /// The settings for new handshakes.
     #[must_use]
     pub fn current(&self) -> Tls {
         self.0.published.load().tls.clone()
     }
 
-    /// The library's settings for one handshake.
+    /// The library's settings for a handshake.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.published.load().config)
     }
 
-    /// Shows the certificates' ends under this listener's name, from now on.
+    /// Shows the certificates' expiry times under this listener's name from now on.
     pub(super) fn show_in(&self, metrics: &Arc<Metrics>, listener: &str) {
         self.0
             .shown
@@ -172,7 +173,7 @@ impl Published {
         match tickets {
             Some(tickets) => {
                 config.ticketer = tickets;
-                // Browsers and curl open one connection with a ticket; rustls would send two.
+                // Browsers and curl need one ticket per connection; rustls would send two.
                 config.send_tls13_tickets = 1;
             }
             None => {
@@ -200,8 +201,8 @@ pub(super) fn begins_handshake(bytes: &[u8]) -> bool {
     bytes.first() == Some(&HANDSHAKE)
 }
 
-/// Whether a client's first bytes, as many as [`RECORD_HEADER`], may begin a request of HTTP: a
-/// method's letters, then a space, a target's first byte, or more letters.
+/// Whether a client's first [`RECORD_HEADER`] bytes may begin an HTTP request: a method's
+/// letters, then a space and a target's first byte, or more letters.
 pub(super) fn may_be_http(bytes: &[u8]) -> bool {
     let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
     let rest = bytes.get(letters.count()..).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! PEM files: certificates and keys, each with the line that it begins at ([RFC 7468]).
+//! Parses PEM files: certificates and keys, each with its line ([RFC 7468]).
 //!
-//! No block is dropped silently: one that is damaged or of a kind that has no use here is an error.
-//! Markers are found wherever they stand in a line, because files that lack their last newline are
-//! often joined.
+//! No block is dropped silently: a damaged block, or one of an unusable kind, is an error.
+//! Markers are found anywhere in a line, because files without a final newline are often
+//! concatenated.
 //!
 //! [RFC 7468]: https://www.rfc-editor.org/rfc/rfc7468
 
@@ -25,11 +25,11 @@ pub(super) enum Content {
     Certificate(Vec<u8>),
     /// A private key.
     Key(PrivateKeyDer<'static>),
-    /// A private key under a passphrase.
+    /// An encrypted private key.
     EncryptedKey,
 }
 
-/// Why a file is not PEM that can be used.
+/// Why a PEM file cannot be used.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("line {line}: {problem}")]
 pub struct PemError {
@@ -38,7 +38,7 @@ pub struct PemError {
     problem: String,
 }
 
-/// Kinds of blocks that other programs write beside a certificate or key, and that say nothing more.
+/// Kinds of blocks that tools write next to a certificate or key, and that can be ignored.
 const IGNORED: [&str; 6] = [
     "DH PARAMETERS",
     "DSA PARAMETERS",
@@ -48,7 +48,7 @@ const IGNORED: [&str; 6] = [
     "X9.42 DH PARAMETERS",
 ];
 
-/// The blocks of a file, in its order. Text between blocks is ignored.
+/// The blocks of a file, in order. Text between blocks is ignored.
 pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
     if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
         return Err(error(
@@ -88,7 +88,7 @@ pub(super) fn blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
     Ok(found)
 }
 
-/// `None`: a block that says nothing.
+/// `None` for an ignored block.
 fn content(label: &str, body: &[u8]) -> Result<Option<Content>, String> {
     let content = match label {
         // The older labels of RFC 7468 §5.1.
@@ -105,7 +105,7 @@ fn content(label: &str, body: &[u8]) -> Result<Option<Content>, String> {
         "TRUSTED CERTIFICATE" => {
             return Err(
                 "a certificate with OpenSSL's trust settings, which are not supported; \
-                 `openssl x509 -in FILE` writes it without"
+                 `openssl x509 -in FILE` removes them"
                     .into(),
             );
         }
@@ -121,8 +121,7 @@ fn content(label: &str, body: &[u8]) -> Result<Option<Content>, String> {
         label if IGNORED.contains(&label) => return Ok(None),
         label => {
             return Err(format!(
-                "a `{label}` block, which is neither a certificate nor a key that can be used; \
-                 remove it"
+                "a `{label}` block, which is neither a certificate nor a usable key; remove it"
             ));
         }
     };
@@ -132,12 +131,12 @@ fn content(label: &str, body: &[u8]) -> Result<Option<Content>, String> {
 fn key(kind: SectionKind, label: &str, body: &[u8]) -> Result<Content, String> {
     let key = PrivateKeyDer::from_pem(kind, decoded(label, body)?);
     key.map(Content::Key)
-        .ok_or_else(|| "a block that holds no private key".into())
+        .ok_or_else(|| "a block without a private key".into())
 }
 
-/// The bytes of a body.
+/// Decodes the body of a block.
 fn decoded(label: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-    // Each marker on a line of its own, as the library wants it.
+    // Puts each marker on its own line, as the library expects.
     let mut block = format!("-----BEGIN {label}-----\n").into_bytes();
     block.extend(body.iter().filter(|byte| !byte.is_ascii_whitespace()));
     block.extend(format!("\n-----END {label}-----\n").bytes());
@@ -147,7 +146,7 @@ fn decoded(label: &str, body: &[u8]) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Whether a key is under a passphrase by the fields of RFC 1421, as OpenSSL wrote it.
+/// Whether a key is encrypted in OpenSSL's old format, with the fields of RFC 1421.
 fn is_encrypted(body: &[u8]) -> bool {
     const FIELD: &[u8] = b"Proc-Type: 4,ENCRYPTED";
     body.windows(FIELD.len()).any(|part| part == FIELD)
@@ -171,7 +170,7 @@ struct Marker<'t> {
 }
 
 impl<'t> Marker<'t> {
-    /// The first marker from `from` on. What looks like one and is not is an error.
+    /// The first marker from `from` on. Anything that looks like a damaged one is an error.
     fn next(text: &'t [u8], from: usize) -> Result<Option<Self>, PemError> {
         const DASHES: usize = 5;
         let mut at = from;
@@ -185,7 +184,7 @@ impl<'t> Marker<'t> {
             };
             let before = text.get(..at).unwrap_or_default();
             let before = dashes(&mut before.iter().rev());
-            // Less than two are no attempt at a marker.
+            // Fewer than two dashes are not a marker.
             if before < 2 {
                 at += length;
                 continue;
@@ -201,8 +200,8 @@ impl<'t> Marker<'t> {
             let label = std::str::from_utf8(label).unwrap_or_default();
             if before < DASHES || behind < DASHES || label.is_empty() || !is_word || space != b" " {
                 let problem = match word {
-                    Word::Begin => "a damaged BEGIN line: it has to be `-----BEGIN …-----`",
-                    Word::End => "a damaged END line: it has to be `-----END …-----`",
+                    Word::Begin => "a damaged BEGIN line; it must be `-----BEGIN …-----`",
+                    Word::End => "a damaged END line; it must be `-----END …-----`",
                 };
                 return Err(error(text, start, problem));
             }
@@ -218,7 +217,7 @@ impl<'t> Marker<'t> {
 }
 
 impl Word {
-    /// The word that `text` begins with, in whatever case, and how long it is.
+    /// The word at the start of `text`, in any case, and its length.
     fn at(text: &[u8]) -> Option<(Self, usize)> {
         for (word, written) in [(Self::Begin, "BEGIN"), (Self::End, "END")] {
             let begin = text.get(..written.len());
@@ -237,7 +236,7 @@ fn error(text: &[u8], at: usize, problem: impl Into<String>) -> PemError {
     }
 }
 
-/// The line of a place, counted from 1.
+/// The line of an offset, counted from 1.
 fn line_of(text: &[u8], at: usize) -> usize {
     let before = text.get(..at).unwrap_or(text);
     before.iter().filter(|&&byte| byte == b'\n').count() + 1
@@ -269,18 +268,18 @@ mod tests {
         let one = CERTIFICATE.trim_end();
         let crlf = one.replace('\n', "\r\n");
         for (text, expected) in [
-            // Files without their last newline, joined.
+            // Concatenated files without a final newline.
             (format!("{one}{one}"), vec![1, 3]),
             (format!("{one}{one}{one}\n"), vec![1, 3, 5]),
             (format!("{crlf}{crlf}"), vec![1, 3]),
             (format!("subject=CN = a{one}"), vec![1]),
             (format!("{one} {one}"), vec![1, 3]),
-            // Saved by an editor that marks UTF-8, and indented as in YAML.
+            // Saved with a byte order mark, and indented as in YAML.
             (format!("\u{feff}{one}"), vec![1]),
             (format!("    {}", one.replace('\n', "\n    ")), vec![1]),
             (one.replace('\n', "\r"), vec![1]),
             (one.replace('\n', ""), vec![1]),
-            // Labels that RFC 7468 §5.1 names, and what stands beside keys.
+            // Alternative labels of RFC 7468 §5.1, and blocks next to keys.
             (one.replace("CERTIFICATE", "X509 CERTIFICATE"), vec![1]),
             (
                 format!("{}\n{one}", one.replace("CERTIFICATE", "EC PARAMETERS")),
@@ -299,7 +298,7 @@ mod tests {
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", 5, "END line"),
             (&one.replace("AAAA", "!!!!"), 5, "base64"),
             (&one.replace("AAAA", "AAAA\\nAAAA"), 5, "base64"),
-            // The first block has no end.
+            // The first block has no END line.
             (
                 &format!("-----BEGIN CERTIFICATE-----\nAAAA\n{one}"),
                 5,
@@ -338,9 +337,9 @@ mod tests {
     }
 
     proptest! {
-        /// However blocks are joined and whatever is cut out of them, each is read or there is an error.
+        /// However blocks are joined and damaged, each is parsed or reported.
         #[test]
-        fn what_is_left_is_read_or_an_error(
+        fn every_remaining_block_is_parsed_or_an_error(
             count in 1..4_usize,
             separator in prop::sample::select(vec!["", "\n", "\r\n", " ", "text\n"]),
             cut in prop::option::of((0..200_usize, 1..60_usize)),
