@@ -1,5 +1,5 @@
-//! The admin listener's responses: each with the fields that keep browsers from doing more with
-//! it than show it.
+//! The admin listener's responses, with the fields that keep browsers from doing more than
+//! showing them.
 
 use std::time::SystemTime;
 
@@ -26,11 +26,11 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub(crate) const STYLE: &str = "text/css; charset=utf-8";
 
-/// The page may load its own script and style and ask this listener; nothing else, from nowhere.
+/// The page may load its own script and style and send requests to this listener; nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// A response with `body`, under the fields that every one has.
+/// A response with `body` and the fields that every response has.
 pub(super) fn with(
     status: StatusCode,
     media_type: &'static str,
@@ -39,7 +39,7 @@ pub(super) fn with(
     with_body(status, media_type, Either::Left(Full::new(body.into())))
 }
 
-/// The same of any body.
+/// The same for any kind of body.
 pub(super) fn with_body(
     status: StatusCode,
     media_type: &'static str,
@@ -60,7 +60,7 @@ pub(crate) fn protect<B>(answer: &mut Response<B>, media_type: &'static str, pol
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
-        // No other site's page may load it either, as an image or a script.
+        // No page of another site may load it either, as an image or a script.
         (
             HeaderName::from_static("cross-origin-resource-policy"),
             "same-origin",
@@ -88,7 +88,7 @@ pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> AdminAnswer
     with(status, JSON, format!("{value:#}\n"))
 }
 
-/// The page is there.
+/// Redirects to the page.
 pub(super) fn see(path: &'static str) -> AdminAnswer {
     let mut answer = text(StatusCode::SEE_OTHER, path);
     answer
@@ -97,11 +97,11 @@ pub(super) fn see(path: &'static str) -> AdminAnswer {
     answer
 }
 
-/// The method is none that this listener knows: it only tells.
+/// Rejects a method: this listener only reads.
 pub(super) fn method_not_allowed() -> AdminAnswer {
     let mut answer = text(
         StatusCode::METHOD_NOT_ALLOWED,
-        "nothing here can be changed: only GET and HEAD are answered",
+        "this listener is read-only; use GET or HEAD",
     );
     answer
         .headers_mut()
@@ -109,8 +109,8 @@ pub(super) fn method_not_allowed() -> AdminAnswer {
     answer
 }
 
-/// The most routes, buckets of a route, and problems that are listed; how many there are is said
-/// all the same.
+/// The maximum number of listed routes, buckets of a route, and problems; the totals are always
+/// shown.
 pub(crate) const MAX_LISTED: usize = 1000;
 
 pub(crate) fn time(time: SystemTime) -> String {

@@ -1,4 +1,4 @@
-//! The operator's connections: bounded, and a probe always gets in.
+//! The admin listener's connections: bounded, but a health probe always gets in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{AbortHandle, JoinSet};
 
-/// The most connections; a new one beyond that takes the place of an old one.
+/// The maximum number of connections; beyond that, a new one replaces an old one.
 const MAX_CONNECTIONS: usize = 100;
 
-/// The most connections while clients have used up all descriptors but the reserve, which is for
-/// reloads and logs too.
+/// The maximum while clients use all descriptors except the reserve, which is also for reloads
+/// and logs.
 const MAX_IN_RESERVE: usize = 4;
 
-/// How often at most it is logged that connections cannot be accepted.
+/// The minimum interval between warnings about failures to accept.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The connections, the oldest first.
+/// The connections, oldest first.
 #[derive(Default)]
 pub(super) struct Connections {
     tasks: JoinSet<()>,
@@ -29,7 +29,7 @@ struct Connection {
     has_asked: HasAsked,
 }
 
-/// Whether a connection has sent a whole request head.
+/// Whether a connection has sent a complete request head.
 #[derive(Clone, Default)]
 pub(super) struct HasAsked(Arc<AtomicBool>);
 
@@ -44,7 +44,7 @@ impl HasAsked {
 }
 
 impl Connections {
-    /// Runs a connection, in the place of an older one where there is no room: one that has sent no
+    /// Runs a connection. If there is no room, closes an older one: one that has not sent a
     /// request yet, or else the oldest.
     pub(super) async fn add<F>(&mut self, is_in_reserve: bool, serve: impl FnOnce(HasAsked) -> F)
     where
@@ -64,7 +64,7 @@ impl Connections {
         self.oldest_first.push_back(Connection { task, has_asked });
     }
 
-    /// Closes a connection to make room. False: there is none.
+    /// Closes a connection to make room. Returns false if there is none.
     pub(super) async fn close_one(&mut self) -> bool {
         self.forget_ended();
         let silent = self
@@ -75,12 +75,12 @@ impl Connections {
             return false;
         };
         closed.task.abort();
-        // Its descriptor is free once it has ended.
+        // Its descriptor is free once the task has ended.
         while !closed.task.is_finished() && self.tasks.join_next().await.is_some() {}
         true
     }
 
-    /// Forgets connections that have ended. Returns whether there were any.
+    /// Removes connections that have ended. Returns whether there were any.
     pub(super) fn forget_ended(&mut self) -> bool {
         let before = self.oldest_first.len();
         while self.tasks.try_join_next().is_some() {}
@@ -89,7 +89,7 @@ impl Connections {
     }
 }
 
-/// Logs that connections cannot be accepted, but not each time.
+/// Warns about failures to accept, at a limited rate.
 #[derive(Default)]
 pub(super) struct AcceptWarning {
     logged_at: Option<Instant>,
@@ -101,7 +101,7 @@ impl AcceptWarning {
         let is_due = |at: Instant| at.elapsed() >= WARNING_INTERVAL;
         if self.logged_at.is_none_or(is_due) {
             let unlogged = std::mem::take(&mut self.unlogged);
-            tracing::warn!(%error, unlogged, "cannot accept a connection of the operator");
+            tracing::warn!(%error, unlogged, "cannot accept a connection to the admin listener");
             self.logged_at = Some(Instant::now());
         } else {
             self.unlogged += 1;
@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// Says its number when it is dropped.
+    /// Sends its number when it is dropped.
     struct Dropped(usize, mpsc::UnboundedSender<usize>);
 
     impl Drop for Dropped {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_all_have_asked_the_oldest_one_goes() {
+    async fn if_all_have_sent_a_request_the_oldest_one_is_closed() {
         let (ended, mut of_ended) = mpsc::unbounded_channel();
         let mut connections = Connections::default();
         let asking: Vec<_> = (0..MAX_CONNECTIONS).collect();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_ended_make_room_by_themselves() {
+    async fn ended_connections_make_room() {
         let (ended, mut of_ended) = mpsc::unbounded_channel();
         let mut connections = Connections::default();
         for _ in 0..10 * MAX_CONNECTIONS {

@@ -1,4 +1,4 @@
-//! `/cors`: what would become of a request, as JSON for programs and as a page for people.
+//! `/cors`: explains a request, as JSON for programs and as a page for people.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, Request, StatusCode};
@@ -10,7 +10,7 @@ use crate::explain::Hypothetical;
 use super::answer::{AdminAnswer, HTML, SCRIPT, STYLE};
 use super::{State, answer};
 
-/// The explanation of the request that the query names; the page, for who would rather see that.
+/// Explains the request in the query; returns the page to clients that prefer HTML.
 pub(super) fn cors<B>(request: &Request<B>, state: &State) -> AdminAnswer {
     if prefers_html(request.headers()) {
         return answer::with(StatusCode::OK, HTML, include_str!("console/page.html"));
@@ -40,7 +40,7 @@ pub(super) fn module(path: &str) -> Option<AdminAnswer> {
     Some(answer::with(StatusCode::OK, SCRIPT, *text))
 }
 
-/// What the script imports, by name.
+/// The modules of the script, by name.
 const MODULES: [(&str, &str); 12] = [
     ("answer.js", include_str!("console/answer.js")),
     (
@@ -82,21 +82,20 @@ fn hypothetical(query: &str) -> Result<Hypothetical, String> {
             "credentials" => {
                 let mode = Credentials::from_name(&value);
                 request.credentials = mode.ok_or_else(|| {
-                    format!("unknown credentials mode `{value}`: omit, same-origin or include")
+                    format!("unknown credentials mode `{value}`; use omit, same-origin or include")
                 })?;
             }
             "read" => request.read.push(value.into_owned()),
-            _ => return Err(format!("unknown parameter `{name}`: {USAGE}")),
+            _ => return Err(format!("unknown parameter `{name}`; use {USAGE}")),
         }
     }
     if request.url.is_empty() {
-        return Err(format!("no URL is named: {USAGE}"));
+        return Err(format!("no URL; use {USAGE}"));
     }
     Ok(request)
 }
 
-/// Whether a client would rather have HTML than JSON ([RFC 9110 §12.5.1]); with no preference,
-/// it gets JSON.
+/// Whether a client prefers HTML to JSON ([RFC 9110 §12.5.1]); without a preference it gets JSON.
 ///
 /// [RFC 9110 §12.5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1
 pub(super) fn prefers_html(fields: &HeaderMap) -> bool {
@@ -107,7 +106,7 @@ pub(super) fn prefers_html(fields: &HeaderMap) -> bool {
         .flat_map(|line| line.split(','))
         .map(media_range)
         .collect();
-    // The most specific range that covers the type says how much it is wanted.
+    // The most specific range that covers the type determines its weight.
     let weight = |covering: [&str; 3]| {
         covering.iter().find_map(|name| {
             let found = ranges.iter().find(|(range, _)| range == name);
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_says_all_of_a_request() {
+    fn a_query_describes_a_whole_request() {
         let request =
             hypothetical("url=http://a/&origin=null&method=PUT&header=a&header=b").unwrap();
         assert_eq!(request.url, "http://a/");
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_but_its_own_and_makes_no_html_of_text() {
+    fn the_page_loads_only_its_own_files_and_never_parses_text_as_html() {
         let page = include_str!("console/page.html");
         assert!(!page.contains("http-equiv") && !page.contains("style=\""));
         let main = [("script.js", include_str!("console/script.js"))];

@@ -1,12 +1,12 @@
-//! Whether the process serves requests: what `/readyz` says.
+//! Whether the process serves requests: the state behind `/readyz`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Where the process stands between its start and its end.
+/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Listeners are bound, nothing is served yet.
+    /// Listeners are bound, but not served yet.
     Starting,
     /// Requests are served.
     Serving,
@@ -26,12 +26,12 @@ impl Phase {
     }
 }
 
-/// The process' phase; clones share it.
+/// The phase of the process; clones share it.
 #[derive(Clone, Debug)]
 pub struct Health(Arc<AtomicU8>);
 
 impl Health {
-    /// A process that starts.
+    /// A starting process.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(AtomicU8::new(Phase::Starting as u8)))
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_phase_set_last_is_the_phase_for_all() {
+    fn all_clones_see_the_latest_phase() {
         let health = Health::new();
         assert_eq!(health.phase(), Phase::Starting);
         for phase in [Phase::Serving, Phase::Draining] {

@@ -1,4 +1,4 @@
-//! Whether a request means this listener: its `Host`.
+//! Checks that a request's `Host` is this listener.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -7,25 +7,25 @@ use http::{Request, StatusCode, Version};
 
 use crate::routing::host::Host;
 
-/// The kind of socket at which a connection came in.
+/// The kind of socket of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
     Tcp,
     Unix,
 }
 
-/// Refuses a request that names another host than this listener.
+/// Refuses a request for another host than this listener.
 ///
-/// A page whose own name resolves to this machine (DNS rebinding) could otherwise read what is here:
-/// the browser takes both for one origin, and still sends the page's name. So names have to be
-/// known: loopback names, and those that the config lists. An IP address cannot be made to resolve
-/// to this machine, so any is good: published ports and NAT change it, and the
-/// port too. A request of HTTP/1.0 may leave `Host` out; no browser sends one. No browser reaches a
-/// Unix socket, so there any host is good.
+/// Otherwise, a page whose own name resolves to this machine (DNS rebinding) could read this
+/// listener: the browser considers both one origin, but still sends the page's name. So names
+/// must be known: loopback names, and those listed in the config. Any IP address is accepted,
+/// because it cannot be made to resolve to this machine, and because published ports and NAT
+/// change address and port. An HTTP/1.0 request may omit `Host`; no browser sends one. Any host
+/// is accepted on a Unix socket, which no browser can reach.
 ///
 /// # Errors
 ///
-/// 400 for none, several or an invalid one; 421 for another's ([RFC 9110 §15.5.20]).
+/// 400 for a missing, repeated or invalid host; 421 for another one ([RFC 9110 §15.5.20]).
 ///
 /// [RFC 9110 §15.5.20]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20
 pub(crate) fn check<B>(
@@ -55,7 +55,7 @@ pub(crate) fn check<B>(
     }
 }
 
-/// A config's host in the form that requests are compared in.
+/// A config's host in the form that requests are compared with.
 pub(super) fn listed(host: &str) -> Box<str> {
     Host::parse(host.as_bytes()).map_or_else(|_| host.into(), |host| host.as_str().into())
 }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_names_are_this_listeners() {
+    fn only_known_names_and_addresses_are_accepted() {
         let cases: [(&[&str], u16); 26] = [
             (&["10.1.2.3:9901"], 200),
             (&["10.1.2.3"], 200),
@@ -99,12 +99,12 @@ mod tests {
             (&["[::1]:9901"], 200),
             (&["[::ffff:10.1.2.3]"], 200),
             (&["admin.example"], 200),
-            // Published ports and NAT: asked by an address that this machine does not have.
+            // Published ports and NAT: addresses that this machine does not have.
             (&["10.1.2.4:9901"], 200),
             (&["203.0.113.7"], 200),
             (&["[2001:db8::1]:80"], 200),
             (&["[::ffff:203.0.113.7]:9901"], 200),
-            // No address: a browser would have written it otherwise.
+            // Not an address in the form that browsers send.
             (&["10.1.2"], 421),
             (&["10.1.2.3.4"], 421),
             (&["0x0a.1.2.3"], 421),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_1_0_may_leave_the_host_out() {
+    fn only_http_1_0_may_omit_the_host() {
         let cases: [(Version, &[&str], u16); 6] = [
             (Version::HTTP_10, &[], 200),
             (Version::HTTP_11, &[], 400),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn any_host_is_good_on_a_unix_socket() {
+    fn any_host_is_accepted_on_a_unix_socket() {
         assert_eq!(status(&["x"], Local::Unix), 200);
     }
 }

@@ -16,30 +16,30 @@ use crate::server::{Bind, socket};
 
 use super::host::Local;
 
-/// The admin listener cannot listen.
+/// The admin listener's address cannot be bound.
 #[derive(Debug, Error)]
-#[error("cannot listen for the operator on {address} (`admin.address` or --admin)")]
+#[error("cannot listen on admin address {address} (`admin.address` or --admin)")]
 pub struct BindError {
     address: Bind,
     source: io::Error,
 }
 
 impl BindError {
-    /// Where the operator was to connect to.
+    /// The admin listener's address.
     #[must_use]
     pub fn address(&self) -> &Bind {
         &self.address
     }
 }
 
-/// A bound socket that nobody is served on yet.
+/// A bound socket that is not served yet.
 #[derive(Debug)]
 pub(super) enum Bound {
     Tcp(std::net::TcpListener),
     Unix(unix::UnixListener, SocketFile),
 }
 
-/// A socket that connections are accepted from.
+/// A socket that accepts connections.
 pub(super) enum Listener {
     Tcp(TcpListener),
     Unix(
@@ -48,9 +48,9 @@ pub(super) enum Listener {
     ),
 }
 
-/// A connection, of either kind.
+/// A TCP or Unix connection.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Whether its descriptor is one of the reserve: clients use all others.
+    /// Whether its descriptor is in the reserve: clients use all others.
     fn is_in_reserve(&self) -> bool;
 }
 
@@ -65,7 +65,7 @@ impl Bound {
         let bound = match address {
             Bind::Tcp(address) => socket::tcp(*address, claim).map(Self::Tcp),
             Bind::Unix(path) => bind_unix(path, claim),
-            // The config has no way to say so.
+            // The config cannot express this.
             Bind::Systemd(_) => Err(io::ErrorKind::Unsupported.into()),
         };
         bound.map_err(|source| BindError {
@@ -74,7 +74,7 @@ impl Bound {
         })
     }
 
-    /// Where it listens; the port is the one that the system chose.
+    /// Its address, with the port that the system chose for port 0.
     pub(super) fn address(&self) -> io::Result<Bind> {
         Ok(match self {
             Self::Tcp(listener) => Bind::Tcp(listener.local_addr()?),
@@ -107,7 +107,7 @@ impl Listener {
 
 fn bind_unix(path: &Path, claim: Claim) -> io::Result<Bound> {
     let (listener, file) = socket::unix(path, claim)?;
-    // For the user and the group; who else may come in is for the folder to say.
+    // For the user and the group; the folder's permissions restrict access.
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o660))?;
     Ok(Bound::Unix(listener, file))
 }

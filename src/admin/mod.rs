@@ -1,8 +1,8 @@
-//! The operator's listener: health, metrics, status and the CORS console.
+//! The admin listener: health, metrics, status and the CORS console.
 //!
-//! It only tells: nothing on it changes state. Browsers get nothing for other sites from it: it
-//! refuses a `Host` that is not its own (`host`), sends no CORS fields and may not be framed.
-//! It serves on the control thread, next to reloads and signals, and never on a worker.
+//! It is read-only: nothing on it changes state. Browsers cannot use it for other sites: it
+//! refuses a `Host` that is not its own (`host`), sends no CORS fields and cannot be framed. It
+//! runs on the control thread, next to reloads and signals, never on a worker.
 
 pub(crate) mod answer;
 mod connections;
@@ -44,28 +44,28 @@ pub use state::State;
 /// The longest request head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long a client may take to send a request's head.
+/// The time limit for a request's head.
 const HEAD_READ: Duration = Duration::from_secs(1);
 
-/// How long to wait before the next attempt where no connection can be accepted.
+/// The pause before the next attempt after a failure to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long to wait before an older connection is closed for a new one.
 const ANSWER_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a connection may last; it serves one request.
+/// The time limit of a connection; it serves one request.
 const CONNECTION: Duration = Duration::from_secs(60);
 
-/// What the config says of the listener.
+/// The listener's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Where it listens; `None`: nowhere.
+    /// Its address; `None` disables it.
     pub address: Option<Bind>,
-    /// Host names under which it may be asked, besides its address and loopback names.
+    /// Accepted host names, besides its address and loopback names.
     pub hosts: Vec<String>,
 }
 
-/// The operator's listener, bound.
+/// The bound admin listener.
 #[derive(Debug)]
 pub struct Admin {
     bound: Bound,
@@ -73,7 +73,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds the listener; `None` where the config wants none. `claim` says whose the address may be.
+    /// Binds the listener; `None` if the config disables it. `claim` says which addresses may be
+    /// bound.
     ///
     /// # Errors
     ///
@@ -92,21 +93,20 @@ impl Admin {
         }))
     }
 
-    /// Where it listens; a port 0 of the config has become the one that the system chose.
+    /// Its address, with the port that the system chose for port 0.
     ///
     /// # Errors
     ///
-    /// What the system says where it cannot tell.
+    /// The system's error.
     pub fn address(&self) -> io::Result<Bind> {
         self.bound.address()
     }
 
-    /// Serves until dropped, on the runtime it is polled by.
+    /// Serves until dropped, on the runtime that polls it.
     ///
     /// # Errors
     ///
-    /// What the system says where the socket cannot be waited for. Connections that fail are no
-    /// error.
+    /// The system's error if the socket cannot be polled. Failed connections are not errors.
     pub async fn serve(self, state: Arc<State>) -> io::Result<Infallible> {
         let (entry, joining) = Entry::new();
         let collector = Collector::new(state.live.clone(), Arc::clone(&state), joining);
@@ -125,10 +125,10 @@ impl Admin {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warning.failed(&error);
-                    // The connection that took the last descriptor is answered meanwhile: the next
-                    // attempt fails although no other client waits.
+                    // Serves existing connections while waiting: after one has taken the last
+                    // descriptor, the next attempt fails even if no client waits.
                     tokio::time::sleep(ANSWER_PAUSE).await;
-                    // Without a descriptor, the place of an older connection will do.
+                    // Without a descriptor, an older connection must make room.
                     if !connections.forget_ended() && !connections.close_one().await {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
@@ -147,7 +147,7 @@ impl Admin {
                 let lease = Arc::clone(&serving.lease);
                 tokio::select! {
                     () = connection(stream, &serving, has_asked) => {}
-                    // Cut at the end of its time: nothing is left to say.
+                    // Cut at the end of its time; nothing to report.
                     () = lease.ended(CONNECTION) => {}
                 }
             };
@@ -156,7 +156,7 @@ impl Admin {
     }
 }
 
-/// What a connection is served with.
+/// The shared context of connections.
 struct Serving {
     local: Local,
     state: Arc<State>,
@@ -179,7 +179,7 @@ async fn connection(stream: Box<dyn Stream>, serving: &Serving, has_asked: HasAs
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection of the operator failed");
+        tracing::debug!(%error, "a connection to the admin listener failed");
     }
 }
 
@@ -194,14 +194,13 @@ impl Serving {
         if let Err(status) = host::check(request, *local, hosts) {
             return answer::text(
                 status,
-                "this is the s3cors admin listener, and the request's Host is another name: use its IP \
-             address or localhost, or list the name in `admin.hosts` of the config",
+                "this is the s3cors admin listener, and the request's Host is not one of its names; use its IP address or localhost, or add the name to `admin.hosts` in the config",
             );
         }
         if *local == Local::Tcp && other_site::asks(request) {
             return answer::text(
                 StatusCode::FORBIDDEN,
-                "this is the s3cors admin listener, and a page of another site asks it: open its own page, /cors",
+                "this is the s3cors admin listener, and the request is from a page of another site; open /cors here instead",
             );
         }
         if request.uri().path() == "/cors/live" && *request.method() == Method::GET {
@@ -233,7 +232,7 @@ impl Serving {
     }
 }
 
-/// What there is to ask for.
+/// The paths that can be requested.
 const PATHS: &str = "s3cors: /livez /readyz /metrics /status /cors /cors/live";
 
 fn root<B>(request: &Request<B>, _: &State) -> AdminAnswer {

@@ -1,4 +1,4 @@
-//! Whether a page of another site asks.
+//! Detects requests from pages of other sites.
 
 use http::header::{HOST, ORIGIN};
 use http::{HeaderName, HeaderValue, Request};
@@ -8,9 +8,9 @@ use crate::cors::fetch::applies_cors;
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a page of another site asks: by `Origin`, or by `Sec-Fetch-Site`, which browsers send without CORS
-/// too, for images and event streams. Such a page cannot read the answer, but could take up the viewers'
-/// places. A link to a page here may be followed.
+/// Whether a page of another site sent the request: by `Origin`, or by `Sec-Fetch-Site`, which
+/// browsers also send without CORS, for images and event streams. Such a page cannot read the
+/// response, but could use up the viewers' places. Following a link to a page here is allowed.
 pub(super) fn asks<B>(request: &Request<B>) -> bool {
     let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
     let host = match request.uri().authority() {
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_of_other_sites_are_told_from_our_own_and_from_programs() {
+    fn pages_of_other_sites_are_distinguished_from_our_own_and_from_programs() {
         let own = ("host", "localhost:9901");
         let cases: [(&[(&str, &str)], bool); 11] = [
             (&[own], false),

@@ -1,4 +1,4 @@
-//! What became of the last reload, and what on disk is not in force, for `/status`.
+//! The result of the last reload, and the files that are not in force, for `/status`.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -16,7 +16,7 @@ use super::answer::{MAX_LISTED, time};
 )]
 use std::sync::Mutex;
 
-/// What became of the last reload, and what is not in force; clones share it.
+/// The result of the last reload, and the files that are not in force; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Reloads {
     #[expect(clippy::disallowed_types, reason = "as above")]
@@ -36,14 +36,14 @@ struct Last {
     error: Option<String>,
 }
 
-/// What of the files is not in force.
+/// The files that are not in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReloadState {
     /// The files whose newest contents are not in force.
     pub out_of_date: Vec<OutOfDate>,
     /// The keys of the config that changed since the start and need a restart.
     pub restart_needed_for: Vec<&'static str>,
-    /// Of the config and the policies in force, to compare replicas; empty: unknown.
+    /// A hash of the config and the policies in force, to compare replicas; empty if unknown.
     pub hash: String,
 }
 
@@ -52,25 +52,25 @@ pub struct ReloadState {
 pub struct OutOfDate {
     /// The file, or the folder that cannot be read.
     pub file: PathBuf,
-    /// Why.
+    /// The error.
     pub error: String,
-    /// Since when.
+    /// Since when it has not been in force.
     pub since: SystemTime,
 }
 
 impl Reloads {
-    /// A reload ended; `error` says what is not in force and why.
+    /// Records the end of a reload; `error` says what is not in force and why.
     pub fn ended(&self, result: ReloadResult, error: Option<String>) {
         let at = SystemTime::now();
         self.with(|shared| shared.last = Some(Last { at, result, error }));
     }
 
-    /// Replaces what is known of the files that are not in force.
+    /// Replaces the state of the files that are not in force.
     pub fn set(&self, state: ReloadState) {
         self.with(|shared| shared.state = state);
     }
 
-    /// What of the files is not in force.
+    /// The files that are not in force.
     #[must_use]
     pub fn state(&self) -> ReloadState {
         self.with(|shared| shared.state.clone())
@@ -96,7 +96,7 @@ impl Reloads {
 }
 
 impl ReloadState {
-    /// The files whose newest contents are not in force, each with the error and for how long.
+    /// The files whose newest contents are not in force, with the error and for how long.
     pub(super) fn out_of_date(&self) -> Vec<Value> {
         let now = SystemTime::now();
         let listed = self.out_of_date.iter().take(MAX_LISTED);

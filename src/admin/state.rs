@@ -1,4 +1,4 @@
-//! What the admin listener shows.
+//! The state that the admin listener shows.
 
 use std::sync::Arc;
 
@@ -11,27 +11,27 @@ use crate::telemetry::live::LiveFeed;
 use super::health::{Health, Phase};
 use super::reloads::Reloads;
 
-/// What the listener tells of.
+/// The state that the admin listener shows.
 #[derive(Debug)]
 pub struct State {
     /// The snapshot in force.
     pub current: Arc<Current>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// The process' phase.
+    /// The phase of the process.
     pub health: Health,
-    /// Whether the workers turn their loops.
+    /// The workers' heartbeats.
     pub heartbeats: Heartbeats,
-    /// What became of the last reload.
+    /// The result of the last reload.
     pub reloads: Reloads,
-    /// Where clients connect to, for the command lines of `/cors`.
+    /// The proxy's listeners, for the command lines of `/cors`.
     pub entrances: Vec<Entrance>,
     /// The workers' events, for `/cors/live`.
     pub live: LiveFeed,
 }
 
 impl State {
-    /// Enters a phase: `/readyz`, `/status` and the metrics tell of it.
+    /// Enters a phase: `/readyz`, `/status` and the metrics show it.
     pub fn enter(&self, phase: Phase) {
         self.health.set(phase);
         self.metrics.ready(phase == Phase::Serving);

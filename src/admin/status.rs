@@ -10,7 +10,7 @@ use crate::upstream::endpoint::Upstream;
 use super::State;
 use super::answer::{MAX_LISTED, time};
 
-/// All that is in force; with `route`, of that route only.
+/// Everything in force; with `route`, only that route.
 pub(super) fn status(state: &State, route: Option<&str>) -> Value {
     let snapshot = state.current.get();
     let routes: Vec<_> = snapshot
@@ -188,7 +188,7 @@ pub(super) fn sorted(buckets: Option<&Buckets>) -> Vec<(&str, &RoutePolicy)> {
     policies
 }
 
-/// An object with more members.
+/// Adds members to an object.
 pub(super) fn with<const N: usize>(mut object: Value, members: [(&str, Value); N]) -> Value {
     if let Value::Object(object) = &mut object {
         object.extend(members.map(|(name, value)| (name.to_owned(), value)));

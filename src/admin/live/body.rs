@@ -1,4 +1,4 @@
-//! The body of a viewer's answer.
+//! The body of a viewer's response.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 
-/// Frames as they come, until the collector lets the viewer go. The default is empty.
+/// Sends frames as they come, until the collector disconnects the viewer. Empty by default.
 #[derive(Debug, Default)]
 pub(crate) struct LiveBody(Option<(mpsc::Receiver<Bytes>, Place)>);
 
@@ -40,14 +40,14 @@ impl Body for LiveBody {
     }
 }
 
-/// One of the viewers' places; given back when dropped.
+/// One of the viewers' places; released when dropped.
 #[derive(Debug)]
 pub(super) struct Place(Arc<AtomicUsize>);
 
 impl Place {
     pub(super) fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let place = Self(Arc::clone(count));
-        // Dropped, it gives back what was added here.
+        // Dropping it releases the place.
         let before = count.fetch_add(1, Ordering::Relaxed);
         (before < most).then_some(place)
     }

@@ -19,21 +19,21 @@ use super::policies::PolicyList;
 use super::snapshot;
 use super::snapshot::Known;
 
-/// How often the rings are read while somebody watches, and otherwise.
+/// How often the rings are read with and without viewers.
 const WATCHED: Duration = Duration::from_millis(250);
 const UNWATCHED: Duration = Duration::from_secs(1);
 
 /// How often viewers get a snapshot.
 const SNAPSHOT_EVERY: Duration = Duration::from_secs(5);
 
-/// Who watches.
+/// A viewer.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     pub(super) frames: mpsc::Sender<Bytes>,
     pub(super) lease: Arc<Lease>,
 }
 
-/// What `/cors/live` shows.
+/// The state behind `/cors/live`.
 pub(crate) struct Collector {
     feed: LiveFeed,
     state: Arc<State>,
@@ -103,7 +103,7 @@ impl Collector {
         is_reloaded || self.snapshot_at.elapsed() >= SNAPSHOT_EVERY
     }
 
-    /// The frame that shows everything.
+    /// The frame with the complete state.
     fn snapshot(&mut self) -> Bytes {
         let snapshot = self.state.current.get();
         if self.policies.generation != snapshot.generation {
@@ -125,7 +125,7 @@ impl Collector {
 
     fn add(&mut self, viewer: Viewer) {
         self.viewers.push(viewer);
-        // From here on the workers keep all CORS requests.
+        // From here on the workers record all CORS requests.
         self.feed.set_viewers(self.viewers.len());
         let frame = self.snapshot();
         if let Some(viewer) = self.viewers.last() {
@@ -134,14 +134,15 @@ impl Collector {
         }
     }
 
-    /// Gives all viewers a frame. Those who have left are forgotten, those who do not read are cut.
+    /// Sends a frame to all viewers. Removes those that have left, and disconnects those that do
+    /// not read.
     fn send(&mut self, frame: &Bytes) {
         self.viewers
             .retain(|viewer| match viewer.frames.try_send(frame.clone()) {
                 Ok(()) => true,
                 Err(TrySendError::Closed(_)) => false,
                 Err(TrySendError::Full(_)) => {
-                    tracing::info!("a viewer of the live feed does not read: it is disconnected");
+                    tracing::info!("disconnected a viewer of the live feed that does not read");
                     viewer.lease.cut();
                     false
                 }

@@ -1,4 +1,4 @@
-//! Refused requests in groups, a bounded number of them.
+//! Groups refused requests; the number of groups is bounded.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::admin::answer::time;
 use crate::telemetry::live::{GroupKey, LiveEvent};
 
-/// The most groups that are kept: the one whose last request is the oldest makes room.
+/// The maximum number of groups; the one with the oldest last request is replaced.
 const MAX_GROUPS: usize = 200;
 
-/// Refused requests by what they have in common.
+/// Refused requests, grouped by their common properties.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: HashMap<GroupKey, Group>,
@@ -60,7 +60,7 @@ impl Groups {
         self.groups.insert(key.clone(), group);
     }
 
-    /// All groups, the most recent first.
+    /// All groups, most recent first.
     pub(super) fn to_json(&self) -> Vec<Value> {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by(|(_, a), (_, b)| b.last_seen.cmp(&a.last_seen).then(b.id.cmp(&a.id)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_alike_are_one_group_with_its_last_event() {
+    fn similar_requests_form_one_group_with_the_last_event() {
         let mut groups = Groups::default();
         for (origin, second) in [("a", 1), ("b", 2), ("a", 4), ("a", 3)] {
             groups.add(&event(origin, second));
@@ -127,11 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn ever_new_origins_push_out_the_oldest_groups_and_no_more_memory_is_used() {
+    fn new_origins_replace_the_oldest_groups_and_memory_stays_bounded() {
         let mut groups = Groups::default();
         for number in 0..10_000 {
             groups.add(&event(&number.to_string(), number));
-            // Stays, because it is seen again and again.
+            // Stays, because it is seen repeatedly.
             groups.add(&event("always", number));
         }
         let shown = groups.to_json();

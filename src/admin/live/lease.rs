@@ -1,11 +1,11 @@
-//! How long a connection of the operator may last.
+//! The time limit of an admin connection.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long a connection may last: a fixed time, and a viewer's until it is cut.
+/// A connection's time limit: fixed, or for a viewer, until it is disconnected.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
     is_extended: AtomicBool,
@@ -13,7 +13,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// The connection is a viewer's.
+    /// Marks the connection as a viewer's.
     pub(super) fn extend(&self) {
         self.is_extended.store(true, Ordering::Relaxed);
     }

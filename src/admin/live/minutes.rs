@@ -1,4 +1,4 @@
-//! Outcomes per minute: what the counters rose by.
+//! Outcomes per minute: the increases of the counters.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,17 +9,17 @@ use crate::admin::answer::time;
 use crate::cors::Reason;
 use crate::metrics::CorsTotals;
 
-/// The most minutes that are kept, the one under way included.
+/// The maximum number of minutes, the current one included.
 const MAX_MINUTES: usize = 60;
 
 /// The last minutes.
 #[derive(Debug)]
 pub(super) struct Minutes {
-    /// The minutes that have ended, the oldest first.
+    /// The past minutes, oldest first.
     ended: VecDeque<(u64, CorsTotals)>,
-    /// The minute under way, counted from 1970.
+    /// The current minute, counted from 1970.
     current: u64,
-    /// The counters at its beginning.
+    /// The counters at its start.
     at_start: CorsTotals,
     now: CorsTotals,
 }
@@ -34,20 +34,21 @@ impl Minutes {
         }
     }
 
-    /// Whether the minute under way has ended, so that the counters are to be read.
+    /// Whether the current minute has ended, so that the counters must be read.
     pub(super) fn has_ended(&self, now: SystemTime) -> bool {
         minute(now) != self.current
     }
 
-    /// Takes note of the counters.
+    /// Records the counters.
     pub(super) fn update(&mut self, now: SystemTime, totals: CorsTotals) {
         let minute = minute(now);
         if minute != self.current {
-            // What was counted since the last look belongs to the minute that ended.
+            // Increases since the last reading belong to the minute that ended.
             self.ended
                 .push_back((self.current, totals.since(&self.at_start)));
             self.at_start = totals;
-            // A clock that was set, or a process that was stopped for a while: the minutes in between saw nothing.
+            // The clock was set, or the process was stopped for a while: the minutes in between
+            // are empty.
             let first = (self.current + 1).max(minute.saturating_sub(MAX_MINUTES as u64));
             let missed = first..minute;
             self.ended
@@ -60,7 +61,7 @@ impl Minutes {
         self.now = totals;
     }
 
-    /// The oldest first; the last one is the minute under way.
+    /// Oldest first; the last one is the current minute.
     pub(super) fn to_json(&self) -> Vec<Value> {
         let current = (self.current, self.now.since(&self.at_start));
         let minutes = self.ended.iter().copied().chain([current]);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_has_what_the_counters_rose_by() {
+    fn a_minute_has_the_increase_of_the_counters() {
         let mut minutes = Minutes::new(at(30), requests(100));
         minutes.update(at(59), requests(103));
         assert_eq!(shown(&minutes), [("00:00".to_owned(), 3)]);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn minutes_without_a_look_are_empty_and_there_are_never_more_than_an_hour() {
+    fn minutes_without_a_reading_are_empty_and_there_are_never_more_than_an_hour() {
         let mut minutes = Minutes::new(at(0), requests(0));
         minutes.update(at(180), requests(1));
         let expected = [("00:00", 1), ("00:01", 0), ("00:02", 0), ("00:03", 0)];
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_a_removed_route_takes_along_do_not_make_a_minute_negative() {
+    fn a_removed_routes_counters_do_not_make_a_minute_negative() {
         let mut minutes = Minutes::new(at(0), requests(100));
         minutes.update(at(1), requests(5));
         assert_eq!(shown(&minutes), [("00:00".to_owned(), 0)]);

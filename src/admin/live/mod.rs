@@ -1,8 +1,10 @@
-//! `/cors/live`: what happens to CORS requests, as server-sent events. deploy/observability describes them.
+//! `/cors/live`: CORS requests as server-sent events, as they happen. deploy/observability
+//! describes them.
 //!
-//! A collector on the control thread reads the workers' rings (`telemetry::live`), keeps what the first event
-//! of a viewer shows (`groups`, `minutes`, `snapshot`), and sends frames to at most [`MAX_VIEWERS`] viewers. A
-//! frame is made once for all of them. A viewer whose queue is full is disconnected.
+//! A collector on the control thread reads the workers' rings (`telemetry::live`), maintains the
+//! data of a viewer's first event (`groups`, `minutes`, `snapshot`), and sends frames to at most
+//! [`MAX_VIEWERS`] viewers. A frame is built once for all of them. A viewer with a full queue is
+//! disconnected.
 
 mod body;
 mod collector;
@@ -29,17 +31,17 @@ pub(super) use body::LiveBody;
 pub(super) use collector::Collector;
 pub(super) use lease::Lease;
 
-/// The most viewers at a time.
+/// The maximum number of viewers.
 const MAX_VIEWERS: usize = 8;
 
-/// The most frames that wait for one viewer.
+/// The maximum number of frames queued for a viewer.
 const MAX_FRAMES: usize = 32;
 
 /// The media type of server-sent events
 /// ([HTML Standard](https://html.spec.whatwg.org/multipage/server-sent-events.html)).
 const EVENTS: &str = "text/event-stream";
 
-/// Where viewers join; clones share it.
+/// Lets viewers join; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     viewers: mpsc::Sender<Viewer>,
@@ -47,19 +49,19 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The entry, and the end at which the collector takes viewers in.
+    /// Creates the entry, and the collector's end of it.
     pub(super) fn new() -> (Self, mpsc::Receiver<Viewer>) {
         let (viewers, joining) = mpsc::channel(MAX_VIEWERS);
         let count = Arc::default();
         (Self { viewers, count }, joining)
     }
 
-    /// The answer to a viewer: the stream, or 503 where there are enough.
+    /// The response to a viewer: the stream, or 503 if there are too many.
     pub(super) fn join(&self, lease: &Arc<Lease>) -> AdminAnswer {
         let Some(place) = Place::take(&self.count, MAX_VIEWERS) else {
             return answer::text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "there are 8 viewers of the live feed already: close one of them, or read /status",
+                "the live feed already has 8 viewers; close one of them, or read /status",
             );
         };
         let (frames, stream) = mpsc::channel(MAX_FRAMES);
@@ -70,14 +72,14 @@ impl Entry {
         if self.viewers.try_send(viewer).is_err() {
             return answer::text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the live feed is not ready: try again in a second",
+                "the live feed is not ready; try again in a second",
             );
         }
         lease.extend();
         events(LiveBody::new(stream, place))
     }
 
-    /// The answer without its body.
+    /// The response without its body.
     pub(super) fn head() -> AdminAnswer {
         events(LiveBody::default())
     }
@@ -85,7 +87,7 @@ impl Entry {
 
 fn events(body: LiveBody) -> AdminAnswer {
     let mut answer = answer::with_body(StatusCode::OK, EVENTS, Either::Right(body));
-    // A proxy in between must not gather events (nginx' proxy_buffering).
+    // A proxy in between must not buffer events (nginx's proxy_buffering).
     answer
         .headers_mut()
         .insert("x-accel-buffering", HeaderValue::from_static("no"));

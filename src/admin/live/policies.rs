@@ -1,4 +1,4 @@
-//! The policies in force, and what they allowed.
+//! The policies in force, and the origins that they allowed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -9,17 +9,17 @@ use crate::admin::status;
 use crate::cors::{Options, check_document};
 use crate::routing::snapshot::{RoutePolicy, Snapshot};
 
-/// The most policies, upstreams and allowed origins that are listed.
+/// The maximum number of listed policies, upstreams and allowed origins.
 pub(super) const MAX_LISTED: usize = 200;
 
-/// The most bytes of a policy that are shown, and of all policies together.
+/// The maximum text of a policy, and of all policies together, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
 const MAX_TEXTS: usize = 256 * 1024;
 
-/// The most places that are named of one allowed origin.
+/// The maximum number of places listed for an allowed origin.
 const MAX_PLACES: usize = 10;
 
-/// What is listed of one snapshot, made once for it.
+/// The lists for one snapshot, built once.
 #[derive(Debug, Default)]
 pub(super) struct PolicyList {
     pub(super) generation: u64,
@@ -54,7 +54,7 @@ impl PolicyList {
         list
     }
 
-    /// Where each origin of a policy stands.
+    /// The places of each origin of a policy.
     fn add_places(&mut self, route: &str, bucket: Option<&str>, policy: &RoutePolicy) {
         for (index, pattern) in policy.policy.origin_patterns().enumerate() {
             let key = (route.into(), pattern.into());
@@ -81,7 +81,7 @@ impl PolicyList {
         policies.collect()
     }
 
-    /// The origins that were allowed, the most frequent first.
+    /// The origins that were allowed, most frequent first.
     pub(super) fn allowed(&self, snapshot: &Snapshot) -> Vec<Value> {
         let mut counts = BTreeMap::new();
         for route in &snapshot.routes {
@@ -120,7 +120,7 @@ fn one(route: &str, bucket: Option<&str>, policy: &RoutePolicy, texts: &mut usiz
     status::with(status::policy_status(policy), members)
 }
 
-/// What `s3cors check` warns of.
+/// The warnings of `s3cors check`.
 fn warnings(text: &str, policy: &RoutePolicy) -> Vec<String> {
     let options: Options = policy.policy.options().clone();
     let problems = check_document(text.as_bytes(), options).problems;
@@ -134,5 +134,5 @@ fn warnings(text: &str, policy: &RoutePolicy) -> Vec<String> {
     texts.collect()
 }
 
-/// The most warnings of one policy.
+/// The maximum number of warnings per policy.
 const MAX_WARNINGS: usize = 20;

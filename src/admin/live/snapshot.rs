@@ -1,4 +1,4 @@
-//! `event: snapshot`: everything up to now.
+//! `event: snapshot`: the complete state.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use super::groups::Groups;
 use super::minutes::Minutes;
 use super::policies::{MAX_LISTED, PolicyList};
 
-/// What the collector knows.
+/// The state of the collector.
 pub(super) struct Known<'c> {
     pub(super) groups: &'c Groups,
     pub(super) minutes: &'c Minutes,
@@ -22,7 +22,7 @@ pub(super) struct Known<'c> {
     pub(super) viewers: usize,
 }
 
-/// All of it, as the first event of a viewer.
+/// The complete state, as a viewer's first event.
 pub(super) fn to_json(state: &State, snapshot: &Snapshot, known: &Known<'_>) -> Value {
     let now = SystemTime::now();
     let files = state.reloads.state();
