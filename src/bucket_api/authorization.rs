@@ -1,5 +1,4 @@
-//! What a request says of its signature: the `Authorization` field, or the parameters of a presigned
-//! URL.
+//! Parses a request's signature: the `Authorization` field, or the parameters of a presigned URL.
 
 use std::time::Duration;
 
@@ -13,19 +12,19 @@ use super::time::BasicTime;
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(super) const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 
-/// The longest that a presigned URL may be valid.
+/// The maximum validity of a presigned URL, in seconds.
 const MAX_EXPIRES: u64 = 604_800;
 
-/// A signature, and what it says it signs.
+/// A signature and what it covers.
 #[derive(Debug)]
 pub(super) struct Authorization {
     pub(super) credential: Credential,
-    /// In the order in which they are signed.
+    /// In signing order.
     pub(super) signed_headers: Vec<String>,
     /// Lower-case hexadecimal.
     pub(super) signature: String,
     pub(super) time: BasicTime,
-    /// For how long a presigned URL is valid; `None`: the request has an `Authorization` field.
+    /// The validity of a presigned URL; `None` for an `Authorization` field.
     pub(super) expires: Option<Duration>,
 }
 
@@ -44,7 +43,7 @@ impl Credential {
     }
 }
 
-/// How a credential that cannot be used is answered: the two places have codes of their own.
+/// How an unusable credential is answered: the two places have different error codes.
 #[derive(Clone, Copy)]
 enum Place {
     Field,
@@ -66,7 +65,7 @@ impl Place {
     }
 
     fn credential(self, text: &str, region: Option<&str>) -> Result<Credential, ApiError> {
-        // The id of a key may have slashes.
+        // A key's id may contain slashes.
         let mut parts = text.rsplitn(5, '/');
         let parts = [(); 5].map(|()| parts.next().unwrap_or_default());
         let [terminator, service, in_region, date, key_id] = parts;
@@ -101,7 +100,7 @@ impl Place {
 }
 
 impl Authorization {
-    /// Reads what a request says of its signature; `region` is the one that it has to be for, if known.
+    /// Parses a request's signature; `region` is the required one, if known.
     pub(super) fn of(
         headers: &HeaderMap,
         query: &Query,
@@ -223,7 +222,7 @@ impl Authorization {
         .of_one_day(Place::Query)
     }
 
-    /// The credential is for the day of the request.
+    /// Checks that the credential is for the day of the request.
     fn of_one_day(self, place: Place) -> Result<Self, ApiError> {
         let (date, day) = (&self.credential.date, self.time.date());
         if date == day {
@@ -239,7 +238,7 @@ fn names(list: &str) -> Vec<String> {
     list.split(';').map(str::to_owned).collect()
 }
 
-/// When a request was signed: `X-Amz-Date`, else `Date`.
+/// The time of signing: `X-Amz-Date`, or else `Date`.
 fn time_of(headers: &HeaderMap) -> Result<BasicTime, ApiError> {
     let one = |name: &HeaderName| {
         let mut values = headers.get_all(name).iter();

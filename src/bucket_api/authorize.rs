@@ -1,4 +1,4 @@
-//! Who may read or change a bucket's CORS configuration.
+//! Authorizes requests that read or change a bucket's CORS configuration.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,21 +18,21 @@ use super::sigv4::{Claims, SignedHead, Verified, verify};
 
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
-/// How the API finds out who may configure which buckets.
+/// How the API authorizes requests.
 #[derive(Debug)]
 pub enum Authorize {
-    /// By a signature that is checked here.
+    /// By a signature that s3cors verifies.
     Keys {
         /// The keys, each with its buckets.
         keys: Arc<Keys>,
-        /// The region that signatures are for.
+        /// The region that signatures must be for.
         region: Box<str>,
     },
-    /// By the answer of the upstream, a MinIO.
+    /// By the answer of the upstream, which must be MinIO.
     Minio(MinioCheck),
 }
 
-/// A request that is allowed, as far as its head says.
+/// A request that is allowed, as far as its head shows.
 pub(super) struct Authorized {
     pub(super) claims: Claims,
     pub(super) bucket: String,
@@ -40,7 +40,7 @@ pub(super) struct Authorized {
 }
 
 impl Authorize {
-    /// Checks who asks; `owner` is the account that owns the buckets.
+    /// Authorizes the request; `owner` is the account that owns the buckets.
     pub(super) async fn allow(
         &self,
         request: ApiRequest<'_>,
@@ -75,7 +75,7 @@ impl Authorize {
                     return Err(ApiError::access_denied("Access Denied"));
                 }
                 check_owner(owner, request.headers)?;
-                // A client that is refused has not sent its document for nothing.
+                // Refused before the body, so that the client does not send its document in vain.
                 let body = body::read(request.body).await?;
                 Ok(Authorized {
                     claims,
@@ -84,7 +84,7 @@ impl Authorize {
                 })
             }
             Self::Minio(minio) => {
-                // Of the fields that the upstream gets: those are what it checks.
+                // Only fields that the upstream also receives and verifies.
                 let claims = Claims::of(request.forwarded, &query, now)?;
                 let bucket = bucket.ok_or_else(service)?;
                 check_name(&bucket)?;

@@ -1,4 +1,4 @@
-//! The body of a request, as a whole.
+//! Reads the complete body of a request.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::upstream::request_body::RequestBody;
 
 use super::error::ApiError;
 
-/// How long a client may take to send a document.
+/// The time limit for a client to send a document.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Reads a body of at most [`MAX_DOCUMENT`].

@@ -1,10 +1,10 @@
-//! Which names buckets can have.
+//! Validates bucket names.
 
 use std::net::Ipv4Addr;
 
 use super::error::ApiError;
 
-/// Refuses a name that no bucket has.
+/// Rejects an invalid bucket name.
 pub(super) fn check_name(bucket: &str) -> Result<(), ApiError> {
     if is_bucket_name(bucket) {
         return Ok(());
@@ -13,10 +13,10 @@ pub(super) fn check_name(bucket: &str) -> Result<(), ApiError> {
     Err(ApiError::bad_request("InvalidBucketName", message).with("BucketName", bucket))
 }
 
-/// Whether a name is one that a bucket can have, and so is the name of a file, too.
+/// Whether a name is a valid bucket name, and therefore a valid file name.
 ///
-/// [S3's rules], except that old buckets may be longer than 63 bytes and have `_` or `..` in them. Capitals,
-/// which old buckets may have too, are refused: a load warns of such files.
+/// [S3's rules], except that old buckets may be longer than 63 bytes and contain `_` or `..`.
+/// Capitals, which old buckets may also have, are rejected: a load warns about such files.
 ///
 /// [S3's rules]: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 pub(super) fn is_bucket_name(name: &str) -> bool {

@@ -1,13 +1,14 @@
 //! Policies in a bucket of the object store: one object for each bucket, `<prefix><bucket>.xml`.
 //!
-//! Each replica keeps a copy in a directory on disk, the cache, which is what it serves. It lists the
-//! objects every few seconds and reads those whose ETag is not the one of its copy. So a replica that is
-//! started or comes back needs nothing but the list, and serves its last good copy while the store is
-//! down. A change goes to the store first, under the condition that the object is still the one that was
-//! read (`If-Match`, `If-None-Match`) where the store knows conditions, and then to the copy. A document
-//! that is not valid, and an object that only a list no longer has, change nothing.
+//! Each replica serves from a copy in a directory on disk, the cache. It lists the objects every
+//! few seconds and reads those whose ETag differs from its copy. So a replica that starts or
+//! comes back needs only the list, and it serves its last good copy while the store is down. A
+//! change goes to the store first, on the condition that the object has not changed since it was
+//! read (`If-Match`, `If-None-Match`) if the store supports conditions, and then to the copy. An
+//! invalid document changes nothing, and neither does an object that is only missing from the
+//! list.
 //!
-//! All of it runs as one task on the control thread, so that nothing here needs a lock against the
+//! Everything runs as one task on the control thread, so that nothing shares a lock with the
 //! request path. Workers send it their changes.
 
 use std::fs;
@@ -32,7 +33,7 @@ const WRITE_TIME: Duration = Duration::from_secs(15);
 /// How long a start waits for the store.
 const START_TIME: Duration = Duration::from_secs(10);
 
-/// How many changes wait at most.
+/// The maximum number of queued changes.
 const MAX_WAITING: usize = 64;
 
 /// Policies in a bucket, and their copy on disk.
@@ -40,29 +41,29 @@ const MAX_WAITING: usize = 64;
 pub struct BucketStore {
     mirror: Mirror,
     commands: mpsc::Sender<Command>,
-    /// Held by the task that runs.
+    /// Held by the running task.
     received: Mutex<mpsc::Receiver<Command>>,
 }
 
-/// What a store is made of.
+/// The settings of a store.
 #[derive(Debug)]
 pub struct BucketStoreSettings {
     /// The `route` label.
     pub route: Box<str>,
-    /// Asks the object store.
+    /// The client of the object store.
     pub client: S3Client,
     /// The directory of the copy.
     pub cache: PathBuf,
     /// How often the objects are listed.
     pub poll: Duration,
-    /// What documents are checked with.
+    /// The options for checking documents.
     pub options: Options,
     /// Shows how long the copy has been out of date.
     pub requests: BucketCorsRequests,
 }
 
 impl BucketStore {
-    /// A store that nothing has been read from yet.
+    /// A store that has not been read yet.
     #[must_use]
     pub fn new(settings: BucketStoreSettings) -> Self {
         let (commands, received) = mpsc::channel(MAX_WAITING);
@@ -87,7 +88,7 @@ impl BucketStore {
         }
     }
 
-    /// A bucket's document: the store's, or the copy while the store does not answer.
+    /// A bucket's document: the store's, or the copy while the store is unreachable.
     pub(super) async fn read(&self, bucket: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Read {
@@ -130,18 +131,18 @@ impl BucketStore {
         }
     }
 
-    /// Reads the store once before anything is served. Where it cannot be reached, the copy is served.
+    /// Reads the store once before serving. If it is unreachable, the copy is served.
     ///
     /// # Errors
     ///
-    /// What to do about a store that refuses.
+    /// What to do about a store that rejects the key or the bucket.
     pub(super) async fn prepare(&self) -> Result<(), String> {
         let path = self.mirror.cache_path.display();
         fs::create_dir_all(&self.mirror.cache_path).map_err(|error| {
-            format!("cannot create the directory `{path}` of `store.cache`: {error}; create it, writable for s3cors")
+            format!("cannot create the directory `{path}` of `store.cache`: {error}; create it, writable for the user that s3cors runs as")
         })?;
         let actor = Actor::of(&self.mirror).await.map_err(|error| {
-            format!("cannot read the directory `{path}` of `store.cache`: {error}; make it readable for s3cors")
+            format!("cannot read the directory `{path}` of `store.cache`: {error}; make it readable for the user that s3cors runs as")
         })?;
         let polled = tokio::time::timeout(START_TIME, actor.poll()).await;
         let Ok(polled) = polled else {
@@ -158,13 +159,13 @@ impl BucketStore {
                  s3:GetObject, s3:PutObject and s3:DeleteObject on its objects"
             )),
             Err(ClientError::NoSuchBucket) => Err(format!(
-                "the store of policies has no bucket `{bucket}`; create it, or correct `store.bucket`"
+                "the bucket `{bucket}` of the store of policies does not exist; create it, or correct `store.bucket`"
             )),
             _ => Ok(()),
         }
     }
 
-    /// Polls and carries out changes. Does not end.
+    /// Polls and carries out changes. Never returns.
     pub(super) async fn run(&self) {
         let mut received = self.received.lock().await;
         let actor = loop {
@@ -172,7 +173,7 @@ impl BucketStore {
                 Ok(actor) => break actor,
                 Err(error) => {
                     let path = self.mirror.cache_path.display();
-                    tracing::error!(route = &*self.mirror.route, %path, %error, "the cache of policies cannot be read");
+                    tracing::error!(route = &*self.mirror.route, %path, %error, "cannot read the cache of policies");
                     tokio::time::sleep(self.mirror.poll).await;
                 }
             }
@@ -180,7 +181,7 @@ impl BucketStore {
         tokio::join!(actor.keep_polling(), actor.serve(&mut received));
     }
 
-    /// How it fares.
+    /// Its state, for `/status`.
     pub(super) fn status(&self) -> StoreStatus {
         StoreStatus::clone(&self.mirror.status.load())
     }

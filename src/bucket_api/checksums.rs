@@ -1,4 +1,4 @@
-//! The digests of a body: what the signature, `Content-MD5` and `x-amz-checksum-…` say of it.
+//! Verifies a body's digests: the signed one, `Content-MD5` and `x-amz-checksum-…`.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine as _;
@@ -13,14 +13,14 @@ use super::sigv4::{Claims, hex};
 const CONTENT_MD5: &str = "content-md5";
 const PREFIX: &str = "x-amz-checksum-";
 
-/// Fields of that prefix that are no checksum.
+/// Fields with that prefix that are not checksums.
 const ABOUT_CHECKSUMS: [&str; 3] = ["algorithm", "mode", "type"];
 
 static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 static CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 static CRC64NVME: Crc<u64> = Crc::<u64>::new(&CRC_64_NVME);
 
-/// Checks that the body is the one that was signed.
+/// Checks that the body is the signed one.
 pub(super) fn check_signed(claims: &Claims, body: &[u8]) -> Result<(), ApiError> {
     let computed = digest(&SHA256, body);
     match claims.payload {
@@ -35,8 +35,8 @@ pub(super) fn check_signed(claims: &Claims, body: &[u8]) -> Result<(), ApiError>
     }
 }
 
-/// Checks `Content-MD5` and the checksum of a document, of which S3 wants one. A body whose digest is
-/// not signed needs one of them signed.
+/// Verifies `Content-MD5` and the checksum of a document, one of which S3 requires. If the body's
+/// digest is not signed, one of them must be.
 pub(super) fn check_document(
     claims: &Claims,
     headers: &HeaderMap,
@@ -82,7 +82,7 @@ pub(super) fn check_document(
     Ok(())
 }
 
-/// The value of a field that may be there once.
+/// The value of a field that may occur once.
 fn one<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let value = values.next();

@@ -1,9 +1,9 @@
-//! The directory of policies as a store: one file for each bucket, written as a whole or not at all.
+//! The directory of policies as a store: one file per bucket, written atomically.
 //!
-//! A document is written to a file beside the others, flushed, and renamed over the bucket's; then the
-//! directory is flushed. A reader sees the old document or the new one. One writer works at a time,
-//! in this process or another: it holds a lock on [`LOCK`]. Nothing here waits for another process:
-//! a held lock is [`StoreError::Busy`], and files are opened without waiting.
+//! A document is written to a temporary file, flushed, and renamed to the bucket's file; then the
+//! directory is flushed. A reader sees the old document or the new one. Only one writer works at
+//! a time, in this process or another: it holds a lock on [`LOCK`]. Nothing here waits for
+//! another process: a held lock is [`StoreError::Busy`], and files are opened without blocking.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -17,10 +17,11 @@ use crate::cors::MAX_DOCUMENT;
 
 use super::s3_client::ClientError;
 
-/// The file that writers lock. No bucket has this name, and it is never read as a policy.
+/// The file that writers lock. It is not a valid bucket name, and never read as a policy.
 const LOCK: &str = ".s3cors-lock";
 
-/// The file that a new document is written to. No policy is read from it: it does not end in `.xml`.
+/// The temporary file of a new document. It is never read as a policy, because it does not end in
+/// `.xml`.
 const NEW: &str = ".s3cors-new";
 
 /// The largest file that is read, in bytes. A file edited by hand may be larger than S3 allows.
@@ -30,29 +31,29 @@ const MAX_FILE: u64 = 16 * MAX_DOCUMENT as u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyDirectory {
     path: PathBuf,
-    /// Whether a change is on the disk before it is reported.
+    /// Whether a change is flushed to disk before it is reported.
     flushes: bool,
 }
 
-/// Why a document is not read or written.
+/// Why a document cannot be read or written.
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
     /// Another writer holds the lock.
     #[error("another writer holds the lock `{0}`")]
     Busy(PathBuf),
-    /// Reading it may never end.
+    /// Reading it might never end.
     #[error("`{0}` is not a regular file; remove it")]
     NotAFile(PathBuf),
     #[error("`{0}` has more than {MAX_FILE} bytes; remove it or make it smaller")]
     TooLarge(PathBuf),
     #[error("cannot access `{0}`: {1}")]
     Io(PathBuf, #[source] io::Error),
-    /// Too many changes wait for the store, or one took too long.
+    /// The queue of the store is full, or a change took too long.
     #[error("the store of policies is too slow")]
     Full,
     #[error(transparent)]
     Store(#[from] ClientError),
-    /// The runtime stops.
+    /// The runtime is shutting down.
     #[error(transparent)]
     Stopped(#[from] tokio::task::JoinError),
 }
@@ -64,7 +65,7 @@ struct Stored {
 }
 
 impl PolicyDirectory {
-    /// The store in a directory that exists.
+    /// The store in an existing directory.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self {
@@ -73,7 +74,7 @@ impl PolicyDirectory {
         }
     }
 
-    /// A copy of what a store has: what a crash of the system loses is read again.
+    /// A copy of a store: data lost in a system crash is read again.
     pub(super) fn cache(directory: &Path) -> Self {
         Self {
             path: directory.to_owned(),
@@ -81,7 +82,7 @@ impl PolicyDirectory {
         }
     }
 
-    /// A bucket's document; `None`: it has none.
+    /// A bucket's document; `None` if it has none.
     pub(super) fn read(&self, bucket: &str) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(read(&self.file(bucket))?.map(|stored| stored.document))
     }
@@ -117,10 +118,10 @@ impl PolicyDirectory {
         self.path.join(format!("{bucket}.xml"))
     }
 
-    /// The lock, until dropped.
+    /// A lock that is released when dropped.
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.path.join(LOCK);
-        // Not read-only: NFS locks exclusively only what is open for writing (flock(2)).
+        // Not read-only: NFS only locks files exclusively that are open for writing (flock(2)).
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let locked = open(&path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666))
             .and_then(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file));
@@ -132,7 +133,7 @@ impl PolicyDirectory {
     }
 }
 
-/// Runs what may wait for the disk, on a thread for that.
+/// Runs disk operations on a blocking thread.
 pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -142,16 +143,16 @@ pub(super) async fn on_disk<T: Send + 'static>(
     }
 }
 
-/// Reads a regular file, through links; `None`: there is no file.
+/// Reads a regular file, following links; `None` if there is no file.
 ///
-/// Opens without waiting, because a FIFO waits for a writer.
+/// Opens without blocking, because a FIFO waits for a writer.
 fn read(path: &Path) -> Result<Option<Stored>, StoreError> {
     let failed = |error: io::Error| StoreError::Io(path.to_owned(), error);
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
-        // A socket, or a device that is not there.
+        // A socket, or a missing device.
         Err(Errno::NXIO) => return Err(StoreError::NotAFile(path.to_owned())),
         Err(error) => return Err(failed(error.into())),
     };
@@ -169,10 +170,10 @@ fn read(path: &Path) -> Result<Option<Stored>, StoreError> {
     Ok(Some(Stored { document, mode }))
 }
 
-/// Creates a file with a mode, or with that of new files, and flushes it.
+/// Creates a file with a mode, or with the default one, and flushes it.
 ///
-/// The path may be left from a writer that was killed, or be someone's link to another file: it is
-/// removed, and only a new file is written to.
+/// The path may be left over from a killed writer, or be a link to another file: it is removed,
+/// and only a new file is written.
 fn create(path: &Path, document: &[u8], mode: Option<Mode>, flushes: bool) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_killed_writer_left_is_no_obstacle() {
+    fn a_killed_writers_file_does_not_block_others() {
         let folder = Folder::new("killed");
         fs::write(folder.0.join(".s3cors-new"), "half a docu").unwrap();
         let store = PolicyDirectory::new(&folder.0);

@@ -1,10 +1,10 @@
-//! S3's errors: code, message, status and what else the document has.
+//! S3's errors: code, message, status and additional elements.
 
 use http::{Method, StatusCode};
 
 use crate::cors::error_document;
 
-/// A refusal, as S3 answers it.
+/// An error in S3's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// The response's status.
@@ -42,13 +42,13 @@ impl ApiError {
         Self::forbidden("AccessDenied", message)
     }
 
-    /// The same with another element.
+    /// Adds an element.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.details.push((name, value.into()));
         self
     }
 
-    /// The document, with the ids under which the log knows the request.
+    /// The document, with the request's ids from the log.
     #[must_use]
     pub fn to_xml(&self, request_id: &str, host_id: &str) -> String {
         let details = self.details.iter().map(|(name, value)| (*name, &**value));
@@ -61,14 +61,14 @@ pub(super) fn internal_error() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
 }
 
-/// A request that stores could read differently.
+/// An ambiguous request: storage servers could read it differently.
 pub(super) fn unclear(reason: &str) -> ApiError {
     let message =
         format!("Couldn't parse the specified URI: stores can read it differently: {reason}.");
     ApiError::bad_request("InvalidURI", message)
 }
 
-/// A method that a bucket or the service does not have.
+/// A method that a bucket or the service does not support.
 pub(super) fn method_not_allowed(method: &Method, resource: &str) -> ApiError {
     let message = "The specified method is not allowed against this resource.";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)

@@ -40,7 +40,7 @@ impl Keys {
         self.0.get(id)
     }
 
-    /// How many there are.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

@@ -9,12 +9,12 @@ use quick_xml::events::Event;
 pub(super) struct Listing {
     /// Key and ETag, without its quotes.
     pub(super) objects: Vec<(String, String)>,
-    /// Where the next page begins; `None`: this is the last one.
+    /// The token of the next page; `None` on the last one.
     pub(super) next: Option<String>,
 }
 
 impl Listing {
-    /// Reads a page; `None`: it is not a whole one.
+    /// Parses a page; `None` if it is incomplete.
     pub(super) fn read(document: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_str(std::str::from_utf8(document).ok()?);
         let mut page = Self::default();

@@ -1,21 +1,22 @@
-//! Whether a MinIO lets a caller change a bucket's CORS configuration: the caller's own signed request
+//! Lets MinIO authorize changes of a bucket's CORS configuration: the client's own signed request
 //! is forwarded to it, and its 501 means yes.
 //!
-//! MinIO's community edition has no CORS configuration of a bucket. Newer releases check the signature
-//! and the policy of a `?cors` request first and answer 501 then (`PutBucketCorsHandler`,
-//! [minio#20220] and [minio#20253], August 2024); older ones
-//! answer 501 to anybody (`rejectedBucketAPIs` of `cmd/api-router.go`), and all of them answer 501 to
-//! anybody who adds `?website` or another parameter of that list. So a 501 alone proves nothing. Each
-//! request is sent to one upstream, on one connection if it keeps it open, in this order:
+//! MinIO's community edition has no CORS configuration per bucket. Newer releases first verify
+//! the signature and the policy of a `?cors` request, and then answer 501
+//! (`PutBucketCorsHandler`, [minio#20220] and [minio#20253], August 2024); older ones answer 501
+//! to everyone (`rejectedBucketAPIs` of `cmd/api-router.go`), and all of them answer 501 to
+//! everyone who adds `?website` or another parameter of that list. So a 501 alone proves nothing.
+//! Each request is sent to one upstream, on one connection if it stays open, in this order:
 //!
 //! 1. a PUT without its signature, and the request itself without its signature: both must be refused
 //!    with 403;
 //! 2. the request as it came: MinIO's 501, for this bucket, is the permission. Any other answer is a
 //!    refusal, which the client gets.
 //!
-//! Where a load balancer sent them to different servers, which MinIO shows by `x-amz-id-2`, the first
-//! step is repeated until the server of step 2 has refused one; otherwise the request is refused. A store that is not a MinIO refuses nothing in step 1, or answers no 501,
-//! and no request with a method that deletes reaches it before it has refused a PUT.
+//! If a load balancer sends them to different servers, which MinIO identifies by `x-amz-id-2`,
+//! the first step is repeated until the server of step 2 has refused one; otherwise the request
+//! is refused. A server other than MinIO does not refuse step 1, or does not answer 501, and it
+//! receives no request with a deleting method before it has refused a PUT.
 //!
 //! [minio#20220]: https://github.com/minio/minio/pull/20220
 //! [minio#20253]: https://github.com/minio/minio/pull/20253
@@ -39,28 +40,29 @@ use super::error::ApiError;
 use super::minio_answer::{Asked, Asking, Problem, Verdict, server_of};
 use super::query::Query;
 
-/// How long an upstream may take for one answer.
+/// The time limit for an answer of an upstream.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the first step is repeated at most.
+/// The maximum number of repetitions of the first step.
 const MAX_REPEATS: usize = 16;
 
-/// How many requests are under way at most, over all workers.
+/// The maximum number of concurrent requests, over all workers.
 const MAX_UNDER_WAY: usize = 8;
 
-/// How often health and addresses are looked at.
+/// How often health and addresses are checked.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often an upstream is probed although nothing changed.
+/// How often an unchanged upstream is probed.
 const PROBE: Duration = Duration::from_secs(60);
 
-/// How often an upstream that could not be reached is probed.
+/// How often an unreachable upstream is probed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Bucket and query of the probe, which is not signed.
+/// Bucket and query of the unsigned probe.
 const PROBE_TARGET: &str = "/s3cors-probe?cors";
 
-/// What a query may hold. MinIO answers 501 to anybody for the names of subresources that it lacks.
+/// The allowed query parameters. MinIO answers 501 to everyone for subresources that it does not
+/// support.
 const NAMES: [&str; 10] = [
     "cors",
     "x-id",
@@ -74,34 +76,34 @@ const NAMES: [&str; 10] = [
     "X-Amz-SignedHeaders",
 ];
 
-/// Asks the upstreams of a route.
+/// Asks the upstreams of a route for authorization.
 #[derive(Debug)]
 pub struct MinioCheck {
     /// The `route` label.
     route: Box<str>,
     upstreams: Box<[Probed]>,
     host_header: HostHeader,
-    /// Limits the requests under way.
+    /// Limits concurrent requests.
     permits: Semaphore,
 }
 
 #[derive(Debug)]
 struct Probed {
     upstream: Arc<Upstream>,
-    /// `None`: not known yet.
+    /// `None` if not known yet.
     state: ArcSwapOption<ProbeState>,
 }
 
-/// What is known of an upstream.
+/// The state of an upstream.
 #[derive(Clone, Debug)]
 pub(super) struct ProbeState {
-    /// `None`: its 501 can be relied on.
+    /// `None` if its 501 is reliable.
     pub(super) problem: Option<Problem>,
     pub(super) since: SystemTime,
 }
 
 impl MinioCheck {
-    /// Asks these upstreams.
+    /// A check with these upstreams.
     #[must_use]
     pub fn new(route: &str, upstreams: &[Arc<Upstream>], host_header: HostHeader) -> Self {
         let upstreams = upstreams.iter().map(|upstream| Probed {
@@ -116,7 +118,7 @@ impl MinioCheck {
         }
     }
 
-    /// Whether MinIO lets the caller do what the request asks for.
+    /// Whether MinIO allows the client's request.
     pub(super) async fn check(
         &self,
         request: &ApiRequest<'_>,
@@ -128,7 +130,7 @@ impl MinioCheck {
             let status = StatusCode::LOOP_DETECTED;
             return Err(ApiError::new(status, "InvalidRequest", message));
         }
-        // Anyone can have requests forwarded.
+        // Anyone can cause forwarded requests.
         let Ok(_permit) = self.permits.try_acquire() else {
             let message = "Please reduce your request rate.";
             let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -148,7 +150,7 @@ impl MinioCheck {
             fields: request.forwarded,
             body,
         };
-        // A connection that fails has carried nothing yet; after that, no other upstream is tried.
+        // Another upstream is tried only if connecting fails, because then nothing was sent.
         let mut failure = None;
         for probed in self.by_health() {
             match DirectConn::open(&probed.upstream, PATIENCE).await {
@@ -156,7 +158,8 @@ impl MinioCheck {
                 Err(error) => failure = Some(self.unreachable(probed, &error)),
             }
         }
-        Err(failure.unwrap_or_else(|| off(&Problem::Unreachable("there is none".into()))))
+        Err(failure
+            .unwrap_or_else(|| off(&Problem::Unreachable("the route has no upstream".into()))))
     }
 
     /// Healthy ones first.
@@ -199,7 +202,7 @@ impl MinioCheck {
             Verdict::NotMinio(status) => return Err(off(&Problem::NotMinio(status))),
             Verdict::Allowed => {}
         }
-        // The server that said yes has to be one that refuses requests without a signature.
+        // The server that granted the request must be one that refuses unsigned requests.
         for _ in 0..MAX_REPEATS {
             if known.contains(&server) {
                 return Ok(());
@@ -220,8 +223,8 @@ impl MinioCheck {
         }
     }
 
-    /// An unsigned request was not refused: because the upstream refuses none, or not this one. Only a probe
-    /// tells what holds for all requests.
+    /// An unsigned request was not refused: the upstream refuses none, or just not this one. Only
+    /// a probe can tell.
     async fn not_refused(&self, probed: &Probed, problem: Problem) -> ApiError {
         let refuses_others = self.probe(probed).await
             && probed
@@ -248,7 +251,7 @@ impl MinioCheck {
         error
     }
 
-    /// Notes what is known of an upstream, and logs a change.
+    /// Records an upstream's state, and logs a change.
     fn note(&self, probed: &Probed, problem: Option<Problem>) {
         let before = probed.state.load();
         if before
@@ -272,13 +275,13 @@ impl MinioCheck {
             .store(Some(Arc::new(ProbeState { problem, since })));
     }
 
-    /// What is known of each upstream.
+    /// The state of each upstream.
     pub(super) fn states(&self) -> impl Iterator<Item = (String, Option<Arc<ProbeState>>)> {
         let upstreams = self.upstreams.iter();
         upstreams.map(|probed| (probed.upstream.url(), probed.state.load_full()))
     }
 
-    /// Probes the upstreams at once, whenever one changes, and now and then. Does not end.
+    /// Probes the upstreams at once, after each change, and periodically. Never returns.
     pub(super) async fn keep_probing(&self) {
         let mut seen: Vec<(bool, Vec<std::net::SocketAddr>)> = Vec::new();
         let mut due = Instant::now();
@@ -307,7 +310,7 @@ impl MinioCheck {
         }
     }
 
-    /// Sends an unsigned PutBucketCors. True: the upstream answered.
+    /// Sends an unsigned PutBucketCors. Returns whether the upstream answered.
     async fn probe(&self, probed: &Probed) -> bool {
         let fields = HeaderMap::new();
         let asked = Asked {
@@ -340,7 +343,7 @@ impl MinioCheck {
     }
 }
 
-/// The answer while the API is off.
+/// The response while the API is off.
 fn off(problem: &Problem) -> ApiError {
     match problem {
         Problem::Unreachable(_) => {

@@ -1,4 +1,4 @@
-//! One request to a MinIO, and what its answer means.
+//! A request to MinIO, and the meaning of its answer.
 
 use std::fmt;
 
@@ -20,11 +20,11 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Why the API is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// It cannot be asked.
+    /// The upstream cannot be reached.
     Unreachable(String),
     /// It answers 501 to an unsigned request.
     Unauthenticated,
-    /// It does not answer as MinIO.
+    /// It does not answer like MinIO.
     NotMinio(StatusCode),
 }
 
@@ -33,13 +33,12 @@ impl fmt::Display for Problem {
         match self {
             Self::Unreachable(why) => write!(f, "the upstream is unreachable: {why}"),
             Self::Unauthenticated => f.write_str(
-                "the upstream answers 501 to requests without a signature, so its 501 does not show who may \
-                 change CORS; upgrade MinIO to a release that checks ?cors requests first, or set authorize = \
+                "the upstream answers 501 to requests without a signature, so its 501 does not prove a permission; upgrade MinIO to a release that checks ?cors requests first, or set authorize = \
                  \"keys\"",
             ),
             Self::NotMinio(status) => write!(
                 f,
-                "the upstream answered {} to PutBucketCors, and MinIO answers 403 or 501; if it is not MinIO, set \
+                "the upstream answered {} to PutBucketCors, but MinIO answers 403 or 501; if it is not MinIO, set \
                  authorize = \"keys\"",
                 status.as_str()
             ),
@@ -47,11 +46,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A request as it is sent in both steps.
+/// The request, as sent in both steps.
 pub(super) struct Asked<'r> {
     pub(super) method: Method,
     pub(super) target: String,
-    /// The target without the parameters of a signature.
+    /// The target without the signature's parameters.
     pub(super) unsigned_target: String,
     pub(super) fields: &'r HeaderMap,
     pub(super) body: Bytes,
@@ -65,7 +64,8 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// Sends the request without its signature; the server that refused it, or what is wrong.
+    /// Sends the request without its signature; returns the server that refused it, or the
+    /// problem.
     pub(super) async fn unsigned(
         &mut self,
         asked: &Asked<'_>,
@@ -92,7 +92,7 @@ impl Asking<'_> {
     fn request(&self, method: Method, target: &str, asked: &Asked<'_>) -> Request<Bytes> {
         let mut request = Request::new(asked.body.clone());
         *request.method_mut() = method;
-        // The target of a request that was read is one that can be written.
+        // The target was parsed, so it can be written.
         *request.uri_mut() = target.parse().unwrap_or_default();
         *request.headers_mut() = asked.fields.clone();
         for name in [CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING] {
@@ -106,12 +106,12 @@ impl Asking<'_> {
     }
 }
 
-/// Which server answered, as MinIO tells; `None`: it does not.
+/// The server that answered, as MinIO identifies it; `None` if it does not.
 pub(super) fn server_of(response: &Response<Bytes>) -> Option<HeaderValue> {
     response.headers().get("x-amz-id-2").cloned()
 }
 
-/// What the answer to the signed request means.
+/// The meaning of the answer to the signed request.
 pub(super) enum Verdict {
     Allowed,
     Refused(ApiError),
@@ -128,7 +128,7 @@ impl Verdict {
         };
         let means_yes = match (status, &*error.code) {
             (StatusCode::NOT_IMPLEMENTED, "NotImplemented") => true,
-            // It checks who asks, and has none.
+            // MinIO authorizes this request, and has no configuration to return.
             (StatusCode::NOT_FOUND, "NoSuchCORSConfiguration") => asked.method == Method::GET,
             _ => false,
         };
@@ -142,7 +142,7 @@ impl Verdict {
     }
 }
 
-/// Whether the upstream read the same bucket from the request, as far as it tells.
+/// Whether the upstream read the same bucket from the request, as far as the answer shows.
 fn is_for(error: &UpstreamError, asked: &Asked<'_>, bucket: &str) -> bool {
     let path = asked.target.split('?').next().unwrap_or_default();
     let resource = error

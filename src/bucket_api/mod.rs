@@ -1,9 +1,9 @@
-//! GetBucketCors, PutBucketCors and DeleteBucketCors for the buckets of a route, as S3 answers them.
+//! GetBucketCors, PutBucketCors and DeleteBucketCors for a route's buckets, with S3's responses.
 //!
-//! Signature V4 is checked here with the keys of a file, or the upstream is asked who may (`minio`); nothing
-//! else is forwarded. Policies live in the route's directory of buckets, or in a bucket of the object
-//! store with a copy in a directory: a document that was put is a file like any other, which the reload puts
-//! in force.
+//! Signature V4 is verified here with the keys of a file, or the upstream authorizes the request
+//! (`minio`); nothing else is forwarded. Policies are in the route's directory of buckets, or in
+//! a bucket of the object store with a copy in a directory: an uploaded document is a file like
+//! any other, which a reload applies.
 
 mod authorization;
 mod authorize;
@@ -57,22 +57,22 @@ pub use store::Store;
 pub use supervisor::supervise;
 
 thread_local! {
-    /// Limits the lines about refused requests, per worker.
+    /// Limits the log lines about refused requests, per worker.
     static LOG: LogLimiter<1> = LogLimiter::default();
 }
 
-/// The API of one route.
+/// The API of a route.
 #[derive(Debug)]
 pub struct BucketApi {
     /// The `route` label of metrics and log.
     pub route: Box<str>,
-    /// Who may configure which buckets.
+    /// How requests are authorized.
     pub authorize: Authorize,
-    /// The account that owns the buckets; `None`: it is not known.
+    /// The account that owns the buckets; `None` if unknown.
     pub owner: Option<Box<str>>,
-    /// Where the documents are.
+    /// The store of the documents.
     pub store: Store,
-    /// What documents are checked with.
+    /// The options for checking documents.
     pub options: Options,
     /// Counts requests.
     pub requests: BucketCorsRequests,
@@ -104,7 +104,7 @@ impl BucketCorsApi for BucketApi {
     }
 }
 
-/// What a request that succeeds is answered with.
+/// The result of a successful request.
 enum Done {
     Document(String),
     Stored,
@@ -153,7 +153,7 @@ impl BucketApi {
                 operation = operation.as_str(),
                 id,
                 code,
-                "a request for a bucket's CORS configuration was refused"
+                "request for a bucket's CORS configuration refused"
             );
         }
     }
@@ -196,7 +196,7 @@ impl BucketApi {
         }
     }
 
-    /// Refuses a document that S3 refuses, with S3's code and message.
+    /// Rejects a document that S3 rejects, with S3's code and message.
     fn check_document(&self, body: &[u8]) -> Result<(), ApiError> {
         let checked = check_document(body, self.options.clone());
         let errors = checked.problems.into_iter();
@@ -238,7 +238,7 @@ impl BucketApi {
         let route = &*self.route;
         match error {
             StoreError::Busy(_) | StoreError::Full => {
-                tracing::warn!(route, %error, "a CORS configuration was not changed");
+                tracing::warn!(route, %error, "CORS configuration not changed");
                 let message = "Please reduce your request rate.";
                 ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message)
             }
@@ -258,7 +258,7 @@ impl BucketApi {
         }
     }
 
-    /// Logs a change: who, which bucket, from what to what.
+    /// Logs a change: the key, the bucket, and the old and new documents.
     fn audit(
         &self,
         operation: BucketCorsOperation,
@@ -278,7 +278,7 @@ impl BucketApi {
             bucket,
             before = hash(before),
             after = hash(after),
-            "a bucket's CORS configuration was changed"
+            "bucket's CORS configuration changed"
         );
     }
 }

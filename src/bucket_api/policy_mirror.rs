@@ -1,4 +1,4 @@
-//! The copy on disk of a bucket of policies, and what is known of each object.
+//! The copy of a bucket of policies on disk, and the state of each object.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -21,18 +21,18 @@ use super::directory::{PolicyDirectory, StoreError, on_disk};
 use super::s3_client::{ClientError, S3Client, Session, StoredObject};
 use super::sigv4::hex;
 
-/// How many invalid objects `/status` shows.
+/// The maximum number of invalid objects in `/status`.
 const MAX_SHOWN: usize = 20;
 
-/// How long the cache may be locked by another process.
+/// The interval of attempts to lock the cache.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// How long a change of the copy waits for that.
+/// The maximum time to wait for the lock.
 const LOCK_TIME: Duration = Duration::from_secs(10);
 
 pub(super) const SUFFIX: &str = ".xml";
 
-/// A bucket of policies, and where its copy is.
+/// A bucket of policies, and the place of its copy.
 #[derive(Debug)]
 pub(super) struct Mirror {
     pub(super) route: Box<str>,
@@ -45,7 +45,7 @@ pub(super) struct Mirror {
     pub(super) status: ArcSwap<StoreStatus>,
 }
 
-/// What workers ask for.
+/// A worker's request.
 #[derive(Debug)]
 pub(super) enum Command {
     Read {
@@ -59,11 +59,11 @@ pub(super) enum Command {
     },
 }
 
-/// What is known of a bucket's object.
+/// The state of a bucket's object.
 pub(super) struct Entry {
-    /// Of the object that the copy is of; `None`: it was removed.
+    /// The ETag of the copied object; `None` if it was removed.
     pub(super) etag: Option<String>,
-    /// When this replica changed it last, in changes.
+    /// The number of this replica's last change of it.
     pub(super) changed_at: u64,
 }
 
@@ -71,20 +71,20 @@ pub(super) struct Entry {
 pub(super) struct Actor<'s> {
     pub(super) mirror: &'s Mirror,
     pub(super) entries: RefCell<HashMap<String, Entry>>,
-    /// How many changes this replica made.
+    /// The number of this replica's changes.
     pub(super) changes: Cell<u64>,
-    /// Objects that are not valid, and why.
+    /// Invalid objects and their errors.
     invalid: RefCell<BTreeMap<String, String>>,
-    /// Whether the store knows conditions, as far as is known.
+    /// Whether the store supports conditional requests, as far as known.
     pub(super) knows_conditions: Cell<bool>,
-    /// Held while the copy of a bucket is changed.
+    /// Held while a bucket's copy is changed.
     pub(super) turn: Mutex<()>,
     pub(super) poll_now: Notify,
 }
 
 impl<'s> Actor<'s> {
-    /// Begins with the copy. Most stores' ETag is the MD5 of the object; with any other, each object is
-    /// read once.
+    /// Starts from the copy. Most stores use an object's MD5 as its ETag; with others, each
+    /// object is read once.
     pub(super) async fn of(mirror: &'s Mirror) -> io::Result<Self> {
         let path = mirror.cache_path.clone();
         let copies = tokio::task::spawn_blocking(move || copies(&path)).await;
@@ -110,7 +110,7 @@ impl<'s> Actor<'s> {
         })
     }
 
-    /// Reads an object, and makes the copy the same.
+    /// Reads an object and updates the copy.
     pub(super) async fn fetch(
         &self,
         session: &mut Session<'_>,
@@ -128,13 +128,13 @@ impl<'s> Actor<'s> {
             })
         };
         if !is_old && let Err(error) = self.copy(bucket, found.as_ref()).await {
-            tracing::error!(route = &*self.mirror.route, bucket, %error, "a policy was not copied from the store");
+            tracing::error!(route = &*self.mirror.route, bucket, %error, "cannot copy a policy from the store");
             return Err(ClientError::Unreachable(error.to_string()));
         }
         Ok(found)
     }
 
-    /// Makes the copy what the store has. An invalid document leaves the last good one.
+    /// Updates the copy. An invalid document leaves the last good one.
     pub(super) async fn copy(
         &self,
         bucket: &str,
@@ -156,13 +156,13 @@ impl<'s> Actor<'s> {
         Ok(())
     }
 
-    /// Leaves the last good copy, until the object has another ETag.
+    /// Keeps the last good copy until the object has another ETag.
     pub(super) fn reject(&self, bucket: &str, etag: String, error: String) {
         tracing::warn!(
             route = &*self.mirror.route,
             bucket,
             error,
-            "the store has an invalid policy; the last good one stays in force"
+            "a policy in the store is invalid; the last good one stays in force"
         );
         self.invalid.borrow_mut().insert(bucket.to_owned(), error);
         let entry = Entry {
@@ -172,7 +172,7 @@ impl<'s> Actor<'s> {
         self.entries.borrow_mut().insert(bucket.to_owned(), entry);
     }
 
-    /// Writes the copy on disk.
+    /// Writes a copy to disk.
     async fn write(&self, bucket: &str, document: Option<Bytes>) -> Result<(), StoreError> {
         let deadline = Instant::now() + LOCK_TIME;
         loop {
@@ -197,7 +197,7 @@ impl<'s> Actor<'s> {
         Some(error.message.to_string())
     }
 
-    /// The bucket that an object is the policy of.
+    /// The bucket of a policy object.
     pub(super) fn bucket_of(&self, key: &str) -> Option<String> {
         let name = key.strip_prefix(&*self.mirror.client.prefix)?;
         let bucket = name.strip_suffix(SUFFIX)?;
@@ -208,7 +208,7 @@ impl<'s> Actor<'s> {
         self.entries.borrow().get(bucket)?.etag.clone()
     }
 
-    /// Shows how a poll ended, and logs a change.
+    /// Shows the result of a poll, and logs a change.
     pub(super) fn note(&self, polled: &Result<(), ClientError>) {
         let before = self.mirror.status.load();
         let now = SystemTime::now();
@@ -219,10 +219,10 @@ impl<'s> Actor<'s> {
                 tracing::error!(
                     route,
                     error,
-                    "the store of policies cannot be read; the last good copy is served"
+                    "cannot read the store of policies; serving the last good copy"
                 );
             }
-            (None, Some(_)) => tracing::info!(route, "the store of policies is read again"),
+            (None, Some(_)) => tracing::info!(route, "the store of policies can be read again"),
             _ => {}
         }
         let polled_at = if error.is_none() {
@@ -256,7 +256,7 @@ impl<'s> Actor<'s> {
     }
 }
 
-/// The buckets in a copy, each with the MD5 of its document.
+/// The buckets in a copy, with the MD5 of their documents.
 fn copies(directory: &Path) -> io::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(directory) {
@@ -271,7 +271,7 @@ fn copies(directory: &Path) -> io::Result<Vec<(String, String)>> {
         let Some(bucket) = bucket.filter(|bucket| is_bucket_name(bucket)) else {
             continue;
         };
-        // One that cannot be read is read from the store.
+        // An unreadable copy is read from the store again.
         if let Ok(Some(document)) = cache.read(bucket) {
             found.push((bucket.to_owned(), hex(&Md5::digest(document))));
         }

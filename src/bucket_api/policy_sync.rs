@@ -1,4 +1,4 @@
-//! What keeps a copy of a bucket of policies the same: polls, and the changes of this replica.
+//! Keeps the copy of a bucket of policies in sync: polls, and this replica's changes.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -10,13 +10,13 @@ use super::directory::StoreError;
 use super::policy_mirror::{Actor, Command, SUFFIX};
 use super::s3_client::{ClientError, Condition, Session, StoredObject};
 
-/// How many policies a store may have.
+/// The maximum number of policies in a store.
 const MAX_POLICIES: usize = 100_000;
 
-/// How often a change is tried that others get ahead of.
+/// The maximum number of attempts if other changes come first.
 const ATTEMPTS: usize = 16;
 
-/// A bucket whose object is to be read, and the ETag that it was listed with.
+/// A bucket whose object must be read, and the ETag in the list.
 type Changed = (String, Option<String>);
 
 impl Actor<'_> {
@@ -34,7 +34,7 @@ impl Actor<'_> {
     pub(super) async fn serve(&self, received: &mut mpsc::Receiver<Command>) {
         while let Some(command) = received.recv().await {
             match command {
-                // Nobody waits any more.
+                // The client is gone.
                 Command::Read { reply, .. } if reply.is_closed() => {}
                 Command::Replace { reply, .. } if reply.is_closed() => {}
                 Command::Read { bucket, reply } => {
@@ -51,7 +51,7 @@ impl Actor<'_> {
                 } => {
                     let replaced = self.replace(&bucket, document.as_ref()).await;
                     if replaced.is_err() {
-                        // It may have been carried out all the same.
+                        // The store may have carried it out anyway.
                         self.poll_now.notify_one();
                     }
                     let _ = reply.send(replaced);
@@ -60,7 +60,7 @@ impl Actor<'_> {
         }
     }
 
-    /// Makes the copy what the store has.
+    /// Updates the copy from the store.
     pub(super) async fn poll(&self) -> Result<(), ClientError> {
         let began = self.changes.get();
         let mut session = self.mirror.client.open().await?;
@@ -90,7 +90,7 @@ impl Actor<'_> {
                 None => break,
             }
         }
-        // Those that this replica has changed since are newer than the list.
+        // Objects that this replica has changed meanwhile are newer than the list.
         self.entries.borrow_mut().retain(|bucket, entry| {
             entry.etag.is_some() || entry.changed_at > began || listed.contains(bucket)
         });
@@ -106,7 +106,8 @@ impl Actor<'_> {
         first.and(second).and(third).and(fourth)
     }
 
-    /// Buckets whose objects the list lacks. An object that is there all the same stays.
+    /// Removes buckets whose objects are missing from the list. An object that still exists
+    /// stays.
     fn gone(&self, listed: &HashSet<String>, began: u64) -> Vec<Changed> {
         let entries = self.entries.borrow();
         let gone = entries.iter().filter(|(bucket, entry)| {
@@ -123,7 +124,7 @@ impl Actor<'_> {
         self.fetch_all(session, left).await
     }
 
-    /// Reads what is left to read. One object that fails does not hold up the others.
+    /// Reads the remaining objects. One failure does not hold up the others.
     async fn fetch_all(
         &self,
         mut session: Session<'_>,
@@ -172,7 +173,7 @@ impl Actor<'_> {
                 Err(ClientError::Unconditional) if self.knows_conditions.get() => {
                     tracing::info!(
                         route = &*self.mirror.route,
-                        "the store of policies does not know conditional requests"
+                        "the store of policies does not support conditional requests"
                     );
                     self.knows_conditions.set(false);
                     continue;

@@ -27,7 +27,7 @@ impl Query {
         self.0.iter().map(|(name, _)| &**name)
     }
 
-    /// The value of a parameter that is there once.
+    /// The value of a parameter that occurs once.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
         let mut values = self.0.iter().filter(|(known, _)| known == name.as_bytes());
         let (_, value) = values.next()?;
@@ -37,7 +37,7 @@ impl Query {
         std::str::from_utf8(value).ok()
     }
 
-    /// Sorted and encoded, the signature left out.
+    /// Sorted and encoded, without the signature.
     pub(super) fn canonical(&self) -> String {
         let signed = self.0.iter().filter(|(name, _)| name != b"X-Amz-Signature");
         let mut pairs: Vec<(String, String)> = signed
@@ -49,7 +49,7 @@ impl Query {
     }
 }
 
-/// A path as it is signed: decoded, and encoded once.
+/// A path in its signed form: decoded, and encoded once.
 pub(super) fn canonical_path(path: &str) -> String {
     let decoded: Vec<u8> = percent_decode_str(path).collect();
     match decoded.is_empty() {

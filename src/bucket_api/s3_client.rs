@@ -1,10 +1,11 @@
-//! The four calls of the S3 API that a store of policies needs: get, put and delete an object, and list them.
+//! The four S3 API calls that a store of policies needs: get, put and delete an object, and list
+//! objects.
 //!
-//! Requests go over the route's own upstreams, with their addresses, TLS settings and limits, and are
-//! signed with the code that checks clients' signatures, which is tested against AWS's examples and
-//! botocore. `object_store` would bring its own HTTP client, TLS and name lookup (some 190 crates more);
-//! `rusty-s3` signs only, and brings `url` with IDNA and its Unicode tables, and a library of dates (some
-//! 40 crates), for the few lines of [`sign`].
+//! Requests use the route's own upstreams, with their addresses, TLS settings and limits, and are
+//! signed by the code that verifies clients' signatures, which is tested against AWS's examples
+//! and botocore. `object_store` would add its own HTTP client, TLS and name lookup (some 190
+//! crates more); `rusty-s3` only signs, and adds `url` with IDNA and its Unicode tables, and a
+//! date library (some 40 crates), for the few lines of [`sign`].
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -29,22 +30,22 @@ use super::sigv4::{SignedHead, hex, sign};
 use super::time::BasicTime;
 use super::upstream_error::UpstreamError;
 
-/// How long the store may take for one answer.
+/// The time limit for an answer of the store.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The largest list of 1000 objects that is read, in bytes.
+/// The largest list of 1000 objects, in bytes.
 const MAX_LIST: usize = 4 << 20;
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const X_AMZ_CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
-/// A key of the store.
+/// An access key of the store.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreKey {
     /// Its id.
     pub id: Box<str>,
-    /// What it signs with.
+    /// Its secret.
     pub secret: Box<str>,
 }
 
@@ -57,21 +58,21 @@ impl std::fmt::Debug for StoreKey {
     }
 }
 
-/// Why the store did not do what it was asked for.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    #[error("the store cannot be reached: {0}")]
+    #[error("the store is unreachable: {0}")]
     Unreachable(String),
-    /// Its key may not do that.
+    /// The key lacks a permission.
     #[error("the store refused `{call}` with 403 {code}")]
     Denied { call: &'static str, code: String },
-    #[error("the store has no bucket of this name")]
+    #[error("the bucket does not exist in the store")]
     NoSuchBucket,
-    /// Somebody else was faster.
+    /// Another writer was faster.
     #[error("the object was changed at the same time")]
     Changed,
-    /// It does not know conditional requests.
-    #[error("the store does not know conditional requests")]
+    /// The store does not support conditional requests.
+    #[error("the store does not support conditional requests")]
     Unconditional,
     #[error("the store answered `{call}` with status {status} {code}")]
     Unexpected {
@@ -79,14 +80,14 @@ pub(super) enum ClientError {
         status: u16,
         code: String,
     },
-    #[error("the store answered `{0}` with a document that cannot be read")]
+    #[error("the store answered `{0}` with an invalid document")]
     Malformed(&'static str),
     #[error("the bucket has more than {0} policies")]
     TooMany(usize),
 }
 
 impl ClientError {
-    /// Whether every other call would fail, too.
+    /// Whether other calls would fail, too.
     pub(super) fn is_about_the_store(&self) -> bool {
         matches!(
             self,
@@ -95,7 +96,7 @@ impl ClientError {
     }
 }
 
-/// An object as the store has it.
+/// A stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoredObject {
     pub(super) document: Bytes,
@@ -103,28 +104,28 @@ pub(super) struct StoredObject {
     pub(super) etag: String,
 }
 
-/// What has to be true for a change.
+/// The precondition of a change.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Condition<'c> {
     Always,
     /// The object has this ETag.
     Is(&'c str),
-    /// There is no object.
+    /// The object does not exist.
     Absent,
 }
 
-/// A bucket of a store, and who asks.
+/// A bucket of a store, and the key for it.
 #[derive(Debug)]
 pub struct S3Client {
     /// Tried in this order, healthy ones first.
     pub upstreams: Box<[Arc<Upstream>]>,
     /// The bucket.
     pub bucket: Box<str>,
-    /// What the names of its objects begin with.
+    /// The prefix of its objects' names.
     pub prefix: Box<str>,
     /// The region that requests are signed for.
     pub region: Box<str>,
-    /// Who asks.
+    /// The access key.
     pub key: StoreKey,
 }
 
@@ -135,7 +136,7 @@ pub(super) struct Session<'c> {
     host: HeaderValue,
 }
 
-/// A call, before it is signed.
+/// An unsigned call.
 struct Call {
     name: &'static str,
     method: Method,
@@ -180,7 +181,7 @@ fn unreachable(error: &Error) -> ClientError {
 }
 
 impl Session<'_> {
-    /// An object; `None`: there is none.
+    /// An object; `None` if it does not exist.
     pub(super) async fn get(&mut self, name: &str) -> Result<Option<StoredObject>, ClientError> {
         const CALL: &str = "GetObject";
         let call = self.call(CALL, Method::GET, name, Bytes::new());
@@ -201,7 +202,7 @@ impl Session<'_> {
         }
     }
 
-    /// Writes an object; its ETag.
+    /// Writes an object; returns its ETag.
     pub(super) async fn put(
         &mut self,
         name: &str,
@@ -237,7 +238,7 @@ impl Session<'_> {
         }
     }
 
-    /// One page of the objects below the prefix.
+    /// A page of the objects with the prefix.
     pub(super) async fn list(&mut self, after: Option<&str>) -> Result<Listing, ClientError> {
         const CALL: &str = "ListObjectsV2";
         let mut query = String::new();
@@ -321,7 +322,7 @@ impl Session<'_> {
         *request.headers_mut() = fields;
         let response = self.conn.send(request, most).await;
         response.map_err(|error| match error {
-            // A body that is too large, or that ends too early.
+            // The body is too large, or ends too early.
             Error::Unacceptable { .. } => ClientError::Malformed(name),
             error => unreachable(&error),
         })
@@ -369,11 +370,11 @@ fn failure(call: &'static str, response: &Response<Bytes>) -> ClientError {
     }
 }
 
-/// A store that does not know conditions says so in one of these ways.
+/// A store without conditional requests answers in one of these ways.
 fn conditional(error: ClientError, condition: Condition<'_>) -> ClientError {
     match (&error, condition) {
         (_, Condition::Always) => error,
-        // If-Match on an object that is gone.
+        // If-Match on a deleted object.
         (ClientError::Unexpected { status: 404, .. }, _) => ClientError::Changed,
         (
             ClientError::Unexpected {

@@ -1,7 +1,8 @@
-//! Signature V4 ([AWS]): whether a request was signed with one of the keys, just now, for this region.
+//! Verifies Signature V4 ([AWS]): whether a request was recently signed with one of the keys, for
+//! this region.
 //!
-//! The signature in the `Authorization` field or in a presigned URL is checked; a body that is signed in
-//! pieces (`STREAMING-…`) is refused, because no client sends a CORS configuration that way.
+//! Verifies the signature in the `Authorization` field or in a presigned URL; rejects a body that
+//! is signed in pieces (`STREAMING-…`), because no client sends a CORS configuration that way.
 //!
 //! [AWS]: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 
@@ -17,14 +18,14 @@ use super::keys::{Key, Keys};
 use super::query::{Query, canonical_path};
 use super::time::BasicTime;
 
-/// How far the clocks of client and server may be apart.
+/// The maximum difference between the clocks of client and server.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// The head of a request, as it was received.
+/// The head of a request, as received.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedHead<'r> {
     /// The method.
@@ -42,23 +43,23 @@ pub struct SignedHead<'r> {
 /// A request that one of the keys signed.
 #[derive(Debug)]
 pub struct Verified<'k> {
-    /// What the request says of its signature.
+    /// The claims of its signature.
     pub claims: Claims,
     pub(super) key: &'k Key,
 }
 
-/// What a request says of its signature. It holds once the signature is verified.
+/// The claims of a request's signature. They hold once it is verified.
 #[derive(Debug)]
 pub struct Claims {
     /// The id of the key.
     pub key_id: String,
-    /// The SHA-256 of the body; `None`: it is not signed.
+    /// The SHA-256 of the body; `None` if it is not signed.
     pub(super) payload: Option<[u8; 32]>,
     signed_headers: Vec<String>,
 }
 
 impl Claims {
-    /// What a request says of its signature, which is not checked here.
+    /// The claims of a request's signature, without verifying it.
     pub(super) fn of(
         headers: &HeaderMap,
         query: &Query,
@@ -81,11 +82,11 @@ impl Claims {
     }
 }
 
-/// Checks a request's signature.
+/// Verifies a request's signature.
 ///
 /// # Errors
 ///
-/// As S3 answers.
+/// S3's error.
 pub fn verify<'k>(
     head: &SignedHead<'_>,
     keys: &'k Keys,
@@ -134,9 +135,9 @@ pub fn verify<'k>(
     })
 }
 
-/// What is signed in place of the body.
+/// The payload's part of the signature.
 struct Payload {
-    /// As it is written.
+    /// As written.
     text: String,
     digest: Option<[u8; 32]>,
 }
@@ -146,7 +147,7 @@ impl Payload {
         let mut fields = headers.get_all(CONTENT_SHA256).iter();
         let in_query = query.has("X-Amz-Content-Sha256");
         let text = match (fields.next(), fields.next()) {
-            // Servers do not agree which of the two counts.
+            // Servers disagree which of the two counts.
             (Some(_), None) if in_query => "",
             (Some(field), None) => field.to_str().unwrap_or_default(),
             (None, _) if is_presigned => query.one("X-Amz-Content-Sha256").unwrap_or(UNSIGNED),
@@ -210,13 +211,14 @@ fn check_time(authorization: &Authorization, now: SystemTime) -> Result<(), ApiE
     Ok(())
 }
 
-/// `host` and every `x-amz-…` field have to be signed.
+/// Checks that `host` and every `x-amz-…` field are signed.
 fn check_signed_headers(
     authorization: &Authorization,
     headers: &HeaderMap,
 ) -> Result<(), ApiError> {
     let signed = &authorization.signed_headers;
-    // Each once, in order, as S3 asks for: a name that is repeated would copy its field's value as often.
+    // Each once, in order, as S3 requires: a repeated name would copy its field's value each
+    // time.
     if !signed.is_sorted_by(|one, next| one < next) {
         let message = "The signed headers must be in alphabetical order, each once";
         return Err(ApiError::bad_request(
@@ -268,7 +270,7 @@ fn canonical_request(
     text + "\n" + &signed_headers + "\n" + &payload.text
 }
 
-/// A field's value without spaces at its ends, each run of spaces inside as one.
+/// A field's value with whitespace trimmed, and inner runs of spaces collapsed.
 fn canonical_value(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
@@ -284,7 +286,7 @@ fn string_to_sign(authorization: &Authorization, canonical: &str) -> String {
     )
 }
 
-/// The `Authorization` field of a request that is signed now, with all of its fields; `payload` is
+/// The `Authorization` field for a request with all of its fields signed now; `payload` is
 /// `x-amz-content-sha256`.
 pub(super) fn sign(
     head: &SignedHead<'_>,
@@ -410,11 +412,11 @@ mod tests {
         })
     }
 
-    /// «GET Bucket Lifecycle» of AWS's own examples
-    /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>).
-    /// A name that is repeated would copy its field's value as often, and the refusal sends it back.
+    /// AWS's own example «GET Bucket Lifecycle»
+    /// (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>). A
+    /// repeated name would copy its field's value each time, and the error response returns it.
     #[test]
-    fn signed_headers_stand_in_order_and_once() {
+    fn signed_headers_are_in_order_and_unique() {
         for names in [
             "host;host;x-amz-content-sha256;x-amz-date",
             "x-amz-date;host;x-amz-content-sha256",
@@ -436,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_here_is_accepted_here() {
+    fn our_own_signatures_are_accepted() {
         let now = at("20130524T001459Z");
         for (path, query) in [
             ("/policies/cors/a.xml", ""),
@@ -572,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signature_is_refused_as_s3_refuses_it() {
+    fn an_invalid_signature_is_refused_as_in_s3() {
         let field = |value: &str| headers(&[("authorization", value)]);
         let cases = [
             (headers(&[]), "", "AccessDenied"),
@@ -620,9 +622,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is sent is refused, and nothing of it is a fault of ours.
+        /// Any input is refused and causes no internal error.
         #[test]
-        fn nothing_that_is_not_signed_is_accepted(
+        fn no_unsigned_request_is_accepted(
             path in "[/a%\\PC]{0,12}",
             query in "(X-Amz-(Algorithm|Credential|Date|Expires|SignedHeaders|Signature)=[A-Z0-9/%;=-]{0,70}&?){0,6}",
             field in option::of("(AWS4-HMAC-SHA256 )?(Credential|SignedHeaders|Signature|=|,|/|;|[a-z0-9]{0,4}){0,12}"),

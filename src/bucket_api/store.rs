@@ -1,4 +1,4 @@
-//! Where documents are: in a directory, or in a bucket of the object store.
+//! The store of documents: a directory, or a bucket of the object store.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use super::directory::{PolicyDirectory, StoreError, on_disk};
 /// How long a change may wait for another writer of the directory.
 const LOCK_TIME: Duration = Duration::from_secs(3);
 
-/// How often it tries in that time.
+/// The interval of attempts in that time.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// Where documents are.
+/// The store of documents.
 #[derive(Debug)]
 pub enum Store {
     /// In a directory.
@@ -24,13 +24,13 @@ pub enum Store {
     Bucket {
         /// The bucket and its copy.
         store: Box<BucketStore>,
-        /// Files put by hand, for buckets that the store has no document of.
+        /// Manually edited files, for buckets without a document in the store.
         defaults: Option<PolicyDirectory>,
     },
 }
 
 impl Store {
-    /// A bucket's document; `None`: it has none.
+    /// A bucket's document; `None` if it has none.
     pub(super) async fn read(&self, bucket: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let directory = match self {
             Self::Directory(directory) => Some(directory),
@@ -56,7 +56,7 @@ impl Store {
             Self::Directory(directory) => directory,
             Self::Bucket { store, .. } => return store.replace(bucket, document).await,
         };
-        // Waits for the lock without a thread.
+        // Waits for the lock without blocking a thread.
         let deadline = Instant::now() + LOCK_TIME;
         loop {
             let (directory, name, document) =
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// What it does while no request comes.
+    /// Its background work.
     pub(super) async fn run(&self) {
         if let Some(store) = self.bucket() {
             store.run().await;

@@ -1,4 +1,4 @@
-//! Runs what the APIs of a snapshot do while no request comes.
+//! Runs the background work of a snapshot's APIs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::task::JoinHandle;
 
 use crate::routing::snapshot::Current;
 
-/// How soon a new API is run.
+/// How soon a new API is started.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Runs each API that is in force, and stops it when it no longer is. Does not end.
+/// Runs every API that is in force, and stops those that no longer are. Never returns.
 pub async fn supervise(current: Arc<Current>) {
     let mut running: HashMap<usize, Running> = HashMap::new();
     let mut seen = None;
@@ -41,7 +41,7 @@ pub async fn supervise(current: Arc<Current>) {
     }
 }
 
-/// Ends with the API.
+/// Aborts the task when dropped.
 struct Running(JoinHandle<()>);
 
 impl Drop for Running {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A time in the basic format of ISO 8601, and as the system has it.
+/// A time in the basic format of ISO 8601, and as system time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BasicTime {
     text: String,
@@ -38,12 +38,12 @@ impl BasicTime {
         })
     }
 
-    /// Reads a `Date` field.
+    /// Parses a `Date` field.
     pub(super) fn parse_http_date(text: &str) -> Option<Self> {
         Some(Self::of(httpdate::parse_http_date(text).ok()?))
     }
 
-    /// The second that `time` is in.
+    /// `time`, truncated to its second.
     pub(super) fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (mut rest, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
@@ -77,7 +77,7 @@ impl BasicTime {
         self.text.get(..8).unwrap_or_default()
     }
 
-    /// As S3's error documents have it: `2013-05-24T00:00:00Z`.
+    /// In the form of S3's error documents: `2013-05-24T00:00:00Z`.
     pub(super) fn extended(&self) -> String {
         let part = |from, to| self.text.get(from..to).unwrap_or_default();
         format!(
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_date_that_there_is() {
+    fn only_existing_dates_are_parsed() {
         let time = BasicTime::parse("20130524T000000Z").unwrap();
         assert_eq!(time.time, UNIX_EPOCH + Duration::from_secs(1_369_353_600));
         assert_eq!(time.extended(), "2013-05-24T00:00:00Z");
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_written_time_reads_back(seconds in 0..253_402_300_800_u64) {
+        fn a_formatted_time_parses_back(seconds in 0..253_402_300_800_u64) {
             let time = BasicTime::of(UNIX_EPOCH + Duration::from_secs(seconds));
             prop_assert_eq!(BasicTime::parse(time.as_str()), Some(time));
         }

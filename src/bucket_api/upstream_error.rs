@@ -1,4 +1,4 @@
-//! The error document of an upstream, read strictly.
+//! Parses an upstream's error document, strictly.
 
 use http::StatusCode;
 use quick_xml::Reader;
@@ -7,7 +7,7 @@ use quick_xml::events::Event;
 
 use super::error::ApiError;
 
-/// The elements that matter here; each is there at most once.
+/// The elements that are used; each occurs at most once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct UpstreamError {
     pub(super) code: String,
@@ -18,7 +18,7 @@ pub(super) struct UpstreamError {
     pub(super) region: Option<String>,
 }
 
-/// Codes that are passed on; a client may act on them.
+/// Codes that are passed on; a client may react to them.
 const CODES: [(&str, StatusCode); 14] = [
     ("AccessDenied", StatusCode::FORBIDDEN),
     ("AuthorizationHeaderMalformed", StatusCode::BAD_REQUEST),
@@ -40,7 +40,7 @@ const CODES: [(&str, StatusCode); 14] = [
 ];
 
 impl UpstreamError {
-    /// Reads a document; `None`: it is not an error document of S3.
+    /// Parses a document; `None` if it is not an S3 error document.
     pub(super) fn read(document: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_str(std::str::from_utf8(document).ok()?);
         let mut found = Self::default();
@@ -57,7 +57,7 @@ impl UpstreamError {
                 }
                 Event::Empty(tag) => {
                     roots += usize::from(path.is_empty());
-                    // It could hide one that has a text.
+                    // It could hide one with a text.
                     if path == ["Error"] && ["Key", "BucketName"].contains(&tag.name().into_inner())
                     {
                         return None;
@@ -98,7 +98,7 @@ impl UpstreamError {
         (roots == 1 && path.is_empty()).then_some(found)
     }
 
-    /// The same for the client; a code that is not known is a refusal.
+    /// The error for the client; an unknown code is a refusal.
     pub(super) fn passed_on(&self) -> ApiError {
         let known = CODES.iter().find(|(code, _)| *code == self.code);
         let Some((code, status)) = known else {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_document_is_read_and_nothing_else_is() {
+    fn only_an_error_document_is_parsed() {
         let document = b"<?xml version=\"1.0\"?>\n<Error><Code>NotImplemented</Code><Message>a &amp; b</Message>\
             <BucketName>photos</BucketName><Resource>/photos/</Resource></Error>";
         let error = UpstreamError::read(document).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_that_is_not_known_is_a_refusal() {
+    fn an_unknown_code_is_a_refusal() {
         let error = |code: &str| UpstreamError {
             code: code.to_owned(),
             ..UpstreamError::default()
