@@ -99,7 +99,7 @@ impl Stop {
             if first.elapsed() >= ONE_SIGNAL {
                 return;
             }
-            tracing::info!("a second signal within 100 ms counts as the same");
+            tracing::info!("another signal within 100 ms counts as the same");
         }
     }
 }

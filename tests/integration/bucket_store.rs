@@ -229,7 +229,7 @@ fn without_the_store_the_last_good_copy_is_served_and_a_restart_keeps_it() {
         store.set(fault);
         replica
             .process
-            .logged("the store of policies cannot be read");
+            .logged("cannot read the store of policies");
         let response = replica.api("PUT", "photos", &document("other"));
         assert_eq!(response.status, 503, "{}", response.text());
         assert_eq!(replica.api("GET", "photos", "").status, 200);
@@ -274,7 +274,7 @@ fn an_object_put_by_hand_is_read_and_an_invalid_one_changes_nothing() {
             .insert("cors/aaa.xml".to_owned(), vec![b' '; 2 << 20])
     });
     put("<CORSConfiguration>");
-    replica.process.logged("the store has an invalid policy");
+    replica.process.logged("a policy in the store is invalid");
     assert!(replica.allows("photos", "hand"));
     put(&document("again"));
     replica.converges("photos", Some("again"), &["hand", "again"]);

@@ -56,7 +56,7 @@ fn check_without_descriptors(host: &str) {
     let mut client = RawClient::connect(process.address);
     let connect = || TcpStream::connect(process.address).unwrap();
     let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
-    process.logged("cannot accept connections for now");
+    process.logged("cannot accept connections");
     // As many failures in a row as leave an upstream out.
     for _ in 0..3 {
         let answer = client.send(GET).receive("GET");
@@ -153,7 +153,7 @@ fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descri
     let mut process = start("-n 64", "127.0.0.1", &upstream, &folder);
     let connect = |address| TcpStream::connect(address).unwrap();
     let _crowd: Vec<_> = (0..100).map(|_| connect(process.address)).collect();
-    process.logged("cannot accept connections for now");
+    process.logged("cannot accept connections");
     for round in 0..3 {
         let _silent: Vec<_> = (0..100).map(|_| connect(process.admin)).collect();
         for path in ["/livez", "/readyz", "/metrics", "/status"] {
@@ -194,7 +194,7 @@ fn the_operator_is_served_after_the_limit_was_lowered() {
         check(&process, "lowered");
     }
     crowd.extend((0..200).map(|_| RawClient::connect(process.address)));
-    process.logged("cannot accept connections for now");
+    process.logged("cannot accept connections");
     check(&process, "used up");
     let config = folder.path("s3cors.toml");
     let text = fs::read_to_string(&config).unwrap();
@@ -282,6 +282,6 @@ fn a_request_that_takes_too_long_is_cut_after_the_limit_was_lowered() {
     upstream.wait_for_request();
     limit_descriptors(&process, Some(highest_descriptor(&process) + 1));
     process.logged("the limit on open files was lowered");
-    process.logged("connections were closed in the middle of a request");
+    process.logged("connections were closed during a request");
     assert!(busy.last_mut().unwrap().is_closed());
 }

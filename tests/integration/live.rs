@@ -344,7 +344,7 @@ fn there_are_at_most_eight_viewers_and_one_that_leaves_makes_room() {
     let ninth = live();
     assert_eq!(ninth.status, 503);
     assert!(
-        ninth.text().starts_with("there are 8 viewers"),
+        ninth.text().starts_with("the live feed already has 8 viewers"),
         "{}",
         ninth.text()
     );
@@ -471,7 +471,7 @@ fn top_prints_what_is_refused_and_says_why_it_cannot_watch() {
     let (code, _, full) = top(&admin);
     assert_eq!(code, 1);
     assert!(
-        full.contains("there are 8 viewers of the live feed already"),
+        full.contains("the live feed already has 8 viewers"),
         "{full}"
     );
     drop(viewers);
