@@ -201,7 +201,7 @@ async fn tls_handshake<S: Socket>(
 /// The response to plain HTTP on a TLS listener.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 60\r\nConnection: close\r\n\r\n\
+    Content-Length: 50\r\nConnection: close\r\n\r\n\
     this port requires TLS, not plain HTTP; use https\n";
 
 /// A connection after its handshake.

@@ -227,9 +227,7 @@ fn without_the_store_the_last_good_copy_is_served_and_a_restart_keeps_it() {
         assert_eq!(replica.api("PUT", "photos", &document("app")).status, 200);
         replica.converges("photos", Some("app"), &["app"]);
         store.set(fault);
-        replica
-            .process
-            .logged("cannot read the store of policies");
+        replica.process.logged("cannot read the store of policies");
         let response = replica.api("PUT", "photos", &document("other"));
         assert_eq!(response.status, 503, "{}", response.text());
         assert_eq!(replica.api("GET", "photos", "").status, 200);

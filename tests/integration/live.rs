@@ -344,7 +344,9 @@ fn there_are_at_most_eight_viewers_and_one_that_leaves_makes_room() {
     let ninth = live();
     assert_eq!(ninth.status, 503);
     assert!(
-        ninth.text().starts_with("the live feed already has 8 viewers"),
+        ninth
+            .text()
+            .starts_with("the live feed already has 8 viewers"),
         "{}",
         ninth.text()
     );

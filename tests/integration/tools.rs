@@ -143,11 +143,11 @@ fn files_of_a_bucket_folder_that_serve_no_bucket_are_warned_of() {
         "buckets = { directory = \"buckets\", address = \"path\" }\n",
     );
     for expected in [
-        "`NewBucket.xml` in the folder of buckets is for a bucket with capitals",
+        "`NewBucket.xml` in the folder of buckets is never used",
         "rename it to newbucket.xml",
-        "`data.json` in the folder of buckets is not read",
+        "`data.json` in the folder of buckets is ignored",
         "s3cors import data.json > data.xml",
-        "`upper.XML` in the folder of buckets is not read",
+        "`upper.XML` in the folder of buckets is ignored",
         "rename it to upper.xml",
     ] {
         assert!(said.contains(expected), "{expected}\n{said}");

@@ -105,7 +105,7 @@ fn a_line_that_is_not_an_exchange_is_named_and_earlier_verdicts_stand() {
         ("{}".to_owned(), "request: is missing"),
         (
             changed(|value| value["request"]["origin"] = "not an origin".into()),
-            "is not an origin",
+            "isn't an origin",
         ),
         (
             changed(|value| value["request"]["url"] = "/b/k".into()),
@@ -137,11 +137,11 @@ fn a_line_that_is_not_an_exchange_is_named_and_earlier_verdicts_stand() {
         ),
         (
             changed(|value| value["reponse"] = json!(null)),
-            "has no member `reponse`",
+            "has an unknown member `reponse`",
         ),
         (
             changed(|value| value["redirected"] = json!([{"status": 200}])),
-            "redirected[0]: has no member `status`",
+            "redirected[0]: has an unknown member `status`",
         ),
         ("x".repeat(9 << 20), "is longer than 8 MiB"),
     ];
