@@ -1,4 +1,4 @@
-//! The command `s3cors`, and how memory that it needs no more goes back to the system.
+//! The command `s3cors`, and a thread that returns unused memory to the system.
 
 use std::process::ExitCode;
 
@@ -8,19 +8,19 @@ fn main() -> ExitCode {
     s3cors::cli::main()
 }
 
-/// glibc's allocator gives the system only the end of each arena. One live block there, which may
-/// be anybody's, and all below is kept that a crowd of connections has left behind.
+/// glibc's allocator returns only the end of each arena to the system: one live block there keeps
+/// everything below it allocated, for example after many connections have closed.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
     use std::ffi::c_int;
     use std::thread;
     use std::time::Duration;
 
-    /// How often. Whoever allocates while its arena is looked through waits: for a fraction of a
-    /// millisecond as a rule, for some tens where hundreds of MiB go back.
+    /// The interval. A thread that allocates from an arena while it is trimmed waits: usually for
+    /// a fraction of a millisecond, for some tens if hundreds of MiB are returned.
     const PERIOD: Duration = Duration::from_secs(10);
 
-    /// Gives back what is free, wherever it is, now and then.
+    /// Periodically returns free memory, wherever it is.
     pub(super) fn give_memory_back() {
         let forever = || {
             loop {
@@ -28,7 +28,7 @@ mod glibc {
                 malloc_trim(0);
             }
         };
-        // Without a thread for it there is more memory that waits to be used again, and that is all.
+        // If the thread cannot start, the memory stays reserved for reuse, which is harmless.
         let _ = thread::Builder::new()
             .name("memory".to_owned())
             .spawn(forever);

@@ -1,9 +1,10 @@
-//! Azure Storage: a service's properties in XML, the same in ARM's JSON, and what
-//! `az storage cors list` prints.
+//! Azure Storage: a service's properties in XML, the same in ARM's JSON, and the output of `az
+//! storage cors list`.
 //!
-//! The first rule with the request's origin and method answers, even if it then refuses a
-//! header: no later rule is asked. Origins are whole, have `*` for a sub-domain, or are the lone `*`;
-//! headers are whole, a prefix with `*`, or the lone `*`; credentials are allowed to every origin that is named
+//! The first rule with the request's origin and method decides, even if it then refuses a header:
+//! later rules are not considered. Origins are complete, use `*` for a subdomain, or are the lone
+//! `*`; headers are complete, a prefix with `*`, or the lone `*`; credentials are allowed to
+//! every listed origin
 //! (<https://learn.microsoft.com/en-us/rest/api/storageservices/cross-origin-resource-sharing--cors--support-for-the-azure-storage-services>,
 //! <https://learn.microsoft.com/en-us/rest/api/storageservices/preflight-blob-request>).
 
@@ -14,26 +15,27 @@ use super::document::{Node, Value, Word};
 use super::draft::{Draft, Stars};
 use super::note::Note;
 
-/// A rule's elements, in lower case: JSON begins them with a small letter, XML with a capital.
+/// A rule's elements, in lower case: JSON starts them with a lower-case letter, XML with a
+/// capital.
 const KEYS: [&str; 7] = [
     "allowedorigins",
     "allowedmethods",
     "allowedheaders",
     "exposedheaders",
     "maxageinseconds",
-    // What `az storage cors list` adds.
+    // Added by `az storage cors list`.
     "service",
     "$schema",
 ];
 
-/// A rule as it was written.
+/// A rule, as written.
 struct AzureRule {
     origins: Vec<Word>,
     methods: Vec<Word>,
     headers: Vec<Word>,
 }
 
-/// Keys that only the rules of others have.
+/// Keys that only other systems' rules have.
 const FOREIGN: [&str; 7] = [
     "ID",
     "Id",
@@ -51,7 +53,7 @@ pub(super) fn is_rule(node: &Node) -> bool {
         && !FOREIGN.iter().any(|key| node.has(key))
 }
 
-/// The rules of a document, where it has a place for them.
+/// Finds the rules in a document.
 pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
     if let Value::List(items) = &document.value {
         let are_rules = !items.is_empty() && items.iter().all(is_rule);
@@ -59,7 +61,7 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
     }
     for entry in document.entries() {
         match &*entry.key.text {
-            // XML: a name for each rule.
+            // In XML, each rule has an element.
             "CorsRule" => {
                 let entries = document.entries().iter();
                 let rules = entries.filter(|entry| entry.key.text == "CorsRule");
@@ -85,7 +87,7 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     let Some(rules) = rules(document) else {
-        let message = "there are no CORS rules in it: no `Cors` with `CorsRule`, no `corsRules`";
+        let message = "no CORS rules found; expected `Cors` with `CorsRule`, or `corsRules`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     import_rules(rules, draft)
@@ -108,12 +110,12 @@ fn draft_rule(
     draft: &mut Draft<'_>,
 ) -> Result<(), Unreadable> {
     if !matches!(node.value, Value::Map(_)) {
-        return Err(Unreadable::at(node.span.clone(), "a rule has elements"));
+        return Err(Unreadable::at(node.span.clone(), "a rule must have elements"));
     }
     for entry in node.entries() {
         let key = &*entry.key.text;
         if !KEYS.contains(&&*key.to_ascii_lowercase()) {
-            let message = format!("`{key}` is not known here and has no effect");
+            let message = format!("ignored the unknown key `{key}`");
             let span = entry.key.span.clone();
             draft.note(Note::new("unknown-key", span, Some(key), message));
         }
@@ -137,11 +139,11 @@ fn draft_rule(
             .and_then(|seconds| draft.max_age(&seconds)),
         ..CorsRule::default()
     };
-    // What an earlier rule answers, this one never does.
+    // This rule never decides for origins of an earlier rule.
     let mut parts: Vec<CorsRule> = Vec::new();
     let mut is_whole = true;
     let any = whole.allowed_origins.iter().find(|origin| *origin == "*");
-    // `*` speaks for those beside it.
+    // `*` includes the origins next to it.
     let origins = any.map_or(&*whole.allowed_origins, std::slice::from_ref);
     for origin in origins {
         let mut methods = whole.allowed_methods.clone();
@@ -175,7 +177,7 @@ fn draft_rule(
 }
 
 impl AzureRule {
-    /// Whether it is this rule that answers `origin`, or every origin where that is `*`.
+    /// Whether this rule decides for `origin`, or for every origin if that is `*`.
     fn answers(&self, origin: &str, method: &str) -> bool {
         let mut origins = self.origins.iter();
         let named = origins.any(|word| covers(&word.text, origin));
@@ -183,8 +185,8 @@ impl AzureRule {
         named && methods.any(|word| word.text.eq_ignore_ascii_case(method))
     }
 
-    /// Notes the origins that S3 would let go on to `later`, a rule for a pattern of origins, with
-    /// headers that this one refuses.
+    /// Notes the origins that S3 would match with `later`, a rule for a pattern of origins, if
+    /// this rule refuses their headers.
     fn may_be_passed_over(&self, later: &Self, draft: &mut Draft<'_>) {
         let patterns = |words: &[Word]| -> Vec<Wildcard> {
             let texts = words.iter().map(|word| word.text.to_ascii_lowercase());
@@ -207,19 +209,17 @@ impl AzureRule {
                 continue;
             }
             let message = format!(
-                "headers that this rule refuses to `{}` are asked of a later rule that matches it \
-                 in S3, and allowed there",
+                "headers that this rule refuses for `{}` are allowed by a later rule in S3",
                 origin.text
             );
-            let hint = "S3 takes the first rule that allows origin, method and headers; Azure the \
-                        first with the origin and method";
+            let hint = "in S3, the first rule that allows origin, method and headers decides; in Azure, the first with the origin and method";
             let span = origin.span.clone();
             draft.note(Note::new("next-rule-asked", span, Some(&origin.text), message).hint(hint));
         }
     }
 }
 
-/// Whether an origin, or all that a pattern matches, is among those of another.
+/// Whether an origin, or everything that a pattern matches, is covered by another.
 fn covers(pattern: &str, origin: &str) -> bool {
     let patterns = (Wildcard::parse(pattern), Wildcard::parse(origin));
     matches!(patterns, (Ok(pattern), Ok(origin)) if pattern.covers(&origin))
@@ -231,7 +231,7 @@ fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     Some(&entry.node)
 }
 
-/// A list: with commas in XML and from `az`, a list in ARM's JSON.
+/// A list: comma-separated in XML and from `az`, a list in ARM's JSON.
 fn list(node: &Node, key: &str, source: &str) -> Result<Vec<Word>, Unreadable> {
     let Some(list) = get(node, key) else {
         return Ok(Vec::new());

@@ -1,8 +1,8 @@
 //! Backblaze B2: a bucket's `corsRules`.
 //!
-//! An origin may be `https`, which is every origin of that scheme; without a port, an origin has the
-//! scheme's own, also where a `*` ends it. Operations of the native API are not S3 requests
-//! (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
+//! The origin `https` means every origin of that scheme. An origin without a port has the
+//! scheme's default port, even if it ends with `*`. Operations of the native API are not S3
+//! requests (<https://www.backblaze.com/docs/cloud-storage-cross-origin-resource-sharing-rules>).
 
 use super::default_port::{drop_default_port, note_any_port};
 use super::document::{Entry, Node, Value, Word};
@@ -23,7 +23,7 @@ pub(super) fn is_rule(node: &Node) -> bool {
     node.has("allowedOperations") || node.has("corsRuleName")
 }
 
-/// The rules of a document, where it has a place for them.
+/// Finds the rules in a document.
 pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
     if is_rule(document) {
         return Some(vec![document]);
@@ -38,7 +38,7 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     let Some(rules) = rules(document) else {
-        let message = "B2's CORS is a list of rules, each with `allowedOperations`";
+        let message = "B2's CORS must be a list of rules, each with `allowedOperations`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     for rule in rules {
@@ -67,7 +67,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     Ok(())
 }
 
-/// An origin as S3 writes it.
+/// An origin in S3's form.
 fn s3_origin(origin: &Node, draft: &mut Draft<'_>) -> Option<String> {
     let mut word = origin.word()?;
     if word.text == "https" {
@@ -78,16 +78,16 @@ fn s3_origin(origin: &Node, draft: &mut Draft<'_>) -> Option<String> {
     Some(word.text)
 }
 
-/// `s3_get` and its like as methods.
+/// Converts operations such as `s3_get` to methods.
 fn operations(entry: &Entry, draft: &mut Draft<'_>) -> Result<Entry, Unreadable> {
     let mut methods = Vec::new();
     for word in entry.node.words()? {
         let Some(method) = word.text.strip_prefix("s3_") else {
             let message = format!(
-                "`{}` is an operation of B2's own API, which is not S3's: it is left out",
+                "ignored `{}`, an operation of B2's native API, not S3's",
                 word.text
             );
-            let hint = "requests of S3's API need `s3_get`, `s3_put` and their like";
+            let hint = "S3 requests need operations such as `s3_get` and `s3_put`";
             let note = Note::new(
                 "method-unsupported",
                 word.span.clone(),

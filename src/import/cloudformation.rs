@@ -1,5 +1,5 @@
-//! CloudFormation, and what is written in it: SAM, serverless, what the CDK synthesizes. S3's
-//! rules under other names, in the properties of a bucket
+//! CloudFormation, and formats based on it: SAM, serverless, the CDK's output. S3's rules under
+//! other names, in the properties of a bucket
 //! (<https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-corsrule.html>).
 
 use super::document::{Entry, Node, Value};
@@ -14,7 +14,7 @@ const KEYS: [(&str, &str); 3] = [
     ("MaxAge", "MaxAgeSeconds"),
 ];
 
-/// Every `CorsRules` of a document, in its order.
+/// Every `CorsRules` of a document, in order.
 pub(super) fn rule_lists(document: &Node) -> Vec<&Node> {
     let mut lists = Vec::new();
     find(document, &mut lists);
@@ -38,18 +38,18 @@ fn find<'d>(node: &'d Node, lists: &mut Vec<&'d Node>) {
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     let lists = rule_lists(document);
     let Some((first, others)) = lists.split_first() else {
-        let message = "there is no `CorsConfiguration` with `CorsRules` in it";
+        let message = "no CORS rules found; expected `CorsConfiguration` with `CorsRules`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     for other in others {
-        let message = "another bucket has rules, too; only the first bucket's are taken";
-        let hint = "import it by itself, for a bucket of its own";
+        let message = "another bucket has rules too; used only those of the first";
+        let hint = "import it separately, for its own bucket";
         let note = Note::new("other-setting", other.span.clone(), None, message);
         draft.note(note.hint(hint));
     }
     let parameters = document.get("Parameters");
     let Value::List(rules) = &first.value else {
-        return Err(Unreadable::at(first.span.clone(), "`CorsRules` is a list"));
+        return Err(Unreadable::at(first.span.clone(), "`CorsRules` must be a list"));
     };
     for rule in rules {
         if draft.is_full(rule.span.clone()) {
@@ -66,8 +66,8 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     Ok(())
 }
 
-/// With the defaults of parameters in place of references to them; other functions become text
-/// that is no value, and are named where values are read.
+/// Replaces references to parameters by their defaults; other functions become text that is not a
+/// value, and are named where values are read.
 fn resolved(node: &Node, parameters: Option<&Node>) -> Node {
     let span = node.span.clone();
     match &node.value {

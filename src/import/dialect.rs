@@ -1,9 +1,9 @@
-//! The formats that CORS settings are written in, and how each is recognized.
+//! The formats of CORS settings, and how each is recognized.
 
 use super::document::{Node, Value};
 use super::{azure, b2, cloudformation, gateway_api, gcs, ingress_nginx, r2, s3_json, terraform};
 
-/// A way to write CORS settings down.
+/// A format of CORS settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// S3's JSON: the console's array, `aws s3api get-bucket-cors`.
@@ -22,7 +22,7 @@ pub enum Dialect {
     R2,
     /// Backblaze B2's `corsRules`.
     B2,
-    /// CloudFormation, and SAM, serverless and the CDK, which make it.
+    /// CloudFormation, and SAM, serverless and the CDK, which generate it.
     CloudFormation,
     /// Terraform's HCL, or `terraform show -json`.
     Terraform,
@@ -61,7 +61,7 @@ impl Dialect {
     }
 }
 
-/// Every dialect that a document fits: each has keys that only it has, and keys that rule it out.
+/// Every dialect that fits a document: each has keys of its own, and keys that exclude it.
 pub(super) fn fitting(document: &Node) -> Vec<Dialect> {
     let first = document.items().first();
     let mut fitting = Vec::new();
@@ -99,8 +99,8 @@ pub(super) fn fitting(document: &Node) -> Vec<Dialect> {
     fitting
 }
 
-/// Whether a rule with keys that S3 and Azure share is S3's: its values are lists, where the
-/// command line of Azure has text.
+/// Whether a rule with keys shared by S3 and Azure is S3's: its values are lists, while Azure's
+/// command line prints text.
 fn is_s3(rule: &Node) -> bool {
     let text = |key| matches!(rule.get(key), Some(Node { value: Value::Scalar(text), .. }) if text.contains(','));
     !text("AllowedOrigins") && !text("AllowedMethods")

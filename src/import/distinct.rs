@@ -1,8 +1,8 @@
-//! A list without repetitions.
+//! A list without duplicates.
 
 use std::collections::HashSet;
 
-/// Values, each of them once.
+/// Unique values.
 #[derive(Default)]
 pub(super) struct Distinct {
     pub(super) values: Vec<String>,

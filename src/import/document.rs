@@ -1,13 +1,13 @@
-//! What a source says, whatever its syntax: scalars, lists and maps, each with its place.
+//! A parsed source, whatever its syntax: scalars, lists and maps with their places.
 
 use std::ops::Range;
 
 use super::Unreadable;
 
-/// Values inside one another; no source has ten.
+/// The maximum nesting of values; real sources do not reach ten.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) value: Value,
@@ -17,22 +17,22 @@ pub(super) struct Node {
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Nothing: YAML's and JSON's null.
+    /// A null of YAML or JSON.
     Null,
     Scalar(String),
     List(Vec<Node>),
-    /// In XML, a name may be there several times.
+    /// In XML, a name may occur several times.
     Map(Vec<Entry>),
 }
 
-/// One line of a map.
+/// An entry of a map.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: Word,
     pub(super) node: Node,
 }
 
-/// A text and where it stands.
+/// A text and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Word {
     pub(super) text: String,
@@ -45,7 +45,7 @@ impl Node {
         Self { value, span }
     }
 
-    /// With other names for some of its keys.
+    /// Renames some of its keys.
     pub(super) fn with_keys(&self, names: &[(&str, &str)]) -> Self {
         let entries = self.entries().iter();
         Self::map(
@@ -54,7 +54,7 @@ impl Node {
         )
     }
 
-    /// Whether two say the same, wherever they stand.
+    /// Whether two values are equal, wherever they stand.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.value, &other.value) {
             (Value::Null, Value::Null) => true,
@@ -108,20 +108,20 @@ impl Node {
         }
     }
 
-    /// The value under a key, where there is one.
+    /// The value of a key, if present.
     ///
     /// # Errors
     ///
-    /// Where it is something else than a scalar.
+    /// It is not a scalar.
     pub(super) fn scalar(&self, key: &str) -> Result<Option<Word>, Unreadable> {
         self.get(key).map_or(Ok(None), Self::only_word)
     }
 
-    /// Its word; `None` where it is null.
+    /// Its word; `None` if it is null.
     ///
     /// # Errors
     ///
-    /// Where it is something else than a scalar.
+    /// It is not a scalar.
     pub(super) fn only_word(&self) -> Result<Option<Word>, Unreadable> {
         match self.value {
             Value::Null => Ok(None),
@@ -131,14 +131,14 @@ impl Node {
     }
 
     fn should_be_text(&self) -> Unreadable {
-        Unreadable::at(self.span.clone(), "this should be text")
+        Unreadable::at(self.span.clone(), "expected text here")
     }
 
     /// The words of a list; a single scalar is a list of one.
     ///
     /// # Errors
     ///
-    /// Where there is something else than words in it.
+    /// It contains something other than words.
     pub(super) fn words(&self) -> Result<Vec<Word>, Unreadable> {
         match &self.value {
             Value::Null => Ok(Vec::new()),
@@ -155,7 +155,7 @@ impl Node {
 }
 
 impl Entry {
-    /// With its key as another system names it, where `names` has one for it.
+    /// Renames its key from another system's name, if `names` has it.
     pub(super) fn renamed(&self, names: &[(&str, &str)]) -> Self {
         let name = names.iter().find(|(name, _)| *name == self.key.text);
         let text = name.map_or_else(|| self.key.text.clone(), |(_, name)| (*name).to_owned());
@@ -170,9 +170,9 @@ impl Entry {
 }
 
 impl Word {
-    /// The parts between commas, without the white space around them.
+    /// The comma-separated parts, without surrounding whitespace.
     pub(super) fn split(&self, source: &str) -> Vec<Self> {
-        // Quotes, and whatever else stands around the text itself.
+        // Skips quotes and the like around the text.
         let written = source.get(self.span.clone()).unwrap_or_default();
         let before = written.find(&self.text);
         let mut at = 0;
@@ -185,7 +185,7 @@ impl Word {
                     let start = self.span.start + before + start;
                     start..start + part.len()
                 }
-                // It is not written as it reads: with escapes, or over several lines.
+                // The text differs from its source: it has escapes or several lines.
                 None => self.span.clone(),
             };
             Self {

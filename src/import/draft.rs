@@ -1,4 +1,4 @@
-//! S3's rules while they are written: takes what S3 takes, and notes everything else.
+//! Drafts S3's rules: takes what S3 accepts, and notes everything else.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use super::document::{Node, Word};
 use super::note::Note;
 use super::variables::Filled;
 
-/// What `*` means among a source's origins, the lone `*` apart.
+/// The meaning of `*` in a source's origins, except the lone `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stars {
     /// Any run of characters, as in S3.
     AnyRun,
     /// One label of a host name.
     OneLabel,
-    /// Itself: no origin has one.
+    /// A literal `*`, which no origin contains.
     Literal,
 }
 
-/// The rules so far, and what there is to tell of them.
+/// The rules and notes so far.
 pub(super) struct Draft<'s> {
     pub(super) source: &'s str,
     pub(super) options: &'s Options,
@@ -52,19 +52,20 @@ impl<'s> Draft<'s> {
         self.notes.push(note);
     }
 
-    /// Whether S3 takes no more rules; notes that what stands at `span` and after it is left out.
+    /// Whether the maximum number of rules is reached; if so, notes that the rules from `span` on
+    /// are ignored.
     pub(super) fn is_full(&mut self, span: Range<usize>) -> bool {
         let is_full = self.rules.len() >= MAX_RULES;
         if is_full {
             let message =
-                format!("S3 takes {MAX_RULES} rules; this one and those after it are left out");
+                format!("S3 accepts at most {MAX_RULES} rules; ignored this one and those after it");
             let note = Note::new("other-setting", span, None, message);
-            self.note(note.hint("put origins that share a rule's methods into one rule"));
+            self.note(note.hint("merge origins with the same methods into one rule"));
         }
         is_full
     }
 
-    /// Adds a rule, unless nothing could ever match it.
+    /// Adds a rule, unless it could never match.
     pub(super) fn push(&mut self, rule: CorsRule, span: Range<usize>) {
         let lacking = match (&*rule.allowed_origins, &*rule.allowed_methods) {
             ([], _) => "origin",
@@ -72,12 +73,12 @@ impl<'s> Draft<'s> {
             _ if self.is_full(span.clone()) => return,
             _ => return self.rules.push(rule),
         };
-        let message = format!("no {lacking} is left in this rule, so it is left out");
+        let message = format!("ignored a rule without any usable {lacking}");
         self.note(Note::new("rule-empty", span, None, message));
     }
 
-    /// Adds a rule; where the source sends credentials to every origin, those that the rule names
-    /// keep them in a rule of their own: S3's `*` takes them from its whole rule.
+    /// Adds a rule. If the source sends credentials to every origin, the origins that the rule
+    /// lists keep them in a separate rule: S3's `*` removes them from a whole rule.
     pub(super) fn push_with_credentials(&mut self, rule: CorsRule, span: Range<usize>) {
         let any = |origin: &String| origin == "*";
         if !rule.allowed_origins.iter().any(any) {
@@ -107,29 +108,27 @@ impl<'s> Draft<'s> {
                 |code, message: String| Note::new(code, word.span.clone(), Some(origin), message);
             let is_pattern = origin.contains('*') && origin != "*";
             if origin.is_empty() {
-                let message = "an empty origin is left out: it matches none";
+                let message = "ignored an empty origin, which matches none";
                 self.note(note("empty-value", message.to_owned()));
             } else if !is_origin(origin.as_bytes()) {
-                let message = format!("`{origin}` is no origin and is left out");
+                let message = format!("ignored `{origin}`, which isn't an origin");
                 self.note(note("origin-malformed", message));
             } else if is_pattern && stars == Stars::Literal {
                 let message = format!(
-                    "the source knows `*` only by itself, so `{origin}` matches no origin there; \
-                     it is left out, for in S3 it would match"
+                    "ignored `{origin}`: the source supports only a lone `*`, so this matches no origin there, but would in S3"
                 );
-                let hint = "add it as an AllowedOrigin if that is what was meant";
+                let hint = "if a pattern is intended, add it as an AllowedOrigin";
                 self.note(note("origin-star-literal", message).hint(hint));
             } else if is_pattern && origin.matches('*').count() > 1 {
-                let message = format!("S3 takes one `*` in an origin; `{origin}` is left out");
-                let hint = "name the origins, or write several patterns with one `*` each";
+                let message = format!("ignored `{origin}`: S3 accepts one `*` per origin");
+                let hint = "list the origins, or write several patterns with one `*` each";
                 self.note(note("origin-two-wildcards", message).hint(hint));
             } else {
                 if is_pattern && stars == Stars::OneLabel {
                     let message = format!(
-                        "the `*` of `{origin}` stands for one label there, in S3 for any run of \
-                         characters: deeper sub-domains get in too"
+                        "the `*` of `{origin}` stands for one label there, but for any characters in S3, so deeper subdomains match too"
                     );
-                    let hint = "name the sub-domains if strangers can have one below them";
+                    let hint = "list the subdomains if others can create subdomains below them";
                     self.note(note("origin-pattern-wider", message).hint(hint));
                 }
                 origins.add(origin);
@@ -149,8 +148,8 @@ impl<'s> Draft<'s> {
                 Filled::Plain => filled.push(word.clone()),
                 Filled::Default(default) => {
                     if !text.starts_with('!') {
-                        let message = format!("`{text}` is taken as its default, `{default}`");
-                        let hint = "write the value itself where another one is set";
+                        let message = format!("used the default of `{text}`, `{default}`");
+                        let hint = "write the value itself if the variable is set";
                         self.note(note("variable-default", message).hint(hint));
                     }
                     filled.push(Word {
@@ -160,10 +159,9 @@ impl<'s> Draft<'s> {
                 }
                 Filled::Unknown => {
                     let message = format!(
-                        "`{text}` is filled in elsewhere: its value is not in the source, and it \
-                         is left out"
+                        "ignored `{text}`: its value is not in the source"
                     );
-                    let hint = "write the value in its place, or import what it is filled in to";
+                    let hint = "write the value in its place, or import the rendered settings";
                     self.note(note("variable", message).hint(hint));
                 }
             }
@@ -171,7 +169,7 @@ impl<'s> Draft<'s> {
         filled
     }
 
-    /// `AllowedMethod`s; `*` is all that a rule may name.
+    /// `AllowedMethod`s; `*` stands for all methods that a rule may use.
     pub(super) fn methods(&mut self, words: &[Word]) -> Vec<String> {
         let words = &self.filled(words);
         if let Some(any) = words.iter().find(|word| word.text == "*") {
@@ -186,22 +184,21 @@ impl<'s> Draft<'s> {
             if self.may_name(method) {
                 methods.add(method);
             } else if S3_METHODS.contains(&&*upper) {
-                let message = format!("methods are case-sensitive; `{method}` is taken as {upper}");
+                let message = format!("methods are case-sensitive; read `{method}` as {upper}");
                 self.note(note("method-case", message));
                 methods.add(&upper);
             } else if method.is_empty() {
-                let message = "an empty method is left out";
+                let message = "ignored an empty method";
                 self.note(note("empty-value", message.to_owned()));
             } else if method == "OPTIONS" {
-                let message = "OPTIONS is left out: preflights need no rule";
-                let hint = "only a script's own OPTIONS request would, which S3 has no rules for";
+                let message = "ignored OPTIONS: preflights need no rule";
+                let hint = "only a script's own OPTIONS request would need one, and S3's rules cannot allow it";
                 let note = note("method-unsupported", message.to_owned());
                 self.note(note.hint(hint).minor());
             } else {
-                let message = format!("S3 has no rules for {method}");
+                let message = format!("S3's rules cannot allow {method}");
                 let hint = format!(
-                    "if the upstream is not S3: give the route extra_methods = [\"{method}\"] and \
-                     import with --extra-method {method}"
+                    "if the upstream is not S3, set extra_methods = [\"{method}\"] in the route and import with --extra-method {method}"
                 );
                 let note = note("method-unsupported", message);
                 let usable = is_token(method.as_bytes());
@@ -211,8 +208,8 @@ impl<'s> Draft<'s> {
         methods.values
     }
 
-    /// As [`methods`](Self::methods), of a source that allows what nobody can use there: what is
-    /// left out is no loss.
+    /// Like [`methods`](Self::methods), for a source that allows methods that nobody can use
+    /// there: ignoring them loses nothing.
     pub(super) fn methods_of_the_source(&mut self, words: &[Word]) -> Vec<String> {
         let before = self.notes.len();
         let methods = self.methods(words);
@@ -222,11 +219,11 @@ impl<'s> Draft<'s> {
         methods
     }
 
-    /// Every method that a rule may name, where the source allows whatever there is.
+    /// Every method that a rule may use, for a source that allows any method.
     fn any_method(&mut self, span: Range<usize>) -> Vec<String> {
         let methods = self.nameable_methods();
         let message = format!(
-            "S3 knows no `*` among methods; it is spelt {}",
+            "S3 does not support `*` for methods; expanded it to {}",
             methods.join(", ")
         );
         let hint = "other methods need the route's extra_methods, and --extra-method here";
@@ -234,8 +231,8 @@ impl<'s> Draft<'s> {
         methods
     }
 
-    /// Adds the methods that Fetch lets through whatever an answer lists ([Fetch,
-    /// «CORS-safelisted method»]), for a source that leaves the judgement to the browser.
+    /// Adds the methods that Fetch allows whatever a response lists ([Fetch, «CORS-safelisted
+    /// method»]), for a source that leaves the decision to the browser.
     ///
     /// [Fetch, «CORS-safelisted method»]: https://fetch.spec.whatwg.org/#cors-safelisted-method
     pub(super) fn add_safelisted(&mut self, methods: &mut Vec<String>, span: Range<usize>) {
@@ -244,8 +241,7 @@ impl<'s> Draft<'s> {
                 continue;
             }
             let message = format!(
-                "{method} is not listed, but no list keeps a browser from it: the source lets it \
-                 through, so the rule allows it"
+                "{method} is not listed, but browsers send it whatever the list says, and the source accepts it; so the rule allows it"
             );
             let hint = "remove it from the rule if no page uses it";
             let note = Note::new("safelisted-method", span.clone(), Some(method), message);
@@ -277,7 +273,7 @@ impl<'s> Draft<'s> {
                 continue;
             }
             if word.text.matches('*').count() > 1 {
-                let message = format!("S3 takes one `*` in a header; `{}` is left out", word.text);
+                let message = format!("ignored `{}`: S3 accepts one `*` per header", word.text);
                 let span = word.span.clone();
                 self.note(Note::new(
                     "header-two-wildcards",
@@ -301,10 +297,10 @@ impl<'s> Draft<'s> {
             }
             if word.text.contains('*') {
                 let message = format!(
-                    "S3 takes no `*` in ExposeHeader; `{}` is left out",
+                    "ignored `{}`: S3 does not support `*` in ExposeHeader",
                     word.text
                 );
-                let hint = "name every field that scripts read, each in an ExposeHeader";
+                let hint = "add an ExposeHeader for each field that scripts read";
                 let span = word.span.clone();
                 self.note(Note::new("expose-wildcard", span, Some(&word.text), message).hint(hint));
                 continue;
@@ -316,11 +312,11 @@ impl<'s> Draft<'s> {
 
     fn is_field_name(&mut self, word: &Word) -> bool {
         let (code, message) = if word.text.is_empty() {
-            ("empty-value", "an empty header name is left out".to_owned())
+            ("empty-value", "ignored an empty header name".to_owned())
         } else if is_token(word.text.as_bytes()) {
             return true;
         } else {
-            let message = format!("`{}` is no field name and is left out", word.text);
+            let message = format!("ignored `{}`, which isn't a valid field name", word.text);
             ("header-malformed", message)
         };
         let span = word.span.clone();
@@ -335,7 +331,7 @@ impl<'s> Draft<'s> {
         let seconds = seconds.filter(|seconds| *seconds <= i32::MAX.unsigned_abs());
         if seconds.is_none() {
             let message = format!(
-                "`{}` is no number of seconds that S3 takes (0 to {}); it is left out",
+                "ignored `{}`, which isn't a number of seconds from 0 to {}",
                 word.text,
                 i32::MAX
             );
@@ -351,43 +347,41 @@ impl<'s> Draft<'s> {
         if word.text.chars().count() <= MAX_ID && !word.text.contains(unusable) {
             return Some(word.text.clone());
         }
-        let message = format!("S3 takes no such ID: at most {MAX_ID} characters, none a control");
+        let message = format!("ignored an ID that S3 rejects: it must have at most {MAX_ID} characters, without control characters");
         self.note(Note::new("id-unusable", word.span.clone(), None, message));
         None
     }
 
-    /// Notes that S3 sends credentials to the rule's origins, which the source does not.
+    /// Notes that S3 sends credentials to the rule's origins, but the source does not.
     pub(super) fn credentials_are_added(&mut self, rule: &CorsRule, span: Range<usize>) {
         if rule.allowed_origins.is_empty() || rule.allowed_origins.iter().any(|one| one == "*") {
             return;
         }
-        let message = "S3 allows credentials (cookies, HTTP authentication) to every origin that \
-                       a rule names; the source does not";
-        let hint = "harmless where the upstream knows no cookies; else it is the price of naming \
-                    origins";
+        let message = "S3 allows credentials (cookies, HTTP authentication) to every origin that a rule lists; the source does not";
+        let hint = "harmless if the upstream does not use cookies; otherwise unavoidable with listed origins";
         self.note(Note::new("credentials-added", span, None, message).hint(hint));
     }
 
     /// Notes that the source sends credentials to every origin, which S3 never does.
     pub(super) fn credentials_are_lost(&mut self, span: Range<usize>, of_the_source: &str) {
-        let message = format!("{of_the_source}; S3 answers `*`, and never credentials with it");
-        let hint = "name the origins that need credentials (cookies, HTTP authentication)";
+        let message = format!("{of_the_source}; S3 answers `*`, which never allows credentials");
+        let hint = "list the origins that need credentials (cookies, HTTP authentication)";
         let note = Note::new("credentials-with-any-origin", span, Some("*"), message);
         self.note(note.hint(hint));
     }
 
-    /// Notes every key of `map` that is not among `known`.
+    /// Notes every key of `map` that is not in `known`.
     pub(super) fn unknown_keys(&mut self, map: &Node, known: &[&str]) {
         for entry in map.entries() {
             let key = &*entry.key.text;
             if known.contains(&key) {
                 continue;
             }
-            let message = format!("`{key}` is not known here and has no effect");
+            let message = format!("ignored the unknown key `{key}`");
             let note = Note::new("unknown-key", entry.key.span.clone(), Some(key), message);
             let meant = crate::cors::nearest(key, known);
             self.note(match meant {
-                Some(meant) => note.hint(format!("probably `{meant}` is meant")),
+                Some(meant) => note.hint(format!("did you mean `{meant}`?")),
                 None => note,
             });
         }

@@ -1,11 +1,11 @@
 //! Gateway API: the CORS filter of an HTTPRoute.
 //!
-//! Methods that Fetch lets through unasked (GET, HEAD, POST) are always allowed. `*` in an
-//! origin's host is any run of characters to its left, and an origin without a port has its
-//! scheme's own. Without `allowCredentials` the lists are sent as they are, so a header `*` leaves
-//! out Authorization; with it, whatever was asked for is echoed, and `*` among the origins is
-//! every origin by its name. An answer is kept for 5 seconds unless `maxAge` says longer
-//! (<https://gateway-api.sigs.k8s.io/geps/gep-1767>,
+//! The methods that Fetch does not check (GET, HEAD, POST) are always allowed. `*` in an origin's
+//! host stands for any characters to its left, and an origin without a port has its scheme's
+//! default port. Without `allowCredentials` the lists are sent as they are, so that a header `*`
+//! excludes Authorization; with it, the requested values are echoed, and `*` among the origins
+//! stands for every origin by name. A response is cached for 5 seconds unless `maxAge` says
+//! longer (<https://gateway-api.sigs.k8s.io/geps/gep-1767>,
 //! <https://gateway-api.sigs.k8s.io/guides/http-cors>).
 
 use crate::cors::CorsRule;
@@ -27,7 +27,7 @@ const KEYS: [&str; 6] = [
 
 const DEFAULT_MAX_AGE: u32 = 5;
 
-/// Every CORS filter of a document, in its order.
+/// Every CORS filter of a document, in order.
 pub(super) fn filters(document: &Node) -> Vec<&Node> {
     let mut filters = Vec::new();
     find(document, &mut filters);
@@ -64,8 +64,8 @@ pub(super) fn import(documents: &[Node], draft: &mut Draft<'_>) -> Result<(), Un
             }
             Some(first) if *first == rule => {}
             Some(_) => {
-                let message = "another filter has other settings; only the first is taken";
-                let hint = "import it by itself, for a route or bucket of its own";
+                let message = "another filter has different settings; used only the first";
+                let hint = "import it separately, for its own route or bucket";
                 let span = filter.span.clone();
                 draft.note(Note::new("other-setting", span, None, message).hint(hint));
             }
@@ -87,7 +87,7 @@ impl Filter<'_> {
             Some(word) => word
                 .text
                 .parse()
-                .map_err(|_| Unreadable::at(word.span, "this should be true or false")),
+                .map_err(|_| Unreadable::at(word.span, "expected true or false here")),
         }
     }
 
@@ -113,8 +113,8 @@ impl Filter<'_> {
                 .iter()
                 .any(|word| word.text.eq_ignore_ascii_case("authorization"))
         {
-            let message = "a `*` that is sent as it is leaves out Authorization; S3's allows it";
-            let hint = "list the headers that scripts send if they must not send that one";
+            let message = "a `*` sent as it is excludes Authorization; S3's allows it";
+            let hint = "list the allowed headers if scripts must not send it";
             let span = any.span.clone();
             let note = Note::new("header-authorization", span, Some("authorization"), message);
             draft.note(note.hint(hint));
@@ -141,7 +141,7 @@ impl Filter<'_> {
             return Ok(());
         }
         if rule.allowed_origins.iter().any(|origin| origin == "*") {
-            let of_gateways = "with allowCredentials, a gateway answers every origin by its name";
+            let of_gateways = "with allowCredentials, a gateway answers every origin by name";
             draft.credentials_are_lost(origins, of_gateways);
         }
         draft.push_with_credentials(rule, self.0.span.clone());
@@ -149,7 +149,7 @@ impl Filter<'_> {
     }
 }
 
-/// Browsers send hosts in lower case and leave a scheme's own port out.
+/// Browsers send hosts in lower case and omit a scheme's default port.
 fn as_browsers_send(word: &mut Word) {
     word.text.make_ascii_lowercase();
     drop_default_port(&mut word.text);

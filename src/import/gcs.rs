@@ -1,9 +1,9 @@
-//! Google Cloud Storage: the list that `gcloud storage buckets update --cors-file` takes, and
-//! the bucket's own resource with it.
+//! Google Cloud Storage: the list for `gcloud storage buckets update --cors-file`, and the bucket
+//! resource that contains it.
 //!
-//! The first entry whose origin and method match answers, whatever headers are asked for. `*` is known by itself only, among
-//! origins and among methods. One list of headers is both: what scripts may send, and what they
-//! may read. Credentials are never allowed
+//! The first entry whose origin and method match decides, whatever headers are requested. Only a
+//! lone `*` is supported, for origins and for methods. One list of headers says both what scripts
+//! may send and what they may read. Credentials are never allowed
 //! (<https://cloud.google.com/storage/docs/cross-origin>,
 //! <https://cloud.google.com/storage/docs/xml-api/put-bucket-cors>).
 
@@ -52,7 +52,7 @@ pub(super) fn xml_entries(document: &Node) -> Option<Node> {
     })
 }
 
-/// Where the list stands in a document.
+/// Finds the list in a document.
 pub(super) fn list(document: &Node) -> Option<&Node> {
     ["cors", "cors_config"].iter().find_map(|key| {
         let list = document.get(key)?;
@@ -67,7 +67,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         .or_else(|| list(document))
         .unwrap_or(document);
     let Value::List(entries) = &entries.value else {
-        let message = "a bucket's CORS is a list of entries, or a bucket with one under `cors`";
+        let message = "a bucket's CORS must be a list of entries, or a bucket with a list in `cors`";
         return Err(Unreadable::at(entries.span.clone(), message));
     };
     let mut asked: Vec<(Vec<Word>, Vec<Word>)> = Vec::new();
@@ -76,7 +76,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             break;
         }
         if !matches!(entry.value, Value::Map(_)) {
-            return Err(Unreadable::at(entry.span.clone(), "an entry is an object"));
+            return Err(Unreadable::at(entry.span.clone(), "an entry must be an object"));
         }
         draft.unknown_keys(entry, &KEYS);
         let words = |key| entry.get(key).map_or_else(|| Ok(Vec::new()), Node::words);
@@ -87,8 +87,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             .filter(|word| word.text.contains('*') && word.text != "*")
         {
             let message = format!(
-                "`*` is documented only by itself; `{}` is taken as a pattern of names that may be \
-                 sent",
+                "only a lone `*` is documented; read `{}` as a pattern of headers that may be sent",
                 word.text
             );
             let span = word.span.clone();
@@ -113,10 +112,8 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         {
             // Configurations are evaluated in order, and the first that matches origin and method determines
             // the response fields: https://cloud.google.com/storage/docs/xml-api/put-bucket-cors, "CorsConfig".
-            let message = "an entry before this one has an origin and a method in common with it, \
-                           and answers alone there; S3 goes on to this one for headers that the \
-                           first does not allow";
-            let hint = "remove what both have in common from this entry";
+            let message = "an earlier entry shares an origin and a method with this one, and decides alone there; S3 also tries this one for headers that the first does not allow";
+            let hint = "remove the shared origins or methods from this entry";
             draft.note(Note::new("rule-choice", place, None, message).hint(hint));
         }
         draft.push(rule, entry.span.clone());
@@ -125,7 +122,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     Ok(())
 }
 
-/// Whether two lists, each perhaps with `*` for everything, have something in common.
+/// Whether two lists overlap, where `*` includes everything.
 fn overlap(one: &[Word], other: &[Word]) -> bool {
     one.iter().any(|left| {
         other

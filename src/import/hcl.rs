@@ -1,5 +1,5 @@
-//! Reads HCL: attributes and blocks are entries of a map, the labels of a block maps within it,
-//! as Terraform's JSON syntax has them.
+//! Parses HCL: attributes and blocks become entries of a map, the labels of a block maps within
+//! it, as in Terraform's JSON syntax.
 
 use hcl_edit::Span;
 use hcl_edit::expr::{Expression, ObjectKey};
@@ -9,7 +9,7 @@ use hcl_edit::structure::{Body, Structure};
 use super::Unreadable;
 use super::document::{Entry, MAX_DEPTH, Node, Value, Word};
 
-/// Whether a text has a line that only HCL has: a name, labels, and a brace to open.
+/// Whether a text has a line that only HCL has: a name, labels, and an opening brace.
 pub(super) fn is_one(text: &str) -> bool {
     text.lines().any(|line| {
         let Some(head) = line.trim_end().strip_suffix('{') else {
@@ -26,7 +26,7 @@ pub(super) fn is_one(text: &str) -> bool {
 ///
 /// # Errors
 ///
-/// The first thing that is no HCL, and values nested without end.
+/// The first syntax error, or values nested too deeply.
 pub(super) fn read(text: &str) -> Result<Node, Unreadable> {
     if let Some(at) = too_deep(text) {
         return Err(Unreadable::at(at..at + 1, "values are nested too deeply"));
@@ -39,12 +39,12 @@ pub(super) fn read(text: &str) -> Result<Node, Unreadable> {
             .next()
             .unwrap_or_default()
             .to_owned();
-        Unreadable::at(at..at, format!("this is not HCL: {first}"))
+        Unreadable::at(at..at, format!("invalid HCL: {first}"))
     })?;
     Ok(of_body(&body, text, 0..text.len()))
 }
 
-/// Where brackets or signs are nested too deeply for a parser that calls itself.
+/// Where brackets or operators are nested too deeply for a recursive parser.
 fn too_deep(text: &str) -> Option<usize> {
     let (mut depth, mut signs) = (0_usize, 0_usize);
     text.bytes().enumerate().find_map(|(at, byte)| {
@@ -121,7 +121,7 @@ fn of_expression(expression: &Expression, text: &str) -> Node {
         }
         Expression::StringTemplate(_) => Value::Scalar(written().trim_matches('"').to_owned()),
         Expression::Parenthesis(inner) => return of_expression(inner.inner(), text),
-        // What only Terraform can work out.
+        // An expression that only Terraform can evaluate.
         _ => Value::Scalar(format!("${{{}}}", written().trim())),
     };
     Node { value, span }

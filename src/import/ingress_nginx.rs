@@ -1,10 +1,10 @@
 //! ingress-nginx: the annotations of an Ingress, or the annotations alone.
 //!
-//! An origin that the list has, in any letter case, is answered with fields that are always the
-//! same: whatever the method, the browser judges by the lists. So the methods that Fetch lets
-//! through unasked (GET, HEAD, POST) are always allowed. `*` among the origins is all of them,
-//! answered as `*`; in `https://*.example.com` it is one label. Credentials are allowed unless
-//! switched off (<https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#enable-cors>;
+//! A listed origin, in any letter case, always gets the same fields: whatever the method, the
+//! browser compares it with the lists. So the methods that Fetch does not check (GET, HEAD, POST)
+//! are always allowed. `*` in the list of origins stands for all of them, and is answered as `*`;
+//! in `https://*.example.com` it is one label. Credentials are allowed unless disabled
+//! (<https://kubernetes.github.io/ingress-nginx/user-guide/nginx-configuration/annotations/#enable-cors>;
 //! kubernetes/ingress-nginx, `internal/ingress/annotations/cors/main.go` and
 //! `buildCorsOriginRegex` in `internal/ingress/controller/template/template.go`).
 
@@ -34,7 +34,7 @@ const DEFAULT_HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Mod
 
 const DEFAULT_MAX_AGE: u32 = 1_728_000;
 
-/// Where a document has annotations of CORS.
+/// Finds the CORS annotations in a document.
 fn annotations(document: &Node) -> Option<&Node> {
     let nested = document
         .get("metadata")
@@ -49,7 +49,7 @@ fn annotations(document: &Node) -> Option<&Node> {
     places.into_iter().find(has_one)
 }
 
-/// Whether a document is an Ingress, a list with one, or annotations of one.
+/// Whether a document is an Ingress, a list with one, or its annotations.
 pub(super) fn is_one(document: &Node) -> bool {
     let items = document.get("items").map_or(&[][..], Node::items);
     std::iter::once(document)
@@ -84,8 +84,8 @@ pub(super) fn import(documents: &[Node], draft: &mut Draft<'_>) -> Result<(), Un
                 }
                 Some(first) if *first == rule => {}
                 Some(_) => {
-                    let message = "another Ingress has other settings; only the first is taken";
-                    let hint = "import it by itself, for a route or bucket of its own";
+                    let message = "another Ingress has different settings; used only the first";
+                    let hint = "import it separately, for its own route or bucket";
                     let span = annotations.span.clone();
                     draft.note(Note::new("other-setting", span, None, message).hint(hint));
                 }
@@ -102,21 +102,21 @@ impl Annotations<'_> {
     fn get(&self, key: &str) -> Option<Word> {
         let mut entries = self.0.entries().iter();
         let word = entries.find(|entry| name(entry) == key)?.node.word()?;
-        // An empty annotation is as good as none.
+        // An empty annotation counts as unset.
         (!word.text.is_empty()).then_some(word)
     }
 
-    /// Where a setting stands, or where it would.
+    /// The place of a setting, or where it would be.
     fn place(&self, key: &str) -> std::ops::Range<usize> {
         self.get(key)
             .map_or_else(|| self.0.span.clone(), |word| word.span)
     }
 
-    /// `None`: CORS is not enabled.
+    /// `None` if CORS is not enabled.
     fn rule(&self, draft: &mut Draft<'_>) -> Result<Option<CorsRule>, Unreadable> {
         for entry in self.0.entries() {
             if name(entry).starts_with("cors-") && !KEYS.contains(&name(entry)) {
-                let message = format!("`{}` is not known here and has no effect", entry.key.text);
+                let message = format!("ignored the unknown key `{}`", entry.key.text);
                 let span = entry.key.span.clone();
                 draft.note(Note::new("unknown-key", span, Some(name(entry)), message));
             }
@@ -125,7 +125,7 @@ impl Annotations<'_> {
             {
                 return Err(Unreadable::at(
                     entry.node.span.clone(),
-                    "an annotation is text",
+                    "an annotation must be text",
                 ));
             }
         }
@@ -151,7 +151,7 @@ impl Annotations<'_> {
         }))
     }
 
-    /// A switch, or its default where there is none or ingress-nginx refuses it.
+    /// A switch, or its default if it is missing or rejected by ingress-nginx.
     fn boolean(&self, key: &str, default: bool, draft: &mut Draft<'_>) -> bool {
         let Some(word) = self.get(key) else {
             return default;
@@ -162,10 +162,10 @@ impl Annotations<'_> {
         })
     }
 
-    /// Notes that ingress-nginx takes a default for what is written.
+    /// Notes that ingress-nginx uses a default instead of an invalid value.
     fn is_refused(&self, key: &str, word: &Word, default: &str, draft: &mut Draft<'_>) {
         let message = format!(
-            "ingress-nginx refuses `{}` as {key}: its default is taken, {default}",
+            "ingress-nginx rejects `{}` as {key}; used its default, {default}",
             word.text
         );
         let span = word.span.clone();
@@ -178,7 +178,7 @@ impl Annotations<'_> {
         if !with_credentials {
             draft.credentials_are_added(&rule, self.place("cors-allow-credentials"));
         } else if any {
-            let of_nginx = "ingress-nginx allows credentials beside `*`, which no browser honours";
+            let of_nginx = "ingress-nginx allows credentials with `*`, which browsers ignore";
             draft.credentials_are_lost(self.place("cors-allow-credentials"), of_nginx);
         }
         draft.push(rule, self.0.span.clone());
@@ -193,8 +193,7 @@ impl Annotations<'_> {
             return vec!["*".to_owned()];
         }
         if words.iter().any(|word| word.text.is_empty()) {
-            let message = "ingress-nginx makes of an empty element an expression that can match \
-                           every origin; only those that are named are taken";
+            let message = "ingress-nginx turns an empty element into an expression that can match every origin; used only the listed origins";
             draft.note(Note::new("empty-value", list.span, None, message));
             words.retain(|word| !word.text.is_empty());
         }
@@ -202,10 +201,10 @@ impl Annotations<'_> {
             let is_taken = word.text == "null" || word.text.contains("://");
             if !is_taken {
                 let message = format!(
-                    "ingress-nginx passes over `{}`, which has no scheme; so does the import",
+                    "ignored `{}`, which has no scheme; ingress-nginx ignores it too",
                     word.text
                 );
-                let hint = "write https:// before it if that is what was meant";
+                let hint = "add https:// if that is intended";
                 let span = word.span.clone();
                 let note = Note::new("origin-malformed", span, Some(&word.text), message);
                 draft.note(note.hint(hint));
@@ -227,7 +226,7 @@ impl Annotations<'_> {
         methods
     }
 
-    /// A list with commas, or the default where there is none or ingress-nginx refuses it.
+    /// A comma-separated list, or the default if it is missing or rejected by ingress-nginx.
     fn list(
         &self,
         key: &str,
@@ -257,7 +256,7 @@ impl Annotations<'_> {
     }
 }
 
-/// As Go's `strconv.ParseBool` reads it.
+/// Like Go's `strconv.ParseBool`.
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),

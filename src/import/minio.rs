@@ -1,10 +1,10 @@
-//! MinIO's one setting for all of its buckets: `cors_allow_origin`, a list with commas.
+//! MinIO's single setting for all buckets: `cors_allow_origin`, a comma-separated list.
 //!
-//! Each of the list is a pattern in which every `*` is any run of characters; the default is
-//! `*`. Whatever matches is answered with its own origin and with credentials, may use any of
-//! seven methods and any header, and may read any field
-//! (<https://docs.min.io/community/minio-object-store/reference/minio-server/settings/core.html>; the handler is
-//! `corsHandler` in minio/minio, `cmd/api-router.go`, over rs/cors).
+//! Each item is a pattern in which every `*` stands for any characters; the default is `*`.
+//! Matching origins are answered by name and with credentials, may use any of seven methods and
+//! any header, and may read any field
+//! (<https://docs.min.io/community/minio-object-store/reference/minio-server/settings/core.html>;
+//! the handler is `corsHandler` in minio/minio, `cmd/api-router.go`, over rs/cors).
 
 use std::ops::Range;
 
@@ -15,13 +15,13 @@ use super::draft::{Draft, Stars};
 use super::note::Note;
 use super::variables::Filled;
 
-/// How the setting is called: in `mc admin config`, and in the environment.
+/// The names of the setting: in `mc admin config`, and in the environment.
 const NAMES: [&str; 2] = ["cors_allow_origin", "MINIO_API_CORS_ALLOW_ORIGIN"];
 
-/// What MinIO lets every origin use.
+/// The methods that MinIO allows every origin.
 const METHODS: [&str; 7] = ["GET", "PUT", "HEAD", "POST", "DELETE", "OPTIONS", "PATCH"];
 
-/// What it exposes by name; it adds `X-Amz*`, and `*`, which is any field.
+/// The fields that it exposes by name; it adds `X-Amz*`, and `*`, which stands for any field.
 const EXPOSED: [&str; 16] = [
     "Date",
     "ETag",
@@ -41,7 +41,7 @@ const EXPOSED: [&str; 16] = [
     "Expires",
 ];
 
-/// Where a source sets the origins; comments do not.
+/// Where a source sets the origins, except in comments.
 pub(super) fn settings(source: &str) -> Vec<Range<usize>> {
     let mut settings = Vec::new();
     let mut start = 0;
@@ -62,7 +62,7 @@ pub(super) fn settings(source: &str) -> Vec<Range<usize>> {
     settings
 }
 
-/// A value that stands beside its name, as Kubernetes has variables: `name: …` and `value: …`.
+/// A value next to its name, as in Kubernetes: `name: …` and `value: …`.
 fn value_beside(source: &str, start: usize, line: &str) -> Option<Range<usize>> {
     let name = NAMES
         .iter()
@@ -85,7 +85,7 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
 }
 
-/// What a line assigns behind a name: `=value`, `: value`, perhaps in quotes.
+/// The value that a line assigns: `=value`, `: value`, perhaps quoted.
 fn value(line: &str, name_end: usize) -> Option<Range<usize>> {
     let rest = line.get(name_end..)?;
     let behind = rest.trim_start_matches(['"', '\'', ' ', '\t']);
@@ -122,7 +122,7 @@ pub(super) fn import(draft: &mut Draft<'_>) {
     let text = source.get(span.clone()).unwrap_or_default();
     for other in settings.iter().skip(1) {
         if source.get(other.clone()) != Some(text) {
-            let message = "the origins are set twice; only the first setting is taken";
+            let message = "the origins are set twice; used only the first setting";
             draft.note(Note::new("other-setting", other.clone(), None, message));
         }
     }
@@ -140,8 +140,7 @@ pub(super) fn import(draft: &mut Draft<'_>) {
     for (word, written) in origins.iter().zip(text.split(',')) {
         if word.text != written && !word.text.is_empty() {
             let message = format!(
-                "MinIO keeps the white space around `{}`, so that it matches no origin; it is taken \
-                 without",
+                "MinIO keeps the whitespace around `{}`, so that it matches no origin; read it without",
                 word.text
             );
             let span = word.span.clone();
@@ -164,20 +163,19 @@ pub(super) fn import(draft: &mut Draft<'_>) {
     let rule = CorsRule {
         id: None,
         allowed_origins: draft.origins(&origins, Stars::AnyRun),
-        // MinIO's handlers know neither OPTIONS nor PATCH, whatever its answers list.
+        // MinIO's handlers support neither OPTIONS nor PATCH, whatever its responses list.
         allowed_methods: draft.methods_of_the_source(&everywhere(&METHODS)),
         allowed_headers: vec!["*".to_owned()],
         expose_headers: draft.exposed(&everywhere(&EXPOSED)),
         max_age_seconds: None,
         ..CorsRule::default()
     };
-    let message = "MinIO lets scripts read every field; S3 takes no `*` in ExposeHeader, so only \
-                   those that MinIO names are left";
+    let message = "MinIO exposes every field, but S3 does not support `*` in ExposeHeader; kept only the fields that MinIO lists";
     let note = Note::new("expose-wildcard", span.clone(), Some("*"), message);
     let hint = "add an ExposeHeader for each x-amz-meta-… that scripts read";
     draft.note(note.hint(hint).minor());
     if let Some(any) = origins.iter().find(|word| word.text == "*") {
-        let of_minio = "MinIO answers every origin by its name and with credentials";
+        let of_minio = "MinIO answers every origin by name and with credentials";
         draft.credentials_are_lost(any.span.clone(), of_minio);
     }
     draft.push_with_credentials(rule, span);
@@ -188,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_setting_is_found_however_it_is_kept() {
+    fn the_setting_is_found_in_every_form() {
         for (source, expected) in [
             (
                 "api requests_max=0 cors_allow_origin=https://a.test,https://b.test x=1\n",

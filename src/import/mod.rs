@@ -1,11 +1,10 @@
-//! Other systems' CORS settings in, S3's rules out, and a note for everything that the two do
-//! not have in common.
+//! Other systems' CORS settings in, S3's rules out, and a note for every difference.
 //!
-//! A file for each dialect says what that system does with its settings; [`Note`]s say what
-//! S3's rules lose of it, what they let in besides, and how the ambiguous was read. What comes
-//! out, S3 takes. May use `cors` alone.
+//! One file per dialect describes how that system applies its settings; [`Note`]s describe what
+//! S3's rules lose, what they additionally allow, and how ambiguous settings were read. S3
+//! accepts the result. May use `cors` only.
 //!
-//! `tests/integration/import` holds each importer to a model of its system.
+//! `tests/integration/import` compares each importer with a model of its system.
 
 mod azure;
 mod b2;
@@ -45,32 +44,32 @@ pub use unreadable::Unreadable;
 /// The largest source that is read, in bytes.
 pub const MAX_SOURCE: usize = 1024 * 1024;
 
-/// A source, turned into S3's rules.
+/// A source, converted to S3's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// What the source was read as.
+    /// The dialect of the source.
     pub dialect: Dialect,
-    /// The rules. Without any, the source allows no page anything that S3 could say; else S3
-    /// takes them.
+    /// The rules. If there are none, the source allows nothing that S3's rules could allow;
+    /// otherwise S3 accepts them.
     pub configuration: CorsConfiguration,
-    /// Everything that the rules do not say as the source does, in its order.
+    /// Every difference between the rules and the source, in the order of the source.
     pub notes: Vec<Note>,
 }
 
-/// Turns a source into S3's rules, for a route with these `options`.
+/// Converts a source to S3's rules, for a route with these `options`.
 ///
-/// `from` is what it is written in; `None`: whatever it unmistakably is.
+/// `from` is its dialect; `None` detects it.
 ///
 /// # Errors
 ///
-/// Where it cannot be read as what it should be, or cannot be told what it is.
+/// The source is not valid in its dialect, or the dialect cannot be detected.
 pub fn import(
     source: &[u8],
     from: Option<Dialect>,
     options: &Options,
 ) -> Result<Import, Unreadable> {
     if source.len() > MAX_SOURCE {
-        let message = format!("the source has more than the {MAX_SOURCE} bytes that are read");
+        let message = format!("the source has more than {MAX_SOURCE} bytes");
         return Err(Unreadable::new(message));
     }
     if shape::is_utf16(source) {
@@ -95,7 +94,7 @@ pub fn import(
     }
     let length = configuration.to_xml().len();
     if length > MAX_DOCUMENT {
-        let message = format!("the rules have {length} bytes; S3 takes at most {MAX_DOCUMENT}");
+        let message = format!("the rules have {length} bytes; S3 accepts at most {MAX_DOCUMENT}");
         return Err(Unreadable::new(message));
     }
     Ok(Import {
@@ -105,9 +104,9 @@ pub fn import(
     })
 }
 
-/// Reads the source and drafts its rules; what it was read as.
+/// Reads the source and drafts its rules; returns its dialect.
 fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dialect, Unreadable> {
-    // An environment or `mc admin config` has a syntax of its own.
+    // An environment or `mc admin config` has its own syntax.
     if from == Some(Dialect::Minio) || (from.is_none() && !minio::settings(text).is_empty()) {
         minio::import(draft);
         return Ok(Dialect::Minio);
@@ -119,10 +118,10 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
     let documents = if text.trim_start().starts_with('<') {
         let root = xml::read(text)?;
         if root.key.text == "CORSConfiguration" {
-            let error = Unreadable::at(root.key.span, "this is S3's XML already");
-            return Err(error.hint("`s3cors check` says whether it is good"));
+            let error = Unreadable::at(root.key.span, "this is already S3's XML");
+            return Err(error.hint("`s3cors check` validates it"));
         }
-        // A document that holds the root, as a map holds its entries.
+        // A document that contains the root, like a map with one entry.
         let span = root.key.span.clone();
         vec![Node::map(vec![root], span)]
     } else if is_hcl && !text.trim_start().starts_with(['{', '[']) {
@@ -131,7 +130,7 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
         yaml::read(text)?
     };
     let Some(document) = documents.first() else {
-        return Err(Unreadable::new("there is nothing in it"));
+        return Err(Unreadable::new("the source is empty"));
     };
     let (dialect, document) = match from {
         Some(dialect) => (dialect, document),
@@ -139,7 +138,7 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
     };
     let takes_all = matches!(dialect, Dialect::IngressNginx | Dialect::GatewayApi);
     if let Some(second) = documents.get(1).filter(|_| !takes_all) {
-        let message = "only the first document is taken";
+        let message = "used only the first document";
         draft.note(Note::new(
             "other-setting",
             second.span.clone(),
@@ -162,7 +161,7 @@ fn read(text: &str, from: Option<Dialect>, draft: &mut Draft<'_>) -> Result<Dial
     Ok(dialect)
 }
 
-/// What the first document that has settings is written in.
+/// The dialect of the first document with settings.
 fn dialect_of(documents: &[Node]) -> Result<(Dialect, &Node), Unreadable> {
     let mut found = documents
         .iter()
@@ -177,7 +176,7 @@ fn dialect_of(documents: &[Node]) -> Result<(Dialect, &Node), Unreadable> {
                 let message = format!("this may be {}", names.join(" or "));
                 let options: Vec<_> = names.iter().map(|name| format!("--from {name}")).collect();
                 let error = Unreadable::at(document.span.clone(), message);
-                Err(error.hint(format!("say which: {}", options.join(" or "))))
+                Err(error.hint(format!("choose one: {}", options.join(" or "))))
             }
         },
         None => {
@@ -188,12 +187,12 @@ fn dialect_of(documents: &[Node]) -> Result<(Dialect, &Node), Unreadable> {
                 Some(Value::Scalar(_)) => false,
             };
             if is_empty {
-                let error = Unreadable::new("there are no CORS rules in it");
+                let error = Unreadable::new("no CORS rules found");
                 return Err(error.hint("a bucket without CORS needs no file"));
             }
-            let error = Unreadable::new("cannot tell what this is written in");
+            let error = Unreadable::new("cannot detect the format");
             let names: Vec<&str> = Dialect::ALL.iter().map(|one| one.as_str()).collect();
-            Err(error.hint(format!("say so: --from {}", names.join("|"))))
+            Err(error.hint(format!("name it with --from {}", names.join("|"))))
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What an import has to tell: what S3's rules cannot say, what they let in besides, and how
-//! what can be read in two ways was read.
+//! Notes of an import: what S3's rules cannot express, what they additionally allow, and how
+//! ambiguous settings were read.
 
 use std::ops::Range;
 
-/// What becomes of something that the source says and S3's rules cannot say so.
+/// The effect of a difference between the source and S3's rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// The source allows it, the rules do not.
     Lost,
     /// The rules allow it, the source does not.
     Widened,
-    /// The source can be read in two ways; the message says which was taken.
+    /// The source is ambiguous; the message says how it was read.
     Ambiguous,
 }
 
@@ -26,28 +26,28 @@ impl Effect {
     }
 }
 
-/// Something to tell of an import.
+/// A note of an import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What becomes of it.
+    /// The effect.
     pub effect: Effect,
-    /// Which of [`CODES`] it is.
+    /// Its code, one of [`CODES`].
     pub code: &'static str,
-    /// What exactly.
+    /// The message.
     pub message: String,
-    /// What to do about it, where that is known.
+    /// The advice, if there is any.
     pub hint: Option<String>,
-    /// The method, pattern or name that it is about, where it is about one.
+    /// The method, pattern or name concerned, if there is one.
     pub subject: Option<String>,
-    /// Where, in bytes of the source.
+    /// The place, in bytes of the source.
     pub span: Range<usize>,
-    /// Whether it is only worth knowing: nothing that a page could do is refused, and nothing is
-    /// allowed besides.
+    /// Whether it is only informational: nothing that a page could do is refused, and nothing
+    /// more is allowed.
     pub is_minor: bool,
 }
 
 impl Note {
-    /// One of [`CODES`]: each has the effect that it has.
+    /// A note with one of [`CODES`], which determines its effect.
     pub(super) fn new(
         code: &'static str,
         span: Range<usize>,
@@ -66,13 +66,13 @@ impl Note {
         }
     }
 
-    /// The same, where no page loses or gains anything.
+    /// Marks it as informational: no page loses or gains anything.
     pub(super) fn minor(self) -> Self {
         let is_minor = true;
         Self { is_minor, ..self }
     }
 
-    /// How it is introduced.
+    /// Its kind in messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.is_minor {
@@ -87,7 +87,7 @@ impl Note {
     }
 }
 
-/// Every code that a [`Note`] may have, and its effect.
+/// All codes of [`Note`]s, and their effects.
 pub const CODES: [(&str, Effect); 27] = [
     ("annotation-refused", Effect::Ambiguous),
     ("any-method", Effect::Lost),

@@ -1,5 +1,5 @@
-//! Cloudflare R2: what `wrangler r2 bucket cors` and the API take. S3's rules under other names
-//! (<https://developers.cloudflare.com/r2/buckets/cors/>,
+//! Cloudflare R2: the input of `wrangler r2 bucket cors` and the API. S3's rules under other
+//! names (<https://developers.cloudflare.com/r2/buckets/cors/>,
 //! <https://developers.cloudflare.com/api/resources/r2/subresources/buckets/subresources/cors>).
 
 use super::document::{Node, Value};
@@ -24,14 +24,14 @@ pub(super) fn is_rule(node: &Node) -> bool {
     allowed.is_some_and(|allowed| allowed.has("origins") || allowed.has("methods"))
 }
 
-/// The rules of a document, where it has a place for them.
+/// Finds the rules in a document.
 pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
     if is_rule(document) {
         return Some(vec![document]);
     }
     let list = match &document.value {
         Value::List(_) => document,
-        // `result`: the API's answer.
+        // `result`: the API's response.
         _ => document
             .get("rules")
             .or_else(|| document.get("result")?.get("rules"))?,
@@ -42,7 +42,7 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     let Some(rules) = rules(document) else {
-        let message = "R2's CORS is an object with `rules`, each with `allowed`";
+        let message = "R2's CORS must be an object with `rules`, each with `allowed`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     for rule in rules {

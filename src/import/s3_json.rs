@@ -1,5 +1,5 @@
-//! S3's own JSON: the array that its console shows, what `aws s3api get-bucket-cors` prints, and
-//! what `put-bucket-cors` takes, its skeleton included
+//! S3's own JSON: the array in its console, the output of `aws s3api get-bucket-cors`, and the
+//! input of `put-bucket-cors`, including its skeleton
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html>,
 //! <https://docs.aws.amazon.com/cli/latest/reference/s3api/put-bucket-cors.html>).
 
@@ -18,7 +18,7 @@ const KEYS: [&str; 6] = [
     "MaxAgeSeconds",
 ];
 
-/// Keys that only the rules of others have.
+/// Keys that only other systems' rules have.
 const FOREIGN: [&str; 4] = ["MaxAgeInSeconds", "Service", "MaxAge", "CorsRuleName"];
 
 pub(super) fn is_rule(node: &Node) -> bool {
@@ -26,7 +26,7 @@ pub(super) fn is_rule(node: &Node) -> bool {
     named && !FOREIGN.iter().any(|key| node.has(key))
 }
 
-/// The rules of a document, where it has a place for them: in a list, or one by itself.
+/// Finds the rules in a document: a list, or a single rule.
 pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
     if is_rule(document) {
         return Some(vec![document]);
@@ -35,7 +35,7 @@ pub(super) fn rules(document: &Node) -> Option<Vec<&Node>> {
         let are_rules = !items.is_empty() && items.iter().all(is_rule);
         return are_rules.then(|| items.iter().collect());
     }
-    // `rules` is R2's, with rules that are S3's.
+    // `rules` is R2's key, with rules in S3's form.
     let list = document.get("CORSRules").or_else(|| {
         let inside = document.get("CORSConfiguration")?;
         inside.get("CORSRules")
@@ -56,7 +56,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         _ => rules(document),
     };
     let Some(rules) = listed else {
-        let message = "S3's JSON is a list of rules, or an object with one under `CORSRules`";
+        let message = "S3's JSON must be a list of rules, or an object with a list in `CORSRules`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     for rule in rules {
@@ -70,7 +70,7 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
 
 pub(super) fn draft_rule(rule: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     if !matches!(rule.value, Value::Map(_)) {
-        return Err(Unreadable::at(rule.span.clone(), "a rule is an object"));
+        return Err(Unreadable::at(rule.span.clone(), "a rule must be an object"));
     }
     draft.unknown_keys(rule, &KEYS);
     let words = |key| rule.get(key).map_or_else(|| Ok(Vec::new()), Node::words);

@@ -1,9 +1,9 @@
-//! Input that is often mistaken for CORS settings: recognizes each kind and names the command whose
+//! Recognizes input that is often mistaken for CORS settings, and suggests the command whose
 //! output can be read.
 
 use super::Unreadable;
 
-/// Whether bytes are UTF-16: by their mark, or by a zero beside the first sign.
+/// Whether bytes are UTF-16: by their byte order mark, or by a zero next to the first character.
 pub(super) fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -12,7 +12,7 @@ pub(super) fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// What a text is instead.
+/// Recognizes other kinds of text.
 pub(super) fn other(text: &str) -> Option<Unreadable> {
     let start = text.len() - text.trim_start().len();
     let text = text.trim_start();
@@ -28,13 +28,13 @@ pub(super) fn other(text: &str) -> Option<Unreadable> {
     if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
         return named(
             "this is an HTML page",
-            "a login page or an error, perhaps: look at what the command fetched",
+            "it may be a login page or an error; check what the command fetched",
         );
     }
     if lower.starts_with("&lt;") {
         return named(
             "this is XML with its `<` written as `&lt;`",
-            "write `<` and `>` in place of `&lt;` and `&gt;`; then `s3cors check` takes it",
+            "replace `&lt;` and `&gt;` by `<` and `>`; then `s3cors check` accepts it",
         );
     }
     let root = match text.strip_prefix("<?xml") {
@@ -52,11 +52,11 @@ pub(super) fn other(text: &str) -> Option<Unreadable> {
         };
         let code = inside("Code").unwrap_or_default();
         let hint = match code {
-            "NoSuchCORSConfiguration" => "the bucket has no CORS, and needs no file",
-            _ => "ask again with what the error asks for",
+            "NoSuchCORSConfiguration" => "the bucket has no CORS configuration and needs no file",
+            _ => "fix the command as the error says",
         };
         return named(
-            &format!("this is an error of S3, not a configuration: {code}"),
+            &format!("this is an S3 error, not a configuration: {code}"),
             hint,
         );
     }
@@ -70,7 +70,7 @@ pub(super) fn other(text: &str) -> Option<Unreadable> {
     let is_table = lower.starts_with("----") && text.contains("GetBucketCors");
     if is_text_output.contains(&first) || is_table {
         return named(
-            "this is for people: the AWS CLI wrote it with `--output text` or `table`",
+            "this is the AWS CLI's output for people, from `--output text` or `table`",
             "aws s3api get-bucket-cors --bucket BUCKET --output json | s3cors import -",
         );
     }
@@ -78,7 +78,7 @@ pub(super) fn other(text: &str) -> Option<Unreadable> {
     if is_cdk && !text.starts_with(['{', '[', '<']) {
         return named(
             "this is the source code of a CDK app",
-            "import what it makes: cdk synth | s3cors import -",
+            "import its output: cdk synth | s3cors import -",
         );
     }
     None

@@ -1,4 +1,4 @@
-//! Terraform and OpenTofu: a configuration in HCL, or what `terraform show -json` prints.
+//! Terraform and OpenTofu: a configuration in HCL, or the output of `terraform show -json`.
 //!
 //! Rules are distinguished by the resource that holds them: those of `aws_s3_bucket_cors_configuration`,
 //! `azurerm_storage_account`, `google_storage_bucket`, `cloudflare_r2_bucket_cors` and `b2_bucket`
@@ -14,7 +14,7 @@ use super::draft::Draft;
 use super::note::Note;
 use super::{Unreadable, azure, b2, gcs, r2, s3_json};
 
-/// What a resource calls its rules.
+/// The names of the rules in resources.
 const LISTS: [&str; 4] = ["cors_rule", "cors_rules", "cors", "rules"];
 
 /// Terraform's names, and those of the systems.
@@ -60,7 +60,7 @@ fn is_rule(node: &Node) -> bool {
     ]) || (node.has("origin") && has(&["method", "response_header"]))
 }
 
-/// The rules of each resource, in the document's order.
+/// The rules of each resource, in order.
 pub(super) fn rule_lists(document: &Node) -> Vec<Vec<&Node>> {
     let mut lists = Vec::new();
     find(document, &mut lists);
@@ -91,7 +91,7 @@ fn find<'d>(node: &'d Node, lists: &mut Vec<Vec<&'d Node>>) {
     }
 }
 
-/// Where rules are made from a collection, which only Terraform knows.
+/// Finds rules that are generated from a collection, which only Terraform can evaluate.
 fn dynamic(node: &Node) -> Option<&Node> {
     let blocks = node
         .entries()
@@ -105,30 +105,30 @@ fn dynamic(node: &Node) -> Option<&Node> {
     })
 }
 
-/// Whether a document has rules as Terraform has them.
+/// Whether a document has rules in Terraform's form.
 pub(super) fn is_one(document: &Node) -> bool {
     !rule_lists(document).is_empty() || dynamic(document).is_some()
 }
 
 pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     if let Some(dynamic) = dynamic(document) {
-        let message = "only Terraform knows what a `dynamic` block makes";
-        let hint = "import what it makes: terraform show -json | s3cors import -";
+        let message = "only Terraform can evaluate a `dynamic` block";
+        let hint = "import the result: terraform show -json | s3cors import -";
         return Err(Unreadable::at(dynamic.span.clone(), message).hint(hint));
     }
     let lists = rule_lists(document);
     let Some((first, others)) = lists.split_first() else {
-        let message = "there are no CORS rules in it: no `cors_rule`, `cors` or `rules`";
+        let message = "no CORS rules found; expected `cors_rule`, `cors` or `rules`";
         return Err(Unreadable::at(document.span.clone(), message));
     };
     for other in others {
-        // A plan has each resource several times.
+        // A plan contains each resource several times.
         if other.len() == first.len() && other.iter().zip(first).all(|(a, b)| a.is_same(b)) {
             continue;
         }
         let span = other.first().map_or(0..0, |rule| rule.span.clone());
-        let message = "another resource has rules, too; only the first one's are taken";
-        let hint = "import it by itself, for a bucket of its own";
+        let message = "another resource has rules too; used only those of the first";
+        let hint = "import it separately, for its own bucket";
         draft.note(Note::new("other-setting", span, None, message).hint(hint));
     }
     let known = Known { document };
@@ -159,13 +159,13 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     }
 }
 
-/// The variables and locals whose values stand in the document.
+/// The variables and locals whose values are in the document.
 struct Known<'d> {
     document: &'d Node,
 }
 
 impl Known<'_> {
-    /// With the values of variables and locals, where they are known.
+    /// Replaces variables and locals by their values, if known.
     fn resolved(&self, node: &Node) -> Node {
         let value = match &node.value {
             Value::Scalar(text) => match self.value_of(text) {
@@ -190,7 +190,7 @@ impl Known<'_> {
         }
     }
 
-    /// What `${var.NAME}` or `${local.NAME}` stands for.
+    /// The value of `${var.NAME}` or `${local.NAME}`.
     fn value_of(&self, text: &str) -> Option<&Node> {
         let name = text.strip_prefix("${")?.strip_suffix('}')?.trim();
         let blocks = |block: &'static str| {

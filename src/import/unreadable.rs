@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-/// A source that makes no sense.
+/// A source that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Where, in bytes of the source.
+    /// The place, in bytes of the source.
     pub span: Option<Range<usize>>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do about it.
+    /// The advice.
     pub hint: Option<String>,
 }
 

@@ -1,17 +1,17 @@
-//! Text that is filled in later: variables of shells, templates and infrastructure as code.
+//! Text with variables of shells, templates or infrastructure as code.
 
-/// A text, as far as it is known.
+/// A text whose variables are resolved as far as possible.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// It stands for itself.
+    /// The text has no variables.
     Plain,
-    /// It has defaults in place of all its variables: this is the text with them.
+    /// All its variables have defaults: this is the text with them.
     Default(String),
-    /// It has a variable whose value is not in the text.
+    /// It has a variable whose value is unknown.
     Unknown,
 }
 
-/// Beginnings and ends of what is filled in.
+/// The marks around variables.
 const MARKS: [(&str, &str); 6] = [
     ("${", "}"),
     ("{{", "}}"),
@@ -21,7 +21,7 @@ const MARKS: [(&str, &str); 6] = [
     ("<", ">"),
 ];
 
-/// CloudFormation's functions, as YAML's short tags have them.
+/// CloudFormation's functions, in YAML's short form.
 const FUNCTIONS: [&str; 12] = [
     "!Ref ",
     "!Sub ",
@@ -38,10 +38,10 @@ const FUNCTIONS: [&str; 12] = [
 ];
 
 impl Filled {
-    /// What is known of a text.
+    /// Resolves a text.
     pub(super) fn of(text: &str) -> Self {
         if FUNCTIONS.iter().any(|name| text.starts_with(name)) {
-            // `!Sub` without a variable is its text.
+            // `!Sub` without a variable is plain text.
             return match text.strip_prefix("!Sub ") {
                 Some(rest) if !rest.contains("${") => Self::Default(rest.to_owned()),
                 _ => Self::Unknown,
@@ -87,7 +87,7 @@ fn first_mark(text: &str) -> Option<(usize, &'static str, &'static str)> {
         .min_by_key(|(at, open, _)| (*at, std::cmp::Reverse(open.len())))
 }
 
-/// What `${NAME:-default}` and `${NAME-default}` stand for where the variable is not set.
+/// The default in `${NAME:-default}` and `${NAME-default}`.
 fn shell_default(inside: &str) -> Option<&str> {
     let name_end = inside.find(|one: char| !(one.is_ascii_alphanumeric() || one == '_'))?;
     let rest = inside.get(name_end..)?;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_filled_in_later_is_known_by_its_default_or_not_at_all() {
+    fn a_variable_is_resolved_to_its_default_or_unknown() {
         for (text, expected) in [
             ("https://a.test", Filled::Plain),
             ("*", Filled::Plain),

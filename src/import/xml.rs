@@ -1,4 +1,4 @@
-//! Reads XML as names with values: an element with elements in it is a map, any other its text.
+//! Parses XML as names with values: an element with child elements is a map, any other its text.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::document::{Entry, MAX_DEPTH, Node, Value, Word};
 ///
 /// # Errors
 ///
-/// The first thing that is no XML, and a document type.
+/// The first syntax error, or a document type.
 pub(super) fn read(text: &str) -> Result<Entry, Unreadable> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Open> = Vec::new();
@@ -22,7 +22,7 @@ pub(super) fn read(text: &str) -> Result<Entry, Unreadable> {
         let start = position(reader.buffer_position());
         let event = reader.read_event().map_err(|error| {
             let at = position(reader.error_position()).min(text.len());
-            Unreadable::at(at..at, format!("this is no XML: {error}"))
+            Unreadable::at(at..at, format!("invalid XML: {error}"))
         })?;
         let span = start..position(reader.buffer_position());
         let closed = match event {
@@ -54,14 +54,14 @@ pub(super) fn read(text: &str) -> Result<Entry, Unreadable> {
                 let Some(resolved) = resolved else {
                     return Err(Unreadable::at(
                         span,
-                        format!("there is no entity `&{name};`"),
+                        format!("unknown entity `&{name};`"),
                     ));
                 };
                 push(&mut open, &resolved, span);
                 None
             }
             Event::DocType(_) => {
-                return Err(Unreadable::at(span, "a document type is not read"));
+                return Err(Unreadable::at(span, "document types are not supported"));
             }
             Event::Eof => break,
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => None,
@@ -78,21 +78,21 @@ pub(super) fn read(text: &str) -> Result<Entry, Unreadable> {
         let message = format!("`{}` is never closed", left.name.text);
         return Err(Unreadable::at(left.name.span, message));
     }
-    root.ok_or_else(|| Unreadable::new("there is no element in it"))
+    root.ok_or_else(|| Unreadable::new("the XML has no element"))
 }
 
-/// An element whose end is still to come.
+/// An element that is not closed yet.
 struct Open {
     name: Word,
     entries: Vec<Entry>,
     text: String,
-    /// Of the text, as far as it was read.
+    /// The place of the text so far.
     span: Option<Range<usize>>,
 }
 
 impl Open {
     fn new(name: &str, span: Range<usize>) -> Self {
-        // A prefix says which namespace it is; the names here are told apart without it.
+        // Ignores namespace prefixes: the names are unique without them.
         let text = name.rsplit(':').next().unwrap_or(name).to_owned();
         Self {
             name: Word { text, span },
@@ -117,14 +117,14 @@ impl Open {
 }
 
 fn push(open: &mut [Open], text: &str, span: Range<usize>) {
-    // White space around the root.
+    // Whitespace around the root.
     let Some(open) = open.last_mut() else { return };
     open.text.push_str(text);
     let start = open.span.as_ref().map_or(span.start, |there| there.start);
     open.span = Some(start..span.end);
 }
 
-/// quick-xml counts in `u64`; what it reads is in memory.
+/// quick-xml counts in `u64`; the source is in memory.
 fn position(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_xml_is_refused() {
+    fn invalid_xml_is_rejected() {
         let deep = "<a>".repeat(MAX_DEPTH + 1);
         for text in [
             "",

@@ -1,4 +1,4 @@
-//! Reads YAML, and with it JSON, which is a part of YAML.
+//! Parses YAML, and with it JSON, which is a subset of YAML.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,19 +12,19 @@ use super::document::{Entry, MAX_DEPTH, Node, Value, Word};
 ///
 /// # Errors
 ///
-/// The first thing that is no YAML, or that no CORS setting needs: an alias, a key twice, values
-/// nested without end.
+/// The first syntax error, or a feature that no CORS setting needs: an alias, a duplicate key,
+/// values nested too deeply.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
     let mut reading = Reading::default();
     for next in Parser::new_from_str(text) {
         let (event, span) = next.map_err(|error| {
             let at = error.marker().byte_offset().unwrap_or_default();
-            // JSON is read as YAML, too.
+            // JSON is parsed as YAML, too.
             let syntax = match text.trim_start().starts_with(['{', '[']) {
                 true => "JSON",
                 false => "YAML",
             };
-            Unreadable::at(at..at, format!("this is not {syntax}: {}", error.info()))
+            Unreadable::at(at..at, format!("invalid {syntax}: {}", error.info()))
         })?;
         let span = span.byte_range().unwrap_or_default();
         reading.event(event, span)?;
@@ -35,18 +35,18 @@ pub(super) fn read(text: &str) -> Result<Vec<Node>, Unreadable> {
 #[derive(Default)]
 struct Reading {
     documents: Vec<Node>,
-    /// The lists and maps that are open, the outermost first.
+    /// The open lists and maps, outermost first.
     open: Vec<Open>,
 }
 
 struct Open {
     start: usize,
     inside: Inside,
-    /// A function of CloudFormation that is called with it.
+    /// The CloudFormation function that is called with it.
     function: Option<String>,
 }
 
-/// A function of CloudFormation, as a short tag names it: `!Ref`, `!Sub`.
+/// A CloudFormation function in its short form: `!Ref`, `!Sub`.
 fn function(tag: &Tag) -> Option<String> {
     let tag = tag.to_string();
     let name = tag.strip_prefix('!')?;
@@ -62,7 +62,7 @@ enum Inside {
     Map {
         entries: Vec<Entry>,
         keys: HashSet<String>,
-        /// What was read of the next entry.
+        /// The parts of the next entry so far.
         key: Option<Word>,
     },
 }
@@ -113,7 +113,7 @@ impl Reading {
                         (Value::Map(entries), last)
                     }
                 };
-                // Without a bracket, the end is where the next thing begins.
+                // Without a bracket, it ends where the next element begins.
                 let end = last.filter(|_| span.is_empty()).unwrap_or(span.end);
                 let span = start..end.max(start);
                 let value = match function {
@@ -123,7 +123,7 @@ impl Reading {
                 self.value(Node { value, span })
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let error = Unreadable::at(span, "aliases are not followed here");
+                let error = Unreadable::at(span, "aliases are not supported");
                 Err(error.hint("write the value itself in its place"))
             }
             _ => Ok(()),
@@ -159,7 +159,7 @@ impl Reading {
                         return Err(Unreadable::at(node.span, "this cannot be a key"));
                     };
                     if !keys.insert(text.clone()) {
-                        let message = format!("the key `{text}` is here twice");
+                        let message = format!("duplicate key `{text}`");
                         return Err(Unreadable::at(node.span, message));
                     }
                     let span = node.span;
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn yaml_and_json_read_the_same_and_every_value_has_its_place() {
+    fn yaml_and_json_give_the_same_values_with_their_places() {
         for text in [
             "a:\n  - b\n  - \"c\"\nd: 1\n",
             "{\"a\": [\"b\", \"c\"], \"d\": 1}",
@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn what_no_setting_needs_is_refused_at_its_place() {
+    fn unsupported_features_are_rejected_with_their_place() {
         let deep = "[".repeat(MAX_DEPTH + 1) + &"]".repeat(MAX_DEPTH + 1);
         for (text, place, said) in [
             ("a: &x [b]\nc: *x\n", "*x", "aliases"),
-            ("a: 1\na: 2\n", "a", "twice"),
+            ("a: 1\na: 2\n", "a", "duplicate key"),
             ("? [a]\n: b\n", "[a]", "key"),
             ("a: [b\n", "", "YAML"),
             (&deep, "[", "deeply"),
