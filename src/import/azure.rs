@@ -110,7 +110,10 @@ fn draft_rule(
     draft: &mut Draft<'_>,
 ) -> Result<(), Unreadable> {
     if !matches!(node.value, Value::Map(_)) {
-        return Err(Unreadable::at(node.span.clone(), "a rule must have elements"));
+        return Err(Unreadable::at(
+            node.span.clone(),
+            "a rule must have elements",
+        ));
     }
     for entry in node.entries() {
         let key = &*entry.key.text;

@@ -49,7 +49,10 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
     }
     let parameters = document.get("Parameters");
     let Value::List(rules) = &first.value else {
-        return Err(Unreadable::at(first.span.clone(), "`CorsRules` must be a list"));
+        return Err(Unreadable::at(
+            first.span.clone(),
+            "`CorsRules` must be a list",
+        ));
     };
     for rule in rules {
         if draft.is_full(rule.span.clone()) {

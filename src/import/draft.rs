@@ -57,8 +57,9 @@ impl<'s> Draft<'s> {
     pub(super) fn is_full(&mut self, span: Range<usize>) -> bool {
         let is_full = self.rules.len() >= MAX_RULES;
         if is_full {
-            let message =
-                format!("S3 accepts at most {MAX_RULES} rules; ignored this one and those after it");
+            let message = format!(
+                "S3 accepts at most {MAX_RULES} rules; ignored this one and those after it"
+            );
             let note = Note::new("other-setting", span, None, message);
             self.note(note.hint("merge origins with the same methods into one rule"));
         }
@@ -158,9 +159,7 @@ impl<'s> Draft<'s> {
                     });
                 }
                 Filled::Unknown => {
-                    let message = format!(
-                        "ignored `{text}`: its value is not in the source"
-                    );
+                    let message = format!("ignored `{text}`: its value is not in the source");
                     let hint = "write the value in its place, or import the rendered settings";
                     self.note(note("variable", message).hint(hint));
                 }
@@ -347,7 +346,9 @@ impl<'s> Draft<'s> {
         if word.text.chars().count() <= MAX_ID && !word.text.contains(unusable) {
             return Some(word.text.clone());
         }
-        let message = format!("ignored an ID that S3 rejects: it must have at most {MAX_ID} characters, without control characters");
+        let message = format!(
+            "ignored an ID that S3 rejects: it must have at most {MAX_ID} characters, without control characters"
+        );
         self.note(Note::new("id-unusable", word.span.clone(), None, message));
         None
     }

@@ -67,7 +67,8 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
         .or_else(|| list(document))
         .unwrap_or(document);
     let Value::List(entries) = &entries.value else {
-        let message = "a bucket's CORS must be a list of entries, or a bucket with a list in `cors`";
+        let message =
+            "a bucket's CORS must be a list of entries, or a bucket with a list in `cors`";
         return Err(Unreadable::at(entries.span.clone(), message));
     };
     let mut asked: Vec<(Vec<Word>, Vec<Word>)> = Vec::new();
@@ -76,7 +77,10 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
             break;
         }
         if !matches!(entry.value, Value::Map(_)) {
-            return Err(Unreadable::at(entry.span.clone(), "an entry must be an object"));
+            return Err(Unreadable::at(
+                entry.span.clone(),
+                "an entry must be an object",
+            ));
         }
         draft.unknown_keys(entry, &KEYS);
         let words = |key| entry.get(key).map_or_else(|| Ok(Vec::new()), Node::words);

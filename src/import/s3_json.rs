@@ -70,7 +70,10 @@ pub(super) fn import(document: &Node, draft: &mut Draft<'_>) -> Result<(), Unrea
 
 pub(super) fn draft_rule(rule: &Node, draft: &mut Draft<'_>) -> Result<(), Unreadable> {
     if !matches!(rule.value, Value::Map(_)) {
-        return Err(Unreadable::at(rule.span.clone(), "a rule must be an object"));
+        return Err(Unreadable::at(
+            rule.span.clone(),
+            "a rule must be an object",
+        ));
     }
     draft.unknown_keys(rule, &KEYS);
     let words = |key| rule.get(key).map_or_else(|| Ok(Vec::new()), Node::words);

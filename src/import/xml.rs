@@ -52,10 +52,7 @@ pub(super) fn read(text: &str) -> Result<Entry, Unreadable> {
                     Err(_) => None,
                 };
                 let Some(resolved) = resolved else {
-                    return Err(Unreadable::at(
-                        span,
-                        format!("unknown entity `&{name};`"),
-                    ));
+                    return Err(Unreadable::at(span, format!("unknown entity `&{name};`")));
                 };
                 push(&mut open, &resolved, span);
                 None

@@ -1,10 +1,10 @@
-//! Ends HTTP/2 connections whose clients send too many frames that belong to no request.
+//! Ends HTTP/2 connections whose clients send too many control frames.
 //!
-//! The protocol has frames that carry no part of a request: PING and SETTINGS want an answer,
-//! PRIORITY and what is unknown is passed over, and all of them cost. The library takes any number
-//! of them (it bounds only what would be kept in memory). So they are counted here as they come,
-//! by their heads alone, and a client that sends more of them than its traffic explains gets
-//! GOAWAY with ENHANCE_YOUR_CALM ([RFC 9113 §10.5]), as does one that takes back too many requests.
+//! Some frames carry no part of a request: PING and SETTINGS need an answer, PRIORITY and unknown
+//! frames are ignored, and all of them cost time. The library accepts any number of them (it only
+//! bounds memory). So they are counted here, by their headers only, and a client that sends more
+//! of them than its traffic explains gets GOAWAY with ENHANCE_YOUR_CALM ([RFC 9113 §10.5]), like
+//! one that resets too many requests.
 //!
 //! [RFC 9113 §10.5]: https://www.rfc-editor.org/rfc/rfc9113#section-10.5
 
@@ -24,25 +24,25 @@ use crate::server::head_budget::UnfinishedHead;
 
 use super::streams::Streams;
 
-/// How many seconds' worth of control frames may come at once.
+/// The burst of control frames, in seconds' worth of the rate.
 const BURST_SECONDS: u32 = 10;
 
-/// How many control frames a request explains: windows for its response, priorities, a reset.
+/// How many control frames a request explains: window updates for its response, priorities, a
+/// reset.
 const PER_REQUEST: u32 = 10;
 
-/// How many bytes sent explain a control frame: clients open their windows as they take data, by
-/// one frame or two for each of ours, which has 16 KiB or, of a slow upstream, a few bytes.
+/// How many sent bytes explain a control frame: clients send one or two window updates for each
+/// of our frames, which has 16 KiB or, with a slow upstream, a few bytes.
 const BYTES_PER_FRAME: usize = 128;
 
-/// How many frames a connection may bring before it is the others' turn. Control frames cost a
-/// microsecond or so each, but a request may cost fifty; all that may come at once would cost
-/// some milliseconds.
+/// How many frames a connection may process before it yields. Control frames cost about a
+/// microsecond each, but a request may cost fifty; a full burst would cost some milliseconds.
 const PER_TURN: u32 = 32;
 
-/// What a client sends before its first frame.
+/// The size of the client's connection preface.
 const PREFACE_BYTES: usize = 24;
 
-/// The head of a frame: length, type, flags, stream ([RFC 9113 §4.1]).
+/// The size of a frame header: length, type, flags, stream ([RFC 9113 §4.1]).
 ///
 /// [RFC 9113 §4.1]: https://www.rfc-editor.org/rfc/rfc9113#section-4.1
 const HEAD_BYTES: usize = 9;
@@ -54,15 +54,15 @@ const CONTINUATION: u8 = 9;
 /// A flag of HEADERS and CONTINUATION.
 const END_HEADERS: u8 = 4;
 
-/// A connection whose client may be told to calm down: it reads as if it had ended, and says so
-/// when it is closed.
+/// A connection that limits control frames: beyond the limit it reads as if it had ended, and
+/// sends GOAWAY when it is closed.
 pub(super) struct ControlFrameLimit<S> {
     inner: S,
     streams: Rc<Streams>,
-    /// What a head is counted by whose frames have not all come.
+    /// Counts a field block that is not complete yet.
     unfinished: UnfinishedHead,
     client: Option<IpAddr>,
-    /// How many requests may be taken back.
+    /// How many requests the client may reset.
     most_abandoned: u32,
     meter: Meter,
     goodbye: Option<Goodbye>,
@@ -89,7 +89,7 @@ impl<S> ControlFrameLimit<S> {
 }
 
 impl<S> ControlFrameLimit<S> {
-    /// The error that ends a connection with a malformed request.
+    /// The error that ends a connection after a malformed request.
     fn malformed(&self) -> io::Error {
         self.streams.set_malformed(self.meter.last_stream);
         io::Error::new(io::ErrorKind::InvalidData, "pseudo-fields in trailers")
@@ -111,14 +111,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrameLimit<S> {
         }
         if this.meter.has_ended() || this.unfinished.is_refused() {
             if this.goodbye.is_none() {
-                tracing::debug!("a client of HTTP/2 was told to calm down");
+                tracing::debug!("closing an HTTP/2 connection with ENHANCE_YOUR_CALM");
                 this.goodbye = Some(Goodbye::new(this.meter.last_stream));
             }
             return Poll::Ready(Ok(()));
         }
         if this.meter.in_turn >= PER_TURN {
             this.meter.in_turn = 0;
-            // Unlike a mere wake-up, it lets what came for others meanwhile be seen.
+            // Unlike waking itself, this also lets other sockets be polled.
             return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
         }
         let before = buffer.filled().len();
@@ -179,34 +179,34 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ControlFrameLimit<S> {
     }
 }
 
-/// Counts frames by their heads.
+/// Counts frames by their headers.
 #[derive(Debug)]
 struct Meter {
     per_second: u32,
-    /// How many control frames may come yet.
+    /// How many more control frames are allowed.
     left: u32,
-    /// How many frames came since it was last the others' turn.
+    /// How many frames came since it last yielded.
     in_turn: u32,
-    /// When time last added to them.
+    /// When time was last added to the allowance.
     filled: Instant,
-    /// Bytes sent that have not added to them yet.
+    /// Sent bytes that have not been added to the allowance yet.
     written: usize,
-    /// What has come of a frame's head, its bytes from the highest to the lowest.
+    /// The bytes of an incomplete frame header, most significant first.
     head: u128,
     head_bytes: usize,
-    /// How many bytes the frames DATA have that came since they were last asked for.
+    /// The payload of DATA frames since it was last queried, in bytes.
     data: usize,
-    /// What is to come of the preface, or of a frame's payload.
+    /// The remaining bytes of the preface or of a frame's payload.
     payload: usize,
-    /// How many bytes the frames of a head have that is not whole.
+    /// The size of an incomplete field block, in bytes.
     block: usize,
-    /// Whether the head ends with the frame.
+    /// Whether the field block ends with the current frame.
     ends_block: bool,
-    /// The highest stream that a request came on.
+    /// The highest stream with a request.
     last_stream: u32,
     is_over: bool,
     trailers: TrailerCheck,
-    /// Whether pseudo-fields came in trailers. The frame that has them is not passed on whole.
+    /// Whether trailers contained pseudo-fields. The frame with them is not passed on completely.
     is_malformed: bool,
 }
 
@@ -231,13 +231,13 @@ impl Meter {
         }
     }
 
-    /// Whether nothing more is to be read: the limit is passed, and the last frame is whole.
+    /// Whether to stop reading: the limit is exceeded, and the last frame is complete.
     fn has_ended(&self) -> bool {
         self.is_over && self.head_bytes == 0 && self.payload == 0
     }
 
-    /// Counts the frames in what was read, and says how much of it may be passed on: all, or what
-    /// ends with a whole frame.
+    /// Counts the frames in the bytes that were read, and returns how many of them may be passed
+    /// on: all, or up to the end of a frame.
     fn count(&mut self, read: &[u8]) -> usize {
         let mut rest = read;
         while let [first, after_first @ ..] = rest
@@ -295,17 +295,17 @@ impl Meter {
         }
     }
 
-    /// A head is whole when the payload of its last frame has come.
+    /// A field block is complete with the payload of its last frame.
     fn end_block(&mut self) {
         if self.ends_block && self.payload == 0 {
             self.block = 0;
         }
     }
 
-    /// A control frame has come.
+    /// Counts a control frame.
     fn spend(&mut self) {
         if self.left == 0 {
-            // The clock is asked only now: usually, traffic explains them all.
+            // Reads the clock only now, because traffic usually explains all frames.
             let passed = self.filled.elapsed().as_secs_f64() * f64::from(self.per_second);
             #[allow(
                 clippy::cast_possible_truncation,
@@ -321,7 +321,7 @@ impl Meter {
         }
     }
 
-    /// Bytes were sent, to which the client may answer.
+    /// Records sent bytes, which the client may answer with control frames.
     fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
         self.add(u32::try_from(self.written / BYTES_PER_FRAME).unwrap_or(u32::MAX));
@@ -334,14 +334,14 @@ impl Meter {
     }
 }
 
-/// A frame GOAWAY.
+/// Encodes a GOAWAY frame.
 pub(super) fn goaway(reason: Reason, last_stream: u32) -> [u8; 17] {
     let [a, b, c, d] = last_stream.to_be_bytes();
     let [w, x, y, z] = u32::from(reason).to_be_bytes();
     [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, w, x, y, z]
 }
 
-/// GOAWAY with ENHANCE_YOUR_CALM, on its way.
+/// A GOAWAY with ENHANCE_YOUR_CALM that is being sent.
 #[derive(Debug)]
 struct Goodbye {
     frame: [u8; 17],
@@ -393,7 +393,7 @@ mod tests {
 
     const PING: u8 = 6;
 
-    /// A meter that has counted a preface and as many control frames as may come at once.
+    /// A meter that has counted a preface and a full burst of control frames.
     fn spent() -> Meter {
         let mut meter = Meter::new(1);
         assert_eq!(meter.count(PREFACE), PREFACE.len());
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_ends_with_a_whole_frame_however_it_comes() {
+    fn reading_ends_after_a_whole_frame_in_any_pieces() {
         let ping = frame(PING, 0, &[0; 8]);
         let bytes = [&ping[..], &ping, &ping].concat();
         for piece in 1..=bytes.len() {
@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn after_so_many_frames_it_is_the_others_turn() {
+    fn a_connection_yields_after_a_number_of_frames() {
         let turn = frame(PING, 0, &[0; 8]).repeat(usize::try_from(PER_TURN).unwrap());
         let bytes = [PREFACE, &turn, &turn].concat();
         let streams = Rc::new(Streams::new(Metrics::new(1), &Limits::default()));
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn the_goodbye_names_the_last_stream_that_came() {
+    fn goaway_names_the_last_stream() {
         let mut meter = spent();
         meter.count(&frame(HEADERS, 5, b""));
         meter.count(&frame(HEADERS, 3, b""));

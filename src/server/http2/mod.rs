@@ -1,9 +1,9 @@
-//! HTTP/2 from a client: one connection, until it ends, is of no use any more, or we drain.
+//! HTTP/2 from a client: a connection, until it ends, is no longer useful, or the server drains.
 //!
-//! h2, hyper's HTTP/2 engine, implements the protocol. It is used without hyper's server, which sends
-//! no interim responses and has windows of a fixed size. What h2 leaves to us is time and abuse: an
-//! unused connection, a stream whose client takes nothing of its response, and a client that keeps
-//! us busy for nothing.
+//! h2, hyper's HTTP/2 engine, implements the protocol. It is used without hyper's server, which
+//! sends no interim responses and has windows of a fixed size. h2 leaves time limits and abuse to
+//! us: unused connections, streams whose client does not read the response, and clients that
+//! cause work without requests.
 
 mod control_frame_limit;
 mod protocol;
@@ -39,10 +39,10 @@ use stream::ClientStream;
 use streams::{Piece, Streams};
 use write_coalescing::{Spare, WriteCoalescing};
 
-/// How long a connection without a request may go on once its client was told that it ends.
+/// How long a connection without a request may stay open after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Serves connections of HTTP/2: one worker's settings.
+/// Serves HTTP/2 connections, with one worker's settings.
 pub(super) struct Http2 {
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -62,7 +62,7 @@ impl Http2 {
         }
     }
 
-    /// Serves a connection to its end.
+    /// Serves a connection until it ends.
     pub(super) async fn serve<S>(
         &self,
         stream: S,
@@ -86,7 +86,7 @@ impl Http2 {
         );
         let handshake = self.protocol(window.bytes()).handshake(stream);
         let begin = |request, mut respond: SendResponse<Piece>| {
-            // Of a stream that is refused nothing was done: its client may ask again (RFC 9113 §8.7).
+            // A refused stream was not processed: its client may retry (RFC 9113 §8.7).
             let Some(exchange) = streams.begin(&request) else {
                 return respond.send_reset(Reason::REFUSED_STREAM);
             };
@@ -143,7 +143,7 @@ impl Http2 {
                 tokio::select! {
                     biased;
                     ended = poll_fn(|cx| turn(connection.as_mut(), cx)) => ended,
-                    () = quiet => return tracing::debug!("a client does not let go"),
+                    () = quiet => return tracing::debug!("the client did not close the connection after GOAWAY"),
                 }
             }
         };
@@ -152,14 +152,15 @@ impl Http2 {
             let _ = tokio::time::timeout(GOODBYE, sender.end_with(&goaway)).await;
         }
         if let Err(error) = ended {
-            tracing::debug!(%error, "a client's connection ended early");
+            tracing::debug!(%error, "the client's connection ended early");
         }
     }
 
     fn protocol(&self, window: u32) -> h2::server::Builder {
         let limits = &self.limits;
         let resets = usize::try_from(limits.http2_resets).unwrap_or(usize::MAX);
-        // Twice our own limit: a client cannot read the answer to what h2 itself refuses.
+        // Twice our own limit: a client cannot read the response to a request that h2 itself
+        // rejects.
         let head = limits.request_head_bytes.saturating_mul(2);
         let mut protocol = h2::server::Builder::new();
         protocol

@@ -1,4 +1,4 @@
-//! h2's connection: its handshake, the requests that come, and its end.
+//! h2's connection: its handshake, its requests, and its end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::receive_window::ReceiveWindow;
 use super::streams::Piece;
 
-/// A connection that calls `begin` with each request; ends when the connection does.
+/// A connection that calls `begin` with each request; resolves when the connection ends.
 pub(super) struct Protocol<S, F> {
     stage: Stage<S>,
     window: ReceiveWindow,
@@ -38,7 +38,7 @@ where
         }
     }
 
-    /// Ends it once the requests under way have their responses ([RFC 9113 §6.8]).
+    /// Ends it after the responses to current requests ([RFC 9113 §6.8]).
     ///
     /// [RFC 9113 §6.8]: https://www.rfc-editor.org/rfc/rfc9113#section-6.8
     pub(super) fn shut_down(&mut self) {
@@ -48,14 +48,14 @@ where
         }
     }
 
-    /// Lets the window grow with what was `received` in all, in bytes.
+    /// Grows the window according to the total `received` bytes.
     pub(super) fn grow_window(&mut self, received: u64) {
         if let Stage::Open(connection) = &mut self.stage
             && self.window.grow(received)
         {
             let bytes = self.window.bytes();
             connection.set_target_window_size(bytes);
-            // Fails while an earlier change is not acknowledged; the next one makes up for it.
+            // Fails while an earlier change is not acknowledged; the next call catches up.
             let _ = connection.set_initial_window_size(bytes);
         }
     }

@@ -1,18 +1,18 @@
-//! How much each connection's client may send before the upstream has taken it.
+//! Flow control: how much a connection's client may send before the upstream has taken it.
 //!
-//! A window is a promise of memory that cannot be taken back: an upstream that takes nothing leaves
-//! all of it here. So a worker's connections share a budget, and those that open while most of it is
-//! promised get smaller windows, down to the protocol's default ([RFC 9113 §6.9.2]).
+//! A window promises memory and cannot be reduced: if an upstream reads nothing, all of it is
+//! buffered here. So a worker's connections share a budget, and connections that open while most
+//! of it is promised get smaller windows, down to the protocol's default ([RFC 9113 §6.9.2]).
 //!
 //! A connection moves at most one window per round trip. So the window of a client that uploads
-//! much doubles again and again, as long as the budget has room.
+//! much keeps doubling while the budget has room.
 //!
 //! [RFC 9113 §6.9.2]: https://www.rfc-editor.org/rfc/rfc9113#section-6.9.2
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// What all windows of a worker may have in all, in bytes, besides [`LEAST`] for each connection.
+/// The budget of a worker's windows together, in bytes, besides [`LEAST`] for each connection.
 const BUDGET: u32 = 256 * 1024 * 1024;
 
 /// The largest window of a new connection, in bytes.
@@ -21,19 +21,19 @@ const INITIAL: u32 = 1024 * 1024;
 /// The largest window, in bytes.
 const MOST: u32 = 16 * 1024 * 1024;
 
-/// A window grows once it was filled this many times.
+/// A window grows after it has been filled this many times.
 const FILLED: u64 = 2;
 
-/// The smallest window, which the protocol gives every connection.
+/// The smallest window, in bytes: the protocol's default.
 const LEAST: u32 = 65_535;
 
-/// A connection gets at most this part of what is left, so that there is always something left.
+/// The share of the remaining budget that a connection gets at most, so that some always remains.
 const SHARE: u32 = 64;
 
-/// A window grows by at most this part of what is left.
+/// The share of the remaining budget that a window grows by at most.
 const GROWTH_SHARE: u32 = 8;
 
-/// What is left of a worker's budget.
+/// The remaining budget of a worker.
 #[derive(Clone, Debug)]
 pub(super) struct ReceiveBudget(Rc<Cell<u32>>);
 
@@ -44,7 +44,7 @@ impl Default for ReceiveBudget {
 }
 
 impl ReceiveBudget {
-    /// A new connection's window, which counts until it is dropped.
+    /// A new connection's window; it counts until dropped.
     pub(super) fn reserve(&self) -> ReceiveWindow {
         let left = self.0.get();
         let reserved = (left / SHARE).min(INITIAL - LEAST);
@@ -57,7 +57,7 @@ impl ReceiveBudget {
     }
 }
 
-/// One connection's window: for each of its streams, and for all of them together.
+/// A connection's window: for each of its streams, and for all of them together.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
     reserved: u32,
@@ -71,7 +71,8 @@ impl ReceiveWindow {
         LEAST + self.reserved
     }
 
-    /// Doubles if enough was `received` since it last grew, and the budget has room; true if it did.
+    /// Doubles the window if enough was `received` since it last grew and the budget has room.
+    /// Returns whether it did.
     pub(super) fn grow(&mut self, received: u64) -> bool {
         let bytes = self.bytes();
         if bytes >= MOST || received - self.received < FILLED * u64::from(bytes) {
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_windows_together_are_bounded_and_come_back() {
+    fn all_windows_together_are_bounded_and_returned() {
         let budget = ReceiveBudget::default();
         let windows: Vec<_> = (0..100_000).map(|_| budget.reserve()).collect();
         let sizes = || windows.iter().map(ReceiveWindow::bytes);
@@ -146,7 +147,7 @@ mod tests {
         let total: u64 = windows.iter().map(|window| u64::from(window.bytes())).sum();
         let least = u64::from(LEAST) * 1000;
         assert!(total <= least + u64::from(BUDGET), "{total}");
-        // New connections still get a window that is larger than the least.
+        // New connections still get a window larger than the smallest.
         assert!(budget.reserve().bytes() > LEAST);
         windows.clear();
         assert_eq!(budget.0.get(), BUDGET);

@@ -1,7 +1,8 @@
-//! One stream: its request goes to the proxy, what comes back goes to the client.
+//! A stream: passes its request to the proxy and the response to the client.
 //!
-//! A body that has given a piece and is not asked for the next one waits for its client, which has
-//! no room for it (flow control, [RFC 9113 §5.2]). If it has none for too long, the stream is reset.
+//! A body that has produced a piece and is not polled for the next one waits for its client,
+//! which has no room for it (flow control, [RFC 9113 §5.2]). If this takes too long, the stream
+//! is reset.
 //!
 //! [RFC 9113 §5.2]: https://www.rfc-editor.org/rfc/rfc9113#section-5.2
 
@@ -36,13 +37,13 @@ pub(super) enum StreamError {
     Reset(Reason),
     #[error(transparent)]
     Http2(#[from] h2::Error),
-    #[error("the client took nothing of the response for too long")]
+    #[error("the client did not read the response for too long")]
     Untaken,
     #[error(transparent)]
     Body(BodyError),
 }
 
-/// A client's request, and the way back to it.
+/// A client's request, and the way to respond to it.
 pub(super) struct ClientStream {
     pub(super) request: Request<RecvStream>,
     pub(super) respond: SendResponse<Piece>,
@@ -51,7 +52,7 @@ pub(super) struct ClientStream {
 }
 
 impl ClientStream {
-    /// Has the proxy answer the request, and sends the response.
+    /// Lets the proxy answer the request, and sends the response.
     pub(super) async fn serve(
         self,
         proxy: Rc<Proxy>,
@@ -76,7 +77,7 @@ impl ClientStream {
         };
         body.pass_interim_to(exchange.interim().clone());
         let request = Request::from_parts(parts, body);
-        // Boxed: its room is needed only until the response begins.
+        // Boxed: its memory is needed only until the response begins.
         let mut responding = Box::pin(proxy.respond(request, client));
         let mut response = poll_fn(|cx| {
             let polled = responding.as_mut().poll(cx);
@@ -92,7 +93,7 @@ impl ClientStream {
             response = without_content(response);
         }
         let status = response.status();
-        // Boxed, as all that is rare.
+        // Boxed, like everything rare.
         if let Some(reading) = response.body_mut().read_ahead(status) {
             Box::pin(reading).await;
         }
@@ -123,7 +124,7 @@ impl ClientStream {
     }
 }
 
-/// What [RFC 9113 §8.2.2] forbids in HTTP/2.
+/// Removes the fields that [RFC 9113 §8.2.2] forbids in HTTP/2.
 ///
 /// [RFC 9113 §8.2.2]: https://www.rfc-editor.org/rfc/rfc9113#section-8.2.2
 fn remove_connection_fields(fields: &mut HeaderMap) {
@@ -148,7 +149,7 @@ fn poll_reset<T>(reset: Poll<Result<Reason, h2::Error>>) -> Poll<Result<T, Strea
     Poll::Ready(Err(StreamError::Reset(reason)))
 }
 
-/// Sends the interim responses that have come ([RFC 9110 §15.2]).
+/// Sends the pending interim responses ([RFC 9110 §15.2]).
 ///
 /// [RFC 9110 §15.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.2
 fn send_interim(interim: &InterimResponses, respond: &mut SendResponse<Piece>) {
@@ -169,17 +170,17 @@ fn send_interim(interim: &InterimResponses, respond: &mut SendResponse<Piece>) {
         (head.bytes.len(), response)
     }) {
         if let Err(error) = respond.send_informational(response) {
-            return tracing::debug!(%error, "an interim response was not sent");
+            return tracing::debug!(%error, "cannot send an interim response");
         }
         rest = rest.get(length..).unwrap_or_default();
     }
 }
 
-/// A response's body on its way to the client.
+/// A response's body that is being sent to the client.
 struct Sending {
     stream: SendStream<Piece>,
     body: StreamBody,
-    /// A piece for which the client has no room yet, and whether it is the last.
+    /// A piece that the client has no room for yet, and whether it is the last.
     piece: Option<(Piece, bool)>,
     has_begun: bool,
     untaken: Untaken,
@@ -196,7 +197,7 @@ impl Sending {
         }
     }
 
-    /// Sends what comes until something has to be waited for.
+    /// Sends until it must wait.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         loop {
             if let Some((piece, is_last)) = self.piece.take() {
@@ -212,7 +213,7 @@ impl Sending {
             let frame = match self.body.poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    // The client makes it wait only while it is held back.
+                    // It waits for the client only while it is held back.
                     if !self.body.is_held() {
                         self.untaken.until = None;
                     }
@@ -234,8 +235,8 @@ impl Sending {
             match frame.into_data() {
                 Ok(piece) => {
                     let is_last = self.body.is_end_stream();
-                    // h2 keeps the first piece until there is room. To ask for room before there is
-                    // something to send would take it from other streams.
+                    // h2 keeps the first piece until there is room. Reserving capacity before
+                    // there is data would take it from other streams.
                     if std::mem::replace(&mut self.has_begun, true) && piece.has_remaining() {
                         self.stream.reserve_capacity(1);
                         self.piece = Some((piece, is_last));
@@ -257,7 +258,7 @@ impl Sending {
         }
     }
 
-    /// Ready when the client has room for something.
+    /// Ready when the client has room.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, StreamError> {
         while self.stream.capacity() == 0 {
             match self.stream.poll_capacity(cx) {
@@ -287,7 +288,7 @@ impl Future for Sending {
     }
 }
 
-/// How long a piece of a response may wait for its client.
+/// The time limit for a piece of a response that waits for its client.
 #[derive(Default)]
 struct Untaken {
     until: Option<Instant>,
@@ -295,8 +296,8 @@ struct Untaken {
 }
 
 impl Untaken {
-    /// Armed only when a client leaves a piece, and moved only when it rings: a response that is
-    /// taken as it comes costs no timer.
+    /// Armed only when a client leaves a piece waiting, and moved only when it fires: a response
+    /// that is read promptly costs no timer.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(until) = self.until else {
             return Poll::Pending;

@@ -1,8 +1,8 @@
-//! The streams of one connection: how many there are, and how much of their responses waits for
-//! their client.
+//! The streams of a connection: their number, and how much of their responses waits for the
+//! client.
 //!
-//! A piece of a response ([`Piece`]) is counted until h2 has written or discarded it. While too much
-//! waits, a response that already has a piece waiting is not read further.
+//! A piece of a response ([`Piece`]) counts until h2 has written or discarded it. While too much
+//! waits, a response with a waiting piece is not read further.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -25,33 +25,33 @@ use crate::proxy::response_body;
 use crate::server::Limits;
 use crate::upstream::request_body::InterimResponses;
 
-/// As much of heads as this many of the largest may be under way at once.
+/// The limit on the size of all current request heads, as a number of largest heads.
 const LARGEST_HEADS: usize = 16;
 
-/// What is known of a connection's streams.
+/// The state of a connection's streams.
 pub(super) struct Streams {
     metrics: Arc<Metrics>,
-    /// How many requests are under way.
+    /// The number of current requests.
     open: Cell<usize>,
-    /// How long their heads are in all, in bytes, and how long they may be.
+    /// The total size of their heads and its limit, in bytes.
     heads: Cell<usize>,
     longest_heads: usize,
-    /// When the last one ended, or the connection began.
+    /// When the last one ended, or when the connection began.
     quiet_since: Cell<Instant>,
-    /// How many requests there were.
+    /// The total number of requests.
     begun: Cell<usize>,
-    /// How many more requests were taken back than answered.
+    /// The number of requests that were reset, minus those that were answered.
     abandoned: Cell<u32>,
     /// The last stream before a malformed request that ends the connection.
     malformed: Cell<Option<u32>>,
-    /// What the request that has its turn has got of interim responses.
+    /// The interim responses of the request being polled.
     interim: InterimResponses,
-    /// How many bytes of request bodies have come.
+    /// The received bytes of request bodies.
     received: Cell<u64>,
-    /// How much of all responses waits for the client, in bytes, and how much may.
+    /// How much of all responses waits for the client and its limit, in bytes.
     waiting: Cell<usize>,
     most_waiting: usize,
-    /// The streams that wait until less does.
+    /// The streams that wait for this to decrease.
     held: RefCell<Vec<Waker>>,
 }
 
@@ -74,8 +74,8 @@ impl Streams {
         }
     }
 
-    /// A request has come; `None`: there is no room for its head. Any number of streams may have
-    /// small heads, but all of them at once may not have the largest.
+    /// Begins a request; `None` if there is no room for its head. Any number of streams may have
+    /// small heads, but not all may have the largest at the same time.
     pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>) -> Option<StreamExchange> {
         self.begun.set(self.begun.get().saturating_add(1));
         let target = request.uri();
@@ -97,12 +97,12 @@ impl Streams {
         })
     }
 
-    /// How many more requests were taken back than answered.
+    /// The number of requests that were reset, minus those that were answered.
     pub(super) fn abandoned(&self) -> u32 {
         self.abandoned.get()
     }
 
-    /// Notes that a malformed request ends the connection, of which `last` is the last stream.
+    /// Records that a malformed request ends the connection; `last` is its last stream.
     pub(super) fn set_malformed(&self, last: u32) {
         self.malformed.set(Some(last));
     }
@@ -112,7 +112,7 @@ impl Streams {
         self.malformed.get()
     }
 
-    /// Where interim responses go. All streams share it: each sends what it has got at the end of its
+    /// The queue of interim responses. All streams share it: each sends its own at the end of its
     /// turn.
     fn interim(&self) -> &InterimResponses {
         &self.interim
@@ -124,22 +124,22 @@ impl Streams {
         self.received.set(received.saturating_add(bytes as u64));
     }
 
-    /// How many bytes of request bodies have come.
+    /// The received bytes of request bodies.
     pub(super) fn received(&self) -> u64 {
         self.received.get()
     }
 
-    /// Whether more waits for the client than may, beyond one piece of each response.
+    /// Whether more than the limit waits for the client, beyond one piece of each response.
     fn has_much_waiting(&self) -> bool {
         self.waiting.get() > self.most_waiting
     }
 
-    /// Whether a request is under way, or some of a response was not sent yet.
+    /// Whether a request is under way, or part of a response was not sent yet.
     pub(super) fn is_busy(&self) -> bool {
         self.open.get() > 0 || self.waiting.get() > 0
     }
 
-    /// Ends when there were `most` requests; asked whenever the connection was.
+    /// Resolves after `most` requests; must be polled whenever the connection is.
     pub(super) async fn asked_for(&self, most: usize) {
         poll_fn(|_| match self.begun.get() >= most {
             true => Poll::Ready(()),
@@ -148,8 +148,8 @@ impl Streams {
         .await;
     }
 
-    /// Ends when nobody has asked anything for as long as `limit` says; it is told whether anybody
-    /// ever has.
+    /// Resolves when the connection has been idle for as long as `limit` says; `limit` gets
+    /// whether there was ever a request.
     pub(super) async fn quiet_for(&self, limit: impl Fn(bool) -> Duration) {
         loop {
             let now = Instant::now();
@@ -166,30 +166,30 @@ impl Streams {
     }
 }
 
-/// One request, from its head to the end of its response.
+/// A request, from its head to the end of its response.
 pub(super) struct StreamExchange {
     streams: Rc<Streams>,
-    /// How long its head is, in bytes.
+    /// The size of its head, in bytes.
     head: usize,
-    /// Whether the response was given to its end, or broke off on our side.
+    /// Whether the response ended, or broke off on our side.
     is_whole: bool,
 }
 
 impl StreamExchange {
-    /// Where the request's interim responses go.
+    /// The queue of the request's interim responses.
     pub(super) fn interim(&self) -> &InterimResponses {
         self.streams.interim()
     }
 
-    /// Has a request of a client that takes back what it asks for wait for a turn: the library
-    /// begins what was reset already, and looks for that only when a request waits.
+    /// Delays a request of a client that resets its requests: the library starts streams that are
+    /// already reset, and notices the reset only if the request waits.
     pub(super) async fn still_stands(&self) {
         if self.streams.abandoned() > 0 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The bytes of a tunnel, which comes instead of a body.
+    /// The bytes of a tunnel, which replaces the body.
     pub(super) fn into_tunnel(mut self) -> TunnelBytes {
         self.is_whole = true;
         self.forget_head();
@@ -209,7 +209,7 @@ impl StreamExchange {
         }
     }
 
-    /// Nobody has its head any more.
+    /// Releases the memory of its head.
     fn forget_head(&mut self) {
         let heads = &self.streams.heads;
         heads.set(heads.get() - std::mem::take(&mut self.head));
@@ -235,7 +235,7 @@ impl Drop for StreamExchange {
     }
 }
 
-/// What a tunnel sends to its client.
+/// The bytes that a tunnel sends to its client.
 pub(super) struct TunnelBytes {
     exchange: StreamExchange,
     /// How much of it waits for the client, in bytes.
@@ -248,7 +248,7 @@ impl TunnelBytes {
     }
 }
 
-/// The body of a response, cut into counted pieces.
+/// A response's body, split into counted pieces.
 pub(super) struct StreamBody {
     body: response_body::Body,
     exchange: StreamExchange,
@@ -257,18 +257,18 @@ pub(super) struct StreamBody {
 }
 
 impl StreamBody {
-    /// Whether it is held back: some of it waits already, and too much of all responses does.
+    /// Whether it is held back: part of it already waits, and too much of all responses does.
     pub(super) fn is_held(&self) -> bool {
         let streams = &self.exchange.streams;
         self.waiting.get() > 0 && streams.has_much_waiting()
     }
 
-    /// The end of what was written of it.
+    /// An empty last piece.
     pub(super) fn last_piece(&self) -> Piece {
         self.piece(Bytes::new())
     }
 
-    /// How long its client may leave a piece of it.
+    /// How long its client may leave a piece waiting.
     pub(super) fn patience(&self) -> Duration {
         self.body.patience()
     }
@@ -277,7 +277,7 @@ impl StreamBody {
         Piece::new(bytes, &self.exchange.streams, &self.waiting)
     }
 
-    /// What comes next; pending while it is held back.
+    /// The next piece; pending while it is held back.
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -308,12 +308,12 @@ impl StreamBody {
     }
 }
 
-/// A piece of a response, which is counted until it is sent or thrown away.
+/// A piece of a response; it counts until it is sent or discarded.
 pub(super) struct Piece {
     bytes: Bytes,
     length: usize,
     streams: Rc<Streams>,
-    /// Of its stream.
+    /// The bytes of its stream.
     waiting: Rc<Cell<usize>>,
 }
 

@@ -16,7 +16,7 @@ use super::streams::{Piece, TunnelBytes};
 pub(super) struct TunnelStream {
     sender: SendStream<Piece>,
     receiver: RecvStream,
-    /// What has come and was not read yet.
+    /// Received bytes that were not read yet.
     received: Bytes,
     bytes: TunnelBytes,
     is_shut_down: bool,
@@ -44,7 +44,7 @@ impl AsyncRead for TunnelStream {
             match ready!(self.receiver.poll_data(cx)) {
                 Some(Ok(data)) => self.received = data,
                 None => return Poll::Ready(Ok(())),
-                // As a TCP connection that is closed (RFC 8441 §5).
+                // Like a closed TCP connection (RFC 8441 §5).
                 Some(Err(error))
                     if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) =>
                 {
@@ -55,7 +55,7 @@ impl AsyncRead for TunnelStream {
         }
         let length = self.received.len().min(buffer.remaining());
         buffer.put_slice(&self.received.split_to(length));
-        // Fails only for a stream that is gone, whose end comes next.
+        // Fails only if the stream is gone; its end follows.
         let _ = self.receiver.flow_control().release_capacity(length);
         Poll::Ready(Ok(()))
     }

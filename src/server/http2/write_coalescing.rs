@@ -1,9 +1,9 @@
-//! What a connection writes in one turn goes out at once.
+//! Combines the writes of a connection's turn into one.
 //!
-//! The library writes and flushes each DATA frame by itself. Over TLS that is a record and a system
-//! call for each, though several streams have something to send in most turns of a busy connection.
-//! So what is written is kept until the turn ends ([`Sender`]), up to the plaintext of one record
-//! ([RFC 8446 §5.1]); what is longer goes out as it comes.
+//! The library writes and flushes each DATA frame separately. Over TLS this costs a record and a
+//! system call per frame, although on a busy connection several streams send in most turns. So
+//! writes are buffered until the turn ends ([`Sender`]), up to the plaintext of one record ([RFC
+//! 8446 §5.1]); longer ones are written directly.
 //!
 //! [RFC 8446 §5.1]: https://www.rfc-editor.org/rfc/rfc8446#section-5.1
 
@@ -16,23 +16,23 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// As much is kept in a turn, in bytes.
+/// The size of the buffer, in bytes.
 const RECORD: usize = 16 * 1024;
 
-/// One worker's buffer for what is written in a turn: a connection has it no longer than that,
-/// unless its client does not take what it gets.
+/// A worker's write buffer: a connection uses it for one turn only, unless its client does not
+/// read.
 pub(super) type Spare = Rc<Cell<Vec<u8>>>;
 
-/// A connection whose writes are kept until its turn ends.
+/// A connection that buffers its writes until the end of its turn.
 pub(super) struct WriteCoalescing<S>(Rc<RefCell<Kept<S>>>);
 
 struct Kept<S> {
     inner: S,
     written: Vec<u8>,
-    /// How much of it is sent.
+    /// How much of it has been sent.
     sent: usize,
     spare: Spare,
-    /// That it could not be sent, for who writes or flushes next.
+    /// An earlier write error, for the next write or flush.
     failed: Option<io::Error>,
 }
 
@@ -47,14 +47,14 @@ impl<S> WriteCoalescing<S> {
         })))
     }
 
-    /// Has what is written sent after each turn of the one that writes it.
+    /// Sends the buffer after each turn of its writer.
     pub(super) fn sender(&self) -> Sender<S> {
         Sender(Rc::clone(&self.0))
     }
 }
 
 impl<S: AsyncWrite + Unpin> Kept<S> {
-    /// Sends what was kept.
+    /// Sends the buffer.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.written.get(self.sent..) {
             let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
@@ -72,7 +72,7 @@ impl<S: AsyncWrite + Unpin> Kept<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Keeps what `slices` have if there is room for all of it.
+    /// Buffers `slices` if there is room for all of them.
     fn keep(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         if length > RECORD.saturating_sub(self.written.len()) {
@@ -130,7 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteCoalescing<S> {
         true
     }
 
-    /// What is kept goes out when the turn ends, and is as good as sent until then.
+    /// The buffer is sent when the turn ends, and counts as sent until then.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let kept = &mut *self.0.borrow_mut();
         if let Some(error) = kept.failed.take() {
@@ -153,7 +153,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteCoalescing<S> {
 pub(super) struct Sender<S>(Rc<RefCell<Kept<S>>>);
 
 impl<S: AsyncWrite + Unpin> Sender<S> {
-    /// Sends a last frame after all that was written, and closes.
+    /// Sends a last frame after everything else, and closes.
     pub(super) async fn end_with(&self, frame: &[u8]) -> io::Result<()> {
         self.0.borrow_mut().written.extend_from_slice(frame);
         poll_fn(|cx| {
@@ -164,7 +164,7 @@ impl<S: AsyncWrite + Unpin> Sender<S> {
         .await
     }
 
-    /// Gives `connection` a turn, and sends what was written in it.
+    /// Polls `connection` once, and sends what it wrote.
     pub(super) fn poll_turn<C: Future>(
         &self,
         connection: Pin<&mut C>,
@@ -192,11 +192,11 @@ mod tests {
 
     use super::*;
 
-    /// What was written, call by call; takes nothing while it is blocked.
+    /// Records each write; accepts nothing while it is blocked.
     #[derive(Default)]
     struct Wire {
         calls: Rc<RefCell<Vec<Vec<u8>>>>,
-        /// How much is taken before it blocks, in bytes.
+        /// How much is accepted before it blocks, in bytes.
         room: Rc<Cell<usize>>,
         is_broken: Rc<Cell<bool>>,
     }
@@ -229,8 +229,8 @@ mod tests {
         }
     }
 
-    /// Gives a turn in which `pieces` are written and flushed; the connection ends if `ends`.
-    /// What went out in it, call by call.
+    /// Runs a turn in which `pieces` are written and flushed; the connection ends if `ends`.
+    /// Returns each write.
     fn turn(wire: &mut Turned, pieces: &[&[u8]], ends: bool) -> Vec<Vec<u8>> {
         let mut cx = Context::from_waker(Waker::noop());
         let gathered = &mut wire.gathered;
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_a_turn_goes_out_at_its_end_in_one_call() {
+    fn the_writes_of_a_turn_become_one_at_its_end() {
         let mut wire = wire();
         assert_eq!(turn(&mut wire, &[b"one", b"two"], false), [b"onetwo"]);
         assert_eq!(turn(&mut wire, &[b"three"], false), [b"three"]);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_record_goes_out_in_the_order_in_which_it_was_written() {
+    fn more_than_a_record_is_written_in_order() {
         let long = vec![b'l'; RECORD];
         let mut wire = wire();
         let calls = turn(&mut wire, &[b"short", &long, b"behind"], false);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_it_gets_the_rest_later_and_holds_no_more_than_a_record() {
+    fn a_slow_client_gets_the_rest_later_and_buffers_at_most_a_record() {
         let mut wire = wire();
         wire.room.set(2);
         assert_eq!(turn(&mut wire, &[b"onetwo"], false), [b"on"]);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_is_given_back_after_a_turn() {
+    fn the_buffer_is_returned_after_a_turn() {
         let mut wire = wire();
         turn(&mut wire, &[b"one"], false);
         let spare = wire.spare.take();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn that_it_could_not_be_sent_is_told_at_the_next_flush() {
+    fn a_write_error_is_returned_by_the_next_flush() {
         let mut wire = wire();
         wire.is_broken.set(true);
         turn(&mut wire, &[b"one"], false);
