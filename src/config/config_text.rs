@@ -69,7 +69,7 @@ fn text_begins(bytes: &[u8]) -> Option<usize> {
     Some(mark + spaces)
 }
 
-/// Which kind of UTF-16 some text is, by its mark or by the zeros in its ASCII.
+/// Detects UTF-16 by its byte order mark or by the zeros in its ASCII.
 fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),

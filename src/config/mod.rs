@@ -71,7 +71,7 @@ pub use watch::watch;
 
 pub(crate) use source::visible;
 
-/// How often a load begins anew because files changed under it.
+/// How often a load restarts because files changed meanwhile.
 const ATTEMPTS: u32 = 20;
 
 /// What to serve.

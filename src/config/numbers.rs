@@ -10,7 +10,7 @@ use super::shape::Kind;
 use super::table::Table;
 
 impl Table<'_> {
-    /// An integer between two others, both included.
+    /// An integer in a range, both ends included.
     pub(crate) fn integer(
         &mut self,
         key: &'static str,
@@ -32,7 +32,7 @@ impl Table<'_> {
         Some(Spanned::new(value.span(), integer?))
     }
 
-    /// A number of seconds, whole or not, of at least `least` and at most a year.
+    /// A number of seconds, whole or fractional, from `least` to a year.
     pub(crate) fn seconds(
         &mut self,
         key: &'static str,

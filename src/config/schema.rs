@@ -27,22 +27,22 @@ pub fn schema() -> Value {
             "description".into(),
             concat!("The config of s3cors ", env!("CARGO_PKG_VERSION"), ".").into(),
         );
-        // A config without a route is an error of its own kind.
+        // A config without a route has its own kind of error.
         root.insert("required".into(), json!(["route"]));
     }
     schema
 }
 
-/// A key as the reference shows it.
+/// A key, as documented in the reference.
 struct Documented {
-    /// The names of its tables and its own, with dots between.
+    /// The dotted path of its tables and its name.
     path: String,
     comment: String,
-    /// `None`: it is a table.
+    /// `None` for a table.
     value: Option<Value>,
 }
 
-/// The keys of the reference, those in comments too.
+/// The keys of the reference, commented-out ones included.
 fn keys(reference: &str) -> Vec<Documented> {
     let mut keys = Vec::new();
     let mut comment = String::new();
@@ -245,7 +245,7 @@ mod tests {
         assert!(parser.contains("route.cors_api.store.poll_seconds"));
     }
 
-    /// The configs of a folder and of the folders in it.
+    /// The configs of a folder and its subfolders.
     fn configs(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(limits["connections"].get("default"), None);
     }
 
-    /// A config with something before its route, and something in it.
+    /// A config with one text before its route and one inside it.
     fn config(before: &str, inside: &str) -> String {
         format!(
             "{before}\n[[route]]\nhost = \"a.example\"\nupstream = \"http://127.0.0.1:9000\"\n{inside}\n"
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_refuses_what_the_parser_refuses() {
+    fn the_schema_rejects_what_the_parser_rejects() {
         let validator = validator();
         let refused = |text: &str| {
             let errors = check_text(Path::new("s3cors.toml"), text.as_bytes())

@@ -1,9 +1,9 @@
-//! Records which keys the parser asks for and what each accepts.
+//! Records the keys that the parser takes, and what each accepts.
 //!
 //! The parser itself is the only list of keys: `schema` runs it over an empty config and reads the
 //! record, so the JSON Schema cannot disagree with it.
 
-/// The tables of a config with their keys, in the order in which the parser asks for them.
+/// The tables of a config with their keys, in the order of the parser.
 #[derive(Debug)]
 pub(super) struct Shape {
     tables: Vec<TableShape>,
@@ -22,7 +22,7 @@ pub(super) struct KeyShape {
     /// What it accepts: one kind, or several alternatives.
     pub(super) kinds: Vec<Kind>,
     pub(super) is_required: bool,
-    /// Whether a list of values may not be empty.
+    /// Whether a list of values must not be empty.
     pub(super) is_filled: bool,
 }
 
@@ -71,7 +71,7 @@ impl Shape {
         self.tables.get(number)
     }
 
-    /// Notes what a key accepts.
+    /// Records what a key accepts.
     pub(super) fn note(&mut self, table: usize, name: &'static str, kind: Kind) {
         if let Some(key) = self.key(table, name)
             && !key.kinds.contains(&kind)
@@ -80,7 +80,7 @@ impl Shape {
         }
     }
 
-    /// Notes a key that holds a table, or several; returns the number of their shape.
+    /// Records a key that holds a table, or several; returns the number of their shape.
     pub(super) fn below(&mut self, table: usize, name: &'static str, are_several: bool) -> usize {
         let next = self.tables.len();
         let Some(key) = self.key(table, name) else {
@@ -102,14 +102,14 @@ impl Shape {
         next
     }
 
-    /// Notes that a key has to be there.
+    /// Records that a key is required.
     pub(super) fn require(&mut self, table: usize, name: &'static str) {
         if let Some(key) = self.key(table, name) {
             key.is_required = true;
         }
     }
 
-    /// Notes that a key's list may not be empty.
+    /// Records that a key's list must not be empty.
     pub(super) fn fill(&mut self, table: usize, name: &'static str) {
         if let Some(key) = self.key(table, name) {
             key.is_filled = true;

@@ -24,7 +24,7 @@ pub(crate) struct Table<'t> {
     shape: usize,
 }
 
-/// Stands for a table that is not there while the shape of the config is recorded.
+/// Stands for a missing table while the shape of the config is recorded.
 static EMPTY: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);
 
 impl<'t> Table<'t> {
@@ -75,7 +75,7 @@ impl<'t> Table<'t> {
         self.table.get(key)
     }
 
-    /// Reports a key that has to be there and is not.
+    /// Reports a required key that is missing.
     pub(crate) fn require(
         &self,
         key: &'static str,
@@ -93,7 +93,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// Reports a list of values that is empty and may not be.
+    /// Reports a list of values that must not be empty but is.
     pub(crate) fn fill(
         &self,
         key: &'static str,
@@ -171,7 +171,7 @@ impl<'t> Table<'t> {
         Some(Spanned::new(value.span(), boolean))
     }
 
-    /// One text or integer, or several, as they are written.
+    /// One text or integer, or several, as written.
     pub(crate) fn texts(
         &mut self,
         key: &'static str,
@@ -200,7 +200,7 @@ impl<'t> Table<'t> {
         Some(texts)
     }
 
-    /// Strings; one alone may stand without brackets.
+    /// Strings; a single one may be written without brackets.
     pub(crate) fn strings(
         &mut self,
         key: &'static str,

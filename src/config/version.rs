@@ -9,19 +9,19 @@ use super::diagnostic::Diagnostic;
 use super::file::Reader;
 use super::table::Table;
 
-/// A version as the config writes it: MAJOR.MINOR or MAJOR.MINOR.PATCH.
+/// A version in the config: MAJOR.MINOR or MAJOR.MINOR.PATCH.
 const PATTERN: &str = "^[0-9]{1,9}\\.[0-9]{1,9}(\\.[0-9]{1,9})?$";
 
 /// The version of this program.
 const OWN: &str = env!("CARGO_PKG_VERSION");
 
-/// Reads `version`, and has the reader mention it in errors if it is newer than this program.
+/// Reads `version`, and makes the reader mention it in errors if it is newer than this program.
 pub(super) fn read(root: &mut Table<'_>, reader: &mut Reader<'_>) {
     let Some(written) = root.pattern("version", PATTERN, reader) else {
         return;
     };
     let Some(version) = parse(written.get_ref()) else {
-        let message = format!("`{}` is not a version of s3cors", written.get_ref());
+        let message = format!("`{}` isn't a version of s3cors", written.get_ref());
         let diagnostic = Diagnostic::error("invalid-value", message);
         let help = "write MAJOR.MINOR, as `s3cors --version` prints it: version = \"0.1\"";
         reader.push(diagnostic.help(help), written.span());
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_version_is_refused() {
+    fn an_invalid_version_is_refused() {
         for version in [
             "\"\"",
             "\"1\"",
