@@ -1,4 +1,4 @@
-//! What the access log tells of a request, and that a trace goes through untouched.
+//! The access log's fields, and unchanged trace fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -24,7 +24,7 @@ pub(crate) fn logged(name: &str, route: TestRoute) -> (TestProxy, BufReader<File
     let path = std::env::temp_dir().join(name);
     let made = Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
-    // For both, so that neither side's opening waits for the other.
+    // Opened for both, so that neither side's open blocks.
     let pipe = OpenOptions::new().read(true).write(true).open(&path);
     let proxy = TestProxy::logged_to(&path, &[route]);
     std::fs::remove_file(path).unwrap();
@@ -37,7 +37,7 @@ pub(crate) fn line(log: &mut BufReader<File>) -> Value {
     serde_json::from_str(&line).unwrap()
 }
 
-/// The names of a line's fields, inner ones as `outer.inner`.
+/// The names of a line's fields, nested ones as `outer.inner`.
 fn names(line: &Value) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (name, value) in line.as_object().unwrap() {
@@ -50,7 +50,7 @@ fn names(line: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_line_has_the_fields_of_the_reference_and_the_trace_that_went_through_untouched() {
+fn a_line_has_the_documented_fields_and_the_unchanged_trace() {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     let upstream = MockUpstream::answering(OK);
     let (proxy, mut log) = logged("fields", TestRoute::new(upstream.address, POLICY));
@@ -101,8 +101,8 @@ fn a_line_has_the_fields_of_the_reference_and_the_trace_that_went_through_untouc
 }
 
 #[test]
-fn a_line_names_the_upstream_that_gave_no_answer_and_why() {
-    // Somebody's port, who is gone.
+fn a_line_names_the_upstream_that_failed_and_why() {
+    // A closed port.
     let address = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .unwrap();
@@ -120,7 +120,7 @@ fn a_line_names_the_upstream_that_gave_no_answer_and_why() {
     }
 }
 
-/// A path of the request, what the upstream answers, and who cuts it; `None`: it is whole.
+/// A path, the upstream's response, and who cuts it; `None` if it is complete.
 const BODIES: [(&str, &str, Option<&str>); 9] = [
     ("/whole", "Content-Length: 2\r\n\r\nok", None),
     (

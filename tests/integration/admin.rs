@@ -1,4 +1,4 @@
-//! The operator's listener, over real sockets.
+//! The admin listener, over real sockets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ impl Response {
 async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Response {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
-    // The listener serves one request a connection.
+    // The listener serves one request per connection.
     stream.read_to_end(&mut bytes).await.unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -237,7 +237,7 @@ fn readiness_follows_the_phase_and_liveness_does_not() {
 }
 
 #[test]
-fn every_answer_tells_browsers_to_keep_it_to_themselves() {
+fn every_response_restricts_what_browsers_may_do_with_it() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![photos()]);
         for path in [
@@ -273,7 +273,7 @@ fn every_answer_tells_browsers_to_keep_it_to_themselves() {
 }
 
 #[test]
-fn a_host_that_is_not_its_own_learns_nothing() {
+fn a_request_for_another_host_is_refused() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![photos()]);
         let cases = [
@@ -299,7 +299,7 @@ fn a_host_that_is_not_its_own_learns_nothing() {
     });
 }
 
-/// HAProxy's and older balancers' checks.
+/// Checks of HAProxy and older load balancers.
 #[test]
 fn a_probe_of_http_1_0_needs_no_host() {
     local(async {
@@ -318,7 +318,7 @@ fn a_probe_of_http_1_0_needs_no_host() {
     });
 }
 
-/// A probe is answered at once however many connections say nothing: it takes the place of one.
+/// A probe is answered at once however many silent connections there are: it replaces one.
 #[test]
 fn silent_connections_do_not_keep_a_probe_out() {
     local(async {
@@ -335,7 +335,7 @@ fn silent_connections_do_not_keep_a_probe_out() {
         for _ in 0..10 {
             assert_eq!(admin.get("/livez").await.status, 200);
         }
-        // It did not wait until they were cut for their silence: the newest are still there.
+        // It did not wait until they timed out: the newest are still open.
         let is_open = |stream: &&std::net::TcpStream| {
             let peeked = stream.peek(&mut [0]);
             peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -346,7 +346,7 @@ fn silent_connections_do_not_keep_a_probe_out() {
 }
 
 #[test]
-fn it_only_tells() {
+fn it_is_read_only() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![]);
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"] {
@@ -485,7 +485,7 @@ fn the_status_names_what_is_in_force_and_what_is_not() {
 }
 
 #[test]
-fn a_status_of_very_many_buckets_is_cut_and_says_how_many_there_are() {
+fn a_status_of_very_many_buckets_is_cut_and_has_their_number() {
     local(async {
         let one = policy("cors/all.xml", None);
         let buckets = (0..1500).map(|number| (format!("b{number:04}").into(), Arc::clone(&one)));
@@ -519,7 +519,7 @@ fn a_unix_socket_serves_any_host_and_leaves_no_file_behind() {
 }
 
 #[test]
-fn a_head_beyond_all_measure_is_refused() {
+fn an_oversized_head_is_refused() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![]);
         let long = "a".repeat(20_000);
@@ -533,7 +533,7 @@ fn a_head_beyond_all_measure_is_refused() {
 }
 
 #[test]
-fn a_taken_address_is_named() {
+fn an_address_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let settings = Settings {
@@ -613,7 +613,7 @@ fn a_preflight_that_no_browser_sends_is_explained_as_it_is_decided() {
 }
 
 #[test]
-fn a_browser_gets_the_console_which_holds_nothing_of_the_request() {
+fn a_browser_gets_the_console_without_any_part_of_the_request() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![photos()]);
         let as_browser = |path: &str| {
@@ -645,7 +645,7 @@ fn a_browser_gets_the_console_which_holds_nothing_of_the_request() {
 }
 
 #[test]
-fn the_status_names_the_origins_that_are_refused_most() {
+fn the_status_lists_the_most_refused_origins() {
     local(async {
         let admin = TestAdmin::on_any_port(vec![photos()]);
         let route = &admin.state.current.get().routes[0];

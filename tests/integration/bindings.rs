@@ -1,4 +1,4 @@
-//! A route that names listeners is reachable over them alone.
+//! A route that names listeners is reachable only over them.
 
 use std::net::SocketAddr;
 
@@ -41,7 +41,7 @@ fn config(upstream: SocketAddr, internal_first: bool) -> String {
     .concat()
 }
 
-/// Who is served over which of the three listeners.
+/// Which of the three listeners serve it.
 fn served(addresses: &[SocketAddr], host: &str) -> Vec<u16> {
     let status = |address: &SocketAddr| ask(*address, "GET", "/k", &[("Host", host)]).status;
     addresses.iter().map(status).collect()
@@ -76,7 +76,7 @@ fn a_route_is_reachable_over_the_listeners_that_it_names() {
         preflight.text()
     );
     assert!(preflight.values("access-control-allow-origin").is_empty());
-    // A refused head finds no policy either.
+    // A refused head has no policy either.
     let malformed = "GET /k HTTP/1.1\r\nHost: internal.example\r\nOrigin: https://app.example\r\n\
                      Content-Length: x\r\n\r\n";
     let refused = RawClient::connect(public).send(malformed).receive("GET");
@@ -89,14 +89,14 @@ fn a_route_is_reachable_over_the_listeners_that_it_names() {
         assert_eq!(response.status(), 421);
     });
 
-    // Listeners are as they were at the start, whatever their order is in the config now.
+    // Listeners keep their initial settings, whatever their order in the config now.
     folder.replace("s3cors.toml", &config(upstream.address, true));
     assert_eq!(proxy.reloader.reload(false), Outcome::Applied);
     assert_bound();
 }
 
 #[test]
-fn a_flag_that_replaces_the_listeners_is_refused_where_a_route_names_one() {
+fn a_flag_that_replaces_the_listeners_is_refused_if_a_route_names_one() {
     let folder = Folder::new();
     folder.write("cors.xml", POLICY);
     folder.write(

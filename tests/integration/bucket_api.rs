@@ -71,7 +71,7 @@ impl Api {
     }
 }
 
-/// Now, or so many seconds from now.
+/// The current time, shifted by this many seconds.
 pub(crate) fn time(offset: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let then = now.as_secs().checked_add_signed(offset).unwrap();
@@ -104,7 +104,7 @@ fn put<'r>(body: &'r [u8], time: &'r str, fields: &'r [(&'r str, &'r str)]) -> U
 }
 
 #[test]
-fn a_document_is_put_read_and_removed_and_is_in_force() {
+fn a_document_is_put_applied_read_and_removed() {
     let mut api = Api::start();
     let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
     let fields = [("x-amz-checksum-sha256", &*sum)];
@@ -331,7 +331,7 @@ fn a_refused_request_changes_nothing() {
             "{document}"
         );
     }
-    // The body that arrives is another one than was signed, of the same length.
+    // The received body differs from the signed one, with the same length.
     let mut request = good.sign();
     let last = request.len() - 1;
     request[last] = b' ';
@@ -347,7 +347,7 @@ fn a_refused_request_changes_nothing() {
     let files = fs::read_dir(api.folder.path("buckets")).unwrap();
     assert_eq!(files.count(), 0);
     assert!(api.upstream.requests().is_empty());
-    // The owner that the config names is the right one.
+    // The owner in the config is the correct one.
     let fields = owner("123456789012");
     let request = Unsigned {
         fields: &fields,
@@ -420,9 +420,9 @@ fn a_fifo_in_place_of_a_policy_is_answered_with_an_error() {
     assert_eq!(api.send("PUT", request.sign()).status, 200);
 }
 
-/// What a key for all buckets could change by `PUT /own?cors` is not the route's own.
+/// The route's own policy must not be changeable with `PUT /own?cors` and a key for all buckets.
 #[test]
-fn a_policy_or_keys_in_the_directory_that_clients_write_to_are_refused() {
+fn a_policy_or_keys_in_a_directory_that_clients_write_to_are_refused() {
     let folder = Folder::new();
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     for directory in ["buckets", "other", "buckets/below"] {
@@ -520,7 +520,7 @@ fn a_reload_that_lets_clients_change_a_routes_own_policy_changes_nothing() {
     assert_eq!(api.preflight_status("own"), 200);
 }
 
-/// A control character from a decoded query is not in the error document.
+/// A control character from a decoded query must not appear in the error document.
 #[test]
 fn an_error_document_is_xml_whatever_the_query_decodes_to() {
     let api = Api::start();
@@ -541,7 +541,7 @@ fn an_error_document_is_xml_whatever_the_query_decodes_to() {
     assert!(!document.contains(is_forbidden), "{document}");
 }
 
-/// `mc` sends `?cors=`, signs `UNSIGNED-PAYLOAD`, and vouches for the body with `Content-MD5`.
+/// `mc` sends `?cors=`, signs `UNSIGNED-PAYLOAD`, and protects the body with `Content-MD5`.
 #[test]
 fn an_unsigned_body_needs_a_signed_digest() {
     let api = Api::start();
@@ -571,7 +571,7 @@ fn an_unsigned_body_needs_a_signed_digest() {
         "{}",
         response.text()
     );
-    // Signed without a digest, which somebody adds on the way together with a body of theirs.
+    // Signed without a digest, which an attacker adds together with another body.
     let other = DOCUMENT.replace("app", "evil");
     let text = String::from_utf8(without.sign()).unwrap();
     let (head, _) = text.split_once("\r\n\r\n").unwrap();
@@ -597,9 +597,9 @@ fn an_unsigned_body_needs_a_signed_digest() {
     assert_eq!(api.send("PUT", by_md5.sign()).status, 200);
 }
 
-/// As recorded of minio-go 7.0.89 (`mc cors set` of Debian 13's `minio-client` 20250403).
+/// As recorded from minio-go 7.0.89 (`mc cors set` of Debian 13's `minio-client` 20250403).
 #[test]
-fn the_request_that_minio_go_sends_is_carried_out() {
+fn the_request_of_minio_go_is_accepted() {
     let api = Api::start();
     let (now, md5) = (time(0), md5_of(DOCUMENT));
     let fields = [("content-md5", &*md5)];
@@ -644,7 +644,7 @@ fn changed_keys_are_in_force_after_a_reload_and_invalid_ones_are_not() {
 }
 
 #[test]
-fn a_start_without_keys_is_refused_with_what_to_do() {
+fn a_start_without_keys_is_refused_with_advice() {
     let folder = Folder::new();
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     fs::create_dir(folder.path("buckets")).unwrap();
@@ -664,7 +664,7 @@ fn a_start_without_keys_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_request_that_only_some_stores_read_so_is_refused_and_says_why() {
+fn an_ambiguous_request_is_refused_with_the_reason() {
     let api = Api::start();
     let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
     let fields = [("x-amz-checksum-sha256", &*sum)];

@@ -1,4 +1,4 @@
-//! `authorize = "upstream"`: who may change a bucket's CORS configuration is what a MinIO answers.
+//! `authorize = "upstream"`: MinIO decides who may change a bucket's CORS configuration.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,28 +15,29 @@ use crate::support::upstream::{MockUpstream, Recorded};
 const DOCUMENT: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// How a store answers `?cors` requests.
+/// How a server answers `?cors` requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
-    /// MinIO that checks signature and policy first.
+    /// A MinIO that first verifies signature and policy.
     Minio,
-    /// MinIO that answers 501 to anybody.
+    /// A MinIO that answers 501 to everyone.
     OldMinio,
-    /// Its policy lets anybody configure the bucket `photos`.
+    /// Its policy lets everyone configure the bucket `photos`.
     PublicBucket,
-    /// It tells another bucket than the path has.
+    /// It names another bucket than the path.
     OtherBucket,
     /// Not S3's XML.
     PlainText,
     /// A 501 with another code.
     OtherCode,
-    /// It answers 501 for every signature, to one of three requests: several servers behind one address.
+    /// It answers 501 for any signature to one of three requests: several servers behind one
+    /// address.
     Mixed,
     /// An old server answers each signed request, a new one all others.
     OldForSigned,
-    /// The same, and the old one does not say which server it is.
+    /// The same, and the old server does not identify itself.
     OldForSignedUnnamed,
-    /// It carries every request out.
+    /// It executes every request.
     Careless,
 }
 
@@ -50,7 +51,7 @@ fn answer(status: u16, code: &str, elements: &str, fields: &str) -> String {
     )
 }
 
-/// As a MinIO with the key `good` and the buckets `photos` and `logs`.
+/// Like a MinIO with the key `good` and the buckets `photos` and `logs`.
 fn respond(kind: Kind, request: &Recorded, count: usize) -> String {
     let path = request.target().split('?').next().unwrap();
     let host = request.values("host")[0].trim_end_matches(".s3.example");
@@ -83,7 +84,7 @@ fn respond(kind: Kind, request: &Recorded, count: usize) -> String {
         }
         _ => {}
     }
-    // Every release refuses these before anything else.
+    // Every release rejects these first.
     if request.target().contains("website") {
         return yes;
     }
@@ -99,7 +100,7 @@ fn respond(kind: Kind, request: &Recorded, count: usize) -> String {
             _ => refused("AccessDenied"),
         };
     };
-    // The mock does not compute signatures: a wrong one is marked.
+    // The mock does not compute signatures: an invalid one is marked.
     if authorization.contains("Credential=bad/") || request.target().contains("bad%2F") {
         return refused("SignatureDoesNotMatch");
     }
@@ -189,7 +190,7 @@ fn put<'r>(time: &'r str, fields: &'r [(&'r str, &'r str)]) -> Unsigned<'r> {
 }
 
 #[test]
-fn whom_minio_lets_may_put_read_and_remove() {
+fn clients_that_minio_permits_may_put_read_and_remove() {
     let api = Api::start(Kind::Minio);
     let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
     let fields = [("x-amz-checksum-sha256", &*sum)];
@@ -197,7 +198,7 @@ fn whom_minio_lets_may_put_read_and_remove() {
     let response = api.send("PUT", request.sign());
     assert_eq!(response.status, 200, "{}", response.text());
     assert_eq!(api.files(), ["photos.xml"]);
-    // The last one is the caller's, as it came.
+    // The last request is the client's, unchanged.
     let seen = api.upstream.requests();
     let last = seen.last().unwrap();
     assert_eq!(last.line(), "PUT /photos?cors HTTP/1.1");
@@ -231,7 +232,8 @@ fn whom_minio_lets_may_put_read_and_remove() {
     assert!(api.files().is_empty());
 }
 
-/// Status and code of the answer to a PutBucketCors that `change` changed; nothing may be stored.
+/// Status and code of the response to a PutBucketCors changed by `change`; nothing must be
+/// stored.
 #[track_caller]
 fn refused(kind: Kind, change: impl FnOnce(&mut Unsigned<'_>)) -> (u16, String) {
     let api = Api::start(kind);
@@ -265,7 +267,7 @@ fn only_the_501_of_a_minio_that_authenticates_is_a_permission() {
 }
 
 #[test]
-fn whom_minio_refuses_gets_its_code() {
+fn a_client_that_minio_refuses_gets_its_code() {
     let is = |status: u16, code: &str| (status, code.to_owned());
     let code = |change: fn(&mut Unsigned<'_>)| refused(Kind::Minio, change);
     assert_eq!(
@@ -288,7 +290,7 @@ fn whom_minio_refuses_gets_its_code() {
 }
 
 #[test]
-fn a_document_that_nobody_signed_is_refused_after_minio_allowed_the_request() {
+fn an_unsigned_document_is_refused_although_minio_allowed_the_request() {
     let api = Api::start(Kind::Minio);
     let (now, sum) = (time(0), checksum(DOCUMENT.as_bytes()));
     let fields = [("x-amz-checksum-sha256", &*sum)];
@@ -399,7 +401,7 @@ fn no_hostile_request_changes_a_policy() {
             host: hosts[random(hosts.len())],
             path: paths[random(paths.len())],
             query: queries[random(queries.len())],
-            // Never one that MinIO lets.
+            // Never one that MinIO permits.
             key_id: ["bad", "weak"][random(2)],
             signs_body: random(2) == 0,
             ..put(&now, &fields)
@@ -418,7 +420,7 @@ fn no_hostile_request_changes_a_policy() {
     for api in &apis {
         assert!(api.files().is_empty());
     }
-    // Who may still can.
+    // Permitted clients still can.
     let permitted = put(&now, &fields).sign();
     let response = apis[0].send("PUT", permitted);
     assert_eq!(response.status, 200, "{}", response.text());
@@ -445,7 +447,8 @@ fn an_upstream_whose_kind_is_not_declared_is_refused_by_check() {
     }
 }
 
-/// The probe is neither signed nor sent by a client; a config with another upstream is probed again.
+/// The probe is neither signed nor sent by a client; a config with another upstream is probed
+/// again.
 #[test]
 fn a_start_and_a_change_of_the_upstream_are_probed_and_the_result_is_shown() {
     let minio = |kind| {
@@ -458,7 +461,7 @@ fn a_start_and_a_change_of_the_upstream_are_probed_and_the_result_is_shown() {
     let folder = Folder::new();
     fs::create_dir(folder.path("buckets")).unwrap();
     let declared = "upstream_kind = \"minio\"\n";
-    // The command line says where the operator connects to.
+    // The command line sets the admin address.
     let text = |upstream| config(upstream, declared).replace("[admin]\naddress = \"off\"\n", "");
     folder.write("s3cors.toml", &text(old.address));
     let path = folder.path("s3cors.toml");

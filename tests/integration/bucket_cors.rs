@@ -1,5 +1,5 @@
-//! Requests for a bucket's CORS configuration on routes without `cors_api`: answered here with where it
-//! is, and never forwarded.
+//! Requests for a bucket's CORS configuration on routes without `cors_api`: the response says
+//! where it is, and they are never forwarded.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
      <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod><AllowedMethod>DELETE</AllowedMethod>\
      </CORSRule></CORSConfiguration>";
 
-/// `buckets.example` has policies of buckets, `whole.example` one policy, `plain.example` none.
+/// `buckets.example` has a policy per bucket, `whole.example` one policy, `plain.example` none.
 fn proxy(upstream: &MockUpstream, folder: &Folder) -> Configured {
     folder.write("buckets/photos.xml", POLICY);
     folder.write("whole.xml", POLICY);
@@ -49,7 +49,7 @@ fn send(proxy: SocketAddr, line: &str, host: &str, fields: &str) -> RawResponse 
 }
 
 #[test]
-fn a_request_for_a_buckets_configuration_is_answered_with_where_it_is() {
+fn a_request_for_a_buckets_configuration_is_answered_with_its_place() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let folder = Folder::new();
     let proxy = proxy(&upstream, &folder);
@@ -105,7 +105,7 @@ fn a_request_for_a_buckets_configuration_is_answered_with_where_it_is() {
         for part in parts {
             assert!(document.contains(part), "{line} {host}: {document}");
         }
-        // Where the file is belongs to nobody else.
+        // The file's path is not shown to clients.
         let folder = folder.path("").display().to_string();
         assert!(!document.contains(&folder), "{document}");
     }
@@ -138,7 +138,7 @@ fn a_page_that_the_policy_allows_can_read_the_answer() {
 }
 
 #[test]
-fn over_http2_it_is_answered_the_same() {
+fn over_http2_the_response_is_the_same() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let folder = Folder::new();
     let proxy = proxy(&upstream, &folder);
@@ -161,18 +161,18 @@ fn over_http2_it_is_answered_the_same() {
 }
 
 #[test]
-fn what_is_no_request_for_a_buckets_configuration_is_forwarded() {
+fn other_requests_are_forwarded() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let folder = Folder::new();
     let proxy = proxy(&upstream, &folder);
     let cases = [
-        // A key, and a name that only looks alike.
+        // A key, and a name that only looks similar.
         ("GET /photos/cat.jpg?cors", "buckets.example", ""),
         ("PUT /photos/cat.jpg?cors", "buckets.example", ""),
         ("GET /cat.jpg?cors", "photos.buckets.example", ""),
         ("GET /photos?CORS", "buckets.example", ""),
         ("GET /photos?acl&prefix=cors", "buckets.example", ""),
-        // Not S3's methods for it.
+        // Methods that S3 does not have for it.
         ("HEAD /photos?cors", "buckets.example", ""),
         (
             "POST /photos?cors",
@@ -205,9 +205,10 @@ fn what_is_no_request_for_a_buckets_configuration_is_forwarded() {
     assert_eq!(upstream.requests().len(), cases.len());
 }
 
-/// Each of them is a bucket's configuration to some store, and something else to another one.
+/// Each of these is a bucket's configuration to some storage server, and something else to
+/// another.
 #[test]
-fn a_request_that_only_some_stores_read_so_is_never_forwarded() {
+fn an_ambiguous_request_is_never_forwarded() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let folder = Folder::new();
     let proxy = proxy(&upstream, &folder);
@@ -242,7 +243,7 @@ fn a_request_that_only_some_stores_read_so_is_never_forwarded() {
             }
         }
     }
-    // The host names the bucket, not in the form that every store reads.
+    // The host names the bucket, but not in a form that every server reads.
     for host in ["Photos.buckets.example", "photos.buckets.example."] {
         let response = send(proxy.address(), "DELETE /photos?cors", host, "");
         assert_eq!(response.status, 405, "{host}");

@@ -91,7 +91,7 @@ impl Replica {
         self.send("OPTIONS", request).status == 200
     }
 
-    /// Waits until the policy in force is the one of this origin; `None`: no policy.
+    /// Waits until the policy in force allows this origin; `None`: no policy.
     #[track_caller]
     fn converges(&self, bucket: &str, origin: Option<&str>, origins: &[&str]) {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -154,7 +154,7 @@ fn a_policy_put_on_one_replica_is_in_force_on_all() {
 }
 
 #[test]
-fn a_store_that_stops_at_any_step_of_a_write_leaves_a_whole_policy() {
+fn a_store_that_fails_at_any_step_of_a_write_leaves_a_whole_policy() {
     let store = ObjectStore::start();
     let replicas = [0; 2].map(|_| Replica::start(&store));
     assert_eq!(
@@ -191,7 +191,7 @@ fn a_store_that_stops_at_any_step_of_a_write_leaves_a_whole_policy() {
 }
 
 #[test]
-fn of_two_writers_at_once_the_last_one_wins_whole() {
+fn of_two_concurrent_writers_the_last_one_wins_completely() {
     for knows_conditions in [true, false] {
         let store = ObjectStore::start();
         store.with(|state| state.knows_conditions = knows_conditions);
@@ -247,7 +247,7 @@ fn without_the_store_the_last_good_copy_is_served_and_a_restart_keeps_it() {
 }
 
 #[test]
-fn an_object_put_by_hand_is_read_and_an_invalid_one_changes_nothing() {
+fn a_manually_uploaded_object_is_read_and_an_invalid_one_changes_nothing() {
     let store = ObjectStore::start();
     let mut replica = Replica::start(&store);
     let put = |document: &str| {
@@ -265,7 +265,7 @@ fn an_object_put_by_hand_is_read_and_an_invalid_one_changes_nothing() {
     };
     put(&document("hand"));
     replica.converges("photos", Some("hand"), &["hand"]);
-    // Larger than what is read, and first of all: the others are not held up.
+    // Larger than the limit, and the first object: it does not hold up the others.
     store.with(|state| {
         state
             .objects
@@ -283,7 +283,7 @@ fn an_object_put_by_hand_is_read_and_an_invalid_one_changes_nothing() {
 }
 
 #[test]
-fn a_start_says_what_to_do_about_a_store_that_refuses() {
+fn a_start_gives_advice_about_a_store_that_refuses() {
     let store = ObjectStore::start();
     let start = |change: &dyn Fn(&Folder)| {
         let folder = folder(&store);
@@ -317,7 +317,7 @@ fn a_start_says_what_to_do_about_a_store_that_refuses() {
 }
 
 #[test]
-fn files_of_the_directory_are_defaults_beside_the_bucket() {
+fn files_of_the_directory_are_defaults_for_the_bucket() {
     let store = ObjectStore::start();
     let folder = folder(&store);
     let config = fs::read_to_string(folder.path("s3cors.toml")).unwrap();
@@ -339,7 +339,7 @@ fn files_of_the_directory_are_defaults_beside_the_bucket() {
 }
 
 #[test]
-fn the_shipped_config_checks_out() {
+fn the_shipped_config_is_valid() {
     let folder = Folder::new();
     for place in ["deploy/cors-api", "deploy/cors-api/kubernetes"] {
         let shipped = |name: &str| {

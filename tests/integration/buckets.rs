@@ -1,5 +1,5 @@
-//! A request from which stores could read different buckets is under no policy; it is forwarded
-//! as it came.
+//! A request that storage servers could read as different buckets has no policy; it is forwarded
+//! unchanged.
 
 use bytes::Bytes;
 use http::Request;
@@ -12,10 +12,10 @@ use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::{MockUpstream, Recorded};
 
-/// The foreign origin: only bucket `open`, and what has no policy of its own, allow it.
+/// The foreign origin: only bucket `open`, and buckets without their own policy, allow it.
 const FOREIGN: &str = "https://foreign.example";
 
-/// What the upstream says of CORS must not reach anybody.
+/// The upstream's CORS fields must not reach any client.
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nVary: Accept-Encoding\r\n\
      Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: *\r\n\r\nsecret";
 
@@ -43,8 +43,8 @@ fn proxy(upstream: &MockUpstream, addressing: Addressing, semantics: Semantics) 
     TestProxy::start(&[route])
 }
 
-/// Requests for an object of bucket `secret` that one store or another serves, though the path or
-/// the host also looks like one of `open`, or like one without a policy of its own.
+/// Requests for an object of bucket `secret` to some storage server, although the path or the
+/// host also looks like bucket `open`, or like one without its own policy.
 const AMBIGUOUS: &[(&str, &str)] = &[
     ("open.s3.example.", "/secret/s.txt"),
     ("OPEN.s3.example", "/secret/s.txt"),
@@ -74,14 +74,14 @@ const AMBIGUOUS: &[(&str, &str)] = &[
     ("open.s3.example", "//secret.s3.example/s.txt"),
 ];
 
-/// What only some parsers take for a target, and HTTP/2's client here for none.
+/// Targets that only some parsers accept, and the HTTP/2 client here rejects.
 const WITH_BACKSLASH: &[(&str, &str)] = &[
     ("s3.example", "/open\\..\\secret\\s.txt"),
     ("s3.example", "/open/..\\secret/s.txt"),
     ("s3.example", "/\\secret/s.txt"),
 ];
 
-/// Requests that every store reads alike: which origin the answer allows.
+/// Unambiguous requests: which origin the response allows.
 const PLAIN: &[(&str, &str, Option<&str>)] = &[
     ("s3.example", "/open/o.txt", Some(FOREIGN)),
     ("s3.example:8080", "/open/o.txt", Some(FOREIGN)),

@@ -1,4 +1,4 @@
-//! The binary: its exit codes, what it prints, and what signals do.
+//! The binary: exit codes, output and signals.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,7 +16,7 @@ use crate::support::upstream::MockUpstream;
 const GOOD: &str = "config/cors/spa-upload.xml";
 
 #[test]
-fn what_makes_no_sense_is_answered_with_two() {
+fn bad_usage_exits_with_two() {
     for (arguments, said) in [
         (&[][..], "Usage"),
         (&["serve"], "unrecognized"),
@@ -77,7 +77,7 @@ fn what_makes_no_sense_is_answered_with_two() {
 }
 
 #[test]
-fn what_is_typed_goes_before_what_the_environment_says() {
+fn flags_override_environment_variables() {
     let url = ["--upstream", "http://127.0.0.1:1"];
     let flags = [&["run", "--admin", "nowhere"][..], &url, &["--cors", GOOD]].concat();
     let config = ["run", "--admin", "nowhere", "--config", "no-such-file"];
@@ -92,7 +92,7 @@ fn what_is_typed_goes_before_what_the_environment_says() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
     };
-    // What is wrong tells which of them was read.
+    // The error shows which of them was used.
     for (arguments, variables, expected) in [
         (&flags[..], &variables[..], "`nowhere` isn't an address"),
         (&config, &variables, "No such file"),
@@ -126,7 +126,7 @@ fn what_is_typed_goes_before_what_the_environment_says() {
 }
 
 #[test]
-fn explain_takes_the_config_that_the_environment_names() {
+fn explain_uses_the_config_from_the_environment() {
     let explain = |more: &[&str]| {
         let request = [
             "explain",
@@ -155,7 +155,7 @@ fn explain_takes_the_config_that_the_environment_names() {
 }
 
 #[test]
-fn a_file_of_another_kind_is_told_from_a_broken_one() {
+fn a_file_of_another_kind_is_distinguished_from_a_broken_one() {
     let folder = Folder::new("kinds");
     let toml = folder.write("s3cors.toml", "# Ours.\n\n[[route]]\nhost = '*'\n");
     let json = folder.write("cors.json", "[\n  {\"AllowedMethods\": [\"GET\"]}\n]");
@@ -186,7 +186,7 @@ fn a_file_of_another_kind_is_told_from_a_broken_one() {
 }
 
 #[test]
-fn a_config_that_is_not_there_is_no_dead_end() {
+fn a_missing_config_gets_advice() {
     let (code, _, stderr) = run(&["run", "--config", "no-such-file"]);
     assert_eq!(code, 2);
     assert!(
@@ -201,14 +201,14 @@ fn the_defaults_are_the_shipped_config() {
     let (code, stdout, _) = run(&["config", "defaults"]);
     assert_eq!(code, 0);
     assert_eq!(stdout, fs::read_to_string("config/s3cors.toml").unwrap());
-    // They can be begun with, wherever that is.
+    // They work as a start, wherever they are copied.
     let folder = Folder::new("defaults");
     let (code, stdout, stderr) = run(&["check", "--config", &folder.write("s3cors.toml", &stdout)]);
     assert_eq!(code, 0, "{stdout}{stderr}");
 }
 
 #[test]
-fn help_teaches_with_examples_and_exit_codes() {
+fn help_has_examples_and_exit_codes() {
     for (arguments, line) in [
         (&["--help"][..], "s3cors demo"),
         (&["run", "--help"], "s3cors run --config s3cors.toml"),
@@ -234,12 +234,12 @@ fn help_teaches_with_examples_and_exit_codes() {
 
 /// The rule of <https://no-color.org> and <https://bixense.com/clicolors>, for every output.
 #[test]
-fn colours_are_for_terminals_and_for_who_insists() {
+fn colours_are_for_terminals_or_on_request() {
     let folder = Folder::new("colours");
     let bad = &folder.write("bad.xml", "<");
     let origin = ["--origin", "https://a.example", "--method", "GET"];
     let explain = [&["explain", "--cors", GOOD][..], &origin].concat();
-    // It logs a warning of the policy, and ends for want of the operator's address.
+    // It logs a warning about the policy, and exits because the admin address is missing.
     let doubtful = "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example/</AllowedOrigin>\
                     <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
     let doubtful = &folder.write("doubtful.xml", doubtful);
@@ -278,7 +278,7 @@ fn colours_are_for_terminals_and_for_who_insists() {
 }
 
 #[test]
-fn nobody_reading_on_is_no_failure() {
+fn a_closed_pipe_is_not_a_failure() {
     for arguments in [
         &["--help"][..],
         &["config", "defaults"],
@@ -320,7 +320,7 @@ fn bash_completes_commands_flags_and_values() {
 }
 
 #[test]
-fn zsh_and_fish_have_their_scripts_too() {
+fn zsh_and_fish_have_scripts_too() {
     for (shell, start) in [("zsh", "#compdef s3cors"), ("fish", "# Print")] {
         let (code, script, _) = run(&["completions", shell]);
         assert_eq!(code, 0);
@@ -331,7 +331,7 @@ fn zsh_and_fish_have_their_scripts_too() {
 }
 
 #[test]
-fn every_command_has_a_page_of_the_manual() {
+fn every_command_has_a_manual_page() {
     let folder = Folder::new("man");
     let path = folder.0.to_str().unwrap();
     assert_eq!(
@@ -382,7 +382,7 @@ fn every_command_has_a_page_of_the_manual() {
 }
 
 #[test]
-fn check_tells_good_from_bad_and_both_from_doubtful() {
+fn check_distinguishes_valid_invalid_and_doubtful_files() {
     let folder = Folder::new("check");
     let doubtful = "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example/</AllowedOrigin>\
                     <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
@@ -404,7 +404,7 @@ fn check_tells_good_from_bad_and_both_from_doubtful() {
     let (code, stdout, _) = run(&["check", GOOD, doubtful, bad]);
     assert_eq!(code, 1);
     assert!(stdout.contains("error[MalformedXML]"), "{stdout}");
-    // Nobody gets colours who is no terminal.
+    // No colours without a terminal.
     assert!(!stdout.contains('\u{1b}'));
 
     let (code, stdout, _) = run(&["check", "--format", "json", bad]);
@@ -425,7 +425,7 @@ fn check_tells_good_from_bad_and_both_from_doubtful() {
 }
 
 #[test]
-fn explain_tells_allowed_from_refused() {
+fn explain_distinguishes_allowed_from_refused() {
     let by_policy = |origin: &str, method: &str, format: &str| {
         run(&[
             "explain", "--cors", GOOD, "--origin", origin, "--method", method, "--format", format,
@@ -515,7 +515,7 @@ fn a_port_that_another_proxy_serves_is_in_use_too() {
 }
 
 #[test]
-fn a_config_that_does_not_check_out_is_not_started_with_and_every_problem_is_told() {
+fn an_invalid_config_prevents_a_start_and_every_problem_is_reported() {
     let (code, _, stderr) = run(&[
         "run",
         "--config",
@@ -530,9 +530,9 @@ fn a_config_that_does_not_check_out_is_not_started_with_and_every_problem_is_tol
     );
 }
 
-/// S3 takes documents of 64 KiB and 100 rules (PutBucketCors).
+/// S3 accepts documents of 64 KiB and 100 rules (PutBucketCors).
 #[test]
-fn the_largest_policy_serves_and_a_larger_one_is_refused_as_s3_does() {
+fn the_largest_policy_works_and_a_larger_one_is_rejected_as_in_s3() {
     let folder = Folder::new("largest");
     let document = |rules: usize, bytes: usize| {
         let rules: String = (1..=rules)
@@ -578,7 +578,7 @@ fn the_largest_policy_serves_and_a_larger_one_is_refused_as_s3_does() {
 }
 
 #[test]
-fn a_proxy_of_flags_serves_reloads_and_drains() {
+fn a_proxy_with_flags_serves_reloads_and_drains() {
     let folder = Folder::new("flags");
     let cors = folder.write("cors.xml", &fs::read_to_string(GOOD).unwrap());
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
@@ -629,7 +629,7 @@ fn a_proxy_of_flags_serves_reloads_and_drains() {
 }
 
 #[test]
-fn a_start_says_what_was_started() {
+fn a_start_logs_its_settings() {
     let folder = Folder::new("starting");
     let route =
         |hosts: &str| format!("[[route]]\nhost = {hosts}\nupstream = 'http://127.0.0.1:9'\n");
@@ -655,7 +655,7 @@ fn a_start_says_what_was_started() {
 }
 
 #[test]
-fn a_unix_socket_that_cannot_be_had_is_told_apart_from_a_port() {
+fn an_unavailable_unix_socket_gets_its_own_advice() {
     let folder = Folder::new("socket");
     let config = "[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n";
     let config = folder.write("s3cors.toml", config);
@@ -672,7 +672,7 @@ fn a_unix_socket_that_cannot_be_had_is_told_apart_from_a_port() {
 }
 
 #[test]
-fn what_waits_for_a_restart_is_on_the_status() {
+fn keys_that_wait_for_a_restart_are_in_the_status() {
     let folder = Folder::new("restart");
     let config = |workers: &str| {
         format!("workers = {workers}\n[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n")
@@ -690,7 +690,7 @@ fn what_waits_for_a_restart_is_on_the_status() {
     assert!(line.contains("s3cors.toml:1:"), "{line}");
     assert_eq!(process.status()["last_reload"]["applied"], false);
 
-    // As the process was started.
+    // Restores the initial settings.
     fs::write(&path, config("1")).unwrap();
     process.logged("config reloaded");
     process.signal("HUP");
@@ -720,7 +720,7 @@ fn a_second_signal_does_not_wait() {
         ask(process.admin, "GET", "/readyz", &[("host", "localhost")]).status,
         503
     );
-    // Those right behind the first are the same: for as long as it takes.
+    // Signals right after the first count as the same.
     loop {
         process.signal("TERM");
         let mut line = String::new();
@@ -735,9 +735,9 @@ fn a_second_signal_does_not_wait() {
     assert_eq!(process.exit_code(), 1);
 }
 
-/// As timeout(1) does: the process, then its group.
+/// Like timeout(1): the process, then its group.
 #[test]
-fn a_signal_that_comes_twice_is_one() {
+fn a_signal_that_comes_twice_counts_once() {
     let folder = Folder::new("twice");
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let gone = std::sync::Mutex::new(gone);
@@ -764,7 +764,7 @@ fn a_signal_that_comes_twice_is_one() {
 }
 
 #[test]
-fn keep_going_serves_a_broken_route_without_cors_and_says_so() {
+fn keep_going_serves_a_broken_route_without_cors_and_reports_it() {
     let folder = Folder::new("keep-going");
     folder.write("broken.xml", "<");
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
@@ -810,7 +810,7 @@ fn keep_going_serves_a_broken_route_without_cors_and_says_so() {
 }
 
 #[test]
-fn the_environment_stands_for_flags() {
+fn the_environment_can_replace_flags() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     let mut child = s3cors(&["run"])
         .env("S3CORS_UPSTREAM", format!("http://{}", upstream.address))
@@ -843,7 +843,7 @@ fn a_demo_whose_address_is_taken_names_the_flag() {
 }
 
 #[test]
-fn the_demonstration_shows_what_it_says() {
+fn the_demo_does_what_it_prints() {
     let mut process = Process::start(&["demo", "--page", "127.0.0.1:0"]);
     let mut stdout = BufReader::new(process.child.stdout.take().unwrap());
     let mut first = String::new();
@@ -866,7 +866,7 @@ fn the_demonstration_shows_what_it_says() {
     }
     let mut answers = Vec::new();
     for line in &lines {
-        // A curl line as a request: its URL, its method, its fields.
+        // Parses a curl line: its URL, its method, its fields.
         let words: Vec<&str> = line.trim().split('\'').collect();
         let options: Vec<&str> = words[0].split(' ').collect();
         let url = options

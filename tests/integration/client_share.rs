@@ -1,4 +1,4 @@
-//! One client address does not take all connections to an upstream.
+//! A single client address cannot take all connections to an upstream.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -23,7 +23,7 @@ pub(crate) fn connect_from(address: Ipv4Addr, to: SocketAddr) -> RawClient {
     RawClient::over(socket.into())
 }
 
-/// Streams whose responses nobody reads keep their connections to the upstream for long.
+/// Streams with unread responses occupy connections to the upstream for a long time.
 #[test]
 fn stalled_streams_of_one_address_leave_connections_for_others() {
     let large = "x".repeat(8 * 1024 * 1024);
@@ -49,7 +49,7 @@ fn stalled_streams_of_one_address_leave_connections_for_others() {
                 let request = request.body(Full::<Bytes>::default()).unwrap();
                 let response = client.send_request(request).await.unwrap();
                 match response.status().as_u16() {
-                    // Held, and never read.
+                    // Held open, and never read.
                     200 => held.push(response),
                     503 => refused += 1,
                     status => panic!("{status}"),

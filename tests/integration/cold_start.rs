@@ -1,4 +1,5 @@
-//! A start with invalid files: a bucket's does not stop it, a route's or the config does.
+//! A start with invalid files: an invalid bucket file does not prevent it, an invalid route
+//! policy or config does.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -19,7 +20,7 @@ fn policy(origin: &str) -> String {
     )
 }
 
-/// A folder with a config of one route, which has a policy that allows everybody, and 200 buckets.
+/// A folder with a config of one route, whose policy allows everyone, and 200 buckets.
 fn folder(name: &str, upstream: &MockUpstream) -> (Folder, String) {
     let folder = Folder::new(name);
     fs::create_dir(folder.path("buckets")).unwrap();
@@ -36,7 +37,7 @@ fn folder(name: &str, upstream: &MockUpstream) -> (Folder, String) {
     (folder, config)
 }
 
-/// The origin that a bucket's object is readable for.
+/// The origin that can read a bucket's object.
 fn readable_for(process: &Process, bucket: &str) -> Vec<String> {
     let path = format!("/{bucket}/object");
     let response = ask(process.address, "GET", &path, &[("origin", ORIGIN)]);
@@ -83,7 +84,7 @@ fn invalid_bucket_files_do_not_stop_a_start_and_are_named() {
     assert_eq!(readable_for(&process, "without-a-file"), ["*"]);
     for bucket in invalid {
         let path = format!("/{bucket}/object");
-        // Never the route's wider policy in the place of the bucket's own.
+        // Never the route's wider policy instead of the bucket's own.
         assert!(readable_for(&process, bucket).is_empty(), "{bucket}");
         let fields = [("origin", ORIGIN), ("access-control-request-method", "GET")];
         let preflight = ask(process.address, "OPTIONS", &path, &fields);
@@ -100,7 +101,7 @@ fn invalid_bucket_files_do_not_stop_a_start_and_are_named() {
     );
     assert_eq!(metric(&process, "s3cors_config_out_of_date"), 1.0);
 
-    // One is fixed: its policy is in force, the others are as they were.
+    // One file is fixed: its policy is in force, the others are unchanged.
     folder.write("buckets/bad.xml", &policy(ORIGIN));
     let line = process.logged("config partly reloaded");
     assert!(line.contains("buckets/bad.xml changed"), "{line}");
@@ -118,7 +119,7 @@ fn invalid_bucket_files_do_not_stop_a_start_and_are_named() {
 }
 
 #[test]
-fn a_start_says_in_the_log_which_bucket_files_are_invalid() {
+fn a_start_logs_which_bucket_files_are_invalid() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let (folder, config) = folder("cold-log", &upstream);
     let bad = folder.write("buckets/bad.xml", "<CORSConfiguration>");
@@ -156,7 +157,7 @@ fn an_invalid_config_route_policy_or_folder_of_buckets_stops_a_start() {
     ];
     for (name, break_it) in breaks {
         let (folder, config) = folder(&format!("cold-{name}"), &upstream);
-        // A bucket's file is bad besides, and does not outweigh what is worse.
+        // A bucket's file is also invalid, and does not hide the more serious error.
         folder.write("buckets/bad.xml", "<");
         break_it(&folder);
         let (code, _, stderr) = run(&["run", "--config", &config, "--admin", "off"]);

@@ -1,4 +1,5 @@
-//! The system's limit on open files: made the most of, and where it is reached, nobody else's fault.
+//! The limit on open files: raised as far as possible, and its exhaustion affects only new
+//! connections.
 
 use std::fs;
 use std::net::TcpStream;
@@ -42,8 +43,8 @@ fn as_many_files_may_be_open_as_the_system_allows() {
 }
 
 #[test]
-fn no_descriptor_for_an_upstream_is_a_want_of_room_and_not_the_upstreams_failure() {
-    // A name has to be looked up, which takes descriptors too.
+fn a_missing_descriptor_is_not_the_upstreams_failure() {
+    // A name lookup needs descriptors, too.
     for host in ["127.0.0.1", "localhost"] {
         check_without_descriptors(host);
     }
@@ -57,7 +58,7 @@ fn check_without_descriptors(host: &str) {
     let connect = || TcpStream::connect(process.address).unwrap();
     let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
     process.logged("cannot accept connections");
-    // As many failures in a row as leave an upstream out.
+    // As many consecutive failures as would exclude an upstream.
     for _ in 0..3 {
         let answer = client.send(GET).receive("GET");
         assert_eq!(answer.status, 503);
@@ -75,13 +76,13 @@ fn check_without_descriptors(host: &str) {
     assert!(counted.contains("reason=\"busy\"} "), "{counted}");
 }
 
-/// Lets a process open no file more than it has open; with `false`, as many as at its start.
+/// Prevents a process from opening more files; with `false`, restores its initial limit.
 fn use_up_descriptors(process: &Process, use_up: bool) {
-    // Descriptors from 1 up are refused; those that are open stay so.
+    // Descriptors from 1 up are refused; open ones stay open.
     limit_descriptors(process, use_up.then_some(1));
 }
 
-/// Limits how many files a process may have open; `None`: to as many as at its start.
+/// Limits the open files of a process; `None` restores its initial limit.
 fn limit_descriptors(process: &Process, limit: Option<u64>) {
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open"));
@@ -95,7 +96,7 @@ fn limit_descriptors(process: &Process, limit: Option<u64>) {
     prlimit(Some(pid), Resource::Nofile, limit).unwrap();
 }
 
-/// The highest descriptor that a process has of a connection.
+/// The highest descriptor of a process's connections.
 fn highest_descriptor(process: &Process) -> u64 {
     let folder = format!("/proc/{}/fd", process.child.id());
     let open = fs::read_dir(folder).unwrap().map(Result::unwrap);
@@ -108,7 +109,7 @@ fn highest_descriptor(process: &Process) -> u64 {
 }
 
 #[test]
-fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_are_some() {
+fn files_that_were_unreadable_without_descriptors_are_in_force_once_there_are_some() {
     let folder = Folder::new("reload-descriptors");
     let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let policy = |origin: &str| {
@@ -137,7 +138,7 @@ fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_
         let line = process.logged("config not reloaded");
         assert!(line.contains("Too many open files"), "{line}");
 
-        // Nothing is touched again: neither the config nor the policy.
+        // No file is touched again: neither the config nor the policy.
         use_up_descriptors(&process, false);
         process.logged("config reloaded");
         assert!(allowed(&process, &origin));
@@ -145,9 +146,9 @@ fn files_that_could_not_be_read_for_want_of_descriptors_are_in_force_once_there_
     }
 }
 
-/// Clients leave a reserve of descriptors: to the operator's listener, to reloads, to logs.
+/// Clients leave a reserve of descriptors for the admin listener, reloads and logs.
 #[test]
-fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descriptors() {
+fn the_admin_listener_and_reloads_work_while_clients_use_up_all_descriptors() {
     let folder = Folder::new("reserve");
     let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let mut process = start("-n 64", "127.0.0.1", &upstream, &folder);
@@ -167,10 +168,10 @@ fn the_operator_is_served_and_files_are_reloaded_while_clients_use_up_all_descri
     }
 }
 
-/// The reserve holds too after the limit was lowered below what clients use, and when they use up
+/// The reserve also holds after the limit was lowered below the clients' use, and when they reach
 /// the lower limit.
 #[test]
-fn the_operator_is_served_after_the_limit_was_lowered() {
+fn the_admin_listener_works_after_the_limit_was_lowered() {
     let folder = Folder::new("lowered");
     let upstream = MockUpstream::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let mut process = start("-n 1024", "127.0.0.1", &upstream, &folder);
@@ -201,7 +202,7 @@ fn the_operator_is_served_after_the_limit_was_lowered() {
     fs::write(&config, format!("{text}# again\n")).unwrap();
     process.logged("config reloaded");
 
-    // As many as before once the limit is what it was.
+    // As many as before, once the limit is restored.
     drop(crowd);
     limit_descriptors(&process, None);
     let crowd: Vec<_> = (0..200)
@@ -215,9 +216,9 @@ fn the_operator_is_served_after_the_limit_was_lowered() {
     drop(crowd);
 }
 
-/// A request under way is finished on a connection that has a descriptor of the reserve.
+/// A current request completes on a connection with a descriptor in the reserve.
 #[test]
-fn a_request_under_way_is_finished_after_the_limit_was_lowered() {
+fn a_current_request_completes_after_the_limit_was_lowered() {
     let folder = Folder::new("lowered-busy");
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
@@ -241,7 +242,7 @@ fn a_request_under_way_is_finished_after_the_limit_was_lowered() {
         .collect();
     let mut busy = RawClient::connect(process.address);
     let mut partial = RawClient::connect(process.address);
-    // What was sent to the second has been read once what was sent to the first is.
+    // The bytes to the second have been read once those to the first have.
     partial.send("GET / HTTP/1.1\r\nHos");
     busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
     while upstream

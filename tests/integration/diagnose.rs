@@ -9,7 +9,7 @@ use crate::support::binary::{Folder, run, s3cors};
 
 const PAGE: &str = "https://app.example";
 
-/// Numbers of events as Chromium 156 has them in its constants; others have others.
+/// Event numbers of Chromium 156; other versions have others.
 const TYPES: [(&str, i64); 9] = [
     ("CORS_REQUEST", 1),
     ("CORS_PREFLIGHT_URL_REQUEST", 2),
@@ -48,7 +48,7 @@ fn netlog(events: &[Value]) -> String {
     )
 }
 
-/// A PUT whose preflight has failed, as Chromium records it.
+/// A PUT whose preflight failed, as Chromium records it.
 fn failed_preflight(source: u64, url: &str) -> Vec<Value> {
     let preflight = source + 1;
     vec![
@@ -104,7 +104,7 @@ fn failed_preflight(source: u64, url: &str) -> Vec<Value> {
     ]
 }
 
-/// A GET with a response of these fields, which Chromium cancels if it blocks it.
+/// A GET with these response fields, which Chromium cancels if it blocks it.
 fn got(source: u64, url: &str, headers: &[&str], is_cancelled: bool) -> Vec<Value> {
     let mut events = vec![
         event(
@@ -169,7 +169,7 @@ fn blocked_requests_are_grouped_by_reason() {
         &["HTTP/1.1 200 OK", "access-control-allow-origin: *"],
         false,
     ));
-    // A page's own server needs no CORS.
+    // Same-origin requests do not use CORS.
     events.extend(got(
         50,
         "https://app.example/k",
@@ -207,7 +207,7 @@ fn blocked_requests_are_grouped_by_reason() {
         assert!(!output.contains("S3CR3T"), "{output}");
     }
 
-    // As it is when Chrome is killed: cut at any byte.
+    // A NetLog of a killed Chrome: cut at any byte.
     let text = netlog(&events);
     let start = text.find("\"events\"").unwrap();
     for end in (start..text.len() - 4).step_by(97) {
@@ -278,12 +278,12 @@ fn entry(
 }
 
 #[test]
-fn a_har_tells_what_it_has() {
+fn a_har_is_diagnosed_as_far_as_it_goes() {
     let folder = Folder::new("diagnose-har");
     let origin = ("Origin", PAGE);
     let url = "https://s3.example/b/k?token=S3CR3T";
     let asked = ("Access-Control-Request-Method", "PUT");
-    // As Chrome exports it: the request first, without a response; then its preflight.
+    // As Chrome exports it: the request without a response first, then its preflight.
     let chrome = [
         entry("PUT", url, &[origin, ("Cookie", "S3CR3T")], 0, &[]),
         entry("OPTIONS", url, &[origin, asked], 403, &[]),
@@ -377,9 +377,9 @@ fn what_is_not_a_recording_is_a_clear_error() {
     assert_eq!((code, &document["blocked"]), (0, &json!([])));
 }
 
-/// Pieces of a NetLog that are written one after the other, and the memory that reading them takes.
+/// Parts of a NetLog, written one after the other, and the memory that reading them needs.
 fn peak_of(write: impl FnOnce(&mut dyn std::io::Write) + Send + 'static) -> (i32, Value, u64) {
-    // The shell says how much memory its child has taken.
+    // The shell reports its child's memory.
     let mut command = s3cors(&["diagnose", "--format", "json", "-"]);
     let mut child = command
         .stdin(Stdio::piped())
@@ -390,7 +390,7 @@ fn peak_of(write: impl FnOnce(&mut dyn std::io::Write) + Send + 'static) -> (i32
     let status = format!("/proc/{}/status", child.id());
     let writer = std::thread::spawn(move || {
         write(&mut stdin);
-        // Still open, so that the process is there.
+        // The pipe is still open, so the process is still running.
         let text = std::fs::read_to_string(status).unwrap();
         let line = text
             .lines()
@@ -407,7 +407,7 @@ fn peak_of(write: impl FnOnce(&mut dyn std::io::Write) + Send + 'static) -> (i32
 }
 
 #[test]
-fn memory_is_bounded_whatever_a_recording_has() {
+fn memory_is_bounded_for_any_recording() {
     const LIMIT: u64 = 100 << 20;
     let start = || format!("{{\"constants\":{},\"events\":[\n", constants());
     let blocked: Vec<String> = failed_preflight(10, SIGNED)
@@ -416,7 +416,7 @@ fn memory_is_bounded_whatever_a_recording_has() {
         .collect();
     let end = blocked.join(",\n") + "]}";
 
-    // Many events that do not matter, and one long string.
+    // Many irrelevant events, and one long string.
     let text = end.clone();
     let (code, document, peak) = peak_of(move |out| {
         let noise = event(

@@ -1,6 +1,6 @@
-//! What `check` says of a config: each `tests/data/diagnostics/x.toml` has its `x.expected`.
+//! The diagnostics of `check`: each `tests/data/diagnostics/x.toml` has its `x.expected`.
 //!
-//! With `UPDATE_EXPECTED` in the environment, what is said is written down instead.
+//! With `UPDATE_EXPECTED` in the environment, the expected files are rewritten.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use s3cors::config::{Input, load};
 const FOLDER: &str = "tests/data/diagnostics";
 
 #[test]
-fn every_problem_is_told_with_its_place_and_a_way_out() {
+fn every_problem_is_reported_with_its_place_and_a_hint() {
     let mut configs: Vec<_> = fs::read_dir(FOLDER)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -36,7 +36,7 @@ fn every_problem_is_told_with_its_place_and_a_way_out() {
 
 #[cfg(not(feature = "otlp"))]
 #[test]
-fn traces_in_a_program_without_them_are_an_error_with_the_way_out() {
+fn traces_in_a_build_without_them_are_an_error_with_a_hint() {
     let path = std::env::temp_dir().join(format!("s3cors-traces-{}.toml", std::process::id()));
     let route = "[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9000'\n";
     let traces = "[traces]\nendpoint = 'http://127.0.0.1:4318'\n";
@@ -77,7 +77,7 @@ fn programs_get_the_same_as_json() {
             assert!(there.get(key).is_some(), "{key} in {there}");
         }
     }
-    // A file that two routes share is told of once.
+    // A file that two routes share is reported once.
     let broken = all
         .iter()
         .filter(|there| there["file"] == unsupported["file"]);

@@ -1,4 +1,4 @@
-//! A stop: what is under way is finished, nothing new is begun, the deadline holds.
+//! Draining: current requests complete, new ones are refused, the deadline holds.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -15,12 +15,12 @@ use crate::support::upstream::MockUpstream;
 
 const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
 
-/// An upstream that answers when it is told to.
+/// An upstream that responds on command.
 fn waiting_upstream() -> (MockUpstream, mpsc::Sender<()>) {
     let (go, gone) = mpsc::channel();
     let gone = Mutex::new(gone);
     let upstream = MockUpstream::scripted(true, move |exchange| {
-        // The sender that is dropped is a test that has ended.
+        // The sender is dropped when the test has ended.
         let _ = gone.lock().unwrap().recv();
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         true
@@ -42,7 +42,7 @@ fn a_request_under_way_is_finished_and_then_the_connection_closes() {
         match TcpStream::connect(address) {
             Ok(_) => thread::yield_now(),
             Err(error) => {
-                // Reset: it came between the last accept and the close.
+                // A reset: it came between the last accept and the close.
                 let closed = [ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset];
                 break assert!(closed.contains(&error.kind()), "{error}");
             }
@@ -58,7 +58,7 @@ fn a_request_under_way_is_finished_and_then_the_connection_closes() {
 }
 
 #[test]
-fn who_has_just_connected_may_still_ask() {
+fn a_client_that_has_just_connected_may_still_send_a_request() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     let address = proxy.address;
@@ -76,7 +76,7 @@ fn who_has_just_connected_may_still_ask() {
 }
 
 #[test]
-fn what_is_left_at_the_deadline_is_cut_and_counted() {
+fn connections_left_at_the_deadline_are_cut_and_counted() {
     let (upstream, _go) = waiting_upstream();
     let drain = DrainSettings {
         deadline: Duration::from_millis(50),
@@ -92,7 +92,7 @@ fn what_is_left_at_the_deadline_is_cut_and_counted() {
 }
 
 #[test]
-fn a_tunnel_counts_as_a_connection_and_is_waited_for_until_the_deadline() {
+fn a_tunnel_counts_as_a_connection_and_may_last_until_the_deadline() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange
             .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
@@ -131,8 +131,8 @@ fn a_tunnel_counts_as_a_connection_and_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn connections_are_counted_while_they_are_there_beside_their_limit() {
-    // A multiple of the workers, among whom it is divided.
+fn open_connections_and_their_limit_are_metrics() {
+    // A multiple of the number of workers, which share it.
     const LIMIT: usize = 1000;
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let limits = Limits {

@@ -1,8 +1,8 @@
-//! Preflights are answered alike whatever `Connection` lists.
+//! Preflights get equal responses whatever `Connection` lists.
 //!
-//! Each request is sent twice to the same proxy: as it is, and with a `Connection` field that names
-//! a field that is not there. Answers must be equal in status, body and every field, ids and the
-//! clock apart. That HTTP/2 clients get the same answers is tested in `http2`.
+//! Each request is sent twice to the same proxy: unchanged, and with a `Connection` field that
+//! lists an absent field. The responses must have equal status, body and fields, except ids and
+//! the clock. `http2` tests that HTTP/2 clients get the same responses.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -41,7 +41,7 @@ fn proxy(semantics: Semantics) -> TestProxy {
     TestProxy::start(&routes(semantics))
 }
 
-/// An answer without what differs from one request to the next.
+/// A response without the parts that differ between requests.
 fn answer(client: &mut RawClient) -> (u16, Vec<(String, String)>, String, bool) {
     let response = client.receive("OPTIONS");
     let id = response
@@ -135,7 +135,7 @@ const ALLOWED: &str = "OPTIONS /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: ht
      Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: X-Amz-Date,content-type\r\n\r\n";
 
 #[test]
-fn preflights_in_a_row_are_answered_in_order_and_the_rest_is_hypers() {
+fn pipelined_preflights_are_answered_in_order() {
     let proxy = proxy(Semantics::Safe);
     let mut client = RawClient::connect(proxy.address);
     let refused = ALLOWED.replace("PUT", "DELETE");
@@ -155,7 +155,7 @@ fn preflights_in_a_row_are_answered_in_order_and_the_rest_is_hypers() {
 }
 
 #[test]
-fn the_edge_counts_what_it_answers() {
+fn responses_of_the_edge_are_counted() {
     let proxy = proxy(Semantics::Safe);
     let mut client = RawClient::connect(proxy.address);
     for request in [ALLOWED, &ALLOWED.replace("app.", "evil.")] {
@@ -175,7 +175,7 @@ fn the_edge_counts_what_it_answers() {
 }
 
 #[test]
-fn a_preflight_whose_body_is_not_read_ends_the_connection_and_says_so() {
+fn a_preflight_with_an_unread_body_closes_the_connection() {
     let proxy = proxy(Semantics::Safe);
     let with = |field: &str| ALLOWED.replace("Origin:", &format!("{field}\r\nOrigin:"));
     for (head, body) in [
@@ -198,25 +198,25 @@ fn a_preflight_whose_body_is_not_read_ends_the_connection_and_says_so() {
 }
 
 #[test]
-fn a_client_that_never_says_a_word_is_cut_at_the_heads_limit() {
+fn a_silent_client_is_cut_at_the_head_timeout() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let limits = Limits {
         head_read: Duration::from_millis(100),
-        // Longer than any test waits.
+        // Longer than any test takes.
         keep_alive_idle: Duration::from_secs(600),
         ..Limits::default()
     };
     let routes = [TestRoute::transparent(upstream.address)];
     let proxy = TestProxy::with_limits(&routes, limits);
     for words in ["", "\r\n", "\r\n\r\n"] {
-        // Empty lines are no words (RFC 9112 §2.2).
+        // Empty lines do not count (RFC 9112 §2.2).
         let mut client = RawClient::connect(proxy.address);
         assert!(client.send(words).is_closed(), "{words:?}");
     }
 }
 
 #[test]
-fn a_connection_ends_with_the_last_request_that_it_may_carry() {
+fn a_connection_ends_after_its_maximum_number_of_requests() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let limits = Limits {
         requests_per_connection: 2,

@@ -1,4 +1,4 @@
-//! `s3cors test`: expectations about a config or a policy.
+//! `s3cors test`: tests of a config or a policy.
 
 use std::fs;
 use std::io::Write as _;
@@ -114,7 +114,7 @@ fn test_file(file: &Path) -> (i32, String, String) {
 }
 
 #[test]
-fn a_file_that_makes_no_sense_is_named_with_its_mistake() {
+fn an_invalid_file_is_named_with_its_error() {
     let folder = Folder::new("expectations-mistakes");
     fs::write(folder.path("bad.xml"), "<CORSConfiguration/>").unwrap();
     let file = folder.path("tests.toml");
@@ -169,7 +169,7 @@ struct Corpus {
     case: Vec<Case>,
 }
 
-/// A case of `tests/data/explain`, as far as it is about a script's request.
+/// A case of `tests/data/explain`, as far as it is a script's request.
 #[derive(Deserialize)]
 struct Case {
     name: String,
@@ -185,14 +185,14 @@ struct Case {
 }
 
 #[test]
-fn the_corpus_of_explain_is_decided_as_it_says() {
+fn the_corpus_of_explain_passes() {
     let folder = Folder::new("expectations-corpus");
     let mut ran = 0;
     for entry in fs::read_dir("tests/data/explain").unwrap() {
         let corpus: Corpus =
             toml::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
         for case in corpus.case {
-            // A policy file says that there is CORS; a browser sends no request that needs a fix.
+            // A policy file implies CORS; a browser does not send requests that need a fix.
             if case.no_cors || case.fix.is_some() {
                 continue;
             }
@@ -219,7 +219,7 @@ fn the_corpus_of_explain_is_decided_as_it_says() {
 }
 
 #[test]
-fn a_file_without_end_is_refused() {
+fn an_endless_file_is_refused() {
     let (code, _, error) = test(&["/dev/zero"]);
     assert_eq!(code, 2);
     assert!(
@@ -229,7 +229,7 @@ fn a_file_without_end_is_refused() {
 }
 
 #[test]
-fn nothing_of_a_file_that_is_wrong_reaches_the_terminal_as_a_command() {
+fn errors_about_a_file_contain_no_terminal_control_characters() {
     let folder = Folder::new("expectations-escapes");
     let file = folder.path("escapes.toml");
     for text in [
@@ -320,7 +320,7 @@ fn a_log_is_recorded_as_tests_that_pass_until_the_policy_changes() {
 }
 
 #[test]
-fn a_combined_log_is_recorded_about_a_policy_and_what_is_not_a_log_is_refused() {
+fn a_combined_log_is_recorded_for_a_policy_and_other_files_are_refused() {
     let folder = Folder::new("expectations-combined");
     let cors = folder.write("cors.xml", &RULE.replace("PUT", "GET"));
     let line = |method: &str, referer: &str| {

@@ -1,4 +1,4 @@
-//! `explain` on set-ups that do not work: `tests/data/explain`.
+//! `explain` with broken set-ups: `tests/data/explain`.
 
 use std::collections::HashSet;
 
@@ -84,7 +84,7 @@ impl Case {
         }
     }
 
-    /// The methods that the route has to allow for the suggestion to work.
+    /// The methods that the route must allow for the suggestion to work.
     fn extra_methods(&self) -> Vec<Method> {
         let method = self.extra_method.as_ref();
         let methods = method.into_iter();
@@ -121,7 +121,7 @@ fn corpus() -> Vec<Case> {
     cases
 }
 
-/// Runs `check` on every case and tells of all that fail.
+/// Runs `check` on every case and reports all failures.
 fn each(check: impl Fn(&Case) -> Result<(), String>) {
     let mut wrong = Vec::new();
     for case in corpus() {
@@ -140,7 +140,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, actual: T, expected: T) -> R
 }
 
 #[test]
-fn the_reason_and_the_nearest_rule_are_the_right_ones() {
+fn the_reason_and_the_nearest_rule_are_correct() {
     each(|case| {
         let explanation = case.explanation();
         let refusal = case.refusal();
@@ -172,7 +172,7 @@ fn the_reason_and_the_nearest_rule_are_the_right_ones() {
 }
 
 #[test]
-fn the_advice_is_the_right_one() {
+fn the_advice_is_correct() {
     each(|case| {
         let (change, extra_method, fix) = match case.refusal().advice {
             Advice::Change(change) => (Some(change), None, None),
@@ -195,7 +195,7 @@ fn the_advice_is_the_right_one() {
 }
 
 #[test]
-fn the_suggested_change_lets_in_this_request_and_no_other_of_the_corpus() {
+fn the_suggested_change_allows_only_this_request_of_the_corpus() {
     let corpus = corpus();
     let requests: Vec<(&str, (Method, HeaderMap))> = corpus
         .iter()
@@ -231,7 +231,7 @@ fn the_suggested_change_lets_in_this_request_and_no_other_of_the_corpus() {
 }
 
 #[test]
-fn a_request_that_is_put_right_passes() {
+fn a_corrected_request_passes() {
     let mut count = 0;
     for case in corpus() {
         let Advice::Request(fix) = case.refusal().advice else {
@@ -241,7 +241,7 @@ fn a_request_that_is_put_right_passes() {
         let Some(request) = fix.apply(&method, &fields) else {
             continue;
         };
-        // S3 has no rules for PATCH, however it is written.
+        // S3's rules cannot allow PATCH, however it is written.
         if fix.to_string().ends_with("PATCH") {
             continue;
         }

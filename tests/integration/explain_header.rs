@@ -1,4 +1,5 @@
-//! `route.explain_header`: refused requests are answered with the reason, for the network panel of DevTools.
+//! `route.explain_header`: responses to refused requests carry the reason, for the network panel
+//! of DevTools.
 
 use crate::support::binary::{Folder, Process};
 use crate::support::client::{RawResponse, ask};
@@ -44,7 +45,7 @@ fn reasons(answer: &RawResponse) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_refused_says_why() {
+fn a_refused_request_gets_the_reason() {
     let (_folder, process) = serve("explain-header");
     let evil = ("Origin", "https://evil.example");
     let app = ("Origin", "https://app.example");
@@ -75,7 +76,7 @@ fn what_is_refused_says_why() {
             reasons(&refused),
             ["header; header x-b is not in AllowedHeader (x-a) of rule 1, photos.xml"]
         );
-        // More than one origin, which browsers never send.
+        // Several origins, which browsers never send.
         let refused = ask(process.address, "GET", "/a", &[host, app, evil]);
         assert_eq!(
             reasons(&refused),
@@ -91,8 +92,8 @@ fn what_is_refused_says_why() {
             reasons(&refused),
             ["malformed; the Origin is not in the form that browsers send"]
         );
-        // What is allowed, or not asked, has no reason; the upstream's is about its own CORS fields, which are
-        // replaced.
+        // Allowed requests and requests without CORS get no reason; the upstream's is about its
+        // own CORS fields, which are replaced.
         for fields in [&[host, app][..], &[host], &[host, app, asks("GET")]] {
             assert!(reasons(&ask(process.address, "GET", "/a", fields)).is_empty());
         }
@@ -102,7 +103,7 @@ fn what_is_refused_says_why() {
 }
 
 #[test]
-fn a_route_says_nothing_unless_it_is_asked_to_and_a_transparent_one_passes_on_what_comes() {
+fn the_reason_is_off_by_default_and_a_transparent_route_passes_the_upstreams_on() {
     let (_folder, process) = serve("explain-header-off");
     let evil = ("Origin", "https://evil.example");
     let asks = ("Access-Control-Request-Method", "GET");
@@ -127,7 +128,7 @@ fn a_route_says_nothing_unless_it_is_asked_to_and_a_transparent_one_passes_on_wh
 }
 
 #[test]
-fn a_reason_is_one_line_whatever_a_client_sends() {
+fn a_reason_is_one_line_for_any_request() {
     let (_folder, process) = serve("explain-header-hostile");
     let long = format!("https://{}", "a".repeat(3000));
     for origin in [&*long, "https://a\tb\"\\", "https://b\u{e9}c"] {

@@ -1,5 +1,5 @@
-//! A suggestion of `explain`, applied to its files: whatever changes for any route or bucket was
-//! named.
+//! Applies a suggestion of `explain` to its files: every route and bucket that changes must have
+//! been named.
 //!
 //! `PROPTEST_CASES` sets how many configs are tried; the default is [`CASES`].
 
@@ -45,7 +45,7 @@ const METHODS: [&str; 4] = ["GET", "PUT", "DELETE", "PATCH"];
 const PATHS: [&str; 4] = ["/", "/album/x", "/raw/x", "/payroll/x"];
 const LABELS: [&str; 3] = ["", "album.", "payroll."];
 
-/// The files that routes may name: the second may be a link to the first, the last is a bucket's.
+/// The files that routes may use: the second may be a link to the first, the last is a bucket's.
 const FILES: [&str; 4] = ["one.xml", "two.xml", "three.xml", "north/raw.xml"];
 const FOLDERS: [&str; 2] = ["north", "south"];
 
@@ -62,7 +62,7 @@ struct RouteSetUp {
 #[derive(Clone, Debug)]
 struct SetUp {
     routes: Vec<RouteSetUp>,
-    /// Rules for each of [`FILES`], and for the buckets of both folders, where they have some.
+    /// Rules for each of [`FILES`], and optionally for the buckets of both folders.
     rules: Vec<Vec<CorsRule>>,
     albums: [Option<Vec<CorsRule>>; 2],
     is_linked: bool,
@@ -238,7 +238,7 @@ fn is_allowed(policy: Option<&Policy>, fields: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// Does what the advice says; `false` where there is nothing to do.
+/// Applies the advice; `false` if there is nothing to do.
 fn apply(set_up: &mut SetUp, folder: &Path, explained: &RouteExplanation, asked: &Asked) -> bool {
     let exchange = explained.exchange.as_ref().unwrap();
     let Outcome::Refused(refusal) = &exchange.deciding().outcome else {
@@ -281,7 +281,7 @@ fn apply(set_up: &mut SetUp, folder: &Path, explained: &RouteExplanation, asked:
     true
 }
 
-/// Whether one of the lines that say what is let in speaks of a request.
+/// Whether one of the lines about additionally allowed requests covers a request.
 fn is_let_in(explained: &RouteExplanation, fields: &HeaderMap) -> bool {
     let exchange = explained.exchange.as_ref().unwrap();
     let Outcome::Refused(refusal) = &exchange.deciding().outcome else {
@@ -311,7 +311,7 @@ fn is_let_in(explained: &RouteExplanation, fields: &HeaderMap) -> bool {
     })
 }
 
-/// The place that speaks of what a URL names.
+/// The place that covers a URL.
 fn place_of<'p>(places: &'p [Place], before: &RouteExplanation, path: &str) -> Option<&'p Place> {
     let served = before.served.as_ref().unwrap();
     let bucket = served.bucket.as_ref();

@@ -1,4 +1,4 @@
-//! Elements of the namespace `urn:s3cors`: the fields that they set, over HTTP/1.1 and HTTP/2.
+//! Elements of the namespace `urn:s3cors`: their response fields, over HTTP/1.1 and HTTP/2.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -20,7 +20,7 @@ const POLICY: &str = "<CORSConfiguration xmlns:s='urn:s3cors'>\
      <CORSRule><AllowedOrigin>https://app.example</AllowedOrigin><AllowedMethod>PUT</AllowedMethod></CORSRule>\
      </CORSConfiguration>";
 
-/// An upstream whose own fields are wider, in a letter case of its own.
+/// An upstream whose own fields are wider, in another letter case.
 const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\ntiming-allow-origin: *\r\n\
      Timing-Allow-Origin: https://upstream.example\r\nCROSS-ORIGIN-RESOURCE-POLICY: cross-origin\r\n\r\nok";
 
@@ -48,14 +48,14 @@ const CASES: [Case; 6] = [
         &[LIST],
         &["same-site"],
     ),
-    // The rule for PUT has neither: the upstream's stay.
+    // The rule for PUT has neither: the upstream's fields stay.
     (
         "PUT",
         Some("https://app.example"),
         &UPSTREAM_TIMING,
         &["cross-origin"],
     ),
-    // No rule matches: an image of a page sends no Origin.
+    // No rule matches: an image on a page sends no Origin.
     ("GET", None, &[LIST], &["same-site"]),
     ("HEAD", None, &[LIST], &["same-site"]),
     ("GET", Some("https://evil.example"), &[LIST], &["same-site"]),
@@ -86,7 +86,7 @@ fn the_fields_of_extension_elements_replace_the_upstreams_over_http1() {
         ));
         assert_fields(&client.receive(case.0).headers, case);
     }
-    // Two equal Origins: a request that no browser sends is decided on a map of fields.
+    // Two equal Origins: such a request, which no browser sends, is decided as a header map.
     client.send(
         "GET /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: https://a\r\nOrigin: https://a\r\n\r\n",
     );
@@ -115,7 +115,7 @@ fn the_fields_of_extension_elements_replace_the_upstreams_over_http2() {
 }
 
 #[test]
-fn a_response_of_the_proxy_itself_has_the_fields_and_a_preflight_has_not() {
+fn the_proxys_own_responses_have_the_fields_but_not_preflights() {
     let nobody = "127.0.0.1:1".parse().unwrap();
     let proxy = TestProxy::start(&[TestRoute::new(nobody, POLICY)]);
     let mut client = RawClient::connect(proxy.address);

@@ -1,5 +1,5 @@
-//! Whatever an upstream does wrong, the client gets one answer in time, an allowed script can read
-//! it, a cut body is seen as cut, and nobody gets bytes that were meant for somebody else.
+//! Whatever an upstream does wrong, the client gets one response in time, an allowed script can
+//! read it, a cut body is visibly cut, and no client gets bytes meant for another.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
@@ -29,25 +29,25 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
      <AllowedMethod>GET</AllowedMethod><AllowedMethod>HEAD</AllowedMethod>\
      <AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// What the limit that a fault runs into is set to.
+/// The value of the time limit that a fault exceeds.
 const SHORT: Duration = Duration::from_millis(100);
 
-/// What an upstream does wrong, and what has to come of it.
+/// An upstream's fault, and the expected result.
 struct Fault {
     name: &'static str,
     does: Does,
-    /// The step that is short of time.
+    /// The step that exceeds its time limit.
     short: Option<Step>,
     /// The method of the request without a body.
     method: &'static str,
     status: u16,
-    /// What the client gets of the body; `None`: cut.
+    /// The client's part of the body; `None` if cut.
     body: Option<&'static str>,
-    /// The reason that is counted; empty: none, for nobody is the worse for it.
+    /// The counted reason; empty if none, because no client is affected.
     reason: &'static str,
 }
 
-/// A step that has a time limit.
+/// A step with a time limit.
 #[derive(Clone, Copy)]
 enum Step {
     Connect,
@@ -55,20 +55,20 @@ enum Step {
     Body,
 }
 
-/// What an upstream does.
+/// An upstream's behaviour.
 #[derive(Clone, Copy)]
 enum Does {
     /// It does not listen.
     Refuse,
-    /// It never takes a connection.
+    /// It never accepts a connection.
     Vanish,
-    /// It answers with these bytes and closes.
+    /// It responds with these bytes and closes.
     Answer(&'static str),
-    /// It answers with these bytes and goes on listening.
+    /// It responds with these bytes and continues listening.
     AnswerAndWait(&'static str),
-    /// It answers with these bytes and resets the connection.
+    /// It responds with these bytes and resets the connection.
     Reset(&'static str),
-    /// It answers with the first, and then the second without end.
+    /// It responds with the first, and then endlessly with the second.
     Flood(&'static str, &'static str),
 }
 
@@ -84,7 +84,7 @@ const fn fault(name: &'static str, does: Does, reason: &'static str) -> Fault {
     }
 }
 
-/// One whose response begins, and breaks off.
+/// A fault whose response begins and breaks off.
 const fn cut(name: &'static str, does: Does) -> Fault {
     Fault {
         status: 200,
@@ -93,7 +93,7 @@ const fn cut(name: &'static str, does: Does) -> Fault {
     }
 }
 
-/// One that does not answer in time.
+/// A fault that exceeds a time limit.
 const fn slow(name: &'static str, does: Does, step: Step, reason: &'static str) -> Fault {
     Fault {
         status: 504,
@@ -102,7 +102,7 @@ const fn slow(name: &'static str, does: Does, step: Step, reason: &'static str) 
     }
 }
 
-/// One that says more than its response holds.
+/// A fault with bytes beyond the response.
 const fn excess(name: &'static str, answer: &'static str, status: u16) -> Fault {
     Fault {
         status,
@@ -153,7 +153,7 @@ const FAULTS: &[Fault] = &[
     Fault { method: "HEAD", ..excess("a body on HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 200) },
 ];
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Origin {
     Allowed,
@@ -171,16 +171,16 @@ impl Origin {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 struct Answer {
     status: u16,
     headers: HeaderMap,
-    /// `None`: cut.
+    /// `None` if cut.
     body: Option<String>,
 }
 
-/// A client of one version.
+/// A client of one HTTP version.
 type Client = fn(SocketAddr, &str, Origin) -> Answer;
 
 fn http1(address: SocketAddr, method: &str, origin: Origin) -> Answer {
@@ -249,13 +249,13 @@ fn body_of(method: &str) -> &'static str {
     if method == "PUT" { "a body" } else { "" }
 }
 
-/// An upstream that does wrong whenever it is asked for `/fault`, and right otherwise.
+/// An upstream that fails on `/fault`, and works otherwise.
 struct Wrongdoer {
     address: SocketAddr,
     mock: Option<MockUpstream>,
-    /// Connections on which it did wrong and was asked again.
+    /// Connections on which it failed and got another request.
     asked_again: Arc<Mutex<usize>>,
-    /// What keeps the address from taking connections.
+    /// Keeps the address from accepting connections.
     _full: Vec<TcpStream>,
     _listener: Option<Socket>,
 }
@@ -277,7 +277,8 @@ impl Wrongdoer {
                 listener.bind(&SockAddr::from(any)).unwrap();
                 listener.listen(0).unwrap();
                 let address = listener.local_addr().unwrap().as_socket().unwrap();
-                // As long as there is room for connections that nobody accepts, it is taken.
+                // While there is room for unaccepted connections, they are accepted by the
+                // system.
                 let fill = || TcpStream::connect_timeout(&address, SHORT).ok();
                 nobody(address, Some(listener), std::iter::from_fn(fill).collect())
             }
@@ -285,7 +286,7 @@ impl Wrongdoer {
                 let asked_again = Arc::new(Mutex::new(0));
                 let (again, wronged) = (Arc::clone(&asked_again), Mutex::new(HashSet::new()));
                 let mock = MockUpstream::scripted(true, move |exchange| {
-                    // None: the proxy has left, and asks no more on this one.
+                    // `None`: the proxy has left, and sends no more on this connection.
                     let peer = exchange.stream.get_ref().peer_addr().ok();
                     if peer.is_some_and(|peer| wronged.lock().unwrap().contains(&peer)) {
                         *again.lock().unwrap() += 1;
@@ -308,8 +309,8 @@ impl Wrongdoer {
         }
     }
 
-    /// How many preflights came to it. What else was sent may come late: its client has its answer
-    /// once the proxy's patience is over.
+    /// The number of preflights that it received. Other requests may come late: the client has
+    /// its response once the proxy's time limit has passed.
     fn preflights(&self) -> usize {
         let requests = self.mock.as_ref().map(MockUpstream::requests);
         let requests = requests.unwrap_or_default();
@@ -322,7 +323,7 @@ impl Wrongdoer {
 }
 
 impl Does {
-    /// Says whether the connection goes on.
+    /// Returns whether the connection continues.
     fn to(self, exchange: &mut Exchange<'_>) -> bool {
         match self {
             Self::Refuse | Self::Vanish => false,
@@ -398,7 +399,7 @@ fn run(fault: &Fault) {
     assert_eq!(*upstream.asked_again.lock().unwrap(), 0, "{}", fault.name);
 }
 
-/// An allowed page reads it, no other one does, and caches tell them apart.
+/// An allowed page can read it, no other page can, and caches distinguish them.
 fn check_readable(answer: &Answer, origin: Origin, case: &str) {
     let allowed = answer.headers.get("access-control-allow-origin");
     let expected = (origin == Origin::Allowed).then_some(ALLOWED);
@@ -414,7 +415,7 @@ fn check_readable(answer: &Answer, origin: Origin, case: &str) {
     assert!(names_origin, "{case}");
 }
 
-/// The failures that were counted, by reason.
+/// The counted failures, by reason.
 fn failures(proxy: &TestProxy) -> BTreeMap<String, u64> {
     let text = proxy.metrics.encode();
     let lines = text.lines();
@@ -430,7 +431,7 @@ fn failures(proxy: &TestProxy) -> BTreeMap<String, u64> {
 }
 
 #[test]
-fn every_fault_has_one_answer_that_the_allowed_origin_can_read() {
+fn every_fault_has_one_response_that_the_allowed_origin_can_read() {
     thread::scope(|scope| {
         for fault in FAULTS {
             scope.spawn(|| run(fault));
@@ -455,7 +456,7 @@ fn a_request_that_is_too_large_is_refused_readably() {
     assert!(upstream.requests().is_empty());
 }
 
-/// The client has its answer before it has sent its body: nothing of the rest goes anywhere.
+/// The client gets its response before it has sent its body: the rest is discarded.
 #[test]
 fn an_early_answer_ends_the_upload() {
     let (told, taken) = mpsc::channel();
@@ -479,7 +480,7 @@ fn an_early_answer_ends_the_upload() {
     let answer = client.receive("PUT");
     assert_eq!((answer.status, &*answer.text()), (403, "no"));
     assert_eq!(answer.values("access-control-allow-origin"), [ALLOWED]);
-    // The client holds its connection open; the upstream's is closed all the same.
+    // The client keeps its connection open; the upstream's is closed anyway.
     let patience = Duration::from_secs(20);
     assert_eq!(taken.recv_timeout(patience).unwrap(), 0);
     let clean = ask(proxy.address, "GET", "/clean", &[]);
@@ -487,13 +488,13 @@ fn an_early_answer_ends_the_upload() {
     assert_eq!(upstream.connections(), 2);
 }
 
-/// Then it is the write that fails first, and the answer is still there to be read.
+/// Here the write fails first, but the response can still be read.
 #[test]
 fn an_early_answer_is_seen_even_if_the_upstream_closes_at_once() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange.read(4);
         exchange.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
-        // With bytes unread: the connection is reset.
+        // With unread bytes: the connection is reset.
         false
     });
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
@@ -509,7 +510,7 @@ fn an_early_answer_is_seen_even_if_the_upstream_closes_at_once() {
         let mut upload = client.stream().try_clone().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                // The rest is not taken.
+                // The rest is not read.
                 let _ = upload.write_all(head.as_bytes());
                 let _ = upload.write_all(&body);
             });
@@ -540,7 +541,7 @@ fn an_early_answer_ends_the_upload_in_http2_too() {
     taken.recv_timeout(Duration::from_secs(20)).unwrap();
 }
 
-/// A body of which only the beginning ever comes.
+/// A body whose end never comes.
 struct Unending;
 
 impl hyper::body::Body for Unending {

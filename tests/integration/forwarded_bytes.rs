@@ -1,8 +1,8 @@
 //! A `Connection` field that lists an absent field changes nothing.
 //!
-//! Each request is sent twice to the same proxy: as it is, and with such a field. What the upstream
-//! gets and what the client gets must be equal, apart from letter case of names, the order of fields
-//! and the clock.
+//! Each request is sent twice to the same proxy: unchanged, and with such a field. The upstream
+//! and the client must get the same, except for letter case of names, the order of fields and the
+//! clock.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ const POLICY: &str = "<CORSConfiguration>\
      <MaxAgeSeconds>60</MaxAgeSeconds></CORSRule>\
      <CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>HEAD</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// What the upstream answers, by the number in the target; what is behind `|` is not for HEAD.
+/// The upstream's responses, by the number in the target; the part after `|` is not for HEAD.
 pub(crate) const RESPONSES: [&str; 24] = [
     "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n|ok",
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: \"1\"\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n|",
@@ -51,12 +51,12 @@ pub(crate) const RESPONSES: [&str; 24] = [
     "HTTP/1.1 200 OK\r\nConnection: x-a\r\nConnection: x-b\r\nX-A: 1\r\nX-B: 2\r\nContent-Length: 1\r\n\r\n|x",
 ];
 
-/// An upstream whose responses go by the target's number.
+/// An upstream whose responses depend on the target's number.
 pub(crate) fn upstream() -> MockUpstream {
     MockUpstream::scripted(true, |exchange| {
         let target = exchange.request.target().to_owned();
         let number = target.trim_start_matches('/').split('?').next().unwrap();
-        // `*` and the like have the first.
+        // `*` and the like get the first.
         let response = RESPONSES[number.parse::<usize>().unwrap_or_default()];
         let (head, body) = response.split_once('|').unwrap();
         exchange.send(head);
@@ -91,10 +91,10 @@ pub(crate) fn routes(upstream: &MockUpstream) -> Vec<TestRoute> {
     ]
 }
 
-/// Status, fields and body, without what differs from one request to the next.
+/// Status, fields and body, without the parts that differ between requests.
 type Answer = (u16, Vec<(String, String)>, String);
 
-/// The upstream's view: the request's line, its fields and its body.
+/// The upstream's view: the request line, its fields and its body.
 type Forwarded = (String, Vec<(String, String)>, Vec<u8>);
 
 fn send(
@@ -144,7 +144,7 @@ fn one_of(values: &'static [&'static str]) -> impl Strategy<Value = &'static str
     prop::sample::select(values)
 }
 
-/// A request's method, and its bytes but for the end of its head; then its body.
+/// A request's method, and its bytes except the end of its head; then its body.
 fn requests() -> impl Strategy<Value = (String, String, &'static str)> {
     let host = one_of(&[
         "photos.example",
@@ -221,7 +221,7 @@ fn a_204_has_no_length() {
 }
 
 #[test]
-fn the_access_log_says_the_same_of_both() {
+fn the_access_log_is_the_same_for_both() {
     let upstream = upstream();
     let log = std::env::temp_dir().join(format!(
         "s3cors-forwarded-bytes-{}",
@@ -287,9 +287,9 @@ fn the_access_log_says_the_same_of_both() {
     }
 }
 
-/// A client that takes nothing for a while gets every byte once, and then the next response.
+/// A client that does not read for a while gets every byte once, and then the next response.
 #[test]
-fn what_a_slow_reader_did_not_take_is_sent_once() {
+fn a_slow_reader_gets_every_byte_once() {
     let body: Vec<u8> = (0..24 * 1024 * 1024_u32).map(|at| (at / 7) as u8).collect();
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     let response = [head.as_bytes(), &body].concat();
@@ -300,7 +300,7 @@ fn what_a_slow_reader_did_not_take_is_sent_once() {
     for _ in 0..2 {
         client.send(request);
         upstream.wait_for_request();
-        // What the system holds between the two ends is full long before the body's end.
+        // The system's buffers between the two ends are full long before the body's end.
         let answer = client.receive("GET");
         assert_eq!(answer.status, 200);
         assert!(answer.body == body, "the body is another one");

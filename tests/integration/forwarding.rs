@@ -61,12 +61,12 @@ fn path_query_and_host_reach_the_upstream_byte_for_byte() {
         assert_eq!(request.line(), format!("GET {target} HTTP/1.1"));
         assert_eq!(request.values("host"), ["Photos.Example:8080"]);
     }
-    // One, used again and again.
+    // One connection, used repeatedly.
     assert_eq!(upstream.connections(), 1);
 }
 
 #[test]
-fn trace_and_options_go_no_further_than_they_say() {
+fn max_forwards_limits_trace_and_options() {
     let upstream = MockUpstream::answering(OK);
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
     let ask = |method, hops| {
@@ -90,7 +90,7 @@ fn trace_and_options_go_no_further_than_they_say() {
 }
 
 #[test]
-fn connection_fields_stop_here_and_via_says_so() {
+fn connection_fields_are_removed_and_via_is_added() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive, X-Hop\r\nKeep-Alive: timeout=5\r\n\
          X-Hop: 1\r\nX-Kept: 1\r\n\r\n",
@@ -126,15 +126,16 @@ fn connection_fields_stop_here_and_via_says_so() {
     assert_eq!(response.values("access-control-allow-origin"), [ORIGIN]);
 }
 
-/// [RFC 9112 §2.3](https://www.rfc-editor.org/rfc/rfc9112#section-2.3): an intermediary sends its own.
+/// [RFC 9112 §2.3](https://www.rfc-editor.org/rfc/rfc9112#section-2.3): an intermediary sends its
+/// own version.
 #[test]
-fn a_client_is_not_told_the_upstreams_version_as_ours() {
+fn the_upstreams_http_version_is_not_forwarded() {
     let upstream = MockUpstream::answering("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
     let mut client = RawClient::connect(proxy.address);
     for _ in 0..2 {
         client.send("GET / HTTP/1.1\r\nHost: photos.example\r\n\r\n");
-        // On one connection, which stays as HTTP/1.1 has it.
+        // On one connection, which stays open as in HTTP/1.1.
         assert_eq!(client.bytes(17), b"HTTP/1.1 200 OK\r\n");
         assert!(client.fields().unwrap().contains_key("via"));
     }
@@ -296,7 +297,7 @@ fn each_bucket_has_its_policy_by_path_or_by_host() {
 }
 
 #[test]
-fn an_unknown_host_is_421_and_a_preflight_to_it_as_s3_says() {
+fn an_unknown_host_gets_421_and_its_preflights_s3s_error() {
     let upstream = MockUpstream::answering(OK);
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
     let actual = ask(proxy.address, "GET", "/", &[("Host", "other.example")]);
@@ -317,7 +318,7 @@ fn an_unknown_host_is_421_and_a_preflight_to_it_as_s3_says() {
 }
 
 #[test]
-fn options_that_is_no_preflight_is_forwarded_unless_s3_exact() {
+fn options_other_than_preflights_is_forwarded_unless_s3_exact() {
     let upstream = MockUpstream::answering(OK);
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, &policy())]);
     let response = ask(proxy.address, "OPTIONS", "/k", &[("Origin", ORIGIN)]);
@@ -343,7 +344,7 @@ fn options_that_is_no_preflight_is_forwarded_unless_s3_exact() {
 }
 
 #[test]
-fn an_error_of_ours_is_readable_by_the_allowed_origin_only() {
+fn the_proxys_own_error_is_readable_by_the_allowed_origin_only() {
     let proxy = TestProxy::start(&[TestRoute::new(refusing(), &policy())]);
     let allowed = ask(proxy.address, "GET", "/k", &[("Origin", ORIGIN)]);
     assert_eq!(allowed.status, 502);
@@ -417,7 +418,7 @@ fn expect_100_waits_for_the_upstreams_100() {
 fn a_refusal_instead_of_100_reaches_the_client_without_the_body_being_sent() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
-        // Nothing of the body comes: the next bytes are the end.
+        // No part of the body comes: the next bytes are the end.
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(exchange.stream, &mut rest);
         assert!(rest.is_empty(), "{rest:?}");
@@ -445,9 +446,9 @@ fn a_body_is_released_for_an_upstream_that_never_says_100() {
     assert_eq!(upstream.request().body, b"abc");
 }
 
-/// What is refused of other responses is refused of those to who asks for another protocol.
+/// Responses to upgrade requests must follow the same rules as others.
 #[test]
-fn an_answer_to_an_upgrade_is_held_to_the_same_rules() {
+fn a_response_to_an_upgrade_follows_the_same_rules() {
     for (answer, status) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned(),
@@ -503,7 +504,7 @@ fn an_upgrade_is_a_tunnel() {
 }
 
 #[test]
-fn the_client_is_named_when_asked_for_and_cannot_name_itself() {
+fn the_clients_address_is_sent_if_configured_and_cannot_be_forged() {
     let upstream = MockUpstream::answering(OK);
     let mut route = TestRoute::new(upstream.address, &policy());
     route.forwarding = Forwarding {
@@ -531,7 +532,7 @@ fn the_client_is_named_when_asked_for_and_cannot_name_itself() {
 }
 
 #[test]
-fn the_upstream_may_ask_for_its_own_host() {
+fn the_upstream_can_get_its_own_host() {
     let upstream = MockUpstream::answering(OK);
     let mut route = TestRoute::new(upstream.address, &policy());
     route.host_header = HostHeader::Upstream;
@@ -544,8 +545,8 @@ fn the_upstream_may_ask_for_its_own_host() {
 }
 
 #[test]
-fn a_stale_connection_is_not_the_clients_problem() {
-    // Answers once, and closes without saying so.
+fn a_stale_connection_is_replaced_for_the_client() {
+    // Responds once, and closes without announcing it.
     let upstream = MockUpstream::scripted(true, |exchange| {
         exchange.send(OK);
         false
@@ -559,7 +560,7 @@ fn a_stale_connection_is_not_the_clients_problem() {
 }
 
 #[test]
-fn several_upstreams_share_the_load_and_stand_in_for_each_other() {
+fn several_upstreams_share_the_load_and_replace_each_other() {
     let upstreams = [MockUpstream::answering(OK), MockUpstream::answering(OK)];
     let mut route = TestRoute::new(refusing(), &policy());
     route
@@ -577,7 +578,7 @@ fn several_upstreams_share_the_load_and_stand_in_for_each_other() {
 }
 
 #[test]
-fn a_cut_body_is_seen_as_cut() {
+fn a_cut_body_is_visibly_cut() {
     for head in ["Content-Length: 10\r\n", "Transfer-Encoding: chunked\r\n"] {
         let upstream = MockUpstream::scripted(true, move |exchange| {
             exchange.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n5\r\nhello"));
@@ -591,7 +592,7 @@ fn a_cut_body_is_seen_as_cut() {
 }
 
 #[test]
-fn a_slow_upstream_is_504_and_a_mute_one_502() {
+fn a_slow_upstream_gives_504_and_a_closing_one_502() {
     let slow = MockUpstream::scripted(true, |exchange| {
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(exchange.stream, &mut rest);
@@ -622,7 +623,7 @@ fn a_slow_upstream_is_504_and_a_mute_one_502() {
 }
 
 #[test]
-fn a_request_without_one_clear_host_is_400() {
+fn a_request_without_exactly_one_host_gets_400() {
     let upstream = MockUpstream::answering(OK);
     let mut route = TestRoute::new(upstream.address, &policy());
     route.hosts = vec!["*"];

@@ -20,7 +20,7 @@ fn documents() -> Vec<String> {
 fn seeds() {
     for document in documents() {
         targets::xml(document.as_bytes());
-        // Cut anywhere, nothing breaks.
+        // Cut anywhere, it does not panic.
         for end in 0..document.len().min(400) {
             targets::xml(&document.as_bytes()[..end]);
         }
@@ -44,7 +44,7 @@ fn seeds() {
     }
 }
 
-/// A seed with some of its bytes replaced by pieces that XML cares about.
+/// A seed with some bytes replaced by pieces of XML syntax.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let pieces = select(
         &[
@@ -92,7 +92,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Every config that is shipped or has something wrong with it.
+/// Every shipped config and every faulty one.
 fn configs() -> Vec<Vec<u8>> {
     let folders = ["config", "tests/data/diagnostics"];
     let entries = folders
@@ -109,14 +109,14 @@ fn configs() -> Vec<Vec<u8>> {
 fn config_seeds() {
     for config in configs() {
         targets::config(&config);
-        // Cut anywhere, nothing breaks.
+        // Cut anywhere, it does not panic.
         for end in (0..config.len()).step_by(7) {
             targets::config(&config[..end]);
         }
     }
 }
 
-/// A config with some of its bytes replaced by pieces that TOML cares about.
+/// A config with some bytes replaced by pieces of TOML syntax.
 fn mutated_config() -> impl Strategy<Value = Vec<u8>> {
     let pieces = select(
         &[
@@ -177,15 +177,14 @@ fn settings() -> Vec<Vec<u8>> {
 fn import_seeds() {
     for settings in settings() {
         targets::import(&settings);
-        // Cut anywhere, nothing breaks.
+        // Cut anywhere, it does not panic.
         for end in (0..settings.len()).step_by(13) {
             targets::import(&settings[..end]);
         }
     }
 }
 
-/// Settings with some of their bytes replaced by pieces that JSON, YAML, XML and the systems
-/// themselves care about.
+/// Settings with some bytes replaced by pieces of JSON, YAML, XML and the systems' own syntax.
 fn mutated_settings() -> impl Strategy<Value = Vec<u8>> {
     let pieces = select(
         &[
@@ -250,7 +249,7 @@ fn mutated_settings() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Pieces of what is read in front of a request, put together.
+/// Combines pieces that are read before a request.
 fn pieces_of(pieces: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
     vec(select(pieces), 0..12).prop_map(|pieces| pieces.concat())
 }
@@ -416,7 +415,7 @@ proptest! {
     }
 }
 
-/// A head that is nearly one, with a body behind it.
+/// A nearly valid head, followed by a body.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let line = select(&[
         "GET / HTTP/1.1",

@@ -1,4 +1,4 @@
-//! A stop loses no request: responses say that the connection ends, and a connection that is kept
+//! A stop loses no request: responses announce that the connection ends, and a kept connection
 //! may still be used for a moment.
 
 use std::net::TcpStream;
@@ -51,7 +51,7 @@ fn during_the_delay_each_response_ends_its_connection() {
         .is_empty()
     {}
     assert!(kept.is_closed());
-    // New connections are served, each once.
+    // New connections are served one request each.
     let mut fresh = RawClient::connect(address);
     let response = fresh.send(GET).receive("GET");
     assert_eq!(
@@ -59,7 +59,7 @@ fn during_the_delay_each_response_ends_its_connection() {
         (200, vec!["close"])
     );
     assert!(fresh.is_closed());
-    // So are requests that come one behind the other: the last response says so.
+    // The same for pipelined requests: the last response says so.
     let mut pipelined = RawClient::connect(address);
     pipelined.send([GET, GET].concat());
     assert_eq!(pipelined.receive("GET").values("connection"), ["close"]);
@@ -106,11 +106,11 @@ fn during_the_delay_an_http2_connection_gets_goaway() {
             200
         );
         let drained = thread::spawn(|| proxy.drain());
-        // It ends without a request, long before it would by itself.
+        // It ends without a request, long before its idle timeout.
         while kept.ready().await.is_ok() {
             tokio::task::yield_now().await;
         }
-        // A new connection gets its response, and ends then.
+        // A new connection gets its response, and then ends.
         let mut fresh = http2::connect(address).await;
         let response = fresh.send_request(request().unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);

@@ -1,4 +1,4 @@
-//! Clients that send no more, and clients that have left.
+//! Clients that have closed their write side, and clients that have left.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -23,7 +23,7 @@ fn request(method: &str, connection: &str, body: &str) -> String {
     )
 }
 
-/// An upstream that answers when it is told to, and tells when the proxy has left it before.
+/// An upstream that responds on command, and reports if the proxy has left before.
 fn waiting() -> (MockUpstream, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (go, going) = mpsc::channel();
     let (told, left) = mpsc::channel();
@@ -42,7 +42,7 @@ fn waiting() -> (MockUpstream, mpsc::Sender<()>, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn a_client_that_sends_no_more_is_answered() {
+fn a_half_closed_client_gets_its_response() {
     let (upstream, go, _) = waiting();
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     for connection in CONNECTIONS {
@@ -56,7 +56,7 @@ fn a_client_that_sends_no_more_is_answered() {
             assert_eq!((response.status, &*response.text()), (200, "ok"));
             assert!(client.is_closed(), "{method} {connection}");
         }
-        // Of requests in a row, each.
+        // Pipelined requests: each of them.
         let mut client = RawClient::connect(proxy.address);
         client.send(request("GET", connection, "").repeat(3));
         client.stream().shutdown(Shutdown::Write).unwrap();
@@ -70,7 +70,7 @@ fn a_client_that_sends_no_more_is_answered() {
 }
 
 #[test]
-fn a_request_that_is_cut_is_not_answered_as_if_it_were_whole() {
+fn a_cut_request_is_not_treated_as_complete() {
     let upstream = MockUpstream::scripted(false, |_| false);
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     for connection in CONNECTIONS {
@@ -87,11 +87,11 @@ fn a_request_that_is_cut_is_not_answered_as_if_it_were_whole() {
 }
 
 #[test]
-fn a_client_that_ends_within_its_body_is_told_and_the_upstream_gets_no_end() {
+fn a_client_that_closes_during_its_body_gets_an_error_and_the_upstream_no_end() {
     let (told, cut) = mpsc::channel();
     let upstream = MockUpstream::scripted(false, move |exchange| {
         let mut body = Vec::new();
-        // Broken off, one way or the other.
+        // Cut, one way or the other.
         let _ = exchange.stream.read_to_end(&mut body);
         told.send(body.len()).unwrap();
         false
@@ -115,7 +115,7 @@ fn a_client_that_ends_within_its_body_is_told_and_the_upstream_gets_no_end() {
 }
 
 #[test]
-fn a_client_that_has_left_is_not_waited_for() {
+fn a_client_that_has_left_ends_its_request() {
     let (upstream, _go, left) = waiting();
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     for connection in CONNECTIONS {

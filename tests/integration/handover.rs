@@ -1,5 +1,5 @@
-//! An address that outlives the process: its socket passed systemd-style from one to the next, or
-//! shared for a moment, under load.
+//! An address outlives the process: its socket is passed on like systemd does, or shared for a
+//! moment, under load.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -37,14 +37,14 @@ impl Drop for Config {
     }
 }
 
-/// A process that was passed a socket; killed when dropped.
+/// A process with a passed socket; killed when dropped.
 struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
 }
 
 impl Process {
-    /// The shell puts the socket where systemd would, and knows the process's number beforehand.
+    /// The shell places the socket where systemd would, and knows its process id in advance.
     fn start(config: &Config, name: &str, socket: impl Into<OwnedFd>) -> Self {
         let script = "exec 3<&0 0</dev/null; \
              LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=\"$1\" exec \"$0\" run --config \"$2\"";
@@ -56,7 +56,7 @@ impl Process {
         Self::spawn(command)
     }
 
-    /// One that takes the addresses over from another, if there is one.
+    /// Starts a process that takes over the addresses of another, if there is one.
     fn taking_over(config: &Config) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_s3cors"));
         command
@@ -73,7 +73,7 @@ impl Process {
         Self { child, log }
     }
 
-    /// Waits for a line of the log.
+    /// Waits for a log line.
     fn logged(&mut self, what: &str) {
         let mut seen = String::new();
         while !seen.lines().any(|line| line.contains(what)) {
@@ -82,7 +82,7 @@ impl Process {
         }
     }
 
-    /// Ends it as systemd does, and gives its exit code.
+    /// Stops it like systemd, and returns its exit code.
     fn stop(&mut self) -> i32 {
         let pid = self.child.id().to_string();
         let killed = Command::new("kill").args(["-s", "TERM", &pid]).status();
@@ -123,8 +123,8 @@ fn twenty_restarts_under_load_fail_no_request() {
             while answered.load(Ordering::Relaxed) < before + 20 {
                 thread::yield_now();
             }
-            // As systemd restarts: the old one ends, then the new one begins; who connects between
-            // waits in the socket.
+            // Restarts like systemd: the old process ends, then the new one starts; clients that
+            // connect in between wait in the socket.
             assert_eq!(process.stop(), 0);
             process = Process::start(&config, "http", passed());
         }
@@ -138,11 +138,12 @@ fn twenty_restarts_under_load_fail_no_request() {
 /// How many requests twenty takeovers may lose, one each: see below.
 const MOST_LOST: usize = 20;
 
-/// The kernel spreads connections over the sockets of a port by their addresses, and gives none
-/// back: whoever connects to a socket between its last accept and its close is reset. The window
-/// is a few microseconds for each worker's socket. (`net.ipv4.tcp_migrate_req` closes it.)
+/// The kernel distributes connections over the sockets of a port by address, and never
+/// redistributes them: a client that connects to a socket between its last accept and its close
+/// is reset. The window is a few microseconds per worker's socket. (`net.ipv4.tcp_migrate_req`
+/// closes it.)
 #[test]
-fn twenty_takeovers_under_load_lose_hardly_a_request() {
+fn twenty_takeovers_under_load_lose_at_most_one_request_each() {
     let upstream = MockUpstream::answering(OK);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let address = address.unwrap();
@@ -188,7 +189,7 @@ fn twenty_takeovers_under_load_lose_hardly_a_request() {
     assert!(answered >= 400 && lost <= MOST_LOST, "{answered}, {lost}");
 }
 
-/// One request on a connection of its own.
+/// One request on its own connection.
 fn exchange(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -199,7 +200,7 @@ fn exchange(address: SocketAddr) -> io::Result<String> {
 }
 
 #[test]
-fn an_address_is_not_taken_over_unless_that_is_asked_for() {
+fn an_address_is_taken_over_only_on_request() {
     let upstream = MockUpstream::answering(OK);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
     let address = address.unwrap().to_string();
@@ -215,7 +216,7 @@ fn an_address_is_not_taken_over_unless_that_is_asked_for() {
 }
 
 #[test]
-fn what_was_not_passed_is_told() {
+fn a_missing_systemd_socket_is_reported() {
     let upstream = MockUpstream::answering(OK);
     let config = Config::new("names", "systemd:http", upstream.address);
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();

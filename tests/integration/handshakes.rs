@@ -1,4 +1,4 @@
-//! Handshakes that fail are counted by reason and logged, a few lines a second.
+//! Failed handshakes are counted by reason and logged, a few lines per second.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ use crate::support::upstream::refusing;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A ClientHello of TLS 1.0 or 1.1 alone: its version, 32 random bytes, no session, the suite
+/// A ClientHello for TLS 1.0 or 1.1 only: its version, 32 random bytes, no session, the suite
 /// TLS_RSA_WITH_AES_128_CBC_SHA, no compression, no extensions (RFC 4346 §7.4.1.2).
 fn old_hello(minor: u8) -> Vec<u8> {
     let mut body = vec![3, minor];
@@ -31,7 +31,7 @@ fn old_hello(minor: u8) -> Vec<u8> {
     hello
 }
 
-/// The same of TLS 1.2 with extensions: the suite is none that is spoken here.
+/// The same for TLS 1.2 with extensions: its suite is not supported here.
 fn weak_hello() -> Vec<u8> {
     let extensions: &[u8] = &[
         0, 13, 0, 4, 0, 2, 4, 3, // signature_algorithms: ecdsa_secp256r1_sha256
@@ -76,11 +76,11 @@ fn count(proxy: &TestProxy, reason: HandshakeFailure) -> u64 {
     );
     let metrics = proxy.metrics.encode();
     let count = metrics.lines().find_map(|one| one.strip_prefix(&line));
-    // Before the worker has its listener, there is no series.
+    // The series appears with the worker's listener.
     count.map_or(0, |count| count.parse().unwrap())
 }
 
-/// Waits until this reason was counted so often.
+/// Waits until this reason has been counted this often.
 fn until(proxy: &TestProxy, reason: HandshakeFailure, expected: u64) {
     let start = Instant::now();
     while count(proxy, reason) != expected {
@@ -89,7 +89,7 @@ fn until(proxy: &TestProxy, reason: HandshakeFailure, expected: u64) {
     }
 }
 
-/// Waits until this reason was counted, and nothing else was.
+/// Waits until this reason has been counted, and checks that no other was.
 fn counted_once(proxy: &TestProxy, reason: HandshakeFailure) {
     until(proxy, reason, 1);
     for one in HandshakeFailure::ALL {
@@ -101,7 +101,7 @@ fn counted_once(proxy: &TestProxy, reason: HandshakeFailure) {
     }
 }
 
-/// Sends these bytes, and reads to the end; a reset is an end, too.
+/// Sends these bytes, and reads to the end; a reset also counts as an end.
 fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,7 +110,7 @@ fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
 }
 
 #[test]
-fn bytes_that_are_no_handshake_are_counted_by_what_they_are() {
+fn bytes_other_than_a_handshake_are_counted_by_kind() {
     let pair = Authority::new().sign(&["photos.example"]);
     let record_of_nothing = [22, 3, 1, 0, 4, 9, 9, 9, 9];
     let cases: [(&[u8], HandshakeFailure); 14] = [
@@ -186,7 +186,7 @@ fn client_hellos_in_pieces_are_served() {
         let mut client = handshake(proxy.address, "photos.example", &config).unwrap();
         assert_eq!(ask_first(&mut client).unwrap(), "HTTP/1.1 502");
     }
-    // A record's header, then the rest, and byte by byte.
+    // A record's header, then the rest; and byte by byte.
     let hello = weak_hello();
     for pieces in [vec![&hello[..1], &hello[1..]], hello.chunks(1).collect()] {
         let before = count(&proxy, HandshakeFailure::Cipher);
@@ -205,7 +205,7 @@ fn client_hellos_in_pieces_are_served() {
 }
 
 #[test]
-fn what_client_and_server_do_not_accept_of_each_other_is_counted() {
+fn mismatches_of_client_and_server_are_counted() {
     let (authority, other) = (Authority::new(), Authority::new());
     let pair = authority.sign(&["photos.example"]);
     let with_clients = || Tls {
@@ -297,7 +297,7 @@ fn another_protocol_on_a_plain_listener_is_logged_with_a_hint() {
     for (bytes, expected) in cases {
         let mut stream = send(proxy.address, bytes);
         let mut answer = Vec::new();
-        // A reset is an end too.
+        // A reset also counts as an end.
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
         let line = proxy.logged("request head refused");
@@ -320,7 +320,7 @@ impl Drop for Served {
 }
 
 #[test]
-fn a_failed_handshake_is_logged_with_its_client_and_a_hint_and_a_flood_is_summed_up() {
+fn a_failed_handshake_is_logged_with_client_and_hint_and_a_flood_is_summarized() {
     let folder = Folder::new("handshakes");
     let pair = Authority::new().sign(&["photos.example"]);
     folder.write("site.crt", &pair.certificate);

@@ -14,7 +14,7 @@ use crate::support::upstream::{MockUpstream, refusing};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn a_process_that_serves_is_healthy_and_one_that_drains_is_not() {
+fn a_serving_process_is_healthy_and_a_draining_one_is_not() {
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let gone = std::sync::Mutex::new(gone);
     let upstream = MockUpstream::scripted(true, move |exchange| {
@@ -66,7 +66,7 @@ fn a_process_that_serves_is_healthy_and_one_that_drains_is_not() {
 }
 
 #[test]
-fn an_admin_listener_on_a_unix_socket_is_asked_there() {
+fn an_admin_listener_on_a_unix_socket_is_reached() {
     let folder = Folder::new("health-unix");
     let socket = folder.path("admin");
     let config = folder.write(
@@ -88,7 +88,7 @@ fn an_admin_listener_on_a_unix_socket_is_asked_there() {
 }
 
 #[test]
-fn whatever_is_not_an_admin_listener_is_unhealthy() {
+fn anything_but_an_admin_listener_is_unhealthy() {
     let closed = refusing();
     let other = MockUpstream::answering("SSH-2.0-x\r\n\r\n");
     let not_ready = MockUpstream::answering(
@@ -103,7 +103,7 @@ fn whatever_is_not_an_admin_listener_is_unhealthy() {
         assert_eq!(code, 1, "{address}");
         assert!(error.contains(expected), "{out}{error}");
     }
-    // Accepts, and never answers.
+    // Accepts, and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let (code, _, error) = run(&[
         "health",
@@ -200,7 +200,7 @@ fn an_allowed_origin_is_a_policy_without_a_file() {
         ["http://localhost:3000"]
     );
     assert!(response.values("access-control-expose-headers")[0].contains("ETag"));
-    // Nothing but the flags is read again.
+    // Flags only: nothing is read again.
     proxy.signal("HUP");
     proxy.logged("SIGHUP");
     assert_eq!(preflight("http://localhost:3000", "GET"), 200);

@@ -1,4 +1,4 @@
-//! A worker that is blocked is noticed by `/livez` and by systemd's watchdog.
+//! `/livez` and systemd's watchdog notice a blocked worker.
 //!
 //! Debug builds block their first worker on a named pipe if `S3CORS_TEST_BLOCK_WORKER` names one.
 #![cfg(debug_assertions)]
@@ -17,7 +17,7 @@ use crate::support::upstream::refusing;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_blocked_worker_fails_livez_and_silences_the_watchdog_until_it_goes_on() {
+fn a_blocked_worker_fails_livez_and_the_watchdog_until_it_continues() {
     let folder = Folder::new("heartbeat");
     let cors = folder.write("cors.xml", include_str!("../../config/cors/spa-upload.xml"));
     let pipe = folder.path("block");
@@ -54,7 +54,7 @@ fn a_blocked_worker_fails_livez_and_silences_the_watchdog_until_it_goes_on() {
     let text = until(&proxy, 503);
     assert!(text.starts_with("1 worker"), "{text}");
     proxy.logged("the watchdog is not notified");
-    // Whatever was sent before is read; then there is nothing more.
+    // Everything sent before is read; then there is nothing more.
     notices.set_nonblocking(true).unwrap();
     let mut notice = [0; 1024];
     while notices.recv(&mut notice).is_ok() {}

@@ -1,5 +1,5 @@
-//! Hints about origins, applied: they lint clean and match the origin that was meant, or there is
-//! none.
+//! Applies hints about origins: the result passes the lint and matches the intended origin, or
+//! there is no hint.
 //!
 //! `PROPTEST_CASES` sets how many mistakes are tried.
 
@@ -32,7 +32,7 @@ const INVISIBLE: [char; 9] = [
     '\u{a0}',
 ];
 
-/// A slip that turns an origin into what S3 accepts and no browser sends.
+/// A mistake that turns an origin into something that S3 accepts but no browser sends.
 #[derive(Clone, Debug)]
 enum Mistake {
     Before(&'static str),
@@ -111,7 +111,7 @@ impl Mistake {
         }
     }
 
-    /// Whether another origin was meant, for all that a reader can tell.
+    /// Whether, to a reader, another origin was intended.
     fn changes_the_host(&self, origin: &str) -> bool {
         let is_web = origin.to_lowercase().contains("http");
         let scheme = if is_web {
@@ -128,7 +128,7 @@ impl Mistake {
             Self::After(":*") => true,
             Self::Listed("", other) => !other.contains("://"),
             Self::Replaced(_, to) => ["://*.", ".*", "*", "http*"].contains(to),
-            // A shorter host is what is left of these.
+            // These lead to a shorter host.
             Self::Inserted(..) if !is_web => true,
             Self::Inserted(_, one) => ['@', '/', '#', 'ü', '_'].contains(one),
             _ => false,
@@ -279,7 +279,7 @@ fn configuration(origin: &str) -> CorsConfiguration {
     }
 }
 
-/// What is said of an origin: code and hint.
+/// The diagnostics of an origin: code and hint.
 fn said(origin: &str) -> Vec<(&'static str, String)> {
     let xml = configuration(origin).to_xml();
     let problems = check_document(xml.as_bytes(), Options::default()).problems;
@@ -298,7 +298,7 @@ fn to_write(hint: &str) -> Vec<&str> {
 
 fn check(good: &str, mistakes: &[Mistake]) -> Result<(), TestCaseError> {
     let mut origin = good.to_owned();
-    // Two that each change the parts may together say something else.
+    // Two mistakes that change different parts may together have another meaning.
     let structural = |one: &&Mistake| {
         matches!(one, Mistake::Replaced(..) | Mistake::FirstLabel(_))
             || matches!(one, Mistake::Before(text) | Mistake::After(text) if text.contains(['*', '.']))
@@ -350,7 +350,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_hint_leads_to_the_origin_that_was_meant(
+    fn a_hint_leads_to_the_intended_origin(
         good in select(&GOOD[..]),
         mistakes in vec(any_mistake(), 1..=2),
     ) {
@@ -366,7 +366,7 @@ fn good_origins_need_no_hint() {
 }
 
 #[test]
-fn hints_of_mistakes_that_were_seen() {
+fn hints_for_known_mistakes() {
     for (origin, expected) in [
         ("https://app.example.com:", Some("https://app.example.com")),
         (

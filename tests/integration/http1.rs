@@ -1,4 +1,4 @@
-//! HTTP/1.1 on both sides: what goes through as it came.
+//! HTTP/1.1 on both sides: what passes unchanged.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn field_lines(head: &str) -> Vec<&str> {
 }
 
 #[test]
-fn names_and_order_of_fields_stay_as_they_came_whatever_else_the_request_asks() {
+fn names_and_order_of_fields_are_preserved_for_every_kind_of_request() {
     let upstream = MockUpstream::answering(OK);
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.forwarding = Forwarding {
@@ -71,12 +71,12 @@ fn names_and_order_of_fields_stay_as_they_came_whatever_else_the_request_asks() 
         );
         assert!(lines.contains(&"x-forwarded-for: 127.0.0.1"), "{head}");
     }
-    // One connection carried them all.
+    // All on one connection.
     assert_eq!(upstream.connections(), 1);
 }
 
 #[test]
-fn http_1_0_without_a_host_goes_to_the_route_of_every_host_and_to_no_other() {
+fn http_1_0_without_a_host_uses_only_the_catch_all_route() {
     let upstream = MockUpstream::answering(OK);
     let mut all = TestRoute::transparent(upstream.address);
     all.hosts = vec!["*"];
@@ -152,7 +152,7 @@ fn hints_reach_the_client_before_the_response_and_none_reach_http_1_0() {
 }
 
 #[test]
-fn trailers_go_through_where_they_are_announced_or_asked_for() {
+fn trailers_pass_if_they_are_announced_or_requested() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
          2\r\nok\r\n0\r\nX-Sum: 1\r\nHost: evil.example\r\n\r\n",
@@ -207,7 +207,7 @@ fn a_body_without_a_known_length_ends_with_the_connection_for_http_1_0() {
 }
 
 #[test]
-fn a_chunked_body_of_any_size_arrives_in_whatever_pieces_it_is_sent() {
+fn a_chunked_body_of_any_size_arrives_in_any_pieces() {
     let body: Vec<u8> = (0..300_000_u32).map(|at| (at / 3) as u8).collect();
     let expected = body.clone();
     let upstream = MockUpstream::scripted(false, move |exchange| {
@@ -242,7 +242,7 @@ fn a_chunked_body_of_any_size_arrives_in_whatever_pieces_it_is_sent() {
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(b"0\r\n\r\n");
-        // The next request comes right behind the body.
+        // The next request directly follows the body.
         bytes.extend_from_slice(
             b"PUT /n HTTP/1.1\r\nHost: photos.example\r\nTransfer-Encoding: chunked\r\n\r\n",
         );
@@ -256,7 +256,7 @@ fn a_chunked_body_of_any_size_arrives_in_whatever_pieces_it_is_sent() {
 }
 
 #[test]
-fn a_tunnel_carries_what_came_early_and_ends_with_both_ends() {
+fn a_tunnel_passes_early_bytes_and_ends_with_both_ends() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange.send(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello",
@@ -283,7 +283,7 @@ fn a_tunnel_carries_what_came_early_and_ends_with_both_ends() {
         (&fields["connection"], &fields["upgrade"]),
         (&"Upgrade".parse().unwrap(), &"echo".parse().unwrap())
     );
-    // A response that leaves HTTP is none that a script reads.
+    // Scripts cannot read a response that switches protocols.
     assert!(!fields.contains_key("access-control-allow-origin"));
     assert_eq!(client.bytes(10), b"helloearly");
     for letter in [b"a", b"b", b"."] {

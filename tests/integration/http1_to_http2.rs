@@ -1,5 +1,5 @@
-//! Requests of HTTP/1.1 clients to HTTP/2 upstreams: framing on the client's connection, `Expect`, and
-//! what comes after a request.
+//! Requests from HTTP/1.1 clients to HTTP/2 upstreams: framing on the client's connection,
+//! `Expect`, and the bytes after a request.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::support::proxy::{TestProxy, TestRoute};
 
 const LINE: &str = "PUT HTTP/2.0 http://photos.example/k";
 
-/// A proxy before an upstream that answers with the request's line and its body.
+/// A proxy with an upstream that responds with the request's line and its body.
 fn proxy() -> TestProxy {
     let (address, served) = std::sync::mpsc::channel::<SocketAddr>();
     std::thread::spawn(move || {
@@ -24,7 +24,7 @@ fn proxy() -> TestProxy {
 }
 
 #[test]
-fn http_1_0_without_a_host_is_served_by_the_route_of_every_host() {
+fn http_1_0_without_a_host_uses_the_catch_all_route() {
     let (address, served) = std::sync::mpsc::channel::<SocketAddr>();
     std::thread::spawn(move || {
         on_one_thread(async {
@@ -82,7 +82,7 @@ fn bodies_are_read_to_their_end_and_not_beyond() {
                 format!("{LINE}{body}"),
                 "{framing} {sent:?}"
             );
-            // Trailers that the response's head does not announce stay behind.
+            // Trailers that the response's head does not announce are dropped.
             assert!(response.trailers.is_empty());
         }
     }
@@ -129,7 +129,7 @@ fn a_client_is_told_to_continue_when_its_body_is_read() {
     assert_eq!(client.head().0, 100);
     let response = client.send("abc").receive("PUT");
     assert_eq!(response.text(), format!("{LINE}abc"));
-    // Whoever answers without a look at the body does not ask for it.
+    // An upstream that responds without reading the body does not request it.
     client.send(
         "PUT /k HTTP/1.1\r\nHost: nobody.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
     );
@@ -138,7 +138,7 @@ fn a_client_is_told_to_continue_when_its_body_is_read() {
 }
 
 #[test]
-fn what_is_not_a_body_is_refused_and_the_connection_ends() {
+fn an_invalid_body_is_refused_and_the_connection_ends() {
     let proxy = proxy();
     for sent in [
         "3\r\nabcd\r\n0\r\n\r\n",
@@ -160,7 +160,7 @@ fn what_is_not_a_body_is_refused_and_the_connection_ends() {
 }
 
 #[test]
-fn a_connection_ends_when_its_client_says_so() {
+fn a_connection_ends_when_its_client_asks_for_it() {
     let proxy = proxy();
     let cases = [
         ("HTTP/1.1\r\nConnection: close", "HTTP/1.1", true),

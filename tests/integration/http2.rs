@@ -1,4 +1,4 @@
-//! HTTP/2 from clients (by prior knowledge) and to upstreams.
+//! HTTP/2 from clients (with prior knowledge) and to upstreams.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ const ORIGIN: &str = "https://app.example";
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// Runs a test on one thread, where connections can be driven by local tasks.
+/// Runs a test on one thread, where local tasks can drive connections.
 pub(crate) fn on_one_thread(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -56,7 +56,7 @@ pub(crate) fn request(method: &str, uri: &str) -> http::request::Builder {
 }
 
 #[test]
-fn many_requests_share_a_connection_and_reach_an_http1_upstream_clean() {
+fn many_requests_share_a_connection_and_reach_an_http1_upstream_cleanly() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
     );
@@ -121,7 +121,8 @@ fn a_preflight_and_a_body_over_http2() {
     assert_eq!(upstream.request().body, b"abc");
 }
 
-/// Status, fields and body, without what differs from one request to the next; `None`: it broke off.
+/// Status, fields and body, without the parts that differ between requests; `None` if it broke
+/// off.
 async fn answer(
     client: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
@@ -138,7 +139,7 @@ async fn answer(
     fields.sort();
     assert!(head.headers.contains_key("date"));
     let body = body.collect().await;
-    // What was made here comes whole.
+    // The proxy's own responses are complete.
     let broke_off = body.is_err() && head.headers.get("x-amz-request-id").is_none();
     if broke_off {
         return None;
@@ -148,7 +149,7 @@ async fn answer(
 }
 
 #[test]
-fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
+fn a_request_without_a_body_gets_the_same_response_on_both_paths() {
     let upstream = forwarded_bytes::upstream();
     let proxy = TestProxy::start(&forwarded_bytes::routes(&upstream));
     on_one_thread(async {
@@ -205,7 +206,7 @@ fn without_a_body_a_request_fares_the_same_with_and_without_hyper() {
 }
 
 #[test]
-fn what_is_made_here_for_head_has_a_length_and_no_content() {
+fn the_proxys_own_response_to_head_has_a_length_and_no_content() {
     let upstream = MockUpstream::scripted(false, |_| false);
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
     on_one_thread(async {
@@ -229,7 +230,7 @@ fn what_is_made_here_for_head_has_a_length_and_no_content() {
 }
 
 #[test]
-fn a_target_that_http1_has_not_is_refused() {
+fn a_target_that_http1_does_not_allow_is_refused() {
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
     on_one_thread(async {
@@ -245,10 +246,10 @@ fn a_target_that_http1_has_not_is_refused() {
 }
 
 #[test]
-fn a_connection_that_was_closed_makes_room_for_the_one_in_its_place() {
+fn a_closed_connection_makes_room_for_its_replacement() {
     let asked = AtomicUsize::new(0);
     let upstream = MockUpstream::scripted(true, move |exchange| {
-        // Every second request meets a connection that ends.
+        // Every second request gets a connection that ends.
         let answers = asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         if answers {
             exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -276,7 +277,7 @@ fn a_connection_that_was_closed_makes_room_for_the_one_in_its_place() {
 }
 
 #[test]
-fn what_comes_behind_a_response_is_no_response() {
+fn bytes_after_a_response_are_not_a_response() {
     let upstream = MockUpstream::scripted(true, |exchange| {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
         exchange.send(format!(
@@ -322,7 +323,7 @@ fn not_all_streams_of_a_connection_have_the_largest_heads() {
     let (release, held) = mpsc::channel::<()>();
     let held = Mutex::new(held);
     let upstream = MockUpstream::scripted(true, move |exchange| {
-        // Until the test has seen what is refused.
+        // Until the test has seen a refusal.
         let _ = held.lock().unwrap().recv();
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         true
@@ -375,7 +376,7 @@ fn two_hosts_in_one_request_are_refused() {
     assert!(upstream.requests().is_empty());
 }
 
-/// An HTTP/2 upstream that says what it saw, with trailers.
+/// An HTTP/2 upstream that reports what it saw, with trailers.
 pub(crate) async fn http2_upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -414,7 +415,7 @@ pub(crate) async fn http2_upstream() -> SocketAddr {
 }
 
 #[test]
-fn an_http2_upstream_that_is_gone_without_a_word_is_noticed() {
+fn an_http2_upstream_that_disappears_is_noticed() {
     on_one_thread(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut route = TestRoute::new(listener.local_addr().unwrap(), POLICY);
@@ -437,7 +438,7 @@ fn an_http2_upstream_that_is_gone_without_a_word_is_noticed() {
                     _ = &mut connection => {}
                     () = goes.notified() => {}
                 }
-                // Stays open, and nobody reads it.
+                // Stays open, and is never read.
                 connections.push(connection);
             }
         });
@@ -508,7 +509,7 @@ fn an_http1_client_reaches_an_http2_upstream() {
     let mut route = TestRoute::new(served.recv().unwrap(), POLICY);
     route.http2 = true;
     let proxy = TestProxy::start(&[route]);
-    // HTTP/2 knows no upgrade: one that is asked for is not passed on.
+    // HTTP/2 has no upgrades: a requested one is not passed on.
     let upgrade = [("Connection", "upgrade"), ("Upgrade", "websocket")];
     for fields in [&[("Connection", "keep-alive")][..], &upgrade] {
         let response = ask(proxy.address, "GET", "/k", fields);

@@ -1,4 +1,4 @@
-//! What upstreams may answer over HTTP/2 that no library would.
+//! HTTP/2 responses that no library would send.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -27,9 +27,9 @@ fn answering(answer: impl Fn(&Frame) -> Vec<u8> + Send + Sync + 'static) -> Sock
     scripted(move |frame| Some(answer(frame)))
 }
 
-/// As many as `interim_responses` allows, by default 16.
+/// As many as `interim_responses` allows, 16 by default.
 #[test]
-fn interim_responses_are_left_out_up_to_their_limit() {
+fn interim_responses_are_skipped_up_to_their_limit() {
     for (count, status) in [(1, 200), (16, 200), (18, 502), (10_000, 502)] {
         let upstream = answering(move |frame| {
             let fields = [("link", "</style.css>; rel=preload")];
@@ -45,7 +45,7 @@ fn interim_responses_are_left_out_up_to_their_limit() {
 }
 
 #[test]
-fn interim_responses_without_end_are_refused_at_once() {
+fn endless_interim_responses_are_refused_at_once() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let upstream = writing(move |frame, stream| {
@@ -72,7 +72,7 @@ fn interim_responses_without_end_are_refused_at_once() {
 }
 
 #[test]
-fn what_http2_has_not_is_no_answer() {
+fn responses_that_http2_forbids_are_refused() {
     type Answer = fn(u32) -> Vec<u8>;
     let cases: [(&str, &str, Answer, u16); 8] = [
         (
@@ -142,7 +142,7 @@ fn what_http2_has_not_is_no_answer() {
 }
 
 #[test]
-fn a_body_that_is_not_as_long_as_told_is_cut() {
+fn a_body_that_differs_from_its_declared_length_is_cut() {
     for body in ["1234", "123456"] {
         let upstream = answering(move |asked| {
             let mut answer = head(0, asked.stream, "200", &[("content-length", "5")]);
@@ -155,7 +155,7 @@ fn a_body_that_is_not_as_long_as_told_is_cut() {
 }
 
 #[test]
-fn what_has_no_body_gets_none() {
+fn responses_without_a_body_get_none() {
     for (method, status) in [
         ("HEAD", "200"),
         ("GET", "204"),

@@ -1,4 +1,4 @@
-//! Bodies over HTTP/2: whole only with END_STREAM, and as long as they are declared to be.
+//! Bodies over HTTP/2: complete only with END_STREAM, and with their declared length.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,18 +11,19 @@ use crate::support::http2::{
 };
 use crate::support::proxy::{TestProxy, TestRoute};
 
-/// The codes of RFC 9113 §7, and one that nobody knows.
+/// The codes of RFC 9113 §7, and an unknown one.
 const CODES: [u32; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0xffff];
 
-/// A test that waits for longer has failed.
+/// An upper limit for every step of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How a side that has sent a part of a body goes on.
+/// How a side continues after a part of a body.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     EndStream,
     Reset(u32),
-    /// END_STREAM, then a reset: a server that has answered and wants no more of the request.
+    /// END_STREAM, then a reset: a server that has responded and does not need the rest of the
+    /// request.
     EndStreamAndReset,
     Fin,
 }
@@ -51,7 +52,7 @@ enum Ended {
     Cut,
 }
 
-/// Reads frames; the next one of a stream.
+/// Reads frames until the next one of a stream.
 fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).ok()?;
@@ -62,7 +63,7 @@ fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     Some((head[3], head[4], id, payload))
 }
 
-/// Reads stream 1 to its end; `begun` is called once when data has come.
+/// Reads stream 1 to its end; `begun` is called once after data has come.
 fn end_of_stream(stream: &mut TcpStream, mut begun: impl FnMut(&mut TcpStream)) -> Ended {
     let mut body = Vec::new();
     while let Some((kind, flags, id, payload)) = next_frame(stream) {
@@ -87,7 +88,7 @@ fn end_of_stream(stream: &mut TcpStream, mut begun: impl FnMut(&mut TcpStream)) 
     Ended::Cut
 }
 
-/// A client of HTTP/2 that sends what it likes.
+/// An HTTP/2 client that can send anything.
 fn client(proxy: &TestProxy) -> TcpStream {
     let mut stream = TcpStream::connect(proxy.address).unwrap();
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -96,7 +97,7 @@ fn client(proxy: &TestProxy) -> TcpStream {
     stream
 }
 
-/// The head of a request on stream 1, each field written out (RFC 7541 §6.2.2).
+/// The head of a request on stream 1, with literal fields (RFC 7541 §6.2.2).
 fn request(flags: u8, method: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [
         (":method", method),
@@ -115,8 +116,8 @@ fn request(flags: u8, method: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, flags | END_HEADERS, 1, &block)
 }
 
-/// An HTTP/1.1 upstream that tells when a head and `part` have come, and then all that came of a
-/// request. It answers what is whole by its own reading.
+/// An HTTP/1.1 upstream that reports when a head and `part` have come, and then all bytes of a
+/// request. It responds to requests that are complete by its own parsing.
 fn http1_upstream(part: &'static str) -> (SocketAddr, Receiver<()>, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -195,7 +196,7 @@ fn a_cut_request_body_is_never_complete_to_an_http2_upstream() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     for ending in Ending::cuts().chain([Ending::EndStream]) {
-        // A connection each, so that what is read is on stream 1.
+        // One connection each, so that each request is on stream 1.
         let route = TestRoute {
             http2: true,
             ..TestRoute::transparent(address)
@@ -216,7 +217,7 @@ fn a_cut_request_body_is_never_complete_to_an_http2_upstream() {
     }
 }
 
-/// Starts an HTTP/2 upstream that answers with a part of a body and then does `ending`.
+/// Starts an HTTP/2 upstream that responds with a part of a body and then does `ending`.
 fn ending_with(ending: Ending, is_taken: Receiver<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -237,7 +238,7 @@ fn ending_with(ending: Ending, is_taken: Receiver<()>) -> SocketAddr {
 }
 
 #[test]
-fn a_cut_response_of_an_http2_upstream_is_cut_to_every_client() {
+fn a_cut_response_of_an_http2_upstream_is_cut_for_every_client() {
     let endings = [Ending::EndStream, Ending::EndStreamAndReset];
     for ending in Ending::cuts().chain(endings) {
         for is_http2 in [true, false] {
@@ -310,7 +311,7 @@ fn a_request_that_http2_ends_without_a_body_has_the_length_0_over_http1() {
 }
 
 #[test]
-fn a_body_of_another_length_than_declared_resets_the_stream_and_is_no_complete_request() {
+fn a_body_that_differs_from_its_declared_length_resets_the_stream() {
     let (address, _, done) = http1_upstream("part");
     let proxy = TestProxy::start(&[TestRoute::transparent(address)]);
     let data = |flags, bytes: &[u8]| frame(DATA, flags, 1, bytes);
@@ -349,7 +350,7 @@ fn a_body_of_another_length_than_declared_resets_the_stream_and_is_no_complete_r
         let ended = end_of_stream(&mut client, |_| {});
         assert_eq!(ended, expected, "{length}: {frames:?}");
     }
-    // The upstream serves one connection after the other: this is its last.
+    // The upstream serves one connection after another: this is its last.
     drop(proxy);
     let mut last = TcpStream::connect(address).unwrap();
     last.write_all(b"GET / HTTP/1.1\r\nX-Last: 1\r\n\r\n")

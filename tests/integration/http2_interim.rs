@@ -14,7 +14,7 @@ use crate::support::upstream::MockUpstream;
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
     <AllowedMethod>GET</AllowedMethod><AllowedMethod>PUT</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// A response with the interim responses before it.
+/// A response with its interim responses.
 struct Answer {
     interim: Vec<(StatusCode, HeaderMap)>,
     status: StatusCode,

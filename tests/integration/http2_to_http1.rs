@@ -1,5 +1,5 @@
-//! Requests of HTTP/2 clients with bodies, to HTTP/1.1 upstreams: framing, trailers, `Expect`, and
-//! answers that come before the body's end.
+//! Requests with bodies from HTTP/2 clients to HTTP/1.1 upstreams: framing, trailers, `Expect`,
+//! and responses before the body's end.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ use crate::support::http2::{DATA, END_HEADERS, HEADERS, SETTINGS, frame, reset};
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::{Exchange, MockUpstream};
 
-/// What no event here takes longer than.
+/// An upper limit for every event.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A body whose frames a test sends one by one; it ends when the sender is dropped.
@@ -90,7 +90,7 @@ fn chunk(exchange: &mut Exchange<'_>) -> String {
 }
 
 #[test]
-fn a_body_of_unknown_length_goes_in_chunks_with_the_trailers_that_are_declared() {
+fn a_body_of_unknown_length_is_chunked_with_its_declared_trailers() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
          2\r\nok\r\n0\r\nX-Sum: 42\r\nContent-Length: 9\r\n\r\n",
@@ -108,7 +108,7 @@ fn a_body_of_unknown_length_goes_in_chunks_with_the_trailers_that_are_declared()
             let fields = if declared { &fields[..] } else { &fields[..1] };
             let response = client.send_request(put(body, fields)).await.unwrap();
             let answer = response.into_body().collect().await.unwrap();
-            // What may not be a trailer does not become one.
+            // Forbidden trailers are dropped.
             assert_eq!(answer.trailers().unwrap().len(), 1);
             assert_eq!(answer.trailers().unwrap()["x-sum"], "42");
             assert_eq!(answer.to_bytes(), "ok");
@@ -149,7 +149,7 @@ fn a_body_waits_for_the_upstreams_100() {
     let (tell, told) = mpsc::channel();
     let upstream = MockUpstream::scripted(false, move |exchange| {
         assert_eq!(exchange.request.values("expect"), ["100-continue"]);
-        // Nothing of the body comes before the 100.
+        // No part of the body precedes the 100.
         exchange.stream.get_ref().set_nonblocking(true).unwrap();
         let early = exchange.stream.get_ref().peek(&mut [0]);
         exchange.stream.get_ref().set_nonblocking(false).unwrap();
@@ -196,9 +196,9 @@ fn a_refusal_instead_of_100_keeps_the_body_back() {
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), 0);
 }
 
-/// An upstream may answer while it reads: neither side waits for the other's end.
+/// An upstream may respond while it reads: neither side waits for the other's end.
 #[test]
-fn a_response_and_the_rest_of_the_request_go_at_the_same_time() {
+fn a_response_and_the_rest_of_the_request_pass_at_the_same_time() {
     let upstream = MockUpstream::scripted(false, |exchange| {
         exchange.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         loop {
@@ -226,7 +226,7 @@ fn a_response_and_the_rest_of_the_request_go_at_the_same_time() {
     });
 }
 
-/// Only END_STREAM ends a body (RFC 9113 §8.1): whatever code a stream is reset with, the upstream
+/// Only END_STREAM completes a body (RFC 9113 §8.1): whatever code resets a stream, the upstream
 /// sees that the body is cut.
 #[test]
 fn a_body_whose_stream_is_reset_is_cut() {

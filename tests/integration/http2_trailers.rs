@@ -18,7 +18,7 @@ use crate::support::proxy::{TestProxy, TestRoute};
 
 const CONTINUATION: u8 = 9;
 
-/// A test that waits for longer has failed.
+/// An upper limit for every step of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
@@ -37,10 +37,11 @@ fn trailers(block: &[u8]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, block)
 }
 
-/// Responses on stream 1 with pseudo-fields in their trailers, and the part of the body before.
+/// Responses on stream 1 with pseudo-fields in their trailers, and the part of the body before
+/// them.
 fn malformed() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let interim = head(0, 1, "103", &[("link", "</a.css>; rel=preload")]);
-    // `:status: 200` in the dynamic table, where 62 is its index.
+    // `:status: 200` in the dynamic table, at index 62.
     let known = frame(HEADERS, END_HEADERS, 1, b"\x48\x03200");
     vec![
         ("a status", "part", [part(), trailers(b"\x88")].concat()),
@@ -88,8 +89,8 @@ fn malformed() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
 }
 
-/// Starts an upstream whose first connection answers with these bytes and then waits for its end. It
-/// reports that end. Other connections give whole responses.
+/// Starts an upstream whose first connection responds with these bytes, waits for its end and
+/// reports it. Other connections give complete responses.
 fn upstream(answer: Vec<u8>) -> (SocketAddr, Receiver<bool>) {
     let (close, closed) = channel();
     let close = Mutex::new(close);
@@ -121,7 +122,7 @@ fn start(upstream: SocketAddr) -> TestProxy {
     }])
 }
 
-/// The upstream's connection is closed, and the failure is counted, once.
+/// The upstream's connection is closed, and the failure is counted once.
 fn assert_failed(proxy: &TestProxy, closed: &Receiver<bool>, name: &str) {
     assert_eq!(closed.recv_timeout(PATIENCE), Ok(true), "{name}");
     let metrics = proxy.metrics.encode();

@@ -24,7 +24,7 @@ const HOST: (&str, &str) = ("Host", "photos.example");
 const APP: (&str, &str) = ("Origin", "https://a.app.example");
 const EVIL: (&str, &str) = ("Origin", "https://evil.example");
 
-/// A proxy with a bucket of its own policy, and a route without a policy.
+/// A proxy with a bucket that has its own policy, and a route without a policy.
 struct Served {
     process: Process,
     _folder: Folder,
@@ -59,7 +59,7 @@ impl Viewer {
         Self::try_join(admin).expect("there is room for a viewer")
     }
 
-    /// `None`: there is no room.
+    /// `None`: there are too many viewers.
     fn try_join(admin: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -126,7 +126,7 @@ fn preflight(process: &Process, host: &str, target: &str, origin: &str, headers:
 }
 
 #[test]
-fn a_refused_request_is_shown_as_it_happens_and_in_the_snapshot_of_the_next_viewer() {
+fn a_refused_request_is_an_event_and_in_the_next_viewers_snapshot() {
     let served = serve("live-refused");
     let process = &served.process;
     let mut viewer = Viewer::join(process.admin);
@@ -176,7 +176,7 @@ fn a_refused_request_is_shown_as_it_happens_and_in_the_snapshot_of_the_next_view
         "{why}"
     );
 
-    // «Explain exactly this» agrees with the decision that was taken.
+    // «Explain exactly this» agrees with the actual decision.
     let explained = ask(
         process.admin,
         "GET",
@@ -236,7 +236,7 @@ fn a_refused_request_is_shown_as_it_happens_and_in_the_snapshot_of_the_next_view
 }
 
 #[test]
-fn refused_requests_are_kept_while_nobody_watches_and_others_only_while_somebody_does() {
+fn refused_requests_are_recorded_always_and_others_only_with_viewers() {
     let served = serve("live-kept");
     let process = &served.process;
     ask(process.address, "GET", "/a", &[HOST, APP]);
@@ -350,7 +350,7 @@ fn there_are_at_most_eight_viewers_and_one_that_leaves_makes_room() {
         "{}",
         ninth.text()
     );
-    // The listener goes on serving others.
+    // The listener still serves others.
     assert_eq!(
         ask(admin, "GET", "/livez", &[("Host", "localhost")]).status,
         200
@@ -375,7 +375,7 @@ fn there_are_at_most_eight_viewers_and_one_that_leaves_makes_room() {
 fn a_viewer_that_reads_nothing_is_cut_and_others_are_not() {
     let served = serve("live-silent");
     let process = &served.process;
-    // With little room for what it does not read.
+    // With a small buffer for unread bytes.
     let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     silent.set_recv_buffer_size(1024).unwrap();
     silent.connect(&process.admin.into()).unwrap();
@@ -399,7 +399,7 @@ fn a_viewer_that_reads_nothing_is_cut_and_others_are_not() {
         while viewer.snapshot()["viewers"] != 1 {}
         stop.store(true, Ordering::Relaxed);
     });
-    // What was sent before is there, then the end.
+    // The bytes sent before arrive, then the end.
     silent.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut rest = Vec::new();
     let ended = silent.read_to_end(&mut rest);
@@ -408,7 +408,7 @@ fn a_viewer_that_reads_nothing_is_cut_and_others_are_not() {
 }
 
 #[test]
-fn events_that_nobody_reads_are_dropped_and_counted() {
+fn unread_events_are_dropped_and_counted() {
     let served = serve("live-dropped");
     let process = &served.process;
     let mut client = RawClient::connect(process.address);
@@ -434,7 +434,7 @@ fn events_that_nobody_reads_are_dropped_and_counted() {
     }
     let mut viewer = Viewer::join(process.admin);
     assert!(viewer.snapshot()["dropped_events"].as_u64().unwrap() > 0);
-    // While somebody watches, allowed requests count, too; on a route without a policy as well.
+    // With a viewer, allowed requests count too, also on a route without a policy.
     for (host, method) in [("photos.example", "OPTIONS"), ("plain.example", "GET")] {
         let before = dropped();
         let request = format!(
@@ -449,7 +449,7 @@ fn events_that_nobody_reads_are_dropped_and_counted() {
 }
 
 #[test]
-fn top_prints_what_is_refused_and_says_why_it_cannot_watch() {
+fn top_prints_refused_requests_or_why_it_cannot_connect() {
     let served = serve("live-top");
     let process = &served.process;
     ask(process.address, "GET", "/cats/1.jpg", &[HOST, EVIL]);
@@ -477,7 +477,7 @@ fn top_prints_what_is_refused_and_says_why_it_cannot_watch() {
         "{full}"
     );
     drop(viewers);
-    // Not an admin listener, nobody, and nonsense.
+    // Not an admin listener, a closed port, and nonsense.
     let (code, _, complaints) = top(&process.address.to_string());
     assert_eq!(code, 1);
     assert!(
@@ -523,7 +523,7 @@ fn planted_secrets_are_never_in_an_event() {
                 .replace('S', SECRET)
                 .replace(&format!("{SECRET}ignature"), "Signature")
         );
-        // Names that have a capital S of their own.
+        // Names that contain a capital S.
         let target = target
             .replace(&format!("{SECRET}ecurity"), "Security")
             .replace(&format!("AW{SECRET}"), "AWS");
@@ -548,7 +548,7 @@ fn planted_secrets_are_never_in_an_event() {
 }
 
 #[test]
-fn pages_of_other_sites_get_nothing_of_the_listener() {
+fn pages_of_other_sites_get_nothing_from_the_listener() {
     let served = serve("live-foreign");
     let admin = served.process.admin;
     for path in [

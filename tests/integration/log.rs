@@ -1,5 +1,4 @@
-//! The process' own log: what went wrong is said with its cause, and nothing that came from outside
-//! passes for something else.
+//! The process's own log: errors have their cause, and input cannot forge log lines.
 
 use crate::support::binary::{Folder, Process};
 use crate::support::client::ask;
@@ -9,7 +8,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
 #[test]
-fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
+fn a_response_that_cannot_be_forwarded_is_logged() {
     let fields = "a: b\r\n".repeat(101);
     let cases = [
         (
@@ -49,7 +48,7 @@ fn an_answer_that_cannot_be_passed_on_is_named_in_the_log() {
 }
 
 #[test]
-fn a_check_that_fails_says_of_what_and_why() {
+fn a_failed_check_is_logged_with_its_upstream_and_reason() {
     let upstream = MockUpstream::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     let folder = Folder::new("log-check");
     for (address, cause) in [(upstream.address, "status 404"), (refusing(), "refused")] {
@@ -72,7 +71,7 @@ fn a_check_that_fails_says_of_what_and_why() {
 }
 
 #[test]
-fn a_refusal_says_of_which_host_and_bucket_and_one_of_an_unknown_host_is_counted() {
+fn a_refusal_is_logged_with_host_and_bucket_and_unknown_hosts_are_counted() {
     let folder = Folder::new("log-refusals");
     std::fs::create_dir(folder.path("buckets")).unwrap();
     folder.write("buckets/photos.xml", POLICY);

@@ -1,5 +1,5 @@
-//! Standard error and the access log may be closed, full or stuck: requests, reloads and the drain
-//! go on, and the lines that are lost are counted.
+//! Standard error and the access log may be closed, full or stuck: requests, reloads and the
+//! drain continue, and lost lines are counted.
 
 use std::any::Any;
 use std::fs::{self, File};
@@ -21,10 +21,10 @@ use crate::support::upstream::refusing;
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// What no step takes longer than.
+/// An upper limit for every step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What standard error and standard output lead to.
+/// The target of standard error and standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
     ClosedReader,
@@ -35,7 +35,7 @@ enum Output {
     FileSizeLimit,
 }
 
-/// A file system of one page, if this process may mount one.
+/// A file system with one page, if this process may mount one.
 struct SmallDisk(String);
 
 impl SmallDisk {
@@ -59,8 +59,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Starts `command` with standard error and output as `output` says. What is returned beside the
-/// child has to live as long as it does. `None`: this system does not let us have it.
+/// Starts `command` with standard error and output connected as in `output`. The additional value
+/// must live as long as the child. `None` if this system does not permit it.
 fn spawn(mut command: Command, output: Output, folder: &Folder) -> Option<(Child, Box<dyn Any>)> {
     let into_file = |command: &mut Command, path: &str| {
         let open = || {
@@ -112,10 +112,10 @@ fn spawn(mut command: Command, output: Output, folder: &Folder) -> Option<(Child
     })
 }
 
-/// A proxy on Unix sockets, whose addresses need not be read from its log.
+/// A proxy on Unix sockets, so that its addresses are known.
 struct Proxy {
     child: Child,
-    /// Dropped before the folder, which may hold a mounted disk.
+    /// Dropped before the folder, which may contain a mounted disk.
     _output: Box<dyn Any>,
     folder: Folder,
 }
@@ -165,7 +165,8 @@ impl Proxy {
         request(stream, method, "/k", fields)
     }
 
-    /// HTTP/2's preface, an empty SETTINGS frame and its answer: at level `trace`, many lines.
+    /// HTTP/2's preface, an empty SETTINGS frame and its acknowledgement: many lines at level
+    /// `trace`.
     fn begin_http2(&self) {
         let mut stream = UnixStream::connect(self.folder.path("http")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -216,7 +217,7 @@ fn request(stream: UnixStream, method: &str, path: &str, fields: &str) -> RawRes
     RawClient::over(stream).send(head).receive(method)
 }
 
-/// Requests, a reload and a drain with output that cannot be written.
+/// Sends requests, reloads and drains with output that cannot be written.
 fn survives(output: Output) {
     let Some(mut proxy) = Proxy::start(output) else {
         return eprintln!("skipped: this system does not let a test mount a file system");
@@ -283,7 +284,7 @@ fn a_limit_on_file_sizes_costs_lines_only() {
     survives(Output::FileSizeLimit);
 }
 
-/// A config whose access log is `path`, a file beside it.
+/// A config whose access log is `path`, next to it.
 fn config_with_access_log(folder: &Folder, path: &str) -> String {
     folder.write(
         "s3cors.toml",
@@ -303,7 +304,7 @@ fn make_pipe(path: &Path) {
 }
 
 #[test]
-fn an_access_log_that_nothing_can_read_is_an_error_of_start_and_check() {
+fn an_access_log_without_a_reader_is_an_error_of_start_and_check() {
     let folder = Folder::new("log-output-unreadable");
     make_pipe(&folder.path("pipe"));
     std::os::unix::fs::symlink(folder.path("pipe"), folder.path("link")).unwrap();
@@ -339,7 +340,7 @@ fn an_access_log_that_nothing_can_read_is_an_error_of_start_and_check() {
 }
 
 #[test]
-fn an_access_log_that_takes_lines_is_none_of_these_errors() {
+fn a_writable_access_log_is_not_an_error() {
     let folder = Folder::new("log-output-readable");
     make_pipe(&folder.path("pipe"));
     let _reader = File::options()
@@ -359,7 +360,7 @@ fn an_access_log_that_takes_lines_is_none_of_these_errors() {
 }
 
 #[test]
-fn a_named_pipe_that_loses_its_reader_costs_lines_until_it_has_another() {
+fn a_named_pipe_without_a_reader_loses_lines_until_it_has_another() {
     let folder = Folder::new("log-output-fifo");
     let path = folder.path("access.log");
     make_pipe(&path);
@@ -395,7 +396,7 @@ fn a_log_rotation_to_a_named_pipe_without_a_reader_keeps_the_old_file() {
             && said.contains(folder.path("access.log").to_str().unwrap())
     );
     assert_eq!(ask(proxy.address, "GET", "/kept", &[]).status, 502);
-    // A reload changes nothing about it.
+    // A reload does not change this.
     proxy.signal("HUP");
     assert_eq!(ask(proxy.address, "GET", "/after", &[]).status, 502);
     proxy.signal("TERM");
@@ -408,7 +409,7 @@ fn a_log_rotation_to_a_named_pipe_without_a_reader_keeps_the_old_file() {
 }
 
 #[test]
-fn a_command_whose_reader_leaves_says_nothing_and_does_not_panic() {
+fn a_command_whose_reader_leaves_prints_nothing_and_does_not_panic() {
     let example = |name: &str| format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"));
     let (config, cors) = (example("s3cors.toml"), example("cors/spa-upload.xml"));
     let minio = r#"[{"AllowedOrigins": ["https://a.example"], "AllowedMethods": ["GET"]}]"#;
@@ -456,7 +457,7 @@ fn a_command_whose_reader_leaves_says_nothing_and_does_not_panic() {
         assert_eq!(stderr.as_bytes(), expected.stderr, "{arguments:?}");
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
 
-        // And with nobody to tell what failed.
+        // And with a closed standard error.
         let (reading, writing) = pipe().unwrap();
         drop(reading);
         let status = s3cors(arguments)
@@ -469,13 +470,13 @@ fn a_command_whose_reader_leaves_says_nothing_and_does_not_panic() {
 }
 
 #[test]
-fn an_answer_into_a_non_blocking_pipe_is_whole() {
+fn output_to_a_non_blocking_pipe_is_complete() {
     let (reading, writing) = pipe().unwrap();
     let flags = fcntl_getfl(&writing).unwrap();
     fcntl_setfl(&writing, flags | OFlags::NONBLOCK).unwrap();
     let arguments = ["completions", "zsh"];
     let expected = s3cors(&arguments).output().unwrap().stdout;
-    // The pipe is almost full at the start, so that the answer has to be waited with.
+    // The pipe is almost full at the start, so that writing must wait.
     let filling = vec![b'x'; 60 * 1024];
     let mut writing = File::from(writing);
     writing.write_all(&filling).unwrap();
@@ -488,7 +489,7 @@ fn an_answer_into_a_non_blocking_pipe_is_whole() {
 }
 
 #[test]
-fn a_start_that_fails_ends_although_nobody_reads_why() {
+fn a_failed_start_exits_even_if_nothing_reads_the_error() {
     let (reading, writing) = pipe().unwrap();
     let flags = fcntl_getfl(&writing).unwrap();
     fcntl_setfl(&writing, flags | OFlags::NONBLOCK).unwrap();

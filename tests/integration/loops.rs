@@ -1,4 +1,4 @@
-//! Upstreams that lead back to the proxy, and what a start says of upstreams.
+//! Upstreams that lead back to the proxy, and what a start reports about upstreams.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ use crate::support::upstream::{MockUpstream, refusing};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn a_request_that_comes_back_is_answered_with_508() {
+fn a_looping_request_gets_508() {
     let folder = Folder::new();
     folder.write(
         "s3cors.toml",
@@ -45,7 +45,7 @@ fn a_request_that_comes_back_is_answered_with_508() {
 }
 
 #[test]
-fn chains_of_proxies_are_no_loops() {
+fn chains_of_proxies_are_not_loops() {
     for http2 in [false, true] {
         let upstream = MockUpstream::answering(OK);
         let mut route = TestRoute::transparent(upstream.address);
@@ -95,7 +95,7 @@ fn an_upstream_that_is_a_listener_is_a_warning() {
     assert!(said.contains("own listener [::]:80"), "{said}");
 }
 
-/// A server that answers anything as HTTP servers answer what they do not understand.
+/// A server that answers any bytes like an HTTP server that does not understand them.
 fn answering_without_tls() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -110,12 +110,12 @@ fn answering_without_tls() -> SocketAddr {
 }
 
 #[test]
-fn a_start_says_what_is_wrong_with_upstreams_and_ends_with_one_line() {
+fn a_start_reports_problems_of_upstreams_and_ends_with_one_line() {
     let folder = binary::Folder::new("start-check");
     let plain = MockUpstream::answering(OK);
     let authority = Authority::new();
     let tls = TlsUpstream::start(&authority.sign(&["127.0.0.1"]));
-    // Accepts, and says nothing.
+    // Accepts, and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_address = silent.local_addr().unwrap();
     for (upstream, expected) in [
@@ -148,7 +148,7 @@ fn a_start_says_what_is_wrong_with_upstreams_and_ends_with_one_line() {
             "{warning}"
         );
     }
-    // What is well is not mentioned, and gets no request.
+    // Healthy upstreams are not mentioned, and get no request.
     let healthy = [
         format!("http://{}", plain.address),
         format!("http://{silent_address}"),

@@ -1,4 +1,4 @@
-//! Everything that is tested from outside: one binary, a module for each subject.
+//! All integration tests: one binary, with a module for each subject.
 
 #![allow(
     clippy::disallowed_types,

@@ -1,4 +1,4 @@
-//! Upstreams and clients of HTTP/1.1 as they are in the field.
+//! Unusual HTTP/1.1 upstreams and clients, as found in practice.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -15,7 +15,8 @@ use crate::support::upstream::MockUpstream;
 
 const EMPTY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// A server that authenticates connections: whoever asks on one is whoever logged in on it.
+/// A server that authenticates connections: requests belong to the user who logged in on their
+/// connection.
 fn ntlm_upstream(scheme: &'static str) -> MockUpstream {
     let names: Arc<Mutex<Vec<(u16, String)>>> = Arc::default();
     MockUpstream::scripted(true, move |exchange| {
@@ -75,7 +76,7 @@ fn an_authenticated_connection_is_for_one_client() {
                 let response = client.receive(method);
                 assert_eq!(response.text(), format!("name{index}"), "{scheme}");
             }
-            // Somebody else is nobody.
+            // Another client is not authenticated.
             let mut stranger = RawClient::connect(proxy.address);
             stranger.send("GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n");
             assert_eq!(stranger.receive("GET").status, 401, "{scheme}");
@@ -100,7 +101,7 @@ fn a_space_before_a_responses_colon_is_removed() {
         let head = String::from_utf8(head).unwrap();
         assert_eq!(head, format!("HTTP/1.1 200 OK\r\n{fixed}\r\n"));
     }
-    // It frames the body all the same.
+    // It still frames the body.
     let upstream = MockUpstream::answering("HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok");
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     for _ in 0..2 {
@@ -142,7 +143,7 @@ fn a_client_that_leaves_a_silent_stream_is_noticed() {
             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
              3\r\na\n\n\r\n",
         );
-        // Silence, until the proxy leaves.
+        // Silent until the proxy leaves.
         let gone = matches!(exchange.stream.read(&mut [0]), Ok(0) | Err(_));
         left.lock().unwrap().send(gone).unwrap();
         false
@@ -153,7 +154,7 @@ fn a_client_that_leaves_a_silent_stream_is_noticed() {
     assert_eq!(client.head().0, 200);
     client.bytes(8);
     drop(client);
-    // Long before the limit for silent bodies, which is a minute.
+    // Long before the limit for silent bodies, a minute.
     assert_eq!(noticed.recv_timeout(Duration::from_secs(20)), Ok(true));
     let failures = proxy.metrics.encode();
     let failed = failures
@@ -164,7 +165,7 @@ fn a_client_that_leaves_a_silent_stream_is_noticed() {
 }
 
 #[test]
-fn a_426_says_which_protocol_it_requires() {
+fn a_426_names_the_required_protocol() {
     let upstream = MockUpstream::answering(
         "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Content-Length: 0\r\n\r\n",
@@ -194,7 +195,7 @@ fn a_head_that_comes_byte_by_byte_is_read_like_any_other() {
             client.send([byte]);
         }
         assert_eq!(client.receive("GET").status, 200, "{length}");
-        // And a next one in two pieces, cut anywhere.
+        // And another one in two pieces, cut anywhere.
         let (first, second) = head.split_at(head.len() - 3);
         client.send(first).send(second);
         assert_eq!(client.receive("GET").status, 200, "{length}");
@@ -271,7 +272,7 @@ fn a_client_that_leaves_a_silent_large_body_is_noticed() {
 }
 
 #[test]
-fn an_upstreams_last_words_in_a_tunnel_arrive() {
+fn the_last_bytes_of_an_upstream_in_a_tunnel_arrive() {
     for _ in 0..20 {
         let upstream = MockUpstream::scripted(false, |exchange| {
             exchange.send(
@@ -280,7 +281,7 @@ fn an_upstreams_last_words_in_a_tunnel_arrive() {
             exchange.read(10);
             exchange.send([b'B'; 200]);
             exchange.send("BYE");
-            // It stops reading, but not without a word.
+            // It stops reading, but only after sending more.
             let socket = exchange.stream.get_ref();
             socket.shutdown(std::net::Shutdown::Write).unwrap();
             false

@@ -16,19 +16,19 @@ use crate::support::certificates::Authority;
 
 const PAGE: &str = "https://app.example";
 
-/// What `servers.json` has.
+/// The contents of `servers.json`.
 fn cases() -> Vec<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/probe/servers.json");
     let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
-/// A server that answers `/N/…` as case N says.
+/// A server that answers `/N/…` like case N.
 struct Servers {
     origins: [String; 2],
 }
 
-/// What caches keep, by target.
+/// What caches store, by target.
 type Kept = Arc<Mutex<HashMap<String, String>>>;
 
 impl Servers {
@@ -184,7 +184,7 @@ fn each_planted_fault_is_found_and_nothing_else() {
 }
 
 #[test]
-fn no_secret_is_printed_wherever_it_stands() {
+fn no_secret_is_printed_wherever_it_is() {
     let head: &[u8] = b"HTTP/1.1 302 Found\r\naccess-control-allow-origin: *\r\n\
         location: //user:S3CR3T@127.0.0.1:1/k\r\nset-cookie: a=S3CR3T\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     let redirects = flood(head, b"").0;
@@ -254,13 +254,13 @@ fn a_request_that_may_change_something_is_sent_only_if_asked_for() {
     assert!(output.starts_with("READABLE: DELETE"), "{output}");
     assert!(asked.lock().unwrap().contains(&"DELETE".to_owned()));
 
-    // A page of the same origin needs no preflight for any method.
+    // Same-origin requests need no preflight, whatever the method.
     let origin = url.trim_end_matches("/k");
     let (code, _, complaint) = run(&["probe", &url, "--origin", origin, "--method", "PUT"]);
     assert_eq!(code, 2, "{complaint}");
     assert!(complaint.contains("--send"), "{complaint}");
 
-    // Only its answer would show anything.
+    // Only its response would show anything.
     let (code, output, complaint) = probe(&["--method", "POST"]);
     assert_eq!((code, &*output), (2, ""));
     assert!(complaint.contains("--send"), "{complaint}");
@@ -268,7 +268,7 @@ fn a_request_that_may_change_something_is_sent_only_if_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_a_clear_error() {
+fn invalid_arguments_and_unreachable_servers_are_clear_errors() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}/", silent.local_addr().unwrap());
     let closed = {
@@ -334,7 +334,7 @@ fn what_cannot_be_asked_is_a_clear_error() {
     assert_eq!((code, &document["outcome"]), (3, &"unreached".into()));
 }
 
-/// A proxy with TLS in a process of its own.
+/// A proxy with TLS in its own process.
 struct Secure(Child);
 
 impl Drop for Secure {
@@ -345,7 +345,7 @@ impl Drop for Secure {
 }
 
 #[test]
-fn tls_is_checked_as_browsers_check_it_and_http2_is_spoken_where_it_is_offered() {
+fn tls_is_verified_as_in_browsers_and_http2_is_used_if_offered() {
     let folder = Folder::new("probe-tls");
     let authority = Authority::new();
     let pair = authority.sign(&["photos.test"]);
@@ -401,8 +401,8 @@ fn tls_is_checked_as_browsers_check_it_and_http2_is_spoken_where_it_is_offered()
     }
 }
 
-/// Answers every connection with these bytes, again and again until the other side is gone. The URL, and
-/// the most that was written to one connection.
+/// Answers every connection with these bytes, repeatedly until the other side leaves. Returns the
+/// URL, and the most that was written to one connection.
 fn flood(head: &'static [u8], endless: &'static [u8]) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/k", listener.local_addr().unwrap());
@@ -427,7 +427,7 @@ fn flood(head: &'static [u8], endless: &'static [u8]) -> (String, Arc<AtomicUsiz
 }
 
 #[test]
-fn no_server_can_make_it_wait_or_take_memory_without_end() {
+fn no_server_can_exhaust_its_time_or_memory() {
     let line = b"x-a: 0123456789012345678901234567890123456789\r\n";
     let body = [b'x'; 1 << 16].as_slice();
     let body: &'static [u8] = Box::leak(body.to_vec().into_boxed_slice());
@@ -451,7 +451,7 @@ fn no_server_can_make_it_wait_or_take_memory_without_end() {
             0,
         ),
     ];
-    // What is read, and what the two sockets hold.
+    // The limit, and the buffers of the two sockets.
     const MOST: usize = (256 << 10) + (16 << 20);
     for ((url, written), expected) in cases {
         let (code, output, complaint) = run(&["probe", &url, "--origin", PAGE, "--timeout", "2"]);

@@ -42,7 +42,7 @@ fn trusting(proxies: &[&str], tls: Option<TlsCell>, upstream: &MockUpstream) -> 
 }
 
 #[test]
-fn the_header_says_who_the_client_is() {
+fn the_header_names_the_client() {
     let upstream = MockUpstream::answering(OK);
     let proxy = proxy(None, &upstream);
     let mut second = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24".to_vec();
@@ -62,7 +62,7 @@ fn the_header_says_who_the_client_is() {
         ),
     ] {
         let mut client = RawClient::connect(proxy.address);
-        // With the request behind it in one piece, and again without another header.
+        // With the request in the same piece, and again without another header.
         client.send([&header[..], GET.as_bytes()].concat());
         assert_eq!(client.receive("GET").status, 200);
         assert_eq!(client.send(GET).receive("GET").status, 200);
@@ -86,9 +86,9 @@ fn without_a_header_nothing_is_served() {
         GET.as_bytes().to_vec(),
         [b"PROXY TCP4 evil 198.51.100.1 1 2\r\n", GET.as_bytes()].concat(),
         [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff", GET.as_bytes()].concat(),
-        // Two of them: the second is no request.
+        // Two headers: the second is not a request.
         [LINE, LINE, GET.as_bytes()].concat(),
-        // Too slow, by the limit of time.
+        // Too slow: the time limit passes.
         LINE[..20].to_vec(),
         Vec::new(),
     ] {
@@ -100,13 +100,13 @@ fn without_a_header_nothing_is_served() {
 }
 
 #[test]
-fn only_a_listed_proxy_may_speak_for_others() {
+fn only_a_listed_proxy_may_send_a_header() {
     let upstream = MockUpstream::answering(OK);
     let proxy = trusting(&["127.0.0.2", "192.0.2.0/24", "unix"], None, &upstream);
-    // Who is not listed is not served, whether it speaks for somebody or for itself.
+    // An unlisted peer is not served, whether it names a client or itself.
     for start in [[LINE, GET.as_bytes()].concat(), GET.as_bytes().to_vec()] {
         let mut client = RawClient::connect(proxy.address);
-        // It may be closed already.
+        // It may already be closed.
         let _ = client.stream().write_all(&start);
         client.assert_ends(400);
     }
@@ -114,7 +114,7 @@ fn only_a_listed_proxy_may_speak_for_others() {
 }
 
 #[test]
-fn whom_a_proxy_names_is_believed_only_if_it_is_a_listed_proxy_itself() {
+fn a_named_client_is_trusted_only_if_it_is_a_listed_proxy_itself() {
     let upstream = MockUpstream::answering(OK);
     let proxy = trusting(&["127.0.0.1", "192.0.2.0/24"], None, &upstream);
     let get = GET.replace("\r\n\r\n", "\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n");
@@ -124,7 +124,7 @@ fn whom_a_proxy_names_is_believed_only_if_it_is_a_listed_proxy_itself() {
             b"PROXY TCP4 203.0.113.7 198.51.100.1 1 2\r\n",
             "203.0.113.7",
         ),
-        // It speaks for somebody, and does not say for whom.
+        // It forwards a client but does not name it.
         (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
     ] {
         let mut client = RawClient::connect(proxy.address);
@@ -136,7 +136,7 @@ fn whom_a_proxy_names_is_believed_only_if_it_is_a_listed_proxy_itself() {
 }
 
 #[test]
-fn the_header_goes_before_the_handshake() {
+fn the_header_precedes_the_tls_handshake() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let cell = TlsCell::new(Tls {

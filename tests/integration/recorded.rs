@@ -1,9 +1,10 @@
-//! Requests whose exchanges were recorded: what the upstream gets, what the client gets, and the
-//! line in the access log.
+//! Recorded exchanges: what the upstream gets, what the client gets, and the line in the access
+//! log.
 //!
-//! The record is in `tests/data/http1/exchanges.txt`. Field names are in lower case and fields are
-//! sorted there, so that it holds however fields are carried; ids, ports and times are left out.
-//! `S3CORS_RECORD=1` writes the record again: read the difference before you commit it.
+//! The record is `tests/data/http1/exchanges.txt`. Its field names are in lower case and its
+//! fields are sorted, so that it does not depend on the representation of fields; ids, ports and
+//! times are omitted. `S3CORS_RECORD=1` rewrites the record: review the difference before
+//! committing it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -284,7 +285,7 @@ const REQUESTS: &[(&str, &str)] = &[
         "GET /23 HTTP/1.1\r\nHost: photos.example\r\nConnection: x-nothing\r\n",
         "",
     ),
-    // Claims.
+    // Forwarding fields.
     (
         "GET /0 HTTP/1.1\r\nHost: photos.example\r\nX-Forwarded-For: 203.0.113.9\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nForwarded: for=192.0.2.1\r\nForwarded: for=192.0.2.2\r\n",
         "",
@@ -334,7 +335,7 @@ fn answered(response: &RawResponse, id: &str) -> String {
     )
 }
 
-/// What became of one request.
+/// The result of a request.
 fn exchange(proxy: &TestProxy, upstream: &MockUpstream, head: &str, body: &str) -> String {
     let before = upstream.requests().len();
     let mut client = RawClient::connect(proxy.address);
@@ -368,7 +369,7 @@ fn log_lines(path: &Path, port: u16) -> Vec<String> {
 }
 
 #[test]
-fn exchanges_are_as_they_were_recorded() {
+fn exchanges_match_the_record() {
     let mut record = String::new();
     for (what, proxies, forwarding) in [
         ("nothing is forwarded of the client", &[][..], None),

@@ -1,4 +1,5 @@
-//! The reference pages agree with the program: their tables of keys and metrics, and S3's conformance matrix.
+//! The reference pages agree with the program: tables of keys and metrics, and the S3 conformance
+//! matrix.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -37,7 +38,7 @@ pub(crate) fn first_column(page: &str, mark: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every key of `config/s3cors.toml`, those in comments too.
+/// Every key of `config/s3cors.toml`, commented-out ones included.
 fn keys() -> BTreeSet<String> {
     let toml =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/s3cors.toml")).unwrap();
@@ -78,7 +79,7 @@ fn the_table_of_metrics_has_every_metric() {
     assert!(table.len() >= 14);
 }
 
-/// The matrix as the vectors' run gives it.
+/// The matrix computed from the vectors.
 fn matrix() -> String {
     let vectors = load();
     let wrong = wrong_answers();
@@ -118,7 +119,7 @@ fn matrix() -> String {
 }
 
 #[test]
-fn the_conformance_matrix_is_what_the_vectors_run_gives() {
+fn the_conformance_matrix_matches_the_vectors() {
     let page = read(CONFIG);
     let start = page.find("<!-- conformance:").unwrap();
     let start = start + page[start..].find('\n').unwrap() + 1;

@@ -1,5 +1,5 @@
-//! Heads that are refused before they are a request: who can be made out as the sender can read
-//! why, and the log tells of each.
+//! Heads that are refused before they become requests: identifiable senders can read why, and
+//! each is logged.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const ALLOWED: &str = "https://app.example";
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod><ExposeHeader>x-amz-request-id</ExposeHeader></CORSRule></CORSConfiguration>";
 
-/// Of the head, these limits let through less than the defaults.
+/// Limits on the head below the defaults.
 fn limits() -> Limits {
     Limits {
         uri_bytes: 200,
@@ -41,7 +41,7 @@ fn refusal(proxy: &TestProxy, head: &str) -> RawResponse {
     response
 }
 
-/// What is wrong, the head with it, and the status that it is answered with.
+/// The fault, the head with it, and the status of the response.
 fn heads() -> Vec<(&'static str, String, u16)> {
     let head = |what: &str| {
         format!("GET /k?a HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\n{what}")
@@ -88,7 +88,7 @@ fn heads() -> Vec<(&'static str, String, u16)> {
 }
 
 #[test]
-fn an_allowed_origin_reads_why_its_head_is_refused_and_no_other_one_does() {
+fn only_an_allowed_origin_can_read_why_its_head_is_refused() {
     let proxy = proxy(None);
     for (what, head, status) in heads() {
         let response = refusal(&proxy, &head);
@@ -138,10 +138,10 @@ fn an_allowed_origin_reads_why_its_head_is_refused_and_no_other_one_does() {
     }
 }
 
-/// No host, no policy: the answer is a line of text, and caches are told that it need not be that
-/// for everybody.
+/// Without a host there is no policy: the response is a line of text, and `Vary` tells caches
+/// that it may differ.
 #[test]
-fn where_the_host_is_in_doubt_nobody_is_told_more_than_that() {
+fn an_ambiguous_host_gets_only_a_line_of_text() {
     let proxy = proxy(None);
     let good = format!(
         "GET /k HTTP/1.1\r\nHost: photos.example\r\nOrigin: {ALLOWED}\r\nContent-Length: x\r\n\r\n"
@@ -188,7 +188,7 @@ fn a_target_beyond_visible_ascii_is_refused_readably_too() {
     assert_eq!(response.status, 400);
     assert_eq!(response.values("access-control-allow-origin"), [ALLOWED]);
     assert!(response.text().contains("percent-encode"), "{response:?}");
-    // The path does not say where it ends, but where the query begins.
+    // The fault is in the path, but the query is still found.
     let response = refusal(&proxy, &head.replace("/k\u{e9}b", "/k?\u{7f}"));
     assert_eq!(response.status, 400);
     assert_eq!(response.values("access-control-allow-origin"), [ALLOWED]);

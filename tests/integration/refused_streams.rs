@@ -1,4 +1,4 @@
-//! HTTP/2 upstreams that did nothing with a request and say so (RFC 9113 §6.8 and §8.7).
+//! HTTP/2 upstreams that report unprocessed requests (RFC 9113 §6.8 and §8.7).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A proxy that leaves an upstream out after one failure.
+/// A proxy that excludes an upstream after one failure.
 fn proxy_before(upstream: SocketAddr) -> TestProxy {
     let mut route = TestRoute::transparent(upstream);
     route.http2 = true;
@@ -40,7 +40,7 @@ fn is_healthy(proxy: &TestProxy) -> bool {
 }
 
 #[test]
-fn what_an_upstream_did_nothing_with_is_asked_again() {
+fn an_unprocessed_request_is_retried() {
     for (says_go_away, at_end) in [(false, false), (false, true), (true, false), (true, true)] {
         for (method, body) in [("GET", ""), ("POST", ""), ("POST", "of the request")] {
             let connections = Arc::new(AtomicUsize::new(0));
@@ -66,7 +66,7 @@ fn what_an_upstream_did_nothing_with_is_asked_again() {
                 assert_eq!(answer.text(), body, "{case}");
             }
             assert!(is_healthy(&proxy), "{case}");
-            // One that refuses a stream has nothing against the next.
+            // An upstream that refuses a stream still accepts the next.
             let expected = 1 + usize::from(says_go_away);
             assert_eq!(connections.load(Ordering::SeqCst), expected, "{case}");
         }
@@ -74,7 +74,7 @@ fn what_an_upstream_did_nothing_with_is_asked_again() {
 }
 
 #[test]
-fn nobody_is_asked_a_third_time() {
+fn a_request_is_retried_only_once() {
     let cases = [
         (503, true, REFUSED_STREAM, false),
         (503, true, NO_ERROR, true),
@@ -100,7 +100,7 @@ fn nobody_is_asked_a_third_time() {
 }
 
 #[test]
-fn a_body_that_is_gone_is_not_sent_again() {
+fn a_request_whose_body_was_sent_is_not_retried() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
     let upstream = scripted(move |frame| {
@@ -118,7 +118,7 @@ fn a_body_that_is_gone_is_not_sent_again() {
 }
 
 #[test]
-fn other_resets_may_come_after_something_was_done() {
+fn other_resets_may_follow_processing_and_are_not_retried() {
     const CANCEL: u32 = 8;
     let upstream = scripted(|frame| {
         Some(match frame.connection {
@@ -130,7 +130,7 @@ fn other_resets_may_come_after_something_was_done() {
 }
 
 #[test]
-fn a_connection_that_goes_away_takes_no_more_requests() {
+fn a_connection_with_goaway_gets_no_more_requests() {
     let upstream = scripted(|frame| {
         let mut answer = response(frame.stream, &frame.connection.to_string());
         answer.extend(go_away(frame.stream, NO_ERROR));
@@ -146,10 +146,10 @@ fn a_connection_that_goes_away_takes_no_more_requests() {
 }
 
 #[test]
-fn an_idle_connection_that_is_closed_costs_no_answer() {
+fn a_closed_idle_connection_loses_no_response() {
     let upstream = scripted(|frame| match (frame.connection % 2, frame.stream) {
         (0, 1) => Some(response(frame.stream, "first")),
-        // The request is there, and nobody says what became of it.
+        // The request arrived, and its fate is unknown.
         (0, _) => None,
         _ => Some(response(frame.stream, "again")),
     });
@@ -158,12 +158,12 @@ fn an_idle_connection_that_is_closed_costs_no_answer() {
     assert_eq!(ask(&proxy, "GET", "").text(), "again");
     let proxy = proxy_before(upstream);
     assert_eq!(ask(&proxy, "POST", "").text(), "first");
-    // It may have been done.
+    // It may have been processed.
     assert_eq!(ask(&proxy, "POST", "").status, 502);
 }
 
 #[test]
-fn a_crowd_shares_one_connection_and_another_one_when_that_ends() {
+fn many_requests_share_a_connection_and_then_its_replacement() {
     for says_go_away in [true, false] {
         check_crowd(says_go_away);
     }
@@ -200,15 +200,15 @@ fn check_crowd(says_go_away: bool) {
     assert!(is_healthy(&proxy));
 }
 
-/// What ends two connections may well end a third one.
+/// A request that ended two connections may end a third one.
 #[test]
-fn what_was_cut_twice_is_not_sent_again() {
+fn a_request_that_was_cut_twice_is_not_retried() {
     const CROWD: u32 = 5;
     let opened = Arc::new(AtomicUsize::new(0));
     let most = Arc::clone(&opened);
     let upstream = scripted(move |frame| {
         most.fetch_max(frame.connection + 1, Ordering::SeqCst);
-        // All of the crowd is there.
+        // All requests have arrived.
         let last = |asked_before| 2 * (CROWD + asked_before) - 1;
         match (frame.connection, frame.stream) {
             (0, 1) => Some(response(frame.stream, "")),

@@ -1,5 +1,4 @@
-//! Changed files come into force: by each way in which files are changed, and only what checks
-//! out.
+//! Changed files come into force, however they are changed, if they are valid.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ use tokio::task::LocalSet;
 use crate::support::certificates::{Authority, Pair};
 use crate::support::folder::Folder;
 
-/// What a proxy serves from, and its reloads.
+/// The source of a proxy's config, and its reloads.
 struct Served {
     current: Arc<Current>,
     metrics: Arc<Metrics>,
@@ -131,8 +130,8 @@ fn config(routes: &[(&str, &str)]) -> String {
     routes.collect()
 }
 
-/// How long is waited for what is to come. What it takes is said, and not judged: other tests run
-/// beside this one. `tests/clients/test_reload.py` holds the released binary to a second.
+/// How long to wait for a change. The time is printed, not checked, because other tests run at
+/// the same time. `tests/clients/test_reload.py` requires a second of the release build.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Changes something 20 times and waits each time until it is in force.
@@ -233,7 +232,7 @@ async fn the_config_itself_is_live() {
 }
 
 #[tokio::test]
-async fn a_file_that_never_rests_does_not_keep_the_others_from_being_live() {
+async fn a_file_that_keeps_changing_does_not_block_the_others() {
     let folder = Folder::new();
     let routes = [
         ("a.example", "cors = 'a.xml'"),
@@ -263,9 +262,9 @@ async fn a_file_that_never_rests_does_not_keep_the_others_from_being_live() {
     noise.join().unwrap();
 }
 
-/// Two files of one folder's generation are never mixed with another's.
+/// Files of different generations of a folder are never mixed.
 #[test]
-fn a_swap_in_the_middle_of_a_load_mixes_nothing() {
+fn a_swap_during_a_load_mixes_nothing() {
     let folder = Folder::new();
     let toml = config(&[
         ("a.example", "cors = 'a.xml'"),
@@ -333,7 +332,7 @@ async fn a_forced_reload_is_applied_although_nothing_changed() {
 }
 
 #[test]
-fn what_does_not_check_out_changes_nothing_for_its_route_and_the_others_take_their_changes() {
+fn an_invalid_policy_leaves_its_route_unchanged_and_other_routes_change() {
     let folder = Folder::new();
     let toml = config(&[
         ("a.example", "cors = 'a.xml'"),
@@ -370,10 +369,10 @@ fn what_does_not_check_out_changes_nothing_for_its_route_and_the_others_take_the
     assert!(last_error("a.example").unwrap().contains("a.xml:1:"));
     assert_eq!(last_error("b.example"), None);
 
-    // The same again is no news.
+    // The same error again is not reported.
     assert_eq!(reloader.reload(false), Outcome::Unchanged);
 
-    // Gone is no better than broken.
+    // A missing file is no better than an invalid one.
     fs::remove_file(folder.path("a.xml")).unwrap();
     assert_eq!(reloader.reload(false), Outcome::Rejected);
     assert!(served.allows("a.example", &origin(0)));
@@ -389,7 +388,7 @@ fn what_does_not_check_out_changes_nothing_for_its_route_and_the_others_take_the
 }
 
 #[test]
-fn a_config_that_does_not_check_out_changes_nothing() {
+fn an_invalid_config_changes_nothing() {
     let folder = Folder::new();
     folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
     folder.write("a.xml", &policy(&origin(0)));
@@ -419,7 +418,7 @@ fn a_config_that_does_not_check_out_changes_nothing() {
     );
 }
 
-/// Ways in which a path stops being a file that can be read, for a test that may run as root.
+/// Ways to make a path unreadable, for a test that may run as root.
 fn make_unreadable(path: &Path, way: usize) {
     remove(path);
     match way % 4 {
@@ -441,7 +440,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Runs a test with a watcher beside it.
+/// Runs a test with a watcher.
 async fn watched<F: Future>(folder: &Folder, test: impl FnOnce(Watched) -> F) -> F::Output {
     let (served, reloader) = Served::start(&folder.path("s3cors.toml"), false);
     let progress = reloader.progress();
@@ -456,7 +455,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// Waits until this is so after some reload.
+    /// Waits until the condition holds after some reload.
     async fn until(&mut self, is_so: impl Fn(&Served) -> bool, what: &str) {
         let served = &self.served;
         let so = self.progress.wait_for(|_| is_so(served));
@@ -466,7 +465,7 @@ impl Watched {
 }
 
 #[tokio::test]
-async fn a_policy_is_live_whatever_state_the_config_is_in() {
+async fn a_policy_is_live_whatever_the_state_of_the_config() {
     let broken: [fn(&Path); 7] = [
         |path| fs::write(path, "[").unwrap(),
         |path| fs::write(path, "[[route]]\nhost = 'b.example'\n").unwrap(),
@@ -533,11 +532,11 @@ async fn a_folder_that_is_deleted_and_comes_back_is_live() {
             let expected = [folder.path("buckets"), folder.path("cors/a.xml")];
             let is_noticed = |served: &Served| served.out_of_date() == expected;
             watched.until(is_noticed, "gone").await;
-            // What was in force stays so.
+            // The last good policy stays in force.
             let photos = watched.served.bucket("a.example", "photos");
             assert!(allows(photos.as_ref(), &self::origin(number - 1)));
 
-            // Another folder under the same name, and files in it that are as old as they like.
+            // Another folder with the same name, and files in it with old timestamps.
             folder.write("new/photos.xml", &policy(&origin));
             fs::rename(folder.path("new"), folder.path("buckets")).unwrap();
             folder.write("cors/a.xml", &policy(&origin));
@@ -553,7 +552,7 @@ async fn a_folder_that_is_deleted_and_comes_back_is_live() {
     .await;
 }
 
-/// What a test did to the files, and so what has to be in force.
+/// A test's changes of the files, and the expected result.
 #[derive(Default)]
 struct Model {
     is_config_bad: bool,
@@ -573,7 +572,7 @@ const NAMES: [&str; 2] = ["a.xml", "b.xml"];
 const HOSTS: [&str; 2] = ["a.example", "b.example"];
 
 impl Model {
-    /// Does something to a file, chosen by `random`.
+    /// Changes a file, selected by `random`.
     fn change(&mut self, folder: &Folder, step: u32, random: usize) -> String {
         let (way, which) = (random / 16, random / 8 % 2);
         let config_path = folder.path("s3cors.toml");
@@ -648,8 +647,8 @@ impl Model {
     }
 }
 
-/// Files are broken, fixed, edited and made unreadable in 100 random orders: after each step what
-/// could be read last is in force, and `/status` names exactly the rest.
+/// Breaks, fixes, edits and makes files unreadable in 100 random orders: after each step the last
+/// readable versions are in force, and `/status` names exactly the rest.
 #[tokio::test]
 async fn every_change_is_live_in_any_order_of_changes_and_failures() {
     const ORDERS: u32 = 100;
@@ -718,7 +717,8 @@ fn buckets_come_and_go_with_their_files() {
     assert_eq!(reloader.reload(false), Outcome::Applied);
     assert!(served.bucket("a.example", "videos").is_none());
 
-    // New and broken: nothing changes for the bucket. Known and broken: the last good one stays.
+    // New and invalid: nothing changes for the bucket. Known and invalid: the last good one
+    // stays.
     folder.write("buckets/music.xml", "<");
     assert_eq!(reloader.reload(false), Outcome::Rejected);
     assert!(served.bucket("a.example", "music").is_none());
@@ -728,7 +728,7 @@ fn buckets_come_and_go_with_their_files() {
     assert!(allows(Some(&photos), &origin(1)));
     assert!(photos.source.last_error.is_some());
 
-    // The whole folder gone: so is every bucket's newest file, but not what was in force.
+    // The whole folder is gone: the newest files are missing, but the policies stay in force.
     fs::rename(folder.path("buckets"), folder.path("elsewhere")).unwrap();
     assert_eq!(reloader.reload(false), Outcome::Rejected);
     assert!(allows(
@@ -737,9 +737,9 @@ fn buckets_come_and_go_with_their_files() {
     ));
 }
 
-/// So many that several threads read them.
+/// Enough to be read by several threads.
 #[test]
-fn thousands_of_buckets_are_read_all_in_their_order() {
+fn thousands_of_buckets_are_all_read_in_order() {
     let folder = Folder::new();
     let route = "buckets = { directory = 'buckets' }";
     let routes = [("a.example", route), ("b.example", route)];
@@ -758,7 +758,7 @@ fn thousands_of_buckets_are_read_all_in_their_order() {
     let broken: Vec<_> = broken
         .map(|path| path.file_stem().unwrap().to_owned())
         .collect();
-    // Two routes share the folder, and what is wrong in it is told once.
+    // Two routes share the folder, and its problems are reported once.
     assert_eq!(broken, ["b1500", "b4500"]);
     assert_eq!(loaded.policy_count(), 2 * 4998);
 
@@ -779,7 +779,7 @@ fn thousands_of_buckets_are_read_all_in_their_order() {
 }
 
 #[test]
-fn a_new_route_whose_policy_is_broken_is_left_out() {
+fn a_new_route_with_an_invalid_policy_is_omitted() {
     let folder = Folder::new();
     folder.write("s3cors.toml", &config(&[("a.example", "cors = 'a.xml'")]));
     folder.write("a.xml", &policy(&origin(0)));
@@ -798,7 +798,7 @@ fn a_new_route_whose_policy_is_broken_is_left_out() {
 }
 
 #[test]
-fn a_route_that_is_renamed_with_a_broken_policy_goes_on_as_it_was() {
+fn a_renamed_route_with_an_invalid_policy_continues_unchanged() {
     let folder = Folder::new();
     folder.write(
         "s3cors.toml",
@@ -818,7 +818,7 @@ fn a_route_that_is_renamed_with_a_broken_policy_goes_on_as_it_was() {
 }
 
 #[test]
-fn with_keep_going_what_is_broken_at_the_start_serves_without_cors_and_says_so() {
+fn with_keep_going_an_invalid_policy_at_the_start_serves_without_cors_and_is_reported() {
     let folder = Folder::new();
     let toml = config(&[
         ("a.example", "cors = 'a.xml'"),
@@ -870,7 +870,7 @@ fn with_keep_going_what_is_broken_at_the_start_serves_without_cors_and_says_so()
     ));
 }
 
-/// Certificates follow their files, pair by pair; what does not check out changes nothing.
+/// Certificates follow their files, pair by pair; an invalid pair changes nothing.
 #[test]
 fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_good_one() {
     let authority = Authority::new();
@@ -910,7 +910,7 @@ fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_go
     folder.write("a.crt", &third.certificate);
     assert_eq!(reloader.reload(false), Outcome::Rejected);
     assert_eq!(chains(), expected([&second, &other]));
-    // Meanwhile the other pair takes its change.
+    // Meanwhile the other pair changes.
     let newer = authority.sign(&["b.example"]);
     write("b", &newer);
     assert_eq!(reloader.reload(false), Outcome::InPart);
@@ -919,7 +919,7 @@ fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_go
     assert_eq!(reloader.reload(false), Outcome::Applied);
     assert_eq!(chains(), expected([&third, &newer]));
 
-    // Authorities that cannot be read never make the check weaker.
+    // Unreadable authorities never weaken the check.
     folder.write(
         "s3cors.toml",
         &toml.replace("tls =", "client_ca = 'ca.pem'\ntls ="),
@@ -937,7 +937,7 @@ fn certificates_are_swapped_with_their_files_and_a_broken_pair_keeps_the_last_go
 }
 
 #[test]
-fn certificates_are_swapped_whatever_state_the_config_is_in_and_after_failed_reads() {
+fn certificates_change_whatever_the_state_of_the_config_and_after_failed_reads() {
     let authority = Authority::new();
     let folder = Folder::new();
     let write = |pair: &Pair| {
@@ -993,7 +993,7 @@ fn certificates_are_swapped_whatever_state_the_config_is_in_and_after_failed_rea
     assert!(served.out_of_date().is_empty());
 }
 
-/// With `run --keep-going`, what does not check out at the start serves nobody.
+/// With `run --keep-going`, an invalid certificate at the start serves no client.
 #[test]
 fn a_start_without_readable_authorities_serves_no_certificate() {
     let authority = Authority::new();

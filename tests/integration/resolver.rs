@@ -1,4 +1,4 @@
-//! Upstreams by host name, whose addresses change.
+//! Upstreams with host names whose addresses change.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,19 +30,19 @@ use crate::support::folder::Folder;
 
 const NAME: &str = "photos.internal";
 
-/// What nothing here takes longer than.
+/// An upper limit for every step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const OLD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const NEW: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// A name whose addresses and whose clock a test sets.
+/// A name whose addresses and clock a test sets.
 #[derive(Clone, Default)]
 struct Name(Arc<NameState>);
 
 #[derive(Default)]
 struct NameState {
-    /// `None`: the look-up fails.
+    /// `None`: the lookup fails.
     addresses: Mutex<Option<Vec<IpAddr>>>,
     /// How far its clock is ahead, in seconds.
     ahead: AtomicU64,
@@ -68,7 +68,7 @@ impl Name {
         self.0.ahead.fetch_add(seconds, Ordering::SeqCst);
     }
 
-    /// What receives a word for each look-up from now on.
+    /// Receives a message for each lookup from now on.
     fn lookups(&self) -> Receiver<()> {
         let (told, lookups) = mpsc::channel();
         *self.0.told.lock().unwrap() = Some(told);
@@ -95,7 +95,7 @@ impl NameLookup for Name {
     }
 }
 
-/// A server that answers each request with its address; stopped when dropped.
+/// A server that responds to each request with its address; stopped when dropped.
 struct Server {
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -121,7 +121,7 @@ impl Server {
                             match tls {
                                 None => serve(stream, address, http2).await,
                                 Some(tls) => {
-                                    // Checks and probes may leave in the middle.
+                                    // Checks and probes may leave early.
                                     let accepted = TlsAcceptor::from(tls).accept(stream).await;
                                     if let Ok(stream) = accepted {
                                         serve(stream, address, http2).await;
@@ -175,14 +175,14 @@ async fn serve(
 fn listeners() -> (TcpListener, TcpListener) {
     loop {
         let old = TcpListener::bind((OLD, 0)).unwrap();
-        // Another test may have the port.
+        // Another test may use the port.
         if let Ok(new) = TcpListener::bind((NEW, old.local_addr().unwrap().port())) {
             return (old, new);
         }
     }
 }
 
-/// How an upstream is spoken to.
+/// The protocol of an upstream.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
     tls: bool,
@@ -190,7 +190,7 @@ struct Kind {
     checks: bool,
 }
 
-/// An upstream by name, with a server at its old and at its new address, and a proxy.
+/// An upstream with a host name, with a server at its old and at its new address, and a proxy.
 struct Moving {
     name: Name,
     old: Option<Server>,
@@ -256,7 +256,7 @@ impl Moving {
         ask(self.proxy.address(), "GET", "/k", &[])
     }
 
-    /// The address that answers a request.
+    /// The address that responds to a request.
     fn answered_by(&self) -> IpAddr {
         let answer = self.get();
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -302,7 +302,7 @@ fn requests_follow_a_name_whose_old_address_refuses() {
         moving.name.set(&[NEW]);
         moving.name.advance(10);
         drop(moving.old.take());
-        // Not one request fails.
+        // No request fails.
         assert_eq!(moving.answered_by(), NEW, "{kind:?}");
         moving.assert_moves();
     });
@@ -325,16 +325,16 @@ fn a_name_is_looked_up_again_when_its_young_address_refuses() {
         let mut moving = Moving::start(kind);
         assert_eq!(moving.answered_by(), OLD);
         moving.name.set(&[NEW]);
-        // No more than is needed for another look-up.
+        // No more than needed for another lookup.
         moving.name.advance(1);
         drop(moving.old.take());
         assert_eq!(moving.answered_by(), NEW, "{kind:?}");
     });
 }
 
-/// The idle connection would have carried the request to the address that still answers.
+/// The idle connection would have carried the request to the address that still responds.
 #[test]
-fn a_connection_to_an_address_that_the_name_no_longer_has_is_closed_when_idle() {
+fn an_idle_connection_to_a_removed_address_is_closed() {
     for http2 in [false, true] {
         let listener = TcpListener::bind((OLD, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -349,7 +349,7 @@ fn a_connection_to_an_address_that_the_name_no_longer_has_is_closed_when_idle() 
         let name = Name::of(&[OLD]);
         let resolver = Resolver::new(NAME, name.clone());
         let proxy = Configured::resolved_by(&folder.path("s3cors.toml"), &resolver);
-        // A relay that says when the proxy has closed its connection.
+        // A relay that reports when the proxy has closed its connection.
         let (behind, _) = listeners();
         let target = behind.local_addr().unwrap();
         let _server = Server::start(behind, None, http2);
@@ -371,7 +371,7 @@ fn a_connection_to_an_address_that_the_name_no_longer_has_is_closed_when_idle() 
 }
 
 #[test]
-fn a_failed_look_up_keeps_the_last_addresses() {
+fn a_failed_lookup_keeps_the_last_addresses() {
     let kind = Kind {
         tls: false,
         http2: false,
@@ -407,7 +407,7 @@ fn one_address_of_several_is_enough() {
 }
 
 #[test]
-fn a_reload_looks_all_names_up() {
+fn a_reload_looks_up_all_names() {
     let kind = Kind {
         tls: false,
         http2: false,
@@ -420,15 +420,15 @@ fn a_reload_looks_all_names_up() {
     assert_eq!(moving.proxy.reloader.reload(true), Outcome::Applied);
     lookups.recv_timeout(PATIENCE).unwrap();
     moving.assert_moves();
-    // Even one that is rejected: the operator asked for what is true now.
+    // Even a rejected one: the operator asked for the current addresses.
     moving.folder.replace("s3cors.toml", "no config");
     assert_eq!(moving.proxy.reloader.reload(true), Outcome::Rejected);
     lookups.recv_timeout(PATIENCE).unwrap();
 }
 
-/// An address that drops what it is sent refuses nothing: a full backlog does the same.
+/// An address that drops packets does not refuse connections: a full backlog acts the same.
 #[test]
-fn an_address_that_does_not_answer_does_not_hold_a_request_up_while_the_name_has_another() {
+fn an_unresponsive_address_does_not_delay_a_request_if_there_is_another() {
     let (old, new) = listeners();
     let port = old.local_addr().unwrap().port();
     drop(old);
@@ -438,7 +438,7 @@ fn an_address_that_does_not_answer_does_not_hold_a_request_up_while_the_name_has
     let filler = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_nonblocking(true).unwrap();
-        // Under way, or there already.
+        // On its way, or already there.
         let _ = socket.connect(&SocketAddr::new(OLD, port).into());
         socket
     };

@@ -1,4 +1,4 @@
-//! Who finds no room is told so at once, and nobody else notices.
+//! Clients beyond the connection limits get a response at once, and others are not affected.
 
 use s3cors::server::{Limits, ListenerSettings};
 
@@ -20,7 +20,7 @@ fn ask(client: &mut RawClient) -> RawResponse {
     client.send(GET).receive("GET")
 }
 
-/// Connects without asking, for a refusal comes unasked.
+/// Connects without sending: a refusal comes unsolicited.
 fn assert_refused(mut client: RawClient) {
     let refusal = client.receive("GET");
     assert_eq!(refusal.status, 503);
@@ -29,7 +29,7 @@ fn assert_refused(mut client: RawClient) {
     assert!(client.is_closed());
 }
 
-/// Connects until there is room again: that a connection is gone is noticed a moment later.
+/// Connects until there is room again: a closed connection is noticed a moment later.
 fn once_there_is_room(connect: impl Fn() -> RawClient) -> RawClient {
     loop {
         let mut client = connect();
@@ -39,7 +39,7 @@ fn once_there_is_room(connect: impl Fn() -> RawClient) -> RawClient {
     }
 }
 
-/// How many were refused, for all connections being in use and for the client's.
+/// The number of refusals, for the total limit and for the client's.
 fn refused(proxy: &TestProxy) -> [u64; 2] {
     let metrics = proxy.metrics.encode();
     ["connections", "connections_per_client"].map(|reason| {
@@ -53,7 +53,7 @@ fn refused(proxy: &TestProxy) -> [u64; 2] {
 }
 
 #[test]
-fn past_all_connections_everybody_gets_503() {
+fn beyond_the_connection_limit_clients_get_503() {
     let limits = Limits {
         connections: Some(1),
         ..Limits::default()
@@ -70,7 +70,7 @@ fn past_all_connections_everybody_gets_503() {
 }
 
 #[test]
-fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
+fn a_client_at_its_connection_limit_gets_503() {
     let limits = Limits {
         connections_per_client: 2,
         ..Limits::default()
@@ -83,7 +83,7 @@ fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
     }
     assert_refused(connect());
     assert_eq!(refused(&proxy), [0, 1]);
-    // Those that are open go on, and the place of one that ends is free.
+    // Open connections continue, and the place of a closed one is free.
     let [first, mut second] = clients;
     drop(first);
     assert_eq!(ask(&mut once_there_is_room(connect)).status, 200);
@@ -91,7 +91,7 @@ fn a_client_with_as_many_connections_as_it_may_have_gets_503() {
 }
 
 #[test]
-fn a_listed_proxy_is_not_counted_and_whom_it_names_is() {
+fn a_listed_proxy_is_not_counted_but_the_client_that_it_names_is() {
     let limits = Limits {
         connections_per_client: 1,
         ..Limits::default()

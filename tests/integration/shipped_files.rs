@@ -1,4 +1,4 @@
-//! The files under `config/` are good, and say what is so.
+//! The files under `config/` are valid and correct.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn config(path: &Path) -> Config {
 }
 
 #[test]
-fn nothing_is_to_be_said_of_them() {
+fn they_have_no_diagnostics() {
     for name in ["s3cors.toml", "minimal.toml"] {
         config(&shipped(name));
     }
@@ -35,13 +35,13 @@ fn nothing_is_to_be_said_of_them() {
 }
 
 #[test]
-fn the_minimal_one_is_two_routes_in_ten_lines() {
+fn the_minimal_config_has_two_routes_in_ten_lines() {
     let text = fs::read_to_string(shipped("minimal.toml")).unwrap();
     assert!(text.lines().count() <= 10);
     assert_eq!(config(&shipped("minimal.toml")).routes.len(), 2);
 }
 
-/// What stands in `s3cors.toml` as a default is what is in force where nothing stands.
+/// The defaults in `s3cors.toml` are the actual defaults.
 #[test]
 fn its_defaults_are_the_defaults() {
     let folder = std::env::temp_dir().join(format!("s3cors-defaults-{}", std::process::id()));
@@ -54,7 +54,7 @@ fn its_defaults_are_the_defaults() {
     let full = config(&shipped("s3cors.toml"));
     fs::remove_dir_all(folder).unwrap();
 
-    // One worker for each core, whatever the file says of one machine.
+    // One worker per core, whatever the file says for one machine.
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(bare.server.workers, cores);
     assert_eq!(full.server.listeners, bare.server.listeners);

@@ -15,7 +15,7 @@ use crate::support::client::{RawClient, ask};
 use crate::support::upstream::MockUpstream;
 
 /// Signals that end a process by default and that init systems, log rotation, timers, profilers,
-/// terminals and container runtimes send; and those that end none.
+/// terminals and container runtimes send, and signals that do nothing by default.
 const HARMLESS: [Signal; 15] = [
     Signal::HUP,
     Signal::USR1,
@@ -34,7 +34,7 @@ const HARMLESS: [Signal; 15] = [
     Signal::CHILD,
 ];
 
-/// systemd asks a container to stop with SIGRTMIN+3, 37; others are log levels of its daemons.
+/// systemd stops a container with SIGRTMIN+3, 37; others set the log levels of its daemons.
 const REAL_TIME: [i32; 3] = [37, 56, 64];
 
 fn send_all(process: Pid) {

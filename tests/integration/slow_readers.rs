@@ -1,4 +1,4 @@
-//! Clients that take nothing of their response: they are cut, and it is nobody else's fault.
+//! Clients that do not read their response: they are cut, and the upstream is not blamed.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::support::upstream::MockUpstream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Much more than the system holds between the two ends.
+/// Much more than the system buffers between the two ends.
 const BODY_BYTES: usize = 64 * 1024 * 1024;
 
 #[test]
-fn a_client_that_takes_nothing_of_its_response_is_cut_and_no_upstream_blamed() {
+fn a_client_that_does_not_read_its_response_is_cut_and_no_upstream_blamed() {
     let (told, left) = mpsc::channel();
     let upstream = MockUpstream::scripted(false, move |exchange| {
         exchange.send(format!(
@@ -26,7 +26,7 @@ fn a_client_that_takes_nothing_of_its_response_is_cut_and_no_upstream_blamed() {
     let mut route = TestRoute::transparent(upstream.address);
     route.timeouts.body_idle = Duration::from_millis(200);
     let proxy = TestProxy::start(&[route]);
-    // Spliced, with a listed field, and with an upgrade that is declined.
+    // Spliced, with a listed field, and with a declined upgrade.
     for fields in [
         "",
         "Connection: x-nothing\r\n",

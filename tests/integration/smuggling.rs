@@ -1,8 +1,8 @@
 //! No request is ambiguous to the upstream: every row of the corpus is refused, or reaches the
-//! upstream as exactly the clean requests that it says.
+//! upstream as exactly the expected clean requests.
 //!
-//! The upstream reads what it gets by the letter of RFC 9112, and keeps it. Behind each row comes a
-//! probe: bytes of a row that were left somewhere would show in it.
+//! The upstream parses requests strictly by RFC 9112, and records them. A probe follows each row:
+//! leftover bytes of the row would show in it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,12 +15,12 @@ use crate::support::proxy::{TestProxy, TestRoute};
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// What no answer here takes longer than.
+/// An upper limit for every response.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const PROBE: &str = "GET /probe HTTP/1.1\r\nHost: photos.example\r\n\r\n";
 
-/// How a row's bytes are sent: in pieces of so many bytes.
+/// How a row's bytes are sent: in pieces of this size.
 const FRAMINGS: [usize; 3] = [usize::MAX, 7, 1];
 
 #[test]
@@ -38,7 +38,7 @@ fn the_corpus_is_large() {
     assert!(corpus().len() >= 120);
 }
 
-/// Judges every row but those of another kind of route.
+/// Judges every row, except those for another kind of route.
 fn judge(route: &dyn Fn(SocketAddr) -> TestRoute, other: &str) {
     let mut stage = Stage::new(route);
     let mut wrong = Vec::new();
@@ -51,7 +51,7 @@ fn judge(route: &dyn Fn(SocketAddr) -> TestRoute, other: &str) {
         for (run, size) in runs {
             if let Err(failure) = stage.play(&run, size) {
                 wrong.push(format!("{} (by {size}): {failure}", row.title));
-                // Who knows what is left where.
+                // The state of the connection is unknown now.
                 stage = Stage::new(route);
             }
         }
@@ -59,7 +59,7 @@ fn judge(route: &dyn Fn(SocketAddr) -> TestRoute, other: &str) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A proxy before a judging upstream.
+/// A proxy with a strict upstream.
 struct Stage {
     upstream: Judge,
     proxy: TestProxy,
@@ -69,13 +69,13 @@ impl Stage {
     fn new(route: &dyn Fn(SocketAddr) -> TestRoute) -> Self {
         let upstream = Judge::start();
         let mut route = route(upstream.address);
-        // What is recorded is then what was sent.
+        // Waits, so that everything sent is recorded.
         route.forwarding.via = false;
         let proxy = TestProxy::start(&[route]);
         Self { upstream, proxy }
     }
 
-    /// Sends a row in pieces of `size` bytes and says what is not as it should be.
+    /// Sends a row in pieces of `size` bytes and returns the differences from the expectation.
     fn play(&self, row: &Row, size: usize) -> Result<(), String> {
         let outcome = self.converse(row, size);
         let seen = self.upstream.take();
@@ -100,12 +100,13 @@ impl Stage {
         }
     }
 
-    /// The row and what it is answered, then the probe: on the same connection where it goes on.
+    /// Sends the row and the probe, on the same connection if it stays open, and returns the
+    /// responses.
     fn converse(&self, row: &Row, size: usize) -> Result<(), String> {
         let mut client = Client::connect(self.proxy.address);
         for piece in row.bytes.chunks(size) {
             if client.stream.get_mut().write_all(piece).is_err() {
-                // Refused before the end, which the answer tells.
+                // Refused before the end, as the response says.
                 break;
             }
         }
@@ -140,7 +141,7 @@ struct Row {
     expected: Vec<Expected>,
 }
 
-/// What becomes of a request.
+/// The expected outcome of a request.
 #[derive(Clone, Debug)]
 enum Expected {
     /// One of these statuses; the connection ends.
@@ -150,7 +151,7 @@ enum Expected {
     Forwarded(Message),
 }
 
-/// A request as it stands: fields in lower case, and the body without its chunks.
+/// A parsed request: fields in lower case, and the body without chunks.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Message {
     line: String,
@@ -159,7 +160,7 @@ struct Message {
 }
 
 impl Message {
-    /// Brought into an order, and without what says that there is no body.
+    /// Normalizes it: sorted, and without fields that say that there is no body.
     fn new(line: String, mut fields: Vec<(String, String)>, body: String) -> Self {
         fields.retain(|(name, value)| (&**name, &**value) != ("content-length", "0"));
         fields.sort();
@@ -199,7 +200,7 @@ impl Expected {
 }
 
 impl Row {
-    /// The row as it stands, and with the other method where it has a plain one.
+    /// The row, and a variant with the other method if it has a plain one.
     fn with_methods(&self) -> Vec<Self> {
         let swapped = [("GET /", "POST /"), ("POST /", "GET /")];
         let other = swapped.into_iter().find_map(|(from, to)| {
@@ -215,7 +216,7 @@ impl Row {
     }
 }
 
-/// Reads the corpus, whose file says how.
+/// Parses the corpus, whose file describes its format.
 fn corpus() -> Vec<Row> {
     let text = include_str!("../data/smuggling/http1.txt");
     let mut rows: Vec<Row> = Vec::new();
@@ -266,7 +267,7 @@ fn expected(head: &str, lines: &[&str]) -> Expected {
         .skip(1)
         .flat_map(|line| bytes_of(line))
         .collect();
-    // The last line's end is the file's.
+    // The last line's end belongs to the file.
     let body = latin_1(body.strip_suffix(b"\r\n").unwrap_or(&body));
     Expected::Forwarded(Message::new(head.to_owned(), fields.collect(), body))
 }
@@ -329,9 +330,9 @@ struct Client {
 #[derive(Debug)]
 struct Answer {
     status: u16,
-    /// Whether it says that the connection ends.
+    /// Whether it announces that the connection ends.
     ends: bool,
-    /// Whether it has the id that the log has, as every answer of ours.
+    /// Whether it has the request id of the log, like every response of the proxy.
     has_id: bool,
     text: String,
 }
@@ -351,7 +352,7 @@ impl Client {
         self.answer()
     }
 
-    /// The next answer that is final.
+    /// The next final response.
     fn answer(&mut self) -> io::Result<Answer> {
         loop {
             let answer = self.one_answer()?;
@@ -405,7 +406,7 @@ impl Client {
     }
 }
 
-/// An upstream that keeps what it gets.
+/// An upstream that records its input.
 struct Judge {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -415,9 +416,9 @@ struct Judge {
 #[derive(Debug)]
 enum Seen {
     Request(Message),
-    /// A request that the proxy broke off, with the connection.
+    /// A request that the proxy broke off, with its connection.
     Cut,
-    /// Not what RFC 9112 lets a client send, or open to more than one reading.
+    /// Not allowed by RFC 9112 for a client, or ambiguous.
     Unclean(String),
 }
 
@@ -478,7 +479,7 @@ impl Fault {
     }
 }
 
-/// A request as RFC 9112 has a client send it. `None`: the connection ended before one.
+/// A request as RFC 9112 requires it from a client. `None`: the connection ended before one.
 fn read_request(stream: &mut impl BufRead) -> Result<Option<Message>, Fault> {
     if stream.fill_buf().is_ok_and(<[u8]>::is_empty) {
         return Ok(None);
@@ -562,10 +563,10 @@ fn chunks(stream: &mut impl BufRead) -> Result<String, Fault> {
     }
 }
 
-/// A line that ends with CRLF, without it, and without any other control byte.
+/// A line that ends with CRLF; returns it without CRLF. Other control bytes are errors.
 fn line(stream: &mut impl BufRead) -> Result<String, Fault> {
     let mut line = Vec::new();
-    // A reset is an end too.
+    // A reset also counts as an end.
     let _ = stream.read_until(b'\n', &mut line);
     if !line.ends_with(b"\n") {
         return Err(Fault::Cut);

@@ -1,4 +1,5 @@
-//! What a start opens: `check` tries it too, errors name the file and the key, and a signal ends it.
+//! The files and addresses that a start opens: `check` tests them too, errors name the file and
+//! the key, and a signal ends a hanging start.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -8,7 +9,7 @@ use crate::support::binary::{Folder, line_with, run, s3cors};
 
 const ROUTE: &str = "[[route]]\nhost = '*'\nupstream = 'http://127.0.0.1:9'\n";
 
-/// What a config says, the key that is wrong in it, and the path.
+/// A config, its faulty key, and the path.
 const WRONG: [(&str, &str, &str); 9] = [
     (
         "[access_log]\nformat = 'json'\npath = 'gone/a.log'\n",
@@ -58,7 +59,7 @@ const WRONG: [(&str, &str, &str); 9] = [
 ];
 
 #[test]
-fn check_finds_what_a_start_could_not_open_and_both_name_the_file_and_the_key() {
+fn check_and_start_name_the_file_and_key_that_cannot_be_opened() {
     let folder = Folder::new("start-check");
     folder.write("file", "");
     fs::create_dir(folder.path("folder")).unwrap();
@@ -87,7 +88,7 @@ fn check_finds_what_a_start_could_not_open_and_both_name_the_file_and_the_key() 
 }
 
 #[test]
-fn check_creates_and_changes_nothing_and_takes_what_a_running_proxy_has() {
+fn check_changes_nothing_and_accepts_addresses_of_a_running_proxy() {
     let folder = Folder::new("start-check-good");
     let _live = UnixListener::bind(folder.path("live.sock")).unwrap();
     folder.write("old.log", "a line\n");
@@ -120,7 +121,7 @@ fn an_address_of_another_machine_is_a_warning() {
     );
 }
 
-/// A file system that hangs is stood in for by a named pipe that a debug build reads at its start.
+/// A named pipe, which a debug build reads at its start, stands for a hanging file system.
 #[test]
 fn a_signal_ends_a_start_that_hangs() {
     let folder = Folder::new("start-hangs");

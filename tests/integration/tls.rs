@@ -1,4 +1,5 @@
-//! TLS from clients: certificates by name, protocols, resumption, clients' certificates, swaps.
+//! TLS from clients: certificates by name, protocols, resumption, client certificates,
+//! certificate changes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -27,7 +28,7 @@ use crate::support::upstream::MockUpstream;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n";
 
-/// A proxy that speaks TLS with these certificates.
+/// A proxy with TLS and these certificates.
 fn proxy(certificates: &[&Pair], upstream: &MockUpstream) -> (TestProxy, TlsCell) {
     proxy_with(tls(certificates), upstream, Limits::default())
 }
@@ -61,9 +62,9 @@ fn shown(client: &mut RawClient<crate::support::certificates::TlsStream>) -> Vec
     certificates[0].to_vec()
 }
 
-/// Who waits for a handshake could read nothing else.
+/// A client that waits for a handshake could not read a response.
 #[test]
-fn past_the_connections_of_a_client_one_more_is_closed_and_counted() {
+fn beyond_a_clients_connection_limit_connections_are_closed_and_counted() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let upstream = MockUpstream::answering(OK);
@@ -83,7 +84,7 @@ fn past_the_connections_of_a_client_one_more_is_closed_and_counted() {
 }
 
 #[test]
-fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
+fn a_client_gets_the_certificate_of_the_requested_name() {
     let authority = Authority::new();
     let first = authority.sign(&["first.example", "photos.example"]);
     let wild = authority.sign(&["*.a.example"]);
@@ -102,7 +103,7 @@ fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
             let response = client.send(GET).receive("GET");
             assert_eq!((response.status, response.text()), (200, "ok".into()));
         }
-        // Nobody has that name: the first is shown, and the client refuses it.
+        // No certificate has that name: the first is presented, and the client rejects it.
         let error = handshake(proxy.address, "other.example", &config);
         let error = error.err().unwrap().to_string();
         assert!(error.contains("not valid for name"), "{error}");
@@ -113,11 +114,11 @@ fn a_client_gets_the_certificate_of_the_name_that_it_asks_for() {
 }
 
 #[test]
-fn an_uploader_that_ends_is_told_from_one_that_is_cut_off() {
+fn a_completed_upload_is_distinguished_from_a_cut_one() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let upstream = MockUpstream::scripted(false, |exchange| {
-        // Broken off, one way or the other.
+        // Cut, one way or the other.
         let _ = exchange.stream.read_to_end(&mut Vec::new());
         false
     });
@@ -154,7 +155,7 @@ fn an_uploader_that_ends_is_told_from_one_that_is_cut_off() {
 }
 
 #[test]
-fn http2_is_chosen_in_the_handshake() {
+fn http2_is_negotiated_in_the_handshake() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let upstream = MockUpstream::answering(OK);
@@ -205,7 +206,8 @@ fn http2_is_chosen_in_the_handshake() {
     assert_eq!(request.values("x-forwarded-proto"), ["https"]);
 }
 
-/// Shakes hands, asks once, and says how the handshake went. TLS 1.3 brings tickets only then.
+/// Performs a handshake, sends one request, and reports the kind of handshake. In TLS 1.3,
+/// tickets come only then.
 fn kind(proxy: &TestProxy, config: &Arc<ClientConfig>) -> HandshakeKind {
     let mut client = handshake(proxy.address, "photos.example", config).unwrap();
     assert_eq!(client.send(GET).receive("GET").status, 200);
@@ -213,7 +215,7 @@ fn kind(proxy: &TestProxy, config: &Arc<ClientConfig>) -> HandshakeKind {
 }
 
 #[test]
-fn sessions_are_resumed_also_after_a_swap_but_not_where_clients_show_certificates() {
+fn sessions_are_resumed_even_after_a_change_but_not_with_client_certificates() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let own = authority.sign(&[]);
@@ -235,16 +237,16 @@ fn sessions_are_resumed_also_after_a_swap_but_not_where_clients_show_certificate
         }
         cell.publish(asked).unwrap();
         assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
-        // Nothing that was saved meanwhile lets anybody in without a certificate.
+        // No saved session admits a client without a certificate.
         cell.publish(tls(&[&pair])).unwrap();
         assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
         assert_eq!(kind(&proxy, &config), HandshakeKind::Resumed);
     }
 }
 
-/// A client that keeps the sessions of its connections is served with its certificate only.
+/// A client that saves its sessions is served only with its certificate.
 #[test]
-fn no_session_outlives_the_clients_certificate_or_its_authority() {
+fn no_session_outlives_the_client_certificate_or_its_authority() {
     let authority = Authority::new();
     let (clients, others) = (Authority::new(), Authority::new());
     let pair = authority.sign(&["photos.example"]);
@@ -267,20 +269,20 @@ fn no_session_outlives_the_clients_certificate_or_its_authority() {
         cell.publish(asking(&clients)).unwrap();
         assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
 
-        // Certificates end with a second.
+        // Certificates expire at full seconds.
         let end = SystemTime::now() + Duration::from_secs(2);
         let own = clients.sign_until(end);
         let config = Arc::new(authority.client(&versions, Some(&own)));
         assert_eq!(kind(&proxy, &config), HandshakeKind::Full);
         while SystemTime::now() < end + Duration::from_secs(1) {
-            // Each handshake would bring the session of the one before.
+            // Each handshake would offer the session of the previous one.
             let _ = answer(&config);
         }
-        assert!(answer(&config).is_err(), "past its end");
+        assert!(answer(&config).is_err(), "expired");
     }
 }
 
-/// The client's own order puts AES-256 first, as OpenSSL's does.
+/// The client prefers AES-256, like OpenSSL.
 #[test]
 fn the_cheapest_suite_and_the_post_quantum_exchange_are_agreed_on_with_one_ticket() {
     let authority = Authority::new();
@@ -339,7 +341,7 @@ fn clients_need_a_certificate_of_the_listed_authorities() {
 }
 
 #[test]
-fn a_swap_fails_no_request_and_serves_the_new_certificate_at_once() {
+fn a_changed_certificate_is_served_at_once_and_no_request_fails() {
     let authority = Authority::new();
     let (old, new) = (
         authority.sign(&["photos.example"]),
@@ -369,7 +371,7 @@ fn a_swap_fails_no_request_and_serves_the_new_certificate_at_once() {
         for turn in 0..20 {
             let pair = if turn % 2 == 0 { &new } else { &old };
             cell.publish(tls(&[pair])).unwrap();
-            // Without tickets: a resumed session shows no certificate.
+            // Without tickets: a resumed session presents no certificate.
             let fresh = Arc::new(authority.client(&[&TLS13], None));
             let mut client = handshake(address, "photos.example", &fresh).unwrap();
             assert_eq!(shown(&mut client), pair.der().to_vec(), "{turn}");
@@ -384,7 +386,7 @@ fn a_swap_fails_no_request_and_serves_the_new_certificate_at_once() {
 }
 
 #[test]
-fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
+fn anything_but_a_handshake_ends_the_connection_without_a_request() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let upstream = MockUpstream::answering(OK);
@@ -393,7 +395,7 @@ fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
         ..Limits::default()
     };
     let (proxy, _) = proxy_with(tls(&[&pair]), &upstream, limits);
-    // SSL 3.0, and TLS 1.0 and 1.1, whose hello names no later version.
+    // SSL 3.0, and TLS 1.0 and 1.1, whose ClientHello names no later version.
     let old = |minor: u8| {
         let hello = [&[3, minor][..], &[7; 32], &[0, 0, 2, 0x00, 0x2f, 1, 0][..]].concat();
         let length = u8::try_from(hello.len()).unwrap();
@@ -406,7 +408,7 @@ fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
         old(0),
         old(1),
         old(2),
-        // Half a record, and nothing: both by the limit of time.
+        // Half a record, and nothing: both end by the time limit.
         b"\x16\x03\x01\x02\x00\x01".to_vec(),
         Vec::new(),
     ] {
@@ -415,9 +417,9 @@ fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
         stream.set_read_timeout(patience).unwrap();
         stream.write_all(&start).unwrap();
         let mut answer = Vec::new();
-        // A reset is an end too.
+        // A reset also counts as an end.
         let _ = stream.read_to_end(&mut answer);
-        // An alert (21) at most, or the answer to plain HTTP.
+        // At most an alert (21), or the response to plain HTTP.
         let is_told = answer.starts_with(b"HTTP/1.1 400 ") && start[0].is_ascii_uppercase();
         assert!(
             answer.is_empty() || answer[0] == 21 || is_told,
@@ -429,7 +431,7 @@ fn what_is_no_handshake_ends_and_nothing_of_it_is_a_request() {
 }
 
 #[test]
-fn certificates_ends_are_metrics_and_follow_a_swap() {
+fn certificates_expiry_times_are_metrics_and_follow_a_change() {
     let authority = Authority::new();
     let pair = authority.sign(&["photos.example"]);
     let upstream = MockUpstream::answering(OK);

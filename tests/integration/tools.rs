@@ -1,5 +1,5 @@
-//! What `check` and `explain` say where a file or a name is odd, and that the commands which they
-//! print work as they stand.
+//! What `check` and `explain` report about unusual files and names; the commands that they print
+//! work as printed.
 
 use std::io::Write;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn s3cors(arguments: &[&str], folder: &Path, input: &[u8]) -> (i32, String) {
     (status.code().unwrap(), text)
 }
 
-/// What `check` says of a config with one route, whose other lines are `route`.
+/// The diagnostics of a config with one route, whose other lines are `route`.
 fn check_route(folder: &Folder, route: &str) -> String {
     let config =
         format!("[[route]]\nhost = \"a.example\"\nupstream = \"http://127.0.0.1:1\"\n{route}");
@@ -88,7 +88,7 @@ fn a_document_of_another_kind_is_named_once() {
 }
 
 #[test]
-fn a_bracket_that_is_never_closed_is_the_only_error() {
+fn an_unclosed_bracket_is_the_only_error() {
     let folder = Folder::new();
     for (config, place) in [
         (
@@ -113,7 +113,7 @@ fn a_bracket_that_is_never_closed_is_the_only_error() {
 }
 
 #[test]
-fn a_missing_policy_with_a_neighbour_of_nearly_its_name_is_a_slip() {
+fn a_missing_policy_next_to_a_similar_name_gets_a_suggestion() {
     let folder = Folder::new();
     folder.write("cors.xml", RULE);
     for (name, meant) in [("corz.xml", "cors.xml"), ("cors.xm", "cors.xml")] {
@@ -126,7 +126,7 @@ fn a_missing_policy_with_a_neighbour_of_nearly_its_name_is_a_slip() {
 }
 
 #[test]
-fn files_of_a_bucket_folder_that_serve_no_bucket_are_warned_of() {
+fn files_in_a_bucket_folder_without_a_bucket_get_a_warning() {
     let folder = Folder::new();
     for name in [
         "photos.xml",
@@ -160,7 +160,7 @@ fn files_of_a_bucket_folder_that_serve_no_bucket_are_warned_of() {
 }
 
 #[test]
-fn a_pattern_below_a_public_suffix_is_warned_of_once() {
+fn a_pattern_below_a_public_suffix_gets_one_warning() {
     let folder = Folder::new();
     for (origin, code) in [
         ("https://*.vercel.app", "origin-public-suffix"),
@@ -178,7 +178,7 @@ fn a_pattern_below_a_public_suffix_is_warned_of_once() {
 }
 
 #[test]
-fn the_config_to_begin_with_leaves_the_number_of_workers_to_the_machine() {
+fn the_default_config_leaves_the_number_of_workers_to_the_machine() {
     let (_, config) = s3cors(&["config", "defaults"], &Folder::new().path(""), b"");
     assert!(
         !config.lines().any(|line| line.starts_with("workers")),
@@ -186,7 +186,7 @@ fn the_config_to_begin_with_leaves_the_number_of_workers_to_the_machine() {
     );
 }
 
-/// Each command line that `explain` prints, run by a shell, gets the answer that it announces.
+/// Each command line that `explain` prints, run by a shell, gets the expected response.
 #[test]
 fn the_commands_that_explain_prints_reach_the_proxy() {
     let folder = Folder::new();
@@ -252,9 +252,9 @@ fn the_commands_that_explain_prints_reach_the_proxy() {
     }
 }
 
-/// `buckets.root` is the policy of the service root, and of nothing else.
+/// `buckets.root` is the policy of the service root only.
 #[test]
-fn the_service_root_has_a_policy_of_its_own() {
+fn the_service_root_has_its_own_policy() {
     let folder = Folder::new();
     folder.write("root.xml", RULE);
     folder.write(

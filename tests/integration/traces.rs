@@ -1,4 +1,4 @@
-//! Spans reach a collector over OTLP, and the upstream's hang on ours.
+//! Spans reach a collector over OTLP, and the upstream's spans are their children.
 
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -25,7 +25,7 @@ const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.ex
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A collector that takes everything.
+/// A collector that accepts everything.
 const TAKEN: &str =
     "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
 
@@ -47,7 +47,7 @@ fn traced(collector: SocketAddr, sample_ratio: f64, upstream: &MockUpstream) -> 
     TestProxy::traced(&settings(collector, sample_ratio), &[route])
 }
 
-/// All spans that the proxy sent, once it has stopped; and of which service they are.
+/// All spans that the proxy sent until it stopped; and their service.
 fn spans(proxy: TestProxy, collector: &MockUpstream) -> Vec<Span> {
     assert!(proxy.finish_traces(Duration::from_secs(30)));
     let mut spans = Vec::new();
@@ -91,7 +91,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_span_tells_of_the_request_and_its_decision_and_stands_between_client_and_upstream() {
+fn a_span_describes_the_request_and_its_decision_between_client_and_upstream() {
     let (upstream, collector) = (MockUpstream::answering(OK), MockUpstream::answering(TAKEN));
     // Nothing is recorded but what a client records.
     let proxy = traced(collector.address, 0.0, &upstream);
@@ -152,7 +152,7 @@ fn a_span_tells_of_the_request_and_its_decision_and_stands_between_client_and_up
 }
 
 #[test]
-fn who_sampled_is_the_clients_say_and_the_ratios_where_it_says_nothing() {
+fn the_client_decides_about_sampling_or_else_the_ratio() {
     let sampled = format!("00-{TRACE}-{PARENT}-01");
     let not_sampled = format!("00-{TRACE}-{PARENT}-00");
     let cases = [
@@ -179,7 +179,7 @@ fn who_sampled_is_the_clients_say_and_the_ratios_where_it_says_nothing() {
                 assert!(told[0].contains(&ids), "{told:?}");
                 let is_ours = !parent.is_some_and(|parent| parent.contains(TRACE));
                 assert_eq!(span.parent_span_id.is_empty(), is_ours);
-                // What was said of a trace that is not this one is left out.
+                // Trace fields that do not belong to this trace are removed.
                 let state = forwarded.values("tracestate");
                 assert_eq!(state.is_empty(), is_ours, "{state:?}");
             }
@@ -188,7 +188,7 @@ fn who_sampled_is_the_clients_say_and_the_ratios_where_it_says_nothing() {
 }
 
 #[test]
-fn a_traceparent_that_the_clients_signature_covers_stays() {
+fn a_signed_traceparent_is_kept() {
     let (upstream, collector) = (MockUpstream::answering(OK), MockUpstream::answering(TAKEN));
     let proxy = traced(collector.address, 1.0, &upstream);
     let parent = format!("00-{TRACE}-{PARENT}-01");
@@ -239,7 +239,7 @@ fn refusals_failures_and_unknown_hosts_have_spans_too() {
     assert_eq!(of(refused, "s3cors.cors.request").unwrap(), "preflight");
     assert_eq!(of(refused, "s3cors.cors.outcome").unwrap(), "denied");
     assert_eq!(of(refused, "s3cors.cors.reason").unwrap(), "origin");
-    // Of a server's span a 4xx is no error (semantic conventions, § Status).
+    // For a server's span, a 4xx is not an error (semantic conventions, § Status).
     assert_eq!((&refused.status, of(refused, "error.type")), (&None, None));
     assert_eq!(failed.status.as_ref().unwrap().code, 2);
     assert_eq!(of(failed, "error.type").unwrap(), "502");
@@ -251,7 +251,7 @@ fn refusals_failures_and_unknown_hosts_have_spans_too() {
 }
 
 #[test]
-fn spans_that_do_not_reach_the_collector_are_counted_and_no_request_waits_for_them() {
+fn lost_spans_are_counted_and_no_request_waits_for_them() {
     let partial = ExportTraceServiceResponse {
         partial_success: Some(ExportTracePartialSuccess {
             rejected_spans: 1,

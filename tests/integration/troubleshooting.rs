@@ -8,7 +8,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/troubleshooting")
 }
 
-/// What a command of this program prints in the page's folder.
+/// The output of this program's command in the page's folder.
 fn run(command: &str) -> String {
     let arguments = command.strip_prefix("s3cors ").unwrap().split(' ');
     let done = Command::new(env!("CARGO_BIN_EXE_s3cors"))
@@ -21,8 +21,8 @@ fn run(command: &str) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// The page with the outputs as they are.
-fn as_it_is(page: &str) -> String {
+/// The page with the current outputs.
+fn with_current_outputs(page: &str) -> String {
     let mut blocks = page.split("```console\n$ ");
     let mut written = blocks.next().unwrap().to_owned();
     for block in blocks {
@@ -38,7 +38,7 @@ fn as_it_is(page: &str) -> String {
 }
 
 #[test]
-fn every_command_of_the_page_prints_what_the_page_shows() {
+fn every_command_prints_the_output_on_the_page() {
     let path = folder().join("README.md");
     let page = fs::read_to_string(&path).unwrap();
     assert!(page.matches("$ s3cors explain").count() >= 9);
@@ -51,7 +51,7 @@ fn every_command_of_the_page_prints_what_the_page_shows() {
 }
 
 #[test]
-fn every_message_of_its_table_leads_to_a_part_of_the_page() {
+fn every_message_in_the_table_links_to_a_section() {
     let page = fs::read_to_string(folder().join("README.md")).unwrap();
     let anchor = |title: &str| {
         let kept = |letter: &char| letter.is_alphanumeric() || " -".contains(*letter);

@@ -1,4 +1,4 @@
-//! What a request says of where it comes from is believed of listed proxies, and of nobody else.
+//! Forwarding fields of a request are trusted from listed proxies only.
 
 use s3cors::routing::snapshot::Forwarding;
 use s3cors::server::Limits;
@@ -11,7 +11,7 @@ use crate::support::upstream::{MockUpstream, Recorded};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// What a client says of where it comes from.
+/// A client's forwarding fields.
 const CLAIMS: &[(&str, &str)] = &[
     ("X-Forwarded-For", "203.0.113.9, 192.0.2.1"),
     ("X-Forwarded-Proto", "https"),
@@ -20,7 +20,7 @@ const CLAIMS: &[(&str, &str)] = &[
     ("X-S3cors-Anything", "1"),
 ];
 
-/// What reaches the upstream, and the line in the access log.
+/// What the upstream receives, and the line in the access log.
 fn forwarded(proxies: &[&str], forwarding: Forwarding) -> (Recorded, Value) {
     let upstream = MockUpstream::answering(OK);
     let mut route = TestRoute::transparent(upstream.address);
@@ -49,7 +49,7 @@ const BOTH: Forwarding = Forwarding {
 };
 
 #[test]
-fn of_anybody_it_is_removed_even_where_nothing_is_added() {
+fn from_other_clients_they_are_removed_even_if_nothing_is_added() {
     let (request, line) = forwarded(&["192.0.2.0/24", "unix"], NOTHING);
     for (name, _) in CLAIMS {
         assert!(request.values(name).is_empty(), "{name}");
@@ -58,7 +58,7 @@ fn of_anybody_it_is_removed_even_where_nothing_is_added() {
 }
 
 #[test]
-fn of_a_listed_proxy_it_is_kept_even_where_nothing_is_added() {
+fn from_a_listed_proxy_they_are_kept_even_if_nothing_is_added() {
     let (request, line) = forwarded(&["127.0.0.0/8"], NOTHING);
     for (name, value) in CLAIMS {
         assert_eq!(request.values(name), [*value], "{name}");
@@ -67,7 +67,7 @@ fn of_a_listed_proxy_it_is_kept_even_where_nothing_is_added() {
 }
 
 #[test]
-fn of_a_listed_proxy_it_is_added_to() {
+fn from_a_listed_proxy_they_are_extended() {
     let (request, line) = forwarded(&["127.0.0.1", "192.0.2.1"], BOTH);
     for (name, value) in [
         ("x-forwarded-for", "203.0.113.9, 192.0.2.1, 127.0.0.1"),
@@ -106,7 +106,7 @@ const TRUSTED_ONLY: &[&str] = &[
     "Client-Cert",
 ];
 
-/// A name in several letter cases, with the separators that other programs take for `-`.
+/// A name in several letter cases, with the separators that other programs treat like `-`.
 fn spellings(name: &str) -> Vec<String> {
     let mut spelled = Vec::new();
     for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
@@ -120,8 +120,8 @@ fn spellings(name: &str) -> Vec<String> {
     spelled
 }
 
-/// The variables that a program gets of a request's fields: WSGI's, where a server changes `-` alone,
-/// and CGI's, where it changes whatever is neither a letter nor a digit.
+/// The variables that a program gets for a request's fields: WSGI's, where servers replace only
+/// `-`, and CGI's, where they replace everything but letters and digits.
 fn variables(request: &Recorded) -> Vec<String> {
     let names = request.head.lines().skip(1);
     let names = names.filter_map(|line| Some(line.split_once(':')?.0));
@@ -138,7 +138,7 @@ fn variables(request: &Recorded) -> Vec<String> {
 }
 
 #[test]
-fn no_spelling_of_a_claim_reaches_a_program_from_a_stranger() {
+fn no_spelling_of_a_forwarding_field_reaches_a_program_from_an_unlisted_client() {
     let upstream = MockUpstream::answering(OK);
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     let claimed: Vec<String> = TRUSTED_ONLY
@@ -189,7 +189,7 @@ fn no_spelling_of_a_claim_reaches_a_program_from_a_stranger() {
 }
 
 #[test]
-fn what_some_programs_take_for_framing_is_refused() {
+fn fields_that_some_programs_read_as_framing_are_refused() {
     let upstream = MockUpstream::answering(OK);
     let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
     let imitations: Vec<String> = ["Content-Length", "Transfer-Encoding"]
@@ -217,7 +217,7 @@ fn what_some_programs_take_for_framing_is_refused() {
 }
 
 #[test]
-fn x_real_ip_is_sent_where_the_route_wants_it() {
+fn x_real_ip_is_sent_if_the_route_sets_it() {
     let forwarding = Forwarding {
         x_real_ip: true,
         ..NOTHING

@@ -1,4 +1,4 @@
-//! Tunnels whose ends are gone.
+//! Tunnels whose ends have disappeared.
 
 use std::sync::mpsc;
 
@@ -6,7 +6,7 @@ use crate::support::client::RawClient;
 use crate::support::proxy::{TestProxy, TestRoute};
 use crate::support::upstream::MockUpstream;
 
-/// The timer of a connection of this system, by its ends' ports (`proc_net_tcp`); 2: keep-alive.
+/// The timer of a connection of this system, by its ports (`proc_net_tcp`); 2 is keep-alive.
 fn timer(local: u16, remote: u16) -> Option<u8> {
     let port = |end: &str| u16::from_str_radix(end.rsplit(':').next().unwrap(), 16).ok();
     let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -18,7 +18,7 @@ fn timer(local: u16, remote: u16) -> Option<u8> {
 }
 
 #[test]
-fn a_tunnel_whose_other_end_is_gone_without_a_word_is_noticed_by_the_system() {
+fn a_tunnel_has_tcp_keep_alive() {
     let (tell, told) = mpsc::channel();
     let upstream = MockUpstream::scripted(false, move |exchange| {
         let peer = exchange.stream.get_ref().peer_addr().unwrap().port();
@@ -37,7 +37,7 @@ fn a_tunnel_whose_other_end_is_gone_without_a_word_is_noticed_by_the_system() {
         "GET / HTTP/1.1\r\nHost: photos.example\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     );
     assert_eq!(client.head().0, 101);
-    // What is not acknowledged yet has another timer first; an answer acknowledges it.
+    // Unacknowledged bytes have another timer; a response acknowledges them.
     client.send("ping");
     assert_eq!(client.bytes(4), b"pong");
     let peer = told.recv().unwrap();

@@ -1,4 +1,4 @@
-//! Request heads that do not end have limited memory, and nobody else is refused for them.
+//! Unfinished request heads have a memory limit, which does not affect other clients.
 
 use std::io::Read;
 use std::net::Ipv4Addr;
@@ -24,7 +24,7 @@ fn start(limits: Limits) -> (MockUpstream, TestProxy) {
     (upstream, proxy)
 }
 
-/// A head of so many bytes whose end does not come.
+/// An unfinished head of this size.
 fn unfinished(bytes: usize) -> String {
     let begin = "GET /k HTTP/1.1\r\nHost: photos.example\r\nX-Long: ";
     format!("{begin}{}", "x".repeat(bytes - begin.len()))
@@ -35,7 +35,7 @@ fn a_client_with_too_many_loses_its_oldest_and_others_are_served() {
     let limits = Limits {
         request_head_bytes: 2 * HEAD_BYTES,
         unfinished_head_bytes: 1 << 30,
-        // Of each worker, and there is one.
+        // Per worker, and there is one.
         unfinished_head_bytes_per_client: 10 * HEAD_BYTES,
         ..Limits::default()
     };
@@ -55,14 +55,14 @@ fn a_client_with_too_many_loses_its_oldest_and_others_are_served() {
         assert_eq!(response.values("retry-after"), ["1"]);
         assert!(client.is_closed());
     }
-    // The newest may go on, and so may another client.
+    // The newest may continue, and so may another client.
     for client in [heads.last_mut().unwrap(), &mut other] {
         assert_eq!(client.send("\r\n\r\n").receive("GET").status, 200);
     }
 }
 
 #[test]
-fn all_clients_together_have_a_budget_and_whole_heads_are_not_of_it() {
+fn all_clients_share_a_budget_that_excludes_complete_heads() {
     let limits = Limits {
         request_head_bytes: 2 * HEAD_BYTES,
         unfinished_head_bytes: 10 * HEAD_BYTES,
@@ -99,7 +99,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn field_blocks_of_http2_that_do_not_end_are_counted_too() {
+fn unfinished_http2_field_blocks_count_too() {
     let limits = Limits {
         request_head_bytes: 2 * HEAD_BYTES,
         unfinished_head_bytes: 1 << 30,
@@ -109,7 +109,7 @@ fn field_blocks_of_http2_that_do_not_end_are_counted_too() {
     let (_upstream, proxy) = start(limits);
     let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     opening.extend(frame(4, 0, 0, b""));
-    // `:method: GET`, then a field with a long value, of which half is in the next frame.
+    // `:method: GET`, then a field with a long value, half of which is in the next frame.
     let mut block = vec![0x82, 0x00, 0x01, b'x', 0x7f, 0x81, 0xbf, 0x01];
     block.resize(HEAD_BYTES - 1, b'x');
     opening.extend(frame(1, 0, 1, &block));

@@ -1,4 +1,4 @@
-//! TLS to upstreams: whom the proxy trusts, what it shows, and what becomes of changed files.
+//! TLS to upstreams: trusted certificates, client certificates, and changed files.
 
 use std::convert::Infallible;
 use std::io::{BufRead, BufReader};
@@ -27,13 +27,13 @@ use crate::support::client::{RawClient, RawResponse, ask};
 use crate::support::configured::Configured;
 use crate::support::folder::Folder;
 
-/// An upstream that speaks TLS, and answers with what the handshake showed: the protocol, the
-/// name that was asked for, and how many certificates the client has.
+/// A TLS upstream that responds with the handshake's properties: the protocol, the requested
+/// name, and the number of client certificates.
 fn upstream(pair: &Pair, clients: Option<&Authority>, protocols: &[&[u8]]) -> SocketAddr {
     answering(pair, clients, protocols, "")
 }
 
-/// The same, but over HTTP/1.1 it answers with the bytes of `script`, unless that is empty.
+/// The same, but over HTTP/1.1 it responds with the bytes of `script`, unless that is empty.
 fn answering(
     pair: &Pair,
     clients: Option<&Authority>,
@@ -79,7 +79,7 @@ fn answering(
 }
 
 async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, script: &str) {
-    // Whom the proxy does not trust, or who does not trust it, is for the test to notice.
+    // Failed handshakes are checked by the test.
     let Ok(mut stream) = acceptor.accept(stream).await else {
         return;
     };
@@ -113,7 +113,7 @@ async fn serve(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, script: &st
     };
 }
 
-/// A proxy with one route to `upstream`, under these further keys.
+/// A proxy with one route to `upstream` and these additional keys.
 fn proxy(folder: &Folder, upstream: &str, keys: &str) -> Configured {
     folder.write(
         "s3cors.toml",
@@ -150,7 +150,7 @@ fn an_upstream_is_trusted_by_its_authority_and_its_name() {
     for (upstream, keys, expected) in [
         (here, ca, Some(" - 0")),
         (here, other, None),
-        // The system's authorities know nothing of it.
+        // The system's authorities do not include it.
         (here, "", None),
         (named, ca, None),
         (named, name, Some("http/1.1 minio.internal 0")),
@@ -168,7 +168,7 @@ fn an_upstream_is_trusted_by_its_authority_and_its_name() {
     }
 }
 
-/// In a process of its own, whose log is then its alone.
+/// A separate process, which has its own log.
 #[test]
 fn an_expired_certificate_is_refused_readably_and_the_log_says_so() {
     let authority = Authority::new();
@@ -209,7 +209,7 @@ fn an_expired_certificate_is_refused_readably_and_the_log_says_so() {
     assert_eq!(allowed, ["https://app.example"]);
     let id = answer.values("x-amz-request-id")[0];
     assert!(answer.text().contains("<Code>BadGateway</Code>"));
-    // What it trusts is no business of clients.
+    // Its trust settings are not shown to clients.
     assert!(!answer.text().contains("certificate"));
     let failed = failed.unwrap();
     assert!(failed.contains(id), "{failed}");
@@ -217,7 +217,7 @@ fn an_expired_certificate_is_refused_readably_and_the_log_says_so() {
 }
 
 #[test]
-fn an_upstream_that_asks_for_a_certificate_is_shown_one() {
+fn an_upstream_that_requires_a_certificate_gets_one() {
     let authority = Authority::new();
     let own = authority.sign(&[]);
     let folder = Folder::new();
@@ -235,7 +235,7 @@ fn an_upstream_that_asks_for_a_certificate_is_shown_one() {
 }
 
 #[test]
-fn http2_is_spoken_where_both_want_it() {
+fn http2_is_used_if_both_sides_support_it() {
     let authority = Authority::new();
     let folder = Folder::new();
     folder.write("ca.pem", &authority.pem());
@@ -255,7 +255,7 @@ fn http2_is_spoken_where_both_want_it() {
 }
 
 #[test]
-fn an_upgrade_is_asked_for_over_http1_where_http2_is_spoken_otherwise() {
+fn an_upgrade_uses_http1_although_http2_is_negotiated_otherwise() {
     let authority = Authority::new();
     let folder = Folder::new();
     folder.write("ca.pem", &authority.pem());
@@ -271,7 +271,7 @@ fn an_upgrade_is_asked_for_over_http1_where_http2_is_spoken_otherwise() {
 }
 
 #[test]
-fn interim_responses_pass_where_http1_is_negotiated() {
+fn interim_responses_pass_if_http1_is_negotiated() {
     let authority = Authority::new();
     let pair = authority.sign(&["127.0.0.1"]);
     let script = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
@@ -324,7 +324,7 @@ fn changed_files_are_trusted_at_once_and_broken_ones_change_nothing() {
 }
 
 #[test]
-fn a_certificate_that_is_listed_itself_is_trusted_for_its_names_and_its_time() {
+fn a_listed_leaf_certificate_is_trusted_for_its_names_and_validity() {
     let authority = Authority::new();
     let expired = |params: &mut rcgen::CertificateParams| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
@@ -348,7 +348,7 @@ fn a_certificate_that_is_listed_itself_is_trusted_for_its_names_and_its_time() {
             "127.0.0.1",
             502,
         ),
-        // Another one for the same names.
+        // Another certificate for the same names.
         (
             &own,
             Some(self_signed(&["127.0.0.1"], |_| {})),
@@ -367,7 +367,7 @@ fn a_certificate_that_is_listed_itself_is_trusted_for_its_names_and_its_time() {
     ] {
         let folder = Folder::new();
         let listed = listed.as_ref().unwrap_or(pair);
-        // Beside an authority, as in most lists.
+        // Next to an authority, as in most bundles.
         let stranger = Authority::new().pem();
         folder.write("ca.pem", &format!("{stranger}{}", listed.certificate));
         let upstream = upstream(pair, None, &[]).to_string();
@@ -378,7 +378,7 @@ fn a_certificate_that_is_listed_itself_is_trusted_for_its_names_and_its_time() {
 }
 
 #[test]
-fn a_pinned_key_is_trusted_alone_or_beside_what_else_is_asked_for() {
+fn a_pinned_key_is_trusted_alone_or_in_addition_to_authorities() {
     // openssl x509 -in FILE -noout -pubkey | openssl pkey -pubin -outform DER |
     // openssl dgst -sha256 -binary | base64
     const PIN: &str = "sha256/lnEsCFqZDZgtK5dbdjpsiy0qeuinDTKgDz06p6UerFU=";
@@ -399,7 +399,7 @@ fn a_pinned_key_is_trusted_alone_or_beside_what_else_is_asked_for() {
             format!("pin = ['{PIN}'], server_name = 'other.internal'"),
             200,
         ),
-        // With authorities, both have to accept it.
+        // With authorities, both must accept it.
         (format!("pin = ['{PIN}'], ca = 'ca.pem'"), 200),
         (format!("pin = ['{OTHER}'], ca = 'ca.pem'"), 502),
         (format!("pin = ['{PIN}'], ca = 'other.pem'"), 502),

@@ -1,4 +1,4 @@
-//! Which upstream a request goes to, how many it gets at a time, and when it is left out.
+//! Selection of upstreams, their limits, and their exclusion after failures.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -29,10 +29,10 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const UNIX: &str = "workers = 1\n[[listen]]\naddress = 'unix:down.sock'\n\
     [[route]]\nhost = '*'\nupstream = 'unix:up.sock'\n";
 
-/// What nothing here takes longer than.
+/// An upper limit for every step.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An upstream that answers a request for each word it is sent.
+/// An upstream that answers one request per message it receives.
 fn holding() -> (MockUpstream, mpsc::Sender<()>) {
     let (go, going) = mpsc::channel();
     let going = Mutex::new(going);
@@ -65,7 +65,7 @@ fn is_healthy(proxy: &TestProxy, upstream: SocketAddr) -> bool {
 }
 
 #[test]
-fn each_upstream_gets_its_own_name_where_it_is_to() {
+fn each_upstream_gets_its_own_host_if_configured() {
     let upstreams = [MockUpstream::answering(OK), MockUpstream::answering(OK)];
     let mut route = TestRoute::new(upstreams[0].address, POLICY);
     route.upstreams = upstreams.each_ref().map(|upstream| upstream.address).into();
@@ -84,7 +84,7 @@ fn each_upstream_gets_its_own_name_where_it_is_to() {
 }
 
 #[test]
-fn past_its_connections_and_its_queue_an_upstream_is_not_asked() {
+fn beyond_its_connections_and_queue_an_upstream_gets_no_requests() {
     let (upstream, go) = holding();
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.limits.connections = 1;
@@ -97,7 +97,7 @@ fn past_its_connections_and_its_queue_an_upstream_is_not_asked() {
     let mut first = RawClient::connect(proxy.address);
     first.send(request);
     upstream.wait_for_request();
-    // One of the next two waits, whichever comes first; the other one is sent away.
+    // One of the next two waits, whichever comes first; the other one gets 503.
     let (told, answers) = mpsc::channel();
     for _ in 0..2 {
         let (address, told) = (proxy.address, told.clone());
@@ -123,7 +123,7 @@ fn past_its_connections_and_its_queue_an_upstream_is_not_asked() {
 }
 
 #[test]
-fn nobody_waits_for_a_connection_longer_than_told() {
+fn waiting_for_a_connection_has_a_time_limit() {
     let (upstream, go) = holding();
     let mut route = TestRoute::new(upstream.address, POLICY);
     route.limits.connections = 1;
@@ -139,13 +139,13 @@ fn nobody_waits_for_a_connection_longer_than_told() {
 }
 
 #[test]
-fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
+fn an_upstream_that_refuses_is_excluded_and_returns_when_it_listens_again() {
     let (dead, socket) = refusing_until_it_listens();
     let alive = MockUpstream::answering(OK);
     let mut route = TestRoute::new(dead, POLICY);
     route.upstreams.push(alive.address);
     let proxy = TestProxy::start(&[route]);
-    // Nobody notices: what cannot be sent to the one goes to the other.
+    // Clients do not notice: requests that one upstream cannot get go to the other.
     let begin = Instant::now();
     while is_healthy(&proxy, dead) || alive.requests().is_empty() {
         assert_eq!(get(&proxy).status, 200);
@@ -166,7 +166,7 @@ fn an_upstream_that_refuses_is_left_out_and_comes_back_when_it_listens_again() {
 }
 
 #[test]
-fn an_upstream_whose_checks_fail_is_left_out_until_they_pass() {
+fn an_upstream_whose_checks_fail_is_excluded_until_they_pass() {
     let is_well = Arc::new(AtomicBool::new(false));
     let says = Arc::clone(&is_well);
     let ill = MockUpstream::scripted(true, move |exchange| {
@@ -214,7 +214,7 @@ fn an_upstream_whose_checks_fail_is_left_out_until_they_pass() {
 }
 
 #[test]
-fn the_only_upstream_is_asked_however_it_fares() {
+fn the_only_upstream_is_used_even_if_it_is_unhealthy() {
     let upstream = MockUpstream::scripted(true, |exchange| {
         if exchange.request.target() == "/good" {
             exchange.send(OK);
@@ -231,9 +231,9 @@ fn the_only_upstream_is_asked_however_it_fares() {
 }
 
 #[test]
-fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
+fn a_request_on_a_closed_connection_goes_to_another_upstream() {
     let alive = MockUpstream::answering(OK);
-    // Closes its connection, and listens no more, after one answer.
+    // Closes its connection and its listener after one response.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut route = TestRoute::new(address, POLICY);
@@ -257,7 +257,7 @@ fn a_request_on_a_connection_that_was_closed_goes_to_another_upstream() {
     }
 }
 
-/// The upstream closes a connection after its first answer, and says when it has.
+/// The upstream closes a connection after its first response, and reports it.
 fn closing_after_one() -> (MockUpstream, mpsc::Receiver<()>) {
     let (told, closed) = mpsc::channel();
     let upstream = MockUpstream::scripted(true, move |exchange| {
@@ -273,7 +273,7 @@ fn closing_after_one() -> (MockUpstream, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn what_may_be_sent_but_once_goes_out_anew_where_the_connection_was_closed_before() {
+fn a_non_idempotent_request_uses_a_new_connection_if_the_old_one_was_closed_before() {
     for connection in ["", "Connection: x-nothing\r\n"] {
         let (upstream, closed) = closing_after_one();
         let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
@@ -297,10 +297,10 @@ fn what_may_be_sent_but_once_goes_out_anew_where_the_connection_was_closed_befor
 }
 
 #[test]
-fn a_time_out_that_was_said_to_nobody_is_no_answer_to_the_next_request() {
+fn an_unsolicited_408_is_not_the_response_to_the_next_request() {
     const LATE: &str =
         "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    // A request that may be sent twice, and one that may be sent only once: the answer may be meant for it.
+    // An idempotent request, and one that is not: the response may be meant for it.
     for (method, field, status) in [
         ("GET", "x: y", 200),
         ("GET", "connection: x", 200),
@@ -311,7 +311,7 @@ fn a_time_out_that_was_said_to_nobody_is_no_answer_to_the_next_request() {
         let upstream = MockUpstream::scripted(true, move |exchange| {
             let mut asked = asked.lock().unwrap();
             *asked += 1;
-            // As if it had been said while the second request was on its way.
+            // As if it had been sent while the second request was on its way.
             exchange.send(if *asked == 2 { LATE } else { OK });
             *asked != 2
         });
@@ -327,9 +327,9 @@ fn a_time_out_that_was_said_to_nobody_is_no_answer_to_the_next_request() {
 }
 
 #[test]
-fn that_a_kept_connection_is_closed_does_not_count_against_an_upstream() {
+fn closing_an_idle_connection_is_not_a_failure_of_the_upstream() {
     for connection in ["", "Connection: x-nothing\r\n"] {
-        // Closes as soon as it is asked for more than to be read.
+        // Closes as soon as there are more bytes to read.
         let upstream = MockUpstream::scripted(false, |exchange| {
             exchange.send(if exchange.request.method() == "GET" {
                 OK
@@ -366,7 +366,7 @@ fn that_a_kept_connection_is_closed_does_not_count_against_an_upstream() {
 }
 
 #[test]
-fn unix_sockets_serve_both_ways() {
+fn unix_sockets_work_for_listeners_and_upstreams() {
     let folder = Folder::new();
     folder.write("s3cors.toml", UNIX);
     let listener = UnixListener::bind(folder.path("up.sock")).unwrap();
@@ -424,7 +424,7 @@ fn checks_have_their_own_host_method_and_statuses() {
             ),
         );
         let proxy = Configured::start(&folder.path("s3cors.toml"));
-        // The third check begins after the second one was counted.
+        // The third check starts after the second one was counted.
         (0..3).for_each(|_| upstream.wait_for_request());
         let seen = &upstream.requests()[0];
         assert_eq!(seen.target(), "/health");
@@ -442,7 +442,7 @@ fn checks_have_their_own_host_method_and_statuses() {
 }
 
 #[test]
-fn keys_of_checks_and_times_are_checked() {
+fn keys_of_health_checks_and_timeouts_are_validated() {
     let folder = Folder::new();
     for (keys, errors) in [
         (
@@ -482,7 +482,7 @@ fn keys_of_checks_and_times_are_checked() {
     }
 }
 
-/// An upstream that answers, then says when the proxy has closed its connection.
+/// An upstream that responds, then reports when the proxy has closed its connection.
 fn telling_of_the_end(field: &'static str) -> (SocketAddr, mpsc::Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -507,7 +507,7 @@ fn telling_of_the_end(field: &'static str) -> (SocketAddr, mpsc::Receiver<()>) {
 }
 
 #[test]
-fn an_idle_connection_is_closed_when_the_config_or_the_upstream_says() {
+fn an_idle_connection_is_closed_at_the_configs_or_the_upstreams_limit() {
     for (field, idle, connection) in [
         ("Keep-Alive: timeout=1, max=100\r\n", 60.0, ""),
         (

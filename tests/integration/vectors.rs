@@ -1,4 +1,4 @@
-//! S3's conformance vectors: against the engine alone, and again through a running proxy.
+//! S3's conformance vectors: run against the engine alone, and through a running proxy.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use s3cors::cors::{
@@ -32,7 +32,7 @@ fn policy(vector: &Vector, semantics: Semantics) -> Policy {
         .unwrap_or_else(|| panic!("{}: {errors:#?}", vector.name))
 }
 
-/// What a proxy around the engine answers.
+/// The responses of a proxy around the engine.
 fn answer(policy: &Policy, request: &Request, upstream: &Upstream) -> Answer {
     let method = Method::from_bytes(request.method.as_bytes()).unwrap();
     let mut fields = HeaderMap::new();
@@ -80,7 +80,7 @@ fn answer(policy: &Policy, request: &Request, upstream: &Upstream) -> Answer {
 }
 
 #[test]
-fn every_refused_configuration_is_refused_as_s3_does() {
+fn every_rejected_configuration_is_rejected_as_in_s3() {
     let mut count = 0;
     for vector in &load().vectors {
         let Some(expected) = &vector.expected else {
@@ -107,7 +107,7 @@ fn every_refused_configuration_is_refused_as_s3_does() {
 }
 
 #[test]
-fn the_engine_answers_exactly_as_s3() {
+fn the_engine_answers_exactly_like_s3() {
     assert_s3_exact(|vector, upstream| {
         let policy = policy(vector, Semantics::S3Exact);
         move |request| answer(&policy, request, upstream)
@@ -115,7 +115,7 @@ fn the_engine_answers_exactly_as_s3() {
 }
 
 #[test]
-fn the_engines_safe_semantics_differ_only_where_they_are_meant_to() {
+fn the_engines_safe_semantics_differ_only_as_intended() {
     assert_safe(|vector, upstream| {
         let policy = policy(vector, Semantics::Safe);
         move |request| answer(&policy, request, upstream)
@@ -123,16 +123,16 @@ fn the_engines_safe_semantics_differ_only_where_they_are_meant_to() {
 }
 
 #[test]
-fn the_running_proxy_answers_exactly_as_s3() {
+fn the_running_proxy_answers_exactly_like_s3() {
     assert_s3_exact(|vector, upstream| running_proxy(vector, upstream, Semantics::S3Exact));
 }
 
 #[test]
-fn the_running_proxys_safe_semantics_differ_only_where_they_are_meant_to() {
+fn the_running_proxys_safe_semantics_differ_only_as_intended() {
     assert_safe(|vector, upstream| running_proxy(vector, upstream, Semantics::Safe));
 }
 
-/// A proxy under the vector's configuration, asked over a connection of its own each time.
+/// A proxy with the vector's configuration; each request uses its own connection.
 fn running_proxy(
     vector: &Vector,
     upstream: &Upstream,
@@ -179,13 +179,13 @@ fn running_proxy(
     }
 }
 
-/// Every answer under `s3-exact` is S3's.
+/// Every response under `s3-exact` is S3's.
 fn assert_s3_exact<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'static Upstream) -> F) {
     let wrong = s3_exact_differences(under);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What is not as S3 answers: the vector's name, and what it is.
+/// The differences from S3: the vector's name, and the difference.
 fn s3_exact_differences<F: FnMut(&Request) -> Answer>(
     under: impl Fn(&Vector, &'static Upstream) -> F,
 ) -> Vec<(String, String)> {
@@ -218,7 +218,8 @@ fn s3_exact_differences<F: FnMut(&Request) -> Answer>(
     wrong
 }
 
-/// The names of the vectors that the engine or the running proxy answers otherwise than S3.
+/// The names of the vectors to which the engine or the running proxy responds differently than
+/// S3.
 pub(crate) fn wrong_answers() -> Vec<String> {
     let engine = s3_exact_differences(|vector, upstream| {
         let policy = policy(vector, Semantics::S3Exact);
@@ -231,7 +232,7 @@ pub(crate) fn wrong_answers() -> Vec<String> {
     names.chain(refused_otherwise()).collect()
 }
 
-/// The names of the vectors whose configuration is not refused as S3 refuses it.
+/// The names of the vectors whose configuration is not rejected as in S3.
 fn refused_otherwise() -> Vec<String> {
     let vectors = load();
     let wrong = vectors.vectors.iter().filter(|vector| {
@@ -246,7 +247,7 @@ fn refused_otherwise() -> Vec<String> {
     wrong.map(|vector| vector.name.clone()).collect()
 }
 
-/// Every answer under `safe` is S3's but for the differences that are meant, and those occur.
+/// Every response under `safe` is S3's except for the intended differences, and those occur.
 fn assert_safe<F: FnMut(&Request) -> Answer>(under: impl Fn(&Vector, &'static Upstream) -> F) {
     let vectors: &'static Vectors = Box::leak(Box::new(load()));
     let mut wrong = Vec::new();

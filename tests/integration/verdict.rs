@@ -1,4 +1,4 @@
-//! `s3cors verdict`: exchanges in, verdicts out, one a line.
+//! `s3cors verdict`: exchanges in, verdicts out, one per line.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ fn verdict(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     let writer = std::thread::spawn(move || {
-        // The program may have ended at a line that it refuses.
+        // The program may have exited at an invalid line.
         let _ = stdin.write_all(&input);
     });
     let output = child.wait_with_output().unwrap();
@@ -74,7 +74,7 @@ fn each_line_gets_a_verdict_in_the_documented_form() {
 }
 
 #[test]
-fn for_people_it_shows_the_sentences_of_the_consoles() {
+fn the_text_format_has_the_console_messages() {
     let (code, output, _) = verdict(&[], exchange().to_string().as_bytes());
     assert_eq!(code, 1);
     assert!(
@@ -163,7 +163,7 @@ fn a_line_that_is_not_an_exchange_is_named_and_earlier_verdicts_stand() {
     );
 }
 
-/// What `explain` says of a policy: the exit code, and the JSON.
+/// The result of `explain` for a policy: the exit code, and the JSON.
 fn explained(cors: &str, more: &[&str]) -> (i32, Value) {
     let fixed = [
         "explain",
@@ -182,7 +182,7 @@ fn explained(cors: &str, more: &[&str]) -> (i32, Value) {
 }
 
 #[test]
-fn explain_allows_only_what_gives_the_script_all_that_it_wants() {
+fn explain_allows_only_requests_that_give_the_script_everything_it_wants() {
     let folder = Folder::new("explain-browser");
     let file = |name: &str, rules: &str| {
         let path = folder.path(name);
@@ -234,7 +234,7 @@ fn explain_allows_only_what_gives_the_script_all_that_it_wants() {
         xml.contains("<AllowedOrigin>https://app.example</AllowedOrigin>"),
         "{xml}"
     );
-    // The advice holds.
+    // The advice is correct.
     let rules = std::fs::read_to_string(folder.path("any.xml")).unwrap();
     let changed = rules.replacen(
         "<CORSConfiguration>",

@@ -1,4 +1,5 @@
-//! What browsers make of each answer: `s3cors_cors_verdicts_total` and the access log's `cors.verdict`.
+//! The browsers' verdict on each response: `s3cors_cors_verdicts_total` and the access log's
+//! `cors.verdict`.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ fn counts(proxy: &TestProxy, route: &str) -> BTreeMap<String, u64> {
 
 type Case<'c> = (&'c str, &'c str, &'c [(&'c str, &'c str)], &'c str);
 
-/// Sends each request, and looks which verdict was counted.
+/// Sends each request, and checks which verdict was counted.
 fn assert_counted(proxy: &TestProxy, route: &str, cases: &[Case<'_>]) {
     let mut before = counts(proxy, route);
     for (method, target, fields, expected) in cases {
@@ -59,7 +60,7 @@ fn assert_counted(proxy: &TestProxy, route: &str, cases: &[Case<'_>]) {
     }
 }
 
-/// Answers by path, with the CORS fields that stand in it: `/200/Access-Control-Allow-Origin: */…`.
+/// Responses by path, with the CORS fields in it: `/200/Access-Control-Allow-Origin: */…`.
 fn by_path() -> MockUpstream {
     MockUpstream::scripted(true, |exchange| {
         let target = exchange.request.target().to_owned();
@@ -89,7 +90,7 @@ fn under_a_policy_the_verdict_follows_from_the_decision() {
         ("GET", "/404", &[APP], "readable none"),
         ("GET", "/200", &[APP, cookie], "readable none"),
         ("GET", "/200", &[OTHER], "readable none"),
-        // `*` with credentials, which cookies give away.
+        // `*` with credentials, as cookies show.
         (
             "GET",
             "/200",
@@ -107,7 +108,7 @@ fn under_a_policy_the_verdict_follows_from_the_decision() {
         ("GET", "/302/Location:%20%2Fx", &[APP], "passed none"),
         ("GET", "/302", &[APP], "readable none"),
         ("GET", "/304", &[APP], "readable none"),
-        // Of a 304, the browser's cache has the fields.
+        // The browser's cache has the fields for a 304.
         ("PUT", "/304", &[OTHER], ""),
         ("OPTIONS", "/200", &[APP, ASKS_PUT], "passed none"),
         (
@@ -282,7 +283,7 @@ fn an_upstream_that_does_not_answer_is_a_response_without_cors_fields() {
 }
 
 #[test]
-fn what_no_route_serves_is_judged_under_no_route() {
+fn requests_without_a_route_have_verdicts_too() {
     let upstream = by_path();
     let proxy = TestProxy::start(&[TestRoute::new(upstream.address, POLICY)]);
     for (method, fields) in [("GET", &[APP][..]), ("OPTIONS", &[APP, ASKS_PUT])] {
@@ -296,9 +297,9 @@ fn what_no_route_serves_is_judged_under_no_route() {
     assert_eq!(counts(&proxy, "-"), BTreeMap::from(expected));
 }
 
-/// Heads that are maps of fields go another way.
+/// Requests with heads as header maps use another path.
 #[test]
-fn behind_http2_the_verdicts_are_the_same() {
+fn over_http2_the_verdicts_are_the_same() {
     let upstream = scripted(|frame| {
         let fields = [("access-control-allow-origin", "https://app.example")];
         Some(head(END_STREAM, frame.stream, "200", &fields))
@@ -357,7 +358,7 @@ fn behind_http2_the_verdicts_are_the_same() {
 }
 
 #[test]
-fn the_log_has_the_verdict_and_what_a_preflight_asked_for() {
+fn the_log_has_the_verdict_and_a_preflights_requested_method_and_headers() {
     let upstream = by_path();
     let (proxy, mut log) = logged("verdicts", TestRoute::transparent(upstream.address));
     let asks = [

@@ -26,7 +26,7 @@ use crate::support::upstream::{Exchange, MockUpstream};
 const POLICY: &str = "<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>\
      <AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>";
 
-/// What an upstream answers to a key (RFC 6455 §4.2.2).
+/// An upstream's response to a key (RFC 6455 §4.2.2).
 fn accept(exchange: &Exchange<'_>) -> String {
     let keys = exchange.request.values("sec-websocket-key");
     assert_eq!(STANDARD.decode(keys[0]).unwrap().len(), 16);
@@ -34,7 +34,7 @@ fn accept(exchange: &Exchange<'_>) -> String {
     STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
 }
 
-/// Switches, sends `first`, and then sends back what it gets.
+/// Switches protocols, sends `first`, and then echoes.
 fn echo(exchange: &mut Exchange<'_>, first: &str) -> bool {
     let accept = accept(exchange);
     exchange.send(format!(
@@ -50,7 +50,7 @@ fn echo(exchange: &mut Exchange<'_>, first: &str) -> bool {
     }
 }
 
-/// A client that has seen the proxy's settings.
+/// A client that has received the proxy's settings.
 async fn client_of(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     let mut client = connect(address).await;
     let options = request("OPTIONS", "http://photos.example/k")
@@ -89,7 +89,7 @@ fn an_extended_connect_is_a_tunnel_to_an_http1_upstream() {
         let mut bytes = [0; 5];
         tunnel.read_exact(&mut bytes).await.unwrap();
         assert_eq!(&bytes, b"hello");
-        // Other streams go on beside it.
+        // Other streams continue meanwhile.
         let get = request("OPTIONS", "http://photos.example/k")
             .header("access-control-request-method", "GET");
         let answer = client.send_request(get.body(Full::default()).unwrap());
@@ -201,7 +201,7 @@ fn other_protocols_and_a_plain_connect_are_refused() {
     assert!(upstream.requests().is_empty());
 }
 
-/// An HTTP/2 upstream that sends back what comes through a tunnel, if it offers tunnels at all.
+/// An HTTP/2 upstream that echoes a tunnel's bytes, if it supports tunnels.
 async fn http2_upstream(offers: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -239,7 +239,7 @@ async fn http2_upstream(offers: bool) -> SocketAddr {
 }
 
 #[test]
-fn an_extended_connect_stays_one_to_an_http2_upstream_that_offers_it() {
+fn an_extended_connect_stays_one_to_an_http2_upstream_that_supports_it() {
     on_one_thread(async {
         let mut route = TestRoute::new(http2_upstream(true).await, POLICY);
         route.http2 = true;
@@ -261,7 +261,7 @@ fn an_extended_connect_stays_one_to_an_http2_upstream_that_offers_it() {
 }
 
 #[test]
-fn an_http2_upstream_that_offers_no_tunnels_is_not_asked_for_one() {
+fn an_http2_upstream_without_tunnel_support_gets_no_tunnel() {
     on_one_thread(async {
         let mut route = TestRoute::new(http2_upstream(false).await, POLICY);
         route.http2 = true;

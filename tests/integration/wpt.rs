@@ -1,4 +1,5 @@
-//! The cases of web-platform-tests that are data (`tests/data/fetch/README.md`), against the verdict.
+//! The data-driven cases of web-platform-tests (`tests/data/fetch/README.md`), compared with the
+//! verdict.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use s3cors::cors::fetch::{Engine, Verdict, judge};
 use s3cors::explain::exchange_from_json;
 use serde_json::Value;
 
-/// Places for the names in the data; each case has a number, and its redirect another path.
+/// Values for the names in the data; each case has a number, and its redirect another path.
 fn placed(line: &str, number: usize) -> Value {
     let places = HashMap::from([
         ("origin", "http://app.example:8000".to_owned()),
@@ -30,7 +31,7 @@ fn placed(line: &str, number: usize) -> Value {
     case
 }
 
-/// What an engine does: outcome, and whether it sends a preflight.
+/// An engine's behaviour: the outcome, and whether it sends a preflight.
 fn of(engine: Engine, verdict: &Verdict) -> (&'static str, bool) {
     let own = verdict.differs.iter().find(|(other, _)| *other == engine);
     match own {

@@ -1,5 +1,5 @@
-//! Azure Storage: the first rule with origin and method answers, and refuses what headers it
-//! does not list (see the importer for where that is written).
+//! Azure Storage: the first rule with origin and method decides, and refuses headers that it does
+//! not list (the importer has the sources).
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -51,7 +51,7 @@ impl Service {
         let Some(rule) = rule.filter(allowed) else {
             return Fields::default();
         };
-        // A prefix is sent as the fields of the response that begin with it.
+        // A prefix is sent as the response's fields that begin with it.
         let is_exposed = |name: &&&str| {
             rule.exposed
                 .iter()
@@ -141,7 +141,7 @@ impl Source for Service {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    // Few, so that rules have much in common.
+    // Few, so that rules overlap.
     let origins = &["*", "https://a.test", "https://b.test", "https://*.a.test"];
     let methods = &["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "MERGE"];
     let rule = (
@@ -164,7 +164,7 @@ fn service() -> impl Strategy<Value = Service> {
 }
 
 #[test]
-fn services_of_azure_storage_agree() {
+fn azure_storage_agrees_with_its_model() {
     agrees(
         service(),
         &["expose-wildcard", "method-unsupported", "next-rule-asked"],

@@ -10,11 +10,11 @@ use http::HeaderMap;
 pub(super) struct Request {
     pub(super) origin: String,
     pub(super) method: String,
-    /// Those that need a preflight, in lower case.
+    /// The headers that need a preflight, in lower case.
     pub(super) headers: Vec<String>,
 }
 
-/// The CORS fields of an answer; a preflight that is refused has none.
+/// The CORS fields of a response; a refused preflight has none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Fields {
     pub(super) allow_origin: Option<String>,
@@ -53,14 +53,14 @@ impl Fields {
     }
 }
 
-/// What a script gets.
+/// The result for a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
     /// Whether it gets the response.
     pub(super) reads: bool,
-    /// The response fields that it can read, of those asked for.
+    /// The requested response fields that it can read.
     pub(super) exposed: BTreeSet<String>,
-    /// How long its preflight is kept, in seconds.
+    /// How long its preflight is cached, in seconds.
     pub(super) max_age: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ fn is_safelisted(method: &str) -> bool {
     ["GET", "HEAD", "POST"].contains(&method)
 }
 
-/// What comes of a request, where the server answers the preflight and the request so.
+/// The result of a request with these responses to the preflight and the request.
 pub(super) fn outcome(
     request: &Request,
     preflight: &Fields,

@@ -1,4 +1,4 @@
-//! Gateway API's CORS filter, as its reference has it (see the importer).
+//! Gateway API's CORS filter, as in its reference (see the importer).
 
 use proptest::option;
 use proptest::prelude::*;
@@ -17,11 +17,11 @@ struct Filter {
     exposed: Vec<String>,
     credentials: Option<bool>,
     max_age: Option<u32>,
-    /// An HTTPRoute, and not its filter alone.
+    /// An HTTPRoute, not only its filter.
     resource: bool,
 }
 
-/// Scheme, host and port; an origin without a port has its scheme's own.
+/// Scheme, host and port; the default port is the scheme's.
 fn parts(origin: &str) -> Option<(String, String, String)> {
     let (scheme, rest) = origin.split_once("://")?;
     let (host, port) = match rest.split_once(':') {
@@ -155,7 +155,7 @@ fn filter() -> impl Strategy<Value = Filter> {
 }
 
 #[test]
-fn filters_of_gateway_api_agree() {
+fn gateway_api_agrees_with_its_model() {
     agrees(
         filter(),
         &[

@@ -21,7 +21,7 @@ struct Entry {
 #[derive(Debug)]
 struct Bucket {
     entries: Vec<Entry>,
-    /// The bucket's resource, and not the list alone.
+    /// The bucket's resource, not only the list.
     resource: bool,
 }
 
@@ -132,7 +132,7 @@ fn bucket() -> impl Strategy<Value = Bucket> {
 }
 
 #[test]
-fn buckets_of_google_cloud_storage_agree() {
+fn google_cloud_storage_agrees_with_its_model() {
     agrees(
         bucket(),
         &[

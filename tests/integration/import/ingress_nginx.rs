@@ -1,5 +1,5 @@
-//! ingress-nginx: fields that are always the same, on every answer to an origin that the list
-//! has (see the importer for where that is written).
+//! ingress-nginx: constant fields in every response to a listed origin (the importer has the
+//! sources).
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ struct Ingress {
     exposed: Option<Vec<String>>,
     credentials: Option<bool>,
     max_age: Option<u32>,
-    /// An Ingress, and not its annotations alone.
+    /// An Ingress, not only its annotations.
     resource: bool,
 }
 
@@ -28,7 +28,7 @@ impl Ingress {
         origins.into_iter().any(|pattern| {
             let pattern = pattern.to_ascii_lowercase();
             match pattern.split_once('*') {
-                // The expression has no beginning, only an end.
+                // The expression has no start anchor, only an end anchor.
                 None => origin.ends_with(&pattern),
                 Some((before, after)) => {
                     let label = |label: &str| {
@@ -154,7 +154,7 @@ fn ingress() -> impl Strategy<Value = Ingress> {
 }
 
 #[test]
-fn annotations_of_ingress_nginx_agree() {
+fn ingress_nginx_agrees_with_its_model() {
     agrees(
         ingress(),
         &[

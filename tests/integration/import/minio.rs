@@ -1,5 +1,5 @@
-//! MinIO: every origin that matches is answered by its name, with credentials (see the importer
-//! for where that is written).
+//! MinIO: every matching origin is answered by name, with credentials (the importer has the
+//! sources).
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -87,7 +87,7 @@ fn minio() -> impl Strategy<Value = Minio> {
 }
 
 #[test]
-fn settings_of_minio_agree() {
+fn minio_agrees_with_its_model() {
     agrees(
         minio(),
         &[

@@ -1,7 +1,7 @@
-//! `s3cors import`: what it says of real settings, and each importer against a model of the
-//! system that it imports from.
+//! `s3cors import`: its output for real settings, and each importer against a model of its
+//! system.
 //!
-//! With `UPDATE_EXPECTED` in the environment, what is said is written down instead.
+//! With `UPDATE_EXPECTED` in the environment, the expected files are rewritten.
 
 mod azure;
 mod browser;
@@ -24,7 +24,7 @@ use serde_json::Value;
 
 const FOLDER: &str = "tests/data/import";
 
-/// Every file of the folder that is no expectation.
+/// Every source file of the folder.
 fn sources() -> Vec<PathBuf> {
     let entries = fs::read_dir(FOLDER).unwrap();
     let mut sources: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -47,9 +47,9 @@ fn s3cors(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// Each source has an expectation: the exit code, the XML, and what is said besides.
+/// Each source has an expected file: the exit code, the XML, and the notes.
 #[test]
-fn whatever_becomes_of_a_setting_is_said_at_its_place() {
+fn every_difference_is_noted_at_its_place() {
     let sources = sources();
     assert!(sources.len() >= 18, "{}", sources.len());
     for source in sources {
@@ -65,7 +65,7 @@ fn whatever_becomes_of_a_setting_is_said_at_its_place() {
 }
 
 #[test]
-fn what_comes_out_checks_out() {
+fn the_result_passes_check() {
     for source in sources() {
         let Ok(imported) = import(&fs::read(&source).unwrap(), None, &Options::default()) else {
             continue;
@@ -83,11 +83,11 @@ fn what_comes_out_checks_out() {
 }
 
 #[test]
-fn the_exit_code_tells_whether_anything_was_lost() {
+fn the_exit_code_says_whether_anything_was_lost() {
     for (arguments, expected) in [
         (&["tests/data/import/s3-console.json"][..], 0),
         (&["tests/data/import/minio.env"], 1),
-        // Nothing that a page could do is lost.
+        // No page loses anything.
         (&["tests/data/import/minio-default.env"], 1),
         (&["tests/data/import/minio-named.env"], 0),
         (&["tests/data/import/minio-variable.env"], 1),
@@ -125,7 +125,7 @@ fn the_exit_code_tells_whether_anything_was_lost() {
 }
 
 #[test]
-fn methods_that_the_route_adds_are_not_lost() {
+fn extra_methods_of_the_route_are_not_lost() {
     let source = "tests/data/import/ingress.yaml";
     let (_, xml, said) = s3cors(&["import", "--extra-method", "PATCH", source]);
     assert!(
@@ -182,7 +182,7 @@ fn programs_get_an_error_as_json() {
 }
 
 #[test]
-fn settings_come_in_by_a_pipe_too() {
+fn settings_can_be_piped() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_s3cors"))
         .args(["import", "--from", "minio", "--lossy", "-"])
         .stdin(Stdio::piped())
@@ -204,7 +204,7 @@ fn settings_come_in_by_a_pipe_too() {
     assert!(said.contains("--> <stdin>:1:1"), "{said}");
 }
 
-/// What an unmistakable source is, it is without being asked.
+/// Every source is detected as its own dialect.
 #[test]
 fn every_dialect_and_every_code_has_a_source() {
     let (mut dialects, mut codes) = (BTreeSet::new(), BTreeSet::new());

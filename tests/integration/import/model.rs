@@ -1,6 +1,6 @@
-//! Holds an importer to a model of the system that it imports from: random settings, random
-//! requests, and the same outcome from the system as from the S3 policy, unless a note says
-//! that just this differs.
+//! Compares an importer with a model of its system: random settings, random requests, and the
+//! same outcome from the system and from the S3 policy, unless a note describes exactly this
+//! difference.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use s3cors::import::{Dialect, Effect, Note, import};
 
 use super::browser::{Fields, Outcome, Request, needs_preflight, outcome};
 
-/// Settings of another system, and what that system does with them.
+/// Settings of another system, and their effect there.
 pub(super) trait Source: Debug {
     const DIALECT: Dialect;
 
@@ -30,12 +30,12 @@ pub(super) trait Source: Debug {
 
     fn actual(&self, request: &Request) -> Fields;
 
-    /// Whether the settings name this origin, beside `*` for every one.
+    /// Whether the settings list this origin; `*` does not count.
     fn names(&self, _origin: &str) -> bool {
         false
     }
 
-    /// Whether the system's documentation leaves open which of the settings answers.
+    /// Whether the system's documentation leaves open which of the settings decides.
     fn is_undocumented(&self, _request: &Request) -> bool {
         false
     }
@@ -44,7 +44,7 @@ pub(super) trait Source: Debug {
 /// Response fields that scripts try to read.
 pub(super) const RESPONSE_FIELDS: [&str; 5] = ["etag", "date", "x-a", "x-ab", "x-ms-meta-q"];
 
-/// Origins as browsers send them; the one that most settings name, most often.
+/// Origins as browsers send them; the most frequently listed one, most often.
 const ORIGINS: [&str; 17] = [
     "https://a.test",
     "https://a.test",
@@ -77,7 +77,7 @@ pub(super) const HEADERS: [&str; 5] = [
     "x-ms-meta-q",
 ];
 
-/// One of all requests that there are of these origins, methods and up to two headers.
+/// A random request with these origins, methods and up to two headers.
 fn request(number: u32) -> Request {
     let mut rest = usize::try_from(number).unwrap();
     let mut choose = |among: usize| {
@@ -96,7 +96,7 @@ fn request(number: u32) -> Request {
     }
 }
 
-/// Some of `values`, each perhaps several times.
+/// Some of `values`, possibly repeated.
 pub(super) fn some(
     values: &'static [&'static str],
     size: impl Into<proptest::collection::SizeRange>,
@@ -115,7 +115,7 @@ enum Difference {
     Credentials {
         source: bool,
     },
-    /// The origin is echoed by one and answered with `*` by the other.
+    /// One echoes the origin, the other answers `*`.
     Echo,
     Exposed {
         name: String,
@@ -124,8 +124,8 @@ enum Difference {
     MaxAge,
 }
 
-/// Runs the importer and the model against each other. `needed` are the codes without whose
-/// notes they would not agree: each has to be needed at least once, or it cries wolf.
+/// Runs the importer and the model against each other. `needed` are the codes of notes that
+/// explain real differences: each must be needed at least once, so that no note is a false alarm.
 pub(super) fn agrees<S: Source>(settings: impl Strategy<Value = S>, needed: &[&str]) {
     let config = ProptestConfig {
         failure_persistence: None,
@@ -150,7 +150,7 @@ pub(super) fn agrees<S: Source>(settings: impl Strategy<Value = S>, needed: &[&s
     assert_eq!(used, needed);
 }
 
-/// The codes of the notes that tell of what differs; the first difference that none tells of.
+/// The codes of the notes that describe the differences; the first difference without a note.
 fn agrees_on<S: Source>(
     settings: &S,
     requests: &[Request],
@@ -193,16 +193,16 @@ fn agrees_on<S: Source>(
     Ok(used)
 }
 
-/// How many settings each dialect is tried with.
+/// The number of settings tried per dialect.
 const CASES: u32 = 600;
 
-/// How many requests each setting is asked.
+/// The number of requests per setting.
 const REQUESTS: usize = 40;
 
-/// The answers to a preflight and to the request itself.
+/// The responses to a preflight and to the request itself.
 type Answers = (Fields, Fields);
 
-/// What our proxy answers: the preflight's fields and the request's.
+/// The proxy's responses: the preflight's fields and the request's.
 fn ours(policy: &Policy, request: &Request) -> Answers {
     let mut head = HeaderMap::new();
     head.insert(ORIGIN, request.origin.parse().unwrap());
@@ -268,7 +268,7 @@ fn exposed(source: &Outcome, result: &Outcome) -> Vec<Difference> {
         .collect()
 }
 
-/// What is asked of a note.
+/// The properties of a note that are compared.
 struct Case<'c> {
     request: &'c Request,
     ours: &'c Answers,
@@ -278,7 +278,7 @@ struct Case<'c> {
 }
 
 impl Case<'_> {
-    /// Whether a note tells of just this difference.
+    /// Whether a note describes exactly this difference.
     fn tells(&self, note: &Note, difference: &Difference) -> bool {
         let (request, ours) = (self.request, self.ours);
         let source_has_more = match difference {
@@ -287,7 +287,7 @@ impl Case<'_> {
             | Difference::Exposed { source, .. } => Some(*source),
             Difference::Echo | Difference::MaxAge => None,
         };
-        // A rule that answers more origins answers instead of a later one, which may say more.
+        // A rule that matches more origins replaces a later one, which may allow more.
         let is_other_rule = note.code == "origin-pattern-wider";
         let direction = match note.effect {
             Effect::Widened if is_other_rule => true,
@@ -329,7 +329,7 @@ impl Case<'_> {
     }
 }
 
-/// Whether `text` matches a pattern with any number of `*`, each any run of characters.
+/// Whether `text` matches a pattern with any number of `*`, each standing for any characters.
 pub(super) fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,

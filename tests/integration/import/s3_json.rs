@@ -1,5 +1,5 @@
-//! S3, as `conformance` has it: the first rule that allows origin, method and headers. R2, B2,
-//! CloudFormation and Terraform write the same rules in forms of their own.
+//! S3, as in `conformance`: the first rule that allows origin, method and headers. R2, B2,
+//! CloudFormation and Terraform have the same rules in other forms.
 
 use std::fmt::{Debug, Write as _};
 use std::marker::PhantomData;
@@ -25,7 +25,7 @@ struct Rule {
 trait Form: Debug {
     const DIALECT: Dialect;
 
-    /// The origins that rules name.
+    /// The origins in rules.
     const ORIGINS: &'static [&'static str] = &[
         "*",
         "https://a.test",
@@ -42,7 +42,7 @@ trait Form: Debug {
     }
 }
 
-/// Settings of a system that writes S3's rules in a form of its own.
+/// Settings of a system with S3's rules in another form.
 #[derive(Debug)]
 struct Written<F> {
     bucket: Bucket,
@@ -156,7 +156,7 @@ impl Form for R2 {
         });
         let rules = rules.collect::<Value>();
         match bucket.wrapped {
-            // The API's answer.
+            // The API's response.
             true => json!({ "success": true, "result": { "rules": rules } }).to_string(),
             false => json!({ "rules": rules }).to_string(),
         }
@@ -249,7 +249,7 @@ impl Form for CloudFormation {
                 "Properties": { "CorsConfiguration": { "CorsRules": rules } },
             } } })
             .to_string(),
-            // A value of JSON is one of YAML.
+            // JSON values are YAML values.
             false => format!(
                 "Resources:\n  Photos:\n    Type: AWS::S3::Bucket\n    Properties:\n      \
                  CorsConfiguration:\n        CorsRules: {rules}\n"
@@ -258,7 +258,7 @@ impl Form for CloudFormation {
     }
 }
 
-/// A resource of the AWS provider, or what `terraform show -json` makes of it.
+/// A resource of the AWS provider, or `terraform show -json`'s form of it.
 #[derive(Debug)]
 struct Terraform;
 
@@ -326,26 +326,26 @@ where
 }
 
 #[test]
-fn what_s3_takes_is_taken_as_it_is() {
+fn s3_settings_are_imported_unchanged() {
     agrees(bucket::<S3Json>(), &[]);
 }
 
 #[test]
-fn what_r2_takes_is_taken_as_it_is() {
+fn r2_settings_are_imported_unchanged() {
     agrees(bucket::<R2>(), &[]);
 }
 
 #[test]
-fn what_b2_takes_is_taken_as_it_is() {
+fn b2_settings_are_imported_unchanged() {
     agrees(bucket::<B2>(), &["origin-pattern-wider"]);
 }
 
 #[test]
-fn what_cloudformation_takes_is_taken_as_it_is() {
+fn cloudformation_settings_are_imported_unchanged() {
     agrees(bucket::<CloudFormation>(), &[]);
 }
 
 #[test]
-fn what_terraform_takes_is_taken_as_it_is() {
+fn terraform_settings_are_imported_unchanged() {
     agrees(bucket::<Terraform>(), &[]);
 }

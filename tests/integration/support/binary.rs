@@ -58,7 +58,7 @@ impl Drop for Folder {
     }
 }
 
-/// A proxy in a process of its own; killed when dropped.
+/// A proxy in its own process; killed when dropped.
 pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) log: BufReader<ChildStderr>,
@@ -103,7 +103,7 @@ impl Process {
         assert!(killed.success());
     }
 
-    /// Sends these with nothing between them.
+    /// Sends these signals without a pause.
     pub(crate) fn signals(&self, signals: &[Signal]) {
         let process = Pid::from_child(&self.child);
         for signal in signals {
@@ -111,7 +111,7 @@ impl Process {
         }
     }
 
-    /// Waits for a line of the log.
+    /// Waits for a log line.
     pub(crate) fn logged(&mut self, what: &str) -> String {
         line_with(&mut self.log, what)
     }

@@ -1,4 +1,4 @@
-//! Certificates made for one test, and a TLS client that trusts them.
+//! Certificates for a test, and a TLS client that trusts them.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use s3cors::server::tls::{Certificate, ClientAuthorities};
 
 use super::client::RawClient;
 
-/// A stream of TLS over TCP.
+/// A TLS stream over TCP.
 pub(crate) type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
@@ -29,7 +29,7 @@ pub(crate) struct Pair {
     pub(crate) key: String,
 }
 
-/// A server that shakes hands, and says nothing more.
+/// A server that completes handshakes, and sends nothing more.
 pub(crate) struct TlsUpstream {
     pub(crate) address: SocketAddr,
 }
@@ -49,7 +49,7 @@ impl TlsUpstream {
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-                // Clients may leave in the middle.
+                // Clients may leave during the handshake.
                 while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
             }
         });
@@ -57,7 +57,7 @@ impl TlsUpstream {
     }
 }
 
-/// A certificate that `openssl req -x509` made, an authority's by default, and its key.
+/// A certificate made by `openssl req -x509`, by default an authority's, and its key.
 pub(crate) fn made_by_openssl() -> Pair {
     Pair {
         certificate: include_str!("../../data/upstream_tls/openssl-req-x509.crt").to_owned(),
@@ -65,7 +65,7 @@ pub(crate) fn made_by_openssl() -> Pair {
     }
 }
 
-/// A self-signed certificate of an authority, for these names.
+/// A self-signed authority's certificate for these names.
 pub(crate) fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Pair {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
     let key = KeyPair::generate().unwrap();
@@ -89,7 +89,7 @@ impl Authority {
         self.sign_with(names, |_| {})
     }
 
-    /// One that was good long ago.
+    /// A certificate that expired long ago.
     pub(crate) fn sign_expired(&self, names: &[&str]) -> Pair {
         self.sign_with(names, |params| {
             params.not_before = date_time_ymd(2020, 1, 1);
@@ -97,7 +97,7 @@ impl Authority {
         })
     }
 
-    /// One whose end is at this time.
+    /// A certificate that expires at this time.
     pub(crate) fn sign_until(&self, end: SystemTime) -> Pair {
         let since = end.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         self.sign_with(&[], |params| {
@@ -125,7 +125,7 @@ impl Authority {
         ClientAuthorities::from_pem(self.pem().as_bytes()).unwrap()
     }
 
-    /// A client that trusts this authority; with `versions` and a certificate of its own.
+    /// A client that trusts this authority, with `versions` and a client certificate.
     pub(crate) fn client(
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],
@@ -161,7 +161,7 @@ impl Pair {
     }
 }
 
-/// Shakes hands over `tcp`, asking for `name`.
+/// Performs a handshake over `tcp` for `name`.
 pub(crate) fn handshake_over(
     mut tcp: TcpStream,
     name: &str,
@@ -176,7 +176,7 @@ pub(crate) fn handshake_over(
     Ok(RawClient::over(StreamOwned::new(connection, tcp)))
 }
 
-/// Connects and shakes hands.
+/// Connects and performs a handshake.
 pub(crate) fn handshake(
     address: SocketAddr,
     name: &str,
@@ -185,8 +185,8 @@ pub(crate) fn handshake(
     handshake_over(TcpStream::connect(address)?, name, config)
 }
 
-/// Asks and reads the answer's beginning: in TLS 1.3 a client learns only so that its certificate
-/// was refused.
+/// Sends a request and reads the start of the response: only then does a client of TLS 1.3 learn
+/// that its certificate was refused.
 pub(crate) fn ask_first(client: &mut RawClient<TlsStream>) -> io::Result<String> {
     let stream = client.stream();
     stream.write_all(b"GET /k HTTP/1.1\r\nHost: photos.example\r\n\r\n")?;

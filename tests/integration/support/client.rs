@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What no answer here takes longer than: a test that waits for ever fails by this.
+/// An upper limit for every response: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection to the proxy.
@@ -14,14 +14,14 @@ pub(crate) struct RawClient<S: Read + Write = TcpStream> {
     stream: BufReader<S>,
 }
 
-/// A response as it came.
+/// A response, as received.
 #[derive(Debug)]
 pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: HeaderMap,
-    /// Whether the body came to its end.
+    /// Whether the body is complete.
     pub(crate) whole: bool,
 }
 
@@ -104,15 +104,15 @@ impl<S: Read + Write> RawClient<S> {
         bytes
     }
 
-    /// Whether the other side closes now, having sent nothing more.
+    /// Whether the other side closes now, without sending more.
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// The connection ends, after an answer with this status at most.
+    /// The connection ends, after a response with this status at most.
     pub(crate) fn assert_ends(&mut self, status: u16) {
         let mut rest = Vec::new();
-        // A reset is an end too; what never ends is an error of another kind.
+        // A reset also counts as an end; a timeout is another kind of error.
         if let Err(error) = self.stream.read_to_end(&mut rest) {
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
@@ -129,7 +129,7 @@ impl<S: Read + Write> RawClient<S> {
         Some(String::from_utf8_lossy(line).into_owned())
     }
 
-    /// Reads fields up to the empty line; `None`: broken off.
+    /// Reads fields up to the empty line; `None` if it breaks off.
     pub(crate) fn fields(&mut self) -> Option<HeaderMap> {
         let mut fields = HeaderMap::new();
         loop {
@@ -142,7 +142,7 @@ impl<S: Read + Write> RawClient<S> {
         }
     }
 
-    /// `None`: broken off.
+    /// `None` if it breaks off.
     fn chunked(&mut self, response: &mut RawResponse) -> Option<()> {
         loop {
             let size = usize::from_str_radix(&self.line()?, 16).ok()?;
@@ -170,7 +170,7 @@ impl RawResponse {
     }
 }
 
-/// One request on a connection of its own.
+/// A request on its own connection.
 pub(crate) fn ask(
     address: SocketAddr,
     method: &str,

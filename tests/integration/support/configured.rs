@@ -1,4 +1,4 @@
-//! A proxy in this process that serves what a config file says.
+//! A proxy in this process that serves a config file.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +18,7 @@ use s3cors::upstream::resolver::Resolver;
 pub(crate) struct Configured {
     addresses: Vec<Bind>,
     pub(crate) metrics: Arc<Metrics>,
-    /// Does what a change of a file or SIGHUP does.
+    /// Reloads, like a changed file or SIGHUP.
     pub(crate) reloader: Reloader,
     _server: Server,
 }
@@ -30,7 +30,7 @@ impl Configured {
 
     /// The same, with a resolver for its host name.
     pub(crate) fn resolved_by(config: &Path, resolver: &Resolver) -> Self {
-        // As if the name had been there before a reload.
+        // As if the name had existed before a reload.
         Self::with(config, |metrics| {
             let address = Address::Tcp {
                 host: resolver.host().to_owned(),

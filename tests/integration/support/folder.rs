@@ -1,11 +1,11 @@
-//! A folder for one test's files, and the ways in which files are changed.
+//! A folder for a test's files, and the ways to change files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder of its own, removed when dropped.
+/// A new folder, removed when dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -28,14 +28,14 @@ impl Folder {
         fs::write(path, text).unwrap();
     }
 
-    /// Writes beside it and renames over it, as most editors do.
+    /// Writes a temporary file and renames it, like most editors.
     pub(crate) fn replace(&self, name: &str, text: &str) {
         let beside = self.path(&format!("{name}~"));
         fs::write(&beside, text).unwrap();
         fs::rename(beside, self.path(name)).unwrap();
     }
 
-    /// What Kubernetes does with a ConfigMap: a new folder, and the link `..data` swapped to it.
+    /// Like Kubernetes with a ConfigMap: a new folder, and the link `..data` swapped to it.
     pub(crate) fn swap(&self, version: u32, files: &[(&str, &str)]) {
         let folder = format!("..{version}");
         for (name, text) in files {

@@ -1,4 +1,5 @@
-//! A scripted upstream that speaks HTTP/2 frame by frame, so that it can say what no library would.
+//! A scripted upstream that speaks HTTP/2 frame by frame, so that it can send what no library
+//! would.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,10 +22,10 @@ pub(crate) const END_HEADERS: u8 = 4;
 /// On SETTINGS and PING.
 const ACK: u8 = 1;
 
-/// A frame of a request, as it came.
+/// A frame of a request, as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    /// Which of the upstream's connections, from 0 on.
+    /// The number of the upstream's connection, from 0 on.
     pub(crate) connection: usize,
     pub(crate) kind: u8,
     pub(crate) flags: u8,
@@ -49,7 +50,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// A head: a status and fields, each written out (RFC 7541 §6.2.2).
+/// A head: a status and fields as literals (RFC 7541 §6.2.2).
 pub(crate) fn head(flags: u8, stream: u32, status: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in [(":status", status)].iter().chain(fields) {
@@ -62,7 +63,7 @@ pub(crate) fn head(flags: u8, stream: u32, status: &str, fields: &[(&str, &str)]
     frame(HEADERS, flags | END_HEADERS, stream, &block)
 }
 
-/// A whole response.
+/// A complete response.
 pub(crate) fn response(stream: u32, body: &str) -> Vec<u8> {
     let mut bytes = head(0, stream, "200", &[]);
     bytes.extend(frame(DATA, END_STREAM, stream, body.as_bytes()));
@@ -78,8 +79,8 @@ pub(crate) fn go_away(last: u32, code: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &payload)
 }
 
-/// Starts an upstream that answers each frame of a request with what `script` makes of it; `None`:
-/// it closes the connection.
+/// Starts an upstream that responds to each frame of a request with the result of `script`; with
+/// `None`, it closes the connection.
 pub(crate) fn scripted(
     script: impl Fn(&Frame) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -89,7 +90,8 @@ pub(crate) fn scripted(
     })
 }
 
-/// Starts an upstream whose `script` writes its answers itself; false: it closes the connection.
+/// Starts an upstream whose `script` writes its responses itself; with false, it closes the
+/// connection.
 pub(crate) fn writing(
     script: impl Fn(&Frame, &mut TcpStream) -> io::Result<bool> + Send + Sync + 'static,
 ) -> SocketAddr {
@@ -99,7 +101,7 @@ pub(crate) fn writing(
     thread::spawn(move || {
         for (connection, stream) in listener.incoming().flatten().enumerate() {
             let script = Arc::clone(&script);
-            // That the proxy leaves is for the test to notice.
+            // The test notices if the proxy leaves.
             thread::spawn(move || serve(stream, connection, &*script));
         }
     });

@@ -1,4 +1,4 @@
-//! What several subjects need.
+//! Shared by several subjects.
 
 pub(crate) mod binary;
 pub(crate) mod certificates;

@@ -1,4 +1,4 @@
-//! A small object store: what a store of policies needs of S3, with faults.
+//! A small object store: the part of S3 that a store of policies needs, with faults.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -10,18 +10,18 @@ use super::upstream::{MockUpstream, Recorded};
 
 pub(crate) const BUCKET: &str = "s3cors-policies";
 
-/// What goes wrong.
+/// The fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     Nothing,
-    /// Each request gets this answer.
+    /// Each request gets this response.
     Answer(u16, &'static str),
-    /// The connection closes at the request with this number, before or after it is carried out.
+    /// The connection closes at the request with this number, before or after it is executed.
     Close {
         at: usize,
         is_done: bool,
     },
-    /// As if it were down: no request is answered.
+    /// The store is down: no request is answered.
     Down,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, Vec<u8>>,
     pub(crate) fault: Fault,
     pub(crate) knows_conditions: bool,
-    /// Requests since the fault was set.
+    /// The number of requests since the fault was set.
     pub(crate) count: usize,
 }
 
-/// The store; it stops answering when dropped.
+/// The store; it stops when dropped.
 pub(crate) struct ObjectStore {
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// Two objects a page.
+    /// Two objects per page.
     fn list(&self, query: &str) -> Vec<u8> {
         let after = query
             .split('&')

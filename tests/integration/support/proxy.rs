@@ -1,4 +1,4 @@
-//! A proxy in this process, on a port that the system gives.
+//! A proxy in this process, on a port that the system chooses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(crate) struct TestProxy {
     traces: Option<Traces>,
 }
 
-/// A route as a test wants it; `photos.example` unless it says otherwise.
+/// A route for a test; its default host is `photos.example`.
 pub(crate) struct TestRoute {
     pub(crate) hosts: Vec<&'static str>,
     pub(crate) upstreams: Vec<SocketAddr>,
@@ -41,7 +41,7 @@ pub(crate) struct TestRoute {
         s3cors::routing::bucket::Addressing,
         Vec<(&'static str, String)>,
     )>,
-    /// Whether the route has policies at all.
+    /// Whether the route has policies.
     pub(crate) managed: bool,
     pub(crate) http2: bool,
     pub(crate) host_header: HostHeader,
@@ -53,7 +53,7 @@ pub(crate) struct TestRoute {
 }
 
 impl TestRoute {
-    /// A route under a policy.
+    /// A route with a policy.
     pub(crate) fn new(upstream: SocketAddr, cors: &str) -> Self {
         Self {
             hosts: vec!["photos.example"],
@@ -171,7 +171,7 @@ pub(crate) fn snapshot(routes: &[TestRoute], metrics: &Metrics, generation: u64)
 }
 
 impl TestProxy {
-    /// Stops as on SIGTERM; says how many connections were cut.
+    /// Stops as on SIGTERM; returns how many connections were cut.
     pub(crate) fn drain(self) -> usize {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -195,7 +195,7 @@ impl TestProxy {
         Self::with(routes, limits, DrainSettings::default())
     }
 
-    /// With an access log of JSON in a file.
+    /// With a JSON access log in a file.
     pub(crate) fn logged_to(path: &Path, routes: &[TestRoute]) -> Self {
         Self::trusting(&[], listener(), routes, Limits::default(), Some(path))
     }
@@ -204,7 +204,7 @@ impl TestProxy {
         Self::build(routes, listener(), limits, drain, None, &[], None)
     }
 
-    /// With a listener that is more than plain.
+    /// With a listener that is not just plain.
     pub(crate) fn on(listener: ListenerSettings, routes: &[TestRoute], limits: Limits) -> Self {
         Self::build(
             routes,
@@ -217,7 +217,7 @@ impl TestProxy {
         )
     }
 
-    /// With listed proxies, and an access log of JSON in a file.
+    /// With listed proxies, and a JSON access log in a file.
     pub(crate) fn trusting(
         proxies: &[&str],
         listener: ListenerSettings,
@@ -240,7 +240,7 @@ impl TestProxy {
         Self::build(routes, listener(), limits, drain, None, &[], Some(settings))
     }
 
-    /// Stops, and waits until the last spans are sent; says whether they are.
+    /// Stops, and waits until the last spans are sent; returns whether they were.
     #[cfg(feature = "otlp")]
     pub(crate) fn finish_traces(mut self, patience: Duration) -> bool {
         let traces = self.traces.take().unwrap();
@@ -295,7 +295,7 @@ impl TestProxy {
     }
 }
 
-/// A plain listener on a port that the system gives.
+/// A plain listener on a port that the system chooses.
 pub(crate) fn listener() -> ListenerSettings {
     ListenerSettings::plain(Bind::Tcp("127.0.0.1:0".parse().unwrap()))
 }

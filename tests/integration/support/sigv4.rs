@@ -1,11 +1,11 @@
-//! Signs requests with Signature V4, as clients do.
+//! Signs requests with Signature V4, like clients.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-/// A request to be signed: S3's, at `host`, with a path and a query that need no encoding.
+/// A request to sign: S3's, at `host`, with a path and a query that need no encoding.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsigned<'r> {
     pub(crate) method: &'r str,
@@ -20,12 +20,12 @@ pub(crate) struct Unsigned<'r> {
     pub(crate) time: &'r str,
     /// Whether the body's digest is signed, or `UNSIGNED-PAYLOAD`.
     pub(crate) signs_body: bool,
-    /// Signed too, in lower case and in order, each after `x-amz-date`.
+    /// Also signed; in lower case and sorted, all after `x-amz-date`.
     pub(crate) fields: &'r [(&'r str, &'r str)],
 }
 
 impl Unsigned<'_> {
-    /// The whole request in HTTP/1.1.
+    /// The complete HTTP/1.1 request.
     pub(crate) fn sign(&self) -> Vec<u8> {
         let payload = match self.signs_body {
             true => hex(digest(&SHA256, self.body).as_ref()),

@@ -1,4 +1,4 @@
-//! A scripted upstream that records what reaches it.
+//! A scripted upstream that records its requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 /// An address that refuses connections until its socket listens: it is bound, so that no other
-/// test comes to listen there.
+/// test can use it.
 pub(crate) fn refusing_until_it_listens() -> (SocketAddr, Socket) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -25,7 +25,7 @@ pub(crate) fn refusing() -> SocketAddr {
     address
 }
 
-/// A request as it reached the upstream.
+/// A request, as the upstream received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     /// The head's bytes, with its empty line.
@@ -34,7 +34,7 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// The request's line.
+    /// The request line.
     pub(crate) fn line(&self) -> &str {
         self.head.lines().next().unwrap()
     }
@@ -61,7 +61,7 @@ impl Recorded {
     }
 }
 
-/// An upstream on a port of its own, until the process ends.
+/// An upstream on its own port, until the process ends.
 pub(crate) struct MockUpstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Recorded>>>,
@@ -77,16 +77,16 @@ pub(crate) struct Exchange<'a> {
 
 impl Exchange<'_> {
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The proxy may have left, which is for the test to notice.
+        // The proxy may have left, which the test notices.
         let _ = self.stream.get_mut().write_all(bytes.as_ref());
     }
 
-    /// Whether the proxy still takes what is sent.
+    /// Whether the proxy still reads.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.get_mut().write_all(bytes.as_ref()).is_ok()
     }
 
-    /// Reads the body that was not read yet, `length` bytes.
+    /// Reads the unread body of `length` bytes.
     pub(crate) fn read(&mut self, length: usize) -> Vec<u8> {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).unwrap();
@@ -95,7 +95,7 @@ impl Exchange<'_> {
 }
 
 impl MockUpstream {
-    /// Answers each request, read with its body, with these bytes.
+    /// Responds to each request, read with its body, with these bytes.
     pub(crate) fn answering(response: impl Into<Vec<u8>>) -> Self {
         let response = response.into();
         Self::scripted(true, move |exchange| {
@@ -104,8 +104,8 @@ impl MockUpstream {
         })
     }
 
-    /// Answers as `script` does, which says whether the connection goes on. With `read_body`,
-    /// the script gets the body too.
+    /// Responds as `script` says, which returns whether the connection continues. With
+    /// `read_body`, the script also gets the body.
     pub(crate) fn scripted(
         read_body: bool,
         script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,
@@ -113,7 +113,7 @@ impl MockUpstream {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), read_body, script)
     }
 
-    /// The same on a listener that is there already.
+    /// The same on an existing listener.
     pub(crate) fn on(
         listener: TcpListener,
         read_body: bool,
@@ -148,7 +148,7 @@ impl MockUpstream {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The one request that was seen.
+    /// The only request that was received.
     pub(crate) fn request(&self) -> Recorded {
         let requests = self.requests();
         assert_eq!(requests.len(), 1, "{requests:#?}");
@@ -159,7 +159,7 @@ impl MockUpstream {
         *self.connections.lock().unwrap()
     }
 
-    /// Waits until one more request's head is there.
+    /// Waits for the head of another request.
     pub(crate) fn wait_for_request(&self) {
         let arrivals = self.arrivals.lock().unwrap();
         arrivals.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -209,7 +209,7 @@ fn body(request: &Recorded, stream: &mut BufReader<TcpStream>) -> Vec<u8> {
         body.resize(length.parse().unwrap(), 0);
         stream.read_exact(&mut body).unwrap();
     } else if request.values("transfer-encoding") == ["chunked"] {
-        // As it came: sizes, extensions and trailers are what tests look at.
+        // Unparsed: tests check sizes, extensions and trailers.
         while !(body.ends_with(b"\r\n\r\n")
             && (body.starts_with(b"0") || body.windows(5).any(|five| five == b"\r\n0\r\n")))
         {

@@ -1,7 +1,7 @@
-//! S3's conformance vectors: the file, and what an answer has to look like.
+//! S3's conformance vectors: the file, and comparison with a response.
 //!
-//! Whoever answers the requests (the engine alone, the running proxy) puts what it saw into an
-//! [`Answer`] and asks [`Expect::differences`].
+//! A caller (the engine alone, the running proxy) puts its result into an [`Answer`] and calls
+//! [`Expect::differences`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use quick_xml::events::Event;
 use s3cors::cors::VARY;
 use serde::Deserialize;
 
-/// `tests/data/s3-cors-vectors.json`; its fields are described beside the original.
+/// `tests/data/s3-cors-vectors.json`; its fields are described next to the original.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Vectors {
     pub(crate) schema_version: u32,
@@ -23,7 +23,7 @@ pub(crate) struct Vectors {
     pub(crate) vectors: Vec<Vector>,
 }
 
-/// What the upstream answers.
+/// The upstream's responses.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Upstream {
     pub(crate) status: u16,
@@ -31,8 +31,7 @@ pub(crate) struct Upstream {
     pub(crate) headers: BTreeMap<String, String>,
 }
 
-/// The status that the upstream answers to a request for `path`: `/__status/<code>/...` says
-/// which, anything else is the `usual` one.
+/// The upstream's status for `path`: the code in `/__status/<code>/...`, or else the `usual` one.
 pub(crate) fn status_of(path: &str, usual: u16) -> u16 {
     path.strip_prefix("/__status/")
         .and_then(|rest| rest.split(['/', '?']).next())
@@ -45,18 +44,18 @@ pub(crate) struct Constants {
     pub(crate) preflight_header_order: Vec<String>,
 }
 
-/// A configuration, and what happens while it is in force.
+/// A configuration, and requests while it is in force.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Vector {
     pub(crate) name: String,
     /// The group of behaviour that it belongs to.
     pub(crate) family: String,
-    /// How good the evidence is.
+    /// The grade of the evidence.
     pub(crate) strength: String,
     /// `None`: the host is served but has no CORS configuration.
     pub(crate) config_xml: Option<String>,
     pub(crate) config_error: bool,
-    /// What a refused configuration is refused with.
+    /// The error for a rejected configuration.
     pub(crate) expected: Option<ConfigError>,
     pub(crate) requests: Vec<Request>,
 }
@@ -69,7 +68,7 @@ pub(crate) struct ConfigError {
 }
 
 impl ConfigError {
-    /// Whether this is the error that S3 answers with.
+    /// Whether this is S3's error.
     pub(crate) fn is(&self, code: &str, message: &str) -> bool {
         code == self.code
             && self.message.as_deref().is_none_or(|text| message == text)
@@ -84,13 +83,13 @@ impl ConfigError {
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// In this order and exactly as written; `Host` is not among them.
+    /// In this order and exactly as written, without `Host`.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) expect: Expect,
 }
 
 impl Request {
-    /// Whether it asks for a preflight as browsers do, with both fields.
+    /// Whether it is a browser's preflight, with both fields.
     pub(crate) fn is_preflight(&self) -> bool {
         let has = |name: &str| {
             let mut fields = self.headers.iter();
@@ -107,7 +106,7 @@ pub(crate) struct Expect {
     /// Present exactly once with exactly this value.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) absent_headers: Vec<String>,
-    /// What S3 does not send here, but a proxy may.
+    /// Fields that S3 does not send here, but a proxy may.
     #[serde(default)]
     pub(crate) s3_exact_absent_headers: Vec<String>,
     pub(crate) body: Option<String>,
@@ -119,7 +118,7 @@ pub(crate) struct Expect {
     pub(crate) forwarded: bool,
 }
 
-/// What came back for a request.
+/// The response to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -129,7 +128,7 @@ pub(crate) struct Answer {
     pub(crate) forwarded: bool,
 }
 
-/// Something in which an answer is not what was expected.
+/// A difference between a response and the expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Difference {
     Status {
@@ -138,18 +137,18 @@ pub(crate) enum Difference {
     },
     Forwarded(bool),
     Body(String),
-    /// A field that has to be there with one value.
+    /// A required field with one value.
     Field {
         name: String,
         expected: String,
         actual: Vec<String>,
     },
-    /// A field that must not be there.
+    /// A forbidden field.
     Present {
         name: String,
         actual: Vec<String>,
     },
-    /// A field that S3 does not send, but that would be allowed.
+    /// A field that S3 does not send, but that is allowed.
     BeyondS3 {
         name: String,
         actual: Vec<String>,
@@ -163,16 +162,16 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The differences between `safe` and S3 that are meant; each has to occur.
+/// The intended differences between `safe` and S3; each must occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meant {
     /// A forwarded response that no rule allowed varies by Origin, so that no cache keeps it for
     /// a page that needs CORS fields.
     VaryByOrigin,
-    /// A refused preflight varies by all that was looked at, for the same reason.
+    /// A refused preflight varies by every field that was read, for the same reason.
     VaryOfRefusedPreflight,
-    /// `OPTIONS` without Origin or without Access-Control-Request-Method is no preflight: it is
-    /// forwarded, where S3 answers 400 or 403.
+    /// `OPTIONS` without Origin or without Access-Control-Request-Method is not a preflight: it
+    /// is forwarded, while S3 answers 400 or 403.
     OptionsIsForwarded,
 }
 
@@ -183,7 +182,7 @@ impl Meant {
         Self::OptionsIsForwarded,
     ];
 
-    /// Which meant difference this is, if any.
+    /// The intended difference, if it is one.
     pub(crate) fn of(request: &Request, difference: &Difference) -> Option<Self> {
         let forwarded_options = request.method == "OPTIONS" && !request.is_preflight();
         match difference {
@@ -204,7 +203,7 @@ impl Meant {
             {
                 Some(Self::OptionsIsForwarded)
             }
-            // The upstream's answer in place of S3's error document.
+            // The upstream's response instead of S3's error document.
             Difference::Field { name, .. } if name == "content-type" && forwarded_options => {
                 Some(Self::OptionsIsForwarded)
             }
@@ -214,7 +213,7 @@ impl Meant {
     }
 }
 
-/// Reads the vectors.
+/// Parses the vectors.
 pub(crate) fn load() -> Vectors {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -227,7 +226,7 @@ pub(crate) fn load() -> Vectors {
 }
 
 impl Expect {
-    /// Everything in which `answer` differs from this and from what S3 sends.
+    /// All differences of `answer` from the expectation and from S3.
     pub(crate) fn differences(&self, answer: &Answer, constants: &Constants) -> Vec<Difference> {
         let mut found = Vec::new();
         if answer.status != self.status {
