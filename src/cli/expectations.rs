@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use toml::Spanned;
 
-use crate::config::{Input, Report, check_policy_file, load, visible};
+use crate::config::{Input, Report, check_policy_file, load};
 use crate::cors::fetch::Credentials;
 use crate::cors::{Options, Outcome, Policy, ResourceType};
 use crate::explain::{Exchange, Hypothetical, RouteExplanation, Verdict};
 use crate::metrics::Metrics;
 use crate::routing::snapshot::Snapshot;
+use crate::text::visible::visible;
 
 use super::output::Failure;
 

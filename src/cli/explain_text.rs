@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use crate::cors::fetch::Engine;
+use crate::text::visible::visible;
 
 use super::json_text::{items, string, title_case};
 
@@ -118,7 +119,7 @@ impl Text {
             Style::new()
         };
         for line in line.as_ref().lines() {
-            let line = crate::config::visible(line);
+            let line = visible(line);
             let indent = 2 * depth;
             let written = writeln!(self.written, "{:indent$}{style}{line}{style:#}", "");
             written.expect("a string takes every text");

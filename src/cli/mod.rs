@@ -42,6 +42,8 @@ use std::process::ExitCode;
 use clap::builder::{Resettable, StyledStr};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::text::visible::visible;
+
 use manual::Manual;
 use output::{Failure, NO, USAGE, YES, chain, complain, complain_briefly};
 
@@ -167,7 +169,8 @@ pub fn main() -> ExitCode {
         Err(Failure::Usage(message)) => (USAGE, message, None),
         Err(Failure::Failed(error)) => (NO, chain(&*error), next_step::after(&*error)),
     };
-    let mut text = format!("s3cors: {message}\n");
+    let message: Vec<String> = message.lines().map(visible).collect();
+    let mut text = format!("s3cors: {}\n", message.join("\n"));
     if let Some(next) = next {
         text.push_str(&format!(" = help: {next}\n"));
     }

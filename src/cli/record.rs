@@ -6,9 +6,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::visible;
 use crate::cors::fetch::Credentials;
 use crate::explain::Hypothetical;
+use crate::text::visible::visible;
 
 use super::access_log_file;
 use super::expectations::{Decided, Expected, SOME_URL, Subject};

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use quick_xml::escape::escape;
 use serde_json::{Value, json};
 
-use crate::config::visible;
+use crate::text::visible::visible;
 
 use super::expectations::{Outcomes, TestOutcome, run};
 use super::manual::Manual;

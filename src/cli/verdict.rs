@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
-use crate::config::visible;
 use crate::cors::fetch::{Engine, Outcome, Verdict as Judged, judge};
 use crate::explain::{exchange_from_json, verdict_to_json};
 use crate::telemetry::LineWriter;
+use crate::text::visible::visible;
 
 use super::manual::Manual;
 use super::output::{Failure, Format, NO, YES};

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::cors;
 use crate::cors::Severity;
+use crate::text::visible::visible;
 
-use super::source::{Place, Position, SourceFile, visible};
+use super::source::{Place, Position, SourceFile};
 
 /// An error or warning about a file or a setting.
 #[derive(Clone, Debug)]

@@ -69,8 +69,6 @@ pub use source::{Position, SourceFile};
 pub use state_setting::StateSetting;
 pub use watch::watch;
 
-pub(crate) use source::visible;
-
 /// How often a load restarts because files changed meanwhile.
 const ATTEMPTS: u32 = 20;
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::metrics::ReloadResult;
+use crate::text::visible::visible;
 
 use super::diagnostic::Diagnostic;
 use super::files::Files;
 use super::report::Report;
-use super::source::visible;
 
 /// The maximum number of problems logged one by one.
 const MAX_LOGGED: usize = 20;

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use crate::text::visible::{is_unsafe, visible};
+
 /// The longest line shown, in bytes: minified files have lines of megabytes.
 const MAX_LINE: usize = 2000;
 
@@ -129,7 +131,7 @@ impl Place {
         }
         let start = (start - from).min(text.len());
         let end = (end - from).clamp(start, text.len());
-        Some((without_c1_controls(text), first + 1, start..end))
+        Some((without_unsafe_characters(text), first + 1, start..end))
     }
 }
 
@@ -147,33 +149,20 @@ impl Place {
     }
 }
 
-/// Lines in which no terminal finds a C1 control (U+0080 to U+009F), which the renderer lets
-/// through: dots stand for them, as long in UTF-8, so that spans keep their places.
-fn without_c1_controls(text: &str) -> Cow<'_, str> {
-    let is_c1 = |character| matches!(character, '\u{80}'..='\u{9f}');
-    if text.contains(is_c1) {
-        text.replace(is_c1, "·").into()
-    } else {
-        text.into()
+/// Replaces unsafe characters that the renderer prints as they are by others of equal length in
+/// UTF-8, so that spans stay valid. The renderer makes ASCII control characters visible itself.
+fn without_unsafe_characters(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |character: char| !character.is_ascii() && is_unsafe(character);
+    if !text.contains(is_unsafe) {
+        return text.into();
     }
-}
-
-/// Text of files in one line, and nothing in it that a terminal obeys.
-pub(crate) fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for character in text.chars() {
-        let obeyed = character.is_control()
-            || matches!(
-                character,
-                '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            );
-        if obeyed {
-            visible.extend(character.escape_default());
-        } else {
-            visible.push(character);
-        }
-    }
-    visible
+    let replaced = |character: char| match character.len_utf8() {
+        _ if !is_unsafe(character) => character.to_string(),
+        2 => "·".to_owned(),
+        3 => "\u{fffd}".to_owned(),
+        _ => "··".to_owned(),
+    };
+    text.chars().map(replaced).collect::<String>().into()
 }
 
 #[cfg(test)]

@@ -97,6 +97,8 @@ pub use options::{Options, Semantics};
 #[cfg(feature = "proxy")]
 pub(crate) use origin::as_browsers_write;
 pub use origin::{ClosestOrigin, OriginDifference};
+#[cfg(feature = "proxy")]
+pub(crate) use origin_form::is_invisible;
 pub use outcome::Outcome;
 pub use outcome::{Failure, Match, Refusal, RuleAnswer};
 pub use pattern::{TooManyWildcards, Wildcard};

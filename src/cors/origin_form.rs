@@ -124,7 +124,7 @@ pub(super) fn is_plain_http(origin: &str) -> bool {
 /// `Default_Ignorable_Code_Point` and `Bidi_Control`]).
 ///
 /// [Unicode, `Default_Ignorable_Code_Point` and `Bidi_Control`]: https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
-pub(super) fn is_invisible(character: char) -> bool {
+pub(crate) fn is_invisible(character: char) -> bool {
     matches!(
         character,
         '\u{ad}'

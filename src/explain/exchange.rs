@@ -9,10 +9,10 @@ use crate::cors::{
     Decision, Explanation, Outcome, Policy, ResourceType, S3Error, as_browsers_write,
 };
 use crate::routing::bucket::Ambiguity;
+use crate::text::visible::visible;
 
 use super::browser::Browser;
 use super::fetch::{self, PreflightReason};
-use super::text::one_line;
 
 /// A request that a script might make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

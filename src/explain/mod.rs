@@ -16,7 +16,6 @@ mod json;
 mod judged;
 mod malformed;
 mod reach;
-mod text;
 mod words;
 
 use std::borrow::Cow;

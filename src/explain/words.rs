@@ -2,9 +2,9 @@
 
 use crate::cors::{Cause, Condition, Explanation, Failure, Outcome, Refusal};
 use crate::routing::bucket::Ambiguity;
+use crate::text::visible::visible;
 
 use super::exchange::Exchange;
-use super::text::one_line;
 use super::{RouteExplanation, Verdict};
 
 impl RouteExplanation {
@@ -74,7 +74,7 @@ impl Exchange {
             Outcome::NotCors => "this is not a CORS request".to_owned(),
         };
         let sent = String::from_utf8_lossy(self.origin.as_bytes());
-        one_line(&match &self.written_origin {
+        visible(&match &self.written_origin {
             Some(written) => format!("{summary} (a browser sends the origin {written} as {sent})"),
             None => summary,
         })
@@ -145,7 +145,7 @@ pub(crate) fn unambiguous(ambiguity: Ambiguity) -> &'static str {
 
 pub(crate) fn failure_text(failure: &Failure) -> String {
     let actual = failure.actual.join(", ");
-    one_line(&match failure.condition {
+    visible(&match failure.condition {
         Condition::Origin => {
             let mut text = format!("no AllowedOrigin matches {actual}");
             if let Some(closest) = &failure.closest {

@@ -2,3 +2,4 @@
 
 pub mod escape;
 pub mod timestamp;
+pub mod visible;

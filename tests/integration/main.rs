@@ -69,6 +69,7 @@ mod slow_readers;
 mod smuggling;
 mod start_check;
 mod support;
+mod terminal;
 mod tls;
 mod tools;
 #[cfg(feature = "otlp")]

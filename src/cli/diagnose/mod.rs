@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::config::visible;
+use crate::text::visible::visible;
 
 use super::manual::Manual;
 use super::output::{Failure, Format, NO, YES, has_colours, print};

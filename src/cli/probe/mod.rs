@@ -20,6 +20,7 @@ use clap::{Args, ValueEnum};
 use tokio::task::LocalSet;
 
 use crate::cors::fetch::{Credentials, Mode, ScriptRequest, normalized_method};
+use crate::text::visible::visible;
 
 use super::manual::Manual;
 use super::output::{Failure, Format, NO, UNREACHED, YES, complain, has_colours, print};
@@ -157,7 +158,7 @@ impl Probe {
                 .iter()
                 .find_map(|step| step.answer.as_ref().err());
             let error = error.map_or_else(|| "no answer".to_owned(), ToString::to_string);
-            complain(&format!("s3cors: {}\n", crate::config::visible(&error)));
+            complain(&format!("s3cors: {}\n", visible(&error)));
             return Ok(UNREACHED);
         }
         Ok(if report.is_satisfied() { YES } else { NO })
@@ -213,5 +214,5 @@ fn same_server(one: &str, other: &str) -> bool {
 }
 
 fn usage(error: String) -> Failure {
-    Failure::Usage(crate::config::visible(&error))
+    Failure::Usage(visible(&error))
 }

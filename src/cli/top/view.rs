@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::config::visible;
+use crate::text::visible::visible;
 
 /// The longest text that is shown, in characters.
 const MAX_TEXT: usize = 1000;
