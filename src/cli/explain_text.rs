@@ -39,7 +39,7 @@ pub(crate) fn human(document: &Value, has_url: bool, has_colours: bool) -> Strin
         let reasons: Vec<_> = items(&preflight["reasons"]).map(string).collect();
         text.blank();
         text.title(format!(
-            "The browser first sends a preflight, because of {}:",
+            "The browser first sends a preflight, because {}:",
             reasons.join("; ")
         ));
         text.decision(preflight);

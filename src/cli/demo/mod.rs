@@ -212,7 +212,7 @@ fn lines(process: &Process) -> Vec<(&'static str, String)> {
             "http://localhost".to_owned(),
         ),
         Some(Bind::Tcp(address)) => ("curl -i".to_owned(), here(*address)),
-        // Started by hand, it was passed none.
+        // Only a process that systemd starts has such a socket.
         Some(Bind::Systemd(_)) | None => return Vec::new(),
     };
     let object = format!("{url}{OBJECT}");
