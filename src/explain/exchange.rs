@@ -51,16 +51,16 @@ impl Hypothetical {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidHypothetical {
     /// The URL does not parse, or its scheme is not HTTP.
-    #[error("`{}` is not an HTTP URL with a host: write http://HOST/PATH", one_line(.0))]
+    #[error("`{}` is not an HTTP URL with a host: write http://HOST/PATH", visible(.0))]
     Url(String),
     /// The origin is missing or cannot be a field's value.
-    #[error("`{}` is not an origin: write SCHEME://HOST, with the port unless it is the scheme's default", one_line(.0))]
+    #[error("`{}` is not an origin: write SCHEME://HOST, with the port unless it is the scheme's default", visible(.0))]
     Origin(String),
     /// The method is not a token.
-    #[error("`{}` is not a method: methods are words such as GET, without spaces", one_line(.0))]
+    #[error("`{}` is not a method: methods are words such as GET, without spaces", visible(.0))]
     Method(String),
     /// The name of a header is not a token.
-    #[error("`{}` is not a header name: write NAME or `NAME: VALUE`", one_line(.0))]
+    #[error("`{}` is not a header name: write NAME or `NAME: VALUE`", visible(.0))]
     Header(String),
 }
 

@@ -460,7 +460,11 @@ impl Watched {
         let served = &self.served;
         let so = self.progress.wait_for(|_| is_so(served));
         let so = tokio::time::timeout(PATIENCE, so).await;
-        assert!(so.is_ok(), "{what}: did not happen; {:?}", served.reloads.state());
+        assert!(
+            so.is_ok(),
+            "{what}: did not happen; {:?}",
+            served.reloads.state()
+        );
     }
 }
 
