@@ -66,8 +66,11 @@ pub(super) const MANUAL: Manual = Manual {
     ],
     files: &[
         ("/etc/s3cors/s3cors.toml", "the config of the service"),
-        ("/run/s3cors", "the service's place for \"unix:\" addresses"),
-        ("/var/log/s3cors", "the service's place for the access log"),
+        (
+            "/run/s3cors",
+            "the service's folder for \"unix:\" addresses",
+        ),
+        ("/var/log/s3cors", "the service's folder for the access log"),
         (
             "/var/lib/s3cors",
             "the service's state folder: the last good policies",
@@ -253,8 +256,7 @@ fn start_loaded(
         metrics.reloaded(ReloadResult::Partial, 1);
         tracing::error!(
             errors = loaded.report.errors(),
-            "started although policy files are invalid: without a last good version in the state folder, their \
-             buckets and routes are served without CORS until the files are fixed; see `out_of_date` of /status"
+            "started although policy files are invalid: without a last good version in the state folder, their buckets and routes are served without CORS until the files are fixed; see `out_of_date` in /status"
         );
     }
     let current = Arc::new(Current::new(snapshot));
