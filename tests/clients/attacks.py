@@ -153,13 +153,13 @@ def held_bodies(client):
 ATTACKS = {
     "rapid reset": requests(asked, reset),
     "rapid reset of bodies": requests(half, reset),
-    "resets that we are provoked to: window": requests(asked, lambda stream: window_update(stream, MAX_WINDOW)),
-    "resets that we are provoked to: nothing": requests(asked, lambda stream: window_update(stream, 0)),
-    "resets that we are provoked to: priority": requests(
+    "provoked resets: window": requests(asked, lambda stream: window_update(stream, MAX_WINDOW)),
+    "provoked resets: nothing": requests(asked, lambda stream: window_update(stream, 0)),
+    "provoked resets: priority": requests(
         lambda stream: frame(PRIORITY, 0, stream, dependency(stream))
     ),
-    "resets that we are provoked to: data": requests(asked, lambda stream: data(stream, b"x")),
-    "resets that we are provoked to: length": requests(
+    "provoked resets: data": requests(asked, lambda stream: data(stream, b"x")),
+    "provoked resets: length": requests(
         lambda stream: headers(stream, request("GET", "/k", "photos.example", ("content-length", "1")))
     ),
     "malformed requests": requests(lambda stream: headers(stream, [*GET, ("connection", "close")])),
@@ -184,7 +184,7 @@ ATTACKS = {
     "bodies that are held": held_bodies,
     "zero windows": zero_window,
     "windows of one byte": one_byte_windows,
-    "answers that nobody reads": unread,
+    "unread responses": unread,
 }
 
 

@@ -1,4 +1,4 @@
-"""What a Compose file says of s3cors, and where that does not agree with the program or with the other services."""
+"""Reads the settings of s3cors in a Compose file, and finds where they contradict the program or other services."""
 
 import pathlib
 import re
@@ -11,25 +11,25 @@ import yaml
 
 from places import IMAGE, ROOT, binary, run
 
-# Where `s3cors health` asks unless S3CORS_ADMIN says otherwise, and the drain's default.
+# The address that `s3cors health` uses unless S3CORS_ADMIN is set, and the default drain.
 ADMIN_PORT = 9901
 DRAIN_SECONDS = 30
 
 
 def read(path):
-    """The file, variables replaced by their defaults as Compose does."""
+    """The file, with variables replaced by their defaults like in Compose."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", path.read_text())
     return yaml.safe_load(text)
 
 
 def host_and_port(address):
-    """The two of HOST:PORT, whatever scheme stands before them."""
+    """The host and the port of HOST:PORT, with any scheme removed."""
     host, _, port = address.split("://")[-1].rstrip("/").rpartition(":")
     return host, int(port)
 
 
 def docker_run(line):
-    """A `docker run` as a service of Compose: image, command, ports, variables, mounts."""
+    """Converts a `docker run` to a Compose service: image, command, ports, variables, mounts."""
     words = shlex.split(line)[2:]
     service = {"ports": [], "volumes": [], "environment": {}}
     while words[0].startswith("-"):
@@ -52,7 +52,7 @@ def docker_run(line):
 
 
 def ports(service):
-    """(address of the host, its ports, the container's port) of each published port."""
+    """The host's address, the host's ports and the container's port of each published port."""
     for entry in service.get("ports", []):
         *address, outside, inside = entry.split(":")
         yield (address[0] if address else ""), outside, int(inside)
@@ -67,7 +67,7 @@ def mounts(service, folder):
 
 
 def inside(path, service, folder):
-    """The file that a path in the container is, if a mount has it."""
+    """The file at a path in the container, if it is in a mount."""
     path = pathlib.PurePath(path)
     for target, source in mounts(service, folder):
         if path == target:
@@ -78,7 +78,7 @@ def inside(path, service, folder):
 
 
 def serves_port(service):
-    """The port that another service's command lets it listen on."""
+    """The port on which another service listens, from its command."""
     found = re.findall(r"(?:--address=|-s3\.port=|--web\.listen-address=)\S*?:?(\d+)(?=\s|$)", " ".join(service.get("command", [])))
     if not found:
         return {"minio/minio": 9000}.get(service["image"].rpartition(":")[0].removeprefix("quay.io/"))
@@ -86,7 +86,7 @@ def serves_port(service):
 
 
 def settings(service, folder):
-    """What the container runs with: config, its path here, listening addresses, admin address, hosts, upstreams."""
+    """The container's settings: config, its path here, listening addresses, admin address, hosts, upstreams."""
     variables = service.get("environment", {})
     command = service.get("command", ["run", "--config", "/etc/s3cors/s3cors.toml"])
     config, path = {}, None
@@ -107,7 +107,7 @@ def settings(service, folder):
 
 
 def checked(service, folder):
-    """What `s3cors check` complains about in the container's config, its mounts laid out as they are there."""
+    """The problems that `s3cors check` finds in the container's config, with its mounts in place."""
     command = service.get("command", ["run", "--config", "/etc/s3cors/s3cors.toml"])
     with tempfile.TemporaryDirectory() as root:
         root = pathlib.Path(root)
@@ -124,7 +124,7 @@ def checked(service, folder):
 
 
 def of_container(service, folder):
-    """What is wrong with one container of s3cors: its image, variables, mounts, config and ports."""
+    """The faults of an s3cors container: image, variables, mounts, config and ports."""
     found = []
     has = settings(service, folder)
     variables = service.get("environment", {})
@@ -149,7 +149,7 @@ def of_container(service, folder):
     for address in has["listen"]:
         host, port = host_and_port(address)
         if host != "0.0.0.0":
-            found.append(f"{address} is reached by nobody outside the container")
+            found.append(f"{address} cannot be reached from outside the container")
         if port not in published:
             found.append(f"port {port} is not published")
     if not has["listen"]:
@@ -166,7 +166,7 @@ def of_container(service, folder):
 
 
 def problems(compose, folder):
-    """Everything in which the file contradicts the program, its config or itself."""
+    """All contradictions between the file, the program and its config."""
     services = compose["services"]
     service = services["s3cors"]
     has = settings(service, folder)

@@ -17,7 +17,7 @@ MINIO, SEAWEEDFS, API = CONTAINER / "compose.yaml", CONTAINER / "seaweedfs.yaml"
 FILES = sorted(path for path in DEPLOY.rglob("*.yaml") if "services:" in path.read_text().splitlines())
 
 
-def test_these_are_all_of_them():
+def test_every_compose_file_is_tested():
     assert FILES == sorted([MINIO, SEAWEEDFS, API])
 
 
@@ -27,7 +27,7 @@ def test_a_compose_file_agrees_with_the_program(path):
 
 
 def s3cors(change):
-    """A change of the service of that name."""
+    """A change of the service with this name."""
     return lambda services: services["s3cors"].update(change)
 
 
@@ -35,7 +35,7 @@ def variable(name, value):
     return lambda services: services["s3cors"]["environment"].update({name: value})
 
 
-# A file, one mistake in it, and what has to be said of it.
+# A file, a mistake in it, and a part of the expected message.
 MISTAKES = {
     "a wrong port is published": (MINIO, s3cors({"ports": ["8080:8081"]}), "port 8080 is not published"),
     "a port too many": (MINIO, s3cors({"ports": ["8080:8080", "8443:8443"]}), "published port 8443"),
@@ -46,8 +46,8 @@ MISTAKES = {
     "no tag": (API, lambda services: services["minio"].update(image="quay.io/minio/minio"), "no version"),
     "a config that is not mounted": (MINIO, s3cors({"volumes": ["./config:/config:ro"]}), "config is not mounted"),
     "a folder that is not there": (MINIO, s3cors({"volumes": ["./configs:/etc/s3cors:ro"]}), "nothing to mount"),
-    "a policy that is not there": (SEAWEEDFS, variable("S3CORS_CORS", "/etc/s3cors/cors/other.xml"), "no policy"),
-    "loopback": (SEAWEEDFS, variable("S3CORS_LISTEN", "127.0.0.1:8080"), "reached by nobody"),
+    "a missing policy": (SEAWEEDFS, variable("S3CORS_CORS", "/etc/s3cors/cors/other.xml"), "no policy"),
+    "loopback": (SEAWEEDFS, variable("S3CORS_LISTEN", "127.0.0.1:8080"), "cannot be reached"),
     "the upstream's wrong port": (SEAWEEDFS, variable("S3CORS_UPSTREAM", "http://seaweedfs:8334"), "listens on 8333"),
     "the upstream is this container": (SEAWEEDFS, variable("S3CORS_UPSTREAM", "http://127.0.0.1:8333"), "not a service"),
     "the storage moved": (MINIO, lambda services: services["minio"].update(command=["server", "/data", "--address=:9002"]), "9002"),
@@ -111,7 +111,7 @@ def test_the_containers_of_the_readme_agree_with_the_program():
     ("-p 127.0.0.1:9901:9901", "-p 9901:9901", "to everybody"),
     (f"{IMAGE}", "s3cors", "is not ghcr.io"),
     # What the README had: listeners and upstream of the container's own loopback.
-    ("/deploy/container/config:", "/config:", "reached by nobody"),
+    ("/deploy/container/config:", "/config:", "cannot be reached"),
 ], ids=["port", "admin", "image", "config"])
 def test_a_wrong_docker_run_is_found(right, wrong, said):
     line = docker_runs()[1]
@@ -121,7 +121,7 @@ def test_a_wrong_docker_run_is_found(right, wrong, said):
 
 
 def test_the_demo_of_the_readme_answers_at_every_published_port():
-    """On an address of its own of this machine's loopback network, since the ports are fixed."""
+    """Uses a random loopback address, because the ports are fixed."""
     service = compose.docker_run(docker_runs()[0])
     address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
     command = [address if word == "0.0.0.0" else word for word in service["command"]]
@@ -136,7 +136,7 @@ def test_the_demo_of_the_readme_answers_at_every_published_port():
         assert demo.stop() == 0, demo.output
 
 
-def test_prometheus_takes_its_config(folder):
+def test_prometheus_accepts_its_config(folder):
     (folder / "prometheus.yml").write_text((CONTAINER / "prometheus.yml").read_text())
     (folder / "rules.yaml").write_text((DEPLOY / "prometheus/rules.yaml").read_text())
     passes("promtool", "check", "config", folder / "prometheus.yml")
@@ -148,13 +148,13 @@ def test_the_example_buckets_are_those_of_the_guide():
 
 
 def places_that_name_the_image():
-    """Files that somebody may copy from."""
+    """Files that users may copy."""
     for path in [ROOT / "README.md", *DEPLOY.rglob("*")]:
         if path.is_file() and path.suffix in ("", ".md", ".yaml", ".yml", ".toml", ".txt", ".tpl"):
             yield path
 
 
-def test_everything_that_is_copied_names_the_image_that_is_published():
+def test_everything_to_copy_uses_the_published_image():
     named = 0
     for path in places_that_name_the_image():
         text = path.read_text()
@@ -167,7 +167,7 @@ def test_everything_that_is_copied_names_the_image_that_is_published():
     assert named >= 8
 
 
-def test_who_names_the_image_says_how_to_build_it():
+def test_every_use_of_the_image_says_how_to_build_it():
     build = f"docker build -f deploy/container/Dockerfile -t {IMAGE} ."
     readme = (CONTAINER / "README.md").read_text()
     assert build in readme.split("**Try it.**")[0], "first of all"

@@ -31,7 +31,7 @@ SOURCES = {
 
 
 def parts(found):
-    """The pod, s3cors' container in it, its config and the Services."""
+    """The pod, its s3cors container, the config and the Services."""
     (workload,) = [each for each in found if each["kind"] in ("Deployment", "StatefulSet")]
     pod = workload["spec"]["template"]["spec"]
     (container,) = [each for each in pod["containers"] + pod.get("initContainers", []) if each["name"] == "s3cors"]
@@ -40,7 +40,7 @@ def parts(found):
 
 
 def config_of(pod, container, maps):
-    """The config that --config names, by way of the mount and the ConfigMap; `None` where there is none."""
+    """The config of --config, found through the mount and the ConfigMap; `None` if there is none."""
     (path,) = [pathlib.PurePath(each.removeprefix("--config=")) for each in container["args"] if each.startswith("--config=")]
     volumes = {each["name"]: each for each in pod["volumes"]}
     for mount in container["volumeMounts"]:
@@ -54,7 +54,7 @@ def config_of(pod, container, maps):
 
 
 def problems(found):
-    """Everything in which the manifests contradict each other."""
+    """All contradictions between the manifests."""
     pod, container, maps, services = parts(found)
     complaints = []
     if container["image"] != IMAGE:
@@ -95,7 +95,7 @@ def test_manifests_agree(source):
 
 
 @pytest.mark.parametrize("source", ["cors-api", "cors-api chart"])
-def test_the_api_takes_those_with_the_cors_api_too(source, folder):
+def test_the_api_also_accepts_those_with_the_cors_api(source, folder):
     path = folder / "manifests.yaml"
     path.write_text(yaml.safe_dump_all(SOURCES[source]()))
     passes("kubernetes-validate", "--strict", path)

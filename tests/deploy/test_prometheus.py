@@ -201,7 +201,7 @@ def test_the_texts_of_every_alert_can_be_rendered(served, prometheus):
         assert "<error" not in json.dumps(alert["annotations"]), alert
 
 
-# Each would create a file in a shell that runs it. The first is the one that was found.
+# Each would create a file in a shell that runs it. The first one is a case that occurred.
 HOSTILE = [
     "https://x.example;{touch,ran}|sh",
     "https://x.example$(touch ran)",

@@ -1,4 +1,4 @@
-"""The release: its workflows by the tools that check them, and each of its steps that runs on this machine."""
+"""The release: checks its workflows with their tools, and runs each step that can run on this machine."""
 
 import gzip
 import hashlib
@@ -38,11 +38,11 @@ def steps():
 
 
 def beside_this_python():
-    """The environment in which actionlint finds shellcheck."""
+    """An environment in which actionlint finds shellcheck."""
     return os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
 
 
-def test_actionlint_finds_nothing():
+def test_actionlint_finds_no_problems():
     assert passes("actionlint", "-oneline", *WORKFLOWS, env=beside_this_python()) == ""
 
 
@@ -59,11 +59,11 @@ def test_actionlint_would_find_a_mistake(folder, right, wrong):
     assert run("actionlint", folder / "release.yml", env=beside_this_python()).returncode == 1
 
 
-def test_zizmor_finds_nothing():
+def test_zizmor_finds_no_problems():
     passes("zizmor", "--offline", "--no-progress", "--strict-collection", *WORKFLOWS)
 
 
-def test_shellcheck_finds_nothing_in_what_ci_and_release_run():
+def test_shellcheck_finds_no_problems_in_ci_and_release_scripts():
     passes("shellcheck", BUILD, ROOT / ".ci/run", ROOT / "tests/run", DEPLOY / "debian/build")
 
 
@@ -73,11 +73,11 @@ def test_actions_are_pinned_by_their_commit():
         for line in re.findall(r"uses: (.*)", path.read_text()):
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
             pinned.add(line)
-    # One commit for one action.
+    # One commit per action.
     assert len({line.split("@")[0] for line in pinned}) == len(pinned) > 5
 
 
-def test_a_job_may_do_what_it_needs_and_nothing_else():
+def test_a_job_has_only_the_permissions_it_needs():
     for path in WORKFLOWS:
         assert workflow(path.stem)["permissions"] == {}, path
     may_write = {
@@ -108,7 +108,7 @@ def test_only_a_tag_publishes():
     assert image["with"]["outputs"].endswith(",push=${{ env.PUSH }}")
 
 
-def test_the_workflow_makes_the_image_that_everything_names():
+def test_the_workflow_builds_the_image_that_everything_uses():
     release = workflow("release")
     assert release["env"]["IMAGE"] == REPOSITORY
     image = release["jobs"]["image"]
@@ -139,7 +139,7 @@ def test_both_build_with_the_compiler_and_the_packager_of_this_repository():
     assert any(packager in step.get("run", "") for _, step in steps())
 
 
-def test_every_step_that_builds_calls_a_part_that_there_is():
+def test_every_build_step_calls_an_existing_part():
     called = {part for _, step in steps() for part in re.findall(r"deploy/release/build (\w+)", step.get("run", ""))}
     assert called == {"check", "notes", "binary", "deb", "chart", "checksums"}
     done = run(BUILD, "other")
@@ -179,7 +179,7 @@ def changelog(folder):
     return os.environ | {"CHANGELOG": str(path)}
 
 
-def test_the_notes_are_the_versions_part_of_the_changelog(changelog):
+def test_the_notes_are_the_versions_section_of_the_changelog(changelog):
     notes = passes(BUILD, "notes", VERSION, env=changelog)
     assert notes.startswith("### Added\n\n- A [link]") and notes.endswith("- The last line.\n")
     assert "Later" not in notes and "Earlier" not in notes and "compare" not in notes
@@ -189,7 +189,7 @@ def test_the_notes_are_the_versions_part_of_the_changelog(changelog):
     assert done.returncode == 1 and "has no section [9.9.9]" in done.stdout
 
 
-def test_the_real_changelog_has_notes_once_its_version_has_a_name(folder):
+def test_the_real_changelog_has_notes_once_its_version_is_set(folder):
     text = (ROOT / "CHANGELOG.md").read_text()
     if f"## [{VERSION}]" not in text:
         text = text.replace("## [Unreleased]", f"## [{VERSION}]", 1)
@@ -208,7 +208,7 @@ def test_a_tag_names_the_version_of_everything(changelog):
 
 
 def test_the_chart_is_packaged(folder):
-    """By Helm's library: the command is on GitHub's machines."""
+    """With Helm's library, because the command only exists on GitHub's machines."""
     helm = folder / "helm"
     helm.write_text(f"""#!{sys.executable}
 import sys
@@ -252,7 +252,7 @@ def test_a_binary_that_needs_libraries_or_another_version_is_refused(image, fold
     assert done.returncode == 1 and f"is not version {VERSION}" in done.stdout
 
 
-def test_checksums_are_of_every_file_and_of_nothing_else(folder):
+def test_checksums_cover_exactly_the_released_files(folder):
     (folder / "a.tar.gz").write_bytes(b"a")
     (folder / "b c.deb").write_bytes(b"b")
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_checksums_are_of_every_file_and_of_nothing_else(folder):
     assert done.returncode == 0
 
 
-def test_the_guide_says_what_the_workflow_does():
+def test_the_guide_matches_the_workflow():
     guide = (DEPLOY / "release/README.md").read_text()
     for part in re.findall(r"deploy/release/build (\w+)", guide):
         assert re.search(rf"^{part}\(\)", BUILD.read_text(), re.MULTILINE), part
