@@ -12,7 +12,6 @@ mod connection;
 mod connection_limit;
 mod drain;
 mod end_signal;
-mod entrances;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handshake;
@@ -23,6 +22,7 @@ mod heartbeat;
 mod http1_server;
 mod http2;
 mod lingering_close;
+mod listen_endpoints;
 mod listener;
 mod overload;
 mod per_client;
