@@ -66,15 +66,15 @@ fn a_document_of_another_kind_is_named_once() {
         (b"\n<html lang=en><body>", "is an HTML page"),
         (
             b"<?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code></Error>",
-            "is an error that S3 answered with",
+            "is an error response from S3",
         ),
         (
             b"<Error><Code>AccessDenied</Code></Error>",
-            "is an error that S3 answered with",
+            "is an error response from S3",
         ),
         (
             b"&lt;CORSConfiguration&gt;\n&lt;CORSRule&gt;&lt;/CORSRule&gt;",
-            "has `&lt;` where XML has `<`",
+            "has `&lt;` instead of `<`",
         ),
         (&utf16("[{\"AllowedOrigins\": []}]"), "is UTF-16"),
         (&utf16("{\"CORSRules\": []}"), "is UTF-16"),
