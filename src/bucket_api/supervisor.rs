@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
+use crate::net::abort_on_drop::AbortOnDrop;
 use crate::routing::snapshot::Current;
 
 /// How soon a new API is started.
@@ -13,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Runs every API that is in force, and stops those that no longer are. Never returns.
 pub async fn supervise(current: Arc<Current>) {
-    let mut running: HashMap<usize, Running> = HashMap::new();
+    let mut running: HashMap<usize, AbortOnDrop> = HashMap::new();
     let mut seen = None;
     loop {
         let snapshot = current.get();
@@ -32,20 +31,11 @@ pub async fn supervise(current: Arc<Current>) {
             for (address, handler) in apis {
                 running.entry(address).or_insert_with(|| {
                     let running = Arc::clone(handler).run();
-                    Running(tokio::task::spawn_local(running))
+                    AbortOnDrop::from(tokio::task::spawn_local(running))
                 });
             }
             seen = Some(snapshot);
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Aborts the task when dropped.
-struct Running(JoinHandle<()>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -105,7 +105,7 @@ impl InvalidResponse {
 /// The most bytes shown of a field name.
 const MOST_SHOWN: usize = 60;
 
-/// What protocol bytes look like that do not begin an HTTP/1 response.
+/// Guesses the protocol of bytes that do not begin an HTTP/1 response.
 fn not_http1(bytes: &[u8]) -> &'static str {
     match bytes {
         // An alert or a handshake, and the version (RFC 8446 §5.1).

@@ -1,6 +1,7 @@
 //! Sockets and what every connection needs: deadlines, writes, splice, keep-alive, the reserve of
 //! file descriptors, and the check of HTTP/2 trailers.
 
+pub(crate) mod abort_on_drop;
 pub(crate) mod client_stream;
 pub(crate) mod deadline;
 pub(crate) mod descriptor_reserve;

@@ -148,7 +148,7 @@ struct FieldBlocks {
     dynamic: u128,
     /// Likewise: whether the entry is a pseudo-field whose value begins with `1`.
     dynamic_interim: u128,
-    step: Step,
+    step: HpackState,
     /// The integer being read, and how many of its bits have arrived.
     integer: u64,
     shift: u32,
@@ -164,12 +164,12 @@ struct FieldBlocks {
 
 /// What the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Step {
+enum HpackState {
     /// A field line, or a new size of the table.
     #[default]
     Line,
     /// More of an index.
-    Index { then: Then },
+    Index { then: IndexUse },
     /// The first byte of a name's or value's length.
     Length { is_name: bool },
     /// More of that length.
@@ -186,7 +186,7 @@ enum Step {
 
 /// What an index refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+enum IndexUse {
     /// A whole field line.
     Indexed,
     /// A name, whose value follows.
@@ -200,7 +200,7 @@ impl FieldBlocks {
     fn read(&mut self, mut bytes: &[u8]) -> bool {
         let mut found = false;
         while let [byte, rest @ ..] = bytes {
-            if let Step::Text { left, is_name } = self.step {
+            if let HpackState::Text { left, is_name } = self.step {
                 let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                 bytes = bytes.get(length..).unwrap_or_default();
                 self.text(left - length as u64, is_name);
@@ -215,7 +215,7 @@ impl FieldBlocks {
     /// Ends a block; returns whether it is the head of an interim response. h2 reports a truncated
     /// line.
     fn end(&mut self) -> bool {
-        self.step = Step::Line;
+        self.step = HpackState::Line;
         let has_final = std::mem::take(&mut self.has_final);
         std::mem::take(&mut self.has_interim) && !has_final
     }
@@ -223,13 +223,13 @@ impl FieldBlocks {
     /// Reads a byte; returns whether it shows a name that begins with `:`.
     fn byte(&mut self, byte: u8) -> bool {
         match self.step {
-            Step::Line => {
+            HpackState::Line => {
                 // RFC 7541 §6: the representation, and how many bits of the index this byte holds.
                 let (then, bits, is_kept) = match byte {
-                    0x80.. => (Then::Indexed, 7, false),
-                    0x40.. => (Then::Name, 6, true),
-                    0x20.. => (Then::Size, 5, false),
-                    _ => (Then::Name, 4, false),
+                    0x80.. => (IndexUse::Indexed, 7, false),
+                    0x40.. => (IndexUse::Name, 6, true),
+                    0x20.. => (IndexUse::Size, 5, false),
+                    _ => (IndexUse::Name, 4, false),
                 };
                 self.is_kept = is_kept;
                 self.is_pseudo = false;
@@ -237,25 +237,25 @@ impl FieldBlocks {
                 match self.begin_integer(byte, bits) {
                     true => self.index(then),
                     false => {
-                        self.step = Step::Index { then };
+                        self.step = HpackState::Index { then };
                         false
                     }
                 }
             }
-            Step::Index { then } => self.more_integer(byte) && self.index(then),
-            Step::Length { is_name } => {
+            HpackState::Index { then } => self.more_integer(byte) && self.index(then),
+            HpackState::Length { is_name } => {
                 let is_huffman = byte & 0x80 != 0;
                 if self.begin_integer(byte, 7) {
                     self.length(is_name, is_huffman);
                 } else {
-                    self.step = Step::MoreLength {
+                    self.step = HpackState::MoreLength {
                         is_name,
                         is_huffman,
                     };
                 }
                 false
             }
-            Step::MoreLength {
+            HpackState::MoreLength {
                 is_name,
                 is_huffman,
             } => {
@@ -264,7 +264,7 @@ impl FieldBlocks {
                 }
                 false
             }
-            Step::TextStart {
+            HpackState::TextStart {
                 left,
                 is_name,
                 is_huffman,
@@ -284,7 +284,7 @@ impl FieldBlocks {
                 is_name && self.is_pseudo
             }
             // `read` handles these.
-            Step::Text { left, is_name } => {
+            HpackState::Text { left, is_name } => {
                 self.text(left.saturating_sub(1), is_name);
                 false
             }
@@ -312,10 +312,10 @@ impl FieldBlocks {
     }
 
     /// Completes an index; returns whether its name begins with `:`.
-    fn index(&mut self, then: Then) -> bool {
+    fn index(&mut self, then: IndexUse) -> bool {
         let index = self.integer;
-        if then == Then::Size {
-            self.step = Step::Line;
+        if then == IndexUse::Size {
+            self.step = HpackState::Line;
             return false;
         }
         let mut is_interim = false;
@@ -329,13 +329,13 @@ impl FieldBlocks {
             }
         };
         self.step = match then {
-            Then::Name => Step::Length {
+            IndexUse::Name => HpackState::Length {
                 is_name: index == 0,
             },
-            Then::Indexed | Then::Size => {
+            IndexUse::Indexed | IndexUse::Size => {
                 self.is_interim = is_interim;
                 self.end_line();
-                Step::Line
+                HpackState::Line
             }
         };
         self.is_pseudo
@@ -354,7 +354,7 @@ impl FieldBlocks {
         let left = self.integer;
         match left > 0 && (is_name || self.is_pseudo) {
             true => {
-                self.step = Step::TextStart {
+                self.step = HpackState::TextStart {
                     left,
                     is_name,
                     is_huffman,
@@ -367,15 +367,15 @@ impl FieldBlocks {
     /// Begins a string with this many bytes left.
     fn text(&mut self, left: u64, is_name: bool) {
         self.step = match (left, is_name) {
-            (1.., _) => Step::Text { left, is_name },
-            (0, true) => Step::Length { is_name: false },
+            (1.., _) => HpackState::Text { left, is_name },
+            (0, true) => HpackState::Length { is_name: false },
             (0, false) => {
                 if self.is_kept {
                     self.dynamic = self.dynamic << 1 | u128::from(self.is_pseudo);
                     self.dynamic_interim = self.dynamic_interim << 1 | u128::from(self.is_interim);
                 }
                 self.end_line();
-                Step::Line
+                HpackState::Line
             }
         };
     }

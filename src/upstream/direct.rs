@@ -10,55 +10,50 @@ use http::{Request, Response, Uri, Version};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+
+use crate::net::abort_on_drop::AbortOnDrop;
 
 use super::endpoint::Upstream;
 use super::error::{Error, from_hyper};
 use super::http1_once;
 use super::http1_response::NoReply;
 use super::local_executor::LocalExecutor;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 
 /// A connection to an upstream that is not shared.
 pub(crate) struct DirectConn<'u> {
     upstream: &'u Upstream,
-    protocol: Protocol,
+    protocol: DirectProtocol,
     patience: Duration,
 }
 
-enum Protocol {
+enum DirectProtocol {
     /// `None`: the server closed it, or it failed.
-    Http1(Option<Stream>),
+    Http1(Option<UpstreamStream>),
     Http2 {
         sender: http2::SendRequest<Full<Bytes>>,
         /// Drives the connection.
-        driver: AbortHandle,
+        _driver: AbortOnDrop,
     },
-}
-
-impl Drop for Protocol {
-    fn drop(&mut self) {
-        if let Self::Http2 { driver, .. } = self {
-            driver.abort();
-        }
-    }
 }
 
 impl<'u> DirectConn<'u> {
     /// Connects within the upstream's time limit. A response, including its body, may take
     /// `patience`.
     pub(crate) async fn open(upstream: &'u Upstream, patience: Duration) -> Result<Self, Error> {
-        let stream = Stream::connect(upstream).await?;
+        let stream = UpstreamStream::connect(upstream).await?;
         let protocol = if stream.speaks_http2(upstream) {
             let handshake = http2::Builder::new(LocalExecutor).handshake(TokioIo::new(stream));
             let handshake = tokio::time::timeout(patience, handshake).await;
             let handshake = handshake.map_err(|_| late(upstream))?;
             let (sender, connection) = handshake.map_err(|error| from_hyper(error, upstream))?;
             let driver = tokio::task::spawn_local(async move { drop(connection.await) });
-            let driver = driver.abort_handle();
-            Protocol::Http2 { sender, driver }
+            DirectProtocol::Http2 {
+                sender,
+                _driver: driver.into(),
+            }
         } else {
-            Protocol::Http1(Some(stream))
+            DirectProtocol::Http1(Some(stream))
         };
         Ok(Self {
             upstream,
@@ -76,8 +71,10 @@ impl<'u> DirectConn<'u> {
         let upstream = self.upstream;
         let exchange = async {
             match &mut self.protocol {
-                Protocol::Http1(stream) => over_http1(stream, &request, upstream, most).await,
-                Protocol::Http2 { sender, .. } => over_http2(sender, request, upstream, most).await,
+                DirectProtocol::Http1(stream) => over_http1(stream, &request, upstream, most).await,
+                DirectProtocol::Http2 { sender, .. } => {
+                    over_http2(sender, request, upstream, most).await
+                }
             }
         };
         let exchanged = tokio::time::timeout(self.patience, exchange).await;
@@ -94,7 +91,7 @@ fn late(upstream: &Upstream) -> Error {
 const TOO_LARGE: &str = "a larger response than expected";
 
 async fn over_http1(
-    kept: &mut Option<Stream>,
+    kept: &mut Option<UpstreamStream>,
     request: &Request<Bytes>,
     upstream: &Upstream,
     most: usize,
@@ -114,7 +111,7 @@ async fn over_http1(
     let (stream, answer) = match answered {
         Some(answered) => answered,
         None => {
-            let mut stream = Stream::connect_for_http1(upstream).await?;
+            let mut stream = UpstreamStream::connect_for_http1(upstream).await?;
             let answer = http1_once::ask(&mut stream, &bytes, limits, most + 1).await;
             (stream, answer)
         }

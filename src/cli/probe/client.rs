@@ -20,10 +20,10 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use crate::net::abort_on_drop::AbortOnDrop;
 use crate::upstream::local_executor::LocalExecutor;
 
 use super::target::{self, Resolve};
@@ -216,9 +216,8 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let _running = ConnectionGuard::start(async move {
-        let _ = connection.await;
-    });
+    let driver = tokio::task::spawn_local(async move { drop(connection.await) });
+    let _driver = AbortOnDrop::from(driver);
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let mut request = request(sent, target)?;
     let host = uri.authority().map_or("", |authority| authority.as_str());
@@ -238,26 +237,10 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let _running = ConnectionGuard::start(async move {
-        let _ = connection.await;
-    });
+    let driver = tokio::task::spawn_local(async move { drop(connection.await) });
+    let _driver = AbortOnDrop::from(driver);
     let request = request(sent, &uri.to_string())?;
     answer(sender.send_request(request).await.map_err(failed)?).await
-}
-
-/// Ends the connection with the exchange.
-struct ConnectionGuard(JoinHandle<()>);
-
-impl ConnectionGuard {
-    fn start(connection: impl Future<Output = ()> + 'static) -> Self {
-        Self(tokio::task::spawn_local(connection))
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 fn request(sent: &Sent, target: &str) -> Result<Request<Empty<Bytes>>, NoAnswer> {
