@@ -66,7 +66,7 @@
 //! - It is for a bucket's CORS configuration (`?cors`): `proxy::bucket_cors` asks `bucket_api`, or
 //!   answers 405.
 //! - All upstreams of the route speak HTTP/1.1: `proxy::carry_out` forwards the request as an
-//!   `Exchange`. It works on bytes, copies heads line by line, streams bodies (`proxy::upload`,
+//!   `Http1Exchange`. It works on bytes, copies heads line by line, streams bodies (`proxy::upload`,
 //!   `proxy::download`), carries upgrades (`proxy::upgrade`), and runs inside the connection's own
 //!   future.
 //! - The route may use HTTP/2 upstreams (`upstream_http2`): `server::http1_server` reads the request

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-use crate::routing::cors_api::{ApiRequest, ApiStatus, AskedUpstream};
+use crate::routing::cors_api::{ApiRequest, ApiStatus, AuthorizingUpstream};
 
 use super::body;
 use super::bucket_name::check_name;
@@ -116,7 +116,7 @@ impl Authorize {
         let states = minio.into_iter().flat_map(MinioCheck::states);
         let upstreams = states.map(|(upstream, state)| {
             let problem = state.as_ref().and_then(|state| state.problem.as_ref());
-            AskedUpstream {
+            AuthorizingUpstream {
                 upstream,
                 is_on: state.as_ref().map(|state| state.problem.is_none()),
                 reason: problem.map(ToString::to_string),

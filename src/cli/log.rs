@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cors::nearest;
 use crate::metrics::DroppedLines;
-use crate::telemetry::{LineWriter, LogGuard, LogLimiter, LogQueue};
+use crate::telemetry::{LineWriter, LogLimiter, LogQueue, LogQueueGuard};
 
 use super::output::Failure;
 
@@ -54,7 +54,7 @@ enum LogFormat {
 #[derive(Debug)]
 pub(super) struct RunningLog {
     pub(super) dropped: DroppedLines,
-    _guard: LogGuard,
+    _guard: LogQueueGuard,
 }
 
 impl Log {

@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, RouteMetrics};
 use crate::net::listener_id::ListenerId;
 use crate::routing::cors_api::CorsApi;
 use crate::routing::host::{HostMap, HostPattern};
-use crate::routing::snapshot::{Buckets, Policies, Route, RoutePolicy, Snapshot, Source};
+use crate::routing::snapshot::{Buckets, Policies, PolicySource, Route, RoutePolicy, Snapshot};
 use crate::upstream::endpoint::{Upstream, UpstreamSettings};
 use crate::upstream::resolver::Resolver;
 
@@ -149,7 +149,8 @@ impl<'b> Builder<'b> {
 
     fn not_enabled(&mut self, options: &Options) -> Arc<RoutePolicy> {
         let key = (options.semantics, options.extra_methods.clone());
-        let make = || Arc::new(RoutePolicy::not_enabled(options.clone(), Source::default()));
+        let none = PolicySource::default();
+        let make = || Arc::new(RoutePolicy::not_enabled(options.clone(), none));
         Arc::clone(self.not_enabled.entry(key).or_insert_with(make))
     }
 
@@ -280,9 +281,9 @@ impl Maker<'_> {
         if is_said && before.policy.options() == self.options && self.has_same_counters() {
             return Arc::clone(before);
         }
-        let source = Source {
+        let source = PolicySource {
             last_error: Some(error.to_owned()),
-            ..Source::clone(&before.source)
+            ..PolicySource::clone(&before.source)
         };
         self.with_counters(self.recompiled(&before.policy), Arc::new(source))
     }
@@ -304,7 +305,7 @@ impl Maker<'_> {
         ))
     }
 
-    fn with_counters(&self, policy: Arc<Policy>, source: Arc<Source>) -> Arc<RoutePolicy> {
+    fn with_counters(&self, policy: Arc<Policy>, source: Arc<PolicySource>) -> Arc<RoutePolicy> {
         let patterns = policy.origin_patterns();
         Arc::new(RoutePolicy {
             allowed: patterns
@@ -321,11 +322,11 @@ impl Maker<'_> {
     }
 }
 
-fn source_of(path: &Path, error: &str) -> Source {
-    Source {
+fn source_of(path: &Path, error: &str) -> PolicySource {
+    PolicySource {
         file: Some(path.into()),
         last_error: Some(error.to_owned()),
-        ..Source::default()
+        ..PolicySource::default()
     }
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use crate::routing::client::TrustedProxies;
 use crate::routing::host::Host;
 use crate::server::{Bind, DrainSettings, Limits, ListenerSettings};
-use crate::telemetry::access_log::{AccessLogSettings, Destination, Format};
+use crate::telemetry::access_log::{AccessLogFormat, AccessLogSettings, Destination};
 use crate::telemetry::traces::TracesSettings;
 use crate::{admin, server};
 
@@ -349,8 +349,8 @@ fn access_log(
     let mut table = root.table("access_log", reader)?;
     let formats = [
         ("off", None),
-        ("json", Some(Format::Json)),
-        ("combined", Some(Format::Combined)),
+        ("json", Some(AccessLogFormat::Json)),
+        ("combined", Some(AccessLogFormat::Combined)),
     ];
     let format = table.choice("format", &formats, reader);
     let path = table.string("path", reader);

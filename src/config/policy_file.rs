@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::cors;
 use crate::cors::{Grants, MALFORMED_XML, Options, Policy};
-use crate::routing::snapshot::Source;
+use crate::routing::snapshot::PolicySource;
 use crate::tls::digest::{ContentHash, sha256};
 
 use super::diagnostic::Diagnostic;
@@ -37,7 +37,7 @@ pub(super) struct PolicyFile {
 pub(super) struct Document {
     /// Compiled with the options of the route that it was first read for.
     pub(super) policy: Arc<Policy>,
-    pub(super) source: Arc<Source>,
+    pub(super) source: Arc<PolicySource>,
 }
 
 impl PolicyFile {
@@ -108,7 +108,7 @@ pub(super) fn check(
     let document = match checked.policy {
         Some(policy) => Ok(Document {
             policy: Arc::new(policy),
-            source: Arc::new(Source {
+            source: Arc::new(PolicySource {
                 file: Some(Arc::clone(path)),
                 content_hash: Some(hash),
                 loaded_at: Some(SystemTime::now()),

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::cors::{Grants, Options};
-use crate::routing::snapshot::{SERVICE_ROOT, Source};
+use crate::routing::snapshot::{PolicySource, SERVICE_ROOT};
 
 use super::Loaded;
 use super::policy_file::{Document, PolicyFile, check};
@@ -206,11 +206,11 @@ impl Restoring<'_> {
         };
         tracing::error!("{path} is invalid: serving its last good version from {state}");
         Some(Document {
-            source: Arc::new(Source {
+            source: Arc::new(PolicySource {
                 loaded_at: saved.at,
                 last_error: Some(error.to_owned()),
                 from_state: true,
-                ..Source::clone(&document.source)
+                ..PolicySource::clone(&document.source)
             }),
             ..document
         })

@@ -2,7 +2,7 @@
 //! match more than one site, or they should not be trusted.
 
 use super::impossible_origin::impossible;
-use super::origin::{OriginDifference, mended};
+use super::origin::{OriginDifference, corrected};
 use super::origin_form::{Found, is_plain_http};
 use super::origin_repair::right_or_how;
 
@@ -23,7 +23,7 @@ pub(super) fn written_wrongly(origin: &str) -> Option<Found> {
     } else if has_broken_scheme(origin) {
         ("origin-no-scheme", "a scheme is followed by `://`")
     } else {
-        let (right, slips) = mended(origin);
+        let (right, slips) = corrected(origin);
         match slips.first()? {
             OriginDifference::WhiteSpace => (
                 "origin-white-space",

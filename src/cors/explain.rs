@@ -8,7 +8,7 @@ use super::decision::Decision;
 use super::note::Note;
 use super::origin::ClosestOrigin;
 use super::outcome::{Failure, Match, Outcome, Refusal, RuleAnswer};
-use super::policy::{Asked, Policy};
+use super::policy::{Policy, PolicyQuery};
 use super::request::{CorsRequest, Kind};
 use super::rule::{Condition, Mismatch, Rule};
 
@@ -33,8 +33,8 @@ impl Policy {
     pub fn explain(&self, method: &Method, fields: &HeaderMap) -> Explanation {
         let asked = self.ask(method, fields);
         let rules = match &asked {
-            Asked::Rules(_, request) => self.answers(request),
-            Asked::NotCors | Asked::Nothing(..) => Vec::new(),
+            PolicyQuery::Rules(_, request) => self.answers(request),
+            PolicyQuery::NotCors | PolicyQuery::Nothing(..) => Vec::new(),
         };
         let decision = self.decide(method, fields);
         let kind = match &decision {
@@ -147,8 +147,8 @@ fn failures(rule: &Rule, written: &CorsRule, request: &CorsRequest<'_>) -> Vec<F
 }
 
 /// The rule that a person would call the nearest.
-fn nearest(asked: &Asked<'_>, rules: &[RuleAnswer]) -> Option<usize> {
-    let Asked::Rules(origin, _) = asked else {
+fn nearest(asked: &PolicyQuery<'_>, rules: &[RuleAnswer]) -> Option<usize> {
+    let PolicyQuery::Rules(origin, _) = asked else {
         return None;
     };
     nearest_to(origin.as_bytes(), rules)

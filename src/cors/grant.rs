@@ -23,14 +23,14 @@ pub(super) struct Grant {
     pub(super) allow_methods: HeaderValue,
     pub(super) expose_headers: Option<HeaderValue>,
     pub(super) max_age: Option<HeaderValue>,
-    pub(super) wire: Wire,
+    pub(super) wire: GrantLines,
     /// `None`: only S3's elements.
     pub(super) extension: Option<Box<Extension>>,
 }
 
 /// The response fields that a rule's allowances share, as whole lines without `Vary`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct Wire {
+pub(super) struct GrantLines {
     /// The end of the `Access-Control-Allow-Origin` line, and `Access-Control-Allow-Methods`.
     pub(super) methods: Box<[u8]>,
     /// The fields after `Access-Control-Allow-Headers`.
@@ -69,7 +69,7 @@ impl Grant {
             ),
         ];
         Self {
-            wire: Wire {
+            wire: GrantLines {
                 methods: lines(
                     "\r\n",
                     [(ACCESS_CONTROL_ALLOW_METHODS, Some(&allow_methods))],

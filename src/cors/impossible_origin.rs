@@ -5,7 +5,7 @@ use super::origin_repair::{QUOTES, is_expression, listed, right, scheme_meant};
 use super::punycode::ascii_host;
 
 /// Why no browser sends an origin like this.
-enum Fault {
+enum OriginFault {
     Invisible(char),
     List,
     Quotes,
@@ -19,13 +19,13 @@ enum Fault {
 
 /// An origin that no browser sends.
 pub(super) fn impossible(origin: &str) -> Option<Found> {
-    let fault = Fault::of(origin)?;
+    let fault = OriginFault::of(origin)?;
     let shown = match fault {
-        Fault::Invisible(_) => origin.escape_debug().to_string(),
+        OriginFault::Invisible(_) => origin.escape_debug().to_string(),
         _ => origin.to_owned(),
     };
     let (code, why, otherwise) = match fault {
-        Fault::Invisible(one) => (
+        OriginFault::Invisible(one) => (
             "origin-invisible-character",
             format!(
                 "it contains the invisible character U+{:04X}",
@@ -33,33 +33,33 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
             ),
             "remove it".to_owned(),
         ),
-        Fault::List => {
+        OriginFault::List => {
             let hint = "give each origin its own AllowedOrigin".to_owned();
             let message =
                 format!("`{shown}` matches no origin: an element can hold only one origin");
             return Some(("origin-list", message, hint));
         }
-        Fault::Quotes => (
+        OriginFault::Quotes => (
             "origin-quotes",
             "browsers send origins without quotation marks".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
-        Fault::Expression => (
+        OriginFault::Expression => (
             "origin-expression",
             "it is compared literally, and only `*` is a wildcard".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
-        Fault::Scheme => (
+        OriginFault::Scheme => (
             "origin-scheme",
             "browsers do not know this scheme".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
-        Fault::User => (
+        OriginFault::User => (
             "origin-user",
             "browsers send origins without a user name".to_owned(),
             AS_BROWSERS_DO.to_owned(),
         ),
-        Fault::Port(why) => {
+        OriginFault::Port(why) => {
             let OriginParts { scheme, host, .. } = OriginParts::of(origin);
             let any = format!("{}://{host}:*", scheme.unwrap_or("https"));
             let hint = match is_canonical(&any) {
@@ -68,7 +68,7 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
             };
             ("origin-port", why.to_owned(), hint)
         }
-        Fault::NotAscii => {
+        OriginFault::NotAscii => {
             let hint = match ascii_host(OriginParts::of(origin).host) {
                 Some(_) => AS_BROWSERS_DO.to_owned(),
                 None => {
@@ -78,7 +78,7 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
             let why = "browsers send names with letters beyond ASCII in punycode".to_owned();
             ("origin-not-ascii", why, hint)
         }
-        Fault::Host => (
+        OriginFault::Host => (
             "origin-host",
             "browsers do not send a host like this".to_owned(),
             AS_BROWSERS_DO.to_owned(),
@@ -88,7 +88,7 @@ pub(super) fn impossible(origin: &str) -> Option<Found> {
     Some((code, message, right(origin).unwrap_or(otherwise)))
 }
 
-impl Fault {
+impl OriginFault {
     fn of(origin: &str) -> Option<Self> {
         if let Some(one) = origin.chars().find(|one| is_invisible(*one)) {
             return Some(Self::Invisible(one));

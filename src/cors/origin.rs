@@ -148,16 +148,16 @@ impl ClosestOrigin {
 
     /// The corrected pattern, if only its form is wrong.
     #[must_use]
-    pub fn mended(&self, origin: &str) -> Option<String> {
+    pub fn corrected(&self, origin: &str) -> Option<String> {
         let written_wrongly = self
             .differences
             .iter()
             .all(|difference| difference.is_slip());
-        let mended = match *self.differences {
+        let corrected = match *self.differences {
             [OriginDifference::Form] => repaired(&self.pattern)?,
-            _ => Mended::of(&self.pattern, origin).text,
+            _ => CorrectedPattern::of(&self.pattern, origin).text,
         };
-        (written_wrongly && mended != self.pattern).then_some(mended)
+        (written_wrongly && corrected != self.pattern).then_some(corrected)
     }
 }
 
@@ -167,25 +167,26 @@ pub(crate) fn as_browsers_write(origin: &str) -> Option<String> {
 }
 
 /// Corrects a pattern that cannot match any browser's origin; also returns what was wrong.
-pub(super) fn mended(pattern: &str) -> (String, Vec<OriginDifference>) {
+pub(super) fn corrected(pattern: &str) -> (String, Vec<OriginDifference>) {
     let local = ["localhost", "127."]
         .iter()
         .any(|host| pattern.starts_with(host));
-    let Mended { text, slips } = Mended::of(pattern, if local { "http://" } else { "https://" });
+    let CorrectedPattern { text, slips } =
+        CorrectedPattern::of(pattern, if local { "http://" } else { "https://" });
     (text, slips)
 }
 
 /// The differences between `pattern` and `origin`.
 fn differences(pattern: &str, origin: &str) -> Vec<OriginDifference> {
-    let Mended { text, mut slips } = Mended::of(pattern, origin);
+    let CorrectedPattern { text, mut slips } = CorrectedPattern::of(pattern, origin);
     if matches(&text, origin) {
         return slips;
     }
     if repaired(pattern).is_some_and(|right| matches(&right, origin)) {
         return vec![OriginDifference::Form];
     }
-    let rule = Parts::of(&text);
-    let request = Parts::of(origin);
+    let rule = PatternParts::of(&text);
+    let request = PatternParts::of(origin);
     if let (Some(rule), Some(request)) = (rule.scheme, request.scheme)
         && !matches(rule, request)
     {
@@ -254,12 +255,12 @@ fn matches(pattern: &str, value: &str) -> bool {
 }
 
 /// A pattern, corrected so that it can match a browser's origin.
-struct Mended {
+struct CorrectedPattern {
     text: String,
     slips: Vec<OriginDifference>,
 }
 
-impl Mended {
+impl CorrectedPattern {
     fn of(pattern: &str, origin: &str) -> Self {
         let mut slips = Vec::new();
         let mut text = pattern.trim().to_owned();
@@ -309,13 +310,13 @@ impl Mended {
     }
 }
 
-struct Parts<'a> {
+struct PatternParts<'a> {
     scheme: Option<&'a str>,
     host: &'a str,
     port: Option<&'a str>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PatternParts<'a> {
     fn of(text: &'a str) -> Self {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme), rest),
@@ -427,22 +428,22 @@ mod tests {
 
     #[test]
     fn only_malformed_patterns_are_corrected() {
-        let mended = |pattern: &str, origin: &str| {
+        let corrected = |pattern: &str, origin: &str| {
             ClosestOrigin::among(&[pattern.into()], origin)
                 .unwrap()
-                .mended(origin)
+                .corrected(origin)
         };
         let origin = "https://b.a.example";
         assert_eq!(
-            mended("b.A.example:443/", origin).as_deref(),
+            corrected("b.A.example:443/", origin).as_deref(),
             Some("https://b.a.example")
         );
         assert_eq!(
-            mended("https://*.a.example/", origin).as_deref(),
+            corrected("https://*.a.example/", origin).as_deref(),
             Some("https://*.a.example")
         );
-        assert_eq!(mended("http://b.a.example", origin), None);
-        assert_eq!(mended("http://b.a.example/", origin), None);
+        assert_eq!(corrected("http://b.a.example", origin), None);
+        assert_eq!(corrected("http://b.a.example/", origin), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Policy {
 
 /// What a request asks a policy.
 #[derive(Debug)]
-pub(super) enum Asked<'r> {
+pub(super) enum PolicyQuery<'r> {
     /// Nothing: it is not a CORS request.
     NotCors,
     /// Nothing that a rule could decide; with the cause.
@@ -153,9 +153,9 @@ impl Policy {
     #[must_use]
     pub fn decide(&self, method: &Method, fields: &HeaderMap) -> Decision<'_> {
         let (kind, decision) = match self.ask(method, fields) {
-            Asked::NotCors => return Decision::NotCors,
-            Asked::Nothing(kind, cause) => (kind, Err((cause, None))),
-            Asked::Rules(origin, request) => (request.kind, self.evaluate(origin, &request)),
+            PolicyQuery::NotCors => return Decision::NotCors,
+            PolicyQuery::Nothing(kind, cause) => (kind, Err((cause, None))),
+            PolicyQuery::Rules(origin, request) => (request.kind, self.evaluate(origin, &request)),
         };
         let decision = decision.map_err(|(cause, nearest)| Denial {
             cause,
@@ -169,12 +169,12 @@ impl Policy {
     }
 
     /// What a request asks the rules.
-    pub(super) fn ask<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> Asked<'r> {
+    pub(super) fn ask<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> PolicyQuery<'r> {
         let origin = OriginField::of(fields);
         let missing = matches!(origin, OriginField::Missing);
         let options = method == Method::OPTIONS;
         if missing && !(options && self.options.semantics == Semantics::S3Exact) {
-            return Asked::NotCors;
+            return PolicyQuery::NotCors;
         }
         let requested = fields.get(ACCESS_CONTROL_REQUEST_METHOD);
         let preflight =
@@ -186,13 +186,13 @@ impl Policy {
         };
 
         if missing {
-            return Asked::Nothing(kind, Cause::MissingOrigin);
+            return PolicyQuery::Nothing(kind, Cause::MissingOrigin);
         }
         if let Some(cause) = self.refuses_to_ask(kind, requested.map(HeaderValue::as_bytes)) {
-            return Asked::Nothing(kind, cause);
+            return PolicyQuery::Nothing(kind, cause);
         }
         let OriginField::One(origin) = origin else {
-            return Asked::Nothing(kind, Cause::MalformedOrigin);
+            return PolicyQuery::Nothing(kind, Cause::MalformedOrigin);
         };
         let request = CorsRequest {
             kind,
@@ -202,7 +202,7 @@ impl Policy {
             method: requested.map_or(method.as_str().as_bytes(), HeaderValue::as_bytes),
             headers: RequestedHeaders::from_fields(fields),
         };
-        Asked::Rules(origin, request)
+        PolicyQuery::Rules(origin, request)
     }
 
     /// Refuses a request before any rule is checked.

@@ -42,10 +42,10 @@ pub enum Kind {
 
 /// The field names of `Access-Control-Request-Headers`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestedHeaders<'r>(Lines<'r>);
+pub(crate) struct RequestedHeaders<'r>(HeaderLines<'r>);
 
 #[derive(Clone, Copy, Debug)]
-enum Lines<'r> {
+enum HeaderLines<'r> {
     One(&'r [u8]),
     Several(&'r HeaderMap),
 }
@@ -53,11 +53,11 @@ enum Lines<'r> {
 impl<'r> RequestedHeaders<'r> {
     /// No names.
     #[cfg(feature = "proxy")]
-    pub(crate) const NONE: RequestedHeaders<'static> = RequestedHeaders(Lines::One(b""));
+    pub(crate) const NONE: RequestedHeaders<'static> = RequestedHeaders(HeaderLines::One(b""));
 
     /// The names of one field value.
     pub(crate) fn from_value(value: &'r [u8]) -> Self {
-        Self(Lines::One(value))
+        Self(HeaderLines::One(value))
     }
 
     /// The names of a request's head; several field lines are one list ([RFC 9110 §5.3]).
@@ -66,9 +66,9 @@ impl<'r> RequestedHeaders<'r> {
     pub(crate) fn from_fields(fields: &'r HeaderMap) -> Self {
         let mut lines = fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter();
         match (lines.next(), lines.next()) {
-            (None, _) => Self(Lines::One(b"")),
-            (Some(line), None) => Self(Lines::One(line.as_bytes())),
-            (Some(_), Some(_)) => Self(Lines::Several(fields)),
+            (None, _) => Self(HeaderLines::One(b"")),
+            (Some(line), None) => Self(HeaderLines::One(line.as_bytes())),
+            (Some(_), Some(_)) => Self(HeaderLines::Several(fields)),
         }
     }
 
@@ -78,11 +78,11 @@ impl<'r> RequestedHeaders<'r> {
     /// [RFC 9110 §5.6.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1
     pub(crate) fn names(self) -> Names<'r> {
         match self.0 {
-            Lines::One(line) => Names {
+            HeaderLines::One(line) => Names {
                 rest: line,
                 lines: None,
             },
-            Lines::Several(fields) => Names {
+            HeaderLines::Several(fields) => Names {
                 rest: b"",
                 lines: Some(fields.get_all(ACCESS_CONTROL_REQUEST_HEADERS).iter()),
             },
@@ -92,7 +92,7 @@ impl<'r> RequestedHeaders<'r> {
     /// Whether there are no names.
     pub(crate) fn is_empty(self) -> bool {
         match self.0 {
-            Lines::One(b"") => true,
+            HeaderLines::One(b"") => true,
             _ => self.names().next().is_none(),
         }
     }

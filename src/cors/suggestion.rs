@@ -172,7 +172,7 @@ impl Mending<'_> {
         let closest = ClosestOrigin::among(&self.written.allowed_origins, origin)?;
         let reads_only = |method: &String| is_read(method) || method == self.wanted.method;
         self.fits &= closest.is_close() || self.written.allowed_methods.iter().all(reads_only);
-        let mended = closest.mended(origin);
+        let mended = closest.corrected(origin);
         let pattern = mended.clone().unwrap_or(origin.to_owned());
         match mended {
             // What is only written wrongly was meant to come before the later rules.

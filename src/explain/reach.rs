@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cors::{Advice, CorsConfiguration, Policy, SuggestedChange};
 use crate::routing::bucket::Addressing;
-use crate::routing::snapshot::{Route, RoutePolicy, SERVICE_ROOT, Snapshot, Source};
+use crate::routing::snapshot::{PolicySource, Route, RoutePolicy, SERVICE_ROOT, Snapshot};
 
 use super::Served;
 use super::home::Home;
@@ -199,7 +199,7 @@ impl<'s> Changed<'s> {
     }
 }
 
-fn is_same_file(one: &Source, other: &Source) -> bool {
+fn is_same_file(one: &PolicySource, other: &PolicySource) -> bool {
     let (Some(path), Some(other_path)) = (&one.file, &other.file) else {
         return false;
     };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::cors::{CorsConfiguration, CorsRule, Options};
 use crate::metrics::Metrics;
 use crate::routing::host::HostMap;
-use crate::routing::snapshot::{Buckets, Forwarding, HostHeader, Policies, Source};
+use crate::routing::snapshot::{Buckets, Forwarding, HostHeader, Policies, PolicySource};
 use crate::tls::digest::ContentHash;
 use crate::upstream::endpoint::{Address, Upstream, UpstreamSettings};
 
@@ -17,7 +17,7 @@ fn policy(file: &str, rules: Vec<CorsRule>) -> Arc<RoutePolicy> {
     Arc::new(RoutePolicy {
         policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
         allowed: Box::default(),
-        source: Arc::new(Source {
+        source: Arc::new(PolicySource {
             file: Some(Path::new(file).into()),
             content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(1)),
@@ -278,11 +278,11 @@ fn without_a_policy_the_explanation_says_what_decides() {
 }
 
 fn without_cors(last_error: Option<&str>) -> Arc<RoutePolicy> {
-    let source = Source {
+    let source = PolicySource {
         file: last_error.map(|_| Path::new("broken.xml").into()),
         last_error: last_error.map(str::to_owned),
         from_state: false,
-        ..Source::default()
+        ..PolicySource::default()
     };
     Arc::new(RoutePolicy::not_enabled(Options::default(), source))
 }

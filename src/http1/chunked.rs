@@ -20,7 +20,7 @@ const MOST_TRAILER_FIELDS: usize = 32;
 /// Decodes a chunked body as it arrives.
 #[derive(Debug)]
 pub struct Chunked {
-    state: State,
+    state: ChunkState,
     /// The part of the chunk size read so far, or the data left in the chunk.
     size: u64,
     /// Digits of the size, or bytes of the extension, read so far.
@@ -44,7 +44,7 @@ pub enum TrailerPolicy {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size,
     Extension,
     SizeLf,
@@ -62,7 +62,7 @@ pub struct InvalidChunk;
 impl Default for Chunked {
     fn default() -> Self {
         Self {
-            state: State::Size,
+            state: ChunkState::Size,
             size: 0,
             count: 0,
             trailers: Vec::new(),
@@ -83,7 +83,7 @@ impl Chunked {
     /// The lines of the trailer section that are passed on; empty before the body's end.
     pub fn trailers(&self) -> &[u8] {
         match self.state {
-            State::End => &self.trailers,
+            ChunkState::End => &self.trailers,
             _ => &[],
         }
     }
@@ -91,7 +91,7 @@ impl Chunked {
     /// Whether the body's last byte was read.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        self.state == State::End
+        self.state == ChunkState::End
     }
 
     /// The trailers that are passed on, as a map; empty before the body's end.
@@ -121,26 +121,30 @@ impl Chunked {
     pub fn take<'b>(&mut self, bytes: &mut &'b [u8]) -> Result<&'b [u8], InvalidChunk> {
         while let Some((&byte, rest)) = bytes.split_first() {
             match self.state {
-                State::Data => {
+                ChunkState::Data => {
                     let left = usize::try_from(self.size).unwrap_or(usize::MAX);
                     let (data, rest) = bytes.split_at(left.min(bytes.len()));
                     self.size -= data.len() as u64;
                     if self.size == 0 {
-                        self.state = State::DataCr;
+                        self.state = ChunkState::DataCr;
                     }
                     *bytes = rest;
                     return Ok(data);
                 }
-                State::Trailers => {
+                ChunkState::Trailers => {
                     let length = self.take_trailers(bytes)?;
                     *bytes = bytes.get(length..).unwrap_or_default();
-                    if self.state == State::End {
+                    if self.state == ChunkState::End {
                         return Ok(&[]);
                     }
                     continue;
                 }
-                State::End => return Ok(&[]),
-                State::Size | State::Extension | State::SizeLf | State::DataCr | State::DataLf => {
+                ChunkState::End => return Ok(&[]),
+                ChunkState::Size
+                | ChunkState::Extension
+                | ChunkState::SizeLf
+                | ChunkState::DataCr
+                | ChunkState::DataLf => {
                     self.step(byte)?;
                 }
             }
@@ -151,33 +155,33 @@ impl Chunked {
 
     fn step(&mut self, byte: u8) -> Result<(), InvalidChunk> {
         self.state = match (self.state, byte) {
-            (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.count < 16 => {
+            (ChunkState::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if self.count < 16 => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 self.size = self.size << 4 | u64::from(digit);
                 self.count += 1;
-                State::Size
+                ChunkState::Size
             }
-            (State::Size, b'\r') if self.count > 0 => State::SizeLf,
-            (State::Size, b';') if self.count > 0 => {
+            (ChunkState::Size, b'\r') if self.count > 0 => ChunkState::SizeLf,
+            (ChunkState::Size, b';') if self.count > 0 => {
                 self.count = 0;
-                State::Extension
+                ChunkState::Extension
             }
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\t' | b' '..=b'~') if self.count < MOST_EXTENSION => {
+            (ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+            (ChunkState::Extension, b'\t' | b' '..=b'~') if self.count < MOST_EXTENSION => {
                 self.count += 1;
-                State::Extension
+                ChunkState::Extension
             }
             // No real body is longer than this.
-            (State::SizeLf, b'\n') if self.size <= i64::MAX as u64 => {
+            (ChunkState::SizeLf, b'\n') if self.size <= i64::MAX as u64 => {
                 self.count = 0;
                 if self.size == 0 {
-                    State::Trailers
+                    ChunkState::Trailers
                 } else {
-                    State::Data
+                    ChunkState::Data
                 }
             }
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size,
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::Size,
             _ => return Err(InvalidChunk),
         };
         Ok(())
@@ -192,7 +196,7 @@ impl Chunked {
             self.trailers.push(byte);
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
                 self.trailers = passed_on(&self.trailers, self.policy)?;
-                self.state = State::End;
+                self.state = ChunkState::End;
                 return Ok(index + 1);
             }
             if self.trailers.len() > MOST_TRAILERS {

@@ -30,7 +30,7 @@ impl<'b> PartialHead<'b> {
             (target, version) if version.starts_with(b"HTTP/") => (target, version),
             _ => (rest, b"".as_slice()),
         };
-        let mut fields = Fields {
+        let mut fields = PartialFields {
             read: HeaderMap::new(),
             last: None,
             is_after_crlf: request_line.ends_with(b"\r\n"),
@@ -56,7 +56,7 @@ fn split_at_space(text: &[u8], space: Option<usize>) -> (&[u8], &[u8]) {
     (before, behind.strip_prefix(b" ").unwrap_or_default())
 }
 
-struct Fields {
+struct PartialFields {
     read: HeaderMap,
     /// The name in the previous line.
     last: Option<HeaderName>,
@@ -64,7 +64,7 @@ struct Fields {
     is_after_crlf: bool,
 }
 
-impl Fields {
+impl PartialFields {
     /// Reads a line; stops at the end of the head.
     fn add(&mut self, line: &[u8]) -> ControlFlow<()> {
         if !line.ends_with(b"\n") || line.trim_ascii_end().is_empty() {

@@ -35,7 +35,7 @@ pub struct RequestHead<'h, 'b> {
     /// `Access-Control-Request-Headers`.
     pub requested_headers: Field<'b>,
     /// `Connection`.
-    pub connection: Connection,
+    pub connection: ConnectionOption,
     /// Whether it has an `Upgrade`.
     pub has_upgrade: bool,
     /// Whether it has a `TE`.
@@ -71,7 +71,7 @@ pub enum Framing {
 
 /// What `Connection` says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Connection {
+pub enum ConnectionOption {
     /// Nothing, or that the connection stays open.
     #[default]
     Stays,
@@ -181,9 +181,9 @@ impl<'h, 'b> RequestHead<'h, 'b> {
     /// [RFC 9112 §9.3]: https://www.rfc-editor.org/rfc/rfc9112#section-9.3
     pub(crate) fn closes(&self) -> bool {
         match self.connection {
-            Connection::Closes => true,
-            Connection::Stays if !self.is_http10 => false,
-            Connection::Stays | Connection::Lists => {
+            ConnectionOption::Closes => true,
+            ConnectionOption::Stays if !self.is_http10 => false,
+            ConnectionOption::Stays | ConnectionOption::Lists => {
                 self.fields.lists(&CONNECTION, b"close")
                     || self.is_http10 && !self.fields.lists(&CONNECTION, KEEP_ALIVE)
             }
@@ -216,7 +216,7 @@ impl<'h, 'b> RequestHead<'h, 'b> {
             origin: Field::Absent,
             requested_method: Field::Absent,
             requested_headers: Field::Absent,
-            connection: Connection::default(),
+            connection: ConnectionOption::default(),
             has_upgrade: false,
             has_te: false,
             has_trailer: false,
@@ -280,10 +280,10 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         }
         head.framing = framing(length, coding, head.is_http10).map_err(malformed)?;
         head.connection = match connection {
-            Field::Absent => Connection::Stays,
-            Field::One(value) if value.eq_ignore_ascii_case(KEEP_ALIVE) => Connection::Stays,
-            Field::One(value) if value.eq_ignore_ascii_case(b"close") => Connection::Closes,
-            Field::One(_) | Field::Several => Connection::Lists,
+            Field::Absent => ConnectionOption::Stays,
+            Field::One(value) if value.eq_ignore_ascii_case(KEEP_ALIVE) => ConnectionOption::Stays,
+            Field::One(value) if value.eq_ignore_ascii_case(b"close") => ConnectionOption::Closes,
+            Field::One(_) | Field::Several => ConnectionOption::Lists,
         };
         if !head
             .target

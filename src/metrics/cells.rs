@@ -15,7 +15,7 @@ use super::upstream_failure::UpstreamFailure;
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Cells {
-    requests: Requests,
+    requests: RequestCounts,
     decisions: [AtomicU64; DECISIONS],
     verdicts: [AtomicU64; AnswerVerdict::COUNT],
     failures: [AtomicU64; UpstreamFailure::ALL.len()],
@@ -252,14 +252,14 @@ pub(super) const OTHER_STATUS: u16 = 0;
 /// table of 32 places. When it is full, another table is chained to it, up to 4. An upstream that
 /// keeps sending new statuses cannot create more series than that.
 #[derive(Debug, Default)]
-struct Requests {
-    slots: [Slot; SLOTS],
+struct RequestCounts {
+    slots: [CountSlot; SLOTS],
     more: OnceLock<Box<Self>>,
     overflow: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Slot {
+struct CountSlot {
     /// 0 if free; otherwise 1 + 1000 × method + status.
     key: AtomicU32,
     count: AtomicU64,
@@ -268,7 +268,7 @@ struct Slot {
 const SLOTS: usize = 32;
 const TABLES: usize = 4;
 
-impl Requests {
+impl RequestCounts {
     fn count(&self, method: usize, status: u16) {
         let key = u32::try_from(method * 1000).unwrap_or_default() + u32::from(status) + 1;
         let mut table = self;

@@ -14,7 +14,7 @@ pub struct Counter(Arc<Labelled>);
 struct Labelled {
     label: Box<str>,
     workers: usize,
-    cells: OnceLock<Box<[Cell<AtomicU64>]>>,
+    cells: OnceLock<Box<[WorkerCell<AtomicU64>]>>,
 }
 
 /// A registry's weak handle to a counter, which lives as long as something counts with it.
@@ -24,7 +24,7 @@ pub(super) struct WeakCounter(Weak<Labelled>);
 /// Aligned to two cache lines, because CPUs fetch neighbouring lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Cell<T>(T);
+struct WorkerCell<T>(T);
 
 impl Counter {
     /// A counter at zero.
@@ -77,7 +77,7 @@ impl WeakCounter {
 
 /// How many of something there are at the moment, with a cell per worker.
 #[derive(Clone, Debug)]
-pub struct Gauge(Arc<[Cell<AtomicI64>]>);
+pub struct Gauge(Arc<[WorkerCell<AtomicI64>]>);
 
 impl Gauge {
     /// A gauge at zero.
@@ -112,12 +112,12 @@ impl Gauge {
     }
 }
 
-fn cells<T: Default>(workers: usize) -> Box<[Cell<T>]> {
-    (0..workers.max(1)).map(|_| Cell::default()).collect()
+fn cells<T: Default>(workers: usize) -> Box<[WorkerCell<T>]> {
+    (0..workers.max(1)).map(|_| WorkerCell::default()).collect()
 }
 
 /// A worker's cell. Threads that are not workers use the first worker's.
-fn cell<T>(cells: &[Cell<T>], worker: Worker) -> Option<&T> {
+fn cell<T>(cells: &[WorkerCell<T>], worker: Worker) -> Option<&T> {
     let cell = cells.get(worker.0).or_else(|| cells.first());
     cell.map(|cell| &cell.0)
 }

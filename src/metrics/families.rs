@@ -11,7 +11,7 @@ use crate::cors::{Kind, Reason};
 use super::bucket_cors;
 use super::cells::{METHODS, OTHER_STATUS};
 use super::family::Family;
-use super::process::{Process, unix_seconds};
+use super::process::{ProcessStats, unix_seconds};
 use super::registry::Metrics;
 use super::upstream_failure::UpstreamFailure;
 
@@ -235,7 +235,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
     panics.count(&[], metrics.panics.load(Ordering::Relaxed));
 
-    let process = Process::read();
+    let process = ProcessStats::read();
     let mut cpu = Family::counter(
         "process_cpu_seconds_total",
         "User and system CPU time of the process.",
@@ -314,7 +314,7 @@ mod tests {
         }
         route.show_upstreams(vec![UpstreamHealth {
             label: "http://minio:9000".into(),
-            ills: Arc::new(1.into()),
+            problems: Arc::new(1.into()),
         }]);
         let pattern = route.allowed_origin("https://*.example");
         pattern.inc(Worker(0));

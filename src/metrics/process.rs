@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the operating system reports about this process; unknown values are `None`.
 #[derive(Debug, Default)]
-pub(super) struct Process {
+pub(super) struct ProcessStats {
     pub(super) cpu_seconds: Option<f64>,
     pub(super) resident_bytes: Option<u64>,
     pub(super) virtual_bytes: Option<u64>,
@@ -13,7 +13,7 @@ pub(super) struct Process {
     pub(super) max_files: Option<u64>,
 }
 
-impl Process {
+impl ProcessStats {
     /// Reads `/proc`; without it, nothing is known.
     pub(super) fn read() -> Self {
         let status = read("status");
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn every_value_is_known_on_linux() {
-        let process = Process::read();
+        let process = ProcessStats::read();
         assert!(process.resident_bytes.is_some_and(|bytes| bytes > 4096));
         assert!(process.virtual_bytes >= process.resident_bytes);
         assert!(process.open_files.is_some_and(|files| files >= 3));

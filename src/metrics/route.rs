@@ -63,7 +63,7 @@ pub struct UpstreamHealth {
     /// The `upstream` label.
     pub label: Box<str>,
     /// Bits for what is wrong with it, set by its health checks; 0: healthy.
-    pub ills: Arc<AtomicU8>,
+    pub problems: Arc<AtomicU8>,
 }
 
 impl RouteMetrics {
@@ -127,7 +127,7 @@ impl RouteMetrics {
         let upstreams = self.upstreams.load();
         let upstreams = upstreams.iter().flat_map(|upstreams| upstreams.iter());
         upstreams
-            .map(|one| (one.label.clone(), one.ills.load(Ordering::Relaxed) == 0))
+            .map(|one| (one.label.clone(), one.problems.load(Ordering::Relaxed) == 0))
             .collect()
     }
 

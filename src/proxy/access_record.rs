@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use crate::cors::fetch::AskedPermission;
+use crate::cors::fetch::RequestedPermission;
 use crate::cors::{Kind, Reason};
 use crate::http1::fields::Fields as _;
 use crate::routing::client;
@@ -18,7 +18,7 @@ use crate::telemetry::traces::OpenSpan;
 
 use super::Proxy;
 use super::access_note::{AccessNote, Answered, ExchangeEnd};
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use super::received::ReceivedRequest;
 use super::verdict_basis::VerdictBasis;
 
@@ -65,13 +65,18 @@ impl Proxy {
             tls: request.client.tls,
             live,
             asked: request
-                .asked_permission()
+                .requested_permission()
                 .map(|asked| (keep(asked.method), keep(asked.headers))),
         }))
     }
 
     /// Logs an exchange that has ended.
-    pub(crate) fn log_exchange(&self, exchange: &Exchange, route: &Route, end: &ExchangeEnd<'_>) {
+    pub(crate) fn log_exchange(
+        &self,
+        exchange: &Http1Exchange,
+        route: &Route,
+        end: &ExchangeEnd<'_>,
+    ) {
         let Some(note) = &exchange.note else {
             return;
         };
@@ -99,7 +104,7 @@ impl Proxy {
             asked: note
                 .asked
                 .as_ref()
-                .map(|(method, headers)| AskedPermission {
+                .map(|(method, headers)| RequestedPermission {
                     method: part(method),
                     headers: part(headers),
                 }),
@@ -175,7 +180,7 @@ impl Proxy {
             decision: answered.decision,
             verdict: answered.verdict,
             tls: request.client.tls,
-            asked: request.asked_permission(),
+            asked: request.requested_permission(),
             referer: head.field("referer"),
             user_agent: head.field("user-agent"),
         };

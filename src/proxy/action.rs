@@ -2,7 +2,7 @@
 
 use crate::http1::request_head::Framing;
 
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 
 /// What to do with the bytes that a client sent.
 pub enum Action {
@@ -20,7 +20,7 @@ pub enum Action {
         /// The length of the head in bytes.
         consumed: usize,
         /// The exchange.
-        exchange: Exchange,
+        exchange: Http1Exchange,
     },
     /// Serve this one request as a header map and a body.
     HeaderMapRequest(HeaderMapRequest),

@@ -20,11 +20,11 @@ use crate::net::write::{write_all, write_at_once, write_both_at_once};
 use crate::telemetry::access_log::BodyCut;
 use crate::upstream::balance::InFlight;
 use crate::upstream::http1_conn::Http1Conn;
-use crate::upstream::http1_response::{Expected, NoReply, PartialResponse};
+use crate::upstream::http1_response::{ExpectedResponse, NoReply, PartialResponse};
 use crate::upstream::pool::Tries;
 
 use super::Proxy;
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use super::log_guard::client_left;
 use super::running_exchange::{ConnFate, ExchangeFailure, RunningExchange};
 
@@ -57,7 +57,7 @@ impl Proxy {
     /// request.
     pub fn carry_out<'c, C: ClientStream>(
         &'c self,
-        exchange: &'c Exchange,
+        exchange: &'c Http1Exchange,
         client: &'c mut C,
         ahead: &'c mut Vec<u8>,
         bound: &'c mut Option<Box<Http1Conn>>,
@@ -98,7 +98,7 @@ impl Proxy {
     }
 
     /// Takes back the resources that an exchange borrowed.
-    pub fn take_back(&self, exchange: Exchange) {
+    pub fn take_back(&self, exchange: Http1Exchange) {
         self.buffers.give_back(exchange.head_buf);
     }
 }
@@ -280,7 +280,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         received: &mut PartialResponse,
     ) -> Poll<Result<Reply, ExchangeFailure>> {
         let (proxy, exchange) = (self.proxy, self.exchange);
-        let expected = Expected {
+        let expected = ExpectedResponse {
             limits: &in_flight.upstream().settings.limits,
             to_head: exchange.method == Method::HEAD,
             piece: usize::MAX,

@@ -116,18 +116,18 @@ impl Proxy {
         found: &FoundRoute<'_>,
         policy: &RoutePolicy,
         denial: &Denial,
-        asking: DeniedRequest<'_>,
+        denied: DeniedRequest<'_>,
         request_id: &str,
     ) -> DenialNotes {
         let metrics = &found.route.metrics;
-        metrics.decision(self.worker, asking.kind, Err(denial.reason()));
-        if !asking.origin.is_empty() {
-            metrics.denied_origin(asking.origin);
+        metrics.decision(self.worker, denied.kind, Err(denial.reason()));
+        if !denied.origin.is_empty() {
+            metrics.denied_origin(denied.origin);
         }
         let refusal = DenialRecord {
             route: &found.route.name,
             snapshot: Some(found.snapshot),
-            asking,
+            denied,
             denial,
             policy: Some(policy),
             request_id,
@@ -153,14 +153,14 @@ impl Proxy {
         client: Client,
         request_id: &str,
     ) {
-        let asking = denied_request_of(Kind::Preflight, request, client);
+        let denied = denied_request_of(Kind::Preflight, request, client);
         let reason = denial.reason();
         self.unrouted
-            .decision(self.worker, asking.kind, Err(reason));
+            .decision(self.worker, denied.kind, Err(reason));
         let refusal = DenialRecord {
             route: NO_ROUTE,
             snapshot: None,
-            asking,
+            denied,
             denial,
             policy: None,
             request_id,

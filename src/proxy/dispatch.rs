@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 use crate::cors::{Decision, Kind, ReplacedFields};
 use crate::http1::client_head::{ends, write_line};
 use crate::http1::fields::{Fields as _, copy_runs};
-use crate::http1::request_head::{Connection, Framing, HeadError, RequestHead, read_request};
+use crate::http1::request_head::{ConnectionOption, Framing, HeadError, RequestHead, read_request};
 use crate::http1::request_rules::{asks_for_upgrade, max_forwards};
 use crate::http1::response_edit::FieldSink as _;
 use crate::http1::target::Target;
@@ -22,11 +22,11 @@ use crate::upstream::error::Error;
 use super::action::{Action, HeaderMapRequest};
 use super::cors_question::Question;
 use super::counting::DenialNotes;
-use super::exchange::{Exchange, Marks};
+use super::exchange::{Http1Exchange, Marks};
 use super::own_answer::Marking;
 use super::received::ReceivedRequest;
 use super::request_edit::{RequestEdit, has_looped};
-use super::state::{FoundRoute, Held};
+use super::state::{FoundRoute, HeldSnapshot};
 use super::verdict_basis::{AnyOrigin, VerdictBasis};
 use super::{Proxy, bucket_cors, verdict_basis};
 
@@ -143,8 +143,8 @@ impl Proxy {
                     vary(true)
                 }
                 Err(denial) => {
-                    let asking = request.asking(Kind::Actual);
-                    let notes = self.count_denied(&found, policy, &denial, asking, "");
+                    let denied = request.denied_request(Kind::Actual);
+                    let notes = self.count_denied(&found, policy, &denial, denied, "");
                     let reason = denial.reason();
                     marking.decision = Some((Kind::Actual, Err(reason)));
                     marking.verdict = verdict_basis::decided(&request, Kind::Actual, Err(reason));
@@ -174,8 +174,8 @@ impl Proxy {
                         true
                     }
                     Decision::Actual(Err(denial)) => {
-                        let asking = request.asking(Kind::Actual);
-                        notes = Some(self.count_denied(&found, policy, denial, asking, ""));
+                        let denied = request.denied_request(Kind::Actual);
+                        notes = Some(self.count_denied(&found, policy, denial, denied, ""));
                         false
                     }
                 };
@@ -219,7 +219,7 @@ impl Proxy {
         &self,
         request: &ReceivedRequest<'_, '_>,
         found: &FoundRoute<'_>,
-        held: &Rc<Held>,
+        held: &Rc<HeldSnapshot>,
         marking: Marking,
         out: &mut Vec<u8>,
     ) -> Action {
@@ -261,7 +261,7 @@ impl Proxy {
             received: head.version(),
             host: request.authority,
             replaces_host: !matches!(host, HostLine::Stays),
-            has_lists: head.connection == Connection::Lists,
+            has_lists: head.connection == ConnectionOption::Lists,
             accepts_trailers,
             upgrade,
             max_forwards: max_forwards.map(|hops| hops - 1),
@@ -280,7 +280,7 @@ impl Proxy {
         let note = self.note(request, decided, span, &mut head_buf);
         Action::Exchange {
             consumed: head.bytes.len(),
-            exchange: Exchange {
+            exchange: Http1Exchange {
                 head_buf,
                 cors,
                 head: length,
@@ -380,7 +380,7 @@ impl Proxy {
     /// Counts a response when its head arrives, at `now`.
     pub(crate) fn count_exchange(
         &self,
-        exchange: &Exchange,
+        exchange: &Http1Exchange,
         route: &Route,
         status: StatusCode,
         now: Instant,

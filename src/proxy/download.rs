@@ -27,7 +27,7 @@ const LEFT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Why a response's body ends early. The client notices it.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum DownloadFailure {
     /// The upstream's connection failed or ended during the body.
     Upstream(io::Error),
     /// The upstream sent an invalid chunk.
@@ -41,7 +41,7 @@ pub(crate) enum Broken {
     Client,
 }
 
-impl Broken {
+impl DownloadFailure {
     /// The access log's name for it.
     pub(crate) fn cut(&self) -> BodyCut {
         match self {
@@ -60,7 +60,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         mut unwritten: Vec<u8>,
         conn: &mut Http1Conn,
         limit: Duration,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), DownloadFailure> {
         let mut piece = SMALLEST_PIECE;
         loop {
             self.deadline.set(due(limit));
@@ -69,14 +69,14 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 let renewed = Some(limit);
                 let _held = self.proxy.untaken.hold(unwritten.len());
                 let written = write_all(self.client, &unwritten, self.deadline, renewed).await;
-                written.map_err(|_| Broken::Client)?;
+                written.map_err(|_| DownloadFailure::Client)?;
                 unwritten = Vec::new();
             }
             if left.is_ended() {
                 return Ok(());
             }
             if matches!(left, BodyReader::Broken) {
-                return Err(Broken::Chunk);
+                return Err(DownloadFailure::Chunk);
             }
             if let BodyReader::Length(length) = &mut left
                 && *length >= WORTH_IT
@@ -94,7 +94,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             let moved = poll_fn(|cx| {
                 // While waiting for the upstream, the client may accept what it did not before.
                 if flush(cx, self.client).is_err() {
-                    return Poll::Ready(Err(Broken::Client));
+                    return Poll::Ready(Err(DownloadFailure::Client));
                 }
                 let moved = self.poll_piece(cx, &mut left, piece, conn);
                 if moved.is_ready() {
@@ -102,7 +102,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 }
                 if !has_left && let Poll::Ready(ended) = self.poll_ahead(cx) {
                     if ended.is_err() {
-                        return Poll::Ready(Err(Broken::Client));
+                        return Poll::Ready(Err(DownloadFailure::Client));
                     }
                     // It may still read; only writing to it shows that.
                     has_left = true;
@@ -110,8 +110,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 }
                 self.deadline.poll(cx).map(|()| {
                     Err(match has_left {
-                        true => Broken::Client,
-                        false => Broken::Idle {
+                        true => DownloadFailure::Client,
+                        false => DownloadFailure::Idle {
                             owes: matches!(left, BodyReader::Length(_)),
                         },
                     })
@@ -135,12 +135,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         left: &mut BodyReader,
         piece: usize,
         conn: &mut Http1Conn,
-    ) -> Poll<Result<Vec<u8>, Broken>> {
+    ) -> Poll<Result<Vec<u8>, DownloadFailure>> {
         let coding = self.exchange.coding();
         let scratch = &mut *self.proxy.scratch.borrow_mut();
         let piece = piece.min(scratch.input.len());
         let mut buffer = ReadBuf::new(scratch.input.get_mut(..piece).unwrap_or_default());
-        ready!(Pin::new(&mut conn.stream).poll_read(cx, &mut buffer)).map_err(Broken::Upstream)?;
+        ready!(Pin::new(&mut conn.stream).poll_read(cx, &mut buffer))
+            .map_err(DownloadFailure::Upstream)?;
         let mut bytes = buffer.filled();
         let written = match left {
             BodyReader::Length(length) if !bytes.is_empty() => {
@@ -156,7 +157,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 if bytes.is_empty() {
                     if !left.close() {
                         let ended = io::ErrorKind::UnexpectedEof.into();
-                        return Poll::Ready(Err(Broken::Upstream(ended)));
+                        return Poll::Ready(Err(DownloadFailure::Upstream(ended)));
                     }
                     coding.write_end(b"", &mut scratch.output);
                 } else {
@@ -166,7 +167,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 write_at_once(cx, self.client, &scratch.output)
             }
         };
-        Poll::Ready(written.map_err(|_| Broken::Client))
+        Poll::Ready(written.map_err(|_| DownloadFailure::Client))
     }
 }
 
@@ -179,14 +180,14 @@ async fn download_spliced(
     deadline: &mut Deadline,
     limit: Duration,
     bytes: &mut u64,
-) -> Result<Pipe, Broken> {
+) -> Result<Pipe, DownloadFailure> {
     while *left > 0 || !pipe.is_empty() {
         deadline.set(due(limit));
         let mut has_left = false;
         let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
             Poll::Pending => {
                 match sink.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Client)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(DownloadFailure::Client)),
                     Poll::Ready(Ok(0)) if !has_left => {
                         has_left = true;
                         deadline.set(due(limit.min(LEFT_PATIENCE)));
@@ -195,17 +196,17 @@ async fn download_spliced(
                 }
                 deadline.poll(cx).map(|()| {
                     Err(match pipe.is_empty() && !has_left {
-                        true => Broken::Idle { owes: true },
-                        false => Broken::Client,
+                        true => DownloadFailure::Idle { owes: true },
+                        false => DownloadFailure::Client,
                     })
                 })
             }
             Poll::Ready(moved) => Poll::Ready(moved.map_err(|side| match side {
-                Side::Source(error) => Broken::Upstream(error),
+                Side::Source(error) => DownloadFailure::Upstream(error),
                 Side::Ended | Side::Invalid => {
-                    Broken::Upstream(io::ErrorKind::UnexpectedEof.into())
+                    DownloadFailure::Upstream(io::ErrorKind::UnexpectedEof.into())
                 }
-                Side::Sink(_) => Broken::Client,
+                Side::Sink(_) => DownloadFailure::Client,
             })),
         });
         *bytes += moved.await? as u64;

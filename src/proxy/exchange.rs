@@ -17,11 +17,11 @@ use crate::upstream::endpoint::Upstream;
 use crate::upstream::http1_response::Interim;
 
 use super::access_note::AccessNote;
-use super::state::Held;
+use super::state::HeldSnapshot;
 use super::verdict_basis::VerdictBasis;
 
 /// A request that a policy has decided, on its way to the upstream.
-pub struct Exchange {
+pub struct Http1Exchange {
     /// The CORS fields for the response, then the head for the upstream, then what the verdict and
     /// the access log need of the request.
     pub(crate) head_buf: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct Exchange {
     /// `None`: the upstream decides about CORS.
     pub(crate) marks: Option<Marks>,
     pub(crate) verdict_basis: VerdictBasis,
-    pub(crate) held: Rc<Held>,
+    pub(crate) held: Rc<HeldSnapshot>,
     /// The route's index in the snapshot.
     pub(crate) route: usize,
     pub(crate) method: Method,
@@ -70,7 +70,7 @@ pub(crate) struct Marks {
     pub(crate) replaced: ReplacedFields,
 }
 
-impl Exchange {
+impl Http1Exchange {
     /// The complete head for `upstream`.
     pub(crate) fn head_for(&self, upstream: &Upstream) -> Cow<'_, [u8]> {
         let part = |from, to| self.head_buf.get(from..to).unwrap_or_default();

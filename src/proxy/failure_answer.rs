@@ -16,25 +16,25 @@ use crate::upstream::endpoint::Timeouts;
 use crate::upstream::error::Error;
 
 use super::body_error::BodyError;
-use super::download::Broken;
+use super::download::DownloadFailure;
 use super::own_response;
 use super::request_id::REQUEST_ID;
 use super::running_exchange::{ConnFate, RunningExchange};
 
 impl<C: ClientStream> RunningExchange<'_, C> {
     /// Counts and logs a response's body that ended early.
-    pub(super) fn note_broken_body(&self, in_flight: &InFlight, broken: &Broken) {
+    pub(super) fn note_broken_body(&self, in_flight: &InFlight, broken: &DownloadFailure) {
         let cause = match broken {
-            Broken::Client => {
+            DownloadFailure::Client => {
                 return tracing::debug!("client left or stopped reading during a response");
             }
-            Broken::Upstream(error) => error.to_string(),
-            Broken::Chunk => "invalid chunk".to_owned(),
-            Broken::Idle { .. } => BodyError::Idle.to_string(),
+            DownloadFailure::Upstream(error) => error.to_string(),
+            DownloadFailure::Chunk => "invalid chunk".to_owned(),
+            DownloadFailure::Idle { .. } => BodyError::Idle.to_string(),
         };
         let (route, worker) = (self.route, self.proxy.worker);
         // A stream without a length may be silent; the limit is the proxy's.
-        if !matches!(broken, Broken::Idle { owes: false }) {
+        if !matches!(broken, DownloadFailure::Idle { owes: false }) {
             route
                 .metrics
                 .upstream_failure(worker, UpstreamFailure::Body);

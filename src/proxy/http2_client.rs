@@ -20,9 +20,9 @@ use crate::routing::snapshot::Route;
 use crate::upstream::balance::InFlight;
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::{Error, from_hyper, has_many_interim};
-use crate::upstream::pool::Http2;
+use crate::upstream::pool::Http2Conn;
 use crate::upstream::replay_body::ReplayBody;
-use crate::upstream::request_body::{Progress, RequestBody, Stage};
+use crate::upstream::request_body::{BodyProgress, BodyStage, RequestBody};
 
 use super::no_response::{Fate, NoResponse};
 use super::response_body::{Body, UpstreamBody};
@@ -40,7 +40,7 @@ impl Proxy {
         request: &request::Parts,
         body: RequestBody,
         in_flight: InFlight,
-        mut connection: Http2,
+        mut connection: Http2Conn,
         reused: bool,
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let upstream = in_flight.upstream();
@@ -62,7 +62,8 @@ impl Proxy {
                 Ok(()) => {
                     in_flight.answered();
                     let failures = route.metrics.upstream_failures(self.worker);
-                    let is_early = progress.is_some_and(|progress| progress.stage() != Stage::Done);
+                    let is_early =
+                        progress.is_some_and(|progress| progress.stage() != BodyStage::Done);
                     return Ok(response.map(|body| {
                         let body = UpstreamBody::new(body, in_flight, failures);
                         Body::from_http2(body).early(is_early)
@@ -165,7 +166,7 @@ pub(super) fn check(response: &Response<Incoming>, upstream: &Upstream) -> Resul
 }
 
 /// Completes when waiting for a response has become pointless, and returns why.
-async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
+async fn patience(upstream: &Upstream, progress: Option<&BodyProgress>) -> Error {
     let timeouts = &upstream.settings.timeouts;
     let too_slow = || Error::ResponseHeadTimeout {
         upstream: upstream.to_string(),
@@ -177,14 +178,14 @@ async fn patience(upstream: &Upstream, progress: Option<&Progress>) -> Error {
     loop {
         let stage = progress.stage();
         let limit = match stage {
-            Stage::Done => timeouts.response_head,
-            Stage::WaitsForClient | Stage::WaitsForUpstream => timeouts.body_idle,
+            BodyStage::Done => timeouts.response_head,
+            BodyStage::WaitsForClient | BodyStage::WaitsForUpstream => timeouts.body_idle,
         };
         let left = limit.saturating_sub(progress.since_last());
         if left.is_zero() {
             return match stage {
-                Stage::WaitsForClient => Error::RequestBodyTimeout,
-                Stage::WaitsForUpstream | Stage::Done => too_slow(),
+                BodyStage::WaitsForClient => Error::RequestBodyTimeout,
+                BodyStage::WaitsForUpstream | BodyStage::Done => too_slow(),
             };
         }
         // The stage may change in the meantime, and with it the limit.

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use http::header::{ORIGIN, REFERER, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, request};
 
-use crate::cors::fetch::{AnswerVerdict, AskedPermission};
+use crate::cors::fetch::{AnswerVerdict, RequestedPermission};
 use crate::cors::{Decision, Kind, Reason};
 use crate::http1::fields::Fields as _;
 use crate::metrics::UpstreamFailure;
@@ -26,7 +26,7 @@ use super::{Proxy, header_map, verdict_basis};
 
 /// What is known of a request from its head. Written when dropped: at the end of the response's
 /// body, for whatever reason it ended.
-pub(crate) struct LogGuard {
+pub(crate) struct RequestLogGuard {
     logger: Option<Rc<AccessLogger>>,
     span: Option<OpenSpan>,
     time: SystemTime,
@@ -58,7 +58,7 @@ pub(crate) struct LogGuard {
     live_note: Option<Box<LiveNote>>,
 }
 
-impl LogGuard {
+impl RequestLogGuard {
     pub(crate) fn new(
         proxy: &Proxy,
         span: Option<OpenSpan>,
@@ -102,7 +102,7 @@ impl LogGuard {
             bytes: 0,
             cut: None,
             verdict: None,
-            asked: verdict_basis::asked_permission(&request.method, &request.headers),
+            asked: verdict_basis::requested_permission(&request.method, &request.headers),
         })
     }
 
@@ -154,7 +154,7 @@ pub(crate) fn client_left() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
-impl Drop for LogGuard {
+impl Drop for RequestLogGuard {
     fn drop(&mut self) {
         let target = self.target.path_and_query();
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
@@ -182,7 +182,7 @@ impl Drop for LogGuard {
             asked: self
                 .asked
                 .as_ref()
-                .map(|(method, headers)| AskedPermission {
+                .map(|(method, headers)| RequestedPermission {
                     method: method.as_bytes(),
                     headers: headers.as_ref().map_or(b"", HeaderValue::as_bytes),
                 }),

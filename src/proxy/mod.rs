@@ -1,7 +1,7 @@
 //! One request: its route, the decision, forwarding, and the response.
 //!
 //! Byte-level HTTP/1.1 requests: `dispatch` decides what to do (`action`), `preflight` and
-//! `own_answer` answer directly, and `carry_out` forwards an `Exchange` with `upload`, `download`
+//! `own_answer` answer directly, and `carry_out` forwards an `Http1Exchange` with `upload`, `download`
 //! and `upgrade`. Requests with a header map (HTTP/2 clients, HTTP/2 upstreams): `respond` decides
 //! and forwards, with `retry`, `http1_client` and `http2_client`. `counting`, `access_record` and
 //! `log_guard` record both.
@@ -53,6 +53,6 @@ pub(crate) mod verdict_basis;
 pub(crate) mod websocket;
 
 pub use action::{Action, HeaderMapRequest};
-pub use exchange::Exchange;
+pub use exchange::Http1Exchange;
 pub use running_exchange::ConnFate;
 pub use state::Proxy;

@@ -84,8 +84,8 @@ impl Proxy {
         let mut response = match &decision {
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
-                let asking = request.asking(Kind::Preflight);
-                notes = Some(self.count_denied(found, policy, denial, asking, id.as_str()));
+                let denied = request.denied_request(Kind::Preflight);
+                notes = Some(self.count_denied(found, policy, denial, denied, id.as_str()));
                 own_response::denial(denial, found.resource, id)
             }
             decision => {

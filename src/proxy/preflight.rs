@@ -42,8 +42,8 @@ impl Proxy {
             }
             Err(denial) => {
                 let id = *id.insert(self.ids.next());
-                let asking = request.asking(Kind::Preflight);
-                let notes = self.count_denied(found, policy, denial, asking, id.as_str());
+                let denied = request.denied_request(Kind::Preflight);
+                let notes = self.count_denied(found, policy, denial, denied, id.as_str());
                 // S3 does so, too.
                 let close = close || denial.status() == StatusCode::BAD_REQUEST;
                 let body = write_denial(denial, found.resource, id, out);

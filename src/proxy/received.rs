@@ -31,7 +31,7 @@ impl ReceivedRequest<'_, '_> {
     }
 
     /// The description of the request for counts and logs.
-    pub(crate) fn asking(&self, kind: Kind) -> DeniedRequest<'_> {
+    pub(crate) fn denied_request(&self, kind: Kind) -> DeniedRequest<'_> {
         let first = |name| self.head.field(name);
         DeniedRequest {
             kind,

@@ -20,7 +20,7 @@ use crate::upstream::error::{Blame, Error};
 use crate::upstream::request_body::RequestBody;
 
 use super::counting::denied_request_of;
-use super::log_guard::LogGuard;
+use super::log_guard::RequestLogGuard;
 use super::response_body::Body;
 use super::state::{FoundRoute, Proxy};
 use super::verdict::JudgedRequest;
@@ -47,7 +47,7 @@ impl Proxy {
                 && live.is_some_and(|live| live.has_room_for_others())
         };
         let is_logged = self.access_log.is_some() || span.is_some() || is_shown();
-        let mut logged = is_logged.then(|| LogGuard::new(self, span, &parts, client));
+        let mut logged = is_logged.then(|| RequestLogGuard::new(self, span, &parts, client));
         let response = self.answer(parts, body, client, &mut logged).await;
         let Some(mut logged) = logged else {
             return response;
@@ -62,7 +62,7 @@ impl Proxy {
         mut parts: request::Parts,
         body: RequestBody,
         client: Client,
-        logged: &mut Option<Box<LogGuard>>,
+        logged: &mut Option<Box<RequestLogGuard>>,
     ) -> Response<Body> {
         let start = Instant::now();
         let judged = JudgedRequest::of(&parts);
@@ -132,8 +132,8 @@ impl Proxy {
             }
             Decision::Preflight(Err(denial)) => {
                 let id = self.ids.next();
-                let asking = denied_request_of(Kind::Preflight, &parts, client);
-                let notes = self.count_denied(&found, policy, denial, asking, id.as_str());
+                let denied = denied_request_of(Kind::Preflight, &parts, client);
+                let notes = self.count_denied(&found, policy, denial, denied, id.as_str());
                 (reason, live) = (notes.reason, notes.live);
                 Some(own_response::denial(denial, found.resource, id))
             }
@@ -143,8 +143,8 @@ impl Proxy {
                 None
             }
             Decision::Actual(Err(denial)) => {
-                let asking = denied_request_of(Kind::Actual, &parts, client);
-                let notes = self.count_denied(&found, policy, denial, asking, "");
+                let denied = denied_request_of(Kind::Actual, &parts, client);
+                let notes = self.count_denied(&found, policy, denial, denied, "");
                 (reason, live) = (notes.reason, notes.live);
                 None
             }
@@ -189,13 +189,13 @@ impl Proxy {
         (is_cors, may_be_refused): (bool, bool),
         request: &request::Parts,
         client: Client,
-        logged: &mut Option<Box<LogGuard>>,
+        logged: &mut Option<Box<RequestLogGuard>>,
     ) {
         let Some(live) = self.live.as_ref().filter(|_| is_cors && logged.is_none()) else {
             return;
         };
         if may_be_refused && live.has_room() {
-            *logged = Some(LogGuard::new(self, None, request, client));
+            *logged = Some(RequestLogGuard::new(self, None, request, client));
         } else if may_be_refused || live.is_watched() {
             live.drop_event();
         }
@@ -207,7 +207,7 @@ impl Proxy {
         request: Option<&JudgedRequest>,
         response: &Response<Body>,
         metrics: &RouteMetrics,
-        logged: Option<&mut LogGuard>,
+        logged: Option<&mut RequestLogGuard>,
     ) {
         let verdict = request.and_then(|request| request.judge(response));
         self.count_verdict(metrics, verdict);
@@ -263,9 +263,9 @@ impl Proxy {
                 self.count_unrouted(&denial, request, client, id.as_str());
                 return own_response::denial(&denial, ResourceType::Bucket, id);
             }
-            let asking = denied_request_of(Kind::Actual, request, client);
+            let denied = denied_request_of(Kind::Actual, request, client);
             let now = Instant::now();
-            self.denial_log.log_unknown_host(asking, id.as_str(), now);
+            self.denial_log.log_unknown_host(denied, id.as_str(), now);
         }
         let authority = header_map::authority(request).ok();
         let found = authority.and_then(|authority| {

@@ -24,20 +24,20 @@ use crate::upstream::error::body_cause;
 
 use super::body_error::{BodyError, note_cut};
 use super::http1_client::response_body::Http1Body;
-use super::log_guard::LogGuard;
+use super::log_guard::RequestLogGuard;
 use super::read_ahead::{LONGEST_WAIT, ReadAhead};
 use super::tunnel::Tunnel;
 
 /// A response's body.
 pub struct Body {
-    kind: Kind,
+    kind: BodyKind,
     /// With an access log: the request's record, written at the end of the body.
-    logged: Option<Box<LogGuard>>,
+    logged: Option<Box<RequestLogGuard>>,
     /// If the response came before the end of the request: the part read before its head was sent.
     ahead: Option<Box<ReadAhead>>,
 }
 
-enum Kind {
+enum BodyKind {
     Fixed(Bytes),
     Http1(Box<Http1Body>),
     Http2(Box<UpstreamBody>),
@@ -52,25 +52,25 @@ impl Body {
     }
 
     pub(crate) fn fixed(bytes: impl Into<Bytes>) -> Self {
-        Self::new(Kind::Fixed(bytes.into()))
+        Self::new(BodyKind::Fixed(bytes.into()))
     }
 
     /// The body of an HTTP/1.1 upstream's response.
     pub(crate) fn from_http1(body: Http1Body) -> Self {
-        Self::new(Kind::Http1(Box::new(body)))
+        Self::new(BodyKind::Http1(Box::new(body)))
     }
 
     /// The body of an HTTP/2 upstream's response.
     pub(crate) fn from_http2(body: UpstreamBody) -> Self {
-        Self::new(Kind::Http2(Box::new(body)))
+        Self::new(BodyKind::Http2(Box::new(body)))
     }
 
     /// The tunnel that replaces the body after the upstream switched protocols.
     pub(crate) fn tunnel(tunnel: Tunnel) -> Self {
-        Self::new(Kind::Tunnel(Box::new(tunnel)))
+        Self::new(BodyKind::Tunnel(Box::new(tunnel)))
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: BodyKind) -> Self {
         Self {
             kind,
             logged: None,
@@ -106,13 +106,13 @@ impl Body {
 
     /// Whether a tunnel replaces the body.
     pub(crate) fn is_tunnel(&self) -> bool {
-        matches!(self.kind, Kind::Tunnel(_))
+        matches!(self.kind, BodyKind::Tunnel(_))
     }
 
     /// The tunnel that replaces the body, if any.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
-        match std::mem::replace(&mut self.kind, Kind::Fixed(Bytes::new())) {
-            Kind::Tunnel(tunnel) => Some(*tunnel),
+        match std::mem::replace(&mut self.kind, BodyKind::Fixed(Bytes::new())) {
+            BodyKind::Tunnel(tunnel) => Some(*tunnel),
             kind => {
                 self.kind = kind;
                 None
@@ -123,13 +123,13 @@ impl Body {
     /// The bytes of the proxy's own body.
     pub(crate) fn into_fixed(self) -> Bytes {
         match self.kind {
-            Kind::Fixed(bytes) => bytes,
-            Kind::Http1(_) | Kind::Http2(_) | Kind::Tunnel(_) => Bytes::new(),
+            BodyKind::Fixed(bytes) => bytes,
+            BodyKind::Http1(_) | BodyKind::Http2(_) | BodyKind::Tunnel(_) => Bytes::new(),
         }
     }
 
     /// Logs the request when the body ends, for whatever reason.
-    pub(crate) fn logged(mut self, mut logged: Box<LogGuard>) -> Self {
+    pub(crate) fn logged(mut self, mut logged: Box<RequestLogGuard>) -> Self {
         // Until it has ended.
         logged.set_cut((!self.is_end_stream()).then_some(BodyCut::Client));
         self.logged = Some(logged);
@@ -138,7 +138,7 @@ impl Body {
 
     /// Reads only a small piece next, because much data already waits for clients.
     pub fn read_small(&mut self) {
-        if let Kind::Http1(body) = &mut self.kind {
+        if let BodyKind::Http1(body) = &mut self.kind {
             body.read_small();
         }
     }
@@ -146,9 +146,9 @@ impl Body {
     /// How long its receiver may leave a piece untaken.
     pub fn patience(&self) -> Duration {
         match &self.kind {
-            Kind::Fixed(_) | Kind::Tunnel(_) => Timeouts::default().body_idle,
-            Kind::Http1(body) => body.limit(),
-            Kind::Http2(body) => body.limit(),
+            BodyKind::Fixed(_) | BodyKind::Tunnel(_) => Timeouts::default().body_idle,
+            BodyKind::Http1(body) => body.limit(),
+            BodyKind::Http2(body) => body.limit(),
         }
     }
 
@@ -156,10 +156,10 @@ impl Body {
     #[must_use]
     pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
-            Kind::Fixed(_) => None,
-            Kind::Http1(body) => Some(body.in_flight.upstream()),
-            Kind::Http2(body) => Some(body.in_flight.upstream()),
-            Kind::Tunnel(tunnel) => Some(tunnel.upstream()),
+            BodyKind::Fixed(_) => None,
+            BodyKind::Http1(body) => Some(body.in_flight.upstream()),
+            BodyKind::Http2(body) => Some(body.in_flight.upstream()),
+            BodyKind::Tunnel(tunnel) => Some(tunnel.upstream()),
         }
     }
 }
@@ -171,7 +171,7 @@ impl Body {
 #[must_use]
 pub fn without_content(mut response: Response<Body>) -> Response<Body> {
     let body = response.body_mut();
-    if let Kind::Fixed(bytes) = &mut body.kind
+    if let BodyKind::Fixed(bytes) = &mut body.kind
         && !bytes.is_empty()
     {
         let length = std::mem::take(bytes).len();
@@ -230,7 +230,7 @@ impl HttpBody for Body {
     }
 }
 
-impl Kind {
+impl BodyKind {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,

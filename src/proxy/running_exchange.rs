@@ -15,7 +15,7 @@ use crate::upstream::error::Error;
 use crate::upstream::http1_conn::Http1Conn;
 
 use super::access_note::ExchangeEnd;
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use super::state::Proxy;
 
 /// The state in which an exchange leaves the client's connection.
@@ -45,7 +45,7 @@ pub(crate) enum ExchangeFailure {
 }
 
 impl ExchangeFailure {
-    pub(crate) fn allows_another_try(&self, exchange: &Exchange) -> bool {
+    pub(crate) fn allows_another_try(&self, exchange: &Http1Exchange) -> bool {
         match self {
             Self::Unsent(_) => true,
             Self::Stale(_) => exchange.is_repeatable(),
@@ -57,7 +57,7 @@ impl ExchangeFailure {
 /// An exchange in progress, with everything it uses except the upstream's connection.
 pub(crate) struct RunningExchange<'c, C> {
     pub(crate) proxy: &'c Proxy,
-    pub(crate) exchange: &'c Exchange,
+    pub(crate) exchange: &'c Http1Exchange,
     pub(crate) route: &'c Route,
     pub(crate) client: &'c mut C,
     pub(crate) ahead: &'c mut Vec<u8>,

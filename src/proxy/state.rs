@@ -26,7 +26,7 @@ use crate::upstream::pool::Pool;
 
 use super::date_line::DateLine;
 use super::request_id::RequestIds;
-use super::untaken::Untaken;
+use super::untaken::UntakenBudget;
 
 /// Answers one worker's requests.
 pub struct Proxy {
@@ -34,7 +34,7 @@ pub struct Proxy {
     pub(crate) limits: HeadLimits,
     pub(crate) current: Arc<Current>,
     /// The snapshot in force when it was last checked.
-    pub(crate) held: RefCell<Rc<Held>>,
+    pub(crate) held: RefCell<Rc<HeldSnapshot>>,
     pub(crate) pool: Pool,
     /// The generation whose upstreams are being checked.
     pub(crate) checked: Cell<u64>,
@@ -43,7 +43,7 @@ pub struct Proxy {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) buffers: BufferPool,
     pub(crate) pipes: Pipes,
-    pub(crate) untaken: Untaken,
+    pub(crate) untaken: UntakenBudget,
     /// Counts requests without a route.
     pub(crate) unrouted: Arc<RouteMetrics>,
     pub(crate) denial_log: DenialLog,
@@ -72,7 +72,7 @@ impl Proxy {
             tracer: tracer.map(Rc::new),
             live: None,
             denial_log: DenialLog::default(),
-            held: RefCell::new(Rc::new(Held(current.get()))),
+            held: RefCell::new(Rc::new(HeldSnapshot(current.get()))),
             current,
             pool: Pool::new(metrics.workers()),
             checked: Cell::new(0),
@@ -81,7 +81,7 @@ impl Proxy {
             scratch: RefCell::default(),
             buffers: BufferPool::default(),
             pipes: Pipes::default(),
-            untaken: Untaken::default(),
+            untaken: UntakenBudget::default(),
         }
     }
 
@@ -108,10 +108,10 @@ impl Proxy {
         self.scratch.borrow_mut()
     }
 
-    pub(crate) fn snapshot(&self) -> Rc<Held> {
+    pub(crate) fn snapshot(&self) -> Rc<HeldSnapshot> {
         let mut held = self.held.borrow_mut();
         if !self.current.is(&held.0) {
-            *held = Rc::new(Held(self.current.get()));
+            *held = Rc::new(HeldSnapshot(self.current.get()));
         }
         Rc::clone(&held)
     }
@@ -119,7 +119,7 @@ impl Proxy {
 
 /// A worker's own handle to a snapshot. Its requests hold the handle with a plain counter, not an
 /// atomic one, so that no two cores write to the same counter.
-pub(crate) struct Held(pub(crate) Arc<Snapshot>);
+pub(crate) struct HeldSnapshot(pub(crate) Arc<Snapshot>);
 
 /// The route of a request, and what the request addresses on it.
 pub(crate) struct FoundRoute<'s> {

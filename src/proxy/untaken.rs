@@ -15,13 +15,13 @@ const HEAD_BUDGET: usize = 1024 * 1024;
 
 /// Counts the waiting bytes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Untaken(Rc<Cell<usize>>);
+pub(crate) struct UntakenBudget(Rc<Cell<usize>>);
 
-impl Untaken {
+impl UntakenBudget {
     /// Counts bytes as waiting until the returned value is dropped.
-    pub(crate) fn hold(&self, bytes: usize) -> Held {
+    pub(crate) fn hold(&self, bytes: usize) -> HeldBytes {
         self.0.set(self.0.get() + bytes);
-        Held {
+        HeldBytes {
             untaken: self.clone(),
             bytes,
         }
@@ -46,12 +46,12 @@ impl Untaken {
 
 /// Waiting bytes.
 #[derive(Debug)]
-pub(crate) struct Held {
-    untaken: Untaken,
+pub(crate) struct HeldBytes {
+    untaken: UntakenBudget,
     bytes: usize,
 }
 
-impl Held {
+impl HeldBytes {
     /// Changes how many bytes wait.
     pub(crate) fn set(&mut self, bytes: usize) {
         let left = &self.untaken.0;
@@ -60,7 +60,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         let left = &self.untaken.0;
         left.set(left.get() - self.bytes);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn pieces_are_small_while_many_bytes_wait() {
-        let untaken = Untaken::default();
+        let untaken = UntakenBudget::default();
         let held = untaken.hold(BUDGET);
         assert_eq!(untaken.piece(256, 16), 256);
         let more = untaken.hold(1);

@@ -22,7 +22,7 @@ use crate::upstream::http1_conn::Http1Conn;
 use crate::upstream::http1_response::{NoReply, PartialResponse};
 
 use super::download::SMALLEST_PIECE;
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use super::running_exchange::{ExchangeFailure, RunningExchange};
 
 /// The proxy's answer to a client whose body is held for too long ([RFC 9110 §10.1.1]).
@@ -39,7 +39,7 @@ enum Left {
 }
 
 impl Left {
-    fn of(exchange: &Exchange) -> Self {
+    fn of(exchange: &Http1Exchange) -> Self {
         let trailers = match exchange.announces_trailers {
             true => TrailerPolicy::Strict,
             false => TrailerPolicy::Unannounced,

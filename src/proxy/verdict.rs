@@ -5,7 +5,7 @@ use http::header::{COOKIE, LOCATION, ORIGIN};
 use http::{HeaderName, HeaderValue, Response, StatusCode, request};
 
 use crate::cors::fetch::{
-    AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason, applies_cors,
+    AnswerVerdict, AnsweredRequest, BlockedReason, RequestedPermission, applies_cors,
     is_redirect_status,
 };
 use crate::http1::fields::Fields as _;
@@ -13,13 +13,13 @@ use crate::http1::response_head::ResponseHead;
 use crate::metrics::RouteMetrics;
 use crate::routing::snapshot::Route;
 
-use super::exchange::Exchange;
+use super::exchange::Http1Exchange;
 use super::header_map;
 use super::own_answer::Marking;
 use super::received::ReceivedRequest;
 use super::response_body::Body;
 use super::state::{FoundRoute, Proxy};
-use super::verdict_basis::{VerdictBasis, asked_permission, without_cors_fields};
+use super::verdict_basis::{VerdictBasis, requested_permission, without_cors_fields};
 
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -34,7 +34,7 @@ impl Proxy {
     /// Counts the verdict on an upstream's response.
     pub(crate) fn judge_exchange(
         &self,
-        exchange: &Exchange,
+        exchange: &Http1Exchange,
         route: &Route,
         head: &ResponseHead<'_, '_>,
     ) -> Option<AnswerVerdict> {
@@ -58,7 +58,7 @@ impl Proxy {
 
     /// Counts the event for an upstream's response as dropped if the queue had no room when the
     /// request arrived.
-    fn drop_unnoted(&self, exchange: &Exchange, verdict: Option<AnswerVerdict>) {
+    fn drop_unnoted(&self, exchange: &Http1Exchange, verdict: Option<AnswerVerdict>) {
         let is_upstreams = matches!(exchange.verdict_basis, VerdictBasis::Upstream(_));
         let is_watched = || self.live.as_ref().is_some_and(|live| live.is_watched());
         let is_shown = verdict.is_some_and(|verdict| verdict.blocked().is_some() || is_watched());
@@ -71,7 +71,7 @@ impl Proxy {
     /// Counts the verdict on an error response in place of an upstream's.
     pub(crate) fn judge_failure(
         &self,
-        exchange: &Exchange,
+        exchange: &Http1Exchange,
         route: &Route,
     ) -> Option<AnswerVerdict> {
         let verdict = match &exchange.verdict_basis {
@@ -149,7 +149,7 @@ impl JudgedRequest {
         applies.then(|| Self {
             origin: origin.clone(),
             has_credentials: fields.contains_key(COOKIE),
-            preflight: asked_permission(&request.method, fields),
+            preflight: requested_permission(&request.method, fields),
         })
     }
 
@@ -163,7 +163,7 @@ impl JudgedRequest {
             preflight: self
                 .preflight
                 .as_ref()
-                .map(|(method, headers)| AskedPermission {
+                .map(|(method, headers)| RequestedPermission {
                     method: method.as_bytes(),
                     headers: headers.as_ref().map_or(b"", HeaderValue::as_bytes),
                 }),

@@ -10,7 +10,7 @@ use http::header::{ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::cors::fetch::{
-    AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason, applies_cors,
+    AnswerVerdict, AnsweredRequest, BlockedReason, RequestedPermission, applies_cors,
 };
 use crate::cors::{Allowance, Decision, Kind, Reason};
 use crate::http1::fields::Field;
@@ -115,9 +115,9 @@ impl ReceivedRequest<'_, '_> {
     }
 
     /// What a preflight asks for; `None`: it is not a preflight.
-    pub(crate) fn asked_permission(&self) -> Option<AskedPermission<'_>> {
+    pub(crate) fn requested_permission(&self) -> Option<RequestedPermission<'_>> {
         let field = |name: HeaderName| self.head.field(name.as_str());
-        self.is_preflight().then(|| AskedPermission {
+        self.is_preflight().then(|| RequestedPermission {
             method: field(ACCESS_CONTROL_REQUEST_METHOD).unwrap_or_default(),
             headers: field(ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default(),
         })
@@ -149,7 +149,7 @@ impl UpstreamVerdict {
         let request = AnsweredRequest {
             origin: head_buf.get(self.origin.clone()).unwrap_or_default(),
             has_credentials: self.has_credentials,
-            preflight: self.is_preflight.then(|| AskedPermission {
+            preflight: self.is_preflight.then(|| RequestedPermission {
                 method: line(&ACCESS_CONTROL_REQUEST_METHOD),
                 headers: line(&ACCESS_CONTROL_REQUEST_HEADERS),
             }),
@@ -169,7 +169,7 @@ fn line<'h>(head: &'h [u8], name: &HeaderName) -> Option<&'h [u8]> {
 }
 
 /// The method and headers that a preflight asks for; `None`: the request is not a preflight.
-pub(crate) fn asked_permission(
+pub(crate) fn requested_permission(
     method: &Method,
     fields: &HeaderMap,
 ) -> Option<(HeaderValue, Option<HeaderValue>)> {

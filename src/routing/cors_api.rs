@@ -47,7 +47,7 @@ pub struct ApiStatus {
     /// `authorize` of the config.
     pub authorize: &'static str,
     /// The state of each upstream that authorizes changes.
-    pub upstreams: Vec<AskedUpstream>,
+    pub upstreams: Vec<AuthorizingUpstream>,
     /// The bucket that stores policies, if there is one.
     pub store: Option<StoreStatus>,
 }
@@ -71,7 +71,7 @@ pub struct StoreStatus {
 
 /// The state of an upstream that authorizes changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AskedUpstream {
+pub struct AuthorizingUpstream {
     /// Its URL.
     pub upstream: String,
     /// Whether the API works with it; `None`: unknown so far.

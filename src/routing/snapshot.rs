@@ -219,13 +219,13 @@ pub struct RoutePolicy {
     /// One counter for each of [`Policy::origin_patterns`].
     pub allowed: Box<[Counter]>,
     /// Its source.
-    pub source: Arc<Source>,
+    pub source: Arc<PolicySource>,
 }
 
 impl RoutePolicy {
     /// The policy for buckets without a CORS configuration.
     #[must_use]
-    pub fn not_enabled(options: Options, source: Source) -> Self {
+    pub fn not_enabled(options: Options, source: PolicySource) -> Self {
         Self {
             policy: Arc::new(Policy::not_enabled(options)),
             allowed: Box::default(),
@@ -236,7 +236,7 @@ impl RoutePolicy {
 
 /// The file that a policy was loaded from.
 #[derive(Clone, Debug, Default)]
-pub struct Source {
+pub struct PolicySource {
     /// The file; `None` if there is none (a bucket without CORS).
     pub file: Option<Arc<Path>>,
     /// A hash of its bytes; `None` if they could not be read.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
 use crate::net::deadline::Deadline;
-use crate::proxy::{Action, Exchange, HeaderMapRequest, Proxy};
+use crate::proxy::{Action, HeaderMapRequest, Http1Exchange, Proxy};
 use crate::routing::client::Client;
 
 use super::Limits;
@@ -48,7 +48,7 @@ pub(super) enum Then {
     /// The connection ends, although the client may still be sending.
     Linger,
     /// Boxed, so that a waiting connection needs no memory for it.
-    Exchange(Box<Exchange>),
+    Exchange(Box<Http1Exchange>),
     HeaderMapRequest(HeaderMapRequest),
     Http2,
 }

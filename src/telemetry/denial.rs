@@ -12,7 +12,7 @@ pub(crate) struct DenialRecord<'r> {
     /// Used to find the bucket; `None`: no route serves the host.
     pub(crate) snapshot: Option<&'r Snapshot>,
     /// The refused request.
-    pub(crate) asking: DeniedRequest<'r>,
+    pub(crate) denied: DeniedRequest<'r>,
     /// Why it was refused.
     pub(crate) denial: &'r Denial,
     /// The policy that refused it; `None`: no route serves the host.

@@ -35,18 +35,18 @@ impl DenialLog {
     /// Logs a request to a host that no route serves, at a limited rate.
     pub(crate) fn log_unknown_host(
         &self,
-        asking: DeniedRequest<'_>,
+        denied: DeniedRequest<'_>,
         request_id: &str,
         now: Instant,
     ) {
         if self.unknown_hosts.take(0, now, tell_unknown_hosts) {
             tracing::info!(
-                host = shown(asking.host, MAX_SHOWN),
-                origin = Some(asking.origin)
+                host = shown(denied.host, MAX_SHOWN),
+                origin = Some(denied.origin)
                     .filter(|origin| !origin.is_empty())
                     .map(|origin| shown(origin, MAX_SHOWN)),
-                method = shown(asking.method, 32),
-                path = shown(asking.path.as_bytes(), MAX_SHOWN),
+                method = shown(denied.method, 32),
+                path = shown(denied.path.as_bytes(), MAX_SHOWN),
                 id = request_id,
                 "no route serves the request's host"
             );
@@ -88,14 +88,14 @@ impl DenialRecord<'_> {
             .zip(self.policy)
             .and_then(|(index, policy)| policy.policy.rule_id(index))
             .map(|id| shown(id.as_bytes(), MAX_SHOWN));
-        let asking = &self.asking;
+        let denied = &self.denied;
         let bucket = self.snapshot.map_or(Ok(None), |snapshot| {
-            snapshot.bucket(asking.host, asking.path)
+            snapshot.bucket(denied.host, denied.path)
         });
         let ambiguous = bucket.as_ref().err().map(ToString::to_string);
         let bucket = bucket.unwrap_or_default();
         let bucket = bucket.map(|name| shown(name.as_bytes(), MAX_SHOWN));
-        let kind = match asking.kind {
+        let kind = match denied.kind {
             Kind::Preflight => "preflight",
             Kind::Actual => "actual",
         };
@@ -103,19 +103,19 @@ impl DenialRecord<'_> {
         let proxies = self
             .snapshot
             .map_or(&no_proxies, |snapshot| &snapshot.trusted_proxies);
-        let client = address_behind(asking.forwarded_for.into_iter(), asking.client, proxies);
+        let client = address_behind(denied.forwarded_for.into_iter(), denied.client, proxies);
         tracing::info!(
             why = Why(self).to_string(),
             client = client.map(tracing::field::display),
             route = self.route,
-            host = shown(asking.host, MAX_SHOWN),
+            host = shown(denied.host, MAX_SHOWN),
             bucket,
             ambiguous,
             request = kind,
             reason = reason.as_str(),
-            origin = shown(asking.origin, MAX_SHOWN),
-            method = shown(asking.method, 32),
-            path = shown(asking.path.as_bytes(), MAX_SHOWN),
+            origin = shown(denied.origin, MAX_SHOWN),
+            method = shown(denied.method, 32),
+            path = shown(denied.path.as_bytes(), MAX_SHOWN),
             // Counted from 1, like in `explain`.
             nearest_rule = nearest.map(|index| index + 1),
             rule_id,
@@ -139,14 +139,14 @@ mod tests {
     use crate::cors::Denial;
     use crate::cors::{CorsConfiguration, CorsRule, Decision, Options, Policy, RequestedHeaders};
     use crate::routing::client::Client;
+    use crate::routing::snapshot::PolicySource;
     use crate::routing::snapshot::RoutePolicy;
-    use crate::routing::snapshot::Source;
     use crate::telemetry::PERIOD;
 
     #[derive(Clone)]
-    struct Lines(mpsc::Sender<String>);
+    struct DenialLines(mpsc::Sender<String>);
 
-    impl io::Write for Lines {
+    impl io::Write for DenialLines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0
                 .send(String::from_utf8(bytes.to_vec()).unwrap())
@@ -164,7 +164,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .without_time()
-            .with_writer(move || Lines(sender.clone()))
+            .with_writer(move || DenialLines(sender.clone()))
             .finish();
         tracing::subscriber::with_default(subscriber, test);
         receiver.try_iter().collect()
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    fn asking() -> DeniedRequest<'static> {
+    fn denied_request() -> DeniedRequest<'static> {
         DeniedRequest {
             kind: Kind::Actual,
             host: b"photos.example",
@@ -221,13 +221,13 @@ mod tests {
                 &DenialRecord {
                     route: "photos",
                     snapshot: None,
-                    asking: DeniedRequest {
+                    denied: DeniedRequest {
                         kind: Kind::Actual,
                         host: b"s3.example",
                         origin: b"https://a reason=\"forged\r\nforged\x1b[31m",
                         method: b"PUT",
                         path: &"/long".repeat(100),
-                        ..asking()
+                        ..denied_request()
                     },
                     denial: &denial,
                     policy: Some(&policy),
@@ -259,9 +259,9 @@ mod tests {
         let policy = RoutePolicy {
             policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
             allowed: Box::default(),
-            source: Arc::new(Source {
+            source: Arc::new(PolicySource {
                 file: Some(Path::new("cors/photos.xml").into()),
-                ..Source::default()
+                ..PolicySource::default()
             }),
         };
         let mut fields = HeaderMap::new();
@@ -276,12 +276,12 @@ mod tests {
             let refusal = DenialRecord {
                 route: "photos",
                 snapshot: None,
-                asking: DeniedRequest {
+                denied: DeniedRequest {
                     kind: Kind::Preflight,
                     origin: origin.as_bytes(),
                     method: method.as_bytes(),
                     headers: RequestedHeaders::from_value(headers.as_bytes()),
-                    ..asking()
+                    ..denied_request()
                 },
                 denial: &denial,
                 policy: Some(&policy),
@@ -395,11 +395,11 @@ mod tests {
             let refusal = DenialRecord {
                 route: "photos",
                 snapshot: None,
-                asking: DeniedRequest {
+                denied: DeniedRequest {
                     kind: Kind::Actual,
                     host: b"photos.example",
                     origin: b"null",
-                    ..asking()
+                    ..denied_request()
                 },
                 denial,
                 policy: None,

@@ -61,7 +61,7 @@ fn write_why(
     file: Option<&str>,
 ) -> fmt::Result {
     let DenialRecord {
-        asking,
+        denied,
         denial,
         policy,
         ..
@@ -71,13 +71,13 @@ fn write_why(
         Cause::MalformedOrigin => f.write_str("the Origin is not in the form that browsers send"),
         Cause::BucketNotFound => f.write_str("no route serves the host"),
         Cause::NotEnabled => f.write_str("no CORS configuration applies to the request"),
-        Cause::InvalidMethod if asking.method.is_empty() => {
+        Cause::InvalidMethod if denied.method.is_empty() => {
             f.write_str("the preflight has no Access-Control-Request-Method")
         }
         Cause::InvalidMethod => write!(
             f,
             "method {} is neither an S3 method (GET, PUT, POST, DELETE, HEAD) nor in extra_methods",
-            value(asking.method)
+            value(denied.method)
         ),
         Cause::InvalidHeaders(Some(name)) => write!(
             f,
@@ -87,7 +87,7 @@ fn write_why(
         Cause::InvalidHeaders(None) => {
             f.write_str("Access-Control-Request-Headers has too many names")
         }
-        Cause::NoRule(_) => match policy.map(|policy| nearest(policy, asking)) {
+        Cause::NoRule(_) => match policy.map(|policy| nearest(policy, denied)) {
             Some(Some((rule, failures))) => write_failures(f, rule, &failures, file),
             _ => f.write_str("no rule allows it"),
         },
@@ -97,13 +97,13 @@ fn write_why(
 /// The nearest rule, counted from 0, and what it lacks.
 pub(crate) fn nearest(
     policy: &RoutePolicy,
-    asking: &DeniedRequest<'_>,
+    denied: &DeniedRequest<'_>,
 ) -> Option<(usize, Vec<Failure>)> {
     let request = CorsRequest {
-        kind: asking.kind,
-        origin: asking.origin,
-        method: asking.method,
-        headers: asking.headers,
+        kind: denied.kind,
+        origin: denied.origin,
+        method: denied.method,
+        headers: denied.headers,
     };
     policy.policy.nearest_rule(&request)
 }
@@ -124,13 +124,13 @@ fn write_failures(
         write!(
             f,
             "origin {} is not in any AllowedOrigin",
-            List(&failure.actual)
+            ValueList(&failure.actual)
         )?;
         if let Some(file) = file {
             write!(f, " of {file}")?;
         }
         let Some(closest) = &failure.closest else {
-            return write!(f, "; rule {rule} has {}", List(&failure.expected));
+            return write!(f, "; rule {rule} has {}", ValueList(&failure.expected));
         };
         write!(
             f,
@@ -174,20 +174,20 @@ impl fmt::Display for Missed<'_> {
         write!(
             f,
             "{what} {} {verb} not in {}",
-            List(actual),
+            ValueList(actual),
             condition.element()
         )?;
         match expected.is_empty() {
             true => f.write_str(" (none)"),
-            false => write!(f, " ({})", List(expected)),
+            false => write!(f, " ({})", ValueList(expected)),
         }
     }
 }
 
 /// The first values of a list, and how many more there are.
-struct List<'l>(&'l [String]);
+struct ValueList<'l>(&'l [String]);
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for ValueList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, one) in self.0.iter().take(MAX_VALUES).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
@@ -210,7 +210,7 @@ fn value(bytes: &[u8]) -> Percent<'_> {
 /// input: the log escapes quotation marks with backslashes, which would change how a shell reads
 /// them.
 pub(crate) fn command(refusal: &DenialRecord<'_>) -> Option<String> {
-    let asking = &refusal.asking;
+    let denied = &refusal.denied;
     let file = refusal.policy?.source.file.as_ref()?.to_str()?;
     // A policy from flags has no file.
     if file.starts_with('-') {
@@ -218,9 +218,9 @@ pub(crate) fn command(refusal: &DenialRecord<'_>) -> Option<String> {
     }
     let mut command = "s3cors explain".to_owned();
     argument(&mut command, "--cors", file.as_bytes())?;
-    argument(&mut command, "--origin", asking.origin)?;
-    argument(&mut command, "--method", asking.method)?;
-    for (index, name) in asking.headers.names().enumerate() {
+    argument(&mut command, "--origin", denied.origin)?;
+    argument(&mut command, "--method", denied.method)?;
+    for (index, name) in denied.headers.names().enumerate() {
         if index >= MAX_VALUES {
             return None;
         }

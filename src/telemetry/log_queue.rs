@@ -35,11 +35,11 @@ const REPORT: Duration = Duration::from_secs(10);
 pub struct LogQueue {
     /// `None` wakes the writer.
     lines: SyncSender<Option<Box<[u8]>>>,
-    state: Arc<State>,
+    state: Arc<QueueState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct QueueState {
     waiting_bytes: AtomicUsize,
     is_ending: AtomicBool,
     dropped: DroppedLines,
@@ -48,7 +48,7 @@ struct State {
 /// Writes the last lines when dropped, but waits at most one second: a blocked writer must not keep
 /// the process from ending.
 #[derive(Debug)]
-pub struct LogGuard {
+pub struct LogQueueGuard {
     queue: LogQueue,
     /// Closed when the writer ends.
     finished: Receiver<()>,
@@ -60,18 +60,18 @@ impl LogQueue {
     /// # Errors
     ///
     /// If the system cannot create a thread.
-    pub fn start(output: LineWriter, dropped: DroppedLines) -> io::Result<(Self, LogGuard)> {
+    pub fn start(output: LineWriter, dropped: DroppedLines) -> io::Result<(Self, LogQueueGuard)> {
         let (sender, lines) = sync_channel(MAX_LINES);
         let (alive, finished) = sync_channel(0);
         let queue = Self {
             lines: sender,
-            state: Arc::new(State {
+            state: Arc::new(QueueState {
                 waiting_bytes: AtomicUsize::new(0),
                 is_ending: AtomicBool::new(false),
                 dropped,
             }),
         };
-        let writer = Writer {
+        let writer = QueueWriter {
             lines,
             output,
             state: Arc::clone(&queue.state),
@@ -83,7 +83,7 @@ impl LogQueue {
             drop(alive);
         };
         thread::Builder::new().name("log".to_owned()).spawn(write)?;
-        let guard = LogGuard {
+        let guard = LogQueueGuard {
             queue: queue.clone(),
             finished,
         };
@@ -123,7 +123,7 @@ impl io::Write for &LogQueue {
     }
 }
 
-impl LogGuard {
+impl LogQueueGuard {
     /// Ends the writer once it has written the waiting lines; returns whether it has.
     fn finish(&self, patience: Duration) -> bool {
         self.queue.state.is_ending.store(true, Ordering::Release);
@@ -133,22 +133,22 @@ impl LogGuard {
     }
 }
 
-impl Drop for LogGuard {
+impl Drop for LogQueueGuard {
     fn drop(&mut self) {
         let _ = self.finish(FLUSH);
     }
 }
 
-struct Writer {
+struct QueueWriter {
     lines: Receiver<Option<Box<[u8]>>>,
     output: LineWriter,
-    state: Arc<State>,
+    state: Arc<QueueState>,
     /// How many dropped lines were already reported.
     reported: u64,
     reported_at: Option<Instant>,
 }
 
-impl Writer {
+impl QueueWriter {
     fn run(mut self) {
         let mut batch = Vec::new();
         while let Some(first) = self.next() {
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    fn start() -> (LogQueue, LogGuard, UnixStream, DroppedLines) {
+    fn start() -> (LogQueue, LogQueueGuard, UnixStream, DroppedLines) {
         let (writing, reading) = UnixStream::pair().unwrap();
         let dropped = DroppedLines::default();
         let output = LineWriter::duplicate(&writing).unwrap();
@@ -269,7 +269,7 @@ mod tests {
         // The writer logs through the process's subscriber; in this test, through this thread's.
         tracing::subscriber::with_default(subscriber, || {
             let (_sender, lines) = sync_channel(1);
-            let mut writer = Writer {
+            let mut writer = QueueWriter {
                 lines,
                 output: LineWriter::duplicate(&reading).unwrap(),
                 state: Arc::clone(&queue.state),

@@ -19,4 +19,4 @@ pub(crate) mod upstream_log;
 
 pub use line_writer::{LineWriter, LostLines};
 pub use log_limiter::{LINES, LogLimiter, PERIOD};
-pub use log_queue::{LogGuard, LogQueue};
+pub use log_queue::{LogQueue, LogQueueGuard};

@@ -73,14 +73,14 @@ impl fmt::Debug for Pin {
 #[derive(Debug)]
 pub(crate) struct CertificateVerifier {
     /// `None`: only the pins decide.
-    listed: Option<Listed>,
+    listed: Option<ListedCertificates>,
     /// If empty, any key that passes the other checks is accepted.
     pins: Arc<[Pin]>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 #[derive(Debug)]
-struct Listed {
+struct ListedCertificates {
     certificates: Arc<[CertificateDer<'static>]>,
     /// The same certificates, as authorities.
     chains: Arc<WebPkiServerVerifier>,
@@ -105,7 +105,7 @@ impl CertificateVerifier {
             let chains = builder
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?;
-            Ok::<_, rustls::Error>(Listed {
+            Ok::<_, rustls::Error>(ListedCertificates {
                 certificates: Arc::clone(certificates),
                 chains,
             })
@@ -118,7 +118,7 @@ impl CertificateVerifier {
     }
 }
 
-impl Listed {
+impl ListedCertificates {
     fn verify(
         &self,
         certificate: &CertificateDer<'_>,

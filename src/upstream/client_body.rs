@@ -25,14 +25,14 @@ const PIECES: usize = 64;
 pub struct BodyFeed {
     /// The framing of the unread rest.
     unread: BodyReader,
-    slot: Rc<RefCell<Slot>>,
+    slot: Rc<RefCell<BodyQueue>>,
 }
 
 /// The end that receives the body's pieces.
-pub(crate) struct ClientBody(Rc<RefCell<Slot>>);
+pub(crate) struct ClientBody(Rc<RefCell<BodyQueue>>);
 
 #[derive(Default)]
-struct Slot {
+struct BodyQueue {
     pieces: VecDeque<io::Result<Frame<Bytes>>>,
     /// How many bytes are still to come, if known.
     left: Option<u64>,
@@ -63,10 +63,10 @@ impl BodyFeed {
             Framing::Length(length) => (BodyReader::Length(length), Some(length)),
             Framing::Chunked => (BodyReader::Chunked(Chunked::default()), None),
         };
-        let slot = Rc::new(RefCell::new(Slot {
+        let slot = Rc::new(RefCell::new(BodyQueue {
             left,
             is_ended: framing == Framing::Length(0),
-            ..Slot::default()
+            ..BodyQueue::default()
         }));
         let body = ClientBody(Rc::clone(&slot));
         let body = (framing != Framing::Length(0)).then_some(body);

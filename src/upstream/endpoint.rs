@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use crate::metrics::UpstreamHealth;
 
 use super::check_settings::CheckSettings;
-use super::health::{Condition, Health, HealthSettings};
+use super::health::{HealthReport, HealthSettings, HealthTracker};
 use super::resolver::Resolver;
 use super::tls::UpstreamTls;
 
@@ -38,7 +38,7 @@ pub struct Upstream {
     /// The same for HTTP/1.1 only, if HTTP/2 is offered otherwise.
     tls_config_for_http1: OnceLock<Arc<ClientConfig>>,
     /// Its health, shared by all workers.
-    pub(crate) health: Health,
+    pub(crate) health: HealthTracker,
     /// Resolves its host name, if the config has one.
     resolver: Option<Resolver>,
 }
@@ -174,15 +174,15 @@ impl Default for UpstreamLimits {
 /// The upstream's host is neither a name nor an address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is not a valid host name or address")]
-pub struct InvalidHost(String);
+pub struct InvalidUpstreamHost(String);
 
 impl Upstream {
     /// Creates an upstream with its own connections.
     ///
     /// # Errors
     ///
-    /// [`InvalidHost`] if the host is neither a name nor an address.
-    pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidHost> {
+    /// [`InvalidUpstreamHost`] if the host is neither a name nor an address.
+    pub fn new(settings: UpstreamSettings) -> Result<Self, InvalidUpstreamHost> {
         Self::resolved_by(settings, Resolver::system)
     }
 
@@ -190,13 +190,13 @@ impl Upstream {
     ///
     /// # Errors
     ///
-    /// [`InvalidHost`] if the host is neither a name nor an address.
+    /// [`InvalidUpstreamHost`] if the host is neither a name nor an address.
     pub fn resolved_by(
         settings: UpstreamSettings,
         resolver_of: impl FnOnce(&str) -> Resolver,
-    ) -> Result<Self, InvalidHost> {
+    ) -> Result<Self, InvalidUpstreamHost> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let invalid = || InvalidHost(settings.address.to_string());
+        let invalid = || InvalidUpstreamHost(settings.address.to_string());
         let (authority, server_name) = match &settings.address {
             Address::Unix(_) => ("localhost".to_owned(), None),
             Address::Tcp { host, port } => {
@@ -220,7 +220,7 @@ impl Upstream {
             server_name,
             tls_config: OnceLock::new(),
             tls_config_for_http1: OnceLock::new(),
-            health: Health::default(),
+            health: HealthTracker::default(),
             resolver,
             settings,
         })
@@ -282,7 +282,7 @@ impl Upstream {
 
     /// Its current health, for status pages.
     #[must_use]
-    pub fn condition(&self) -> Condition {
+    pub fn condition(&self) -> HealthReport {
         self.health.condition()
     }
 

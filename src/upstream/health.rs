@@ -37,7 +37,7 @@ impl Default for HealthSettings {
 
 /// An upstream's health.
 #[derive(Debug, Default)]
-pub(crate) struct Health {
+pub(crate) struct HealthTracker {
     /// Failures since the last answer.
     failures: AtomicUsize,
     /// Ejections since the last answer.
@@ -47,14 +47,14 @@ pub(crate) struct Health {
     /// Whether an active check runs.
     is_checked: AtomicBool,
     /// [`EJECTED`], [`FAILING`], both or none; shared with the metrics.
-    ills: Arc<AtomicU8>,
+    problems: Arc<AtomicU8>,
     /// Why the checks fail, if they do.
     failed_check: ArcSwapOption<String>,
 }
 
 /// An upstream's health, for status pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub struct HealthReport {
     /// Whether it is used normally; if not, only when there is no other.
     pub is_healthy: bool,
     /// Failures since the last answer.
@@ -74,20 +74,20 @@ const EJECTED: u8 = 1;
 /// Its active checks fail.
 const FAILING: u8 = 2;
 
-impl Health {
+impl HealthTracker {
     /// Whether it is used normally; if not, only when there is no other.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.ills.load(Ordering::Relaxed) == 0
+        self.problems.load(Ordering::Relaxed) == 0
     }
 
-    pub(crate) fn condition(&self) -> Condition {
-        let ills = self.ills.load(Ordering::Relaxed);
+    pub(crate) fn condition(&self) -> HealthReport {
+        let problems = self.problems.load(Ordering::Relaxed);
         let until = Duration::from_millis(self.ejected_until.load(Ordering::Relaxed));
-        Condition {
-            is_healthy: ills == 0,
+        HealthReport {
+            is_healthy: problems == 0,
             failures: self.failures.load(Ordering::Relaxed),
-            ejected_until: (ills & EJECTED != 0).then(|| UNIX_EPOCH + until),
-            fails_checks: ills & FAILING != 0,
+            ejected_until: (problems & EJECTED != 0).then(|| UNIX_EPOCH + until),
+            fails_checks: problems & FAILING != 0,
             failed_check: self.failed_check.load_full(),
         }
     }
@@ -96,7 +96,7 @@ impl Health {
     pub(crate) fn shown(&self, label: String) -> UpstreamHealth {
         UpstreamHealth {
             label: label.into(),
-            ills: Arc::clone(&self.ills),
+            problems: Arc::clone(&self.problems),
         }
     }
 
@@ -120,7 +120,7 @@ impl Health {
         if failures < settings.failures && !is_on_trial {
             return None;
         }
-        if self.ills.fetch_or(EJECTED, Ordering::Relaxed) & EJECTED != 0 {
+        if self.problems.fetch_or(EJECTED, Ordering::Relaxed) & EJECTED != 0 {
             return None;
         }
         let before = self.ejections.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl Health {
     }
 
     pub(crate) fn reinstate(&self) {
-        self.ills.fetch_and(!EJECTED, Ordering::Relaxed);
+        self.problems.fetch_and(!EJECTED, Ordering::Relaxed);
     }
 
     /// Marks active checks as running; returns false if they already were.
@@ -147,9 +147,9 @@ impl Health {
         let shown = cause.map(|cause| Arc::new(cause.to_owned()));
         self.failed_check.store(shown);
         if cause.is_some() {
-            self.ills.fetch_or(FAILING, Ordering::Relaxed);
+            self.problems.fetch_or(FAILING, Ordering::Relaxed);
         } else {
-            self.ills.fetch_and(!FAILING, Ordering::Relaxed);
+            self.problems.fetch_and(!FAILING, Ordering::Relaxed);
         }
     }
 }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn an_upstream_is_ejected_after_failures_in_a_row_and_longer_each_time() {
         let settings = HealthSettings::default();
-        let health = Health::default();
+        let health = HealthTracker::default();
         assert_eq!(health.failed(&settings), None);
         assert_eq!(health.failed(&settings), None);
         health.answered();

@@ -12,9 +12,9 @@ use hyper_util::rt::TokioIo;
 use super::check_settings::CheckSettings;
 use super::endpoint::Upstream;
 use super::error::{Error, from_hyper};
-use super::http1_once::ask_once;
+use super::http1_once::request_once;
 use super::local_executor::LocalExecutor;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 
 /// Checks an upstream until no snapshot uses it, unless it is already being checked.
 pub(crate) fn start(upstream: &Arc<Upstream>) {
@@ -69,7 +69,7 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(
 /// The status of the upstream's response.
 async fn ask(upstream: &Upstream, settings: &CheckSettings) -> Result<StatusCode, Error> {
     let failed = |error| from_hyper(error, upstream);
-    let stream = Stream::connect(upstream).await?;
+    let stream = UpstreamStream::connect(upstream).await?;
     if !stream.speaks_http2(upstream) {
         let CheckSettings { method, path, .. } = settings;
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: ").into_bytes();
@@ -81,7 +81,7 @@ async fn ask(upstream: &Upstream, settings: &CheckSettings) -> Result<StatusCode
                 .as_bytes(),
         );
         request.extend_from_slice(b"\r\n\r\n");
-        let asked = ask_once(stream, &request, &upstream.settings.limits, 0).await;
+        let asked = request_once(stream, &request, &upstream.settings.limits, 0).await;
         let asked = asked.map_err(|no_reply| no_reply.error_of(upstream));
         return asked.map(|(status, _)| status);
     }

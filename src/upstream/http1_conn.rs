@@ -14,11 +14,11 @@ use tokio::task::unconstrained;
 
 use super::balance::{ConnPermit, InFlight, UpstreamState};
 use super::endpoint::Upstream;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 
 /// A connection that is idle or carries one exchange.
 pub struct Http1Conn {
-    pub(crate) stream: Stream,
+    pub(crate) stream: UpstreamStream,
     pub(crate) idle_since: Instant,
     /// Whether it already carried an exchange.
     pub(crate) is_reused: bool,
@@ -95,7 +95,11 @@ impl Http1Conn {
     /// Detecting it would need a system call, because the runtime does not know of it yet, and
     /// would not be reliable: it may arrive a moment later. If the real response follows it, the
     /// connection is closed.
-    pub(crate) fn new(stream: Stream, home: Weak<IdleConns>, permit: ConnPermit) -> Box<Self> {
+    pub(crate) fn new(
+        stream: UpstreamStream,
+        home: Weak<IdleConns>,
+        permit: ConnPermit,
+    ) -> Box<Self> {
         Box::new(Self {
             stream,
             idle_since: Instant::now(),

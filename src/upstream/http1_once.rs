@@ -13,7 +13,7 @@ use crate::http1::response_head::{ResponseHead, read_response};
 use super::endpoint::UpstreamLimits;
 use super::error::MANY_INTERIM;
 use super::http1_response::NoReply;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 
 /// How much is read at once, in bytes.
 const PIECE: usize = 4 * 1024;
@@ -23,8 +23,8 @@ const PIECE: usize = 4 * 1024;
 /// # Errors
 ///
 /// Why there is no such response.
-pub(crate) async fn ask_once(
-    mut stream: Stream,
+pub(crate) async fn request_once(
+    mut stream: UpstreamStream,
     request: &[u8],
     limits: &UpstreamLimits,
     most: usize,
@@ -34,7 +34,7 @@ pub(crate) async fn ask_once(
 }
 
 /// A response.
-pub(crate) struct Answer {
+pub(crate) struct OneShotResponse {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Vec<u8>,
@@ -48,11 +48,11 @@ pub(crate) struct Answer {
 ///
 /// Why there is no such response.
 pub(crate) async fn ask(
-    stream: &mut Stream,
+    stream: &mut UpstreamStream,
     request: &[u8],
     limits: &UpstreamLimits,
     most: usize,
-) -> Result<Answer, NoReply> {
+) -> Result<OneShotResponse, NoReply> {
     // A failed write is not final: an upstream that answers early may close at once, so the
     // response is read anyway.
     let sent = async {
@@ -119,7 +119,7 @@ pub(crate) async fn ask(
         }
     }
     body.truncate(most);
-    Ok(Answer {
+    Ok(OneShotResponse {
         status,
         fields,
         body,
@@ -139,7 +139,7 @@ fn fields_of(head: &ResponseHead<'_, '_>) -> HeaderMap {
     fields
 }
 
-async fn read(stream: &mut Stream, bytes: &mut Vec<u8>) -> Result<usize, NoReply> {
+async fn read(stream: &mut UpstreamStream, bytes: &mut Vec<u8>) -> Result<usize, NoReply> {
     bytes.reserve(PIECE);
     stream.read_buf(bytes).await.map_err(NoReply::Closed)
 }

@@ -51,7 +51,7 @@ pub(crate) enum Interim {
 }
 
 /// What is known of a response before it arrives.
-pub(crate) struct Expected<'l> {
+pub(crate) struct ExpectedResponse<'l> {
     pub(crate) limits: &'l UpstreamLimits,
     /// Whether the request was a `HEAD`.
     pub(crate) to_head: bool,
@@ -90,7 +90,7 @@ enum Next<R> {
     Interim(usize, bool),
     TooLong,
     /// Not a response to this request: the upstream was about to close the connection.
-    Goodbye,
+    Unsolicited,
     Final(R),
 }
 
@@ -98,7 +98,7 @@ enum Next<R> {
 /// connection, at the moment when that connection is used again ([RFC 9110 §15.5.9]).
 ///
 /// [RFC 9110 §15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
-fn is_goodbye(head: &ResponseHead<'_, '_>) -> bool {
+fn is_unsolicited(head: &ResponseHead<'_, '_>) -> bool {
     head.status == StatusCode::REQUEST_TIMEOUT && head.closes
 }
 
@@ -215,7 +215,7 @@ impl Http1Conn {
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
         received: &mut PartialResponse,
-        expected: &Expected<'_>,
+        expected: &ExpectedResponse<'_>,
         mut then: impl FnMut(&mut Context<'_>, &ResponseHead<'_, '_>, &[u8], &mut Vec<u8>) -> R,
     ) -> Poll<Result<R, NoReply>> {
         let limits = expected.limits;
@@ -250,8 +250,8 @@ impl Http1Conn {
                     }
                     return Next::Interim(head.bytes.len(), switches);
                 }
-                if expected.may_repeat && is_goodbye(head) {
-                    return Next::Goodbye;
+                if expected.may_repeat && is_unsolicited(head) {
+                    return Next::Unsolicited;
                 }
                 if !self.is_reused {
                     self.read_keep_alive(head);
@@ -266,7 +266,7 @@ impl Http1Conn {
                 Some(Next::TooLong) => {
                     return Poll::Ready(Err(NoReply::TOO_LONG));
                 }
-                Some(Next::Goodbye) => {
+                Some(Next::Unsolicited) => {
                     let closed = io::ErrorKind::ConnectionAborted.into();
                     return Poll::Ready(Err(NoReply::Closed(closed)));
                 }

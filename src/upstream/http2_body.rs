@@ -9,11 +9,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::body_error::RequestBodyError;
 use super::request_stream::RequestStream;
-use super::unread_bodies::{StreamBody, UnreadBodies};
+use super::unread_bodies::{LingeringBody, UnreadBodies};
 
 /// Reads a client's stream.
 pub(crate) struct Http2Body {
-    stream: StreamBody,
+    stream: LingeringBody,
     /// The last piece of a body with a declared length, held back until the stream ends: only then
     /// is it certain that the client sends no more than it declared. With the whole body, an
     /// HTTP/1.1 upstream would already have a complete request.
@@ -25,7 +25,7 @@ pub(crate) struct Http2Body {
 impl Http2Body {
     pub(crate) fn new(stream: RequestStream, unread: Rc<UnreadBodies>) -> Self {
         Self {
-            stream: StreamBody::new(stream, unread),
+            stream: LingeringBody::new(stream, unread),
             withheld: None,
             trailers: None,
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::endpoint::Upstream;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 
 /// Time between attempts to connect to an ejected upstream.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ pub(crate) fn reinstate_after(ejection: Duration, upstream: &Arc<Upstream>) {
     tokio::task::spawn_local(async move {
         tokio::time::sleep(ejection).await;
         while let Some(upstream) = Weak::upgrade(&upstream) {
-            if Stream::connect(&upstream).await.is_ok() {
+            if UpstreamStream::connect(&upstream).await.is_ok() {
                 upstream.health.reinstate();
                 tracing::info!(%upstream, "ejected upstream reinstated");
                 return;

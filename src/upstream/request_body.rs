@@ -28,7 +28,7 @@ pub struct RequestBody {
     /// What an earlier try read of it; comes before the source.
     replayed: Bytes,
     hold: Option<Hold>,
-    progress: Option<Rc<Progress>>,
+    progress: Option<Rc<BodyProgress>>,
     interim: Option<InterimResponses>,
 }
 
@@ -87,15 +87,15 @@ struct Hold {
 
 /// The progress of a request's body. Shared with the future that waits for the response.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct BodyProgress {
     last: Cell<Instant>,
-    stage: Cell<Stage>,
+    stage: Cell<BodyStage>,
     failed: Cell<bool>,
 }
 
 /// What a body waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum BodyStage {
     /// The upstream does not accept the data that is ready.
     WaitsForUpstream,
     /// The client does not send.
@@ -104,11 +104,11 @@ pub(crate) enum Stage {
     Done,
 }
 
-impl Progress {
+impl BodyProgress {
     fn new() -> Self {
         Self {
             last: Cell::new(Instant::now()),
-            stage: Cell::new(Stage::WaitsForUpstream),
+            stage: Cell::new(BodyStage::WaitsForUpstream),
             failed: Cell::new(false),
         }
     }
@@ -118,7 +118,7 @@ impl Progress {
         self.last.get().elapsed()
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> BodyStage {
         self.stage.get()
     }
 
@@ -127,7 +127,7 @@ impl Progress {
         self.failed.get()
     }
 
-    fn moved_to(&self, stage: Stage) {
+    fn moved_to(&self, stage: BodyStage) {
         self.last.set(Instant::now());
         self.stage.set(stage);
     }
@@ -167,7 +167,7 @@ impl RequestBody {
     fn from_source(source: BodySource) -> Self {
         Self {
             source,
-            progress: Some(Rc::new(Progress::new())),
+            progress: Some(Rc::new(BodyProgress::new())),
             ..Self::EMPTY
         }
     }
@@ -242,9 +242,9 @@ impl RequestBody {
     }
 
     /// Begins to measure progress; `None`: there is no body to wait for.
-    pub(crate) fn begin(&self) -> Option<Rc<Progress>> {
+    pub(crate) fn begin(&self) -> Option<Rc<BodyProgress>> {
         let progress = self.progress.clone()?;
-        progress.moved_to(Stage::WaitsForUpstream);
+        progress.moved_to(BodyStage::WaitsForUpstream);
         Some(progress)
     }
 
@@ -257,7 +257,7 @@ impl RequestBody {
         }
         // The failed try may still hold the old one and change it.
         let progress = self.progress.take();
-        self.progress = progress.map(|_| Rc::new(Progress::new()));
+        self.progress = progress.map(|_| Rc::new(BodyProgress::new()));
         self
     }
 
@@ -315,13 +315,13 @@ impl Body for RequestBody {
         };
         if let Some(progress) = &this.progress {
             match &frame {
-                Poll::Pending => progress.stage.set(Stage::WaitsForClient),
-                Poll::Ready(None) => progress.moved_to(Stage::Done),
+                Poll::Pending => progress.stage.set(BodyStage::WaitsForClient),
+                Poll::Ready(None) => progress.moved_to(BodyStage::Done),
                 Poll::Ready(Some(Ok(_))) => {
                     let is_last = this.replayed.is_empty() && this.source.is_end_stream();
                     progress.moved_to(match is_last {
-                        true => Stage::Done,
-                        false => Stage::WaitsForUpstream,
+                        true => BodyStage::Done,
+                        false => BodyStage::WaitsForUpstream,
                     });
                 }
                 Poll::Ready(Some(Err(_))) => progress.failed.set(true),

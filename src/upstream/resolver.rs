@@ -57,9 +57,9 @@ pub trait NameLookup: Send + Sync {
 
 /// The addresses of one host name, shared by all workers and by all upstreams with that name.
 #[derive(Clone, Debug)]
-pub struct Resolver(Arc<Shared>);
+pub struct Resolver(Arc<ResolverState>);
 
-struct Shared {
+struct ResolverState {
     host: Box<str>,
     lookup: Box<dyn NameLookup>,
     answer: ArcSwapOption<Resolution>,
@@ -121,7 +121,7 @@ impl Resolver {
 
     /// A resolver of `host` that uses `lookup`.
     pub fn new(host: &str, lookup: impl NameLookup + 'static) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ResolverState {
             host: host.into(),
             created: lookup.now(),
             lookup: Box::new(lookup),
@@ -257,7 +257,7 @@ impl Resolver {
     }
 }
 
-impl Shared {
+impl ResolverState {
     fn age(&self, answer: &Resolution) -> Duration {
         self.lookup.now().saturating_duration_since(answer.at)
     }
@@ -318,13 +318,13 @@ impl Shared {
 }
 
 /// A running lookup. It ends when this is dropped, even by a panic.
-struct LookupGuard(Arc<Shared>);
+struct LookupGuard(Arc<ResolverState>);
 
 /// How many lookups are running.
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 impl LookupGuard {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<ResolverState>) -> Self {
         UNDER_WAY.fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
@@ -349,7 +349,7 @@ impl Drop for LookupGuard {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ResolverState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, answer, .. } = self;
         let mut shown = f.debug_struct("Resolver");

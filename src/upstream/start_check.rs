@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::{Address, Upstream};
 use super::error::Error;
-use super::stream::Stream;
+use super::stream::UpstreamStream;
 use super::tls::{Pin, UpstreamTls};
 
 /// How many upstreams are checked at a time.
@@ -47,7 +47,7 @@ pub async fn check_at_start(upstreams: Vec<Arc<Upstream>>, own: Vec<SocketAddr>)
 
 /// Why requests cannot reach an upstream, and what to do.
 async fn problem(upstream: &Upstream, own: &[SocketAddr]) -> Option<String> {
-    match Stream::connect(upstream).await {
+    match UpstreamStream::connect(upstream).await {
         Ok(stream) => {
             if let Some((local, peer)) = stream.ends()
                 && is_own(local, peer, own)

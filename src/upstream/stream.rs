@@ -32,7 +32,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const SLOW_CONNECT: Duration = Duration::from_secs(1);
 
 /// A connection to an upstream.
-pub(crate) struct Stream {
+pub(crate) struct UpstreamStream {
     transport: Transport,
     pub(crate) lifetime: Lifetime,
 }
@@ -43,7 +43,7 @@ enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl UpstreamStream {
     /// Connects within the upstream's time limit.
     pub(crate) async fn connect(upstream: &Upstream) -> Result<Self, Error> {
         Self::connect_with(upstream, upstream.tls_config()).await
@@ -263,7 +263,7 @@ macro_rules! delegate {
     };
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for UpstreamStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -273,7 +273,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for UpstreamStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -325,7 +325,7 @@ mod tests {
                 let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let (mut peer, _) = listener.accept().unwrap();
                 stream.set_nonblocking(true).unwrap();
-                let stream = Stream {
+                let stream = UpstreamStream {
                     transport: Transport::Tcp(TcpStream::from_std(stream).unwrap()),
                     lifetime: Lifetime::new(None),
                 };

@@ -44,16 +44,16 @@ impl Default for Linger {
 /// The unread bodies of one HTTP/2 connection.
 pub struct UnreadBodies<B = RequestStream> {
     limits: Linger,
-    list: RefCell<List<B>>,
+    list: RefCell<UnreadList<B>>,
 }
 
-struct List<B> {
-    bodies: Vec<Unread<B>>,
+struct UnreadList<B> {
+    bodies: Vec<UnreadBody<B>>,
     /// Wakes the connection's task.
     waker: Option<Waker>,
 }
 
-struct Unread<B> {
+struct UnreadBody<B> {
     body: B,
     /// How many more bytes may be read.
     left: usize,
@@ -75,7 +75,7 @@ impl<B> Default for UnreadBodies<B> {
 
 impl<B> UnreadBodies<B> {
     fn new(limits: Linger) -> Self {
-        let list = List {
+        let list = UnreadList {
             bodies: Vec::new(),
             waker: None,
         };
@@ -90,7 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> UnreadBodies<B> {
     /// Adds the body of an answered request.
     pub(super) fn add(&self, body: B) {
         let mut list = self.list.borrow_mut();
-        list.bodies.push(Unread {
+        list.bodies.push(UnreadBody {
             body,
             left: self.limits.bytes,
             wait: None,
@@ -116,7 +116,7 @@ impl<B: Body<Data = Bytes> + Unpin> UnreadBodies<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Unread<B> {
+impl<B: Body<Data = Bytes> + Unpin> UnreadBody<B> {
     /// Ready when nothing more is to be read.
     fn poll(&mut self, cx: &mut Context<'_>, limits: Linger) -> Poll<()> {
         let wait = self.wait.get_or_insert_with(|| Wait {
@@ -147,13 +147,13 @@ impl<B: Body<Data = Bytes> + Unpin> Unread<B> {
 }
 
 /// A stream's body, which is handed to [`UnreadBodies`] if it is dropped before its end.
-pub(super) struct StreamBody {
+pub(super) struct LingeringBody {
     /// `None` only while it is dropped.
     stream: Option<RequestStream>,
     unread: Rc<UnreadBodies>,
 }
 
-impl StreamBody {
+impl LingeringBody {
     pub(super) fn new(stream: RequestStream, unread: Rc<UnreadBodies>) -> Self {
         Self {
             stream: Some(stream),
@@ -162,7 +162,7 @@ impl StreamBody {
     }
 }
 
-impl Body for StreamBody {
+impl Body for LingeringBody {
     type Data = Bytes;
     type Error = h2::Error;
 
@@ -184,7 +184,7 @@ impl Body for StreamBody {
     }
 }
 
-impl Drop for StreamBody {
+impl Drop for LingeringBody {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
             self.unread.add(stream);

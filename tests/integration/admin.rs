@@ -11,7 +11,7 @@ use s3cors::metrics::{Metrics, ReloadResult, Worker};
 use s3cors::routing::bucket::Addressing;
 use s3cors::routing::host::HostMap;
 use s3cors::routing::snapshot::{
-    Buckets, Current, Forwarding, HostHeader, Policies, Route, RoutePolicy, Snapshot, Source,
+    Buckets, Current, Forwarding, HostHeader, Policies, PolicySource, Route, RoutePolicy, Snapshot,
 };
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, Heartbeats};
@@ -178,7 +178,7 @@ fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
     Arc::new(RoutePolicy {
         policy: Arc::new(Policy::compile(&configuration, Options::default()).unwrap()),
         allowed: Box::default(),
-        source: Arc::new(Source {
+        source: Arc::new(PolicySource {
             file: Some(Path::new(file).into()),
             content_hash: Some(ContentHash([0xab; 32])),
             loaded_at: Some(UNIX_EPOCH + Duration::from_secs(971_186_136)),
@@ -189,7 +189,7 @@ fn policy(file: &str, last_error: Option<&str>) -> Arc<RoutePolicy> {
 }
 
 fn not_enabled() -> Arc<RoutePolicy> {
-    let (options, source) = (Options::default(), Source::default());
+    let (options, source) = (Options::default(), PolicySource::default());
     Arc::new(RoutePolicy::not_enabled(options, source))
 }
 

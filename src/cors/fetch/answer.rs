@@ -116,12 +116,12 @@ pub struct AnsweredRequest<'r> {
     /// Whether the request has credentials.
     pub has_credentials: bool,
     /// What a preflight asks for; `None`: the request is not a preflight.
-    pub preflight: Option<AskedPermission<'r>>,
+    pub preflight: Option<RequestedPermission<'r>>,
 }
 
 /// What a preflight asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct AskedPermission<'r> {
+pub struct RequestedPermission<'r> {
     /// `Access-Control-Request-Method`.
     pub method: &'r [u8],
     /// `Access-Control-Request-Headers`; empty if absent.
@@ -140,8 +140,8 @@ impl AnsweredRequest<'_> {
         if status.is_informational() {
             return None;
         }
-        let mut allow_origin = Lines::default();
-        let mut allow_credentials = Lines::default();
+        let mut allow_origin = FieldLines::default();
+        let mut allow_credentials = FieldLines::default();
         let mut has_location = false;
         for (name, value) in fields() {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
@@ -183,14 +183,14 @@ impl AnsweredRequest<'_> {
     /// The [CORS check](https://fetch.spec.whatwg.org/#concept-cors-check).
     fn check_origin(
         &self,
-        allow_origin: &Lines<'_>,
-        allow_credentials: &Lines<'_>,
+        allow_origin: &FieldLines<'_>,
+        allow_credentials: &FieldLines<'_>,
     ) -> Result<(), CheckFailure> {
         let value = match *allow_origin {
-            Lines::Absent => return Err(CheckFailure::Missing),
+            FieldLines::Absent => return Err(CheckFailure::Missing),
             // Joined with commas, they are not an origin.
-            Lines::Several => return Err(CheckFailure::Multiple),
-            Lines::One(value) => value,
+            FieldLines::Several => return Err(CheckFailure::Multiple),
+            FieldLines::One(value) => value,
         };
         if value == b"*" {
             return match self.includes_credentials() {
@@ -207,14 +207,14 @@ impl AnsweredRequest<'_> {
             });
         }
         match *allow_credentials {
-            Lines::One(b"true") => Ok(()),
+            FieldLines::One(b"true") => Ok(()),
             _ if self.includes_credentials() => Err(CheckFailure::Credentials),
             _ => Ok(()),
         }
     }
 }
 
-impl AskedPermission<'_> {
+impl RequestedPermission<'_> {
     /// [«CORS-preflight fetch»](https://fetch.spec.whatwg.org/#cors-preflight-fetch), step 7, without
     /// credentials: browsers send preflights without them.
     fn check<'f, I>(&self, fields: impl Fn() -> I) -> Result<(), BlockedReason>
@@ -298,14 +298,14 @@ impl CheckFailure {
 
 /// The lines of a field, without the whitespace around them.
 #[derive(Clone, Copy, Debug, Default)]
-enum Lines<'f> {
+enum FieldLines<'f> {
     #[default]
     Absent,
     One(&'f [u8]),
     Several,
 }
 
-impl<'f> Lines<'f> {
+impl<'f> FieldLines<'f> {
     fn add(&mut self, value: &'f [u8]) {
         *self = match self {
             Self::Absent => Self::One(trimmed(value)),
@@ -557,7 +557,7 @@ mod tests {
             let request = AnsweredRequest {
                 origin: ORIGIN.as_bytes(),
                 has_credentials: false,
-                preflight: Some(AskedPermission {
+                preflight: Some(RequestedPermission {
                     method: method.as_bytes(),
                     headers: list.as_bytes(),
                 }),
@@ -578,7 +578,7 @@ mod tests {
         ) {
             let allows = |names: &[String]| {
                 let headers = names.join(", ");
-                let asked = AskedPermission { method: b"PUT", headers: headers.as_bytes() };
+                let asked = RequestedPermission { method: b"PUT", headers: headers.as_bytes() };
                 asked.allows_headers(|| listed.iter().map(String::as_bytes))
             };
             let one_by_one = names.iter().all(|name| allows(std::slice::from_ref(name)));
@@ -604,7 +604,7 @@ mod tests {
             let request = AnsweredRequest {
                 origin: ORIGIN.as_bytes(),
                 has_credentials: false,
-                preflight: Some(AskedPermission {
+                preflight: Some(RequestedPermission {
                     method: b"PUT",
                     headers: names.as_bytes(),
                 }),

@@ -1,7 +1,7 @@
 //! The course of an exchange in a browser, up to where it ended.
 
 use super::failure::{Failure, Reason, Step};
-use super::redirect::Travelling;
+use super::redirect::RedirectedRequest;
 
 /// The course of a request under one engine's rules.
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Course {
     pub(super) readable: Vec<String>,
     pub(super) failure: Option<Failure>,
     /// The request in its final state.
-    pub(super) request: Travelling,
+    pub(super) request: RedirectedRequest,
 }
 
 impl Course {

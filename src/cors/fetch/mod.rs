@@ -34,7 +34,9 @@ mod url;
 mod verdict;
 mod webkit;
 
-pub use answer::{AnswerVerdict, AnsweredRequest, AskedPermission, BlockedReason, applies_cors};
+pub use answer::{
+    AnswerVerdict, AnsweredRequest, BlockedReason, RequestedPermission, applies_cors,
+};
 pub use course::Outcome;
 pub use engine::Engine;
 pub use exchange::{Answers, Credentials, Exchange, Mode, Response, ScriptRequest};

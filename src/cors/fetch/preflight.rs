@@ -12,7 +12,7 @@ use super::field::{combined, tokens};
 use super::request_headers::is_safelisted_method;
 
 /// What a preflight asks for.
-pub(super) struct Asked<'r> {
+pub(super) struct PreflightRequest<'r> {
     pub(super) origin: &'r str,
     pub(super) credentials: Credentials,
     pub(super) method: &'r str,
@@ -20,7 +20,7 @@ pub(super) struct Asked<'r> {
     pub(super) headers: Vec<&'r str>,
 }
 
-impl Asked<'_> {
+impl PreflightRequest<'_> {
     /// Checks the response in an engine's order; the standard's order is Chromium's.
     pub(super) fn check(
         &self,

@@ -26,7 +26,7 @@ const BODY_FIELDS: [&str; 4] = [
 
 /// A request as it moves from one URL to the next.
 #[derive(Clone, Debug)]
-pub(super) struct Travelling {
+pub(super) struct RedirectedRequest {
     /// The origin of the page.
     pub(super) page: String,
     pub(super) mode: Mode,
@@ -43,7 +43,7 @@ pub(super) struct Travelling {
     pub(super) leads_to: Option<String>,
 }
 
-impl Travelling {
+impl RedirectedRequest {
     /// The origin that the request sends.
     pub(super) fn origin(&self) -> &str {
         if self.is_tainted { "null" } else { &self.page }

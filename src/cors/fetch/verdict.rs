@@ -9,8 +9,8 @@ use super::exchange::{Answers, Exchange, Mode, Response, ScriptRequest};
 use super::exposed::{basic, exposed};
 use super::failure::{CorsError, Failure, Reason, Step};
 use super::max_age::preflight_cache_seconds;
-use super::preflight::Asked;
-use super::redirect::Travelling;
+use super::preflight::PreflightRequest;
+use super::redirect::RedirectedRequest;
 use super::request_headers::{
     SentHeaders, is_forbidden_method, is_safelisted_method, normalized_method,
 };
@@ -138,7 +138,7 @@ fn is_lost(engine: Option<Engine>, answer: Option<&Response>) -> bool {
 }
 
 /// How long an engine caches the response to a preflight.
-fn cache_seconds(engine: Engine, request: &Travelling, answer: &Response) -> u64 {
+fn cache_seconds(engine: Engine, request: &RedirectedRequest, answer: &Response) -> u64 {
     let is_cached = match engine {
         // Not for servers that are addressed by IP.
         Engine::Firefox => !is_address(&request.url),
@@ -178,7 +178,7 @@ pub(super) fn start(script: &ScriptRequest) -> Course {
         outcome: Outcome::Readable,
         readable: Vec::new(),
         failure: None,
-        request: Travelling {
+        request: RedirectedRequest {
             page: script.origin.clone(),
             mode: script.mode,
             url: script.url.clone(),
@@ -234,7 +234,7 @@ pub(super) fn step(
                 Some(Engine::Firefox) | None => asked,
             };
             // Firefox does not taint the origin of a preflight.
-            let asked = Asked {
+            let asked = PreflightRequest {
                 origin: if engine == Some(Engine::Firefox) {
                     &request.page
                 } else {

@@ -23,7 +23,7 @@ pub(super) const RULE: &str = "CORSRule";
 
 /// The parsed part of a document.
 #[derive(Debug, Default)]
-pub(in crate::cors) struct Document {
+pub(in crate::cors) struct ParsedDocument {
     pub(in crate::cors) configuration: CorsConfiguration,
     /// The place of each element, in document order.
     pub(in crate::cors) places: Vec<(ElementPath, Range<usize>)>,
@@ -34,8 +34,8 @@ pub(in crate::cors) struct Document {
 }
 
 /// Parses a document to its end, or to where it stops being XML.
-pub(in crate::cors) fn read(bytes: &[u8]) -> Document {
-    let mut reading = Reading::default();
+pub(in crate::cors) fn read(bytes: &[u8]) -> ParsedDocument {
+    let mut reading = Parser::default();
     // The error that stopped the parser is the last one.
     let _ = reading.bytes(bytes);
     if reading.inside_rule() {
@@ -45,28 +45,28 @@ pub(in crate::cors) fn read(bytes: &[u8]) -> Document {
 }
 
 /// Parsing cannot continue; the error was recorded.
-pub(super) struct Stop;
+pub(super) struct Stopped;
 
 #[derive(Default)]
-pub(super) struct Reading {
-    pub(super) document: Document,
+pub(super) struct Parser {
+    pub(super) document: ParsedDocument,
     /// The length of the byte order mark that was removed.
     base: usize,
     /// The open elements, the root first.
-    pub(super) open: Vec<Open>,
+    pub(super) open: Vec<OpenElement>,
     pub(super) namespaces: Namespaces,
     root_seen: bool,
     /// Whether the rule already had its `MaxAgeSeconds`.
     pub(super) max_age_seen: bool,
 }
 
-pub(super) struct Open {
-    inside: Inside,
+pub(super) struct OpenElement {
+    inside: ElementContext,
     /// Its start tag.
     tag: Range<usize>,
 }
 
-pub(super) enum Inside {
+pub(super) enum ElementContext {
     Root,
     Rule,
     Value {
@@ -77,8 +77,8 @@ pub(super) enum Inside {
     Unknown,
 }
 
-impl Reading {
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+impl Parser {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Stopped> {
         if bytes.len() > MAX_DOCUMENT {
             let detail = format!(
                 "the document has {} bytes; S3 accepts at most {MAX_DOCUMENT}",
@@ -112,7 +112,7 @@ impl Reading {
         self.text(body)
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Stop> {
+    fn text(&mut self, text: &str) -> Result<(), Stopped> {
         if let Some((at, bad)) = text.char_indices().find(|(_, c)| !is_xml_character(*c)) {
             let detail = format!(
                 "the character U+{:04X} is not allowed in XML",
@@ -142,7 +142,7 @@ impl Reading {
         }
     }
 
-    fn event(&mut self, text: &str, event: Event<'_>, span: Range<usize>) -> Result<(), Stop> {
+    fn event(&mut self, text: &str, event: Event<'_>, span: Range<usize>) -> Result<(), Stopped> {
         match event {
             Event::Start(tag) => self.start(&tag, span),
             Event::Empty(tag) => {
@@ -184,7 +184,7 @@ impl Reading {
         }
     }
 
-    fn start(&mut self, tag: &BytesStart<'_>, span: Range<usize>) -> Result<(), Stop> {
+    fn start(&mut self, tag: &BytesStart<'_>, span: Range<usize>) -> Result<(), Stopped> {
         self.attributes(tag, &span)?;
         if self.open.len() == MAX_DEPTH {
             return self.stop(span, "elements are nested too deeply", None);
@@ -193,29 +193,29 @@ impl Reading {
         let inside = match self.open.last().map(|open| &open.inside) {
             None if self.root_seen => {
                 self.error(span.clone(), "there is a second root element", None);
-                Inside::Unknown
+                ElementContext::Unknown
             }
             None => {
                 self.root_seen = true;
                 self.root(name, &span)
             }
-            Some(Inside::Root) => self.child_of_root(name, &span),
-            Some(Inside::Rule) => self.child_of_rule(name, &span),
-            Some(Inside::Value { element, .. }) => {
+            Some(ElementContext::Root) => self.child_of_root(name, &span),
+            Some(ElementContext::Rule) => self.child_of_rule(name, &span),
+            Some(ElementContext::Value { element, .. }) => {
                 let detail = format!("{element} must contain text, not elements");
                 self.error(span.clone(), detail, None);
-                Inside::Unknown
+                ElementContext::Unknown
             }
-            Some(Inside::Unknown) => Inside::Unknown,
+            Some(ElementContext::Unknown) => ElementContext::Unknown,
         };
-        self.open.push(Open { inside, tag: span });
+        self.open.push(OpenElement { inside, tag: span });
         Ok(())
     }
 
-    fn root(&mut self, name: &str, span: &Range<usize>) -> Inside {
+    fn root(&mut self, name: &str, span: &Range<usize>) -> ElementContext {
         if name == ROOT {
             self.place(ElementPath::Root, span.clone());
-            return Inside::Root;
+            return ElementContext::Root;
         }
         let detail = format!("the root element is `{name}`, not `{ROOT}`");
         let hint = match name {
@@ -223,16 +223,16 @@ impl Reading {
             _ => prefix_hint(name).or_else(|| meant(name, &[ROOT])),
         };
         self.error(span.clone(), detail, hint);
-        Inside::Unknown
+        ElementContext::Unknown
     }
 
-    fn child_of_root(&mut self, name: &str, span: &Range<usize>) -> Inside {
+    fn child_of_root(&mut self, name: &str, span: &Range<usize>) -> ElementContext {
         if name == RULE {
             let index = self.document.configuration.rules.len();
             self.document.configuration.rules.push(CorsRule::default());
             self.max_age_seen = false;
             self.place(ElementPath::Rule(index), span.clone());
-            return Inside::Rule;
+            return ElementContext::Rule;
         }
         let local = self.namespaces.local_name(name).unwrap_or(name);
         let mut elements = Element::ALL.iter().chain(&Element::EXTENSIONS);
@@ -243,7 +243,7 @@ impl Reading {
         };
         let detail = format!("`{ROOT}` has no element `{name}`");
         self.error(span.clone(), detail, hint);
-        Inside::Unknown
+        ElementContext::Unknown
     }
 
     fn end(&mut self, tag: Range<usize>) {
@@ -251,7 +251,7 @@ impl Reading {
             return;
         };
         self.namespaces.end(self.open.len());
-        if let Inside::Value { element, text } = open.inside {
+        if let ElementContext::Value { element, text } = open.inside {
             let content = open.tag.end..tag.start.max(open.tag.end);
             let place = if content.is_empty() {
                 open.tag
@@ -265,9 +265,9 @@ impl Reading {
     /// Handles text: part of a value, or white space.
     fn characters(&mut self, content: &str, span: Range<usize>, text: &str) {
         match self.open.last_mut().map(|open| &mut open.inside) {
-            Some(Inside::Value { text, .. }) => text.push_str(content),
-            Some(Inside::Unknown) => {}
-            None | Some(Inside::Root | Inside::Rule) => {
+            Some(ElementContext::Value { text, .. }) => text.push_str(content),
+            Some(ElementContext::Unknown) => {}
+            None | Some(ElementContext::Root | ElementContext::Rule) => {
                 let white = [' ', '\t', '\r', '\n'];
                 if content.trim_matches(white).is_empty() {
                     return;
@@ -285,7 +285,7 @@ impl Reading {
         reference: &BytesRef<'_>,
         span: Range<usize>,
         text: &str,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stopped> {
         let name: &str = reference;
         let resolved = match reference.resolve_char_ref() {
             Ok(Some(character)) if is_xml_character(character) => character.to_string(),
@@ -304,7 +304,7 @@ impl Reading {
             }
         };
         match self.open.last_mut().map(|open| &mut open.inside) {
-            Some(Inside::Value { text, .. }) => text.push_str(&resolved),
+            Some(ElementContext::Value { text, .. }) => text.push_str(&resolved),
             _ => self.characters("&", span, text),
         }
         Ok(())
@@ -312,7 +312,7 @@ impl Reading {
 
     fn stray(&mut self, span: Range<usize>) {
         let (detail, hint) = match self.open.last().map(|open| &open.inside) {
-            Some(Inside::Root) => (
+            Some(ElementContext::Root) => (
                 format!("unexpected text between the `{RULE}` elements"),
                 None,
             ),
@@ -329,7 +329,7 @@ impl Reading {
         self.error(span, detail, hint);
     }
 
-    fn end_of_document(&mut self, length: usize) -> Result<(), Stop> {
+    fn end_of_document(&mut self, length: usize) -> Result<(), Stopped> {
         if let Some(open) = self.open.pop() {
             let tag = open.tag.clone();
             self.open.push(open);
@@ -355,9 +355,9 @@ impl Reading {
         span: Range<usize>,
         detail: impl Into<String>,
         hint: Option<String>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stopped> {
         self.error(span, detail, hint);
-        Err(Stop)
+        Err(Stopped)
     }
 
     pub(super) fn error(
@@ -378,7 +378,7 @@ impl Reading {
 
     fn inside_rule(&self) -> bool {
         let second = self.open.get(1).map(|open| &open.inside);
-        matches!(second, Some(Inside::Rule))
+        matches!(second, Some(ElementContext::Rule))
     }
 
     fn break_rule(&mut self) {

@@ -6,17 +6,17 @@ use crate::cors::configuration::{Element, ElementPath};
 use crate::cors::extension::EXTENSION_NAMESPACE;
 
 use super::hints::{meant, prefix_hint};
-use super::read::{Inside, RULE, Reading};
+use super::read::{ElementContext, Parser, RULE};
 use super::seconds::{duration, seconds};
 
-impl Reading {
-    pub(super) fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> Inside {
+impl Parser {
+    pub(super) fn child_of_rule(&mut self, name: &str, span: &Range<usize>) -> ElementContext {
         let element = match self.namespaces.local_name(name) {
             Some(local) => self.extension(name, local, span),
             None => self.s3_element(name, span),
         };
         let Some(element) = element else {
-            return Inside::Unknown;
+            return ElementContext::Unknown;
         };
         let there = match (element, self.document.configuration.rules.last()) {
             (Element::Id, Some(rule)) => rule.id.is_some(),
@@ -29,10 +29,10 @@ impl Reading {
         if there {
             let detail = format!("the rule has a second {element}");
             self.error(span.clone(), detail, Some("keep one of them".into()));
-            return Inside::Unknown;
+            return ElementContext::Unknown;
         }
         let text = String::new();
-        Inside::Value { element, text }
+        ElementContext::Value { element, text }
     }
 
     /// Finds one of S3's elements; default namespaces are ignored.

@@ -7,14 +7,14 @@ use quick_xml::XmlVersion;
 use quick_xml::errors::{Error, IllFormedError, SyntaxError};
 use quick_xml::events::{BytesDecl, BytesStart};
 
-use super::read::{Reading, Stop};
+use super::read::{Parser, Stopped};
 
-impl Reading {
+impl Parser {
     pub(super) fn declaration(
         &mut self,
         declaration: &BytesDecl<'_>,
         span: Range<usize>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stopped> {
         if span.start != 0 {
             let hint = "remove everything before it, including white space".into();
             let detail = "the XML declaration is not at the very beginning";
@@ -45,7 +45,7 @@ impl Reading {
         &mut self,
         tag: &BytesStart<'_>,
         span: &Range<usize>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stopped> {
         let mut seen = HashSet::new();
         for attribute in tag.attributes().with_checks(false) {
             let detail = match attribute {
@@ -80,7 +80,7 @@ impl Reading {
         text: &str,
         at: usize,
         error: &Error,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Stopped> {
         let mut hint = None;
         let detail = match error {
             Error::IllFormed(IllFormedError::MismatchedEndTag { expected, found }) => {

@@ -10,7 +10,7 @@ use crate::http1::response_head::ResponseHead;
 use crate::proxy::http1_heads::ReasonPhrase;
 use crate::upstream::http1_response::NoReply;
 
-use super::response_body::Unread;
+use super::response_body::RemainingBody;
 
 /// About how many fields are added to the upstream's: `Via`, `Date`, CORS.
 const OUR_FIELDS: usize = 9;
@@ -18,7 +18,7 @@ const OUR_FIELDS: usize = 9;
 /// A response's head, and what came after it.
 pub(super) struct ReadResponse {
     pub(super) head: Response<()>,
-    pub(super) rest: Unread,
+    pub(super) rest: RemainingBody,
 }
 
 impl ReadResponse {
@@ -53,7 +53,7 @@ impl ReadResponse {
         };
         Ok(Self {
             head: response,
-            rest: Unread {
+            rest: RemainingBody {
                 left: BodyReader::of(head.body, TrailerPolicy::Filter),
                 bytes: bytes.slice(head.bytes.len()..),
                 // An authenticated connection must not be shared.

@@ -14,7 +14,7 @@ use crate::http1::body::BodyReader;
 use crate::metrics::UpstreamFailures;
 use crate::net::deadline::{Deadline, due};
 use crate::proxy::body_error::{BodyError, note_cut};
-use crate::proxy::untaken::Held;
+use crate::proxy::untaken::HeldBytes;
 use crate::upstream::balance::InFlight;
 use crate::upstream::http1_conn::Http1Conn;
 
@@ -27,7 +27,7 @@ pub(super) const FIRST_PIECE: usize = 16 * 1024;
 pub(super) const LARGEST_PIECE: usize = 64 * 1024;
 
 /// The rest of a body whose head was read.
-pub(super) struct Unread {
+pub(super) struct RemainingBody {
     pub(super) left: BodyReader,
     /// The part that came with the head.
     pub(super) bytes: Bytes,
@@ -40,7 +40,7 @@ pub(crate) struct Http1Body {
     /// `None`: it was returned, or failed.
     conn: Option<Box<Http1Conn>>,
     /// The rest of the body, and the part of it that was read but not yet returned.
-    unread: Unread,
+    unread: RemainingBody,
     piece: usize,
     pub(crate) in_flight: InFlight,
     /// The unsent rest of the request: the upstream answered before it had everything.
@@ -54,18 +54,18 @@ pub(crate) struct Http1Body {
     broken: Option<BodyError>,
     failures: UpstreamFailures,
     /// Counts how much of `unread` waits to be taken.
-    held: Held,
+    held: HeldBytes,
 }
 
 impl Http1Body {
     pub(super) fn new(
-        unread: Unread,
+        unread: RemainingBody,
         conn: Box<Http1Conn>,
         in_flight: InFlight,
         deadline: Deadline,
         upload: Option<Box<Upload>>,
         failures: UpstreamFailures,
-        held: Held,
+        held: HeldBytes,
     ) -> Self {
         // A final response instead of `100 Continue` means that the body is not wanted.
         let is_refused = upload.as_ref().is_some_and(|upload| upload.is_held());

@@ -22,7 +22,7 @@ use crate::upstream::balance::InFlight;
 use crate::upstream::body_error::RequestBodyError;
 use crate::upstream::error::Error;
 use crate::upstream::http1_conn::Http1Conn;
-use crate::upstream::http1_response::{Expected, Interim, NoReply, PartialResponse};
+use crate::upstream::http1_response::{ExpectedResponse, Interim, NoReply, PartialResponse};
 use crate::upstream::request_body::{InterimResponses, RequestBody};
 
 use super::response::ReadResponse;
@@ -299,8 +299,8 @@ impl Proxy {
         request: Http1Request<'_>,
         in_flight: &'l InFlight,
         may_repeat: bool,
-    ) -> Expected<'l> {
-        Expected {
+    ) -> ExpectedResponse<'l> {
+        ExpectedResponse {
             limits: &in_flight.upstream().settings.limits,
             to_head: request.parts.method == Method::HEAD,
             piece: self.untaken.head_piece(LARGEST_PIECE, FIRST_PIECE),

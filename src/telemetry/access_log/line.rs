@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{Method, StatusCode, Version};
 
-use crate::cors::fetch::{AnswerVerdict, AskedPermission, BlockedReason};
+use crate::cors::fetch::{AnswerVerdict, BlockedReason, RequestedPermission};
 use crate::cors::{Kind, Reason};
 use crate::metrics::UpstreamFailure;
 use crate::routing::bucket::percent_decoded;
@@ -59,7 +59,7 @@ pub struct Record<'r> {
     /// What browsers do with the response; `None`: they do not apply CORS to the request.
     pub verdict: Option<AnswerVerdict>,
     /// What a preflight asks for.
-    pub asked: Option<AskedPermission<'r>>,
+    pub asked: Option<RequestedPermission<'r>>,
     /// Whether the client used TLS.
     pub tls: bool,
     /// The value of `Referer`.
@@ -100,7 +100,7 @@ impl Record<'_> {
         unsigned(self.target, MAX_TARGET).collect()
     }
 
-    /// Adds the line of [`Format::Json`](super::Format::Json).
+    /// Adds the line of [`AccessLogFormat::Json`](super::AccessLogFormat::Json).
     pub(crate) fn write_json(&self, out: &mut Vec<u8>, clock: &mut Clock) {
         let (second, millisecond) = clock.at(self.time, |time| {
             // Without `.000Z`.
@@ -219,7 +219,7 @@ impl Record<'_> {
         out.push(b'}');
     }
 
-    /// Adds the line of [`Format::Combined`](super::Format::Combined).
+    /// Adds the line of [`AccessLogFormat::Combined`](super::AccessLogFormat::Combined).
     pub(crate) fn write_combined(&self, out: &mut Vec<u8>, clock: &mut Clock) {
         match self.client {
             Some(client) => put(out, format_args!("{client}")),

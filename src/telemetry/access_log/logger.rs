@@ -12,8 +12,8 @@ use thiserror::Error;
 use crate::metrics::Metrics;
 
 use super::line::{Clock, Record};
-use super::settings::{AccessLogSettings, Destination, Format};
-use super::writer::{Lines, Message, Writer};
+use super::settings::{AccessLogFormat, AccessLogSettings, Destination};
+use super::writer::{AccessLogWriter, FinishedLines, Message};
 
 /// A worker hands its buffer over at this many bytes.
 const BUFFER: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const WAITING: usize = 64;
 
 /// Why the access log cannot be started.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub enum AccessLogStartError {
     /// Its file cannot be opened.
     #[error("cannot open the access log {destination} (`access_log.path`)")]
     Open {
@@ -41,7 +41,7 @@ pub enum StartError {
 /// The access log of the process, with its writer thread.
 #[derive(Debug)]
 pub struct AccessLog {
-    format: Format,
+    format: AccessLogFormat,
     metrics: Arc<Metrics>,
     sender: SyncSender<Message>,
     /// Closed by the writer's end.
@@ -51,7 +51,7 @@ pub struct AccessLog {
 /// One worker's end of the access log.
 #[derive(Debug)]
 pub struct AccessLogger {
-    format: Format,
+    format: AccessLogFormat,
     metrics: Arc<Metrics>,
     sender: SyncSender<Message>,
     buffer: RefCell<Buffer>,
@@ -59,7 +59,7 @@ pub struct AccessLogger {
 
 #[derive(Debug, Default)]
 struct Buffer {
-    lines: Lines,
+    lines: FinishedLines,
     clock: Clock,
 }
 
@@ -68,10 +68,13 @@ impl AccessLog {
     ///
     /// # Errors
     ///
-    /// [`StartError`], which names the file and its key.
-    pub fn start(settings: &AccessLogSettings, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
-        let writer = Writer::open(settings.path.clone(), Arc::clone(metrics));
-        let writer = writer.map_err(|source| StartError::Open {
+    /// [`AccessLogStartError`], which names the file and its key.
+    pub fn start(
+        settings: &AccessLogSettings,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, AccessLogStartError> {
+        let writer = AccessLogWriter::open(settings.path.clone(), Arc::clone(metrics));
+        let writer = writer.map_err(|source| AccessLogStartError::Open {
             destination: settings.path.clone(),
             source,
         })?;
@@ -84,7 +87,7 @@ impl AccessLog {
         std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(write)
-            .map_err(StartError::Thread)?;
+            .map_err(AccessLogStartError::Thread)?;
         Ok(Self {
             format: settings.format,
             metrics: Arc::clone(metrics),
@@ -126,8 +129,8 @@ impl AccessLogger {
         let mut buffer = self.buffer.borrow_mut();
         let Buffer { lines, clock } = &mut *buffer;
         match self.format {
-            Format::Json => record.write_json(&mut lines.text, clock),
-            Format::Combined => record.write_combined(&mut lines.text, clock),
+            AccessLogFormat::Json => record.write_json(&mut lines.text, clock),
+            AccessLogFormat::Combined => record.write_combined(&mut lines.text, clock),
         }
         lines.count += 1;
         if lines.text.len() >= BUFFER {
@@ -143,8 +146,8 @@ impl AccessLogger {
         }
     }
 
-    fn hand_over(&self, lines: &mut Lines) {
-        let lines = std::mem::replace(lines, Lines::with_capacity(BUFFER + BUFFER / 8));
+    fn hand_over(&self, lines: &mut FinishedLines) {
+        let lines = std::mem::replace(lines, FinishedLines::with_capacity(BUFFER + BUFFER / 8));
         match self.sender.try_send(Message::Write(lines)) {
             Ok(()) => {}
             Err(
@@ -177,9 +180,9 @@ mod tests {
         path
     }
 
-    fn start(path: &Path, metrics: &Arc<Metrics>) -> Result<AccessLog, StartError> {
+    fn start(path: &Path, metrics: &Arc<Metrics>) -> Result<AccessLog, AccessLogStartError> {
         let settings = AccessLogSettings {
-            format: Format::Json,
+            format: AccessLogFormat::Json,
             path: Destination::File(path.to_owned()),
         };
         AccessLog::start(&settings, metrics)

@@ -15,6 +15,6 @@ pub(crate) use line::Clock;
 pub use line::Record;
 #[cfg(test)]
 pub(crate) use line::tests as line_tests;
-pub use logger::{AccessLog, AccessLogger, StartError};
-pub use settings::{AccessLogSettings, Destination, Format};
+pub use logger::{AccessLog, AccessLogStartError, AccessLogger};
+pub use settings::{AccessLogFormat, AccessLogSettings, Destination};
 pub use writer::try_to_open;

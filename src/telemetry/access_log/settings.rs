@@ -7,14 +7,14 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogSettings {
     /// The format of lines.
-    pub format: Format,
+    pub format: AccessLogFormat,
     /// Where they go.
     pub path: Destination,
 }
 
 /// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum AccessLogFormat {
     /// A JSON object a line.
     Json,
     /// The combined log format of Apache and nginx.

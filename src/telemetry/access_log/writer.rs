@@ -17,12 +17,12 @@ use super::Destination;
 
 /// Finished lines.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
+pub(crate) struct FinishedLines {
     pub(crate) text: Vec<u8>,
     pub(crate) count: u64,
 }
 
-impl Lines {
+impl FinishedLines {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self {
             text: Vec::with_capacity(bytes),
@@ -31,7 +31,7 @@ impl Lines {
     }
 }
 
-pub(crate) struct Writer {
+pub(crate) struct AccessLogWriter {
     destination: Destination,
     output: LineWriter,
     metrics: Arc<Metrics>,
@@ -39,7 +39,7 @@ pub(crate) struct Writer {
     is_failing: bool,
 }
 
-impl Writer {
+impl AccessLogWriter {
     pub(crate) fn open(destination: Destination, metrics: Arc<Metrics>) -> io::Result<Self> {
         let output = match &destination {
             Destination::StandardOutput => LineWriter::duplicate(&io::stdout())?,
@@ -63,7 +63,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, lines: &Lines) {
+    fn write(&mut self, lines: &FinishedLines) {
         let written = self.output.write(&lines.text);
         if let Err(lost) = &written {
             self.metrics.access_log_dropped(lost.lines);
@@ -153,6 +153,6 @@ fn is_pipe(path: &Path) -> bool {
 /// A message to the writer.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Write(Lines),
+    Write(FinishedLines),
     Reopen,
 }

@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
     use crate::cors::Reason;
-    use crate::cors::fetch::{AnswerVerdict, AskedPermission};
+    use crate::cors::fetch::{AnswerVerdict, RequestedPermission};
     use crate::telemetry::access_log::line_tests::record;
 
     fn value(event: &LiveEvent) -> Value {
@@ -226,7 +226,7 @@ mod tests {
             verdict: Some(AnswerVerdict::Blocked(
                 BlockedReason::PreflightMissingAllowOriginHeader,
             )),
-            asked: Some(AskedPermission {
+            asked: Some(RequestedPermission {
                 method: b"PUT",
                 headers: b"content-type, x-a",
             }),
@@ -354,7 +354,7 @@ mod tests {
             origin: Some(&hostile),
             referer: Some(&hostile),
             user_agent: Some(&hostile),
-            asked: Some(AskedPermission {
+            asked: Some(RequestedPermission {
                 method: &hostile,
                 headers: &headers,
             }),

@@ -19,10 +19,10 @@ const OTHERS: usize = 32;
 
 /// The events of all workers; clones share them.
 #[derive(Clone, Debug)]
-pub struct LiveFeed(Arc<Shared>);
+pub struct LiveFeed(Arc<FeedState>);
 
 #[derive(Debug)]
-struct Shared {
+struct FeedState {
     rings: Box<[Ring]>,
     viewers: AtomicUsize,
     dropped: Counter,
@@ -49,7 +49,7 @@ impl LiveFeed {
             refused: ArrayQueue::new(REFUSED),
             others: ArrayQueue::new(OTHERS),
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(FeedState {
             rings: (0..metrics.workers().max(1)).map(ring).collect(),
             viewers: AtomicUsize::new(0),
             dropped: metrics.live_dropped_events(),

@@ -27,18 +27,18 @@ impl LiveNote {
         let rule = refusal.denial.nearest_rule();
         let missing = refusal
             .policy
-            .and_then(|policy| nearest(policy, &refusal.asking));
+            .and_then(|policy| nearest(policy, &refusal.denied));
         let missing = missing.map(|(_, failures)| failures).unwrap_or_default();
         let missing = missing
             .into_iter()
             .filter(|failure| failure.condition == Condition::Header)
             .flat_map(|failure| failure.actual);
-        let asking = &refusal.asking;
+        let denied = &refusal.denied;
         let mut note = Self::of(
             refusal.snapshot,
             refusal.policy,
-            asking.host,
-            asking.path,
+            denied.host,
+            denied.path,
             rule,
         );
         note.why = Some(Why(refusal).to_string());

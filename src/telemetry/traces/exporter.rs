@@ -22,8 +22,8 @@ use tokio::runtime::Runtime;
 
 use crate::metrics::Metrics;
 use crate::upstream::endpoint::Upstream;
-use crate::upstream::http1_once::ask_once;
-use crate::upstream::stream::Stream;
+use crate::upstream::http1_once::request_once;
+use crate::upstream::stream::UpstreamStream;
 
 use super::settings::TracesSettings;
 
@@ -138,7 +138,7 @@ async fn send(
     collector: &Upstream,
     body: Bytes,
 ) -> Result<ExportTraceServiceResponse, Box<dyn Error + Send + Sync>> {
-    let stream = Stream::connect(collector).await?;
+    let stream = UpstreamStream::connect(collector).await?;
     let mut request = b"POST /v1/traces HTTP/1.1\r\nhost: ".to_vec();
     request.extend_from_slice(collector.authority.as_bytes());
     let length = format!("\r\ncontent-length: {}\r\n", body.len());
@@ -146,7 +146,7 @@ async fn send(
     request.extend_from_slice(b"content-type: application/x-protobuf\r\n\r\n");
     request.extend_from_slice(&body);
     let limits = &collector.settings.limits;
-    let asked = ask_once(stream, &request, limits, MAX_ANSWER).await;
+    let asked = request_once(stream, &request, limits, MAX_ANSWER).await;
     let (status, answer) = asked.map_err(|no_reply| no_reply.error_of(collector))?;
     match status {
         StatusCode::OK => Ok(ExportTraceServiceResponse::decode(&*answer)?),

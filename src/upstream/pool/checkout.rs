@@ -13,7 +13,7 @@ use crate::upstream::balance::{ConnPermit, InFlight, UpstreamState};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
 use crate::upstream::http1_conn::{Http1Conn, IdleConns};
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::UpstreamStream;
 
 use super::http2_conn::Opening;
 use super::upstream_pool::{Ready, UpstreamPool};
@@ -99,7 +99,7 @@ impl Pool {
         &self,
         upstreams: &[Arc<Upstream>],
         client: Option<IpAddr>,
-    ) -> Result<(InFlight, Stream, ConnPermit), Error> {
+    ) -> Result<(InFlight, UpstreamStream, ConnPermit), Error> {
         let mut tries = Tries::of(client);
         self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
             .await

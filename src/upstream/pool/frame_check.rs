@@ -36,16 +36,16 @@ const MOST_STREAMS: u32 = 1024;
 
 /// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+enum FrameFault {
     ManyInterim,
     PseudoTrailers,
 }
 
-impl From<Fault> for io::Error {
-    fn from(fault: Fault) -> Self {
+impl From<FrameFault> for io::Error {
+    fn from(fault: FrameFault) -> Self {
         let text = match fault {
-            Fault::ManyInterim => MANY_INTERIM,
-            Fault::PseudoTrailers => "pseudo-fields in the trailers of a response",
+            FrameFault::ManyInterim => MANY_INTERIM,
+            FrameFault::PseudoTrailers => "pseudo-fields in the trailers of a response",
         };
         Self::new(io::ErrorKind::InvalidData, text)
     }
@@ -79,14 +79,14 @@ struct Frames {
     /// The stream of the frame.
     stream: u32,
     /// Streams with HEADERS frames without END_STREAM.
-    heads: HashMap<u32, Heads>,
+    heads: HashMap<u32, StreamHeads>,
     trailers: TrailerCheck,
-    fault: Option<Fault>,
+    fault: Option<FrameFault>,
 }
 
 /// A stream's HEADERS frames without END_STREAM.
 #[derive(Debug, Default)]
-struct Heads {
+struct StreamHeads {
     count: usize,
     /// Whether the last one belongs to an interim response.
     is_interim: bool,
@@ -103,7 +103,7 @@ impl Frames {
             if self.payload > 0 {
                 let (payload, after) = rest.split_at(self.payload.min(rest.len()));
                 if self.trailers.read(payload) {
-                    self.fault = Some(Fault::PseudoTrailers);
+                    self.fault = Some(FrameFault::PseudoTrailers);
                     break;
                 }
                 self.payload -= payload.len();
@@ -147,7 +147,7 @@ impl Frames {
                 heads.count += 1;
                 heads.is_interim = false;
                 if heads.count > self.most.saturating_add(1) {
-                    self.fault = Some(Fault::ManyInterim);
+                    self.fault = Some(FrameFault::ManyInterim);
                 }
             }
             HEADERS => {
@@ -311,7 +311,7 @@ mod tests {
             for piece in 1..=whole.len() {
                 let mut check = limited();
                 let passed: usize = whole.chunks(piece).map(|read| check.check(read)).sum();
-                let fault = (!expected).then_some(Fault::PseudoTrailers);
+                let fault = (!expected).then_some(FrameFault::PseudoTrailers);
                 assert_eq!(check.fault, fault, "{name}");
                 let last = frames.last().unwrap().len();
                 match expected {
@@ -369,7 +369,7 @@ mod tests {
         let sent = [head(9), head(11), head(9), head(11), head(9)].concat();
         assert!(passes(&mut frames, &sent));
         assert!(!passes(&mut frames, &head(9)));
-        assert_eq!(frames.fault, Some(Fault::ManyInterim));
+        assert_eq!(frames.fault, Some(FrameFault::ManyInterim));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::upstream::balance::ConnPermit;
 use crate::upstream::error::{Error, from_hyper};
 use crate::upstream::local_executor::LocalExecutor;
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::UpstreamStream;
 
 use super::frame_check::FrameCheck;
-use super::http2_conn::{ConnectOffer, Http2};
+use super::http2_conn::{ConnectOffer, Http2Conn};
 use super::upstream_pool::UpstreamPool;
 
 impl UpstreamPool {
@@ -41,7 +41,7 @@ impl UpstreamPool {
     }
 
     /// The open connection, if any.
-    pub(crate) async fn http2(&self) -> Option<Http2> {
+    pub(crate) async fn http2(&self) -> Option<Http2Conn> {
         self.retire_outlived_http2();
         let mut connection = self.http2.borrow().clone()?;
         self.http2_used.set(Instant::now());
@@ -69,9 +69,9 @@ impl UpstreamPool {
 
     pub(crate) async fn open_http2(
         &self,
-        stream: Stream,
+        stream: UpstreamStream,
         permit: ConnPermit,
-    ) -> Result<Http2, Error> {
+    ) -> Result<Http2Conn, Error> {
         let upstream = self.state.upstream();
         let head = u32::try_from(upstream.settings.limits.response_head_bytes);
         // Without it, a connection whose peer vanished would be used until TCP times out. The
@@ -109,7 +109,7 @@ impl UpstreamPool {
         });
         let number = self.http2_opened.get();
         self.http2_opened.set(number + 1);
-        let connection = Http2 {
+        let connection = Http2Conn {
             sender,
             number,
             lifetime,

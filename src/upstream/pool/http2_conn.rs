@@ -12,13 +12,13 @@ use crate::upstream::endpoint::UpstreamSettings;
 use crate::upstream::lifetime::Lifetime;
 use crate::upstream::local_executor::LocalExecutor;
 use crate::upstream::replay_body::ReplayBody;
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::UpstreamStream;
 
 use super::frame_check::FrameCheck;
 
 /// A connection that carries many requests.
 #[derive(Clone)]
-pub(crate) struct Http2 {
+pub(crate) struct Http2Conn {
     pub(crate) sender: http2::SendRequest<ReplayBody>,
     /// Unique among those to one upstream.
     pub(crate) number: u64,
@@ -34,7 +34,7 @@ pub(crate) struct Http2 {
 pub(crate) struct ConnectOffer(pub(crate) RefCell<Option<Connection>>);
 
 pub(crate) type Connection =
-    http2::Connection<TokioIo<FrameCheck<Stream>>, ReplayBody, LocalExecutor>;
+    http2::Connection<TokioIo<FrameCheck<UpstreamStream>>, ReplayBody, LocalExecutor>;
 
 /// How long to wait for the first SETTINGS before assuming that extended CONNECT is not supported.
 pub(crate) const SETTINGS_PATIENCE: Duration = Duration::from_secs(1);

@@ -12,5 +12,5 @@ mod http2_conn;
 mod upstream_pool;
 
 pub(crate) use checkout::{Pool, Tries};
-pub(crate) use http2_conn::Http2;
+pub(crate) use http2_conn::Http2Conn;
 pub(crate) use upstream_pool::Ready;

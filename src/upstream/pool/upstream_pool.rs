@@ -7,15 +7,15 @@ use std::time::Instant;
 use crate::upstream::balance::{ConnPermit, QueueTurn, UpstreamState};
 use crate::upstream::error::Error;
 use crate::upstream::http1_conn::{Http1Conn, IdleConns};
-use crate::upstream::stream::Stream;
+use crate::upstream::stream::UpstreamStream;
 
-use super::http2_conn::{Http2, Opening};
+use super::http2_conn::{Http2Conn, Opening};
 
 /// One worker's connections to one upstream.
 pub(crate) struct UpstreamPool {
     pub(crate) state: Rc<UpstreamState>,
     pub(crate) idle: Rc<IdleConns>,
-    pub(crate) http2: RefCell<Option<Http2>>,
+    pub(crate) http2: RefCell<Option<Http2Conn>>,
     pub(crate) http2_used: Cell<Instant>,
     /// How many HTTP/2 connections have been opened.
     pub(crate) http2_opened: Cell<u64>,
@@ -23,7 +23,7 @@ pub(crate) struct UpstreamPool {
 }
 
 /// How a request gets its connection.
-enum Place<T> {
+enum Checkout<T> {
     /// An open connection.
     Taken(T),
     /// A permit for a new one.
@@ -37,11 +37,11 @@ impl UpstreamPool {
             self.http2_opened().await?;
         }
         let permit = match self.place(fresh, || self.take()).await? {
-            Place::Taken(ready) => return Ok(ready),
-            Place::Free(permit) => permit,
+            Checkout::Taken(ready) => return Ok(ready),
+            Checkout::Free(permit) => permit,
         };
         let _opening = self.http2_opening.begin();
-        let stream = Stream::connect(self.state.upstream()).await?;
+        let stream = UpstreamStream::connect(self.state.upstream()).await?;
         let speaks_http2 = stream.speaks_http2(self.state.upstream());
         if self.http2_opening.learned(speaks_http2) {
             let connection = self.open_http2(stream, permit).await?;
@@ -56,21 +56,21 @@ impl UpstreamPool {
     pub(crate) async fn http1(self: &Rc<Self>, fresh: bool) -> Result<Box<Http1Conn>, Error> {
         let take = async || self.idle.take();
         match self.place(fresh, take).await? {
-            Place::Taken(conn) => Ok(conn),
-            Place::Free(permit) => {
-                let stream = Stream::connect(self.state.upstream()).await?;
+            Checkout::Taken(conn) => Ok(conn),
+            Checkout::Free(permit) => {
+                let stream = UpstreamStream::connect(self.state.upstream()).await?;
                 Ok(Http1Conn::new(stream, Rc::downgrade(&self.idle), permit))
             }
         }
     }
 
     /// A new, unused connection for HTTP/1.1.
-    pub(crate) async fn stream(&self) -> Result<(Stream, ConnPermit), Error> {
+    pub(crate) async fn stream(&self) -> Result<(UpstreamStream, ConnPermit), Error> {
         let take = async || None::<std::convert::Infallible>;
         match self.place(true, take).await? {
-            Place::Taken(never) => match never {},
-            Place::Free(permit) => {
-                let stream = Stream::connect_for_http1(self.state.upstream()).await?;
+            Checkout::Taken(never) => match never {},
+            Checkout::Free(permit) => {
+                let stream = UpstreamStream::connect_for_http1(self.state.upstream()).await?;
                 Ok((stream, permit))
             }
         }
@@ -82,15 +82,15 @@ impl UpstreamPool {
         &self,
         fresh: bool,
         take: impl AsyncFn() -> Option<T>,
-    ) -> Result<Place<T>, Error> {
+    ) -> Result<Checkout<T>, Error> {
         let mut turn = None;
         loop {
             if turn.is_some() || !self.state.has_queue() {
                 if !fresh && let Some(taken) = take().await {
-                    return Ok(Place::Taken(taken));
+                    return Ok(Checkout::Taken(taken));
                 }
                 if let Some(permit) = self.connect_permit(fresh) {
-                    return Ok(Place::Free(permit));
+                    return Ok(Checkout::Free(permit));
                 }
             }
             self.wait(&mut turn).await?;
@@ -131,5 +131,5 @@ impl UpstreamPool {
 /// A connection that is ready for a request.
 pub(crate) enum Ready {
     Http1(Box<Http1Conn>),
-    Http2 { connection: Http2, reused: bool },
+    Http2 { connection: Http2Conn, reused: bool },
 }

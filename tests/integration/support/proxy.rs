@@ -14,7 +14,7 @@ use s3cors::routing::snapshot::{
 };
 use s3cors::server::socket::Claim;
 use s3cors::server::{Bind, DrainSettings, Limits, ListenerSettings, Server, Settings};
-use s3cors::telemetry::access_log::{AccessLog, AccessLogSettings, Destination, Format};
+use s3cors::telemetry::access_log::{AccessLog, AccessLogFormat, AccessLogSettings, Destination};
 use s3cors::telemetry::traces::{Traces, TracesSettings};
 use s3cors::upstream::check_settings::CheckSettings;
 use s3cors::upstream::endpoint::{Address, Timeouts, Upstream, UpstreamLimits, UpstreamSettings};
@@ -226,7 +226,7 @@ impl TestProxy {
         access_log: Option<&Path>,
     ) -> Self {
         let access_log = access_log.map(|path| AccessLogSettings {
-            format: Format::Json,
+            format: AccessLogFormat::Json,
             path: Destination::File(path.to_owned()),
         });
         let drain = DrainSettings::default();
