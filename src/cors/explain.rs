@@ -31,7 +31,7 @@ impl Policy {
     /// Explains the decision that [`decide`](Self::decide) makes, using the same predicate.
     #[must_use]
     pub fn explain(&self, method: &Method, fields: &HeaderMap) -> Explanation {
-        let asked = self.ask(method, fields);
+        let asked = self.query(method, fields);
         let rules = match &asked {
             PolicyQuery::Rules(_, request) => self.answers(request),
             PolicyQuery::NotCors | PolicyQuery::Nothing(..) => Vec::new(),

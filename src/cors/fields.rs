@@ -26,7 +26,7 @@ impl Policy {
         &'p self,
         request: &CorsRequest<'r>,
     ) -> Result<AllowedFields<'p>, Denial> {
-        let refused = match self.refuses_to_ask(request.kind, Some(request.method)) {
+        let refused = match self.refuse_early(request.kind, Some(request.method)) {
             Some(cause) => Some(cause),
             None => (!is_origin(request.origin)).then_some(Cause::MalformedOrigin),
         };

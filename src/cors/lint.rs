@@ -88,7 +88,7 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
         if let Some(id) = rule.id.as_deref().filter(|id| !id.is_empty()) {
             if let Some(first) = ids.get(id) {
                 let message = format!("rule {} has the same ID `{id}`", first + 1);
-                linting.say(
+                linting.add(
                     Element::Id,
                     0,
                     "duplicate-id",
@@ -101,7 +101,7 @@ pub fn lint(configuration: &CorsConfiguration) -> Vec<Lint> {
         }
         linting.headers();
         if let Some((code, message, hint)) = unused_resource_policy(&configuration.rules, index) {
-            linting.say(Element::CrossOriginResourcePolicy, 0, code, message, hint);
+            linting.add(Element::CrossOriginResourcePolicy, 0, code, message, hint);
         }
         let before = rules.get(..index).unwrap_or_default();
         if let Some(covering) = rules.get(index).and_then(|rule| rule.covered_by(before)) {
@@ -145,7 +145,7 @@ struct Linting<'a> {
 }
 
 impl Linting<'_> {
-    fn say(
+    fn add(
         &mut self,
         element: Element,
         index: usize,
@@ -174,7 +174,7 @@ impl Linting<'_> {
                 // With the lone `*`, the whole rule excludes credentials.
                 .or_else(|| any.is_none().then(|| trusting(origin)).flatten());
             if let Some((code, message, hint)) = found {
-                self.say(Element::AllowedOrigin, index, code, message, hint);
+                self.add(Element::AllowedOrigin, index, code, message, hint);
             }
         }
         let Some(any) = any else { return };
@@ -183,7 +183,7 @@ impl Linting<'_> {
                            have no effect";
             let hint = "give the origins that need credentials their own rule before this one";
             let code = "any-origin-beside-others";
-            self.say(Element::AllowedOrigin, any, code, message, hint);
+            self.add(Element::AllowedOrigin, any, code, message, hint);
         }
         let writes = |method: &&String| matches!(method.as_str(), "PUT" | "POST" | "DELETE");
         let writes: Vec<&str> = self
@@ -196,7 +196,7 @@ impl Linting<'_> {
         if !writes.is_empty() {
             let message = format!("pages of every site can use {}", writes.join(", "));
             let hint = "list the origins that may write; use `*` only for GET and HEAD";
-            self.say(
+            self.add(
                 Element::AllowedOrigin,
                 any,
                 "any-origin-writes",
@@ -222,7 +222,7 @@ impl Linting<'_> {
                     "remove it, or write <AllowedMethod>{}</AllowedMethod>",
                     lower.to_ascii_uppercase()
                 );
-                self.say(
+                self.add(
                     Element::AllowedHeader,
                     index,
                     "header-is-method",
@@ -233,13 +233,13 @@ impl Linting<'_> {
                 let message = format!("`{name}` is a response field, which scripts do not send");
                 let hint = "remove it; AllowedHeader lists the fields that scripts send";
                 let code = "header-of-responses";
-                self.say(Element::AllowedHeader, index, code, message, hint);
+                self.add(Element::AllowedHeader, index, code, message, hint);
             }
         }
         if let Some(index) = self.rule.id.iter().position(|id| id.contains(is_invisible)) {
             let message = "the ID contains an invisible character";
             let code = "id-invisible-character";
-            self.say(Element::Id, index, code, message, "remove it");
+            self.add(Element::Id, index, code, message, "remove it");
         }
         let mut methods = self.rule.allowed_methods.iter();
         if self.rule.allowed_headers.is_empty()
@@ -249,7 +249,7 @@ impl Linting<'_> {
                            with a type, and are refused";
             let hint = "add <AllowedHeader>content-type</AllowedHeader>, and x-amz-* for SDKs";
             let code = "upload-without-headers";
-            self.say(Element::AllowedMethod, index, code, message, hint);
+            self.add(Element::AllowedMethod, index, code, message, hint);
         }
     }
 
@@ -264,7 +264,7 @@ impl Linting<'_> {
             let message = "ETag is not exposed: scripts that upload in parts cannot read it, so that \
                            completing the upload fails";
             let hint = "add <ExposeHeader>ETag</ExposeHeader>";
-            self.say(
+            self.add(
                 Element::AllowedMethod,
                 index,
                 "etag-not-exposed",
@@ -287,7 +287,7 @@ impl Linting<'_> {
             };
             let code = "max-age-above-browsers";
             let hint = format!("use at most {CHROMIUM_MAX_AGE}, which every browser honours");
-            self.say(Element::MaxAgeSeconds, 0, code, browsers, hint);
+            self.add(Element::MaxAgeSeconds, 0, code, browsers, hint);
         }
     }
 }

@@ -152,7 +152,7 @@ impl Policy {
     /// method, rules.
     #[must_use]
     pub fn decide(&self, method: &Method, fields: &HeaderMap) -> Decision<'_> {
-        let (kind, decision) = match self.ask(method, fields) {
+        let (kind, decision) = match self.query(method, fields) {
             PolicyQuery::NotCors => return Decision::NotCors,
             PolicyQuery::Nothing(kind, cause) => (kind, Err((cause, None))),
             PolicyQuery::Rules(origin, request) => (request.kind, self.evaluate(origin, &request)),
@@ -169,7 +169,7 @@ impl Policy {
     }
 
     /// What a request asks the rules.
-    pub(super) fn ask<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> PolicyQuery<'r> {
+    pub(super) fn query<'r>(&self, method: &'r Method, fields: &'r HeaderMap) -> PolicyQuery<'r> {
         let origin = OriginField::of(fields);
         let missing = matches!(origin, OriginField::Missing);
         let options = method == Method::OPTIONS;
@@ -188,7 +188,7 @@ impl Policy {
         if missing {
             return PolicyQuery::Nothing(kind, Cause::MissingOrigin);
         }
-        if let Some(cause) = self.refuses_to_ask(kind, requested.map(HeaderValue::as_bytes)) {
+        if let Some(cause) = self.refuse_early(kind, requested.map(HeaderValue::as_bytes)) {
             return PolicyQuery::Nothing(kind, cause);
         }
         let OriginField::One(origin) = origin else {
@@ -206,7 +206,7 @@ impl Policy {
     }
 
     /// Refuses a request before any rule is checked.
-    pub(super) fn refuses_to_ask(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
+    pub(super) fn refuse_early(&self, kind: Kind, requested: Option<&[u8]>) -> Option<Cause> {
         if !self.is_enabled() {
             Some(Cause::NotEnabled)
         } else if kind == Kind::Preflight

@@ -17,7 +17,7 @@ pub(crate) const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
 /// proxy.
 ///
 /// [RFC 9110 §7.8]: https://www.rfc-editor.org/rfc/rfc9110#section-7.8
-pub(crate) fn asks_for_upgrade(version: Version, fields: &(impl Fields + ?Sized)) -> bool {
+pub(crate) fn requests_upgrade(version: Version, fields: &(impl Fields + ?Sized)) -> bool {
     let mut protocols = fields.elements(&UPGRADE).peekable();
     version == Version::HTTP_11
         && protocols.peek().is_some()
@@ -77,11 +77,11 @@ mod tests {
     #[test]
     fn an_upgrade_needs_http11_and_both_fields_and_is_never_to_h2c() {
         let asks = |fields: &[(&'static str, &'static str)]| {
-            asks_for_upgrade(Version::HTTP_11, &map(fields))
+            requests_upgrade(Version::HTTP_11, &map(fields))
         };
         let both = [("upgrade", "websocket"), ("connection", "Upgrade")];
         assert!(asks(&both));
-        assert!(!asks_for_upgrade(Version::HTTP_10, &map(&both)));
+        assert!(!requests_upgrade(Version::HTTP_10, &map(&both)));
         assert!(!asks(&both[..1]));
         assert!(!asks(&both[1..]));
         for protocols in ["h2c", "websocket, H2C", "h2c-14"] {

@@ -20,7 +20,7 @@ const RETRIES: u32 = 4;
 /// # Errors
 ///
 /// The error of `setsockopt`.
-pub fn ask_now_and_then(socket: SockRef<'_>) -> io::Result<()> {
+pub fn enable(socket: SockRef<'_>) -> io::Result<()> {
     let keep_alive = TcpKeepalive::new()
         .with_time(IDLE)
         .with_interval(INTERVAL)

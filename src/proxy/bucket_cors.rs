@@ -35,7 +35,7 @@ thread_local! {
 /// bucket makes it one, whatever its value and place.
 ///
 /// This includes requests that only some stores read that way, because no store may get them.
-pub(super) fn is_asked_for(
+pub(super) fn is_requested(
     method: &Method,
     origin_form: &str,
     fields: &(impl Fields + ?Sized),
@@ -44,7 +44,7 @@ pub(super) fn is_asked_for(
     let Some((path, query)) = origin_form.split_once('?') else {
         return false;
     };
-    if !may_ask(method) || !has_cors(query) {
+    if !is_api_method(method) || !has_cors(query) {
         return false;
     }
     match NamesBucket::of(path, found) {
@@ -55,7 +55,7 @@ pub(super) fn is_asked_for(
 }
 
 /// GET, PUT or DELETE, in any letter case, because some servers ignore the case.
-fn may_ask(method: &Method) -> bool {
+fn is_api_method(method: &Method) -> bool {
     let methods = [Method::GET, Method::PUT, Method::DELETE];
     methods.contains(method)
         || methods
@@ -302,7 +302,7 @@ mod tests {
             ("PUTS", false),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            assert_eq!(may_ask(&method), expected, "{method}");
+            assert_eq!(is_api_method(&method), expected, "{method}");
         }
     }
 

@@ -225,12 +225,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut received = PartialResponse::nothing(self.exchange.interim());
         // The rest of an earlier try's interim response goes first.
         received.passed_on = std::mem::take(&mut self.untaken);
-        let answered = self.ask(in_flight, conn, &mut received).await;
+        let answered = self.send_and_receive(in_flight, conn, &mut received).await;
         self.untaken = received.passed_on;
         answered
     }
 
-    async fn ask(
+    async fn send_and_receive(
         &mut self,
         in_flight: &InFlight,
         conn: &mut Http1Conn,

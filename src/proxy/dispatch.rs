@@ -11,7 +11,7 @@ use crate::cors::{Decision, Kind, ReplacedFields};
 use crate::http1::client_head::{ends, write_line};
 use crate::http1::fields::{Fields as _, copy_runs};
 use crate::http1::request_head::{ConnectionOption, Framing, HeadError, RequestHead, read_request};
-use crate::http1::request_rules::{asks_for_upgrade, max_forwards};
+use crate::http1::request_rules::{max_forwards, requests_upgrade};
 use crate::http1::response_edit::FieldSink as _;
 use crate::http1::target::Target;
 use crate::routing::client::Client;
@@ -109,7 +109,7 @@ impl Proxy {
         // Rare, and reads the request's body: handled as a header map.
         if request.method != Method::OPTIONS
             && request.target.path().len() < request.target.origin_form.len()
-            && bucket_cors::is_asked_for(
+            && bucket_cors::is_requested(
                 &request.method,
                 &request.target.origin_form,
                 head.fields,
@@ -242,7 +242,7 @@ impl Proxy {
             return single(request);
         }
         let accepts_trailers = head.has_te && head.fields.lists(&TE, b"trailers");
-        let upgrade = (head.has_upgrade && asks_for_upgrade(head.version(), head.fields))
+        let upgrade = (head.has_upgrade && requests_upgrade(head.version(), head.fields))
             .then(|| head.fields.field_values(&UPGRADE).next())
             .flatten();
         let host = match (route.host_header, &*route.upstreams) {

@@ -2,7 +2,7 @@
 
 use http::{Version, request, response};
 
-use crate::http1::request_rules::asks_for_upgrade;
+use crate::http1::request_rules::requests_upgrade;
 use crate::routing::client::{Client, TrustedProxies};
 use crate::routing::host::Host;
 use crate::routing::snapshot::Forwarding;
@@ -27,7 +27,7 @@ pub fn to_upstream(
     if request.version == Version::HTTP_2 {
         header_map::join_cookies(&mut request.headers);
     }
-    let upgrade = asks_for_upgrade(request.version, &request.headers);
+    let upgrade = requests_upgrade(request.version, &request.headers);
     let proxies = TrustedProxies::default();
     header_map::to_upstream(request, client, forwarding, &proxies, upgrade);
     Ok(())

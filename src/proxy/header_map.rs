@@ -128,7 +128,7 @@ pub(crate) fn to_upstream(
 /// methods ([RFC 9110 §8.6]); some servers answer 411 without it.
 ///
 /// [RFC 9110 §8.6]: https://www.rfc-editor.org/rfc/rfc9110#section-8.6
-pub(crate) fn say_empty(request: &mut request::Parts) {
+pub(crate) fn add_empty_length(request: &mut request::Parts) {
     let has_content = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
     if has_content && !request.headers.contains_key(CONTENT_LENGTH) {
         let none = HeaderValue::from_static("0");

@@ -10,7 +10,7 @@ use http_body::Body as _;
 use crate::cors;
 use crate::cors::{Decision, Denial, Kind, REASON_FIELD, ResourceType};
 use crate::http1::request_rules::{
-    CONTINUE_PATIENCE, asks_for_upgrade, expects_continue, max_forwards,
+    CONTINUE_PATIENCE, expects_continue, max_forwards, requests_upgrade,
 };
 use crate::metrics::RouteMetrics;
 use crate::routing::client::Client;
@@ -52,7 +52,7 @@ impl Proxy {
         let Some(mut logged) = logged else {
             return response;
         };
-        logged.set_response(&response, response.body().comes_from());
+        logged.set_response(&response, response.body().upstream());
         response.map(|body| body.logged(logged))
     }
 
@@ -69,7 +69,7 @@ impl Proxy {
         let snapshot = self.snapshot();
         let method = parts.method.clone();
         let found = self.route(&snapshot.0, &parts, client);
-        let found = found.and_then(|found| Ok((found, websocket::asked_for(&parts)?)));
+        let found = found.and_then(|found| Ok((found, websocket::requested(&parts)?)));
         let (found, handshake) = match found {
             Ok(found) => found,
             Err(error) => {
@@ -87,7 +87,7 @@ impl Proxy {
         };
         let route = found.route;
         if let Some(handshake) = &handshake {
-            handshake.ask(&mut parts);
+            handshake.convert_request(&mut parts);
         }
         let Some(policy) = found.policy else {
             self.keep_for_console((judged.is_some(), true), &parts, client, logged);
@@ -289,7 +289,7 @@ impl Proxy {
     fn is_bucket_cors(&self, request: &request::Parts, found: &FoundRoute<'_>) -> bool {
         let target = request.uri.path_and_query();
         let target = target.map_or("", |target| target.as_str());
-        bucket_cors::is_asked_for(&request.method, target, &request.headers, found)
+        bucket_cors::is_requested(&request.method, target, &request.headers, found)
     }
 
     async fn forward(
@@ -311,7 +311,7 @@ impl Proxy {
         }
         // If an upgrade is not possible, the upstream is not asked for it (RFC 9110 §7.8).
         let wants_upgrade = (handshake.is_some()
-            || asks_for_upgrade(parts.version, &parts.headers))
+            || requests_upgrade(parts.version, &parts.headers))
             && route.upstreams.iter().all(|one| one.may_upgrade());
         let expects_continue = expects_continue(parts.version, &parts.headers);
         if !expects_continue || body.size_hint().exact() == Some(0) {
@@ -320,7 +320,7 @@ impl Proxy {
             settle(&mut body, limit.unwrap_or_default()).await?;
         }
         if parts.version == Version::HTTP_2 && body.is_empty() {
-            header_map::say_empty(&mut parts);
+            header_map::add_empty_length(&mut parts);
         }
         let proxies = &self.snapshot().0.trusted_proxies;
         header_map::to_upstream(&mut parts, client, route.forwarding, proxies, wants_upgrade);
@@ -336,7 +336,7 @@ impl Proxy {
         };
         let (mut parts, body) = response.into_parts();
         if let (Some(handshake), Some(upstream)) =
-            (handshake.filter(|_| wants_upgrade), body.comes_from())
+            (handshake.filter(|_| wants_upgrade), body.upstream())
         {
             let answered = handshake.answer(&mut parts);
             answered.map_err(|what| Error::Unacceptable {

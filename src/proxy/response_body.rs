@@ -154,7 +154,7 @@ impl Body {
 
     /// The upstream it comes from; `None`: the proxy itself.
     #[must_use]
-    pub fn comes_from(&self) -> Option<&Arc<Upstream>> {
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
         match &self.kind {
             BodyKind::Fixed(_) => None,
             BodyKind::Http1(body) => Some(body.in_flight.upstream()),

@@ -29,7 +29,7 @@ pub(super) struct WebSocketHandshake {
 ///
 /// # Errors
 /// [`Error::UnknownProtocol`]: it asks for a protocol other than WebSocket.
-pub(super) fn asked_for(request: &request::Parts) -> Result<Option<WebSocketHandshake>, Error> {
+pub(super) fn requested(request: &request::Parts) -> Result<Option<WebSocketHandshake>, Error> {
     match request.extensions.get::<Protocol>() {
         Some(protocol) if protocol.as_str() == "websocket" => Ok(Some(WebSocketHandshake::new())),
         Some(_) => Err(Error::UnknownProtocol),
@@ -49,7 +49,7 @@ impl WebSocketHandshake {
 
     /// Converts `request` to an upgrade. `Sec-WebSocket-Version` and the other fields of the
     /// protocol stay as they came.
-    pub(super) fn ask(&self, request: &mut request::Parts) {
+    pub(super) fn convert_request(&self, request: &mut request::Parts) {
         request.method = Method::GET;
         let fields = &mut request.headers;
         fields.remove(CONTENT_LENGTH);
@@ -161,10 +161,10 @@ mod tests {
         ] {
             let request = Request::builder().extension(Protocol::from_static(protocol));
             let request = request.body(()).unwrap().into_parts().0;
-            assert_eq!(asked_for(&request).is_ok(), is_known, "{protocol}");
+            assert_eq!(requested(&request).is_ok(), is_known, "{protocol}");
         }
         assert!(matches!(
-            asked_for(&Request::new(()).into_parts().0),
+            requested(&Request::new(()).into_parts().0),
             Ok(None)
         ));
     }

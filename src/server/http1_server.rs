@@ -95,7 +95,7 @@ pub(super) async fn serve<S: Socket>(
     // Passes on the part of the body that arrived with the head. A client that expects `100
     // Continue` gets it first.
     if !said.expects_continue {
-        connection.feed.give_first(&mut connection.ahead);
+        connection.feed.push_first(&mut connection.ahead);
     }
     let mut responding = Box::pin(proxy.respond(request.map(|()| body), client));
     let response = poll_fn(|cx| {
@@ -140,7 +140,7 @@ pub(super) async fn serve<S: Socket>(
     }
     let (head, body) = response.into_parts();
     // The proxy's own responses do not read the body.
-    let is_unread = match body.comes_from() {
+    let is_unread = match body.upstream() {
         None => single.framing != Framing::Length(0),
         Some(_) => !connection.feed.is_read(),
     };
@@ -203,7 +203,7 @@ impl<S: Socket> Connection<S> {
                     false => bytes.freeze(),
                 };
             }
-            self.feed.give(&mut self.ahead, cx);
+            self.feed.push(&mut self.ahead, cx);
             has_given = true;
         }
     }

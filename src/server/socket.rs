@@ -40,7 +40,7 @@ pub fn tcp(address: SocketAddr, claim: Claim) -> io::Result<TcpListener> {
     // mistake would each get half of the connections. Binding without it fails if any process
     // listens; setting it before listening lets the workers' other sockets join.
     socket.set_reuse_port(claim == Claim::Shared)?;
-    keep_alive::ask_now_and_then(SockRef::from(&socket))?;
+    keep_alive::enable(SockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.set_reuse_port(true)?;

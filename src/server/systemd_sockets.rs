@@ -72,7 +72,7 @@ fn listening(socket: OwnedFd) -> io::Result<BoundSocket> {
     Ok(match socket.domain()? {
         Domain::UNIX => BoundSocket::Unix(socket.into()),
         _ => {
-            keep_alive::ask_now_and_then(SockRef::from(&socket))?;
+            keep_alive::enable(SockRef::from(&socket))?;
             BoundSocket::Tcp(socket.into())
         }
     })

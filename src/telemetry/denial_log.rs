@@ -26,7 +26,7 @@ impl DenialLog {
     pub(crate) fn log(&self, refusal: &DenialRecord<'_>, now: Instant) {
         let reason = refusal.denial.reason();
         let index = Reason::ALL.iter().position(|one| *one == reason);
-        let over = |suppressed| tell(reason, suppressed);
+        let over = |suppressed| report(reason, suppressed);
         if self.by_reason.take(index.unwrap_or(usize::MAX), now, over) {
             refusal.write(reason);
         }
@@ -39,7 +39,7 @@ impl DenialLog {
         request_id: &str,
         now: Instant,
     ) {
-        if self.unknown_hosts.take(0, now, tell_unknown_hosts) {
+        if self.unknown_hosts.take(0, now, report_unknown_hosts) {
             tracing::info!(
                 host = shown(denied.host, MAX_SHOWN),
                 origin = Some(denied.origin)
@@ -57,21 +57,21 @@ impl DenialLog {
     /// reported even if no more refusals come.
     pub(crate) fn summarise(&self, now: Instant) {
         self.unknown_hosts
-            .summarise(now, |_, suppressed| tell_unknown_hosts(suppressed));
+            .summarise(now, |_, suppressed| report_unknown_hosts(suppressed));
         self.by_reason.summarise(now, |index, suppressed| {
             if let Some(reason) = Reason::ALL.get(index) {
-                tell(*reason, suppressed);
+                report(*reason, suppressed);
             }
         });
     }
 }
 
-fn tell(reason: Reason, suppressed: u64) {
+fn report(reason: Reason, suppressed: u64) {
     let reason = reason.as_str();
     tracing::info!(reason, suppressed, "more CORS requests refused");
 }
 
-fn tell_unknown_hosts(suppressed: u64) {
+fn report_unknown_hosts(suppressed: u64) {
     tracing::info!(suppressed, "more requests for hosts without a route");
 }
 

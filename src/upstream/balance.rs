@@ -271,7 +271,7 @@ impl QueueTurn<'_> {
     /// # Errors
     ///
     /// [`Error::Busy`] if it took too long.
-    pub(crate) async fn come(&self) -> Result<(), Error> {
+    pub(crate) async fn wait(&self) -> Result<(), Error> {
         timeout_at(self.deadline, self.state.freed.notified())
             .await
             .map_err(|_| self.state.busy())
@@ -336,12 +336,12 @@ mod tests {
         };
         tokio::select! {
             biased;
-            came = first.come() => came.unwrap(),
+            came = first.wait() => came.unwrap(),
             () = freed => {}
         }
         assert!(state.connect_permit().is_some() && state.has_queue());
         drop(first);
-        second.come().await.unwrap();
+        second.wait().await.unwrap();
         drop(second);
         assert!(!state.has_queue());
     }
@@ -350,7 +350,7 @@ mod tests {
     async fn waiting_for_a_connection_has_a_time_limit() {
         let state = patient(1, 1, Duration::from_millis(1));
         let _permit = state.connect_permit().unwrap();
-        let error = state.queue().unwrap().come().await.unwrap_err();
+        let error = state.queue().unwrap().wait().await.unwrap_err();
         assert!(matches!(error, Error::Busy { .. }) && !error.is_upstreams_fault());
         assert!(!state.has_queue());
     }

@@ -92,8 +92,8 @@ impl BodyFeed {
     }
 
     /// Takes pieces from the front of `bytes`, up to a limit; bytes after the body stay.
-    pub fn give(&mut self, bytes: &mut Bytes, cx: &Context<'_>) {
-        self.give_first(bytes);
+    pub fn push(&mut self, bytes: &mut Bytes, cx: &Context<'_>) {
+        self.push_first(bytes);
         let mut slot = self.slot.borrow_mut();
         if !slot.pieces.is_empty() || slot.is_ended {
             slot.is_wanted = false;
@@ -101,8 +101,8 @@ impl BodyFeed {
         }
     }
 
-    /// Like [`give`](Self::give), before the receiver waits for a piece.
-    pub fn give_first(&mut self, bytes: &mut Bytes) {
+    /// Like [`push`](Self::push), before the receiver waits for a piece.
+    pub fn push_first(&mut self, bytes: &mut Bytes) {
         let mut slot = self.slot.borrow_mut();
         while slot.pieces.len() < PIECES && !slot.is_ended {
             match self.unread.take(bytes) {

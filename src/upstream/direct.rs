@@ -101,7 +101,7 @@ async fn over_http1(
     // Taken out, so that the connection is closed on an error or when the future is dropped.
     let mut answered = None;
     if let Some(mut stream) = kept.take() {
-        match http1_once::ask(&mut stream, &bytes, limits, most + 1).await {
+        match http1_once::send(&mut stream, &bytes, limits, most + 1).await {
             // The server closed it after the last response. All requests sent here are safe to
             // repeat.
             Err(NoReply::Closed(_)) => {}
@@ -112,7 +112,7 @@ async fn over_http1(
         Some(answered) => answered,
         None => {
             let mut stream = UpstreamStream::connect_for_http1(upstream).await?;
-            let answer = http1_once::ask(&mut stream, &bytes, limits, most + 1).await;
+            let answer = http1_once::send(&mut stream, &bytes, limits, most + 1).await;
             (stream, answer)
         }
     };

@@ -49,7 +49,7 @@ pub(crate) fn start(upstream: &Arc<Upstream>) {
 
 /// Checks it once. `Err`: why it fails; `None`: unknown, because of a problem in this process.
 async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(), String>> {
-    let asked = tokio::time::timeout(settings.interval, ask(upstream, settings));
+    let asked = tokio::time::timeout(settings.interval, request_status(upstream, settings));
     let failure = match asked.await {
         Ok(Ok(status)) => match status {
             status if settings.passes_with(status) => return Some(Ok(())),
@@ -67,7 +67,10 @@ async fn check(upstream: &Upstream, settings: &CheckSettings) -> Option<Result<(
 }
 
 /// The status of the upstream's response.
-async fn ask(upstream: &Upstream, settings: &CheckSettings) -> Result<StatusCode, Error> {
+async fn request_status(
+    upstream: &Upstream,
+    settings: &CheckSettings,
+) -> Result<StatusCode, Error> {
     let failed = |error| from_hyper(error, upstream);
     let stream = UpstreamStream::connect(upstream).await?;
     if !stream.speaks_http2(upstream) {

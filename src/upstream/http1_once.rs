@@ -29,7 +29,7 @@ pub(crate) async fn request_once(
     limits: &UpstreamLimits,
     most: usize,
 ) -> Result<(StatusCode, Vec<u8>), NoReply> {
-    let answer = ask(&mut stream, request, limits, most).await?;
+    let answer = send(&mut stream, request, limits, most).await?;
     Ok((answer.status, answer.body))
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct OneShotResponse {
 /// # Errors
 ///
 /// Why there is no such response.
-pub(crate) async fn ask(
+pub(crate) async fn send(
     stream: &mut UpstreamStream,
     request: &[u8],
     limits: &UpstreamLimits,

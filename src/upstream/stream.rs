@@ -166,12 +166,10 @@ impl UpstreamStream {
     /// Enables TCP keep-alive, which detects a peer that vanished.
     pub(crate) fn keep_alive(&self) -> io::Result<()> {
         match &self.transport {
-            Transport::Tcp(stream) => keep_alive::ask_now_and_then(SockRef::from(stream)),
+            Transport::Tcp(stream) => keep_alive::enable(SockRef::from(stream)),
             // A local peer cannot vanish silently.
             Transport::Unix(_) => Ok(()),
-            Transport::Tls(stream) => {
-                keep_alive::ask_now_and_then(SockRef::from(stream.get_ref().0))
-            }
+            Transport::Tls(stream) => keep_alive::enable(SockRef::from(stream.get_ref().0)),
         }
     }
 

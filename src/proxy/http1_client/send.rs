@@ -64,7 +64,7 @@ impl Proxy {
         let answered = if request.is_repeatable(&body) {
             let interim = body.interim();
             let asked = self
-                .ask(request, interim, &in_flight, &mut conn, &mut deadline)
+                .send_repeatable(request, interim, &in_flight, &mut conn, &mut deadline)
                 .await;
             let body = Some(body);
             asked
@@ -72,7 +72,7 @@ impl Proxy {
                 .map_err(|no_reply| Failed::Unanswered { no_reply, body })
         } else {
             // Boxed, like everything rare, because a request's future is moved.
-            Box::pin(self.ask_with_body(request, body, &in_flight, &mut conn, &mut deadline)).await
+            Box::pin(self.send_with_body(request, body, &in_flight, &mut conn, &mut deadline)).await
         };
         let (read, upload) = match answered {
             Ok(answered) => answered,
@@ -103,7 +103,7 @@ impl Proxy {
     }
 
     /// Sends the head of a repeatable request, and reads the response's head.
-    async fn ask(
+    async fn send_repeatable(
         &self,
         request: Http1Request<'_>,
         interim: Option<InterimResponses>,
@@ -145,7 +145,7 @@ impl Proxy {
     /// Sends a request that must not be repeated, and reads the response's head. The response may
     /// arrive before the upstream has the whole body; the rest is then sent while the response is
     /// read.
-    async fn ask_with_body(
+    async fn send_with_body(
         &self,
         request: Http1Request<'_>,
         body: RequestBody,

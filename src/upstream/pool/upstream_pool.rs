@@ -103,7 +103,7 @@ impl UpstreamPool {
             *turn = Some(self.state.queue()?);
         }
         match turn {
-            Some(turn) => turn.come().await,
+            Some(turn) => turn.wait().await,
             None => Ok(()),
         }
     }
