@@ -28,7 +28,7 @@ const HUFFMAN_ONE: u8 = 0b0000_1000;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 
-/// Flags of HEADERS, the first of CONTINUATION too.
+/// Flags of HEADERS; CONTINUATION also has the first one.
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
