@@ -142,6 +142,7 @@ impl<'b> Builder<'b> {
             shared.or_insert_with(|| Resolver::system(host)).clone()
         });
         let upstream = Arc::new(upstream.ok()?);
+        upstream.count_with(self.metrics.upstream(&upstream.url()));
         self.upstreams
             .insert(settings.clone(), Arc::clone(&upstream));
         Some(upstream)

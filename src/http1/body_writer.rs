@@ -62,6 +62,12 @@ impl BodyWriter {
         self.length == 0
     }
 
+    /// How many bytes wait to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.length
+    }
+
     /// Whether enough waits to be written.
     #[must_use]
     pub fn is_full(&self) -> bool {

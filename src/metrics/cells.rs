@@ -1,7 +1,7 @@
 //! One worker's counts for one route.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -9,6 +9,8 @@ use http::{Method, StatusCode};
 use crate::cors::fetch::AnswerVerdict;
 use crate::cors::{Kind, Reason};
 
+use super::histogram::{Histogram, HistogramTotals};
+use super::traffic::{RetryReason, Transfer};
 use super::upstream_failure::UpstreamFailure;
 
 /// One worker's counts for one route. Only that worker writes them; a scrape reads them.
@@ -19,38 +21,33 @@ pub(super) struct Cells {
     decisions: [AtomicU64; DECISIONS],
     verdicts: [AtomicU64; AnswerVerdict::COUNT],
     failures: [AtomicU64; UpstreamFailure::ALL.len()],
-    durations: [AtomicU64; BUCKETS.len() + 1],
-    /// The sum of all durations in nanoseconds: enough for 584 years.
-    duration_sum: AtomicU64,
+    durations: Histogram,
+    first_byte: Histogram,
+    in_flight: AtomicI64,
+    bytes: [AtomicU64; Transfer::COUNT],
+    retries: [AtomicU64; RetryReason::ALL.len()],
 }
-
-/// The upper bounds of the histogram's buckets.
-pub(super) const BUCKETS: [Duration; 16] = [
-    Duration::from_micros(500),
-    Duration::from_millis(1),
-    Duration::from_micros(2_500),
-    Duration::from_millis(5),
-    Duration::from_millis(10),
-    Duration::from_millis(25),
-    Duration::from_millis(50),
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_millis(2_500),
-    Duration::from_secs(5),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-    Duration::from_secs(60),
-];
 
 impl Cells {
     pub(super) fn request(&self, method: &Method, status: StatusCode, to_head: Duration) {
         self.requests.count(method_index(method), status.as_u16());
-        let bucket = BUCKETS.partition_point(|bound| *bound < to_head);
-        add(self.durations.get(bucket), 1);
-        let nanoseconds = u64::try_from(to_head.as_nanos()).unwrap_or(u64::MAX);
-        add(Some(&self.duration_sum), nanoseconds);
+        self.durations.observe(to_head);
+    }
+
+    pub(super) fn first_byte(&self, waited: Duration) {
+        self.first_byte.observe(waited);
+    }
+
+    pub(super) fn in_flight(&self, by: i64) {
+        self.in_flight.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self, transfer: Transfer, bytes: u64) {
+        add(self.bytes.get(transfer as usize), bytes);
+    }
+
+    pub(super) fn retry(&self, reason: RetryReason) {
+        add(self.retries.get(reason as usize), 1);
     }
 
     pub(super) fn decision(&self, kind: Kind, outcome: Result<(), Reason>) {
@@ -91,9 +88,13 @@ pub(super) struct Totals {
     verdicts: [u64; AnswerVerdict::COUNT],
     /// In the order of [`UpstreamFailure::ALL`].
     pub(super) failures: [u64; UpstreamFailure::ALL.len()],
-    /// Per bucket, not cumulative; the last one is above all bounds.
-    pub(super) durations: [u64; BUCKETS.len() + 1],
-    pub(super) duration_sum: Duration,
+    pub(super) durations: HistogramTotals,
+    pub(super) first_byte: HistogramTotals,
+    pub(super) in_flight: i64,
+    /// In the order of [`Transfer`].
+    pub(super) bytes: [u64; Transfer::COUNT],
+    /// As [`RetryReason::ALL`].
+    pub(super) retries: [u64; RetryReason::ALL.len()],
 }
 
 impl Totals {
@@ -104,8 +105,11 @@ impl Totals {
         sum(&mut self.decisions, &cells.decisions);
         sum(&mut self.verdicts, &cells.verdicts);
         sum(&mut self.failures, &cells.failures);
-        sum(&mut self.durations, &cells.durations);
-        self.duration_sum += Duration::from_nanos(cells.duration_sum.load(Ordering::Relaxed));
+        self.durations.add(&cells.durations);
+        self.first_byte.add(&cells.first_byte);
+        self.in_flight += cells.in_flight.load(Ordering::Relaxed);
+        sum(&mut self.bytes, &cells.bytes);
+        sum(&mut self.retries, &cells.retries);
     }
 
     /// Every kind and outcome with its count, including zeros.
@@ -346,27 +350,6 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_falls_in_the_first_bucket_that_holds_it() {
-        let cells = Cells::default();
-        let durations = [
-            (Duration::ZERO, 0),
-            (Duration::from_micros(500), 0),
-            (Duration::from_nanos(500_001), 1),
-            (Duration::from_secs(60), 15),
-            (Duration::from_secs(61), 16),
-        ];
-        for (duration, bucket) in durations {
-            let before = cells.durations[bucket].load(Ordering::Relaxed);
-            cells.request(&Method::GET, StatusCode::OK, duration);
-            assert_eq!(
-                cells.durations[bucket].load(Ordering::Relaxed),
-                before + 1,
-                "{duration:?}"
-            );
-        }
-    }
-
-    #[test]
     fn each_outcome_has_its_own_count() {
         let cells = Cells::default();
         let outcomes: Vec<_> = [Kind::Preflight, Kind::Actual]
@@ -388,5 +371,26 @@ mod tests {
             .map(|(times, (kind, outcome))| (kind, outcome, times))
             .collect();
         assert_eq!(counted, expected);
+    }
+
+    #[test]
+    fn each_transfer_and_retry_has_a_count_of_its_own() {
+        let cells = Cells::default();
+        let transfers = [
+            Transfer::ClientReceived,
+            Transfer::ClientSent,
+            Transfer::UpstreamSent,
+            Transfer::UpstreamReceived,
+        ];
+        for (bytes, transfer) in (1..).zip(transfers) {
+            cells.bytes(transfer, bytes);
+        }
+        for (times, reason) in (1..).zip(RetryReason::ALL) {
+            (0..times).for_each(|_| cells.retry(reason));
+        }
+        let mut totals = Totals::default();
+        totals.add(&cells);
+        assert_eq!(totals.bytes, [1, 2, 3, 4]);
+        assert_eq!(totals.retries, [1, 2, 3, 4]);
     }
 }

@@ -13,6 +13,7 @@ use super::cells::{METHODS, OTHER_STATUS};
 use super::family::Family;
 use super::process::{ProcessStats, unix_seconds};
 use super::registry::Metrics;
+use super::traffic_families::TrafficFamilies;
 use super::upstream_failure::UpstreamFailure;
 
 impl Metrics {
@@ -21,6 +22,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let families: Vec<_> = routes(self)
             .into_iter()
+            .chain(self.upstreams.families().map(Family::finish))
             .chain(listeners(self))
             .chain(self.config.families())
             .chain(process(self))
@@ -35,7 +37,8 @@ impl Metrics {
     }
 }
 
-fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
+fn routes(metrics: &Metrics) -> Vec<proto::MetricFamily> {
+    let mut traffic = TrafficFamilies::new();
     let mut requests = Family::counter(
         "s3cors_requests_total",
         "Answered requests, by method and status.",
@@ -56,10 +59,9 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
         "s3cors_denied_origins_total",
         "Denied CORS requests, by origin: the most frequent ones, and the rest as other.",
     );
-    let mut durations = Family::new(
+    let mut durations = Family::histogram_of(
         "s3cors_request_duration_seconds",
         "Time from the head of a request to the head of its response.",
-        proto::MetricType::HISTOGRAM,
     );
     let mut failures = Family::counter(
         "s3cors_upstream_errors_total",
@@ -117,9 +119,10 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
             let labels = [("route", name), ("upstream", &upstream)];
             healthy.value(&labels, f64::from(u8::from(is_healthy)));
         }
-        durations.histogram(&[("route", name)], &totals);
+        durations.histogram(&[("route", name)], &totals.durations);
+        traffic.add(name, &totals);
     }
-    [
+    let families = [
         requests,
         decisions,
         verdicts,
@@ -130,8 +133,9 @@ fn routes(metrics: &Metrics) -> [proto::MetricFamily; 10] {
         healthy,
         bucket_cors,
         policy_stores,
-    ]
-    .map(Family::finish)
+    ];
+    let families = families.into_iter().chain(traffic.families());
+    families.map(Family::finish).collect()
 }
 
 fn decision_labels(
@@ -155,7 +159,7 @@ fn decision_labels(
     ]
 }
 
-fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
+fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 8] {
     let mut ready = Family::gauge(
         "s3cors_ready",
         "Whether requests are served: 1, or 0 during start and drain.",
@@ -183,7 +187,19 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
         "s3cors_handshake_failures_total",
         "Connections that ended before the first HTTP request, by reason.",
     );
+    let mut accepted = Family::counter(
+        "s3cors_connections_accepted_total",
+        "Accepted connections, by listener, including refused ones.",
+    );
+    let mut tls = Family::counter(
+        "s3cors_tls_handshakes_total",
+        "Completed TLS handshakes, by whether they resumed a session.",
+    );
     for (name, counts) in &*listeners {
+        accepted.count(&[("listener", name)], counts.accepted());
+        for (kind, count) in counts.tls_handshakes() {
+            tls.count(&[("listener", name), ("kind", kind)], count);
+        }
         for (reason, count) in counts.handshake_failures() {
             handshakes.count(&[("listener", name), ("reason", reason)], count);
         }
@@ -204,7 +220,17 @@ fn listeners(metrics: &Metrics) -> [proto::MetricFamily; 6] {
             ends.value(&labels, unix_seconds(*end));
         }
     }
-    [ready, limit, connections, refused, handshakes, ends].map(Family::finish)
+    [
+        ready,
+        limit,
+        connections,
+        accepted,
+        refused,
+        tls,
+        handshakes,
+        ends,
+    ]
+    .map(Family::finish)
 }
 
 fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
@@ -235,6 +261,14 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
     let mut panics = Family::counter("s3cors_panics_total", "Connections lost to a panic.");
     panics.count(&[], metrics.panics.load(Ordering::Relaxed));
 
+    let mut busy = Family::counter(
+        "s3cors_worker_busy_seconds_total",
+        "Time that a worker thread was busy instead of waiting for events.",
+    );
+    for (worker, time) in metrics.busy_times() {
+        busy.value(&[("worker", &worker.to_string())], time.as_secs_f64());
+    }
+
     let process = ProcessStats::read();
     let mut cpu = Family::counter(
         "process_cpu_seconds_total",
@@ -254,6 +288,7 @@ fn process(metrics: &Metrics) -> Vec<proto::MetricFamily> {
         spans,
         live,
         panics,
+        busy,
         cpu,
         gauge(
             "process_start_time_seconds",

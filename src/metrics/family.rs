@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::proto;
 
-use super::cells::{BUCKETS, Totals};
+use super::histogram::{HistogramTotals, bounds};
 
 pub(super) type Labels<'l> = &'l [(&'static str, &'l str)];
 
@@ -29,6 +29,10 @@ impl Family {
 
     pub(super) fn gauge(name: &str, help: &str) -> Self {
         Self::new(name, help, proto::MetricType::GAUGE)
+    }
+
+    pub(super) fn histogram_of(name: &str, help: &str) -> Self {
+        Self::new(name, help, proto::MetricType::HISTOGRAM)
     }
 
     /// Counts above 2⁵³ are inexact; no process gets that far.
@@ -56,19 +60,19 @@ impl Family {
         self.family.mut_metric().push(metric);
     }
 
-    pub(super) fn histogram(&mut self, labels: Labels<'_>, totals: &Totals) {
+    pub(super) fn histogram(&mut self, labels: Labels<'_>, totals: &HistogramTotals) {
         let mut histogram = proto::Histogram::default();
         let mut seen = 0;
-        let bucket = |(bound, count): (&Duration, &u64)| {
+        let bucket = |(bound, count): (Duration, &u64)| {
             seen += count;
             let mut bucket = proto::Bucket::default();
             bucket.set_upper_bound(bound.as_secs_f64());
             bucket.set_cumulative_count(seen);
             bucket
         };
-        histogram.set_bucket(BUCKETS.iter().zip(&totals.durations).map(bucket).collect());
-        histogram.set_sample_count(totals.durations.iter().sum());
-        histogram.set_sample_sum(totals.duration_sum.as_secs_f64());
+        histogram.set_bucket(bounds().zip(&totals.buckets).map(bucket).collect());
+        histogram.set_sample_count(totals.buckets.iter().sum());
+        histogram.set_sample_sum(totals.sum.as_secs_f64());
         let mut metric = metric(labels);
         metric.set_histogram(histogram);
         self.family.mut_metric().push(metric);

@@ -96,10 +96,35 @@ impl HandshakeFailure {
     }
 }
 
+/// A completed TLS handshake: the `kind` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsHandshake {
+    /// With certificate and signature.
+    Full,
+    /// A session was resumed.
+    Resumed,
+}
+
+impl TlsHandshake {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Resumed];
+
+    /// The value of the `kind` label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
 /// One listener's counts.
 #[derive(Clone, Debug)]
 pub struct ListenerMetrics {
     open: Gauge,
+    accepted: Counter,
+    tls_handshakes: [Counter; TlsHandshake::ALL.len()],
     failed_handshakes: [Counter; HandshakeFailure::ALL.len()],
     refused: [Counter; NoRoom::ALL.len()],
 }
@@ -108,9 +133,35 @@ impl ListenerMetrics {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             open: Gauge::new(workers),
+            accepted: Counter::new(workers),
+            tls_handshakes: TlsHandshake::ALL.map(|_| Counter::new(workers)),
             failed_handshakes: HandshakeFailure::ALL.map(|_| Counter::new(workers)),
             refused: NoRoom::ALL.map(|_| Counter::new(workers)),
         }
+    }
+
+    /// Counts an accepted connection.
+    pub fn accept(&self, worker: Worker) {
+        self.accepted.inc(worker);
+    }
+
+    /// Counts a completed TLS handshake.
+    pub fn tls_handshake(&self, worker: Worker, kind: TlsHandshake) {
+        let kinds = TlsHandshake::ALL.iter().zip(&self.tls_handshakes);
+        for (_, counter) in kinds.filter(|(one, _)| **one == kind) {
+            counter.inc(worker);
+        }
+    }
+
+    /// How many connections were accepted.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.get()
+    }
+
+    /// How many TLS handshakes were completed, by kind.
+    pub(super) fn tls_handshakes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let kinds = TlsHandshake::ALL.iter().zip(&self.tls_handshakes);
+        kinds.map(|(kind, counter)| (kind.as_str(), counter.get()))
     }
 
     /// Counts an opened connection.

@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use tokio::runtime::{Handle, RuntimeMetrics};
+
+use super::Worker;
 use super::bucket_cors::BucketCorsRequests;
 use super::cells::CorsTotals;
 use super::config::{ConfigMetrics, ConfigState, ReloadResult};
@@ -13,6 +16,7 @@ use super::counter::Counter;
 use super::dropped_lines::DroppedLines;
 use super::listener::ListenerMetrics;
 use super::route::RouteMetrics;
+use super::upstream::{UpstreamMetrics, Upstreams};
 
 #[expect(
     clippy::disallowed_types,
@@ -37,6 +41,9 @@ pub struct Metrics {
     pub(super) started: SystemTime,
     #[expect(clippy::disallowed_types, reason = "as above")]
     routes: Mutex<HashMap<Box<str>, Weak<RouteMetrics>>>,
+    pub(super) upstreams: Upstreams,
+    /// Each worker's runtime, once it runs.
+    runtimes: Box<[OnceLock<RuntimeMetrics>]>,
     #[expect(clippy::disallowed_types, reason = "as above")]
     pub(super) listeners: Mutex<Vec<(Box<str>, ListenerMetrics)>>,
     #[expect(clippy::disallowed_types, reason = "as above")]
@@ -62,6 +69,8 @@ impl Metrics {
             workers,
             started,
             routes: Default::default(),
+            upstreams: Upstreams::default(),
+            runtimes: (0..workers).map(|_| OnceLock::new()).collect(),
             listeners: Default::default(),
             certificates: Default::default(),
             bucket_cors: Default::default(),
@@ -97,6 +106,28 @@ impl Metrics {
         let route = Arc::new(RouteMetrics::new(name, self.workers));
         routes.insert(name.into(), Arc::downgrade(&route));
         route
+    }
+
+    /// The counts of the upstream with the address `label`: the same ones for every caller while
+    /// they are in use.
+    #[must_use]
+    pub fn upstream(&self, label: &str) -> Arc<UpstreamMetrics> {
+        self.upstreams.get(label, self.workers)
+    }
+
+    /// Exports the busy time of a worker, as its runtime measures it.
+    pub fn show_worker(&self, worker: Worker, runtime: &Handle) {
+        if let Some(cell) = self.runtimes.get(worker.0) {
+            let _ = cell.set(runtime.metrics());
+        }
+    }
+
+    /// How long each worker was busy so far.
+    pub(super) fn busy_times(&self) -> impl Iterator<Item = (usize, Duration)> {
+        let runtimes = self.runtimes.iter().map(OnceLock::get).enumerate();
+        // A worker's runtime has one thread.
+        runtimes
+            .filter_map(|(worker, runtime)| Some((worker, runtime?.worker_total_busy_duration(0))))
     }
 
     /// The counts of the listener named `name`. Every call returns the same ones.

@@ -15,6 +15,7 @@ use crate::cors::{Kind, Reason};
 use super::cells::{Cells, Totals};
 use super::counter::WeakCounter;
 use super::denied_origins::DeniedOrigins;
+use super::traffic::{RetryReason, Transfer};
 use super::upstream_failure::UpstreamFailure;
 use super::{Counter, Worker};
 
@@ -33,7 +34,7 @@ pub struct RouteMetrics {
     name: Box<str>,
     workers: usize,
     /// Created at the first request. Each worker creates its own cells at its first request.
-    cells: OnceLock<Box<[OnceLock<Arc<Cells>>]>>,
+    cells: OnceLock<Box<[OnceLock<RouteCounts>]>>,
     denied: OnceLock<Box<DeniedOrigins>>,
     /// Keyed by the pattern's hash. Patterns with the same hash would share a counter: among a
     /// million patterns, that is expected once in 10⁷ processes.
@@ -42,18 +43,73 @@ pub struct RouteMetrics {
     upstreams: ArcSwapOption<Vec<UpstreamHealth>>,
 }
 
-/// Counts one worker's upstream failures of a route.
+/// One worker's counts of one route. A clone has the same counts, for whatever outlives the request.
 ///
-/// Uses that worker's cells, so that no two cores write to the same counter.
-#[derive(Debug)]
-pub struct UpstreamFailures(Option<Arc<Cells>>);
+/// Only that worker writes to them, so that cores share no cache line.
+#[derive(Clone, Debug, Default)]
+pub struct RouteCounts(Arc<Cells>);
 
-impl UpstreamFailures {
+impl RouteCounts {
+    /// Counts a response at its head, with the time since its request's head.
+    pub fn request(&self, method: &Method, status: StatusCode, to_head: Duration) {
+        self.0.request(method, status, to_head);
+    }
+
     /// Counts a request without a complete response from its upstream.
-    pub fn count(&self, failure: UpstreamFailure) {
-        if let Some(cells) = &self.0 {
-            cells.failure(failure);
+    pub fn upstream_failure(&self, failure: UpstreamFailure) {
+        self.0.failure(failure);
+    }
+
+    /// Counts the head of an upstream's response, with the time since the end of its request.
+    pub fn first_byte(&self, waited: Duration) {
+        self.0.first_byte(waited);
+    }
+
+    /// Counts bytes of bodies.
+    pub fn bytes(&self, transfer: Transfer, bytes: u64) {
+        if bytes > 0 {
+            self.0.bytes(transfer, bytes);
         }
+    }
+
+    /// Counts another try.
+    pub fn retry(&self, reason: RetryReason) {
+        self.0.retry(reason);
+    }
+
+    /// A forwarded request has begun.
+    pub fn begin(&self) {
+        self.0.in_flight(1);
+    }
+
+    /// A request that [began](Self::begin) has ended, its response included.
+    pub fn end(&self) {
+        self.0.in_flight(-1);
+    }
+}
+
+/// Counts a request as in flight for as long as it lives.
+#[derive(Debug)]
+pub struct RequestInFlight(RouteCounts);
+
+impl RequestInFlight {
+    /// A request has begun.
+    #[must_use]
+    pub fn new(counts: &RouteCounts) -> Self {
+        counts.begin();
+        Self(counts.clone())
+    }
+
+    /// What its route counts with.
+    #[must_use]
+    pub fn counts(&self) -> &RouteCounts {
+        &self.0
+    }
+}
+
+impl Drop for RequestInFlight {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -86,23 +142,17 @@ impl RouteMetrics {
 
     /// Counts a response when its head is ready, with the time since the request's head.
     pub fn request(&self, worker: Worker, method: &Method, status: StatusCode, to_head: Duration) {
-        if let Some(cells) = self.cells(worker) {
-            cells.request(method, status, to_head);
-        }
+        self.counts(worker).request(method, status, to_head);
     }
 
     /// Counts a decision; `Ok` means allowed.
     pub fn decision(&self, worker: Worker, kind: Kind, outcome: Result<(), Reason>) {
-        if let Some(cells) = self.cells(worker) {
-            cells.decision(kind, outcome);
-        }
+        self.counts(worker).0.decision(kind, outcome);
     }
 
     /// Counts what a browser will do with an answer.
     pub fn verdict(&self, worker: Worker, verdict: AnswerVerdict) {
-        if let Some(cells) = self.cells(worker) {
-            cells.verdict(verdict);
-        }
+        self.counts(worker).0.verdict(verdict);
     }
 
     /// Counts the origin of a refused request.
@@ -112,9 +162,7 @@ impl RouteMetrics {
 
     /// Counts a request without a complete response from its upstream.
     pub fn upstream_failure(&self, worker: Worker, failure: UpstreamFailure) {
-        if let Some(cells) = self.cells(worker) {
-            cells.failure(failure);
-        }
+        self.counts(worker).upstream_failure(failure);
     }
 
     /// Exports the health of these upstreams instead of those before.
@@ -129,12 +177,6 @@ impl RouteMetrics {
         upstreams
             .map(|one| (one.label.clone(), one.problems.load(Ordering::Relaxed) == 0))
             .collect()
-    }
-
-    /// Counts a worker's failures after the response's head, in code that outlives the request.
-    #[must_use]
-    pub fn upstream_failures(&self, worker: Worker) -> UpstreamFailures {
-        UpstreamFailures(self.cells(worker).map(Arc::clone))
     }
 
     /// The counter of requests that an `AllowedOrigin` pattern matched. The same pattern gets the
@@ -181,17 +223,19 @@ impl RouteMetrics {
     pub(super) fn totals(&self) -> Option<Totals> {
         let mut totals = Totals::default();
         for cells in self.cells.get()?.iter().filter_map(OnceLock::get) {
-            totals.add(cells);
+            totals.add(&cells.0);
         }
         Some(totals)
     }
 
-    fn cells(&self, worker: Worker) -> Option<&Arc<Cells>> {
+    /// The counts of a worker. Threads that are not workers use those of the first worker.
+    #[must_use]
+    pub fn counts(&self, worker: Worker) -> &RouteCounts {
         let make = || (0..self.workers.max(1)).map(|_| OnceLock::new()).collect();
         let workers = self.cells.get_or_init(make);
-        // Threads that are not workers count in the first worker's cells.
-        let cells = workers.get(worker.0).or_else(|| workers.first())?;
-        Some(cells.get_or_init(Arc::default))
+        let counts = workers.get(worker.0).or_else(|| workers.first());
+        let counts = counts.expect("there is at least one worker");
+        counts.get_or_init(RouteCounts::default)
     }
 }
 

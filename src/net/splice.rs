@@ -119,6 +119,11 @@ impl Pipe {
         Poll::Ready(Ok(moved))
     }
 
+    /// How many bytes are in it.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether everything written to the pipe has been read.
     pub(crate) fn is_empty(&self) -> bool {
         self.held == 0

@@ -64,7 +64,7 @@ impl Proxy {
             // `lines` include it.
             response.headers_mut().remove(CONNECTION);
         }
-        self.count(&self.unrouted, &parts.method, response.status(), start);
+        let status = response.status();
         let judged = JudgedRequest::of(&parts);
         let verdict = judged.and_then(|judged| judged.judge(&response));
         self.count_verdict(&self.unrouted, verdict);
@@ -88,7 +88,8 @@ impl Proxy {
             self.record(&record, span.as_ref(), None);
         }
         let to_head = parts.method == Method::HEAD;
-        own_response::write(response, lines, to_head, &self.date, start, out);
+        let bytes = own_response::write(response, lines, to_head, &self.date, start, out);
+        self.count_own_answer(&self.unrouted, (&parts.method, start), status, bytes);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::metrics::{UpstreamFailure, UpstreamFailures};
+use crate::metrics::{RouteCounts, UpstreamFailure};
 use crate::telemetry::access_log::BodyCut;
 use crate::telemetry::upstream_log;
 use crate::upstream::balance::InFlight;
@@ -34,17 +34,17 @@ impl BodyError {
     }
 }
 
-/// Logs that a response of `in_flight`'s upstream was cut short, and counts it in `failures`.
+/// Logs that a response of `in_flight`'s upstream was cut short, and counts it in `counts`.
 pub(crate) fn note_cut(
     in_flight: &InFlight,
-    failures: Option<&UpstreamFailures>,
+    counts: Option<&RouteCounts>,
     error: &dyn std::fmt::Display,
 ) {
     let upstream = in_flight.upstream();
     upstream_log::log(UpstreamFailure::Body, || {
         tracing::warn!(%upstream, %error, "upstream response cut short");
     });
-    if let Some(failures) = failures {
-        failures.count(UpstreamFailure::Body);
+    if let Some(counts) = counts {
+        counts.upstream_failure(UpstreamFailure::Body);
     }
 }

@@ -14,6 +14,7 @@ use tokio::io::ReadBuf;
 use crate::http1::body::{BodyReader, Coding, part};
 use crate::http1::buffers::READ_AHEAD;
 use crate::http1::client_head::{is_unsized, write_for_client, write_switch};
+use crate::metrics::RetryReason;
 use crate::net::client_stream::ClientStream;
 use crate::net::deadline::{Deadline, due};
 use crate::net::write::{write_all, write_at_once, write_both_at_once};
@@ -26,6 +27,7 @@ use crate::upstream::pool::Tries;
 use super::Proxy;
 use super::exchange::Http1Exchange;
 use super::log_guard::client_left;
+use super::moved_bytes::MovedBytes;
 use super::running_exchange::{ConnFate, ExchangeFailure, RunningExchange};
 
 /// Bodies up to this size, in bytes, are copied after their head, so that both are written at once.
@@ -65,19 +67,24 @@ impl Proxy {
         closing: &'c dyn Fn() -> bool,
     ) -> impl Future<Output = ConnFate> {
         let route = exchange.held.0.routes.get(exchange.route);
+        let route = route.expect("an exchange's route is one of its snapshot's");
+        let counts = route.metrics.counts(self.worker);
+        counts.begin();
         let mut running_exchange = RunningExchange {
             proxy: self,
             exchange,
-            route: route.expect("an exchange's route is one of its snapshot's"),
+            route,
+            counts,
             client,
             ahead,
             bound,
             deadline,
             closing,
             now: exchange.start,
+            asked: exchange.start,
             untaken: Vec::new(),
             status: client_left(),
-            bytes: 0,
+            moved: MovedBytes::new(counts),
             cut: None,
             upstream: None,
             failed: None,
@@ -106,10 +113,10 @@ impl Proxy {
 impl<C: ClientStream> RunningExchange<'_, C> {
     async fn run(&mut self) -> Result<ConnFate, ExchangeFailure> {
         let (pool, upstreams) = (&self.proxy.pool, &self.route.upstreams);
-        let client = self.exchange.client;
+        let (client, counts) = (self.exchange.client, self.counts);
         // Boxed, like everything rare: the future is allocated for each request.
         let mut tries = None;
-        let new_tries = || Box::new(Tries::of(client));
+        let new_tries = || Box::new(Tries::of(client, counts));
         let ready = self.take_bound();
         let (mut in_flight, mut conn) = match ready.or_else(|| pool.idle_http1(upstreams, client)) {
             Some(ready) => ready,
@@ -134,6 +141,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 Err(failure) if failure.allows_another_try(self.exchange) => {
                     let tries = tries.get_or_insert_with(new_tries);
                     tries.stale.push(in_flight.upstream().id);
+                    counts.retry(RetryReason::Closed);
                     // Its place may be needed for the new one.
                     drop(conn);
                     let again = Box::pin(pool.checkout_http1(upstreams, tries));
@@ -241,6 +249,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut is_sent = true;
         let limit = self.now + response_head;
         self.deadline.set(limit.into());
+        self.asked = self.now;
         // A request that must not be repeated takes the careful path.
         if exchange.is_repeatable() {
             let head = exchange.head_for(in_flight.upstream());
@@ -249,7 +258,11 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         } else {
             let upload = self.upload(in_flight, conn, received);
             is_sent = Box::pin(upload).await?;
-            self.deadline.set(due(response_head));
+            let now = tokio::time::Instant::now();
+            self.deadline.set(now + response_head);
+            if is_sent {
+                self.asked = now.into_std();
+            }
         }
         let answered = poll_fn(|cx| {
             match self.poll_answer(cx, !is_sent, in_flight, conn, received) {
@@ -292,7 +305,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let scratch = &mut *proxy.scratch.borrow_mut();
         let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
             self.now = Instant::now();
-            proxy.count_exchange(exchange, self.route, head.status, self.now);
+            self.count_response(head.status);
+            let waited = self.now.saturating_duration_since(self.asked);
+            self.counts.first_byte(waited);
             self.verdict = proxy.judge_exchange(exchange, self.route, head);
             self.status = head.status;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -321,15 +336,16 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 BodyReader::Length(length) if *length > COPIED as u64 => {
                     let now = part(rest, *length);
                     *length -= now.len() as u64;
-                    self.bytes += now.len() as u64;
+                    self.moved.client_sent += now.len() as u64;
                     rest = rest.get(now.len()..).unwrap_or_default();
                     write_both_at_once(cx, self.client, out, now)
                 }
                 left => {
-                    self.bytes += left.pass(&mut rest, exchange.coding(), out);
+                    self.moved.client_sent += left.pass(&mut rest, exchange.coding(), out);
                     write_at_once(cx, self.client, out)
                 }
             };
+            self.moved.upstream_received = self.moved.client_sent;
             Ok(Reply {
                 left,
                 // Bytes after a response belong to no request.

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 
 use crate::cors::{Denial, Kind, REASON_FIELD, RequestedHeaders};
 use crate::http1::client_head::write_line;
-use crate::metrics::{NO_ROUTE, RouteMetrics};
+use crate::metrics::{NO_ROUTE, RouteMetrics, Transfer};
 use crate::routing::client;
 use crate::routing::client::Client;
 use crate::routing::snapshot::RoutePolicy;
@@ -71,6 +71,20 @@ impl DenialNotes {
 }
 
 impl Proxy {
+    /// Counts a response that is made here, with so many bytes of a body.
+    pub(crate) fn count_own_answer(
+        &self,
+        metrics: &RouteMetrics,
+        request: (&Method, Instant),
+        status: StatusCode,
+        bytes: usize,
+    ) {
+        let (method, start) = request;
+        let counts = metrics.counts(self.worker);
+        counts.request(method, status, start.elapsed());
+        counts.bytes(Transfer::ClientSent, bytes as u64);
+    }
+
     pub(crate) fn count(
         &self,
         metrics: &RouteMetrics,

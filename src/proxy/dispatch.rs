@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{HOST, TE, UPGRADE, VARY};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 
 use crate::cors::{Decision, Kind, ReplacedFields};
 use crate::http1::client_head::{ends, write_line};
@@ -374,19 +374,4 @@ fn write_for_upstream(
     edit.add(head.fields, out);
     out.extend_from_slice(b"\r\n");
     host_at
-}
-
-impl Proxy {
-    /// Counts a response when its head arrives, at `now`.
-    pub(crate) fn count_exchange(
-        &self,
-        exchange: &Http1Exchange,
-        route: &Route,
-        status: StatusCode,
-        now: Instant,
-    ) {
-        let took = now.saturating_duration_since(exchange.start);
-        let (metrics, method) = (&route.metrics, &exchange.method);
-        metrics.request(self.worker, method, status, took);
-    }
 }

@@ -17,6 +17,7 @@ use crate::net::write::{flush, write_all, write_at_once};
 use crate::telemetry::access_log::BodyCut;
 use crate::upstream::http1_conn::Http1Conn;
 
+use super::moved_bytes::MovedBytes;
 use super::running_exchange::RunningExchange;
 
 /// How much is read at once for a client that did not accept everything, in bytes.
@@ -64,6 +65,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut piece = SMALLEST_PIECE;
         loop {
             self.deadline.set(due(limit));
+            self.moved.count();
             if !unwritten.is_empty() {
                 // A client may be slow as long as it accepts something.
                 let renewed = Some(limit);
@@ -83,7 +85,7 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 && let (Some(source), Some(sink)) = (conn.stream.tcp(), self.client.tcp())
                 && let Some(pipe) = self.proxy.pipes.take()
             {
-                let bytes = &mut self.bytes;
+                let bytes = &mut self.moved;
                 let moved =
                     download_spliced(source, sink, pipe, length, self.deadline, limit, bytes);
                 self.proxy.pipes.give_back(moved.await?);
@@ -147,7 +149,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             BodyReader::Length(length) if !bytes.is_empty() => {
                 let now = part(bytes, *length);
                 *length -= now.len() as u64;
-                self.bytes += now.len() as u64;
+                self.moved.client_sent += now.len() as u64;
+                self.moved.upstream_received += now.len() as u64;
                 // Bytes after the body belong to no request: the connection cannot be used again.
                 conn.is_spent |= now.len() < bytes.len();
                 write_at_once(cx, self.client, now)
@@ -161,7 +164,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     }
                     coding.write_end(b"", &mut scratch.output);
                 } else {
-                    self.bytes += left.pass(&mut bytes, coding, &mut scratch.output);
+                    let passed = left.pass(&mut bytes, coding, &mut scratch.output);
+                    self.moved.client_sent += passed;
+                    self.moved.upstream_received += passed;
                     conn.is_spent |= !bytes.is_empty();
                 }
                 write_at_once(cx, self.client, &scratch.output)
@@ -179,10 +184,11 @@ async fn download_spliced(
     left: &mut u64,
     deadline: &mut Deadline,
     limit: Duration,
-    bytes: &mut u64,
+    bytes: &mut MovedBytes<'_>,
 ) -> Result<Pipe, DownloadFailure> {
     while *left > 0 || !pipe.is_empty() {
         deadline.set(due(limit));
+        let before = *left;
         let mut has_left = false;
         let moved = poll_fn(|cx| match pipe.poll_move(cx, source, sink, left) {
             Poll::Pending => {
@@ -209,7 +215,10 @@ async fn download_spliced(
                 Side::Sink(_) => DownloadFailure::Client,
             })),
         });
-        *bytes += moved.await? as u64;
+        let moved = moved.await;
+        bytes.upstream_received += before - *left;
+        bytes.client_sent += moved? as u64;
+        bytes.count();
     }
     Ok(pipe)
 }

@@ -32,16 +32,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             DownloadFailure::Chunk => "invalid chunk".to_owned(),
             DownloadFailure::Idle { .. } => BodyError::Idle.to_string(),
         };
-        let (route, worker) = (self.route, self.proxy.worker);
         // A stream without a length may be silent; the limit is the proxy's.
         if !matches!(broken, DownloadFailure::Idle { owes: false }) {
-            route
-                .metrics
-                .upstream_failure(worker, UpstreamFailure::Body);
+            self.counts.upstream_failure(UpstreamFailure::Body);
         }
         let upstream = in_flight.upstream();
         upstream_log::log(UpstreamFailure::Body, || {
-            tracing::warn!(route = &*route.name, %upstream, cause, "response body interrupted");
+            tracing::warn!(route = &*self.route.name, %upstream, cause, "response body interrupted");
         });
     }
 
@@ -63,14 +60,15 @@ impl<C: ClientStream> RunningExchange<'_, C> {
             write_line(b"vary", names.as_bytes(), &mut lines);
         }
         let now = Instant::now();
-        proxy.count_exchange(exchange, route, response.status(), now);
+        self.now = now;
+        self.count_response(response.status());
         self.verdict = proxy.judge_failure(exchange, route);
         self.status = response.status();
         self.request_id = response.headers().get(REQUEST_ID).cloned();
         let mut bytes = std::mem::take(&mut self.untaken);
         let to_head = exchange.method == Method::HEAD;
         let length = own_response::write(response, &lines, to_head, &proxy.date, now, &mut bytes);
-        self.bytes = length as u64;
+        self.moved.client_sent = length as u64;
         self.deadline.set(due(Timeouts::default().body_idle));
         match write_all(self.client, &bytes, self.deadline, None).await {
             Ok(()) if closes => ConnFate::Refused,

@@ -5,6 +5,7 @@
 
 use std::rc::Weak;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::SEC_WEBSOCKET_KEY;
@@ -36,7 +37,8 @@ impl Proxy {
         request: &request::Parts,
         client: Client,
     ) -> Result<Response<Body>, Error> {
-        let mut tries = Tries::of(client.counted());
+        let counts = route.metrics.counts(self.worker);
+        let mut tries = Tries::of(client.counted(), counts);
         let (in_flight, ready) = self.pool.checkout(&route.upstreams, &mut tries).await?;
         let upstream = Arc::clone(in_flight.upstream());
         let failed = |error: Error| {
@@ -62,6 +64,7 @@ impl Proxy {
         connect.extensions_mut().insert(protocol);
         header_map::to_http2(&mut connect, &upstream, route.host_header);
         let limit = upstream.settings.timeouts.response_head;
+        let asked = Instant::now();
         let sent = tokio::time::timeout(limit, connection.sender.send_request(connect));
         let response = match sent.await {
             Ok(Ok(response)) => response,
@@ -73,6 +76,7 @@ impl Proxy {
         };
         http2_client::check(&response, &upstream).map_err(failed)?;
         in_flight.answered();
+        counts.first_byte(asked.elapsed());
         if response.status() == StatusCode::OK {
             let (head, body) = response.into_parts();
             let response = Response::from_parts(head.clone(), body);
@@ -84,6 +88,7 @@ impl Proxy {
                 end,
                 first,
                 in_flight,
+                request: None,
             };
             return Ok(Response::from_parts(head, Body::tunnel(tunnel)));
         }
@@ -91,8 +96,7 @@ impl Proxy {
             let what = "a success other than 200 to an extended CONNECT";
             return Err(unacceptable(what));
         }
-        let failures = route.metrics.upstream_failures(self.worker);
-        let response = response.map(|body| UpstreamBody::new(body, in_flight, failures));
+        let response = response.map(|body| UpstreamBody::new(body, in_flight, counts.clone()));
         Ok(response.map(Body::from_http2))
     }
 
@@ -105,7 +109,9 @@ impl Proxy {
         client: Client,
         body: RequestBody,
     ) -> Result<Response<Body>, Error> {
-        let opened = self.pool.open(&route.upstreams, client.counted());
+        let counts = route.metrics.counts(self.worker);
+        let mut tries = Tries::of(client.counted(), counts);
+        let opened = self.pool.open(&route.upstreams, &mut tries);
         let (in_flight, stream, permit) = opened.await?;
         // A tunnel may be idle for long. Client sockets inherit keep-alive from the listener.
         stream.keep_alive().map_err(|source| Error::Connect {

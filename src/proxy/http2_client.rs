@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use h2::Reason;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -44,7 +45,10 @@ impl Proxy {
         reused: bool,
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let upstream = in_flight.upstream();
+        let asked = Instant::now();
+        let counts = route.metrics.counts(self.worker);
         let progress = body.begin();
+        let has_body = progress.is_some();
         let (body, loan) = ReplayBody::lend(body);
         let mut request = Request::from_parts(request.clone(), body);
         header_map::to_http2(&mut request, upstream, route.host_header);
@@ -61,11 +65,14 @@ impl Proxy {
             Ok(Ok(response)) => match check(&response, upstream) {
                 Ok(()) => {
                     in_flight.answered();
-                    let failures = route.metrics.upstream_failures(self.worker);
-                    let is_early =
-                        progress.is_some_and(|progress| progress.stage() != BodyStage::Done);
+                    let sent = progress.filter(|progress| progress.stage() == BodyStage::Done);
+                    counts.first_byte(match &sent {
+                        Some(progress) => progress.since_last(),
+                        None => asked.elapsed(),
+                    });
+                    let is_early = has_body && sent.is_none();
                     return Ok(response.map(|body| {
-                        let body = UpstreamBody::new(body, in_flight, failures);
+                        let body = UpstreamBody::new(body, in_flight, counts.clone());
                         Body::from_http2(body).early(is_early)
                     }));
                 }

@@ -50,7 +50,8 @@ impl Proxy {
         let (start, to_head) = (request.start, request.method == Method::HEAD);
         let bytes = own_response::write(response, &lines, to_head, &self.date, start, out);
         self.buffers.give_back(lines);
-        self.count(&found.route.metrics, &request.method, status, start);
+        let asked = (&request.method, start);
+        self.count_own_answer(&found.route.metrics, asked, status, bytes);
         let answered = Answered {
             status,
             decision: marking.decision,

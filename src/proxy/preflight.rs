@@ -55,7 +55,8 @@ impl Proxy {
                 (denial.status(), close, body.len())
             }
         };
-        self.count(&found.route.metrics, &request.method, status, start);
+        let asked = (&request.method, start);
+        self.count_own_answer(&found.route.metrics, asked, status, bytes);
         let outcome = decision.as_ref().map(|_| ()).map_err(Denial::reason);
         let any_origin = |()| AnyOrigin(decision.as_ref().is_ok_and(AllowedFields::is_any_origin));
         let verdict = verdict_basis::decided(request, Kind::Preflight, outcome.map(any_origin));

@@ -12,7 +12,7 @@ use crate::cors::{Decision, Denial, Kind, REASON_FIELD, ResourceType};
 use crate::http1::request_rules::{
     CONTINUE_PATIENCE, expects_continue, max_forwards, requests_upgrade,
 };
-use crate::metrics::RouteMetrics;
+use crate::metrics::{RequestInFlight, RouteMetrics};
 use crate::routing::client::Client;
 use crate::routing::snapshot::{Route, Snapshot};
 use crate::telemetry::upstream_log;
@@ -60,7 +60,7 @@ impl Proxy {
     async fn answer(
         &self,
         mut parts: request::Parts,
-        body: RequestBody,
+        mut body: RequestBody,
         client: Client,
         logged: &mut Option<Box<RequestLogGuard>>,
     ) -> Response<Body> {
@@ -82,10 +82,13 @@ impl Proxy {
                     &self.unrouted,
                     logged.as_deref_mut(),
                 );
-                return response;
+                let request = RequestInFlight::new(self.unrouted.counts(self.worker));
+                return response.map(|body| body.counted(request));
             }
         };
         let route = found.route;
+        let request = RequestInFlight::new(route.metrics.counts(self.worker));
+        body.count_with(request.counts());
         if let Some(handshake) = &handshake {
             handshake.convert_request(&mut parts);
         }
@@ -106,7 +109,7 @@ impl Proxy {
                 &route.metrics,
                 logged.as_deref_mut(),
             );
-            return response;
+            return response.map(|body| body.counted(request));
         };
 
         let decision = policy.policy.decide(&parts.method, &parts.headers);
@@ -180,7 +183,7 @@ impl Proxy {
             &route.metrics,
             logged.as_deref_mut(),
         );
-        response
+        response.map(|body| body.counted(request))
     }
 
     /// Records a CORS request that may turn out to be refused, if only the console needs it.

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::http1::trailers::without_head_fields;
-use crate::metrics::UpstreamFailures;
+use crate::metrics::{RequestInFlight, RouteCounts, Transfer};
 use crate::telemetry::access_log::BodyCut;
 use crate::upstream::balance::InFlight;
 use crate::upstream::endpoint::{Timeouts, Upstream};
@@ -35,6 +35,8 @@ pub struct Body {
     logged: Option<Box<RequestLogGuard>>,
     /// If the response came before the end of the request: the part read before its head was sent.
     ahead: Option<Box<ReadAhead>>,
+    /// Counts its bytes, and its request as in flight.
+    request: Option<RequestInFlight>,
 }
 
 enum BodyKind {
@@ -75,6 +77,7 @@ impl Body {
             kind,
             logged: None,
             ahead: None,
+            request: None,
         }
     }
 
@@ -112,7 +115,10 @@ impl Body {
     /// The tunnel that replaces the body, if any.
     pub fn take_tunnel(&mut self) -> Option<Tunnel> {
         match std::mem::replace(&mut self.kind, BodyKind::Fixed(Bytes::new())) {
-            BodyKind::Tunnel(tunnel) => Some(*tunnel),
+            BodyKind::Tunnel(mut tunnel) => {
+                tunnel.request = self.request.take();
+                Some(*tunnel)
+            }
             kind => {
                 self.kind = kind;
                 None
@@ -126,6 +132,12 @@ impl Body {
             BodyKind::Fixed(bytes) => bytes,
             BodyKind::Http1(_) | BodyKind::Http2(_) | BodyKind::Tunnel(_) => Bytes::new(),
         }
+    }
+
+    /// Counts its bytes, and its request as in flight until the body ends.
+    pub(crate) fn counted(mut self, request: RequestInFlight) -> Self {
+        self.request = Some(request);
+        self
     }
 
     /// Logs the request when the body ends, for whatever reason.
@@ -197,6 +209,10 @@ impl HttpBody for Body {
             Some(frame) => frame.map(Some),
             None => self.kind.poll_frame(cx),
         };
+        if let (Some(request), Poll::Ready(Some(Ok(frame)))) = (&self.request, &frame) {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            request.counts().bytes(Transfer::ClientSent, bytes as u64);
+        }
         if self.logged.is_some() {
             let has_ended = self.is_end_stream();
             if let Some(logged) = &mut self.logged {
@@ -270,17 +286,17 @@ pub(crate) struct UpstreamBody {
     /// The final error, held back while earlier data is still being written.
     broken: Option<BodyError>,
     patience: Option<Pin<Box<Sleep>>>,
-    failures: UpstreamFailures,
+    counts: RouteCounts,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(inner: Incoming, in_flight: InFlight, failures: UpstreamFailures) -> Self {
+    pub(crate) fn new(inner: Incoming, in_flight: InFlight, counts: RouteCounts) -> Self {
         Self {
             inner,
             in_flight,
             broken: None,
             patience: None,
-            failures,
+            counts,
         }
     }
 
@@ -295,6 +311,8 @@ impl UpstreamBody {
             Poll::Pending => return self.poll_patience(cx),
             Poll::Ready(Some(Ok(frame))) => {
                 self.restart_patience();
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.counts.bytes(Transfer::UpstreamReceived, bytes as u64);
                 return Poll::Ready(Some(Ok(without_head_fields(frame))));
             }
             Poll::Ready(None) if self.inner.is_end_stream() => return Poll::Ready(None),
@@ -321,15 +339,15 @@ impl UpstreamBody {
             Poll::Ready(()) => {
                 // A stream without a length may be silent as long as it likes.
                 let owes = self.inner.size_hint().exact().is_some();
-                let failures = owes.then_some(&self.failures);
-                note_cut(&self.in_flight, failures, &BodyError::Idle);
+                let counts = owes.then_some(&self.counts);
+                note_cut(&self.in_flight, counts, &BodyError::Idle);
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
         }
     }
 
     fn failed(&self, error: &dyn Display) {
-        note_cut(&self.in_flight, Some(&self.failures), error);
+        note_cut(&self.in_flight, Some(&self.counts), error);
     }
 
     fn restart_patience(&mut self) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use http::{Response, request};
 
+use crate::metrics::RetryReason;
 use crate::routing::client::Client;
 use crate::routing::snapshot::Route;
 use crate::upstream::error::Error;
@@ -36,7 +37,8 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         let (pool, upstreams) = (&self.pool, &route.upstreams);
         let is_repeatable = body.is_empty() && request.method.is_idempotent();
-        let mut tries = Tries::of(client.counted());
+        let counts = route.metrics.counts(self.worker);
+        let mut tries = Tries::of(client.counted(), counts);
         let mut idle = pool
             .idle_http1(upstreams, client.counted())
             .map(|(in_flight, conn)| (in_flight, Ready::Http1(conn)));
@@ -100,6 +102,10 @@ impl Proxy {
             if let Some(number) = shared.filter(|_| is_retired) {
                 pool.retire_http2(&upstream, number);
             }
+            counts.retry(match fate {
+                Fate::Refused { .. } => RetryReason::Refused,
+                Fate::Unsent | Fate::Cut | Fate::Unknown => RetryReason::Closed,
+            });
             match (fate, shared) {
                 (Fate::Refused { .. }, _) => tries.was_refused = true,
                 // All requests on the closed connection share the next one.

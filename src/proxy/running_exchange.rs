@@ -6,7 +6,7 @@ use std::time::Instant;
 use http::{HeaderValue, StatusCode};
 
 use crate::cors::fetch::AnswerVerdict;
-use crate::metrics::UpstreamFailure;
+use crate::metrics::{RouteCounts, UpstreamFailure};
 use crate::net::deadline::Deadline;
 use crate::routing::snapshot::Route;
 use crate::telemetry::access_log::BodyCut;
@@ -16,6 +16,7 @@ use crate::upstream::http1_conn::Http1Conn;
 
 use super::access_note::ExchangeEnd;
 use super::exchange::Http1Exchange;
+use super::moved_bytes::MovedBytes;
 use super::state::Proxy;
 
 /// The state in which an exchange leaves the client's connection.
@@ -59,6 +60,8 @@ pub(crate) struct RunningExchange<'c, C> {
     pub(crate) proxy: &'c Proxy,
     pub(crate) exchange: &'c Http1Exchange,
     pub(crate) route: &'c Route,
+    /// This worker's counts of the route.
+    pub(crate) counts: &'c RouteCounts,
     pub(crate) client: &'c mut C,
     pub(crate) ahead: &'c mut Vec<u8>,
     /// The upstream connection that is authenticated for this client connection.
@@ -67,12 +70,13 @@ pub(crate) struct RunningExchange<'c, C> {
     pub(crate) closing: &'c dyn Fn() -> bool,
     /// The time when the clock was last read: precise enough for limits of seconds.
     pub(crate) now: Instant,
+    /// When the whole request was sent.
+    pub(crate) asked: Instant,
     /// Interim responses that the client has not accepted yet.
     pub(crate) untaken: Vec<u8>,
     /// The status of the response.
     pub(crate) status: StatusCode,
-    /// Body bytes sent to the client so far.
-    pub(crate) bytes: u64,
+    pub(crate) moved: MovedBytes<'c>,
     /// Which side cut the response short.
     pub(crate) cut: Option<BodyCut>,
     /// The upstream that answered, if the log needs it.
@@ -84,14 +88,24 @@ pub(crate) struct RunningExchange<'c, C> {
     pub(crate) verdict: Option<AnswerVerdict>,
 }
 
+impl<C> RunningExchange<'_, C> {
+    /// Counts the response at its head, which came now.
+    pub(crate) fn count_response(&self, status: StatusCode) {
+        let took = self.now.saturating_duration_since(self.exchange.start);
+        self.counts.request(&self.exchange.method, status, took);
+    }
+}
+
 impl<C> Drop for RunningExchange<'_, C> {
     /// Runs at the end of the exchange, whatever the reason.
     fn drop(&mut self) {
+        self.moved.count();
+        self.counts.end();
         let id = self.request_id.as_ref().and_then(|id| id.to_str().ok());
         let failed = self.failed.as_ref();
         let end = ExchangeEnd {
             status: self.status,
-            bytes: self.bytes,
+            bytes: self.moved.client_sent,
             cut: self.cut,
             upstream: self.upstream.as_deref(),
             failed: failed.map(|(upstream, failure)| (&**upstream, *failure)),

@@ -74,7 +74,7 @@ impl Proxy {
             denial_log: DenialLog::default(),
             held: RefCell::new(Rc::new(HeldSnapshot(current.get()))),
             current,
-            pool: Pool::new(metrics.workers()),
+            pool: Pool::new(worker, metrics.workers()),
             checked: Cell::new(0),
             ids: RequestIds::new(),
             date: DateLine::default(),

@@ -32,6 +32,11 @@ struct Direction {
 }
 
 impl Direction {
+    /// How much the sink has.
+    fn sent(&self) -> u64 {
+        self.moved.saturating_sub(self.unwritten.len() as u64)
+    }
+
     fn new(unwritten: Vec<u8>) -> Self {
         Self {
             moved: unwritten.len() as u64,
@@ -95,6 +100,12 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         unwritten.append(&mut first);
         let mut down = Direction::new(unwritten);
         let mut up = Direction::new(std::mem::take(self.ahead));
+        let before = [
+            self.moved.client_received,
+            self.moved.upstream_sent,
+            self.moved.client_sent,
+            self.moved.upstream_received,
+        ];
         let carried = poll_fn(|cx| {
             let scratch = &mut *self.proxy.scratch.borrow_mut();
             let went_up = match up.poll_move(cx, self.client, &mut conn.stream, scratch) {
@@ -102,7 +113,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 Poll::Ready(Err(Side::Sink(_))) => Poll::Ready(Ok(())),
                 went => went,
             }?;
-            let went_down = down.poll_move(cx, &mut conn.stream, self.client, scratch)?;
+            let went_down = down.poll_move(cx, &mut conn.stream, self.client, scratch);
+            self.moved.client_received = before[0] + up.moved;
+            self.moved.upstream_sent = before[1] + up.sent();
+            self.moved.client_sent = before[2] + down.sent();
+            self.moved.upstream_received = before[3] + down.moved;
+            self.moved.count();
+            let went_down = went_down?;
             match (went_up, went_down) {
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Result::<(), Side>::Ok(())),
                 _ => Poll::Pending,
@@ -111,7 +128,6 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         if let Err(side) = carried.await {
             tracing::debug!(?side, "tunnel interrupted");
         }
-        self.bytes += down.moved;
         ConnFate::Ends
     }
 }

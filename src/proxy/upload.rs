@@ -57,17 +57,18 @@ impl Left {
         }
     }
 
-    /// Writes the part of the body that `bytes` begin with; bytes after the body stay.
-    fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> Result<(), InvalidChunk> {
+    /// Writes the part of the body that `bytes` begin with and returns its length; bytes after the
+    /// body stay.
+    fn pass(&mut self, bytes: &mut &[u8], out: &mut Vec<u8>) -> Result<u64, InvalidChunk> {
         match self {
             Self::Length(left) => {
                 let now = part(bytes, *left);
                 out.extend_from_slice(now);
                 *left -= now.len() as u64;
                 *bytes = bytes.get(now.len()..).unwrap_or_default();
-                Ok(())
+                Ok(now.len() as u64)
             }
-            Self::Chunks(chunked) => pass_chunks(chunked, bytes, Coding::Chunks, out).map(drop),
+            Self::Chunks(chunked) => pass_chunks(chunked, bytes, Coding::Chunks, out),
         }
     }
 
@@ -97,8 +98,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let mut left = Left::of(self.exchange);
         let mut unwritten = self.exchange.head_for(in_flight.upstream()).into_owned();
         let mut ahead = &**self.ahead;
-        left.pass(&mut ahead, &mut unwritten)
-            .map_err(|InvalidChunk| invalid())?;
+        let came_with_head = left.pass(&mut ahead, &mut unwritten);
+        // Not added: an earlier try that sent nothing counted the same bytes.
+        self.moved.client_received = came_with_head.map_err(|InvalidChunk| invalid())?;
         let first = self.ahead.len() - ahead.len();
         // A client that sends its body at once does not wait for `100 Continue`.
         let mut hold = (self.exchange.expects_continue && first == 0)
@@ -176,7 +178,9 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                     left.opaque(),
                 ) && (*left > 0 || !pipe.is_empty())
                 {
+                    let before = *left;
                     let now = pipe.poll_move(cx, source, sink, left);
+                    self.moved.client_received += before - *left;
                     now.map_ok(|_| ())
                 } else if !left.is_ended() {
                     unwritten.clear();
@@ -195,6 +199,13 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                         Err(error) => Poll::Ready(Err(Side::Sink(error))),
                     }
                 };
+                if let Poll::Ready(Ok(())) = &moved {
+                    // What still waits may have the head and framing in it.
+                    let waiting = unwritten.len() - written + pipe.as_ref().map_or(0, Pipe::held);
+                    let sent = self.moved.client_received.saturating_sub(waiting as u64);
+                    self.moved.upstream_sent = self.moved.upstream_sent.max(sent);
+                    self.moved.count();
+                }
                 match moved {
                     Poll::Ready(Ok(())) => self.deadline.set(due(limit)),
                     Poll::Ready(Err(Side::Sink(error))) => refused = Some(error),
@@ -272,19 +283,20 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         if bytes.is_empty() {
             return Poll::Ready(Err(Side::Ended));
         }
-        let now = match left {
+        let (now, content) = match left {
             Left::Length(left) => {
                 *left -= bytes.len() as u64;
-                bytes
+                (bytes, bytes.len() as u64)
             }
             Left::Chunks(_) => {
                 scratch.output.clear();
-                left.pass(&mut bytes, &mut scratch.output)
-                    .map_err(|InvalidChunk| Side::Invalid)?;
+                let content = left.pass(&mut bytes, &mut scratch.output);
+                let content = content.map_err(|InvalidChunk| Side::Invalid)?;
                 behind.extend_from_slice(bytes);
-                &scratch.output
+                (&*scratch.output, content)
             }
         };
+        self.moved.client_received += content;
         *unwritten = write_at_once(cx, &mut conn.stream, now).map_err(Side::Sink)?;
         Poll::Ready(Ok(()))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::metrics::{HandshakeFailure, ListenerMetrics, NoRoom, Worker};
+use crate::metrics::{HandshakeFailure, ListenerMetrics, NoRoom, TlsHandshake, Worker};
 use crate::routing::client::Client;
 
 use super::per_client::{Counted, PerClient};
@@ -16,6 +16,16 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// A connection was accepted.
+    pub(super) fn accepted(&self) {
+        self.listener.accept(self.worker);
+    }
+
+    /// A TLS handshake is complete.
+    pub(super) fn tls_handshake(&self, kind: TlsHandshake) {
+        self.listener.tls_handshake(self.worker, kind);
+    }
+
     pub(super) fn opened(&self) {
         self.listener.opened(self.worker);
     }

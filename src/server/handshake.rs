@@ -135,6 +135,7 @@ impl Handshake {
                 overload::say(stream, PLAIN_HTTP).await;
             }
             Entered::Tls(stream) => {
+                admission.tls_handshake(tls::handshake_kind(stream.get_ref().1));
                 let spoken = match tls::is_http2(stream.get_ref().1) {
                     true => Spoken::Http2,
                     false => Spoken::Http1,

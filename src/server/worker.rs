@@ -72,6 +72,7 @@ pub(super) fn run(start: Start) -> io::Result<usize> {
         .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let heartbeat = start.heartbeat.clone();
+    start.metrics.show_worker(start.worker, runtime.handle());
     let served = runtime.block_on(serve(start));
     heartbeat.end();
     // Does not wait for name lookups that still block a thread.
@@ -246,7 +247,7 @@ impl AcceptLoop {
                 () = &mut closing => break,
                 // A finished task stays in the set until it is joined.
                 Some(_) = self.connections.join_next() => continue,
-                accepted = listener.accept() => accepted,
+                accepted = listener.accept() => accepted.inspect(|_| self.admission.accepted()),
             };
             match accepted {
                 Ok(accepted) if accepted.is_in_reserve() => {
@@ -271,6 +272,7 @@ impl AcceptLoop {
         // The queue of a shared socket is left to the process that shares it.
         if !self.handshake.is_shared {
             for accepted in listener.into_waiting() {
+                self.admission.accepted();
                 self.admit(accepted);
             }
         }
@@ -347,9 +349,7 @@ impl AcceptLoop {
             shared.refused.set(shared.refused.get() - 1);
         });
     }
-}
 
-impl AcceptLoop {
     /// Answers that there is no capacity, without waiting for the client to read it.
     fn refuse_in_passing(&self, accepted: &Accepted) {
         // A client that waits for a handshake could not read it.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use crate::metrics::{UpstreamCounts, Worker};
+
 use super::endpoint::{Upstream, UpstreamSettings};
 use super::error::Error;
 use super::reinstate::reinstate_after;
@@ -36,6 +38,8 @@ pub(crate) struct UpstreamState {
     clients: RefCell<Clients>,
     /// How many of these requests one client may have: its part of this worker's share.
     most_of_client: usize,
+    /// The same numbers for the metrics.
+    pub(crate) counts: Arc<UpstreamCounts>,
 }
 
 /// The client addresses of the requests under way, each in its own slot.
@@ -87,7 +91,7 @@ impl Clients {
 
 impl UpstreamState {
     /// An empty state for one of `workers`.
-    pub(crate) fn new(upstream: &Arc<Upstream>, workers: usize) -> Rc<Self> {
+    pub(crate) fn new(upstream: &Arc<Upstream>, worker: Worker, workers: usize) -> Rc<Self> {
         let limits = &upstream.settings.limits;
         Rc::new(Self {
             outstanding: Cell::new(0),
@@ -98,6 +102,7 @@ impl UpstreamState {
             freed: Notify::new(),
             clients: RefCell::default(),
             most_of_client: most_of_client(&upstream.settings, workers),
+            counts: upstream.counts(worker),
             upstream: Arc::clone(upstream),
         })
     }
@@ -130,6 +135,7 @@ impl UpstreamState {
     pub(crate) fn connect_permit(self: &Rc<Self>) -> Option<ConnPermit> {
         (self.connections.get() < self.room).then(|| {
             self.connections.set(self.connections.get() + 1);
+            self.counts.opened();
             ConnPermit(Rc::clone(self))
         })
     }
@@ -149,9 +155,10 @@ impl UpstreamState {
             return Err(self.busy());
         }
         self.waiting.set(self.waiting.get() + 1);
+        self.counts.queue_entered();
         Ok(QueueTurn {
             state: self,
-            deadline: Instant::now() + self.upstream.settings.timeouts.queue,
+            since: Instant::now(),
         })
     }
 
@@ -218,6 +225,7 @@ impl InFlight {
             }
         }
         state.outstanding.set(state.outstanding.get() + 1);
+        state.counts.request_begun();
         Ok(Self {
             slot: client.map(|client| state.clients.borrow_mut().take(client)),
             state: Rc::clone(state),
@@ -243,6 +251,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let outstanding = &self.state.outstanding;
         outstanding.set(outstanding.get() - 1);
+        self.state.counts.request_ended();
         if let Some(slot) = self.slot {
             self.state.clients.borrow_mut().release(slot);
         }
@@ -255,6 +264,7 @@ pub(crate) struct ConnPermit(Rc<UpstreamState>);
 impl Drop for ConnPermit {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        self.0.counts.closed();
         self.0.freed();
     }
 }
@@ -262,7 +272,7 @@ impl Drop for ConnPermit {
 /// A request's place in the queue for a connection.
 pub(crate) struct QueueTurn<'a> {
     state: &'a UpstreamState,
-    deadline: Instant,
+    since: Instant,
 }
 
 impl QueueTurn<'_> {
@@ -272,7 +282,8 @@ impl QueueTurn<'_> {
     ///
     /// [`Error::Busy`] if it took too long.
     pub(crate) async fn wait(&self) -> Result<(), Error> {
-        timeout_at(self.deadline, self.state.freed.notified())
+        let deadline = self.since + self.state.upstream.settings.timeouts.queue;
+        timeout_at(deadline, self.state.freed.notified())
             .await
             .map_err(|_| self.state.busy())
     }
@@ -281,6 +292,7 @@ impl QueueTurn<'_> {
 impl Drop for QueueTurn<'_> {
     fn drop(&mut self) {
         self.state.waiting.set(self.state.waiting.get() - 1);
+        self.state.counts.queue_left(self.since.elapsed());
         // More than one may be available.
         self.state.freed();
     }
@@ -302,7 +314,7 @@ mod tests {
         settings.limits.connections = connections;
         settings.limits.queue = queue;
         settings.timeouts.queue = patience;
-        UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1)
+        UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), Worker(0), 1)
     }
 
     #[test]
@@ -378,7 +390,7 @@ mod tests {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 1;
         settings.limits.client_share_percent = 100;
-        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 1);
+        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), Worker(0), 1);
         let client = Some(IpAddr::from([192, 0, 2, 1]));
         let leases: Vec<_> = (0..9).map(|_| InFlight::new(&state, client)).collect();
         assert!(leases.iter().all(Result::is_ok));
@@ -388,7 +400,7 @@ mod tests {
     fn workers_share_the_limits() {
         let mut settings = UpstreamSettings::plain(Address::Unix("/none".into()));
         settings.limits.connections = 5;
-        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), 2);
+        let state = UpstreamState::new(&Arc::new(Upstream::new(settings).unwrap()), Worker(0), 2);
         let seats: Vec<_> = std::iter::from_fn(|| state.connect_permit()).collect();
         assert_eq!(seats.len(), 3);
     }

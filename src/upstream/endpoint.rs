@@ -11,7 +11,7 @@ use http::HeaderValue;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use crate::metrics::UpstreamHealth;
+use crate::metrics::{UpstreamCounts, UpstreamHealth, UpstreamMetrics, Worker};
 
 use super::check_settings::CheckSettings;
 use super::health::{HealthReport, HealthSettings, HealthTracker};
@@ -41,6 +41,8 @@ pub struct Upstream {
     pub(crate) health: HealthTracker,
     /// Resolves its host name, if the config has one.
     resolver: Option<Resolver>,
+    /// The counts of its connections, once it is part of a snapshot.
+    metrics: OnceLock<Arc<UpstreamMetrics>>,
 }
 
 /// rustls' settings for a handshake.
@@ -222,6 +224,7 @@ impl Upstream {
             tls_config_for_http1: OnceLock::new(),
             health: HealthTracker::default(),
             resolver,
+            metrics: OnceLock::new(),
             settings,
         })
     }
@@ -272,6 +275,18 @@ impl Upstream {
     /// Its address, for logs.
     pub(crate) fn shown_address(&self) -> &str {
         &self.shown_address
+    }
+
+    /// Counts its connections in `metrics`, which must be those of its [`url`](Self::url).
+    pub fn count_with(&self, metrics: Arc<UpstreamMetrics>) {
+        // Every snapshot with this upstream has the same counts.
+        let _ = self.metrics.set(metrics);
+    }
+
+    /// A worker's counts of its connections.
+    pub(crate) fn counts(&self, worker: Worker) -> Arc<UpstreamCounts> {
+        let metrics = self.metrics.get();
+        metrics.map_or_else(Arc::default, |metrics| metrics.counts(worker))
     }
 
     /// Its health, for metrics.

@@ -58,6 +58,7 @@ impl IdleConns {
         let upstream = self.state.upstream();
         loop {
             let mut conn = self.conns.borrow_mut().pop()?;
+            self.state.counts.idle_changed(-1);
             let lifetime = &mut conn.stream.lifetime;
             if lifetime.allows_use_after(conn.idle_since, upstream) && conn.is_usable() {
                 return Some(conn);
@@ -70,21 +71,38 @@ impl IdleConns {
         let upstream = self.state.upstream();
         if self.conns.borrow().len() < MAX_IDLE && conn.stream.lifetime.allows_use(upstream) {
             self.conns.borrow_mut().push(conn);
+            self.state.counts.idle_changed(1);
             self.state.freed();
         }
     }
 
     /// Closes one; returns false if there is none.
     pub(crate) fn close_one(&self) -> bool {
-        self.conns.borrow_mut().pop().is_some()
+        let has_one = self.conns.borrow_mut().pop().is_some();
+        if has_one {
+            self.state.counts.idle_changed(-1);
+        }
+        has_one
     }
 
     /// Closes those that have been idle for too long or are [no longer used](super::lifetime).
     pub(crate) fn evict(&self) {
         let upstream = self.state.upstream();
-        self.conns
-            .borrow_mut()
-            .retain_mut(|one| one.stream.lifetime.allows_keeping(one.idle_since, upstream));
+        self.conns.borrow_mut().retain_mut(|one| {
+            let is_kept = one.stream.lifetime.allows_keeping(one.idle_since, upstream);
+            if !is_kept {
+                self.state.counts.idle_changed(-1);
+            }
+            is_kept
+        });
+    }
+}
+
+impl Drop for IdleConns {
+    fn drop(&mut self) {
+        for _ in self.conns.get_mut().drain(..) {
+            self.state.counts.idle_changed(-1);
+        }
     }
 }
 

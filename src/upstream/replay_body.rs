@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::metrics::Transfer;
+
 use super::body_error::RequestBodyError;
 use super::request_body::RequestBody;
 
@@ -72,6 +74,8 @@ impl Body for ReplayBody {
         };
         let frame = Pin::new(&mut lent.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            lent.body.count(Transfer::UpstreamSent, bytes);
             lent.keep(frame);
         }
         frame

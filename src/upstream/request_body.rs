@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use crate::http1::request_head::Framing;
 use crate::http1::trailers::without_head_fields;
+use crate::metrics::{RouteCounts, Transfer};
 
 use super::body_error::RequestBodyError;
 use super::client_body::{BodyFeed, ClientBody};
@@ -30,6 +31,8 @@ pub struct RequestBody {
     hold: Option<Hold>,
     progress: Option<Rc<BodyProgress>>,
     interim: Option<InterimResponses>,
+    /// What counts its bytes; `None`: they are not counted.
+    counts: Option<RouteCounts>,
 }
 
 /// Interim responses (1xx) still to be sent to a client, in HTTP/1.1's form. `100 Continue` is not
@@ -141,6 +144,7 @@ impl RequestBody {
         hold: None,
         progress: None,
         interim: None,
+        counts: None,
     };
 
     /// The body of a client's HTTP/2 stream. If it is not read to its end, `unread` gets the rest.
@@ -177,6 +181,18 @@ impl RequestBody {
         self.interim = Some(interim);
     }
 
+    /// Counts its bytes, unless it is empty.
+    pub(crate) fn count_with(&mut self, counts: &RouteCounts) {
+        self.counts = (!self.is_empty()).then(|| counts.clone());
+    }
+
+    /// Counts bytes received from the client or sent to the upstream.
+    pub(crate) fn count(&self, transfer: Transfer, bytes: usize) {
+        if let Some(counts) = &self.counts {
+            counts.bytes(transfer, bytes as u64);
+        }
+    }
+
     /// Where interim responses go, if anywhere.
     pub(crate) fn interim(&self) -> Option<InterimResponses> {
         self.interim.clone()
@@ -210,7 +226,10 @@ impl RequestBody {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(None) => {}
                     Poll::Ready(Some(frame)) => match frame?.into_data() {
-                        Ok(data) => self.replayed = data,
+                        Ok(data) => {
+                            self.replayed = data;
+                            self.count(Transfer::ClientReceived, self.replayed.len());
+                        }
                         Err(trailers) => body.put_back(trailers),
                     },
                 }
@@ -310,7 +329,14 @@ impl Body for RequestBody {
             this.hold = None;
         }
         let frame = match this.replayed.is_empty() {
-            true => this.source.poll_frame(cx),
+            true => {
+                let frame = this.source.poll_frame(cx);
+                if let Poll::Ready(Some(Ok(frame))) = &frame {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    this.count(Transfer::ClientReceived, bytes);
+                }
+                frame
+            }
             false => Poll::Ready(Some(Ok(Frame::data(mem::take(&mut this.replayed))))),
         };
         if let Some(progress) = &this.progress {

@@ -74,6 +74,7 @@ mod tls;
 mod tools;
 #[cfg(feature = "otlp")]
 mod traces;
+mod traffic_metrics;
 mod troubleshooting;
 mod trust;
 mod tunnels;

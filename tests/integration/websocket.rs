@@ -35,7 +35,7 @@ fn accept(exchange: &Exchange<'_>) -> String {
 }
 
 /// Switches protocols, sends `first`, and then echoes.
-fn echo(exchange: &mut Exchange<'_>, first: &str) -> bool {
+pub(crate) fn echo(exchange: &mut Exchange<'_>, first: &str) -> bool {
     let accept = accept(exchange);
     exchange.send(format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -51,7 +51,7 @@ fn echo(exchange: &mut Exchange<'_>, first: &str) -> bool {
 }
 
 /// A client that has received the proxy's settings.
-async fn client_of(address: SocketAddr) -> SendRequest<Full<Bytes>> {
+pub(crate) async fn client_of(address: SocketAddr) -> SendRequest<Full<Bytes>> {
     let mut client = connect(address).await;
     let options = request("OPTIONS", "http://photos.example/k")
         .header("access-control-request-method", "GET")

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 
 use crate::http1::body::BodyReader;
-use crate::metrics::UpstreamFailures;
+use crate::metrics::{RouteCounts, Transfer};
 use crate::net::deadline::{Deadline, due};
 use crate::proxy::body_error::{BodyError, note_cut};
 use crate::proxy::untaken::HeldBytes;
@@ -52,7 +52,7 @@ pub(crate) struct Http1Body {
     /// The final error, reported one poll later so that the client first gets all data that
     /// arrived.
     broken: Option<BodyError>,
-    failures: UpstreamFailures,
+    counts: RouteCounts,
     /// Counts how much of `unread` waits to be taken.
     held: HeldBytes,
 }
@@ -64,7 +64,7 @@ impl Http1Body {
         in_flight: InFlight,
         deadline: Deadline,
         upload: Option<Box<Upload>>,
-        failures: UpstreamFailures,
+        counts: RouteCounts,
         held: HeldBytes,
     ) -> Self {
         // A final response instead of `100 Continue` means that the body is not wanted.
@@ -81,7 +81,7 @@ impl Http1Body {
             is_waiting: false,
             has_given_trailers: false,
             broken: None,
-            failures,
+            counts,
             held,
         };
         body.give_back_early();
@@ -102,14 +102,18 @@ impl Http1Body {
                 let trailers = self.take_trailers();
                 Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
-            Ok(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Ok(piece) => {
+                let bytes = piece.len() as u64;
+                self.counts.bytes(Transfer::UpstreamReceived, bytes);
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Err(error) => {
                 self.conn = None;
                 if !matches!(error, BodyError::Request(_)) {
                     // A stream without a length may be silent as long as it likes.
                     let owes = !matches!(error, BodyError::Idle)
                         || matches!(self.unread.left, BodyReader::Length(_));
-                    note_cut(&self.in_flight, owes.then_some(&self.failures), &error);
+                    note_cut(&self.in_flight, owes.then_some(&self.counts), &error);
                 }
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();

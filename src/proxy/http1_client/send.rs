@@ -4,6 +4,7 @@ use std::convert::identity;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -61,6 +62,8 @@ impl Proxy {
         mut conn: Box<Http1Conn>,
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let mut deadline = Deadline::after(in_flight.upstream().settings.timeouts.response_head);
+        let counts = request.route.metrics.counts(self.worker);
+        let mut asked = Instant::now();
         let answered = if request.is_repeatable(&body) {
             let interim = body.interim();
             let asked = self
@@ -72,13 +75,17 @@ impl Proxy {
                 .map_err(|no_reply| Failed::Unanswered { no_reply, body })
         } else {
             // Boxed, like everything rare, because a request's future is moved.
-            Box::pin(self.send_with_body(request, body, &in_flight, &mut conn, &mut deadline)).await
+            let asked = &mut asked;
+            let sent =
+                self.send_with_body(request, body, &in_flight, &mut conn, &mut deadline, asked);
+            Box::pin(sent).await
         };
         let (read, upload) = match answered {
             Ok(answered) => answered,
             Err(failed) => return Err(failed.of(in_flight, &conn)),
         };
         let ReadResponse { head, rest } = read;
+        counts.first_byte(asked.elapsed());
         let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
         conn.is_bound |= credentials.any(authenticates_connection);
         if head.status() == StatusCode::SWITCHING_PROTOCOLS && upload.is_some() {
@@ -95,10 +102,10 @@ impl Proxy {
             let tunnel = Tunnel::new(conn, rest.bytes, in_flight);
             return Ok(head.map(|()| Body::tunnel(tunnel)));
         }
-        let failures = request.route.metrics.upstream_failures(self.worker);
         let is_early = upload.is_some();
         let held = self.untaken.hold(rest.bytes.len());
-        let body = Http1Body::new(rest, conn, in_flight, deadline, upload, failures, held);
+        let counts = counts.clone();
+        let body = Http1Body::new(rest, conn, in_flight, deadline, upload, counts, held);
         Ok(head.map(|()| Body::from_http1(body).early(is_early)))
     }
 
@@ -144,7 +151,7 @@ impl Proxy {
 
     /// Sends a request that must not be repeated, and reads the response's head. The response may
     /// arrive before the upstream has the whole body; the rest is then sent while the response is
-    /// read.
+    /// read. `asked` is set when the whole request is sent.
     async fn send_with_body(
         &self,
         request: Http1Request<'_>,
@@ -152,6 +159,7 @@ impl Proxy {
         in_flight: &InFlight,
         conn: &mut Http1Conn,
         deadline: &mut Deadline,
+        asked: &mut Instant,
     ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
         // A request that must not be lost is not sent on an old connection that is closed, or that
         // received bytes that would be misread as its response.
@@ -196,6 +204,7 @@ impl Proxy {
                     Poll::Ready(Ok(())) => {
                         is_sent = true;
                         deadline.set(due(timeouts.response_head));
+                        *asked = Instant::now();
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Body(error))),
                     Poll::Pending if upload.has_moved() => deadline.set(due(timeouts.body_idle)),

@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 
 use crate::http1::body_writer::{BodyFraming, BodyWriter};
 use crate::http1::trailers::listed_trailers;
+use crate::metrics::Transfer;
 use crate::upstream::body_error::RequestBodyError;
 use crate::upstream::request_body::RequestBody;
 
@@ -24,6 +25,9 @@ pub(super) struct Upload {
     declared: HeaderMap,
     /// Body data that was read while nothing has been written: another try may need it.
     unsent: Vec<Bytes>,
+    /// How much data was taken, and how much of it is counted as sent.
+    taken: usize,
+    counted: usize,
     has_begun: bool,
     has_moved: bool,
     is_done: bool,
@@ -46,6 +50,8 @@ impl Upload {
             declared: declared.map(|line| (TRAILER, line.clone())).collect(),
             writer: BodyWriter::new(head, framing),
             unsent: Vec::new(),
+            taken: 0,
+            counted: 0,
             has_begun: false,
             has_moved: false,
             is_done: false,
@@ -127,6 +133,11 @@ impl Upload {
     fn begun(&mut self) {
         self.has_moved = true;
         self.waits_for_client = false;
+        // What still waits may have the head and framing in it.
+        let sent = self.taken.saturating_sub(self.writer.waiting());
+        let new = sent.saturating_sub(self.counted);
+        self.counted += new;
+        self.body.count(Transfer::UpstreamSent, new);
         if !std::mem::replace(&mut self.has_begun, true) {
             self.unsent = Vec::new();
         }
@@ -149,6 +160,7 @@ impl Upload {
                     self.has_moved = true;
                     match frame?.into_data().map_err(Frame::into_trailers) {
                         Ok(data) => {
+                            self.taken += data.len();
                             if !self.has_begun {
                                 self.unsent.push(data.clone());
                             }

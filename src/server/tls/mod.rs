@@ -21,10 +21,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{HandshakeKind, ServerConfig};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, TlsHandshake};
 use crate::tls::provider;
 
 use by_name::ByName;
@@ -207,6 +207,16 @@ pub(super) fn may_be_http(bytes: &[u8]) -> bool {
     let letters = bytes.iter().take_while(|byte| byte.is_ascii_uppercase());
     let rest = bytes.get(letters.count()..).unwrap_or_default();
     rest.len() < bytes.len() && (rest.is_empty() || rest.starts_with(b" "))
+}
+
+/// Whether a complete handshake resumed a session.
+pub(super) fn handshake_kind(connection: &rustls::ServerConnection) -> TlsHandshake {
+    match connection.handshake_kind() {
+        Some(HandshakeKind::Resumed) => TlsHandshake::Resumed,
+        Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => {
+            TlsHandshake::Full
+        }
+    }
 }
 
 /// Whether a handshake agreed on HTTP/2.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 
+use crate::metrics::{RetryReason, RouteCounts, Worker};
 use crate::upstream::balance::{ConnPermit, InFlight, UpstreamState};
 use crate::upstream::endpoint::Upstream;
 use crate::upstream::error::Error;
@@ -21,6 +22,8 @@ use super::upstream_pool::{Ready, UpstreamPool};
 /// One worker's connections, by upstream.
 pub(crate) struct Pool {
     upstreams: RefCell<HashMap<u64, Rc<UpstreamPool>, RandomState>>,
+    /// Whose connections they are.
+    worker: Worker,
     /// How many workers share an upstream's limits.
     workers: usize,
     /// Equally busy upstreams take turns.
@@ -28,8 +31,9 @@ pub(crate) struct Pool {
 }
 
 /// What has failed in a request's earlier tries, by the upstreams' ids.
-#[derive(Default)]
-pub(crate) struct Tries {
+pub(crate) struct Tries<'c> {
+    /// What counts them.
+    counts: &'c RouteCounts,
     /// The client; `None`: it is not counted.
     client: Option<IpAddr>,
     /// Upstreams to which no connection was possible.
@@ -44,20 +48,25 @@ pub(crate) struct Tries {
     pub(crate) was_refused: bool,
 }
 
-impl Tries {
-    /// No tries yet, for a client's request.
-    pub(crate) fn of(client: Option<IpAddr>) -> Self {
+impl<'c> Tries<'c> {
+    /// No tries yet, for a client's request, counted in its route's `counts`.
+    pub(crate) fn of(client: Option<IpAddr>, counts: &'c RouteCounts) -> Self {
         Self {
+            counts,
             client,
-            ..Self::default()
+            unreachable: Vec::new(),
+            stale: Vec::new(),
+            was_stale: false,
+            was_refused: false,
         }
     }
 }
 
 impl Pool {
-    /// An empty pool; each of `workers` has its share of an upstream's limits.
-    pub(crate) fn new(workers: usize) -> Self {
+    /// An empty pool of `worker`; each of `workers` has its share of an upstream's limits.
+    pub(crate) fn new(worker: Worker, workers: usize) -> Self {
         Self {
+            worker,
             upstreams: RefCell::default(),
             workers,
             turn: Cell::new(0),
@@ -85,7 +94,7 @@ impl Pool {
     pub(crate) async fn checkout_http1(
         &self,
         upstreams: &[Arc<Upstream>],
-        tries: &mut Tries,
+        tries: &mut Tries<'_>,
     ) -> Result<(InFlight, Box<Http1Conn>), Error> {
         self.try_each(upstreams, tries, async |pool, tries| {
             let is_stale = tries.stale.contains(&pool.state.upstream().id);
@@ -98,10 +107,9 @@ impl Pool {
     pub(crate) async fn open(
         &self,
         upstreams: &[Arc<Upstream>],
-        client: Option<IpAddr>,
+        tries: &mut Tries<'_>,
     ) -> Result<(InFlight, UpstreamStream, ConnPermit), Error> {
-        let mut tries = Tries::of(client);
-        self.try_each(upstreams, &mut tries, async |pool, _| pool.stream().await)
+        self.try_each(upstreams, tries, async |pool, _| pool.stream().await)
             .await
             .map(|(in_flight, (stream, permit))| (in_flight, stream, permit))
     }
@@ -110,7 +118,7 @@ impl Pool {
     pub(crate) async fn checkout(
         &self,
         upstreams: &[Arc<Upstream>],
-        tries: &mut Tries,
+        tries: &mut Tries<'_>,
     ) -> Result<(InFlight, Ready), Error> {
         self.try_each(upstreams, tries, async |pool, tries| {
             let is_stale = tries.stale.contains(&pool.state.upstream().id);
@@ -123,11 +131,16 @@ impl Pool {
     async fn try_each<T>(
         &self,
         upstreams: &[Arc<Upstream>],
-        tries: &mut Tries,
-        have: impl AsyncFn(&Rc<UpstreamPool>, &Tries) -> Result<T, Error>,
+        tries: &mut Tries<'_>,
+        have: impl AsyncFn(&Rc<UpstreamPool>, &Tries<'_>) -> Result<T, Error>,
     ) -> Result<(InFlight, T), Error> {
         let mut failure = None;
         while let Some(pool) = self.next(upstreams, &tries.unreachable) {
+            match &failure {
+                None => {}
+                Some(Error::Busy { .. }) => tries.counts.retry(RetryReason::Busy),
+                Some(_) => tries.counts.retry(RetryReason::Connect),
+            }
             let in_flight = match InFlight::new(&pool.state, tries.client) {
                 Ok(in_flight) => in_flight,
                 Err(error) => {
@@ -162,7 +175,7 @@ impl Pool {
     fn of(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamPool> {
         let mut upstreams = self.upstreams.borrow_mut();
         let pool = upstreams.entry(upstream.id).or_insert_with(|| {
-            let state = UpstreamState::new(upstream, self.workers);
+            let state = UpstreamState::new(upstream, self.worker, self.workers);
             Rc::new(UpstreamPool {
                 idle: IdleConns::new(Rc::clone(&state)),
                 state,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::upstream::balance::ConnPermit;
+use crate::upstream::balance::{ConnPermit, UpstreamState};
 use crate::upstream::error::{Error, from_hyper};
 use crate::upstream::local_executor::LocalExecutor;
 use crate::upstream::stream::UpstreamStream;
@@ -87,6 +87,7 @@ impl UpstreamPool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| from_hyper(error, upstream))?;
+        let open = OpenHttp2::new(&self.state);
         let connect = Rc::new(ConnectOffer(RefCell::new(Some(connection))));
         let driven = Rc::clone(&connect);
         tokio::task::spawn_local(async move {
@@ -105,7 +106,7 @@ impl UpstreamPool {
             if let Err(error) = ended.await {
                 tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
             }
-            drop(permit);
+            drop((open, permit));
         });
         let number = self.http2_opened.get();
         self.http2_opened.set(number + 1);
@@ -120,5 +121,21 @@ impl UpstreamPool {
         // It carries the requests of all waiting clients.
         self.state.freed();
         Ok(connection)
+    }
+}
+
+/// Counts a connection as one with HTTP/2 for as long as it lives.
+struct OpenHttp2(Rc<UpstreamState>);
+
+impl OpenHttp2 {
+    fn new(state: &Rc<UpstreamState>) -> Self {
+        state.counts.http2_opened();
+        Self(Rc::clone(state))
+    }
+}
+
+impl Drop for OpenHttp2 {
+    fn drop(&mut self) {
+        self.0.counts.http2_closed();
     }
 }

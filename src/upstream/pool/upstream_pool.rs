@@ -41,7 +41,9 @@ impl UpstreamPool {
             Checkout::Free(permit) => permit,
         };
         let _opening = self.http2_opening.begin();
-        let stream = UpstreamStream::connect(self.state.upstream()).await?;
+        let stream = self
+            .connect(UpstreamStream::connect(self.state.upstream()))
+            .await?;
         let speaks_http2 = stream.speaks_http2(self.state.upstream());
         if self.http2_opening.learned(speaks_http2) {
             let connection = self.open_http2(stream, permit).await?;
@@ -58,7 +60,9 @@ impl UpstreamPool {
         match self.place(fresh, take).await? {
             Checkout::Taken(conn) => Ok(conn),
             Checkout::Free(permit) => {
-                let stream = UpstreamStream::connect(self.state.upstream()).await?;
+                let stream = self
+                    .connect(UpstreamStream::connect(self.state.upstream()))
+                    .await?;
                 Ok(Http1Conn::new(stream, Rc::downgrade(&self.idle), permit))
             }
         }
@@ -70,10 +74,22 @@ impl UpstreamPool {
         match self.place(true, take).await? {
             Checkout::Taken(never) => match never {},
             Checkout::Free(permit) => {
-                let stream = UpstreamStream::connect_for_http1(self.state.upstream()).await?;
+                let stream = UpstreamStream::connect_for_http1(self.state.upstream());
+                let stream = self.connect(stream).await?;
                 Ok((stream, permit))
             }
         }
+    }
+
+    /// Opens a connection, and counts how long that takes.
+    async fn connect(
+        &self,
+        opening: impl Future<Output = Result<UpstreamStream, Error>>,
+    ) -> Result<UpstreamStream, Error> {
+        let since = Instant::now();
+        let stream = opening.await?;
+        self.state.counts.connected(since.elapsed());
+        Ok(stream)
     }
 
     /// What `take` finds, unless a `fresh` one is needed, or else a permit for a new connection,

@@ -117,7 +117,10 @@ impl TestRoute {
                 .unwrap(),
             )
         });
-        let upstreams: Box<[_]> = upstreams.collect();
+        let upstreams: Box<[Arc<Upstream>]> = upstreams.collect();
+        for upstream in &upstreams {
+            upstream.count_with(metrics.upstream(&upstream.url()));
+        }
         let healths = upstreams.iter().map(|upstream| upstream.shown_health());
         counters.show_upstreams(healths.collect());
         Route {
