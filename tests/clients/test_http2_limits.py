@@ -1,5 +1,7 @@
 """Limits that end HTTP/2 connections or streams of idle, slow or hostile clients."""
 
+import signal
+
 import pytest
 
 import proxy
@@ -164,3 +166,64 @@ def test_a_client_that_stays_connected_does_not_delay_a_stop(started):
         assert running.stop() == 0, running.output
         assert "were cut" not in running.output
         assert client.is_closed()
+
+
+# A whole response that h2 takes at once, but a client without room does not.
+SMALL_BULK = 10_000
+WITHOUT_ROOM = (INITIAL_WINDOW_SIZE, 0)
+
+
+def test_a_whole_response_that_the_client_does_not_take_is_reset(started):
+    running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": 1})
+    with Connection(running.port, WITHOUT_ROOM) as client:
+        client.send(headers(1, request("GET", f"/{SMALL_BULK}")))
+        client.until(HEADERS, 1)
+        assert client.until(RST_STREAM, 1).error == "CANCEL"
+        # The connection goes on.
+        client.send(headers(3, request("GET", "/0")))
+        assert client.outcome(3) == "200"
+
+
+def test_a_client_that_takes_some_of_a_response_gets_more_time(started):
+    running = started(upstreams.Bulk(), timeouts={"body_idle_seconds": 2})
+    with Connection(running.port, WITHOUT_ROOM, timeout=1) as client:
+        client.send(headers(1, request("GET", f"/{SMALL_BULK}")))
+        client.until(HEADERS, 1)
+        received = 0
+        while received < SMALL_BULK:
+            # In all, it takes longer than the limit.
+            with pytest.raises(TimeoutError):
+                client.next()
+            client.send(window_update(1, 2500))
+            received += len(client.until(DATA, 1).payload)
+
+
+def test_a_drain_waits_for_a_response_that_the_client_takes_late(started):
+    running = started(upstreams.Bulk())
+    with Connection(running.port, WITHOUT_ROOM, timeout=5) as client:
+        client.send(headers(1, request("GET", f"/{SMALL_BULK}")))
+        client.until(HEADERS, 1)
+        running.signal(signal.SIGTERM)
+        client.send(ping(client.until(PING).payload, ACK))
+        # An idle connection would be closed after 2 seconds.
+        with pytest.raises(TimeoutError):
+            while True:
+                client.next()
+        client.send(window_update(1, SMALL_BULK))
+        received = 0
+        while received < SMALL_BULK:
+            received += len(client.until(DATA, 1).payload)
+        assert client.is_closed()
+        assert running.wait() == 0
+
+
+def test_a_response_that_the_client_takes_late_outlasts_the_idle_limit(started):
+    running = started(upstreams.Bulk(), keep_alive_idle_seconds=SHORT)
+    with Connection(running.port, WITHOUT_ROOM, timeout=4) as client:
+        client.send(headers(1, request("GET", f"/{SMALL_BULK}")))
+        client.until(HEADERS, 1)
+        with pytest.raises(TimeoutError):
+            while True:
+                client.next()
+        client.send(window_update(1, SMALL_BULK))
+        assert client.until(DATA, 1).payload

@@ -11,6 +11,7 @@ mod receive_window;
 mod stream;
 mod streams;
 mod tunnel_stream;
+mod untaken_responses;
 mod write_coalescing;
 
 use std::future::poll_fn;
@@ -37,6 +38,7 @@ use protocol::Protocol;
 use receive_window::ReceiveBudget;
 use stream::ClientStream;
 use streams::{Piece, Streams};
+use untaken_responses::UntakenResponses;
 use write_coalescing::{Spare, WriteCoalescing};
 
 /// How long a connection without a request may stay open after GOAWAY.
@@ -74,6 +76,7 @@ impl Http2 {
     {
         let streams = Rc::new(Streams::new(Arc::clone(&self.metrics), &self.limits));
         let unread = Rc::new(UnreadBodies::default());
+        let untaken = Rc::new(UntakenResponses::default());
         let window = self.receive_budget.reserve();
         let stream = WriteCoalescing::new(stream, Rc::clone(&self.spare));
         let sender = stream.sender();
@@ -96,7 +99,7 @@ impl Http2 {
                 exchange,
                 client,
             };
-            let served = stream.serve(Rc::clone(&proxy), Rc::clone(&unread));
+            let served = stream.serve(Rc::clone(&proxy), Rc::clone(&unread), Rc::clone(&untaken));
             tokio::task::spawn_local(async move {
                 if let Err(error) = served.await {
                     tracing::debug!(%error, "a stream ended early");
@@ -108,6 +111,7 @@ impl Http2 {
             unread.poll_discard(cx);
             connection.grow_window(streams.received());
             let ended = sender.poll_turn(connection, cx);
+            untaken.poll_reset(cx);
             end.set_busy(streams.is_busy());
             ended
         };

@@ -29,6 +29,7 @@ use crate::upstream::unread_bodies::UnreadBodies;
 
 use super::streams::{Piece, StreamBody, StreamExchange};
 use super::tunnel_stream::TunnelStream;
+use super::untaken_responses::{UntakenResponse, UntakenResponses};
 
 /// Why a stream ends before its response does.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ impl ClientStream {
         self,
         proxy: Rc<Proxy>,
         unread: Rc<UnreadBodies>,
+        untaken: Rc<UntakenResponses>,
     ) -> Result<(), StreamError> {
         let Self {
             request,
@@ -120,7 +122,10 @@ impl ClientStream {
             declared.or_insert_with(|| HeaderValue::from(length));
         }
         let stream = respond.send_response(head, false)?;
-        Sending::new(stream, body).await
+        let mut sending = Sending::new(stream, body);
+        (&mut sending).await?;
+        untaken.add(sending.into_untaken());
+        Ok(())
     }
 }
 
@@ -195,6 +200,13 @@ impl Sending {
             has_begun: false,
             untaken: Untaken::default(),
         }
+    }
+
+    /// What is left of it once its last piece was passed on.
+    fn into_untaken(self) -> UntakenResponse {
+        let patience = self.body.patience();
+        let (exchange, waiting) = self.body.into_untaken();
+        UntakenResponse::new(self.stream, exchange, waiting, patience)
     }
 
     /// Sends until it must wait.

@@ -239,7 +239,7 @@ impl Drop for StreamExchange {
 pub(super) struct TunnelBytes {
     exchange: StreamExchange,
     /// How much of it waits for the client, in bytes.
-    waiting: Rc<Cell<usize>>,
+    waiting: Rc<WaitingBytes>,
 }
 
 impl TunnelBytes {
@@ -253,14 +253,14 @@ pub(super) struct StreamBody {
     body: response_body::Body,
     exchange: StreamExchange,
     /// How much of it waits for the client, in bytes.
-    waiting: Rc<Cell<usize>>,
+    waiting: Rc<WaitingBytes>,
 }
 
 impl StreamBody {
     /// Whether it is held back: part of it already waits, and too much of all responses does.
     pub(super) fn is_held(&self) -> bool {
         let streams = &self.exchange.streams;
-        self.waiting.get() > 0 && streams.has_much_waiting()
+        self.waiting.are_some() && streams.has_much_waiting()
     }
 
     /// An empty last piece.
@@ -271,6 +271,11 @@ impl StreamBody {
     /// How long its client may leave a piece waiting.
     pub(super) fn patience(&self) -> Duration {
         self.body.patience()
+    }
+
+    /// Its exchange and how much of it still waits for the client. The rest is not needed any more.
+    pub(super) fn into_untaken(self) -> (StreamExchange, Rc<WaitingBytes>) {
+        (self.exchange, self.waiting)
     }
 
     fn piece(&self, bytes: Bytes) -> Piece {
@@ -308,17 +313,38 @@ impl StreamBody {
     }
 }
 
+/// How much of one response waits for the client.
+#[derive(Default)]
+pub(super) struct WaitingBytes {
+    /// The bytes of the pieces that were not sent in full.
+    bytes: Cell<usize>,
+    /// How many bytes were sent in all.
+    taken: Cell<usize>,
+}
+
+impl WaitingBytes {
+    /// Whether some do.
+    pub(super) fn are_some(&self) -> bool {
+        self.bytes.get() > 0
+    }
+
+    /// How many bytes the client has taken so far.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.get()
+    }
+}
+
 /// A piece of a response; it counts until it is sent or discarded.
 pub(super) struct Piece {
     bytes: Bytes,
     length: usize,
     streams: Rc<Streams>,
     /// The bytes of its stream.
-    waiting: Rc<Cell<usize>>,
+    waiting: Rc<WaitingBytes>,
 }
 
 impl Piece {
-    fn new(bytes: Bytes, streams: &Rc<Streams>, waiting: &Rc<Cell<usize>>) -> Self {
+    fn new(bytes: Bytes, streams: &Rc<Streams>, waiting: &Rc<WaitingBytes>) -> Self {
         let piece = Self {
             length: bytes.len(),
             bytes,
@@ -330,7 +356,7 @@ impl Piece {
     }
 
     fn count(&self, add: impl Fn(usize, usize) -> usize) {
-        for waiting in [&self.streams.waiting, &*self.waiting] {
+        for waiting in [&self.streams.waiting, &self.waiting.bytes] {
             waiting.set(add(waiting.get(), self.length));
         }
     }
@@ -340,7 +366,7 @@ impl Drop for Piece {
     fn drop(&mut self) {
         self.count(usize::saturating_sub);
         let streams = &self.streams;
-        if self.waiting.get() == 0 || streams.waiting.get() <= streams.most_waiting {
+        if !self.waiting.are_some() || streams.waiting.get() <= streams.most_waiting {
             for held in streams.held.take() {
                 held.wake();
             }
@@ -363,5 +389,7 @@ impl Buf for Piece {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        let taken = &self.waiting.taken;
+        taken.set(taken.get().wrapping_add(count));
     }
 }
