@@ -252,7 +252,7 @@ fn a_start_serves_the_last_good_version_of_invalid_policy_files() {
     wait_for_saved(&folder, 205);
 
     folder.write("buckets/bad.xml", &policy("https://new.example"));
-    second.logged("the config was reloaded in part");
+    second.logged("config partly reloaded");
     assert!(readable_for(&second, "bad").is_empty());
     assert_eq!(
         metric(&second, "s3cors_policies_from_state{route=\"store\"}"),
