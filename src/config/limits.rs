@@ -19,7 +19,7 @@ pub(super) fn limits(root: &mut Table<'_>, reader: &mut Reader<'_>) -> Limits {
             *limit = usize_of(*value.get_ref());
         }
     };
-    // hyper reads at least 8 KiB at a time, and no target longer than 65534 bytes.
+    // The `http` crate accepts no target longer than 65534 bytes.
     size(
         "request_head_bytes",
         8 * 1024,

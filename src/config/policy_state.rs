@@ -78,8 +78,11 @@ impl PolicyState {
             .mode(0o700)
             .create(&folder)?;
         let probe = folder.join(format!("{UNFINISHED}{}", std::process::id()));
-        create(&probe, b"")?;
-        fs::remove_file(&probe)?;
+        // In a container, an earlier process that ended here had the same ID.
+        ignore_missing(fs::remove_file(&probe))?;
+        let created = create(&probe, b"");
+        ignore_missing(fs::remove_file(&probe))?;
+        created?;
         Ok(Self { folder })
     }
 
@@ -126,10 +129,12 @@ impl PolicyState {
         let mut has_changed = false;
         if let Some(present) = present {
             let names: HashSet<String> = present.iter().map(|path| name_of(path)).collect();
-            let gone: Vec<_> = known.extract_if(|name, _| !names.contains(name)).collect();
-            for (name, _) in gone {
+            let gone = known.keys().filter(|name| !names.contains(*name));
+            let gone: Vec<_> = gone.cloned().collect();
+            for name in gone {
+                ignore_missing(fs::remove_file(self.folder.join(&name)))?;
+                known.remove(&name);
                 has_changed = true;
-                ignore_missing(fs::remove_file(self.folder.join(name)))?;
             }
         }
         for Good { path, hash } in good {
@@ -311,6 +316,42 @@ mod tests {
         state
             .save(&[], Some(&HashSet::new()), &mut SavedHashes::default())
             .unwrap();
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_process_that_ended_while_it_opened_the_folder_does_not_stop_the_next_one() {
+        let folder = Folder::new("probe");
+        folder.state();
+        let probe = format!("{UNFINISHED}{}", std::process::id());
+        fs::write(folder.0.join("state/policies").join(probe), b"").unwrap();
+        folder.state();
+        assert!(folder.names().is_empty());
+    }
+
+    #[test]
+    fn a_deletion_that_failed_is_tried_again() {
+        let folder = Folder::new("undeletable");
+        let state = folder.state();
+        let mut known = SavedHashes::default();
+        let all = [
+            folder.write("one.xml", b"1"),
+            folder.write("other.xml", b"2"),
+        ];
+        state.save(&all, None, &mut known).unwrap();
+        // Deleting a file fails if it is a directory, even for root.
+        let files = all.each_ref().map(|good| state.file_of(&good.path));
+        for file in &files {
+            fs::remove_file(file).unwrap();
+            fs::create_dir(file).unwrap();
+        }
+        let nothing = HashSet::new();
+        assert!(state.save(&[], Some(&nothing), &mut known).is_err());
+        for file in &files {
+            fs::remove_dir(file).unwrap();
+            fs::write(file, b"x").unwrap();
+        }
+        state.save(&[], Some(&nothing), &mut known).unwrap();
         assert!(folder.names().is_empty());
     }
 

@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{env, io, thread};
 
 use http::Method;
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::cors::{Grants, Options};
 use crate::routing::snapshot::{PolicySource, SERVICE_ROOT};
@@ -19,6 +21,9 @@ use super::state_setting::StateSetting;
 
 /// The variable in which systemd passes the folders of `StateDirectory=`, with colons between.
 const VARIABLE: &str = "STATE_DIRECTORY";
+
+/// How long to wait before policies that could not be saved are saved again.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// The state folder cannot be written.
 #[derive(Debug, Error)]
@@ -79,16 +84,28 @@ impl StateFolder {
     /// Starts the thread that saves policies. It ends when the saver is dropped.
     pub(super) fn saver(self) -> io::Result<Saver> {
         let (jobs, mut due) = watch::channel(Job::default());
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let save = async move {
             let mut known = SavedHashes::default();
-            while due.changed().await.is_ok() {
+            let mut has_failed = false;
+            loop {
+                if has_failed {
+                    // The newest job, or the same one once more.
+                    if let Ok(Err(_)) = timeout(RETRY, due.changed()).await {
+                        return;
+                    }
+                } else if due.changed().await.is_err() {
+                    return;
+                }
                 // Only the newest job waits, so that memory stays bounded.
                 let job = due.borrow_and_update().clone();
                 let saved = self.0.save(&job.good, job.present.as_ref(), &mut known);
-                if let Err(error) = saved {
-                    tracing::error!(%error, "cannot save the last good policies in the state folder");
+                if let Err(error) = &saved {
+                    tracing::error!(%error, "cannot save the last good policies in the state folder; trying again");
                 }
+                has_failed = saved.is_err();
             }
         };
         thread::Builder::new()

@@ -70,7 +70,8 @@ impl Upstreams {
             let Some(totals) = upstream.totals() else {
                 continue;
             };
-            let active = totals.open - totals.idle;
+            // A connection that opens or closes meanwhile may be in one sum only.
+            let active = (totals.open - totals.idle).max(0);
             for (state, count) in [("active", active), ("idle", totals.idle)] {
                 connections.value(&[label, ("state", state)], count as f64);
             }

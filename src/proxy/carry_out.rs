@@ -141,11 +141,11 @@ impl<C: ClientStream> RunningExchange<'_, C> {
                 Err(failure) if failure.allows_another_try(self.exchange) => {
                     let tries = tries.get_or_insert_with(new_tries);
                     tries.stale.push(in_flight.upstream().id);
-                    counts.retry(RetryReason::Closed);
                     // Its place may be needed for the new one.
                     drop(conn);
                     let again = Box::pin(pool.checkout_http1(upstreams, tries));
                     (in_flight, conn) = again.await.map_err(ExchangeFailure::Final)?;
+                    counts.retry(RetryReason::Closed);
                     self.now = Instant::now();
                 }
                 Err(failure) => {
@@ -306,8 +306,11 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
             self.now = Instant::now();
             self.count_response(head.status);
-            let waited = self.now.saturating_duration_since(self.asked);
-            self.counts.first_byte(waited);
+            // `must_close`: the response came before the end of the request.
+            if !must_close {
+                let waited = self.now.saturating_duration_since(self.asked);
+                self.counts.first_byte(waited);
+            }
             self.verdict = proxy.judge_exchange(exchange, self.route, head);
             self.status = head.status;
             if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -66,11 +66,11 @@ impl Proxy {
                 Ok(()) => {
                     in_flight.answered();
                     let sent = progress.filter(|progress| progress.stage() == BodyStage::Done);
-                    counts.first_byte(match &sent {
-                        Some(progress) => progress.since_last(),
-                        None => asked.elapsed(),
-                    });
                     let is_early = has_body && sent.is_none();
+                    if !is_early {
+                        let since_last = sent.map(|progress| progress.since_last());
+                        counts.first_byte(since_last.unwrap_or_else(|| asked.elapsed()));
+                    }
                     return Ok(response.map(|body| {
                         let body = UpstreamBody::new(body, in_flight, counts.clone());
                         Body::from_http2(body).early(is_early)

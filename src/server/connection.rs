@@ -1,6 +1,6 @@
 //! A client's connection, request by request, until it ends or the server drains.
 //!
-//! hyper serves a connection that begins with the HTTP/2 preface. For HTTP/1.1, [`HeadReader`]
+//! [`Http2`] serves a connection that begins with the HTTP/2 preface. For HTTP/1.1, [`HeadReader`]
 //! reads each head, and the request is answered at once, forwarded as bytes
 //! ([`Proxy::carry_out`]), or served as a header map and a body ([`http1_server`]).
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The connections of all workers and listeners, and the most there may be.
+/// The number of open connections over all workers and listeners, and its limit.
 ///
 /// Shared by workers, because the system spreads connections unevenly over them: with a share for each,
 /// one would refuse clients while others have room. It costs one atomic operation for each connection.
@@ -26,7 +26,7 @@ impl ConnectionLimit {
         })
     }
 
-    /// Counts one more; `None`: there are as many as there may be.
+    /// Counts one more; `None` at the limit.
     pub(super) fn count(self: &Arc<Self>) -> Option<CountedConnection> {
         let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
         let one_more = |open| (open < self.most).then_some(open + 1);

@@ -15,13 +15,13 @@ use foldhash::fast::RandomState;
 
 use crate::routing::client::Client;
 
-/// Over so many locks clients are spread, so that workers seldom wait for each other.
+/// The number of locks that clients are spread over, so that workers seldom wait for each other.
 const SHARDS: usize = 64;
 
 type Counts = HashMap<IpAddr, usize, RandomState>;
 
-/// The connections of each client, counted for all workers together. It knows the clients that have one,
-/// so that it is no larger than there are connections.
+/// The connections of each client, counted for all workers together. Only clients with an open connection
+/// have an entry.
 #[derive(Debug)]
 pub(super) struct PerClient {
     most: usize,

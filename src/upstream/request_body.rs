@@ -237,7 +237,10 @@ impl RequestBody {
         }
         // Nothing is left of the body, so the request has none.
         if self.is_end_stream() {
-            *self = Self::EMPTY;
+            *self = Self {
+                interim: self.interim.take(),
+                ..Self::EMPTY
+            };
         }
         Ok(())
     }

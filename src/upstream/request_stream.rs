@@ -1,4 +1,4 @@
-//! A client's HTTP/2 stream as a body: what it brings, from the end of the request's head on.
+//! The body of a client's HTTP/2 stream: DATA, then trailers.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -132,3 +132,32 @@ async fn streams_get_their_own_hints() {
         assert_eq!(answer.body, format!("/{number}").as_bytes());
     }
 }
+
+/// Whether a request has a body shows only when its stream ends: with HEADERS, or with an empty frame.
+#[test]
+fn a_request_that_turns_out_to_be_empty_gets_its_hints() {
+    on_one_thread(a_request_with_an_empty_frame_gets_its_hints());
+}
+
+async fn a_request_with_an_empty_frame_gets_its_hints() {
+    let upstream = MockUpstream::answering(
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let proxy = TestProxy::start(&[TestRoute::transparent(upstream.address)]);
+    let mut client = connect(proxy.address).await;
+    for length in [None, Some("0")] {
+        let mut request = Request::builder()
+            .method(Method::PUT)
+            .uri("http://photos.example/k");
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let request = request.body(()).unwrap();
+        let (response, mut sender) = client.send_request(request, false).unwrap();
+        sender.send_data(Bytes::new(), true).unwrap();
+        let answer = read(response).await;
+        assert_eq!(statuses(&answer), [103], "{length:?}");
+        assert_eq!(answer.body, b"ok");
+    }
+}

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use http::HeaderValue;
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 
 use crate::admin::Reloads;
 use crate::config::{Input, Overrides, Source, load};
 use crate::metrics::{DroppedLines, Metrics};
+use crate::net::abort_on_drop::AbortOnDrop;
 use crate::routing::snapshot::Current;
 use crate::server::Bind;
 use crate::server::socket::Claim;
@@ -162,15 +163,9 @@ impl Demo {
             policy,
             lines,
         };
-        let serving = tokio::task::spawn_local(async {
-            let store = site::serve(store_listener, store);
-            let page = site::serve(page_listener, page);
-            let Err(error) = tokio::try_join!(store, page);
-            tracing::error!(%error, "the demo's store or page stopped");
-        });
-        let result = process.until_stopped(signals, false, None).await;
-        serving.abort();
-        result
+        let _store = AbortOnDrop::from(spawn_local(site::serve(store_listener, store)));
+        let _page = AbortOnDrop::from(spawn_local(site::serve(page_listener, page)));
+        process.until_stopped(signals, false, None).await
     }
 }
 

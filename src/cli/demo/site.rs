@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,6 +19,9 @@ use tokio::task::JoinSet;
 
 /// The most connections of one server. A further client waits until one closes.
 const MAX_CONNECTIONS: usize = 64;
+
+/// How long to wait after an error before accepting again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a server of the demo answers.
 pub(super) trait Site {
@@ -42,7 +46,7 @@ pub(super) struct Endpoint {
     pub(super) what: &'static str,
     /// The flag that moves it.
     pub(super) flag: &'static str,
-    /// Its port where nothing else is asked for; 0: any.
+    /// Its default port; 0: any.
     pub(super) port: u16,
 }
 
@@ -72,14 +76,19 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves a site on the runtime that polls it, until dropped.
-pub(super) async fn serve(
-    listener: TcpListener,
-    site: impl Site + 'static,
-) -> io::Result<Infallible> {
+pub(super) async fn serve(listener: TcpListener, site: impl Site + 'static) -> Infallible {
     let site = Rc::new(site);
     let mut connections = JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // A client that left at once, or no descriptors for a moment.
+            Err(error) => {
+                tracing::warn!(%error, "the demo cannot accept a connection; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         while connections.try_join_next().is_some() {}
         if connections.len() >= MAX_CONNECTIONS {
             connections.join_next().await;

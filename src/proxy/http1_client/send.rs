@@ -49,7 +49,7 @@ impl Http1Request<'_> {
 }
 
 impl Proxy {
-    /// Sends a request over `raw`, and reads its response's head.
+    /// Sends a request over `conn`, and reads its response's head.
     ///
     /// # Errors
     ///
@@ -63,21 +63,20 @@ impl Proxy {
     ) -> Result<Response<Body>, Box<NoResponse>> {
         let mut deadline = Deadline::after(in_flight.upstream().settings.timeouts.response_head);
         let counts = request.route.metrics.counts(self.worker);
-        let mut asked = Instant::now();
+        let mut sent_at = Instant::now();
         let answered = if request.is_repeatable(&body) {
             let interim = body.interim();
-            let asked = self
+            let read = self
                 .send_repeatable(request, interim, &in_flight, &mut conn, &mut deadline)
                 .await;
             let body = Some(body);
-            asked
-                .map(|read| (read, None))
+            read.map(|read| (read, None))
                 .map_err(|no_reply| Failed::Unanswered { no_reply, body })
         } else {
             // Boxed, like everything rare, because a request's future is moved.
-            let asked = &mut asked;
+            let sent_at = &mut sent_at;
             let sent =
-                self.send_with_body(request, body, &in_flight, &mut conn, &mut deadline, asked);
+                self.send_with_body(request, body, &in_flight, &mut conn, &mut deadline, sent_at);
             Box::pin(sent).await
         };
         let (read, upload) = match answered {
@@ -85,7 +84,9 @@ impl Proxy {
             Err(failed) => return Err(failed.of(in_flight, &conn)),
         };
         let ReadResponse { head, rest } = read;
-        counts.first_byte(asked.elapsed());
+        if upload.is_none() {
+            counts.first_byte(sent_at.elapsed());
+        }
         let mut credentials = request.parts.headers.field_values(&AUTHORIZATION);
         conn.is_bound |= credentials.any(authenticates_connection);
         if head.status() == StatusCode::SWITCHING_PROTOCOLS && upload.is_some() {
@@ -151,7 +152,7 @@ impl Proxy {
 
     /// Sends a request that must not be repeated, and reads the response's head. The response may
     /// arrive before the upstream has the whole body; the rest is then sent while the response is
-    /// read. `asked` is set when the whole request is sent.
+    /// read. `sent_at` is set when the whole request is sent.
     async fn send_with_body(
         &self,
         request: Http1Request<'_>,
@@ -159,7 +160,7 @@ impl Proxy {
         in_flight: &InFlight,
         conn: &mut Http1Conn,
         deadline: &mut Deadline,
-        asked: &mut Instant,
+        sent_at: &mut Instant,
     ) -> Result<(ReadResponse, Option<Box<Upload>>), Failed> {
         // A request that must not be lost is not sent on an old connection that is closed, or that
         // received bytes that would be misread as its response.
@@ -204,7 +205,7 @@ impl Proxy {
                     Poll::Ready(Ok(())) => {
                         is_sent = true;
                         deadline.set(due(timeouts.response_head));
-                        *asked = Instant::now();
+                        *sent_at = Instant::now();
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(Halt::Body(error))),
                     Poll::Pending if upload.has_moved() => deadline.set(due(timeouts.body_idle)),
@@ -279,7 +280,7 @@ enum Failed {
 }
 
 impl Failed {
-    /// Converts it for the request, which was sent over `raw`.
+    /// Converts it for the request, which was sent over `conn`.
     fn of(self, in_flight: InFlight, conn: &Http1Conn) -> Box<NoResponse> {
         let (fate, error, body) = match self {
             Self::Final(error) => (Fate::Unknown, error, None),

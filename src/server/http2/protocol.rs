@@ -15,6 +15,8 @@ use super::streams::Piece;
 pub(super) struct Protocol<S, F> {
     stage: Stage<S>,
     window: ReceiveWindow,
+    /// The size of the streams' windows in the last SETTINGS frame, in bytes.
+    announced: u32,
     begin: F,
     is_shutting_down: bool,
 }
@@ -32,6 +34,7 @@ where
     pub(super) fn new(handshake: Handshake<S, Piece>, window: ReceiveWindow, begin: F) -> Self {
         Self {
             stage: Stage::Handshake(handshake),
+            announced: window.bytes(),
             window,
             begin,
             is_shutting_down: false,
@@ -50,13 +53,17 @@ where
 
     /// Grows the window according to the total `received` bytes.
     pub(super) fn grow_window(&mut self, received: u64) {
-        if let Stage::Open(connection) = &mut self.stage
-            && self.window.grow(received)
-        {
-            let bytes = self.window.bytes();
+        let Stage::Open(connection) = &mut self.stage else {
+            return;
+        };
+        let has_grown = self.window.grow(received);
+        let bytes = self.window.bytes();
+        if has_grown {
             connection.set_target_window_size(bytes);
-            // Fails while an earlier change is not acknowledged; the next call catches up.
-            let _ = connection.set_initial_window_size(bytes);
+        }
+        // Fails while the client has not acknowledged an earlier change; tried again in each turn.
+        if bytes != self.announced && connection.set_initial_window_size(bytes).is_ok() {
+            self.announced = bytes;
         }
     }
 }

@@ -243,10 +243,13 @@ impl Sending {
                 self.stream.send_data(self.body.last_piece(), true)?;
                 return Poll::Ready(Ok(()));
             };
-            self.untaken.until = Some(Instant::now() + self.body.patience());
             match frame.into_data() {
                 Ok(piece) => {
                     let is_last = self.body.is_end_stream();
+                    // The connection watches the last piece (`UntakenResponses`).
+                    if !is_last || self.has_begun {
+                        self.untaken.until = Some(Instant::now() + self.body.patience());
+                    }
                     // h2 keeps the first piece until there is room. Reserving capacity before
                     // there is data would take it from other streams.
                     if std::mem::replace(&mut self.has_begun, true) && piece.has_remaining() {

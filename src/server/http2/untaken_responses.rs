@@ -35,11 +35,11 @@ pub(super) struct UntakenResponse {
     /// Counts the stream as open.
     _exchange: StreamExchange,
     waiting: Rc<WaitingBytes>,
-    /// How many bytes the client had taken when it was last looked at; `None`: not yet.
-    taken: Option<usize>,
+    /// How many bytes the client had taken when it last took some, and until when it may take
+    /// nothing; `None` before the first look.
+    progress: Option<(usize, Instant)>,
     /// How long the client may take nothing of it.
     patience: Duration,
-    until: Instant,
 }
 
 impl UntakenResponse {
@@ -53,19 +53,21 @@ impl UntakenResponse {
             stream,
             _exchange: exchange,
             waiting,
-            taken: None,
+            progress: None,
             patience,
-            // Set when it is first looked at.
-            until: Instant::now(),
         }
     }
 
-    /// Grants more time if the client has taken something.
-    fn note_progress(&mut self, now: Instant) {
-        let taken = Some(self.waiting.taken());
-        if taken != self.taken {
-            self.taken = taken;
-            self.until = now + self.patience;
+    /// Until when the client may take nothing; later if it has taken something.
+    fn until(&mut self, now: Instant) -> Instant {
+        let taken = self.waiting.taken();
+        match self.progress {
+            Some((before, until)) if before == taken => until,
+            _ => {
+                let until = now + self.patience;
+                self.progress = Some((taken, until));
+                until
+            }
         }
     }
 }
@@ -98,9 +100,11 @@ impl UntakenResponses {
             return;
         }
         let now = Instant::now();
+        let mut due: Option<Instant> = None;
         responses.retain_mut(|response| {
-            response.note_progress(now);
-            if response.until > now {
+            let until = response.until(now);
+            if until > now {
+                due = Some(due.map_or(until, |due| due.min(until)));
                 return true;
             }
             response.stream.send_reset(Reason::CANCEL);
@@ -108,7 +112,7 @@ impl UntakenResponses {
             cx.waker().wake_by_ref();
             false
         });
-        let Some(due) = responses.iter().map(|response| response.until).min() else {
+        let Some(due) = due else {
             return;
         };
         let timer = timer.get_or_insert_with(|| Deadline::after(due - now));
