@@ -306,10 +306,8 @@ impl<C: ClientStream> RunningExchange<'_, C> {
         let answered = conn.poll_head(cx, scratch, received, &expected, |cx, head, rest, out| {
             self.now = Instant::now();
             self.count_response(head.status);
-            // `must_close`: the response came before the end of the request.
             if !must_close {
-                let waited = self.now.saturating_duration_since(self.asked);
-                self.counts.first_byte(waited);
+                self.count_first_byte();
             }
             self.verdict = proxy.judge_exchange(exchange, self.route, head);
             self.status = head.status;

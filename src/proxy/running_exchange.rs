@@ -94,6 +94,13 @@ impl<C> RunningExchange<'_, C> {
         let took = self.now.saturating_duration_since(self.exchange.start);
         self.counts.request(&self.exchange.method, status, took);
     }
+
+    /// Counts the wait for the response, whose first byte came now. Not for an early one, before the
+    /// end of the request: nothing was waited for.
+    pub(crate) fn count_first_byte(&self) {
+        let waited = self.now.saturating_duration_since(self.asked);
+        self.counts.first_byte(waited);
+    }
 }
 
 impl<C> Drop for RunningExchange<'_, C> {
